@@ -1,0 +1,106 @@
+//! AES-256-GCM (NIST SP 800-38D) over ring: random 96-bit nonce, 128-bit tag, no AAD.
+//!
+//! The wire form is Asherah's, `ciphertext ‖ tag ‖ nonce`. Keys made here live in slots of
+//! protected memory; whoever makes one on the stack does so under [`on_wiped_stack`].
+//!
+
+use claviger_memory::{Arena, InitError, Slot, on_wiped_stack};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use crate::error::Error;
+use crate::key::{KEY_BYTES, SecretKey};
+
+pub(crate) const NONCE_BYTES: usize = 12;
+pub(crate) const TAG_BYTES: usize = 16;
+/// What sealing adds to the plaintext.
+pub(crate) const OVERHEAD_BYTES: usize = TAG_BYTES + NONCE_BYTES;
+
+/// A key with its schedule expanded, in protected memory.
+#[derive(Debug)]
+pub(crate) struct AeadKey(Slot<LessSafeKey>);
+
+impl AeadKey {
+    /// Expands `key` into a slot of `arena`.
+    pub(crate) fn new(arena: &Arena, key: &[u8; KEY_BYTES]) -> Result<Self, Error> {
+        arena.try_init(|| expand(key)).map(Self).map_err(|error| match error {
+            InitError::Memory(error) => Error::Memory(error),
+            InitError::Make(error) => error,
+        })
+    }
+
+    /// Returns the key for one use; a slot that was wiped by `fork` is recognised.
+    pub(crate) fn get(&self) -> Result<&LessSafeKey, Error> {
+        self.0.get().map_err(|_wiped| Error::Forked)
+    }
+}
+
+/// Expands a key on the stack. The caller has that stack wiped.
+pub(crate) fn expand(key: &[u8; KEY_BYTES]) -> Result<LessSafeKey, Error> {
+    // ring refuses only keys of another length.
+    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|_unspecified| Error::Authentication)
+}
+
+/// Seals the first part of `buffer` in place and writes tag and nonce behind it.
+///
+/// `buffer` is the plaintext followed by [`OVERHEAD_BYTES`] of room.
+pub(crate) fn seal(key: &LessSafeKey, nonce: [u8; NONCE_BYTES], buffer: &mut [u8]) -> Result<(), Error> {
+    seal_with_aad(key, nonce, &[], buffer)
+}
+
+/// Opens `sealed` in place; returns the plaintext, which is its first part.
+pub(crate) fn open<'a>(key: &LessSafeKey, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Error> {
+    open_with_aad(key, &[], sealed)
+}
+
+/// Our records carry no additional data; the test vectors of the algorithm do.
+fn seal_with_aad(
+    key: &LessSafeKey,
+    nonce: [u8; NONCE_BYTES],
+    aad: &[u8],
+    buffer: &mut [u8],
+) -> Result<(), Error> {
+    let room = buffer.len().checked_sub(OVERHEAD_BYTES).and_then(|end| buffer.split_at_mut_checked(end));
+    let (plaintext, rest) = room.ok_or(Error::Authentication)?;
+    let (tag_room, nonce_room) = rest.split_at_mut_checked(TAG_BYTES).ok_or(Error::Authentication)?;
+    let tag = key
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), plaintext)
+        .map_err(|_unspecified| Error::Authentication)?;
+    tag_room.copy_from_slice(tag.as_ref());
+    nonce_room.copy_from_slice(&nonce);
+    Ok(())
+}
+
+fn open_with_aad<'a>(key: &LessSafeKey, aad: &[u8], sealed: &'a mut [u8]) -> Result<&'a mut [u8], Error> {
+    let (ciphertext_and_tag, nonce) =
+        sealed.split_last_chunk_mut::<NONCE_BYTES>().ok_or(Error::Authentication)?;
+    key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(aad), ciphertext_and_tag)
+        .map_err(|_unspecified| Error::Authentication)
+}
+
+/// Seals the key `plaintext` into `sealed`.
+pub(crate) fn seal_key(
+    key: &LessSafeKey,
+    nonce: [u8; NONCE_BYTES],
+    plaintext: &[u8; KEY_BYTES],
+    sealed: &mut [u8; KEY_BYTES + OVERHEAD_BYTES],
+) -> Result<(), Error> {
+    let (room, _) = sealed.split_at_mut(KEY_BYTES);
+    room.copy_from_slice(plaintext);
+    seal(key, nonce, sealed).inspect_err(|_| claviger_memory::wipe(sealed))
+}
+
+/// Opens a sealed key, leaving no copy besides the one it returns.
+///
+/// [`Error::Authentication`] also answers a length that no sealed key has.
+pub(crate) fn open_key(key: &LessSafeKey, sealed: &[u8]) -> Result<SecretKey, Error> {
+    let sealed: &[u8; KEY_BYTES + OVERHEAD_BYTES] =
+        sealed.try_into().map_err(|_wrong_length| Error::Authentication)?;
+    on_wiped_stack(|| {
+        let mut buffer = *sealed;
+        let opened = open(key, &mut buffer)?;
+        SecretKey::try_init(|bytes| {
+            bytes.copy_from_slice(opened);
+            Ok(())
+        })
+    })
+}

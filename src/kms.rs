@@ -1,0 +1,179 @@
+//! Who wraps system keys: the trait a key management service implements.
+
+pub(crate) mod static_key;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::BoxFuture;
+use crate::error::BackendError;
+use crate::key::SecretKey;
+use crate::record::KeyMeta;
+
+/// A key management service: it holds the master key and wraps system keys under it.
+///
+/// # Cancel safety
+/// The core may drop any of these futures at any await; the service stays usable.
+pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
+    /// Wraps a system key. `meta` names it, for logs and for services that bind a context.
+    fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+    ) -> impl Future<Output = Result<WrappedKey, BackendError>> + Send;
+
+    /// Unwraps what [`wrap_key`](Self::wrap_key) made, or what another Asherah made with the same
+    /// master key.
+    ///
+    /// Anything forged or damaged is a permanent error.
+    fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+    ) -> impl Future<Output = Result<SecretKey, BackendError>> + Send;
+
+    /// Tells which copies a wrapped key holds, without unwrapping it.
+    fn inspect(
+        &self,
+        wrapped: &[u8],
+    ) -> impl Future<Output = Result<WrapHealth, BackendError>> + Send;
+}
+
+/// A system key as the KMS wrapped it, and the copies it could not make.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WrappedKey {
+    bytes: Arc<[u8]>,
+    missing_copies: Vec<String>,
+}
+
+impl WrappedKey {
+    /// A wrapped key of which every copy was made.
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self { bytes: bytes.into(), missing_copies: Vec::new() }
+    }
+
+    /// Names the copies (regions, say) that could not be made.
+    #[must_use]
+    pub fn degraded(mut self, missing_copies: Vec<String>) -> Self {
+        self.missing_copies = missing_copies;
+        self
+    }
+
+    /// Returns the bytes that are stored.
+    #[must_use]
+    pub const fn bytes(&self) -> &Arc<[u8]> {
+        &self.bytes
+    }
+
+    /// Returns the names of the copies that could not be made; empty if all were.
+    #[must_use]
+    pub fn missing_copies(&self) -> &[String] {
+        &self.missing_copies
+    }
+}
+
+impl fmt::Debug for WrappedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WrappedKey")
+            .field("bytes", &format_args!("[{} bytes]", self.bytes.len()))
+            .field("missing_copies", &self.missing_copies)
+            .finish()
+    }
+}
+
+/// Which copies of a wrapped system key there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WrapHealth {
+    /// The copies that are there, by the KMS's names for them.
+    pub present: Vec<String>,
+    /// The copies that the configuration asks for and that are not there.
+    pub missing: Vec<String>,
+}
+
+impl WrapHealth {
+    /// Lists the copies.
+    #[must_use]
+    pub const fn new(present: Vec<String>, missing: Vec<String>) -> Self {
+        Self { present, missing }
+    }
+}
+
+impl<K: KeyManagementService> KeyManagementService for Arc<K> {
+    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+        (**self).wrap_key(key, meta).await
+    }
+
+    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+        (**self).unwrap_key(wrapped, meta).await
+    }
+
+    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        (**self).inspect(wrapped).await
+    }
+}
+
+/// A KMS whose type was chosen at run time.
+#[derive(Clone, Debug)]
+pub struct BoxedKms(Arc<dyn DynKms>);
+
+impl BoxedKms {
+    /// Hides the type of `kms`.
+    pub fn new(kms: impl KeyManagementService) -> Self {
+        Self(Arc::new(kms))
+    }
+}
+
+impl KeyManagementService for BoxedKms {
+    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+        self.0.wrap_key_dyn(key, meta).await
+    }
+
+    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+        self.0.unwrap_key_dyn(wrapped, meta).await
+    }
+
+    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.0.inspect_dyn(wrapped).await
+    }
+}
+
+/// The twin of [`KeyManagementService`] that can be a trait object. Written once, here.
+trait DynKms: fmt::Debug + Send + Sync {
+    fn wrap_key_dyn<'a>(
+        &'a self,
+        key: &'a SecretKey,
+        meta: &'a KeyMeta,
+    ) -> BoxFuture<'a, Result<WrappedKey, BackendError>>;
+
+    fn unwrap_key_dyn<'a>(
+        &'a self,
+        wrapped: &'a [u8],
+        meta: &'a KeyMeta,
+    ) -> BoxFuture<'a, Result<SecretKey, BackendError>>;
+
+    fn inspect_dyn<'a>(&'a self, wrapped: &'a [u8]) -> BoxFuture<'a, Result<WrapHealth, BackendError>>;
+}
+
+impl<K: KeyManagementService> DynKms for K {
+    fn wrap_key_dyn<'a>(
+        &'a self,
+        key: &'a SecretKey,
+        meta: &'a KeyMeta,
+    ) -> BoxFuture<'a, Result<WrappedKey, BackendError>> {
+        Box::pin(self.wrap_key(key, meta))
+    }
+
+    fn unwrap_key_dyn<'a>(
+        &'a self,
+        wrapped: &'a [u8],
+        meta: &'a KeyMeta,
+    ) -> BoxFuture<'a, Result<SecretKey, BackendError>> {
+        Box::pin(self.unwrap_key(wrapped, meta))
+    }
+
+    fn inspect_dyn<'a>(&'a self, wrapped: &'a [u8]) -> BoxFuture<'a, Result<WrapHealth, BackendError>> {
+        Box::pin(self.inspect(wrapped))
+    }
+}

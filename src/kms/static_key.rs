@@ -1,0 +1,82 @@
+//! A KMS that is one key given by the caller.
+
+use claviger_memory::{Arena, LockPolicy, on_wiped_stack};
+
+use crate::aead::{self, AeadKey, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::error::{BackendError, Error};
+use crate::key::{KEY_BYTES, SecretKey};
+use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
+use crate::random::{SecureRandom, SystemRandom};
+use crate::record::KeyMeta;
+
+/// Wraps system keys under a master key that the caller supplies, as Asherah's static KMS does:
+/// AES-256-GCM, `ciphertext ‖ tag ‖ nonce`.
+///
+/// Whoever reads the caller's configuration reads everything, so it is for tests and for
+/// deployments whose secret store is good enough to be the root of trust. The master key lies in
+/// protected memory.
+#[derive(Debug)]
+pub struct StaticKms {
+    master_key: AeadKey,
+    random: Box<dyn SecureRandom>,
+}
+
+/// The master key of Asherah's documentation and tests, which anybody knows.
+const KNOWN_TEST_KEY: &[u8; KEY_BYTES] = b"thisIsAStaticMasterKeyForTesting";
+
+impl StaticKms {
+    /// Wraps under `master_key`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] when the key is the well-known test key or one byte repeated,
+    /// [`Error::Memory`] when protected memory cannot be had.
+    pub fn new(master_key: &SecretKey) -> Result<Self, Error> {
+        let bytes = master_key.expose_secret();
+        if bytes == KNOWN_TEST_KEY {
+            return Err(Error::invalid_config("the static master key is the well-known test key"));
+        }
+        if bytes.iter().all(|byte| Some(byte) == bytes.first()) {
+            return Err(Error::invalid_config("the static master key is one byte repeated"));
+        }
+        Self::danger_any_key(master_key)
+    }
+
+    /// Wraps under `master_key`, were it the well-known test key: for tests and for reading test
+    /// data.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when protected memory cannot be had.
+    pub fn danger_any_key(master_key: &SecretKey) -> Result<Self, Error> {
+        let master_key = AeadKey::new(&Arena::new(LockPolicy::Prefer), master_key.expose_secret())?;
+        Ok(Self { master_key, random: Box::new(SystemRandom::new()) })
+    }
+
+    /// Draws nonces from `random` instead of the operating system.
+    #[must_use]
+    pub fn random(mut self, random: impl SecureRandom) -> Self {
+        self.random = Box::new(random);
+        self
+    }
+}
+
+impl KeyManagementService for StaticKms {
+    async fn wrap_key(&self, key: &SecretKey, _meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+        let mut buffer = [0; KEY_BYTES + OVERHEAD_BYTES];
+        on_wiped_stack(|| {
+            let mut nonce = [0; NONCE_BYTES];
+            self.random.fill(&mut nonce).map_err(BackendError::transient)?;
+            let master_key = self.master_key.get().map_err(BackendError::permanent)?;
+            aead::seal_key(master_key, nonce, key.expose_secret(), &mut buffer).map_err(BackendError::permanent)
+        })?;
+        Ok(WrappedKey::new(buffer))
+    }
+
+    async fn unwrap_key(&self, wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+        let master_key = self.master_key.get().map_err(BackendError::permanent)?;
+        aead::open_key(master_key, wrapped).map_err(BackendError::permanent)
+    }
+
+    async fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        Ok(WrapHealth::new(vec!["static".to_owned()], Vec::new()))
+    }
+}

@@ -1,0 +1,230 @@
+//! Where wrapped keys are kept: the traits a store implements, and the handle the core uses.
+
+pub(crate) mod memory;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::BoxFuture;
+use crate::error::BackendError;
+use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+
+/// A store of wrapped keys.
+///
+/// Records are immutable but for their revoked flag. "Not found", "already exists" and "failed"
+/// are three different answers: a store that cannot tell fails. Ids are compared byte by byte; a
+/// store whose collation folds case, accents or trailing blanks compares again in code. Rows that
+/// are no keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned.
+///
+/// # Cancel safety
+/// The core may drop any of these futures at any await. The store stays usable, and an insert that
+/// was dropped has happened or has not.
+pub trait Metastore: fmt::Debug + Send + Sync + 'static {
+    /// Loads exactly this version; `None` if there is no such record.
+    fn load(
+        &self,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> impl Future<Output = Result<Option<EnvelopeKeyRecord>, BackendError>> + Send;
+
+    /// Loads the record with the greatest `created`; `None` if the id has no record.
+    ///
+    /// It sees every insert and revocation that ended before it began.
+    fn load_latest(
+        &self,
+        id: &KeyId,
+    ) -> impl Future<Output = Result<Option<EnvelopeKeyRecord>, BackendError>> + Send;
+
+    /// Loads exactly these versions, one answer for each in the order asked, in one round trip
+    /// where the store can.
+    fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> impl Future<Output = Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> + Send;
+
+    /// Inserts the record unless its `(id, created)` is taken. Atomic, and durable once it returns
+    /// [`Insert::Inserted`].
+    fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+    ) -> impl Future<Output = Result<Insert, BackendError>> + Send;
+}
+
+/// What became of an insert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "there is no third outcome")]
+pub enum Insert {
+    /// The record is stored.
+    Inserted,
+    /// The `(id, created)` was taken; nothing was changed.
+    AlreadyExists,
+}
+
+/// How new the answer to a load must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "stores offer these two")]
+pub enum Consistency {
+    /// Every write that ended before the load began is seen.
+    Strong,
+    /// A replica may answer.
+    Eventual,
+}
+
+/// What operators do to a store. Not needed to encrypt or decrypt.
+pub trait MetastoreAdmin: Metastore {
+    /// Lists key records in the order of `(id, created)`, those after `after`, at most `limit`.
+    fn list(
+        &self,
+        after: Option<&KeyMeta>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<EnvelopeKeyRecord>, BackendError>> + Send;
+
+    /// Marks a key version revoked, for good: there is no way back. `false` if there is no such
+    /// record; a record that is revoked already is left as it is.
+    fn revoke(&self, key: &KeyMeta) -> impl Future<Output = Result<bool, BackendError>> + Send;
+
+    /// Replaces the wrapped key by `new` if the record still holds `old`; tells whether it did.
+    fn replace_wrapped_key(
+        &self,
+        key: &KeyMeta,
+        old: &[u8],
+        new: &[u8],
+    ) -> impl Future<Output = Result<bool, BackendError>> + Send;
+
+    /// Deletes all versions of a key for good and returns how many there were. What was encrypted
+    /// under them cannot be decrypted any more.
+    fn delete(&self, id: &KeyId) -> impl Future<Output = Result<u64, BackendError>> + Send;
+
+    /// Counts the key records.
+    fn count(&self) -> impl Future<Output = Result<u64, BackendError>> + Send;
+}
+
+/// Tells whether a row's id is one of those that other Asherah implementations write beside the
+/// keys, and that are no keys.
+#[must_use]
+pub fn is_reserved_id(id: &str) -> bool {
+    id.starts_with("__asherah_internal_")
+}
+
+impl<M: Metastore> Metastore for Arc<M> {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        (**self).load(key, consistency).await
+    }
+
+    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        (**self).load_latest(id).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        (**self).load_many(keys, consistency).await
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        (**self).insert(record).await
+    }
+}
+
+/// A metastore whose type was chosen at run time.
+#[derive(Clone, Debug)]
+pub struct BoxedMetastore(Arc<dyn DynMetastore>);
+
+impl BoxedMetastore {
+    /// Hides the type of `metastore`.
+    pub fn new(metastore: impl Metastore) -> Self {
+        Self(Arc::new(metastore))
+    }
+}
+
+impl Metastore for BoxedMetastore {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.0.load_dyn(key, consistency).await
+    }
+
+    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.0.load_latest_dyn(id).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        self.0.load_many_dyn(keys, consistency).await
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        self.0.insert_dyn(record).await
+    }
+}
+
+/// The twin of [`Metastore`] that can be a trait object. Written once, here.
+trait DynMetastore: fmt::Debug + Send + Sync {
+    fn load_dyn<'a>(
+        &'a self,
+        key: &'a KeyMeta,
+        consistency: Consistency,
+    ) -> BoxFuture<'a, Result<Option<EnvelopeKeyRecord>, BackendError>>;
+
+    fn load_latest_dyn<'a>(
+        &'a self,
+        id: &'a KeyId,
+    ) -> BoxFuture<'a, Result<Option<EnvelopeKeyRecord>, BackendError>>;
+
+    fn load_many_dyn<'a>(
+        &'a self,
+        keys: &'a [KeyMeta],
+        consistency: Consistency,
+    ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>>;
+
+    fn insert_dyn<'a>(
+        &'a self,
+        record: &'a EnvelopeKeyRecord,
+    ) -> BoxFuture<'a, Result<Insert, BackendError>>;
+}
+
+impl<M: Metastore> DynMetastore for M {
+    fn load_dyn<'a>(
+        &'a self,
+        key: &'a KeyMeta,
+        consistency: Consistency,
+    ) -> BoxFuture<'a, Result<Option<EnvelopeKeyRecord>, BackendError>> {
+        Box::pin(self.load(key, consistency))
+    }
+
+    fn load_latest_dyn<'a>(
+        &'a self,
+        id: &'a KeyId,
+    ) -> BoxFuture<'a, Result<Option<EnvelopeKeyRecord>, BackendError>> {
+        Box::pin(self.load_latest(id))
+    }
+
+    fn load_many_dyn<'a>(
+        &'a self,
+        keys: &'a [KeyMeta],
+        consistency: Consistency,
+    ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> {
+        Box::pin(self.load_many(keys, consistency))
+    }
+
+    fn insert_dyn<'a>(
+        &'a self,
+        record: &'a EnvelopeKeyRecord,
+    ) -> BoxFuture<'a, Result<Insert, BackendError>> {
+        Box::pin(self.insert(record))
+    }
+}

@@ -1,0 +1,170 @@
+//! How keys are named: the ids of system and intermediate keys, and which ids are ours.
+//!
+//! An id joins its parts with `_`, so `("a_b", "c", "d")` and `("a", "b_c", "d")` share one. That
+//! is Asherah's format and stays; `strict_ids` refuses the parts that make it ambiguous.
+
+use crate::error::Error;
+use crate::record::KeyId;
+
+/// The names that all ids of a factory share.
+#[derive(Debug)]
+pub(crate) struct Naming {
+    /// `service_product`, the tail of every core id.
+    tail: Box<str>,
+    suffix: Option<Box<str>>,
+    readable: ReadableSuffixes,
+    strict: bool,
+}
+
+/// Which region suffixes, besides its own, a factory reads records of.
+///
+/// Only a factory that has a suffix itself reads those of other regions, and records without one.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ReadableSuffixes {
+    /// Every suffix of the shape of a region's name, such as `us-west-2`.
+    #[default]
+    Any,
+    /// These only.
+    Only(Vec<String>),
+}
+
+/// Whose key id a record names as its parent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The id this session encrypts under.
+    Own,
+    /// The same partition in another region, or without one.
+    OtherRegion,
+    Foreign,
+}
+
+impl Naming {
+    /// Checks the names and keeps them.
+    pub(crate) fn new(
+        service: &str,
+        product: &str,
+        suffix: Option<String>,
+        readable: ReadableSuffixes,
+        strict: bool,
+    ) -> Result<Self, Error> {
+        for (what, part) in [("service", service), ("product", product)] {
+            check_part(part).map_err(|why| Error::invalid_config(format!("{what} {why}")))?;
+            if part.contains('_') {
+                if strict {
+                    return Err(Error::invalid_config(format!("{what} contains `_`, which strict_ids refuses")));
+                }
+                tracing::warn!(what, name = part, "the name contains `_`: two partitions can share one key id");
+            }
+        }
+        if let Some(suffix) = &suffix {
+            check_part(suffix).map_err(|why| Error::invalid_config(format!("region suffix {why}")))?;
+        }
+        if let ReadableSuffixes::Only(list) = &readable {
+            for suffix in list {
+                check_part(suffix).map_err(|why| Error::invalid_config(format!("readable suffix {why}")))?;
+            }
+        }
+        let tail = format!("{service}_{product}").into_boxed_str();
+        Ok(Self { tail, suffix: suffix.map(String::into_boxed_str), readable, strict })
+    }
+
+    /// Returns the id of the system key that new intermediate keys are wrapped under.
+    pub(crate) fn system_key_id(&self) -> KeyId {
+        KeyId::new(self.with_suffix(format!("_SK_{}", self.tail)))
+    }
+
+    /// Returns the id of the intermediate key that this partition's new data is encrypted under.
+    pub(crate) fn intermediate_key_id(&self, partition: &str) -> Result<String, Error> {
+        check_part(partition).map_err(|why| Error::InvalidPartition { reason: why })?;
+        if self.strict && partition.contains('_') {
+            return Err(Error::InvalidPartition { reason: "contains `_`, which strict_ids refuses" });
+        }
+        let suffix_len = self.suffix.as_ref().map_or(0, |suffix| suffix.len() + 1);
+        let mut id = String::with_capacity(5 + partition.len() + self.tail.len() + suffix_len);
+        id.push_str("_IK_");
+        id.push_str(partition);
+        id.push('_');
+        id.push_str(&self.tail);
+        Ok(self.with_suffix(id))
+    }
+
+    /// Tells whose `candidate` is, for the session whose own intermediate key id is `own`.
+    pub(crate) fn owner(&self, own: &KeyId, candidate: &KeyId) -> Owner {
+        if own == candidate {
+            return Owner::Own;
+        }
+        let Some(core) = self.core_of(own.as_str()) else { return Owner::Foreign };
+        match candidate.as_str().strip_prefix(core) {
+            Some(rest) if self.is_readable_rest(rest) => Owner::OtherRegion,
+            _ => Owner::Foreign,
+        }
+    }
+
+    /// Tells whether `parent` is the system key id that belongs to the intermediate key `child`:
+    /// this service and product's, with the same suffix as the child's own.
+    pub(crate) fn is_parent_of(&self, child: &KeyId, parent: &KeyId) -> bool {
+        let Some(rest) = parent.as_str().strip_prefix("_SK_").and_then(|id| id.strip_prefix(&*self.tail)) else {
+            return false;
+        };
+        if rest.is_empty() {
+            // A core id has no suffix to compare. `_IK_p_service_product` ends in the tail.
+            return child.as_str().ends_with(&*self.tail);
+        }
+        let suffixed = child.as_str().strip_suffix(rest);
+        self.is_readable_rest(rest) && suffixed.is_some_and(|core| core.ends_with(&*self.tail))
+    }
+
+    /// `rest` is what follows the core id: nothing, or `_` and a suffix that may be read.
+    fn is_readable_rest(&self, rest: &str) -> bool {
+        let Some(own) = &self.suffix else { return rest.is_empty() };
+        let Some(suffix) = rest.strip_prefix('_') else { return rest.is_empty() };
+        suffix == &**own
+            || match &self.readable {
+                ReadableSuffixes::Any => is_region_name(suffix),
+                ReadableSuffixes::Only(list) => list.iter().any(|readable| readable == suffix),
+            }
+    }
+
+    /// Returns the id without our suffix; `None` for a factory that has none, and so reads only
+    /// its own ids.
+    fn core_of<'a>(&self, own: &'a str) -> Option<&'a str> {
+        let suffix = self.suffix.as_deref()?;
+        own.strip_suffix(suffix)?.strip_suffix('_')
+    }
+
+    fn with_suffix(&self, mut id: String) -> String {
+        if let Some(suffix) = &self.suffix {
+            id.push('_');
+            id.push_str(suffix);
+        }
+        id
+    }
+}
+
+/// The whole string has the shape `[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}`, as `eu-west-1`.
+fn is_region_name(text: &str) -> bool {
+    let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let mut parts = text.split('-');
+    let (Some(area), Some(number)) = (parts.next(), parts.next_back()) else { return false };
+    let mut words = parts.peekable();
+    words.peek().is_some()
+        && words.all(is_word)
+        && is_word(area)
+        && (2..=4).contains(&area.len())
+        && (1..=2).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A part of a new id: some text, no NUL, no white space at its ends.
+fn check_part(part: &str) -> Result<(), &'static str> {
+    if part.is_empty() {
+        Err("is empty")
+    } else if part.contains('\0') {
+        Err("contains NUL")
+    } else if part.trim() != part {
+        Err("begins or ends with white space")
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! The records that are stored: wrapped keys in the metastore, sealed data with the user.
+//!
+//! The formats are those of Asherah, byte for byte; reading them takes what any of its
+//! implementations has written.
+
+mod json;
+
+use std::fmt;
+use std::num::NonZeroI64;
+use std::sync::Arc;
+
+/// The id of a system or intermediate key, such as `_IK_customer-17_checkout_payments`.
+///
+/// An id names a key through all its versions; [`KeyMeta`] names one version.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(Arc<str>);
+
+impl KeyId {
+    /// Takes `id` as it is. Nothing is trimmed, folded or escaped.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// Returns the id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// Lets maps keyed by `KeyId` be asked with a `&str`; the derived `Hash` and `Eq` are `str`'s.
+impl std::borrow::Borrow<str> for KeyId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// When a key version was created: whole Unix seconds, greater than zero.
+///
+/// With the key's id it is the primary key of a key record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Created(NonZeroI64);
+
+impl Created {
+    /// One second after the Unix epoch.
+    pub const MIN: Self = Self(match NonZeroI64::new(1) {
+        Some(one) => one,
+        None => NonZeroI64::MAX,
+    });
+    /// The last time there is.
+    pub const MAX: Self = Self(NonZeroI64::MAX);
+
+    /// Returns the time, or `None` when `unix_seconds` is zero or negative.
+    #[must_use]
+    pub const fn new(unix_seconds: i64) -> Option<Self> {
+        match NonZeroI64::new(unix_seconds) {
+            Some(seconds) if unix_seconds > 0 => Some(Self(seconds)),
+            _ => None,
+        }
+    }
+
+    /// Returns the time in Unix seconds.
+    #[must_use]
+    pub const fn unix_seconds(self) -> i64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Created {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Names one version of one key: the primary key of a key record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyMeta {
+    id: KeyId,
+    created: Created,
+}
+
+impl KeyMeta {
+    /// Names the version of `id` that was created at `created`.
+    #[must_use]
+    pub const fn new(id: KeyId, created: Created) -> Self {
+        Self { id, created }
+    }
+
+    /// Returns the key's id.
+    #[must_use]
+    pub const fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// Returns when this version was created.
+    #[must_use]
+    pub const fn created(&self) -> Created {
+        self.created
+    }
+}
+
+impl fmt::Display for KeyMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.id, self.created)
+    }
+}
+
+/// A wrapped key with its meta and its parent's meta: what the metastore stores.
+///
+/// A record never changes but for [`is_revoked`](Self::is_revoked). Its JSON form does not hold
+/// the id, which is the store's key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EnvelopeKeyRecord {
+    meta: KeyMeta,
+    revoked: bool,
+    wrapped_key: Arc<[u8]>,
+    parent: Option<KeyMeta>,
+}
+
+impl EnvelopeKeyRecord {
+    /// Builds the record of a key that is not revoked.
+    ///
+    /// `parent` is the system key that wraps an intermediate key, `None` for a system key, which
+    /// the KMS wraps.
+    pub fn new(meta: KeyMeta, wrapped_key: impl Into<Arc<[u8]>>, parent: Option<KeyMeta>) -> Self {
+        Self { meta, revoked: false, wrapped_key: wrapped_key.into(), parent }
+    }
+
+    /// Returns the record with the revoked flag set as told.
+    #[must_use]
+    pub const fn revoked(mut self, revoked: bool) -> Self {
+        self.revoked = revoked;
+        self
+    }
+
+    /// Returns the name of the key version this record holds.
+    #[must_use]
+    pub const fn meta(&self) -> &KeyMeta {
+        &self.meta
+    }
+
+    /// Tells whether an operator has withdrawn the key.
+    #[must_use]
+    pub const fn is_revoked(&self) -> bool {
+        self.revoked
+    }
+
+    /// Returns the wrapped key, as the parent key or the KMS made it.
+    #[must_use]
+    pub const fn wrapped_key(&self) -> &Arc<[u8]> {
+        &self.wrapped_key
+    }
+
+    /// Returns the system key that wraps this key, `None` if the KMS does.
+    #[must_use]
+    pub const fn parent(&self) -> Option<&KeyMeta> {
+        self.parent.as_ref()
+    }
+
+    /// Returns the JSON text that a metastore keeps: Asherah's fields in Asherah's order, no
+    /// white space.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json::write_key_record(self)
+    }
+
+    /// Reads the JSON text of the key version `meta`.
+    ///
+    /// Fields may stand in any order and unknown ones are ignored; `Revoked` may be missing.
+    ///
+    /// # Errors
+    /// [`MalformedRecord`] when the text is not such a record, when a `Created` is not a positive
+    /// whole number, or when the `Created` inside differs from the one in `meta`.
+    pub fn from_json(meta: KeyMeta, json: &[u8]) -> Result<Self, MalformedRecord> {
+        json::read_key_record(meta, json)
+    }
+}
+
+impl fmt::Debug for EnvelopeKeyRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvelopeKeyRecord")
+            .field("meta", &self.meta)
+            .field("revoked", &self.revoked)
+            .field("wrapped_key", &format_args!("[{} bytes]", self.wrapped_key.len()))
+            .field("parent", &self.parent)
+            .finish()
+    }
+}
+
+/// Sealed data with its wrapped data row key: what the user stores.
+///
+/// Serde, [`to_json`](Self::to_json) and [`from_json`](Self::from_json) speak Asherah's JSON form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DataRowRecord {
+    created: i64,
+    wrapped_key: [u8; WRAPPED_DATA_ROW_KEY_BYTES],
+    parent: KeyMeta,
+    data: Vec<u8>,
+}
+
+/// A 32-byte data row key with AES-256-GCM's tag (16) and nonce (12).
+pub(crate) const WRAPPED_DATA_ROW_KEY_BYTES: usize = 60;
+
+impl DataRowRecord {
+    pub(crate) const fn new(
+        created: i64,
+        wrapped_key: [u8; WRAPPED_DATA_ROW_KEY_BYTES],
+        parent: KeyMeta,
+        data: Vec<u8>,
+    ) -> Self {
+        Self { created, wrapped_key, parent, data }
+    }
+
+    /// Returns when the data row key was made, in Unix seconds, as the writer's clock said.
+    ///
+    /// It is information only: nothing is looked up or decided by it.
+    #[must_use]
+    pub const fn created(&self) -> i64 {
+        self.created
+    }
+
+    /// Returns the name of the intermediate key that wraps the data row key.
+    #[must_use]
+    pub const fn parent(&self) -> &KeyMeta {
+        &self.parent
+    }
+
+    /// Returns the wrapped data row key: `ciphertext ‖ tag ‖ nonce`.
+    #[must_use]
+    pub const fn wrapped_key(&self) -> &[u8; WRAPPED_DATA_ROW_KEY_BYTES] {
+        &self.wrapped_key
+    }
+
+    /// Returns the sealed data: `ciphertext ‖ tag ‖ nonce`.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Takes the sealed data out, so that it can be opened in place.
+    pub(crate) fn into_data(self) -> Vec<u8> {
+        self.data
+    }
+
+    /// Returns Asherah's JSON text: its fields in its order, no white space.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json::write_data_row_record(self)
+    }
+
+    /// Reads Asherah's JSON text, fields in any order, unknown ones ignored.
+    ///
+    /// What it allocates is bounded by the length of `json`.
+    ///
+    /// # Errors
+    /// [`MalformedRecord`] when a field is missing or of the wrong type, base64 is bad, the parent's
+    /// `Created` is not positive, or the wrapped key or the data cannot hold a tag and a nonce.
+    pub fn from_json(json: &[u8]) -> Result<Self, MalformedRecord> {
+        json::read_data_row_record(json)
+    }
+}
+
+impl fmt::Debug for DataRowRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataRowRecord")
+            .field("created", &self.created)
+            .field("parent", &self.parent)
+            .field("data", &format_args!("[{} bytes]", self.data.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record that cannot be read, with the reason.
+///
+/// It names what is wrong, never the bytes that are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed record: {reason}")]
+pub struct MalformedRecord {
+    reason: Arc<str>,
+}
+
+impl MalformedRecord {
+    pub(crate) fn new(reason: impl Into<Arc<str>>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
