@@ -40,12 +40,38 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one clock that reads the system's")]
     fn wall(&self) -> Duration {
-        // A wall clock before 1970 is a broken one; zero makes every key expired-proof but
-        // creatable ones are refused, since `Created` is never zero.
+        // A clock set before 1970 reads as 1970: a key cannot be created then, since `Created` is
+        // never zero.
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
     fn monotonic(&self) -> Duration {
         self.origin.elapsed()
     }
+}
+
+/// One reading of both clocks, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) wall: u64,
+    pub(crate) monotonic: u64,
+}
+
+impl Moment {
+    pub(crate) fn now(clock: &dyn Clock) -> Self {
+        Self { wall: nanos(clock.wall()), monotonic: nanos(clock.monotonic()) }
+    }
+
+    /// Returns the wall clock's whole seconds.
+    pub(crate) const fn unix_seconds(self) -> i64 {
+        // 2^64 ns are 1.8 * 10^10 s, far within an i64.
+        (self.wall / NANOS_PER_SECOND).cast_signed()
+    }
+}
+
+pub(crate) const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// Returns the duration in nanoseconds, at most `u64::MAX` (the year 2554).
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -100,6 +100,9 @@ pub enum Error {
     /// Too much work is already waiting.
     #[error("too many calls are waiting")]
     Overloaded,
+    /// The task that loaded the key went away with its runtime, or a plug-in panicked in it.
+    #[error("key load was interrupted")]
+    Interrupted,
     /// Nothing is there to run a key load on: call from within a tokio runtime or give the builder
     /// one.
     #[error("no tokio runtime")]
@@ -133,6 +136,7 @@ impl Error {
             | Self::Memory(_)
             | Self::CreationRace(_)
             | Self::Deadline(_)
+            | Self::Interrupted
             | Self::Overloaded => true,
             Self::InvalidConfig { .. }
             | Self::InvalidPartition { .. }

@@ -1,10 +1,19 @@
 //! Keys in memory: raw ones on their way, and cached ones ready to use.
 
+use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use claviger_memory::Arena;
+use ring::aead::LessSafeKey;
 use zeroize::Zeroizing;
 
+use crate::aead::{self, AeadKey};
+use crate::clock::Moment;
+use crate::error::Error;
 use crate::random::{RandomError, SecureRandom};
+use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 
 /// A 256-bit key in the clear, on its way between the generator, the KMS and protected memory.
 ///
@@ -44,5 +53,223 @@ impl SecretKey {
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretKey([REDACTED])")
+    }
+}
+
+/// What is known of one key version, shared by all who hold the key or one wrapped under it.
+#[derive(Debug, Default)]
+pub(crate) struct KeyState {
+    revoked: AtomicBool,
+    checked_wall: AtomicU64,
+    checked_monotonic: AtomicU64,
+}
+
+impl KeyState {
+    /// Notes a good read of the key's row that began at `begun`. An older read than one noted
+    /// already changes nothing.
+    pub(crate) fn mark_checked(&self, begun: Moment) {
+        self.checked_wall.fetch_max(begun.wall, Ordering::Relaxed);
+        self.checked_monotonic.fetch_max(begun.monotonic, Ordering::Relaxed);
+    }
+
+    /// Marks the key revoked, for as long as this state is known.
+    pub(crate) fn mark_revoked(&self) {
+        self.revoked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Relaxed)
+    }
+
+    /// Returns how long ago the row was read, in nanoseconds, by the clock that advanced more.
+    pub(crate) fn age(&self, now: Moment) -> u64 {
+        let wall = now.wall.saturating_sub(self.checked_wall.load(Ordering::Relaxed));
+        let monotonic = now.monotonic.saturating_sub(self.checked_monotonic.load(Ordering::Relaxed));
+        wall.max(monotonic)
+    }
+}
+
+/// The system key that wraps an intermediate key.
+#[derive(Debug)]
+pub(crate) struct Parent {
+    pub(crate) meta: KeyMeta,
+    pub(crate) state: Arc<KeyState>,
+    pub(crate) life: Life,
+}
+
+/// When a key version ends, in wall-clock nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// The last moment at which it is valid.
+    pub(crate) expires: u64,
+    /// From when on it is replaced in the background, so that nobody waits at the end.
+    pub(crate) replace_from: u64,
+}
+
+impl Life {
+    fn min(self, other: Self) -> Self {
+        Self {
+            expires: self.expires.min(other.expires),
+            replace_from: self.replace_from.min(other.replace_from),
+        }
+    }
+}
+
+/// A key version ready to use: its schedule in protected memory, and what is known of it.
+///
+/// `Arc` counts its users; the last one to go wipes it.
+#[derive(Debug)]
+pub(crate) struct CryptoKey {
+    meta: KeyMeta,
+    aead: AeadKey,
+    /// As stored, to see whether a row read again still says the same.
+    wrapped_key: Arc<[u8]>,
+    state: Arc<KeyState>,
+    parent: Option<Parent>,
+    life: Life,
+    wraps: Wraps,
+}
+
+impl CryptoKey {
+    /// Expands `secret` into protected memory. Its life ends with its parent's.
+    pub(crate) fn new(
+        arena: &Arena,
+        secret: &SecretKey,
+        record: &EnvelopeKeyRecord,
+        life: Life,
+        state: Arc<KeyState>,
+        parent: Option<Parent>,
+    ) -> Result<Self, Error> {
+        let life = parent.as_ref().map_or(life, |parent| life.min(parent.life));
+        Ok(Self {
+            meta: record.meta().clone(),
+            aead: AeadKey::new(arena, secret.expose_secret())?,
+            wrapped_key: Arc::clone(record.wrapped_key()),
+            state,
+            parent,
+            life,
+            wraps: Wraps::new(record.wrapped_key()),
+        })
+    }
+
+    pub(crate) const fn meta(&self) -> &KeyMeta {
+        &self.meta
+    }
+
+    pub(crate) const fn created(&self) -> Created {
+        self.meta.created()
+    }
+
+    pub(crate) fn cipher(&self) -> Result<&LessSafeKey, Error> {
+        self.aead.get()
+    }
+
+    pub(crate) const fn state(&self) -> &Arc<KeyState> {
+        &self.state
+    }
+
+    pub(crate) const fn parent(&self) -> Option<&Parent> {
+        self.parent.as_ref()
+    }
+
+    /// Returns when the key, or its parent before it, ends.
+    pub(crate) const fn life(&self) -> Life {
+        self.life
+    }
+
+    pub(crate) const fn wraps(&self) -> &Wraps {
+        &self.wraps
+    }
+
+    /// Tells whether the key or its parent is known to be revoked.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.state.is_revoked() || self.parent.as_ref().is_some_and(|parent| parent.state.is_revoked())
+    }
+
+    /// Returns the age of what is known: the older of its row's and its parent's row's last read.
+    pub(crate) fn age(&self, now: Moment) -> u64 {
+        let parent = self.parent.as_ref().map_or(0, |parent| parent.state.age(now));
+        self.state.age(now).max(parent)
+    }
+
+    /// Tells whether the stored record is still the one this key was made from.
+    pub(crate) fn is_from(&self, record: &EnvelopeKeyRecord) -> bool {
+        self.wrapped_key == *record.wrapped_key() && self.parent.as_ref().map(|parent| &parent.meta) == record.parent()
+    }
+
+    /// Tells whether the key shares what is known of `parent` with it.
+    pub(crate) fn is_under(&self, parent: Option<&Self>) -> bool {
+        match (&self.parent, parent) {
+            (Some(held), Some(parent)) => Arc::ptr_eq(&held.state, &parent.state),
+            (held, parent) => held.is_none() && parent.is_none(),
+        }
+    }
+
+    /// Tells whether both hold the same key, without taking the bytes out: they seal alike.
+    ///
+    /// The fixed nonce is no risk, since what is sealed with it never leaves this function.
+    pub(crate) fn has_same_bytes(&self, other: &Self) -> Result<bool, Error> {
+        let probe = |key: &Self| {
+            let mut sealed = [0; KEY_BYTES + aead::OVERHEAD_BYTES];
+            aead::seal(key.cipher()?, [0; aead::NONCE_BYTES], &mut sealed).map(|()| sealed)
+        };
+        Ok(probe(self)? == probe(other)?)
+    }
+}
+
+/// Counts what was wrapped under a key, in lots reserved by each thread, so that threads that use
+/// one key do not write to one place at every call.
+///
+/// A thread that stays with a key reserves twice as many each time, up to [`LOT_MAX`]; one that
+/// moves to another key gives up the rest of its lot. So the count may run ahead of the truth, by
+/// at most a factor of two, and never behind.
+#[derive(Debug)]
+pub(crate) struct Wraps {
+    reserved: AtomicU64,
+    /// Tells this key from others in the threads' lots: the nonce its record was sealed with.
+    tag: u64,
+}
+
+const LOT_MAX: u32 = 1024;
+
+#[derive(Clone, Copy)]
+struct Lot {
+    tag: u64,
+    size: u32,
+    left: u32,
+}
+
+thread_local! {
+    static LOT: Cell<Lot> = const { Cell::new(Lot { tag: 0, size: 0, left: 0 }) };
+}
+
+impl Wraps {
+    fn new(wrapped_key: &[u8]) -> Self {
+        let tag = wrapped_key.last_chunk().map_or(0, |nonce| u64::from_le_bytes(*nonce));
+        Self { reserved: AtomicU64::new(0), tag }
+    }
+
+    /// Returns how many are counted.
+    pub(crate) fn count(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Counts on from where a key's earlier copy in memory was.
+    pub(crate) fn continue_from(&self, earlier: &Self) {
+        self.reserved.fetch_max(earlier.count(), Ordering::Relaxed);
+    }
+
+    /// Counts one more.
+    pub(crate) fn add_one(&self) {
+        LOT.with(|cell| {
+            let lot = cell.get();
+            if lot.tag == self.tag && lot.left > 0 {
+                cell.set(Lot { left: lot.left - 1, ..lot });
+                return;
+            }
+            let size = if lot.tag == self.tag { lot.size.saturating_mul(2).clamp(1, LOT_MAX) } else { 1 };
+            self.reserved.fetch_add(size.into(), Ordering::Relaxed);
+            cell.set(Lot { tag: self.tag, size, left: size - 1 });
+        });
     }
 }

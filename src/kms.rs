@@ -7,7 +7,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::BoxFuture;
-use crate::error::BackendError;
+use crate::call::{CallError, Gate};
+use crate::error::{BackendError, Error};
 use crate::key::SecretKey;
 use crate::record::KeyMeta;
 
@@ -175,5 +176,39 @@ impl<K: KeyManagementService> DynKms for K {
 
     fn inspect_dyn<'a>(&'a self, wrapped: &'a [u8]) -> BoxFuture<'a, Result<WrapHealth, BackendError>> {
         Box::pin(self.inspect(wrapped))
+    }
+}
+
+/// The core's way to the KMS: every call through one gate, every failure an [`Error`].
+#[derive(Debug)]
+pub(crate) struct KmsHandle {
+    kms: BoxedKms,
+    gate: Gate,
+}
+
+impl KmsHandle {
+    pub(crate) const fn new(kms: BoxedKms, gate: Gate) -> Self {
+        Self { kms, gate }
+    }
+
+    pub(crate) const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    pub(crate) async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, Error> {
+        let call = || self.kms.wrap_key(key, meta);
+        self.gate.call(call).await.map_err(|error| to_error("wrap_key", meta, error))
+    }
+
+    pub(crate) async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, Error> {
+        let call = || self.kms.unwrap_key(wrapped, meta);
+        self.gate.call(call).await.map_err(|error| to_error("unwrap_key", meta, error))
+    }
+}
+
+fn to_error(operation: &'static str, key: &KeyMeta, error: CallError) -> Error {
+    match error {
+        CallError::Backend(source) => Error::Kms { operation, key: key.clone(), source },
+        CallError::Overloaded => Error::Overloaded,
     }
 }

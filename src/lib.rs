@@ -1,19 +1,37 @@
 //! claviger
 
 mod aead;
+mod breaker;
+mod call;
 mod clock;
+mod envelope;
 mod error;
+mod events;
+mod factory;
+mod hierarchy;
 mod key;
+mod keyring;
 mod kms;
 mod metastore;
 mod partition;
+mod plaintext;
 mod policy;
 mod random;
 mod record;
+mod session;
+mod status;
+mod tasks;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
+pub use breaker::{Breaker, BreakerOpen};
+pub use claviger_memory::{LockPolicy, MemoryError, Stats as MemoryStats};
 pub use clock::{Clock, SystemClock};
 pub use error::{BackendError, Error, FailureClass};
+pub use events::Event;
+pub use factory::{SessionFactory, SessionFactoryBuilder};
 pub use key::SecretKey;
+pub use keyring::orphans::{Orphan, OrphanCause};
 pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
 pub use metastore::memory::InMemoryMetastore;
@@ -21,9 +39,12 @@ pub use metastore::{
     BoxedMetastore, Consistency, Insert, Metastore, MetastoreAdmin, is_reserved_id,
 };
 pub use partition::ReadableSuffixes;
+pub use plaintext::Plaintext;
 pub use policy::{Capacity, CryptoPolicy, Limits, RevokedDecrypt, Span};
 pub use random::{RandomError, SecureRandom, SystemRandom};
 pub use record::{Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord};
+pub use session::{Persistence, Session};
+pub use status::{CloseReport, Status};
 
 /// A future that plug-in traits return behind `dyn`.
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -7,7 +7,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::BoxFuture;
-use crate::error::BackendError;
+use crate::call::{CallError, Gate};
+use crate::error::{BackendError, Error};
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// A store of wrapped keys.
@@ -226,5 +227,44 @@ impl<M: Metastore> DynMetastore for M {
         record: &'a EnvelopeKeyRecord,
     ) -> BoxFuture<'a, Result<Insert, BackendError>> {
         Box::pin(self.insert(record))
+    }
+}
+
+/// The core's way to the metastore: every call through one gate, every failure an [`Error`].
+#[derive(Debug)]
+pub(crate) struct MetastoreHandle {
+    store: BoxedMetastore,
+    gate: Gate,
+}
+
+impl MetastoreHandle {
+    pub(crate) const fn new(store: BoxedMetastore, gate: Gate) -> Self {
+        Self { store, gate }
+    }
+
+    pub(crate) const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    pub(crate) async fn load(&self, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        let call = || self.store.load(key, Consistency::Strong);
+        self.gate.call(call).await.map_err(|error| to_error("load", key.id(), error))
+    }
+
+    pub(crate) async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        let call = || self.store.load_latest(id);
+        self.gate.call(call).await.map_err(|error| to_error("load_latest", id, error))
+    }
+
+    pub(crate) async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
+        let call = || self.store.insert(record);
+        self.gate.call(call).await.map_err(|error| to_error("insert", record.meta().id(), error))
+    }
+}
+
+fn to_error(operation: &'static str, key: &KeyId, error: CallError) -> Error {
+    match error {
+        CallError::Backend(source) => Error::Metastore { operation, key: key.clone(), source },
+        CallError::Overloaded => Error::Overloaded,
     }
 }

@@ -9,6 +9,9 @@ use std::fmt;
 use std::num::NonZeroI64;
 use std::sync::Arc;
 
+use crate::aead::OVERHEAD_BYTES;
+use crate::key::KEY_BYTES;
+
 /// The id of a system or intermediate key, such as `_IK_customer-17_checkout_payments`.
 ///
 /// An id names a key through all its versions; [`KeyMeta`] names one version.
@@ -178,11 +181,13 @@ impl EnvelopeKeyRecord {
 
     /// Reads the JSON text of the key version `meta`.
     ///
-    /// Fields may stand in any order and unknown ones are ignored; `Revoked` may be missing.
+    /// Fields may stand in any order and unknown ones are ignored; `Revoked` and `ParentKeyMeta`
+    /// may be missing or null.
     ///
     /// # Errors
-    /// [`MalformedRecord`] when the text is not such a record, when a `Created` is not a positive
-    /// whole number, or when the `Created` inside differs from the one in `meta`.
+    /// [`MalformedRecord`] when a field is missing, stands twice or has the wrong type, base64 is bad
+    /// or empty, a `Created` is not a positive whole number, or the key's own differs from the one in
+    /// `meta`.
     pub fn from_json(meta: KeyMeta, json: &[u8]) -> Result<Self, MalformedRecord> {
         json::read_key_record(meta, json)
     }
@@ -201,7 +206,8 @@ impl fmt::Debug for EnvelopeKeyRecord {
 
 /// Sealed data with its wrapped data row key: what the user stores.
 ///
-/// Serde, [`to_json`](Self::to_json) and [`from_json`](Self::from_json) speak Asherah's JSON form.
+/// Serde, [`to_json`](Self::to_json) and [`from_json`](Self::from_json) speak Asherah's JSON form;
+/// the latter two are the fast ones.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DataRowRecord {
     created: i64,
@@ -210,8 +216,8 @@ pub struct DataRowRecord {
     data: Vec<u8>,
 }
 
-/// A 32-byte data row key with AES-256-GCM's tag (16) and nonce (12).
-pub(crate) const WRAPPED_DATA_ROW_KEY_BYTES: usize = 60;
+/// A data row key with its tag and nonce.
+pub(crate) const WRAPPED_DATA_ROW_KEY_BYTES: usize = KEY_BYTES + OVERHEAD_BYTES;
 
 impl DataRowRecord {
     pub(crate) const fn new(
@@ -249,12 +255,12 @@ impl DataRowRecord {
         &self.data
     }
 
-    /// Takes the sealed data out, so that it can be opened in place.
-    pub(crate) fn into_data(self) -> Vec<u8> {
-        self.data
+    /// Takes apart what opening needs, so that the data can be opened in place.
+    pub(crate) fn into_parts(self) -> (KeyMeta, [u8; WRAPPED_DATA_ROW_KEY_BYTES], Vec<u8>) {
+        (self.parent, self.wrapped_key, self.data)
     }
 
-    /// Returns Asherah's JSON text: its fields in its order, no white space.
+    /// Returns Asherah's JSON text: its fields in its order, no white space. It is allocated once.
     #[must_use]
     pub fn to_json(&self) -> String {
         json::write_data_row_record(self)
@@ -262,11 +268,13 @@ impl DataRowRecord {
 
     /// Reads Asherah's JSON text, fields in any order, unknown ones ignored.
     ///
-    /// What it allocates is bounded by the length of `json`.
+    /// What it allocates is bounded by the length of `json`: the data and the parent's id, and copies
+    /// of strings that hold escapes.
     ///
     /// # Errors
-    /// [`MalformedRecord`] when a field is missing or of the wrong type, base64 is bad, the parent's
-    /// `Created` is not positive, or the wrapped key or the data cannot hold a tag and a nonce.
+    /// [`MalformedRecord`] when a field is missing, stands twice or has the wrong type, base64 is bad,
+    /// the parent's `Created` is not a positive whole number, the wrapped key has not the length of
+    /// one, or the data cannot hold a tag and a nonce.
     pub fn from_json(json: &[u8]) -> Result<Self, MalformedRecord> {
         json::read_data_row_record(json)
     }
@@ -296,3 +304,6 @@ impl MalformedRecord {
         Self { reason: reason.into() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! The hot path: one record sealed or opened under a key at hand.
+//!
+//! The data row key lives on the stack for the time of one call, and that stack is wiped.
+
+use claviger_memory::{on_wiped_stack, wipe};
+
+use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::clock::Moment;
+use crate::error::Error;
+use crate::key::{CryptoKey, KEY_BYTES};
+use crate::plaintext::Plaintext;
+use crate::random::SecureRandom;
+use crate::record::{DataRowRecord, KeyId, KeyMeta, MalformedRecord};
+
+/// One draw serves one record: the data row key, the nonce it seals with, the nonce it is sealed
+/// with.
+const DRAW_BYTES: usize = KEY_BYTES + 2 * NONCE_BYTES;
+
+/// Encrypts `plaintext` under a fresh data row key, and that under `key`.
+pub(crate) fn seal(
+    key: &CryptoKey,
+    random: &dyn SecureRandom,
+    now: Moment,
+    plaintext: &[u8],
+) -> Result<DataRowRecord, Error> {
+    let mut data = Vec::with_capacity(plaintext.len() + OVERHEAD_BYTES);
+    data.extend_from_slice(plaintext);
+    data.resize(plaintext.len() + OVERHEAD_BYTES, 0);
+    let mut wrapped_key = [0; KEY_BYTES + OVERHEAD_BYTES];
+    let sealed = on_wiped_stack(|| {
+        let mut draw = [0; DRAW_BYTES];
+        random.fill(&mut draw)?;
+        let (data_row_key, data_nonce, key_nonce) = split(&draw);
+        let cipher = aead::expand(data_row_key)?;
+        aead::seal(&cipher, data_nonce, &mut data)?;
+        aead::seal_key(key.cipher()?, key_nonce, data_row_key, &mut wrapped_key)
+    });
+    if let Err(error) = sealed {
+        wipe(&mut data);
+        return Err(error);
+    }
+    key.wraps().add_one();
+    // A copy of the id, not a shared one: its count would be written to by every thread.
+    let parent = KeyMeta::new(KeyId::new(key.meta().id().as_str()), key.created());
+    Ok(DataRowRecord::new(now.unix_seconds(), wrapped_key, parent, data))
+}
+
+fn split(draw: &[u8; DRAW_BYTES]) -> (&[u8; KEY_BYTES], [u8; NONCE_BYTES], [u8; NONCE_BYTES]) {
+    match (draw.first_chunk(), draw.get(KEY_BYTES..).and_then(<[u8]>::first_chunk), draw.last_chunk()) {
+        (Some(key), Some(first_nonce), Some(last_nonce)) => (key, *first_nonce, *last_nonce),
+        _ => unreachable!("the parts add up to the draw"),
+    }
+}
+
+/// Decrypts `data`, the sealed data of a record with this wrapped key, in place.
+pub(crate) fn open(
+    key: &CryptoKey,
+    wrapped_key: &[u8; KEY_BYTES + OVERHEAD_BYTES],
+    mut data: Vec<u8>,
+) -> Result<Plaintext, Error> {
+    let opened = on_wiped_stack(|| {
+        let mut buffer = *wrapped_key;
+        let data_row_key = aead::open(key.cipher()?, &mut buffer)?;
+        let data_row_key: &[u8; KEY_BYTES] =
+            (&*data_row_key).try_into().map_err(|_wrong_length| Error::Authentication)?;
+        let cipher = aead::expand(data_row_key)?;
+        aead::open(&cipher, &mut data).map(|plaintext| plaintext.len())
+    });
+    match opened {
+        Ok(plaintext_bytes) => {
+            data.truncate(plaintext_bytes);
+            Ok(Plaintext::new(data))
+        }
+        Err(error) => {
+            wipe(&mut data);
+            Err(error)
+        }
+    }
+}
+
+/// Refuses sealed data that cannot hold a tag and a nonce, or whose plaintext is over the limit,
+/// before anything is loaded or allocated for it.
+pub(crate) fn check_sealed(data_bytes: usize, plaintext_bytes_max: usize) -> Result<(), Error> {
+    let bytes = data_bytes
+        .checked_sub(OVERHEAD_BYTES)
+        .ok_or_else(|| MalformedRecord::new("the data is too short for a tag and a nonce"))?;
+    check_payload(bytes, plaintext_bytes_max)
+}
+
+/// Refuses a plaintext over the limit.
+pub(crate) const fn check_payload(bytes: usize, bytes_max: usize) -> Result<(), Error> {
+    if bytes > bytes_max { Err(Error::TooLarge { bytes, bytes_max }) } else { Ok(()) }
+}

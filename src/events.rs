@@ -1,0 +1,99 @@
+//! What operators should hear of: one place that logs, counts and shows it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::record::KeyId;
+
+macro_rules! events {
+    ($($(#[$doc:meta])+ $variant:ident => $name:literal,)+) => {
+        /// Something out of the ordinary that did not fail the call, or whose failure is an alarm.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Event {
+            $($(#[$doc])+ $variant,)+
+        }
+
+        impl Event {
+            /// All events there are.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Returns the name that logs and the metric `claviger_events_total` give it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+events! {
+    /// An expired or exhausted key was used because no other could be had in time.
+    Degraded => "degraded",
+    /// A key was used whose check is overdue, because the metastore did not answer in time.
+    Stale => "stale",
+    /// A background refresh or rotation failed.
+    RefreshFailed => "refresh_failed",
+    /// Data was decrypted under a revoked key.
+    RevokedDecrypt => "revoked_decrypt",
+    /// The store says that a key is not revoked which it said was: somebody undid a revocation.
+    Unrevoked => "unrevoked",
+    /// A key record's wrapped key does not authenticate.
+    Tampered => "tampered",
+    /// A key record names a parent that cannot be its own.
+    ForeignParent => "foreign_parent",
+    /// A key record's system key is not in the store.
+    MissingParent => "missing_parent",
+    /// A key was wrapped anew, and the new wrapping holds another key.
+    KeyChanged => "key_changed",
+    /// A latest key was created in the future.
+    ClockSkew => "clock_skew",
+    /// The store says that a key exists and does not return it.
+    Indistinct => "indistinct",
+    /// The KMS could not make all copies of a wrapped system key.
+    DegradedWrap => "degraded_wrap",
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How often each event was raised by one factory.
+#[derive(Debug, Default)]
+pub(crate) struct Events([AtomicU64; Event::ALL.len()]);
+
+impl Events {
+    pub(crate) fn raise(&self, event: Event, key: &KeyId) {
+        self.raise_because(event, key, &"");
+    }
+
+    /// Counts the event, and logs it if `log`: what repeats at every call during an outage is not
+    /// logged at every call.
+    pub(crate) fn raise_if(&self, log: bool, event: Event, key: &KeyId) {
+        if log {
+            self.raise(event, key);
+        } else {
+            self.count(event);
+        }
+    }
+
+    pub(crate) fn raise_because(&self, event: Event, key: &KeyId, cause: &dyn fmt::Display) {
+        self.count(event);
+        tracing::warn!(event = event.name(), key = %key, cause = %cause, "key management event");
+    }
+
+    fn count(&self, event: Event) {
+        if let Some(count) = self.0.get(event as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        metrics::counter!("claviger_events_total", "event" => event.name()).increment(1);
+    }
+
+    /// Returns the events that were raised, with how often.
+    pub(crate) fn counts(&self) -> Vec<(Event, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        Event::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
+    }
+}

@@ -1,0 +1,311 @@
+//! Sessions' origin: what they share, and its life cycle.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use claviger_memory::{Arena, ForkSentinel};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+
+use crate::call::{Gate, GateRules};
+use crate::clock::{Clock, SystemClock};
+use crate::error::Error;
+use crate::hierarchy::Hierarchy;
+use crate::hierarchy::rules::Rules;
+use crate::keyring::cache::KeyCache;
+use crate::keyring::orphans::Orphans;
+use crate::kms::{BoxedKms, KeyManagementService, KmsHandle};
+use crate::metastore::{BoxedMetastore, Metastore, MetastoreHandle};
+use crate::partition::{Naming, ReadableSuffixes};
+use crate::policy::{CryptoPolicy, Limits, Span};
+use crate::random::{SecureRandom, SystemRandom};
+use crate::session::Session;
+use crate::status::{CloseReport, Status};
+use crate::tasks::Tasks;
+
+/// Hands out [`Session`]s, one per partition, over a shared cache of keys.
+///
+/// A service has one for each `(service, product)` it encrypts for. Clones are handles to the same
+/// factory; dropping the last handle, sessions included, ends its tasks and wipes its keys.
+#[derive(Clone)]
+pub struct SessionFactory {
+    shared: Arc<Shared>,
+}
+
+/// What factory and session handles share. Dropped with the last of them; flights, which hold the
+/// core, end then.
+pub(crate) struct Shared {
+    core: Arc<Hierarchy>,
+    sentinel: ForkSentinel,
+    payload_bytes_max: usize,
+    closed: AtomicBool,
+    report: OnceCell<CloseReport>,
+}
+
+impl SessionFactory {
+    /// Begins a factory over this metastore and KMS.
+    pub fn builder(metastore: impl Metastore, kms: impl KeyManagementService) -> SessionFactoryBuilder {
+        SessionFactoryBuilder {
+            metastore: BoxedMetastore::new(metastore),
+            kms: BoxedKms::new(kms),
+            service: String::new(),
+            product: String::new(),
+            policy: CryptoPolicy::default(),
+            limits: Limits::default(),
+            region_suffix: None,
+            readable_suffixes: ReadableSuffixes::default(),
+            strict_ids: false,
+            runtime: None,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom::new()),
+        }
+    }
+
+    /// Returns the session of a partition: a customer, a tenant, an account. No I/O; make one for
+    /// each call or keep it, as you like.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPartition`], [`Error::Closed`], [`Error::Forked`].
+    pub fn session(&self, partition: &str) -> Result<Session, Error> {
+        let core = self.shared.open()?;
+        let ring = core.intermediate.ring(&core.naming.intermediate_key_id(partition)?);
+        Ok(Session::new(Arc::clone(&self.shared), ring))
+    }
+
+    /// Returns what the factory holds and what happened to it.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub fn status(&self) -> Result<Status, Error> {
+        self.shared.unforked()?;
+        let core = &self.shared.core;
+        Ok(Status {
+            intermediate_keys: core.intermediate.keys(),
+            system_keys: core.system.keys(),
+            orphans: core.orphans.list(core.now()),
+            flights: core.tasks.flights(),
+            memory: core.arena.stats(),
+            events: core.events.counts(),
+            metastore_down: core.store.gate().is_open(),
+            kms_down: core.kms.gate().is_open(),
+            closed: self.shared.closed.load(Ordering::Acquire),
+        })
+    }
+
+    /// Closes the factory: refuses new work with [`Error::Closed`], waits for key loads and for
+    /// keys in use until the deadline, ends what is left and wipes all keys.
+    ///
+    /// Further calls, also concurrent ones, return the first one's report.
+    ///
+    /// # Errors
+    /// [`Error::Forked`]. What went wrong while closing is in the report.
+    ///
+    /// # Cancel safety
+    /// New work stays refused; another call goes on with the closing.
+    pub async fn close(&self, deadline: Duration) -> Result<CloseReport, Error> {
+        self.shared.unforked()?;
+        self.shared.closed.store(true, Ordering::Release);
+        Ok(self.shared.report.get_or_init(|| close(&self.shared.core, deadline)).await.clone())
+    }
+}
+
+impl fmt::Debug for SessionFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionFactory")
+            .field("system_key", self.shared.core.system_ring.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Lets an operation in: not closed, and not in a forked child.
+    pub(crate) fn open(&self) -> Result<&Arc<Hierarchy>, Error> {
+        self.unforked()?;
+        if self.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(&self.core) }
+    }
+
+    pub(crate) const fn payload_bytes_max(&self) -> usize {
+        self.payload_bytes_max
+    }
+
+    fn unforked(&self) -> Result<(), Error> {
+        if self.sentinel.is_forked() { Err(Error::Forked) } else { Ok(()) }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // In a forked child a lock may be held by a thread that does not exist there, and the keys
+        // are wiped already.
+        if !self.sentinel.is_forked() {
+            self.core.tasks.stop();
+            self.core.intermediate.close();
+            self.core.system.close();
+        }
+    }
+}
+
+/// How often a closing factory looks whether keys are still in use.
+const ORPHAN_POLL: Duration = Duration::from_millis(2);
+
+/// Flights first, then the caches, then the keys still in use.
+async fn close(core: &Hierarchy, deadline: Duration) -> CloseReport {
+    let until = tokio::time::Instant::now() + deadline;
+    let landed = tokio::time::timeout_at(until, core.tasks.idle()).await.is_ok();
+    let mut aborted_flights = Vec::new();
+    if !landed {
+        aborted_flights = core.intermediate.in_flight();
+        aborted_flights.extend(core.system.in_flight());
+    }
+    core.tasks.stop();
+    core.intermediate.close();
+    core.system.close();
+    loop {
+        let keys_in_use = core.orphans.list(core.now());
+        if keys_in_use.is_empty() || tokio::time::Instant::now() >= until {
+            return CloseReport { aborted_flights, keys_in_use };
+        }
+        tokio::time::sleep(ORPHAN_POLL).await;
+    }
+}
+
+/// Gathers a factory's options. [`build`](Self::build) is the one step that can fail.
+#[derive(Debug)]
+#[must_use]
+pub struct SessionFactoryBuilder {
+    metastore: BoxedMetastore,
+    kms: BoxedKms,
+    service: String,
+    product: String,
+    policy: CryptoPolicy,
+    limits: Limits,
+    region_suffix: Option<String>,
+    readable_suffixes: ReadableSuffixes,
+    strict_ids: bool,
+    runtime: Option<Handle>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn SecureRandom>,
+}
+
+impl SessionFactoryBuilder {
+    /// Names the service whose keys these are. Required.
+    pub fn service(mut self, service: impl Into<String>) -> Self {
+        self.service = service.into();
+        self
+    }
+
+    /// Names the product whose keys these are. Required.
+    pub fn product(mut self, product: impl Into<String>) -> Self {
+        self.product = product.into();
+        self
+    }
+
+    /// Sets the life cycle of keys.
+    pub fn policy(mut self, policy: CryptoPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets how much of everything there may be.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Appends a suffix to all key ids, so that each region of a replicated metastore has keys of
+    /// its own.
+    pub fn region_suffix(mut self, suffix: impl Into<String>) -> Self {
+        self.region_suffix = Some(suffix.into());
+        self
+    }
+
+    /// Sets which other regions' records a factory with a suffix reads.
+    pub fn readable_suffixes(mut self, suffixes: ReadableSuffixes) -> Self {
+        self.readable_suffixes = suffixes;
+        self
+    }
+
+    /// Refuses service, product and partition names with `_`, with which two partitions can share
+    /// one key id.
+    pub const fn strict_ids(mut self, strict: bool) -> Self {
+        self.strict_ids = strict;
+        self
+    }
+
+    /// Loads keys on this runtime, which must have its timer enabled, instead of on the caller's.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Takes the time from `clock` instead of the operating system.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Draws keys and nonces from `random` instead of the operating system.
+    pub fn random(mut self, random: impl SecureRandom) -> Self {
+        self.random = Arc::new(random);
+        self
+    }
+
+    /// Checks everything and builds the factory. No I/O, no task, no key.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] naming what to change; [`Error::Memory`] if not even the page that
+    /// recognises a fork can be had.
+    pub fn build(self) -> Result<SessionFactory, Error> {
+        self.policy.validate()?;
+        self.limits.validate()?;
+        let naming = Naming::new(
+            &self.service,
+            &self.product,
+            self.region_suffix,
+            self.readable_suffixes,
+            self.strict_ids,
+        )?;
+        let Limits { waiting_calls_max, attempts_max, .. } = self.limits;
+        let gate = |calls_max, deadline| {
+            let rules = GateRules { calls_max, waiting_max: waiting_calls_max, deadline, attempts_max };
+            Gate::new(rules, Arc::clone(&self.clock), Arc::clone(&self.random))
+        };
+        let store_gate = gate(self.limits.store_calls_max, self.limits.store_deadline);
+        let kms_gate = gate(self.limits.kms_calls_max, self.limits.kms_deadline);
+        let orphans = Arc::new(Orphans::default());
+        let cache = |capacity| KeyCache::new(capacity, Arc::clone(&orphans), Arc::clone(&self.clock));
+        let system = cache(self.policy.system_keys_max);
+        let core = Hierarchy {
+            store: MetastoreHandle::new(self.metastore, store_gate),
+            kms: KmsHandle::new(self.kms, kms_gate),
+            intermediate: cache(self.policy.intermediate_keys_max),
+            system_ring: system.ring(naming.system_key_id().as_str()),
+            system,
+            orphans,
+            arena: Arena::new(self.policy.lock_policy),
+            rules: Rules::new(&self.policy),
+            idle_timeout: match self.policy.idle_timeout {
+                Span::Of(timeout) => Some(timeout),
+                Span::Never => None,
+            },
+            operation_deadline: self.limits.operation_deadline,
+            clock: self.clock,
+            random: self.random,
+            events: Default::default(),
+            tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
+            missing: Default::default(),
+            naming,
+        };
+        Ok(SessionFactory {
+            shared: Arc::new(Shared {
+                core: Arc::new(core),
+                sentinel: ForkSentinel::new()?,
+                payload_bytes_max: self.limits.payload_bytes_max,
+                closed: AtomicBool::new(false),
+                report: OnceCell::new(),
+            }),
+        })
+    }
+}

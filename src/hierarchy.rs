@@ -1,0 +1,324 @@
+//! Which key encrypts and which decrypts: the tables T1 and T5 of the key life cycle.
+//!
+//! What they cannot answer from memory they leave to a flight, which [`load`] runs: T2, T3 and T4.
+
+mod load;
+mod missing;
+pub(crate) mod rules;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_memory::Arena;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::clock::{Clock, Moment};
+use crate::error::Error;
+use crate::events::{Event, Events};
+use crate::key::CryptoKey;
+use crate::keyring::cache::KeyCache;
+use crate::keyring::flight::{Flights, Outcome, Pilot, Target, Ticket};
+use crate::keyring::orphans::Orphans;
+use crate::keyring::Keyring;
+use crate::kms::KmsHandle;
+use crate::metastore::MetastoreHandle;
+use crate::partition::Naming;
+use crate::policy::RevokedDecrypt;
+use crate::random::SecureRandom;
+use crate::record::{Created, KeyMeta};
+use crate::tasks::Tasks;
+use missing::Missing;
+use rules::{Fitness, Freshness, Purpose, Rules};
+
+/// Everything a factory's sessions share.
+#[derive(Debug)]
+pub(crate) struct Hierarchy {
+    pub(crate) naming: Naming,
+    pub(crate) store: MetastoreHandle,
+    pub(crate) kms: KmsHandle,
+    pub(crate) intermediate: KeyCache,
+    pub(crate) system: KeyCache,
+    /// The keyring of the system key that new intermediate keys are wrapped under.
+    pub(crate) system_ring: Arc<Keyring>,
+    pub(crate) orphans: Arc<Orphans>,
+    pub(crate) arena: Arena,
+    pub(crate) rules: Rules,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) operation_deadline: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn SecureRandom>,
+    pub(crate) events: Events,
+    pub(crate) tasks: Tasks,
+    pub(crate) missing: Missing,
+}
+
+/// A level of the tree of keys that the metastore keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    System,
+    Intermediate,
+}
+
+/// What a flight is to do.
+#[derive(Clone, Debug)]
+struct Course {
+    level: Level,
+    ring: Arc<Keyring>,
+    target: Target,
+    /// Replace the latest key if it is this old or older, though it may be valid.
+    replace: Option<Created>,
+}
+
+impl Course {
+    fn latest(level: Level, ring: &Arc<Keyring>) -> Self {
+        Self { level, ring: Arc::clone(ring), target: Target::Latest, replace: None }
+    }
+
+    fn version(level: Level, ring: &Arc<Keyring>, created: Created) -> Self {
+        Self { level, ring: Arc::clone(ring), target: Target::Version(created), replace: None }
+    }
+
+    fn replacing(mut self, key: &CryptoKey) -> Self {
+        self.replace = Some(key.created());
+        self
+    }
+}
+
+/// How often a flight whose task went away is started anew, and one that began too early awaited.
+const BOARDINGS_MAX: usize = 4;
+
+impl Hierarchy {
+    pub(crate) fn now(&self) -> Moment {
+        Moment::now(&*self.clock)
+    }
+
+    /// Returns the key to encrypt under (T1).
+    ///
+    /// # Cancel safety
+    /// Leaving early harms nobody: loads and creations are tasks of their own.
+    pub(crate) async fn key_to_encrypt(self: &Arc<Self>, ring: &Arc<Keyring>) -> Outcome {
+        let ticket = self.ticket(ring);
+        let now = self.now();
+        let course = Course::latest(Level::Intermediate, ring);
+        let Some(key) = ring.latest() else { return self.fly_to_end(course, ticket).await };
+        let fitness = self.rules.fitness(&key, now);
+        match fitness {
+            Fitness::Revoked => self.fly_to_end(course, ticket).await,
+            Fitness::Expired | Fitness::Exhausted => self.replace_in_time(course, ticket, key, fitness, now).await,
+            Fitness::Fit | Fitness::Ending => match self.rules.freshness(key.age(now), Purpose::Encrypt) {
+                Freshness::Fresh if fitness == Fitness::Ending => {
+                    self.refresh_in_background(course.replacing(&key), now);
+                    Ok(key)
+                }
+                Freshness::Fresh => Ok(key),
+                Freshness::Due => {
+                    self.refresh_in_background(course, now);
+                    Ok(key)
+                }
+                Freshness::Stale => {
+                    let waited = !self.is_known_to_fail(ring, now);
+                    match self.refreshed(course, ticket, waited).await {
+                        Some(Ok(latest)) => Ok(latest),
+                        // What the flight learned before it failed counts: never a revoked key.
+                        Some(Err(error)) if key.is_revoked() => Err(error),
+                        None if key.is_revoked() => Err(Error::Deadline(self.rules.refresh_wait)),
+                        Some(Err(_)) | None => {
+                            self.events.raise_if(waited, Event::Stale, ring.id());
+                            Ok(key)
+                        }
+                    }
+                }
+                Freshness::TooOld => self.fly_to_end(course, ticket).await,
+            },
+        }
+    }
+
+    /// Has an expired or exhausted key replaced; goes on with it for a while if that cannot be done
+    /// now.
+    async fn replace_in_time(
+        self: &Arc<Self>,
+        course: Course,
+        ticket: Ticket,
+        key: Arc<CryptoKey>,
+        fitness: Fitness,
+        now: Moment,
+    ) -> Outcome {
+        if !self.rules.may_go_on(&key, fitness, now) {
+            return self.fly_to_end(course, ticket).await;
+        }
+        let ring = Arc::clone(&course.ring);
+        let waited = !(self.store.gate().is_open() || ring.was_troubled_in_passing(now));
+        match self.refreshed(course, ticket, waited).await {
+            Some(Ok(latest)) => Ok(latest),
+            Some(Err(error)) if !error.is_retryable() || key.is_revoked() => Err(error),
+            None if key.is_revoked() => Err(Error::Deadline(self.rules.refresh_wait)),
+            Some(Err(_)) | None => {
+                self.events.raise_if(waited, Event::Degraded, ring.id());
+                Ok(key)
+            }
+        }
+    }
+
+    /// Returns the key version that a record names (T5).
+    ///
+    /// # Cancel safety
+    /// As [`key_to_encrypt`](Self::key_to_encrypt).
+    pub(crate) async fn key_to_decrypt(self: &Arc<Self>, ring: &Arc<Keyring>, created: Created) -> Outcome {
+        let ticket = self.ticket(ring);
+        let now = self.now();
+        let course = Course::version(Level::Intermediate, ring, created);
+        let Some(key) = ring.version(created) else {
+            let meta = KeyMeta::new(ring.id().clone(), created);
+            if self.missing.contains(&meta, now) {
+                return Err(Error::KeyNotFound(meta));
+            }
+            return self.fly_to_end(course, ticket).await.and_then(|key| self.admit_to_decrypt(key));
+        };
+        let key = self.admit_to_decrypt(key)?;
+        match self.rules.freshness(key.age(now), Purpose::Decrypt) {
+            Freshness::Fresh => Ok(key),
+            Freshness::Due => {
+                self.refresh_in_background(course, now);
+                Ok(key)
+            }
+            Freshness::Stale => {
+                let waited = !self.is_known_to_fail(ring, now);
+                match self.refreshed(course, ticket, waited).await {
+                    Some(Ok(key)) => self.admit_to_decrypt(key),
+                    Some(Err(gone @ Error::KeyNotFound(_))) => Err(gone),
+                    Some(Err(_)) | None => {
+                        self.events.raise_if(waited, Event::Stale, ring.id());
+                        self.admit_to_decrypt(key)
+                    }
+                }
+            }
+            Freshness::TooOld => self.fly_to_end(course, ticket).await.and_then(|key| self.admit_to_decrypt(key)),
+        }
+    }
+
+    /// Applies the policy for decrypting under revoked keys.
+    pub(crate) fn admit_to_decrypt(&self, key: Arc<CryptoKey>) -> Outcome {
+        if key.is_revoked() {
+            match self.rules.revoked_decrypt {
+                RevokedDecrypt::Allow => {}
+                RevokedDecrypt::Warn => self.events.raise(Event::RevokedDecrypt, key.meta().id()),
+                RevokedDecrypt::Deny => return Err(Error::KeyRevoked(key.meta().clone())),
+            }
+        }
+        Ok(key)
+    }
+
+    /// Drops the keys of partitions that nobody used for the idle timeout.
+    fn sweep(&self) {
+        // While the store is down a dropped key could not be had again.
+        if let Some(idle_timeout) = self.idle_timeout.filter(|_| !self.store.gate().is_open()) {
+            let (now, idle_max) = (self.now(), crate::clock::nanos(idle_timeout));
+            self.intermediate.sweep(now, idle_max);
+            self.system.sweep(now, idle_max);
+        }
+    }
+
+    fn ticket(&self, ring: &Keyring) -> Ticket {
+        if self.rules.checks_every_call() { ring.flights().ticket() } else { Flights::any_ticket() }
+    }
+
+    /// Waiting would be in vain: the store is down, or a refresh of this key failed just now.
+    fn is_known_to_fail(&self, ring: &Keyring, now: Moment) -> bool {
+        self.store.gate().is_open() || ring.was_troubled(now)
+    }
+
+    /// Waits for a refresh, `refresh_wait` at most. `None` if there is no answer, or with
+    /// `wait == false` none was waited for.
+    async fn refreshed(self: &Arc<Self>, course: Course, ticket: Ticket, wait: bool) -> Option<Outcome> {
+        if !wait {
+            return None;
+        }
+        let ring = Arc::clone(&course.ring);
+        let answer = tokio::time::timeout(self.rules.refresh_wait, self.fly(course, ticket)).await;
+        if answer.is_err() {
+            ring.note_trouble(self.now(), true);
+        }
+        answer.ok()
+    }
+
+    /// Waits for a flight as long as an operation may take.
+    async fn fly_to_end(self: &Arc<Self>, course: Course, ticket: Ticket) -> Outcome {
+        let deadline = self.operation_deadline;
+        tokio::time::timeout(deadline, self.fly(course, ticket))
+            .await
+            .unwrap_or_else(|_elapsed| Err(Error::Deadline(deadline)))
+    }
+
+    /// Waits for the flight on this course that `ticket` admits to; starts it if there is none.
+    async fn fly(self: &Arc<Self>, course: Course, ticket: Ticket) -> Outcome {
+        for _ in 0..BOARDINGS_MAX {
+            let (seat, pilot) = course.ring.flights().board(course.target, ticket);
+            if let Some(pilot) = pilot {
+                self.launch(course.clone(), pilot, None)?;
+            }
+            if let Some(outcome) = seat.outcome().await {
+                return outcome;
+            }
+        }
+        Err(Error::Interrupted)
+    }
+
+    /// Starts a flight that nobody waits for, unless one is under way, there is no permit, or it is
+    /// known to fail.
+    fn refresh_in_background(self: &Arc<Self>, course: Course, now: Moment) {
+        let flights = course.ring.flights();
+        if flights.is_under_way(course.target) || self.is_known_to_fail(&course.ring, now) {
+            return;
+        }
+        let Some(permit) = self.tasks.background_permit() else { return };
+        if let (_, Some(pilot)) = flights.board(course.target, Flights::any_ticket()) {
+            let id = course.ring.id().clone();
+            if let Err(error) = self.launch(course, pilot, Some(permit)) {
+                self.events.raise_because(Event::RefreshFailed, &id, &error);
+            }
+        }
+    }
+
+    /// Runs a flight as a task of its own. `permit` is held by one that nobody waits for.
+    fn launch(
+        self: &Arc<Self>,
+        course: Course,
+        pilot: Pilot,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Error> {
+        self.ensure_sweep();
+        let this = Arc::clone(self);
+        self.tasks.spawn(move |stopped| async move {
+            let deadline = this.operation_deadline;
+            let work = tokio::time::timeout(deadline, this.run(&course));
+            let outcome = match stopped.run_until_cancelled(work).await {
+                Some(Ok(outcome)) => outcome,
+                Some(Err(_elapsed)) => Err(Error::Deadline(deadline)),
+                None => Err(Error::Closed),
+            };
+            let ring = &course.ring;
+            match &outcome {
+                Ok(_) => ring.clear_trouble(),
+                Err(error) => {
+                    ring.note_trouble(this.now(), error.is_retryable());
+                    if permit.is_some() {
+                        this.events.raise_because(Event::RefreshFailed, ring.id(), error);
+                    }
+                }
+            }
+            pilot.land(outcome);
+        })
+    }
+
+    fn ensure_sweep(self: &Arc<Self>) {
+        if let Some(idle_timeout) = self.idle_timeout {
+            let period = (idle_timeout / 8).clamp(Duration::from_millis(100), Duration::from_secs(60));
+            let this = Arc::downgrade(self);
+            self.tasks.ensure_sweep(period, move || {
+                if let Some(this) = this.upgrade() {
+                    this.sweep();
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What a flight does: load a key, or create it. The only home of the creation race (T2, T3, T4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rules::TooFarAhead;
+use super::{Course, Hierarchy, Level};
+use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::call::jittered;
+use crate::clock::Moment;
+use crate::error::Error;
+use crate::events::Event;
+use crate::key::{CryptoKey, KEY_BYTES, KeyState, Parent, SecretKey};
+use crate::keyring::Role;
+use crate::keyring::flight::{Flights, Outcome, Target};
+use crate::metastore::Insert;
+use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+
+/// How often a lost creation race is entered again.
+const ROUNDS_MAX: u32 = 5;
+const ROUND_PAUSE: Duration = Duration::from_millis(20);
+
+/// What is to be done about the latest record.
+enum Judgement {
+    Use(Arc<CryptoKey>),
+    /// Create a key that sorts after this one, if there is one.
+    Create { above: Option<Created> },
+}
+
+impl Hierarchy {
+    pub(super) async fn run(self: &Arc<Self>, course: &Course) -> Outcome {
+        match course.target {
+            Target::Latest => self.latest(course).await,
+            Target::Version(created) => self.version(course, created).await,
+        }
+    }
+
+    /// Loads the latest key or creates one that may be used (T2, T3).
+    async fn latest(self: &Arc<Self>, course: &Course) -> Outcome {
+        if let Some(key) = self.with_parent_checked(course).await {
+            return Ok(key);
+        }
+        for round in 1..=ROUNDS_MAX {
+            let begun = self.now();
+            let record = self.store.load_latest(course.ring.id()).await?;
+            let above = match self.judge(course, record, begun).await? {
+                Judgement::Use(key) => return Ok(key),
+                Judgement::Create { above } => above,
+            };
+            if let Some(key) = self.create(course, above).await? {
+                return Ok(key);
+            }
+            tokio::time::sleep(jittered(ROUND_PAUSE * round, &*self.random)).await;
+        }
+        Err(Error::CreationRace(course.ring.id().clone()))
+    }
+
+    /// Loads one version, whether or not it may still encrypt.
+    async fn version(self: &Arc<Self>, course: &Course, created: Created) -> Outcome {
+        let ring = &course.ring;
+        let cache = self.cache(course.level);
+        let meta = KeyMeta::new(ring.id().clone(), created);
+        let begun = self.now();
+        let Some(record) = self.store.load(&meta).await? else {
+            cache.remove(ring, |key| key.created() == created);
+            self.missing.note(meta.clone(), begun);
+            return Err(Error::KeyNotFound(meta));
+        };
+        let state = self.learn(course, &record);
+        let parent = match self.parent_of(course, &record)? {
+            None => None,
+            Some(parent) => match self.system_key(parent).await {
+                Ok(key) => Some(key),
+                Err(gone @ Error::KeyNotFound(_)) => {
+                    cache.remove(ring, |key| key.created() == created);
+                    return Err(gone);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        self.key_from(course, &record, parent, state, begun).await
+    }
+
+    /// The short way of a refresh: if only the parent's row is due, it is the only one read. `None`
+    /// if that does not answer the question.
+    async fn with_parent_checked(self: &Arc<Self>, course: &Course) -> Option<Arc<CryptoKey>> {
+        let (key, now) = (course.ring.latest()?, self.now());
+        let parent = key.parent()?;
+        let only_parent_is_due =
+            !self.rules.is_due(key.state().age(now)) && self.rules.is_due(parent.state.age(now));
+        if course.replace.is_some() || !only_parent_is_due || !self.is_usable(&key, now) {
+            return None;
+        }
+        let system_key = self.system_key(&parent.meta).await.ok()?;
+        let shares_state = Arc::ptr_eq(system_key.state(), &parent.state);
+        (shares_state && self.is_usable(&key, self.now())).then_some(key)
+    }
+
+    /// Decides by T2 what is to be done about the latest record.
+    async fn judge(
+        self: &Arc<Self>,
+        course: &Course,
+        record: Option<EnvelopeKeyRecord>,
+        begun: Moment,
+    ) -> Result<Judgement, Error> {
+        let ring = &course.ring;
+        let Some(record) = record else {
+            self.cache(course.level).remove(ring, |_| true);
+            return Ok(Judgement::Create { above: None });
+        };
+        let created = record.meta().created();
+        // What we hold beyond the latest has lost its row.
+        self.cache(course.level).remove(ring, |key| key.created() > created);
+        let state = self.learn(course, &record);
+        if self.rules.is_ahead(created, begun) {
+            self.events.raise(Event::ClockSkew, ring.id());
+        }
+        let create = Judgement::Create { above: Some(created) };
+        if record.is_revoked() || self.rules.is_expired(record.meta(), begun) {
+            return Ok(create);
+        }
+        let parent = self.parent_of(course, &record)?;
+        let is_exhausted = ring.version(created).is_some_and(|key| self.rules.is_exhausted(&key));
+        if state.is_revoked() || is_exhausted || course.replace.is_some_and(|up_to| created <= up_to) {
+            return Ok(create);
+        }
+        let parent = match parent {
+            None => None,
+            Some(parent) => match self.system_key(parent).await {
+                Ok(key) if self.is_usable(&key, begun) => Some(key),
+                Ok(_) => return Ok(create),
+                Err(Error::KeyNotFound(_)) => {
+                    self.events.raise(Event::MissingParent, ring.id());
+                    return Ok(create);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        self.key_from(course, &record, parent, state, begun).await.map(Judgement::Use)
+    }
+
+    /// Creates a key and stores it. `None` if somebody else was faster (T3).
+    async fn create(self: &Arc<Self>, course: &Course, above: Option<Created>) -> Result<Option<Arc<CryptoKey>>, Error> {
+        let ring = &course.ring;
+        let parent = match course.level {
+            Level::System => None,
+            Level::Intermediate => Some(self.system_key_to_wrap(course.replace.is_some()).await?),
+        };
+        let meta = self.next_meta(course, above)?;
+        let secret = SecretKey::generate(&*self.random)?;
+        let record = match &parent {
+            None => {
+                let wrapped = self.kms.wrap_key(&secret, &meta).await?;
+                if !wrapped.missing_copies().is_empty() {
+                    self.events.raise(Event::DegradedWrap, ring.id());
+                }
+                EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)
+            }
+            Some(parent) => {
+                let wrapped = self.seal_under(parent, &secret)?;
+                EnvelopeKeyRecord::new(meta, wrapped, Some(parent.meta().clone()))
+            }
+        };
+        // The key is made before its row, so that no row is left by one that cannot be made.
+        let state = ring.state(record.meta().created());
+        let key = self.make_key(&secret, &record, Arc::clone(&state), parent.as_deref())?;
+        drop(secret);
+        let begun = self.now();
+        match self.store.insert(&record).await? {
+            Insert::Inserted => {
+                let key = Arc::new(key);
+                state.mark_checked(begun);
+                self.missing.forget(record.meta());
+                self.cache(course.level).add(ring, &key, Role::Latest);
+                Ok(Some(key))
+            }
+            Insert::AlreadyExists => {
+                drop(key);
+                if self.store.load(record.meta()).await?.is_none() {
+                    self.events.raise(Event::Indistinct, ring.id());
+                    return Err(Error::IndistinctKey(record.meta().clone()));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Returns the key that the record holds: the one we have if it is the same, else unwrapped.
+    async fn key_from(
+        self: &Arc<Self>,
+        course: &Course,
+        record: &EnvelopeKeyRecord,
+        parent: Option<Arc<CryptoKey>>,
+        state: Arc<KeyState>,
+        begun: Moment,
+    ) -> Outcome {
+        let ring = &course.ring;
+        let role = if course.target == Target::Latest { Role::Latest } else { Role::Version };
+        let held = ring.version(record.meta().created());
+        let same = held.clone().or_else(|| self.orphans.adopt(record));
+        let same = same.filter(|key| key.is_from(record) && key.is_under(parent.as_deref()));
+        let key = match same {
+            Some(key) => key,
+            None => {
+                let secret = self.unwrap(course, record, parent.as_deref()).await?;
+                let key = Arc::new(self.make_key(&secret, record, Arc::clone(&state), parent.as_deref())?);
+                match held {
+                    Some(held) if !held.has_same_bytes(&key)? => {
+                        // Data was encrypted under the one we hold: it stays the right one.
+                        self.events.raise(Event::KeyChanged, ring.id());
+                        return Ok(held);
+                    }
+                    Some(held) => key.wraps().continue_from(held.wraps()),
+                    None => {}
+                }
+                key
+            }
+        };
+        state.mark_checked(begun);
+        self.cache(course.level).add(ring, &key, role);
+        Ok(key)
+    }
+
+    async fn unwrap(
+        &self,
+        course: &Course,
+        record: &EnvelopeKeyRecord,
+        parent: Option<&CryptoKey>,
+    ) -> Result<SecretKey, Error> {
+        let unwrapped = match parent {
+            Some(parent) => aead::open_key(parent.cipher()?, record.wrapped_key()),
+            None => self.kms.unwrap_key(record.wrapped_key(), record.meta()).await,
+        };
+        unwrapped.inspect_err(|error| {
+            if !error.is_retryable() && !matches!(error, Error::Forked) {
+                self.events.raise_because(Event::Tampered, course.ring.id(), error);
+            }
+        })
+    }
+
+    /// Returns exactly this version of a system key, its row read lately.
+    async fn system_key(self: &Arc<Self>, meta: &KeyMeta) -> Outcome {
+        let ring = self.system.ring(meta.id().as_str());
+        let now = self.now();
+        if let Some(key) = ring.version(meta.created()).filter(|key| !self.rules.is_due(key.age(now))) {
+            return Ok(key);
+        }
+        if self.missing.contains(meta, now) {
+            return Err(Error::KeyNotFound(meta.clone()));
+        }
+        let ticket = self.ticket(&ring);
+        self.fly(Course::version(Level::System, &ring, meta.created()), ticket).await
+    }
+
+    /// Returns the system key to wrap a new intermediate key under. With `replace_ending`, one that
+    /// is near its end is replaced first.
+    async fn system_key_to_wrap(self: &Arc<Self>, replace_ending: bool) -> Outcome {
+        let ring = &self.system_ring;
+        let now = self.now();
+        let mut course = Course::latest(Level::System, ring);
+        if let Some(key) = ring.latest() {
+            if replace_ending && now.wall >= key.life().replace_from {
+                course = course.replacing(&key);
+            } else if self.is_usable(&key, now) && !self.rules.is_due(key.age(now)) {
+                return Ok(key);
+            }
+        }
+        let ticket = if course.replace.is_some() { Flights::any_ticket() } else { self.ticket(ring) };
+        self.fly(course, ticket).await
+    }
+
+    /// Notes what the record says of its key. Revoked is for ever.
+    fn learn(&self, course: &Course, record: &EnvelopeKeyRecord) -> Arc<KeyState> {
+        let state = course.ring.state(record.meta().created());
+        if record.is_revoked() {
+            state.mark_revoked();
+        } else if state.is_revoked() {
+            self.events.raise(Event::Unrevoked, course.ring.id());
+        }
+        state
+    }
+
+    /// Returns the parent that the record names. A system key's record has none that counts.
+    fn parent_of<'a>(&self, course: &Course, record: &'a EnvelopeKeyRecord) -> Result<Option<&'a KeyMeta>, Error> {
+        if course.level == Level::System {
+            return Ok(None);
+        }
+        match record.parent() {
+            Some(parent) if self.naming.is_parent_of(record.meta().id(), parent.id()) => Ok(Some(parent)),
+            Some(_) | None => {
+                self.events.raise(Event::ForeignParent, course.ring.id());
+                Err(Error::ForeignParent { key: record.meta().clone() })
+            }
+        }
+    }
+
+    fn next_meta(&self, course: &Course, above: Option<Created>) -> Result<KeyMeta, Error> {
+        let id = course.ring.id();
+        match (self.rules.next_created(self.now(), above), above) {
+            (Ok(Some(created)), _) => Ok(KeyMeta::new(id.clone(), created)),
+            (Ok(None), _) => Err(Error::ClockSkew(KeyMeta::new(id.clone(), Created::MIN))),
+            (Err(TooFarAhead), above) => {
+                self.events.raise(Event::ClockSkew, id);
+                Err(Error::ClockSkew(KeyMeta::new(id.clone(), above.unwrap_or(Created::MAX))))
+            }
+        }
+    }
+
+    fn make_key(
+        &self,
+        secret: &SecretKey,
+        record: &EnvelopeKeyRecord,
+        state: Arc<KeyState>,
+        parent: Option<&CryptoKey>,
+    ) -> Result<CryptoKey, Error> {
+        let parent = parent.map(|key| Parent {
+            meta: key.meta().clone(),
+            state: Arc::clone(key.state()),
+            life: key.life(),
+        });
+        CryptoKey::new(&self.arena, secret, record, self.rules.life(record.meta()), state, parent)
+    }
+
+    fn seal_under(&self, parent: &CryptoKey, secret: &SecretKey) -> Result<[u8; KEY_BYTES + OVERHEAD_BYTES], Error> {
+        let mut nonce = [0; NONCE_BYTES];
+        self.random.fill(&mut nonce)?;
+        let mut wrapped = [0; KEY_BYTES + OVERHEAD_BYTES];
+        aead::seal_key(parent.cipher()?, nonce, secret.expose_secret(), &mut wrapped)?;
+        Ok(wrapped)
+    }
+
+    /// Tells whether the key may wrap or encrypt: neither revoked nor expired.
+    fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
+        !key.is_revoked() && now.wall <= key.life().expires
+    }
+
+    const fn cache(&self, level: Level) -> &crate::keyring::cache::KeyCache {
+        match level {
+            Level::System => &self.system,
+            Level::Intermediate => &self.intermediate,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! When a key may be used: the policy as plain arithmetic on nanoseconds.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use crate::clock::{Moment, NANOS_PER_SECOND, nanos};
+use crate::key::{CryptoKey, Life};
+use crate::policy::{CryptoPolicy, RevokedDecrypt, Span};
+use crate::record::{Created, KeyMeta};
+
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// Seconds; `None` for keys that never expire.
+    expire_after: Option<u64>,
+    /// Seconds.
+    precision: u64,
+    /// 80 % of the check interval: from this age on a key is checked in the background.
+    due: u64,
+    interval: u64,
+    encrypt_age_max: u64,
+    decrypt_age_max: u64,
+    stale_encrypt: u64,
+    wraps_max: u64,
+    pub(crate) refresh_wait: Duration,
+    pub(crate) revoked_decrypt: RevokedDecrypt,
+}
+
+/// What a key is good for, whatever its age since the last check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fitness {
+    Fit,
+    /// Fit, and near its end.
+    Ending,
+    Exhausted,
+    Expired,
+    Revoked,
+}
+
+/// How old what we know of a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    Fresh,
+    Due,
+    Stale,
+    TooOld,
+}
+
+/// What a key is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Encrypt,
+    Decrypt,
+}
+
+/// The latest key was created so far in the future that no later one may be made.
+#[derive(Debug)]
+pub(crate) struct TooFarAhead;
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+impl Rules {
+    pub(crate) fn new(policy: &CryptoPolicy) -> Self {
+        let interval = nanos(policy.revoke_check_interval);
+        Self {
+            expire_after: match policy.expire_after {
+                Span::Of(span) => Some(span.as_secs()),
+                Span::Never => None,
+            },
+            precision: policy.creation_precision.as_secs(),
+            due: interval / 5 * 4,
+            interval,
+            encrypt_age_max: interval.saturating_add(nanos(policy.max_stale_encrypt)),
+            decrypt_age_max: interval.saturating_add(nanos(policy.max_stale_decrypt)),
+            stale_encrypt: nanos(policy.max_stale_encrypt),
+            wraps_max: policy.max_wraps_per_key,
+            refresh_wait: policy.refresh_wait,
+            revoked_decrypt: policy.revoked_decrypt,
+        }
+    }
+
+    /// Returns when the key version ends. It is replaced from 95 % of its life on, some keys a
+    /// little later than others, so that a fleet does not replace them all at once.
+    pub(crate) fn life(&self, key: &KeyMeta) -> Life {
+        let Some(expire_after) = self.expire_after else {
+            return Life { expires: u64::MAX, replace_from: u64::MAX };
+        };
+        let created = key.created().unix_seconds().cast_unsigned().saturating_mul(NANOS_PER_SECOND);
+        let span = expire_after.saturating_mul(NANOS_PER_SECOND);
+        let mut hasher = DefaultHasher::new();
+        key.id().hash(&mut hasher);
+        let jitter = span / 100 * 4 / 1024 * (hasher.finish() % 1024);
+        Life {
+            expires: created.saturating_add(span),
+            replace_from: created.saturating_add(span / 100 * 95).saturating_add(jitter),
+        }
+    }
+
+    /// Tells whether a key created then is past its end. At the very end it is still valid.
+    pub(crate) fn is_expired(&self, key: &KeyMeta, now: Moment) -> bool {
+        now.wall > self.life(key).expires
+    }
+
+    /// The hot path's question: may this key encrypt, with nothing else to do?
+    pub(crate) fn is_ready(&self, key: &CryptoKey, now: Moment) -> bool {
+        self.fitness(key, now) == Fitness::Fit && key.age(now) < self.due
+    }
+
+    /// The hot path's question: may this key decrypt, with nothing else to do?
+    pub(crate) fn is_ready_to_decrypt(&self, key: &CryptoKey, now: Moment) -> bool {
+        key.age(now) < self.due && (self.revoked_decrypt == RevokedDecrypt::Allow || !key.is_revoked())
+    }
+
+    /// Tells what the key is good for; the first that holds, as in T1.
+    pub(crate) fn fitness(&self, key: &CryptoKey, now: Moment) -> Fitness {
+        let life = key.life();
+        if key.is_revoked() {
+            Fitness::Revoked
+        } else if now.wall > life.expires {
+            Fitness::Expired
+        } else if self.is_exhausted(key) {
+            Fitness::Exhausted
+        } else if now.wall >= life.replace_from {
+            Fitness::Ending
+        } else {
+            Fitness::Fit
+        }
+    }
+
+    pub(crate) fn is_exhausted(&self, key: &CryptoKey) -> bool {
+        key.wraps().count() >= self.wraps_max
+    }
+
+    pub(crate) const fn freshness(&self, age: u64, purpose: Purpose) -> Freshness {
+        let age_max = match purpose {
+            Purpose::Encrypt => self.encrypt_age_max,
+            Purpose::Decrypt => self.decrypt_age_max,
+        };
+        if age < self.due {
+            Freshness::Fresh
+        } else if age < self.interval {
+            Freshness::Due
+        } else if age <= age_max {
+            Freshness::Stale
+        } else {
+            Freshness::TooOld
+        }
+    }
+
+    /// Tells whether a key past its end may go on for a while, when no other can be had.
+    pub(crate) fn may_go_on(&self, key: &CryptoKey, fitness: Fitness, now: Moment) -> bool {
+        let is_within = match fitness {
+            Fitness::Fit | Fitness::Ending => true,
+            Fitness::Expired => now.wall <= key.life().expires.saturating_add(self.stale_encrypt),
+            Fitness::Exhausted => key.wraps().count() < self.wraps_max.saturating_mul(2),
+            Fitness::Revoked => false,
+        };
+        is_within && key.age(now) <= self.encrypt_age_max
+    }
+
+    /// Tells whether every call asks the store: then only what was asked after the call counts.
+    pub(crate) const fn checks_every_call(&self) -> bool {
+        self.interval == 0
+    }
+
+    /// Tells whether the row's own last read is due for another.
+    pub(crate) const fn is_due(&self, age: u64) -> bool {
+        age >= self.due
+    }
+
+    /// Tells whether a key lies ahead of our clock by more than rounding explains.
+    pub(crate) fn is_ahead(&self, created: Created, now: Moment) -> bool {
+        created.unix_seconds() > now.unix_seconds().saturating_add_unsigned(self.precision)
+    }
+
+    /// Returns when the key that comes after `above` is created: now, rounded down, and in any case
+    /// later than `above`, so that it sorts last (T4). `Ok(None)` before 1970 is over.
+    pub(crate) fn next_created(
+        &self,
+        now: Moment,
+        above: Option<Created>,
+    ) -> Result<Option<Created>, TooFarAhead> {
+        let seconds = now.unix_seconds();
+        let floor = seconds - seconds % self.precision.max(1).cast_signed();
+        let Some(above) = above.map(Created::unix_seconds) else { return Ok(Created::new(floor)) };
+        if above > seconds.saturating_add(DAY_SECONDS) {
+            return Err(TooFarAhead);
+        }
+        Ok(Created::new(floor.max(above.saturating_add(1))))
+    }
+}

@@ -1,0 +1,173 @@
+//! The bounded cache of keyrings.
+//!
+//! Two maps: an LRU that holds the keyrings with keys in them and bounds how many keys there are,
+//! and a weak map of all keyrings that anybody holds, so that an id has one keyring at a time.
+//!
+//! An evicted keyring is emptied at once, whoever still holds the shell. moka's own bound is
+//! eventual: under a flood it holds many times its capacity. So every addition is made under one
+//! mutex and followed by moka's maintenance, which a cold load's I/O hides.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use moka::notification::RemovalCause;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use super::orphans::{OrphanCause, Orphans};
+use super::{Keyring, Role, VERSIONS_MAX};
+use crate::clock::{Clock, Moment};
+use crate::key::CryptoKey;
+use crate::policy::Capacity;
+use crate::record::KeyId;
+
+pub(crate) struct KeyCache {
+    lru: Cache<KeyId, Arc<Keyring>, RandomState>,
+    shells: Arc<Shells>,
+    orphans: Arc<Orphans>,
+    clock: Arc<dyn Clock>,
+    versions_max: usize,
+    /// Paces additions; `true` once closed, when nothing is added any more.
+    closed: Mutex<bool>,
+}
+
+/// All keyrings that anybody holds.
+#[derive(Debug, Default)]
+pub(crate) struct Shells(Mutex<HashMap<KeyId, Weak<Keyring>>>);
+
+impl KeyCache {
+    pub(crate) fn new(capacity: Capacity, orphans: Arc<Orphans>, clock: Arc<dyn Clock>) -> Self {
+        let builder = Cache::builder()
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(|_, ring: &Arc<Keyring>| u32::try_from(ring.keys().versions.len()).unwrap_or(u32::MAX))
+            .eviction_listener({
+                let (orphans, clock) = (Arc::clone(&orphans), Arc::clone(&clock));
+                move |_, ring: Arc<Keyring>, cause| {
+                    // A keyring that was added again replaced itself and is still in.
+                    if cause != RemovalCause::Replaced {
+                        let cause = if cause == RemovalCause::Size { OrphanCause::Evicted } else { OrphanCause::Idle };
+                        orphans.release(ring.remove(|_| true), Moment::now(&*clock), cause);
+                    }
+                }
+            });
+        let (builder, versions_max) = match capacity {
+            Capacity::Keys(keys) => (builder.max_capacity(keys), usize::try_from(keys).unwrap_or(usize::MAX)),
+            Capacity::Unbounded => (builder, VERSIONS_MAX),
+        };
+        let lru = builder.build_with_hasher(RandomState::new());
+        Self { lru, shells: Arc::default(), orphans, clock, versions_max, closed: Mutex::default() }
+    }
+
+    /// Returns the id's keyring, an empty one if nothing is cached.
+    pub(crate) fn ring(&self, id: &str) -> Arc<Keyring> {
+        self.lru.get(id).unwrap_or_else(|| self.shells.get_or_insert(id))
+    }
+
+    /// Adds a key to a keyring and makes room for it. Does nothing once closed.
+    pub(crate) fn add(&self, ring: &Arc<Keyring>, key: &Arc<CryptoKey>, role: Role) {
+        let closed = self.admission();
+        if *closed {
+            return;
+        }
+        let now = Moment::now(&*self.clock);
+        ring.touch(now);
+        self.orphans.release(ring.add(key, role, self.versions_max), now, OrphanCause::Superseded);
+        self.lru.insert(ring.id().clone(), Arc::clone(ring));
+        self.lru.run_pending_tasks();
+    }
+
+    /// Drops the keys of a keyring for which `is_gone` holds.
+    pub(crate) fn remove(&self, ring: &Arc<Keyring>, is_gone: impl Fn(&CryptoKey) -> bool) {
+        let gone = ring.remove(is_gone);
+        if !gone.is_empty() {
+            let closed = self.admission();
+            self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
+            if !*closed && !ring.keys().versions.is_empty() {
+                // Tells the LRU its new weight.
+                self.lru.insert(ring.id().clone(), Arc::clone(ring));
+            }
+            self.lru.run_pending_tasks();
+        }
+    }
+
+    /// Tells the LRU that a keyring is in use.
+    pub(crate) fn touch(&self, ring: &Keyring) {
+        self.lru.get(ring.id());
+    }
+
+    /// Drops the keyrings that have been idle for `idle_max` nanoseconds, but for those whose
+    /// refreshes fail: dropping their keys would turn an outage into errors.
+    pub(crate) fn sweep(&self, now: Moment, idle_max: u64) {
+        for (id, ring) in &self.lru {
+            if ring.idle(now) > idle_max && !ring.is_troubled() {
+                self.lru.invalidate(&*id);
+            }
+        }
+        let _paced = self.admission();
+        self.lru.run_pending_tasks();
+    }
+
+    /// Empties every keyring and adds nothing any more.
+    pub(crate) fn close(&self) {
+        *self.admission() = true;
+        let now = Moment::now(&*self.clock);
+        for ring in self.shells.all() {
+            self.orphans.release(ring.remove(|_| true), now, OrphanCause::Closed);
+        }
+        self.lru.invalidate_all();
+        self.lru.run_pending_tasks();
+    }
+
+    /// Counts the cached keys.
+    pub(crate) fn keys(&self) -> usize {
+        self.shells.all().iter().map(|ring| ring.keys().versions.len()).sum()
+    }
+
+    /// Returns the key ids that flights are under way for.
+    pub(crate) fn in_flight(&self) -> Vec<KeyId> {
+        let busy = |ring: &Arc<Keyring>| (ring.flights().under_way() > 0).then(|| ring.id().clone());
+        self.shells.all().iter().filter_map(busy).collect()
+    }
+
+    fn admission(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for KeyCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyCache").field("keys", &self.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Shells {
+    fn get_or_insert(self: &Arc<Self>, id: &str) -> Arc<Keyring> {
+        let mut shells = self.lock();
+        if let Some(ring) = shells.get(id).and_then(Weak::upgrade) {
+            return ring;
+        }
+        let ring = Arc::new(Keyring::new(KeyId::new(id), Arc::downgrade(self)));
+        shells.insert(ring.id().clone(), Arc::downgrade(&ring));
+        ring
+    }
+
+    /// Forgets a keyring that nobody holds any more, unless a new one has its place already.
+    pub(super) fn forget(&self, id: &KeyId) {
+        let mut shells = self.lock();
+        if shells.get(id).is_some_and(|ring| ring.strong_count() == 0) {
+            shells.remove(id);
+        }
+    }
+
+    /// Returns all keyrings. They are dropped by the caller outside the lock, since the last drop
+    /// takes it.
+    fn all(&self) -> Vec<Arc<Keyring>> {
+        self.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, Weak<Keyring>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

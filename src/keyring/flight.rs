@@ -1,0 +1,137 @@
+//! Single flight: however many ask for the same load at once, one task runs it for all.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::key::CryptoKey;
+use crate::record::Created;
+
+/// What a flight loads: one version of a key, or the latest there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    Latest,
+    Version(Created),
+}
+
+/// What a flight brought.
+pub(crate) type Outcome = Result<Arc<CryptoKey>, Error>;
+
+/// The flights under way for one key id.
+///
+/// Flights are numbered. Whoever needs an answer that is newer than his question takes a
+/// [`ticket`](Self::ticket) first and boards only flights that begin later.
+#[derive(Debug, Default)]
+pub(crate) struct Flights(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    begun: u64,
+    under_way: HashMap<Target, Flight>,
+}
+
+#[derive(Clone, Debug)]
+struct Flight {
+    number: u64,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+/// The number of the last flight that began before a question was asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket(u64);
+
+/// A place on a flight.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    flight: Flight,
+    /// The flight began before the ticket was taken: its outcome is of no use.
+    too_early: bool,
+}
+
+/// What the task that runs a flight holds. However the task ends, the flight is over with it.
+#[derive(Debug)]
+pub(crate) struct Pilot {
+    flights: Arc<Flights>,
+    target: Target,
+    number: u64,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Flights {
+    /// Returns a ticket that admits to any flight that is under way or begins later.
+    pub(crate) const fn any_ticket() -> Ticket {
+        Ticket(0)
+    }
+
+    /// Returns a ticket that admits only to flights that begin from now on.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket(self.state().begun)
+    }
+
+    pub(crate) fn is_under_way(&self, target: Target) -> bool {
+        self.state().under_way.contains_key(&target)
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        self.state().under_way.len()
+    }
+
+    /// Takes a seat on the flight to `target`. If there was none, also returns the pilot of a new
+    /// one, which the caller must give to a task.
+    pub(crate) fn board(self: &Arc<Self>, target: Target, ticket: Ticket) -> (Seat, Option<Pilot>) {
+        let mut state = self.state();
+        if let Some(flight) = state.under_way.get(&target) {
+            return (Seat { too_early: flight.number <= ticket.0, flight: flight.clone() }, None);
+        }
+        state.begun += 1;
+        let (sender, receiver) = watch::channel(None);
+        let flight = Flight { number: state.begun, outcome: receiver };
+        let pilot = Pilot { flights: Arc::clone(self), target, number: flight.number, outcome: sender };
+        state.under_way.insert(target, flight.clone());
+        (Seat { flight, too_early: false }, Some(pilot))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each use is one step on whole values: a panic in between leaves nothing half-done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Waits for the flight's end. `None` if its outcome cannot be used: it began too early, or
+    /// its task went away.
+    ///
+    /// # Cancel safety
+    /// Leaving early harms nobody; the flight goes on.
+    pub(crate) async fn outcome(mut self) -> Option<Outcome> {
+        let ended = self.flight.outcome.wait_for(Option::is_some).await;
+        match ended {
+            Ok(outcome) if !self.too_early => outcome.clone(),
+            _ => None,
+        }
+    }
+}
+
+impl Pilot {
+    /// Ends the flight and tells all who wait.
+    pub(crate) fn land(self, outcome: Outcome) {
+        // The flight leaves the list before its outcome is told, so that nobody boards it after.
+        self.leave();
+        self.outcome.send_replace(Some(outcome));
+    }
+
+    fn leave(&self) {
+        let mut state = self.flights.state();
+        if state.under_way.get(&self.target).is_some_and(|flight| flight.number == self.number) {
+            state.under_way.remove(&self.target);
+        }
+    }
+}
+
+impl Drop for Pilot {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

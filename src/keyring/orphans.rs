@@ -1,0 +1,95 @@
+//! Keys that were dropped from the cache while an operation still used them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::key::CryptoKey;
+use crate::record::{EnvelopeKeyRecord, KeyMeta};
+
+/// A key that is in use though its cache entry is gone. It is wiped with its last user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Orphan {
+    /// Which key it is.
+    pub key: KeyMeta,
+    /// For how long it has been one.
+    pub age: Duration,
+    /// Why it was dropped from the cache.
+    pub cause: OrphanCause,
+}
+
+/// Why a key in use was dropped from the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OrphanCause {
+    /// Others needed the room.
+    Evicted,
+    /// Its partition was idle.
+    Idle,
+    /// Newer knowledge replaced it, or its row is gone.
+    Superseded,
+    /// The factory was closed.
+    Closed,
+}
+
+/// Lists the orphans there are, by weak references: it keeps none alive.
+#[derive(Debug, Default)]
+pub(crate) struct Orphans(Mutex<Vec<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    key: Weak<CryptoKey>,
+    since: Moment,
+    cause: OrphanCause,
+}
+
+impl Orphans {
+    /// Gives up the cache's hold on `keys` and lists those that live on.
+    pub(crate) fn release(&self, keys: Vec<Arc<CryptoKey>>, now: Moment, cause: OrphanCause) {
+        for key in keys {
+            let weak = Arc::downgrade(&key);
+            drop(key);
+            if weak.strong_count() > 0 {
+                let mut entries = self.entries();
+                // The dead make room first, so the list is never over twice what lives.
+                if entries.len() == entries.capacity() {
+                    entries.retain(|entry| entry.key.strong_count() > 0);
+                }
+                entries.push(Entry { key: weak, since: now, cause });
+            }
+        }
+    }
+
+    /// Takes an orphan back that was made from `record`, so that no second copy is made.
+    pub(crate) fn adopt(&self, record: &EnvelopeKeyRecord) -> Option<Arc<CryptoKey>> {
+        let mut entries = self.entries();
+        entries.retain(|entry| entry.key.strong_count() > 0);
+        let is_it = |entry: &Entry| {
+            entry.key.upgrade().filter(|key| key.meta() == record.meta() && key.is_from(record))
+        };
+        let (index, key) =
+            entries.iter().enumerate().find_map(|(index, entry)| is_it(entry).map(|key| (index, key)))?;
+        entries.swap_remove(index);
+        Some(key)
+    }
+
+    /// Lists the orphans that live.
+    pub(crate) fn list(&self, now: Moment) -> Vec<Orphan> {
+        let mut entries = self.entries();
+        entries.retain(|entry| entry.key.strong_count() > 0);
+        let orphan = |entry: &Entry| {
+            entry.key.upgrade().map(|key| Orphan {
+                key: key.meta().clone(),
+                age: Duration::from_nanos(now.monotonic.saturating_sub(entry.since.monotonic)),
+                cause: entry.cause,
+            })
+        };
+        entries.iter().filter_map(orphan).collect()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        // A panic while the lock was held leaves a list of weak references, in whatever order.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

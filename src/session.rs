@@ -1,0 +1,168 @@
+//! A partition's door: encrypt and decrypt.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::clock::Moment;
+use crate::envelope;
+use crate::error::{BackendError, Error};
+use crate::factory::Shared;
+use crate::hierarchy::Hierarchy;
+use crate::keyring::Keyring;
+use crate::partition::Owner;
+use crate::plaintext::Plaintext;
+use crate::record::{DataRowRecord, KeyMeta, WRAPPED_DATA_ROW_KEY_BYTES};
+
+/// Encrypts and decrypts one partition's data.
+///
+/// It is a cheap handle: it pins no keys, dropping it needs no call, and it may outlive the
+/// [`SessionFactory`](crate::SessionFactory) handle it came from.
+///
+/// # Cancel safety
+/// Every method may be dropped at any await: nothing half-made stays, and key loads go on for
+/// others who wait for them.
+#[derive(Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+    ring: Arc<Keyring>,
+}
+
+/// Where a service keeps its records, for [`Session::store`] and [`Session::load`].
+pub trait Persistence {
+    /// What a record is found by.
+    type Key;
+
+    /// Stores a record and returns what it is found by.
+    fn store(&self, record: &DataRowRecord) -> impl Future<Output = Result<Self::Key, BackendError>> + Send;
+
+    /// Loads a record; `None` if there is none.
+    fn load(&self, key: &Self::Key) -> impl Future<Output = Result<Option<DataRowRecord>, BackendError>> + Send;
+}
+
+impl Session {
+    pub(crate) const fn new(shared: Arc<Shared>, ring: Arc<Keyring>) -> Self {
+        Self { shared, ring }
+    }
+
+    /// Encrypts `plaintext`, which may be empty, under a fresh data row key.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::Random`] and [`Error::Memory`]; with no usable key in the
+    /// cache whatever loading or creating one can meet: [`Error::Metastore`], [`Error::Kms`],
+    /// [`Error::Deadline`], [`Error::Overloaded`], [`Error::NoRuntime`] and what a damaged key
+    /// record gives; [`Error::Closed`], [`Error::Forked`].
+    pub async fn encrypt(&self, plaintext: &[u8]) -> Result<DataRowRecord, Error> {
+        let core = self.shared.open()?;
+        envelope::check_payload(plaintext.len(), self.shared.payload_bytes_max())?;
+        let now = core.now();
+        touch(core, &self.ring, now);
+        {
+            let keys = self.ring.keys();
+            if let Some(key) = keys.latest.as_ref().filter(|key| core.rules.is_ready(key, now)) {
+                return envelope::seal(key, &*core.random, now, plaintext);
+            }
+        }
+        let key = core.key_to_encrypt(&self.ring).await?;
+        envelope::seal(&key, &*core.random, now, plaintext)
+    }
+
+    /// Decrypts a record of this partition.
+    ///
+    /// # Errors
+    /// [`Error::ForeignRecord`] for a record of another partition, service or product;
+    /// [`Error::Authentication`] for one that was altered; [`Error::KeyNotFound`] if its key is
+    /// gone; [`Error::KeyRevoked`] if the policy says so; [`Error::MalformedRecord`],
+    /// [`Error::TooLarge`]; otherwise as [`encrypt`](Self::encrypt).
+    pub async fn decrypt(&self, record: &DataRowRecord) -> Result<Plaintext, Error> {
+        let data = record.data();
+        self.open(record.parent(), record.wrapped_key(), data.len(), || data.to_vec()).await
+    }
+
+    /// Encrypts `plaintext` and returns the record's JSON.
+    ///
+    /// # Errors
+    /// As [`encrypt`](Self::encrypt).
+    pub async fn encrypt_json(&self, plaintext: &[u8]) -> Result<String, Error> {
+        Ok(self.encrypt(plaintext).await?.to_json())
+    }
+
+    /// Decrypts a record from its JSON.
+    ///
+    /// # Errors
+    /// As [`decrypt`](Self::decrypt).
+    pub async fn decrypt_json(&self, json: &[u8]) -> Result<Plaintext, Error> {
+        self.shared.open()?;
+        let (parent, wrapped_key, data) = DataRowRecord::from_json(json)?.into_parts();
+        self.open(&parent, &wrapped_key, data.len(), || data).await
+    }
+
+    /// Encrypts `plaintext` and hands the record to `persistence`; returns what it is found by.
+    ///
+    /// # Errors
+    /// As [`encrypt`](Self::encrypt), and [`Error::Persistence`].
+    pub async fn store<P: Persistence>(&self, persistence: &P, plaintext: &[u8]) -> Result<P::Key, Error> {
+        let record = self.encrypt(plaintext).await?;
+        persistence
+            .store(&record)
+            .await
+            .map_err(|source| Error::Persistence { operation: "store", source })
+    }
+
+    /// Loads a record from `persistence` and decrypts it; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`decrypt`](Self::decrypt), and [`Error::Persistence`].
+    pub async fn load<P: Persistence>(&self, persistence: &P, key: &P::Key) -> Result<Option<Plaintext>, Error> {
+        let loaded = persistence.load(key).await;
+        match loaded.map_err(|source| Error::Persistence { operation: "load", source })? {
+            Some(record) => self.decrypt(&record).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens a record given in its parts; `data` is asked for the sealed data once it is needed.
+    async fn open(
+        &self,
+        parent: &KeyMeta,
+        wrapped_key: &[u8; WRAPPED_DATA_ROW_KEY_BYTES],
+        data_bytes: usize,
+        data: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Plaintext, Error> {
+        let core = self.shared.open()?;
+        envelope::check_sealed(data_bytes, self.shared.payload_bytes_max())?;
+        let other_ring;
+        let ring = match core.naming.owner(self.ring.id(), parent.id()) {
+            Owner::Own => &self.ring,
+            Owner::OtherRegion => {
+                other_ring = core.intermediate.ring(parent.id().as_str());
+                &other_ring
+            }
+            Owner::Foreign => return Err(Error::ForeignRecord),
+        };
+        let now = core.now();
+        touch(core, ring, now);
+        {
+            let keys = ring.keys();
+            let key = keys.version(parent.created());
+            if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
+                return envelope::open(key, wrapped_key, data());
+            }
+        }
+        let key = core.key_to_decrypt(ring, parent.created()).await?;
+        envelope::open(&key, wrapped_key, data())
+    }
+}
+
+/// Notes that the keyring is in use; about once a second the cache hears of it, so that a hot
+/// partition that looks nothing up does not look idle.
+fn touch(core: &Hierarchy, ring: &Keyring, now: Moment) {
+    if ring.touch(now) {
+        core.intermediate.touch(ring);
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("intermediate_key", self.ring.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,49 @@
+//! What a factory tells its operator.
+
+use claviger_memory::Stats;
+
+use crate::events::Event;
+use crate::keyring::orphans::Orphan;
+use crate::record::KeyId;
+
+/// What a factory holds, and what happened to it, at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// How many intermediate key versions are cached.
+    pub intermediate_keys: usize,
+    /// How many system key versions are cached.
+    pub system_keys: usize,
+    /// The keys that are in use though they are not cached any more.
+    pub orphans: Vec<Orphan>,
+    /// How many key loads are under way.
+    pub flights: usize,
+    /// The protected memory that keys lie in.
+    pub memory: Stats,
+    /// What happened since the factory was built, with how often; what never happened is left out.
+    pub events: Vec<(Event, u64)>,
+    /// The metastore is taken to be down: calls fail at once, but for a probe each second.
+    pub metastore_down: bool,
+    /// The KMS is taken to be down.
+    pub kms_down: bool,
+    /// The factory was closed.
+    pub closed: bool,
+}
+
+/// What closing a factory had to force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// The key ids whose loads did not end by the deadline and were aborted.
+    pub aborted_flights: Vec<KeyId>,
+    /// The keys that operations still used at the deadline. Each is wiped with its last user.
+    pub keys_in_use: Vec<Orphan>,
+}
+
+impl CloseReport {
+    /// Tells whether everything ended by itself.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.aborted_flights.is_empty() && self.keys_in_use.is_empty()
+    }
+}
