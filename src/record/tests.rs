@@ -1,0 +1,266 @@
+mod equivalence;
+
+use super::*;
+
+fn meta(id: &str, created: i64) -> KeyMeta {
+    KeyMeta::new(KeyId::new(id), Created::new(created).unwrap())
+}
+
+fn data_row_record() -> DataRowRecord {
+    let data = (0..30).map(|n| n * 8).collect();
+    DataRowRecord::new(1_700_000_077, [0xfb; 60], meta("_IK_\"a\\b\"\n_s_p", 1_700_000_040), data)
+}
+
+fn key_record() -> EnvelopeKeyRecord {
+    let parent = meta("_SK_s_p", 1_700_000_000);
+    EnvelopeKeyRecord::new(meta("_IK_x_s_p", 1_700_000_060), [1, 2, 3, 4], Some(parent))
+}
+
+/// 60 bytes of 0xfb.
+const WRAPPED: &str = "+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7";
+/// The multiples of 8 up to 232.
+const DATA: &str = "AAgQGCAoMDhASFBYYGhweICIkJigqLC4wMjQ2ODo";
+
+#[test]
+fn a_data_row_record_is_written_as_asherah_does() {
+    let expected = format!(
+        r#"{{"Key":{{"Created":1700000077,"Key":"{WRAPPED}","ParentKeyMeta":{{"KeyId":"_IK_\"a\\b\"\n_s_p","Created":1700000040}}}},"Data":"{DATA}"}}"#
+    );
+    assert_eq!(data_row_record().to_json(), expected);
+}
+
+#[test]
+fn a_key_record_is_written_as_asherah_does() {
+    let intermediate = key_record();
+    let rest =
+        r#""Created":1700000060,"Key":"AQIDBA==","ParentKeyMeta":{"KeyId":"_SK_s_p","Created":1700000000}}"#;
+    assert_eq!(intermediate.to_json(), format!("{{{rest}"));
+    assert_eq!(intermediate.revoked(true).to_json(), format!(r#"{{"Revoked":true,{rest}"#));
+    let system = EnvelopeKeyRecord::new(meta("_SK_s_p", 1), [1, 2, 3], None);
+    assert_eq!(system.to_json(), r#"{"Created":1,"Key":"AQID"}"#);
+}
+
+/// The escapes of Go and C#, in base64 and in field names too.
+#[test]
+fn every_escape_is_read() {
+    let escaped = data_row_record().to_json().replace('+', "\\u002B").replace('/', "\\/");
+    let escaped = escaped.replace("\"Data\"", r#""\u0044ata""#).replace("_s_p", r"_\u0073_p");
+    assert!(escaped.contains("\\u002B") && escaped.contains("\\/"));
+    assert_eq!(DataRowRecord::from_json(escaped.as_bytes()).unwrap(), data_row_record());
+}
+
+/// One malformed data row record for each way it can be so, with what is said about it.
+#[test]
+fn every_malformed_data_row_record_names_its_fault() {
+    let parent = r#"{"KeyId":"_IK_s3cret","Created":5}"#;
+    let key = |created: &str, key: &str, parent: &str| {
+        format!(r#"{{"Key":{{"Created":{created},"Key":{key},"ParentKeyMeta":{parent}}},"Data":"{DATA}"}}"#)
+    };
+    let wrapped = format!("\"{WRAPPED}\"");
+    let with_data = |data: &str| format!(r#"{{"Key":{},"Data":{data}}}"#, inner(&key("1", &wrapped, parent)));
+    let wrong_type = "a field has the wrong type or stands twice, at line 1 column ";
+    let cases = [
+        ("{}".into(), "Key is missing"),
+        (format!(r#"{{"Key":null,"Data":"{DATA}"}}"#), "Key is missing"),
+        (format!(r#"{{"Key":{{}},"Data":"{DATA}"}}"#), "Key.Created is missing"),
+        (key("null", &wrapped, parent), "Key.Created is missing"),
+        (key("1", "null", parent), "Key.Key is missing"),
+        (key("1", r#""""#, parent), "Key.Key is not of 60 bytes"),
+        (key("1", &format!("\"{}\"", &WRAPPED[4..]), parent), "Key.Key is not of 60 bytes"),
+        (key("1", &format!("\"{WRAPPED}AA==\""), parent), "Key.Key is not of 60 bytes"),
+        (key("1", &format!("\"{}\"", &WRAPPED[1..]), parent), "Key.Key is not padded standard base64"),
+        (key("1", &wrapped.replacen('+', "-", 1), parent), "Key.Key is not padded standard base64"),
+        (key("1", &wrapped, "null"), "Key.ParentKeyMeta is missing"),
+        (key("1", &wrapped, "{}"), "Key.ParentKeyMeta.KeyId is missing"),
+        (key("1", &wrapped, r#"{"KeyId":null,"Created":1}"#), "Key.ParentKeyMeta.KeyId is missing"),
+        (key("1", &wrapped, r#"{"KeyId":"s3cret"}"#), "Key.ParentKeyMeta.Created is missing"),
+        (key("1", &wrapped, r#"{"KeyId":"x","Created":0}"#), "Key.ParentKeyMeta.Created is not positive"),
+        (key("1", &wrapped, r#"{"KeyId":"x","Created":-1}"#), "Key.ParentKeyMeta.Created is not positive"),
+        (with_data("null"), "Data is missing"),
+        (with_data(r#""""#), "Data is too short to hold a tag and a nonce"),
+        (with_data(&format!("\"{}\"", &DATA[4..])), "Data is too short to hold a tag and a nonce"),
+        (with_data(&format!("\"{}\"", &DATA[1..])), "Data is not padded standard base64"),
+        (with_data(r#""AAgQGCAoMDhASFBYYGhweICIkJigqLC4wMjQ2ODp\n""#), "Data is not padded standard base64"),
+        (with_data(r#""AAgQGCAoMDhASFBYYGhweICIkJigqLC4wMjQ2OC=""#), "Data is not padded standard base64"),
+        (with_data(r#""AAgQGCAoMDhASFBYYGhweICIkJigqLC4wMjQ2==""#), "Data is not padded standard base64"),
+        (with_data(r#""\ud800AAA""#), "Data is not padded standard base64"),
+        (with_data("17"), wrong_type),
+        (with_data(r#"["s3cret"]"#), wrong_type),
+        (with_data(r#""",  "Data":"""#), wrong_type),
+        (key("1.0", &wrapped, parent), wrong_type),
+        (key("1e3", &wrapped, parent), wrong_type),
+        (key("-0", &wrapped, parent), wrong_type),
+        (key("9223372036854775808", &wrapped, parent), wrong_type),
+        (key("-9223372036854775809", &wrapped, parent), wrong_type),
+        (key(r#""s3cret""#, &wrapped, parent), wrong_type),
+        (key("true", &wrapped, parent), wrong_type),
+        (key("1,\"Created\":1", &wrapped, parent), wrong_type),
+        (key("1", "{\"s3cret\":1}", parent), wrong_type),
+        (key("1", &wrapped, r#""s3cret""#), wrong_type),
+        (key("1", &wrapped, r#"["_IK_s3cret",5]"#), wrong_type),
+        (key("1", &wrapped, r#"{"KeyId":7,"Created":5}"#), wrong_type),
+        (key("1", &wrapped, r#"{"KeyId":"x","KeyId":"x","Created":5}"#), wrong_type),
+        (key("1", &wrapped, r#"{"KeyId":"x","Created":null,"Created":5}"#), wrong_type),
+        (format!(r#"[{{}},"{DATA}"]"#), wrong_type),
+        ("\"s3cret\"".into(), wrong_type),
+        ("null".into(), wrong_type),
+        (String::new(), "JSON ends too early, at line 1 column 0"),
+        ("\n{".into(), "JSON ends too early, at line 2 column 1"),
+        ("s3cret".into(), "not JSON, at line 1 column 1"),
+        ("{s3cret}".into(), "not JSON, at line 1 column 2"),
+        (format!("\u{feff}{}", data_row_record().to_json()), "not JSON, at line 1 column 1"),
+        (format!("{}{{}}", data_row_record().to_json()), "not JSON, at line 1 column "),
+        (format!("{},", data_row_record().to_json()), "not JSON, at line 1 column "),
+        (with_data("\"A\tB\""), "Data is not padded standard base64"),
+        (key("1", &wrapped, "{\"KeyId\":\"s3\tcret\",\"Created\":5}"), "not JSON, at line 1 column "),
+        (key("1", &wrapped, r#"{"KeyId":"\ud800","Created":5}"#), "not JSON, at line 1 column "),
+        (key("01", &wrapped, parent), "not JSON, at line 1 column "),
+        (key("1e999", &wrapped, parent), "not JSON, at line 1 column "),
+    ];
+    for (json, fault) in cases {
+        let reason = DataRowRecord::from_json(json.as_bytes()).unwrap_err().to_string();
+        assert!(reason.starts_with(&format!("malformed record: {fault}")), "{reason:?} about {json}");
+        assert!(!reason.contains("s3"), "{reason:?} quotes {json}");
+        serde_json::from_str::<DataRowRecord>(&json).unwrap_err();
+    }
+    // The pieces make a good record when none of them is bad.
+    DataRowRecord::from_json(key("-5", &wrapped, parent).as_bytes()).unwrap();
+}
+
+/// The object under `Key`.
+fn inner(record: &str) -> &str {
+    let (key, _data) = record.strip_prefix(r#"{"Key":"#).unwrap().rsplit_once(",\"Data\"").unwrap();
+    key
+}
+
+#[test]
+fn every_malformed_key_record_names_its_fault() {
+    let wrong_type = "a field has the wrong type or stands twice, at line 1 column ";
+    let parent = "\"Created\":9,\"Key\":\"AQID\",\"ParentKeyMeta\"";
+    let cases = [
+        ("{}".into(), "Created is missing"),
+        (r#"{"Created":null,"Key":"AQID"}"#.into(), "Created is missing"),
+        (r#"{"Created":8,"Key":"AQID"}"#.into(), "Created is not the one the record is stored under"),
+        (r#"{"Created":-9,"Key":"AQID"}"#.into(), "Created is not the one the record is stored under"),
+        (r#"{"Created":0,"Key":"AQID"}"#.into(), "Created is not the one the record is stored under"),
+        (r#"{"Created":9}"#.into(), "Key is missing"),
+        (r#"{"Created":9,"Key":""}"#.into(), "Key is empty"),
+        (r#"{"Created":9,"Key":"AQI"}"#.into(), "Key is not padded standard base64"),
+        (r#"{"Created":9,"Key":"A"}"#.into(), "Key is not padded standard base64"),
+        (r#"{"Created":9,"Key":"===="}"#.into(), "Key is not padded standard base64"),
+        (r#"{"Created":9,"Key":"A==="}"#.into(), "Key is not padded standard base64"),
+        (r#"{"Created":9,"Key":"AR=="}"#.into(), "Key is not padded standard base64"),
+        (r#"{"Created":9,"Key":"AQ==AQID"}"#.into(), "Key is not padded standard base64"),
+        (r#"{"Created":9,"Key":"AQ ="}"#.into(), "Key is not padded standard base64"),
+        (format!(r#"{{{parent}:{{"KeyId":"x"}}}}"#), "ParentKeyMeta.Created is missing"),
+        (format!(r#"{{{parent}:{{"Created":1}}}}"#), "ParentKeyMeta.KeyId is missing"),
+        (format!(r#"{{{parent}:{{"KeyId":"x","Created":0}}}}"#), "ParentKeyMeta.Created is not positive"),
+        (format!(r#"{{{parent}:["x",1]}}"#), wrong_type),
+        (format!(r#"{{{parent}:null,"ParentKeyMeta":null}}"#), wrong_type),
+        (r#"{"Revoked":1,"Created":9,"Key":"AQID"}"#.into(), wrong_type),
+        (r#"{"Revoked":"true","Created":9,"Key":"AQID"}"#.into(), wrong_type),
+        (r#"{"Revoked":false,"Created":9,"Key":"AQID","Revoked":true}"#.into(), wrong_type),
+        (r#"{"Created":9.0,"Key":"AQID"}"#.into(), wrong_type),
+        (r#"[false,9,"AQID",null]"#.into(), wrong_type),
+        (r#"{"Created":9,"Key":"AQID"#.into(), "JSON ends too early, at line 1 column 24"),
+        (r#"{'Created':9}"#.into(), "not JSON, at line 1 column 2"),
+    ];
+    for (json, fault) in cases {
+        let json: String = json;
+        let reason = EnvelopeKeyRecord::from_json(meta("k", 9), json.as_bytes()).unwrap_err().to_string();
+        assert!(reason.starts_with(&format!("malformed record: {fault}")), "{reason:?} about {json}");
+    }
+}
+
+#[test]
+fn optional_fields_of_a_key_record_may_be_missing_or_null() {
+    let cases = [
+        (r#"{"Created":9,"Key":"AQID"}"#, false),
+        (r#"{"Key":"AQID","Created":9,"Revoked":false}"#, false),
+        (r#"{"Revoked":null,"Created":9,"Key":"AQID","ParentKeyMeta":null}"#, false),
+        (r#" { "Later": [{"Revoked":false}], "Revoked" : true, "Created":9, "Key":"AQID" } "#, true),
+    ];
+    for (json, revoked) in cases {
+        let record = EnvelopeKeyRecord::from_json(meta("k", 9), json.as_bytes()).unwrap();
+        let expected = EnvelopeKeyRecord::new(meta("k", 9), [1, 2, 3], None).revoked(revoked);
+        assert_eq!(record, expected, "{json}");
+    }
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let json = data_row_record().to_json();
+    for end in 0..json.len() {
+        DataRowRecord::from_json(&json.as_bytes()[..end]).unwrap_err();
+    }
+    let key = key_record().revoked(true);
+    let json = key.to_json();
+    for end in 0..json.len() {
+        EnvelopeKeyRecord::from_json(key.meta().clone(), &json.as_bytes()[..end]).unwrap_err();
+    }
+}
+
+/// Strict base64 makes this hold: with loose padding or unused bits some flips would be the same
+/// record in another spelling.
+#[test]
+fn no_flipped_bit_leaves_the_record_the_same() {
+    for data_bytes in 28..31 {
+        let record = DataRowRecord::new(1, [1; 60], meta("_IK_a", 2), vec![0; data_bytes]);
+        let json = record.to_json().into_bytes();
+        for flip in 0..json.len() * 8 {
+            let mut flipped = json.clone();
+            flipped[flip / 8] ^= 1 << (flip % 8);
+            assert_ne!(DataRowRecord::from_json(&flipped), Ok(record.clone()), "{flip}");
+        }
+    }
+}
+
+#[test]
+fn deep_unknown_fields_do_not_exhaust_the_stack() {
+    const DEPTH: usize = 1 << 20;
+    let json = data_row_record().to_json();
+    let deep = format!(r#"{{"Later":{}{},{}"#, "[".repeat(DEPTH), "]".repeat(DEPTH), &json[1..]);
+    assert_eq!(DataRowRecord::from_json(deep.as_bytes()).unwrap(), data_row_record());
+    DataRowRecord::from_json("[".repeat(DEPTH).as_bytes()).unwrap_err();
+    DataRowRecord::from_json(r#"{"Key":"#.repeat(DEPTH).as_bytes()).unwrap_err();
+}
+
+#[test]
+fn serde_speaks_the_same_json() {
+    let record = data_row_record();
+    let json = record.to_json();
+    assert_eq!(serde_json::to_string(&record).unwrap(), json);
+    assert_eq!(serde_json::from_str::<DataRowRecord>(&json).unwrap(), record);
+    assert_eq!(serde_json::from_reader::<_, DataRowRecord>(json.as_bytes()).unwrap(), record);
+    let value = serde_json::to_value(&record).unwrap();
+    assert_eq!(serde_json::from_value::<DataRowRecord>(value).unwrap(), record);
+}
+
+/// A format that writes values only, in order.
+#[test]
+fn serde_reads_what_it_wrote_without_field_names() {
+    let record = data_row_record();
+    let bytes = postcard::to_allocvec(&record).unwrap();
+    assert_eq!(postcard::from_bytes::<DataRowRecord>(&bytes).unwrap(), record);
+}
+
+#[test]
+fn created_is_positive() {
+    assert_eq!(Created::new(0), None);
+    assert_eq!(Created::new(-1), None);
+    assert_eq!(Created::new(i64::MIN), None);
+    assert_eq!(Created::new(1), Some(Created::MIN));
+    assert_eq!(Created::new(i64::MAX), Some(Created::MAX));
+    assert_eq!(Created::MIN.unix_seconds(), 1);
+}
+
+#[test]
+fn debug_shows_names_and_lengths_only() {
+    let row = DataRowRecord::new(3, [0xaa; 60], meta("_IK_a", 2), vec![0xaa; 40]);
+    let key = EnvelopeKeyRecord::new(meta("_SK_a", 1), [0xaa; 61], None);
+    let text = format!("{row:?} {key:?}");
+    for known in ["_IK_a", "40 bytes", "61 bytes", "_SK_a"] {
+        assert!(text.contains(known), "{known} in {text}");
+    }
+    assert!(!text.contains("170") && !text.contains("aa") && !text.contains("qq"), "{text}");
+}
