@@ -1,0 +1,149 @@
+//! The line of text that a master-key file holds.
+//!
+//! Everything that touches key bytes here is free of branches and tables that depend on them, and
+//! works in buffers that are wiped.
+
+use claviger::SecretKey;
+use zeroize::Zeroizing;
+
+/// How long the file is: the magic, 64 digits, a blank, 8 digits and a newline.
+pub(super) const LINE_BYTES: usize = MAGIC.len() + KEY_DIGITS + 1 + SUM_DIGITS + 1;
+
+const MAGIC: &[u8] = b"claviger-master-key-v1 ";
+const KEY_DIGITS: usize = 64;
+const SUM_DIGITS: usize = 8;
+
+/// Writes the line that keeps `key`.
+pub(super) fn encode(key: &SecretKey) -> Zeroizing<Vec<u8>> {
+    // The capacity is exact: growing would leave a copy behind.
+    let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES));
+    line.extend_from_slice(MAGIC);
+    line.extend(key.expose_secret().iter().copied().flat_map(hex_digits));
+    let sum = crc32(&line);
+    line.push(b' ');
+    line.extend(sum.to_be_bytes().into_iter().flat_map(hex_digits));
+    line.push(b'\n');
+    line
+}
+
+/// Reads what [`encode`] wrote; `None` for anything else, were it one byte or one blank.
+pub(super) fn decode(line: &[u8]) -> Option<SecretKey> {
+    let (summed, sum) = line.split_at_checked(MAGIC.len() + KEY_DIGITS)?;
+    let digits = summed.strip_prefix(MAGIC)?;
+    let sum = sum.strip_prefix(b" ")?.strip_suffix(b"\n")?;
+    if !crc32(summed).to_be_bytes().into_iter().flat_map(hex_digits).eq(sum.iter().copied()) {
+        return None;
+    }
+    SecretKey::try_init(|key| {
+        let mut valid = u8::MAX;
+        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+            for &digit in pair {
+                let (nibble, is_digit) = nibble(digit);
+                *byte = (*byte << 4) | nibble;
+                valid &= is_digit;
+            }
+        }
+        if valid == u8::MAX { Ok(()) } else { Err(()) }
+    })
+    .ok()
+}
+
+fn hex_digits(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 0x0f].map(|nibble| {
+        let is_letter = 9_u8.wrapping_sub(nibble) >> 7;
+        b'0' + nibble + is_letter * (b'a' - b'0' - 10)
+    })
+}
+
+/// Returns the value of a lower-case hex digit and a mask that is all ones if it is one.
+fn nibble(digit: u8) -> (u8, u8) {
+    let [number, letter] = [digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a')];
+    let [is_number, is_letter] = [below(number, 10), below(letter, 6)];
+    ((number & is_number) | (letter.wrapping_add(10) & is_letter), is_number | is_letter)
+}
+
+/// Returns all ones if `value < bound`, else zero.
+fn below(value: u8, bound: u8) -> u8 {
+    let [borrow, _] = u16::from(value).wrapping_sub(u16::from(bound)).to_be_bytes();
+    borrow
+}
+
+/// The sum is against accidents only. A cryptographic hash would protect no more, for who can
+/// write the file can write the sum, and would keep a copy of the key in its unwiped state.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, &byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(sum & 1)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &[u8; LINE_BYTES] =
+        b"claviger-master-key-v1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1cfdfeff e4e54fc8\n";
+
+    fn key() -> SecretKey {
+        let bytes = (0..=0x1c).chain(0xfd..=0xff);
+        SecretKey::try_init(|key| {
+            key.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+            Ok::<_, ()>(())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn line_is_the_documented_text() {
+        assert_eq!(*encode(&key()), LINE);
+        assert_eq!(decode(LINE).unwrap().expose_secret(), key().expose_secret());
+    }
+
+    #[test]
+    fn encoding_never_grows_its_buffer() {
+        let line = encode(&key());
+        assert_eq!((line.len(), line.capacity()), (LINE_BYTES, LINE_BYTES));
+    }
+
+    #[test]
+    fn crc_is_the_standard_one() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn nibble_reads_lower_case_hex_and_nothing_else() {
+        for byte in 0..=u8::MAX {
+            let expected = char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
+            let (value, mask) = nibble(byte);
+            assert_eq!((mask == u8::MAX).then_some(u32::from(value)), expected, "byte {byte}");
+            assert!(mask == 0 || mask == u8::MAX);
+        }
+    }
+
+    #[test]
+    fn every_changed_bit_is_found() {
+        for bit in 0..8 * LINE_BYTES {
+            let mut line = *LINE;
+            line[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&line).is_none(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn digits_that_are_none_are_refused_though_the_sum_is_right() {
+        let mut line = LINE[..MAGIC.len() + KEY_DIGITS].to_vec();
+        *line.last_mut().unwrap() = b'F';
+        let sum = crc32(&line);
+        line.extend_from_slice(format!(" {sum:08x}\n").as_bytes());
+        assert!(decode(&line).is_none());
+    }
+
+    #[test]
+    fn cut_and_prolonged_lines_are_refused() {
+        for length in 0..LINE_BYTES {
+            assert!(decode(&LINE[..length]).is_none(), "{length} bytes");
+        }
+        for more in [&b"\n"[..], b" ", b"\r\n", b"\0"] {
+            assert!(decode(&[LINE, more].concat()).is_none());
+        }
+    }
+}
