@@ -2,7 +2,6 @@
 //!
 //! The wire form is Asherah's, `ciphertext ‖ tag ‖ nonce`. Keys made here live in slots of
 //! protected memory; whoever makes one on the stack does so under [`on_wiped_stack`].
-//!
 
 use claviger_memory::{Arena, InitError, Slot, on_wiped_stack};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -104,3 +103,6 @@ pub(crate) fn open_key(key: &LessSafeKey, sealed: &[u8]) -> Result<SecretKey, Er
         })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -243,7 +243,7 @@ fn mutate(json: String, mutations: Vec<Mutation>) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn data_row_records_are_written_as_serde_json_writes_them(record in row()) {
