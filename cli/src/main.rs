@@ -1,2 +1,76 @@
-//! cli
-fn main() {}
+//! The command line: field encryption of files.
+
+mod args;
+mod cleanup;
+mod config;
+mod exit;
+mod input;
+mod open;
+mod output;
+mod payload;
+mod progress;
+mod table;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::args::{Cli, Command, Crypt};
+use crate::cleanup::Cleanup;
+use crate::config::Settings;
+use crate::exit::{Exit, Failure};
+use crate::input::Input;
+use crate::output::Output;
+use crate::table::file::Plan;
+use crate::table::rows::Direction;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Encrypt(crypt) => run(Direction::Encrypt, crypt),
+        Command::Decrypt(crypt) => run(Direction::Decrypt, crypt),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut io::stdout());
+            Ok(Exit::Done)
+        }
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("claviger: {}", failure.message());
+            failure.exit().into()
+        }
+    }
+}
+
+/// Encrypts or decrypts.
+fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
+    let plan = crypt.partition_field.as_deref().map(|field| Plan::new(&crypt, field)).transpose()?;
+    let settings = Settings::resolve(std::mem::take(&mut crypt.options), crypt.config.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::new(Exit::Unavailable, format!("cannot start threads: {error}; try again"))
+    })?;
+    let cleanup = Cleanup::default();
+    cleanup.on_signals(&runtime).map_err(|error| {
+        Failure::new(Exit::Unavailable, format!("cannot watch for signals: {error}; try again"))
+    })?;
+    let input = Input::open(crypt.input.as_deref())?;
+    let mut output = Output::create(crypt.output.as_deref(), &cleanup)?;
+    let factory = runtime.block_on(open::open(&settings, direction))?;
+    let exit = match (&plan, &crypt.partition) {
+        (Some(plan), _) => plan.run(&runtime, direction, &factory, input, output, &cleanup)?,
+        (None, partition) => {
+            let partition = partition.as_deref().unwrap_or_default();
+            let session = factory.session(partition).map_err(|error| Failure::crypt(&error))?;
+            payload::run(&runtime, direction, &session, input, &mut output)?;
+            output.commit()?;
+            Exit::Done
+        }
+    };
+    // The data is safe by now; what closing could tell is about keys that nobody uses any more.
+    drop(runtime.block_on(factory.close(CLOSE_DEADLINE)));
+    Ok(exit)
+}
+
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);

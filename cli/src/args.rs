@@ -1,0 +1,142 @@
+//! The command line.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+use crate::exit::EXIT_CODES;
+
+/// Encrypts files, or single columns of them, under a key of its own for every customer.
+#[derive(Debug, Parser)]
+#[command(name = "claviger", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Encrypts a payload, or fields of a CSV or JSON Lines file.
+    #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+    Encrypt(Crypt),
+    /// Restores what encrypt made, byte for byte.
+    #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+    Decrypt(Crypt),
+    /// Prints a shell's completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Crypt {
+    /// What to read; `-` or nothing is standard input.
+    pub(crate) input: Option<PathBuf>,
+
+    /// Where to write; `-` or nothing is standard output. A file appears whole or not at all.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// The customer, tenant or user that the whole payload belongs to.
+    #[arg(short, long, value_name = "ID", required_unless_present = "fields", conflicts_with = "fields")]
+    pub(crate) partition: Option<String>,
+
+    /// The columns (CSV) or fields (JSON Lines) to encrypt or decrypt, separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "partition_field")]
+    pub(crate) fields: Vec<String>,
+
+    /// The column or field that says to whom a row belongs.
+    #[arg(long, value_name = "NAME", requires = "fields")]
+    pub(crate) partition_field: Option<String>,
+
+    /// How INPUT is written; else its extension says so.
+    #[arg(long, value_enum, requires = "fields")]
+    pub(crate) format: Option<Format>,
+
+    /// Leaves out the rows that fail and lists them in the errors file; exits with 1 then.
+    #[arg(long, requires = "fields")]
+    pub(crate) keep_going: bool,
+
+    /// Where --keep-going lists the rows left out [default: OUT.errors.jsonl].
+    #[arg(long, value_name = "FILE", requires = "keep_going")]
+    pub(crate) errors: Option<PathBuf>,
+
+    /// A TOML file with the options below; a flag wins over a variable, a variable over the file.
+    #[arg(long, value_name = "FILE", env = "CLAVIGER_CONFIG", help_heading = KEYS)]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// Which keys to use. One declaration for flags and variables (through clap) and for the
+/// configuration file (through serde): a name cannot be known to one and not to the other.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Options {
+    /// The service that the keys belong to [default: claviger].
+    #[arg(long, value_name = "NAME", env = "CLAVIGER_SERVICE", help_heading = KEYS)]
+    pub(crate) service: Option<String>,
+
+    /// The product that the keys belong to [default: default].
+    #[arg(long, value_name = "NAME", env = "CLAVIGER_PRODUCT", help_heading = KEYS)]
+    pub(crate) product: Option<String>,
+
+    /// The key store: sqlite:PATH or memory: [default: keys.db in claviger's folder].
+    #[arg(long, value_name = "STORE", env = "CLAVIGER_METASTORE", help_heading = KEYS)]
+    pub(crate) metastore: Option<String>,
+
+    /// The master key: local:PATH, a file made at first use, or static:@FILE, a file of 64 hex
+    /// digits [default: master.key in claviger's folder].
+    #[arg(long, value_name = "KMS", env = "CLAVIGER_KMS", hide_env_values = true, help_heading = KEYS)]
+    pub(crate) kms: Option<String>,
+
+    /// The region that is appended to key ids, such as us-west-2.
+    #[arg(long, value_name = "REGION", env = "CLAVIGER_REGION_SUFFIX", help_heading = KEYS)]
+    pub(crate) region_suffix: Option<String>,
+
+    /// How many customers' keys are kept in memory [default: 50000].
+    #[arg(long, value_name = "KEYS", env = "CLAVIGER_CACHE", help_heading = KEYS)]
+    pub(crate) cache: Option<NonZeroU64>,
+
+    /// Accepts the well-known test key as static master key, for reading test data.
+    #[arg(long, env = "CLAVIGER_DANGER_KNOWN_KEY", help_heading = KEYS)]
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub(crate) danger_known_key: Option<bool>,
+
+    /// Accepts memory: as key store, though its keys, and so the data, are gone when claviger ends.
+    #[arg(long, env = "CLAVIGER_DANGER_DISCARD_KEYS", help_heading = KEYS)]
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub(crate) danger_discard_keys: Option<bool>,
+}
+
+/// How a file of rows is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Comma-separated values with a header row.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+const KEYS: &str = "Keys";
+
+const EXAMPLES: &str = "\
+Examples:
+  claviger encrypt customers.csv --partition-field customer_id --fields email,card_number -o sealed.csv
+  claviger decrypt sealed.csv --partition-field customer_id --fields email,card_number -o customers.csv
+  claviger encrypt contract.pdf --partition customer-17 -o contract.record
+  claviger decrypt contract.record --partition customer-17 > contract.pdf
+  claviger completions bash > /etc/bash_completion.d/claviger
+
+Without --metastore and --kms the keys live in $CLAVIGER_HOME, else in $XDG_DATA_HOME/claviger, else in
+~/.local/share/claviger: a key store (keys.db) and a master key (master.key), made at first use.
+Keep both: without them nothing can be decrypted.
+";

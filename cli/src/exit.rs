@@ -1,0 +1,231 @@
+//! How a run ends: the exit codes, and failures as one sentence each.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::ExitCode;
+
+use claviger::{BackendError, Error};
+use claviger_metastore::SqlFault;
+
+/// What a run tells the one who started it. The numbers are those of BSD's `sysexits.h` where
+/// it has one; `EXIT_CODES` explains them to users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Done = 0,
+    /// Everything else was written (`--keep-going`).
+    RowsLeftOut = 1,
+    Usage = 2,
+    BadInput = 65,
+    NotFound = 66,
+    Unavailable = 69,
+    Internal = 70,
+    CannotCreate = 73,
+    Io = 74,
+    Permission = 77,
+    Config = 78,
+}
+
+/// The table of exit codes, for `--help`. A test holds it and `docs/cli.md` to [`Exit`].
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  done but for the rows that --keep-going left out; they are in the errors file
+    2  the command line is wrong
+   65  the input is wrong: not CSV, JSON Lines, UTF-8 or a record, or too large
+   66  not found or cannot be decrypted: no such input, no such key, another partition,
+       a damaged record
+   69  the key store, the master key's service or the random generator is unavailable
+   70  claviger itself failed; please report it
+   73  the output cannot be created
+   74  reading or writing failed, as on a full disk
+   77  a file may not be read, or a key file may be read by others
+   78  an option, a CLAVIGER_ variable or the configuration file says what cannot work
+  130  stopped by SIGINT (129 SIGHUP, 143 SIGTERM)
+";
+
+/// The end of a run that failed: a code for scripts and a sentence for people.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// What the library answered.
+    pub(crate) fn crypt(error: &Error) -> Self {
+        let (exit, message) = explain(error);
+        Self { exit, message }
+    }
+
+    /// An input or key file could not be read.
+    pub(crate) fn read(what: &str, error: &std::io::Error) -> Self {
+        let (exit, advice) = match error.kind() {
+            ErrorKind::NotFound => (Exit::NotFound, "check the path"),
+            ErrorKind::PermissionDenied => (Exit::Permission, "check who may read it"),
+            ErrorKind::IsADirectory => (Exit::NotFound, "name a file"),
+            _ => (Exit::Io, "check the device it is on"),
+        };
+        Self::new(exit, format!("cannot read {what}: {error}; {advice}"))
+    }
+
+    /// The output could not be opened.
+    pub(crate) fn create(path: &Path, error: &std::io::Error) -> Self {
+        if error.kind() == ErrorKind::StorageFull {
+            return Self::write(&path.display().to_string(), error);
+        }
+        let advice = match error.kind() {
+            ErrorKind::NotFound => "make its folder first",
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "choose a folder you may write to",
+            _ => "choose another path",
+        };
+        Self::new(Exit::CannotCreate, format!("cannot create {}: {error}; {advice}", path.display()))
+    }
+
+    /// The output was open and could not be written.
+    pub(crate) fn write(what: &str, error: &std::io::Error) -> Self {
+        let advice = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room and run it again",
+            ErrorKind::BrokenPipe => "the reading program ended first",
+            _ => "check the device it is on",
+        };
+        Self::new(Exit::Io, format!("cannot write {what}: {error}; {advice}"))
+    }
+
+    /// Something that should never happen.
+    pub(crate) fn internal(what: &str) -> Self {
+        Self::new(Exit::Internal, format!("{what}; this is a fault of claviger, please report it"))
+    }
+
+    /// Puts `place`, such as a file and line, before the sentence.
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.message.insert_str(0, ": ");
+        self.message.insert_str(0, place);
+        self
+    }
+
+    pub(crate) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What the library's error means for someone at a terminal.
+///
+/// Key ids hold partition ids, which come from the data: they are not repeated here.
+fn explain(error: &Error) -> (Exit, String) {
+    match error {
+        Error::InvalidConfig { reason } => {
+            (Exit::Config, format!("the options do not fit together: {reason}; see claviger --help"))
+        }
+        Error::InvalidPartition { reason } => {
+            (Exit::BadInput, format!("the partition {reason}; give one that names its customer"))
+        }
+        Error::MalformedRecord(malformed) => (
+            Exit::BadInput,
+            format!("this is no whole record ({malformed}); was it encrypted with claviger?"),
+        ),
+        Error::ForeignRecord => (
+            Exit::NotFound,
+            "the record was sealed for another partition, service or product; check --partition, --service, \
+             --product and --region-suffix"
+                .to_owned(),
+        ),
+        Error::Authentication => (
+            Exit::NotFound,
+            "the record does not open: it is damaged, or sealed under another key; restore it from a copy"
+                .to_owned(),
+        ),
+        Error::KeyNotFound(_) => (
+            Exit::NotFound,
+            "the key store does not hold the record's key; check --metastore or restore the key store"
+                .to_owned(),
+        ),
+        Error::KeyRevoked(_) => {
+            (Exit::NotFound, "the record's key is revoked; ask who revoked it".to_owned())
+        }
+        Error::ForeignParent { .. } | Error::IndistinctKey(_) => (
+            Exit::NotFound,
+            format!("the key store holds a wrong key record ({}); restore it", without_ids(error)),
+        ),
+        Error::TooLarge { bytes_max, .. } => {
+            (Exit::BadInput, format!("the data is over the limit of {bytes_max} bytes; split it"))
+        }
+        Error::Metastore { source, .. } if let Some(chars) = too_long(source) => (
+            Exit::BadInput,
+            format!(
+                "the partition makes a key id of {chars} characters, which the key store cannot hold; shorten it"
+            ),
+        ),
+        Error::Metastore { source, .. } => {
+            (Exit::Unavailable, format!("the key store failed ({}); check --metastore", chain(source)))
+        }
+        Error::Kms { operation, source, .. } if *operation == "unwrap_key" && !source.is_transient() => (
+            Exit::NotFound,
+            format!("the master key does not open the system key ({}); check --kms", chain(source)),
+        ),
+        Error::Kms { source, .. } => {
+            (Exit::Unavailable, format!("the master key cannot be used ({}); check --kms", chain(source)))
+        }
+        Error::ClockSkew(_) => (
+            Exit::Unavailable,
+            "the key store holds a key from the future; set this machine's clock and try again".to_owned(),
+        ),
+        Error::Random(_)
+        | Error::Memory(_)
+        | Error::CreationRace(_)
+        | Error::Deadline(_)
+        | Error::Overloaded => {
+            (Exit::Unavailable, format!("the keys are unavailable ({}); try again", without_ids(error)))
+        }
+        _ => {
+            (Exit::Internal, format!("{}; this is a fault of claviger, please report it", without_ids(error)))
+        }
+    }
+}
+
+/// How long a key id is that the store refused for its length.
+fn too_long(error: &BackendError) -> Option<usize> {
+    match error.source()?.downcast_ref()? {
+        SqlFault::IdTooLong { chars } => Some(*chars),
+        _ => None,
+    }
+}
+
+/// The error's sources, outermost first, in one line.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// What went wrong, without the key id that its text would carry.
+fn without_ids(error: &Error) -> String {
+    match error {
+        Error::ForeignParent { .. } => "it names a foreign parent".to_owned(),
+        Error::IndistinctKey(_) => "a key is there but is not given out".to_owned(),
+        Error::CreationRace(_) => "other programs kept making the same key".to_owned(),
+        Error::Memory(source) => chain(source),
+        other => other.to_string(),
+    }
+}

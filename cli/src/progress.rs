@@ -1,0 +1,66 @@
+//! How far a run has got, for someone at a terminal.
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar on standard error; nothing where that is no terminal.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    rows: u64,
+}
+
+impl Progress {
+    /// Begins at zero of `bytes`; without a length there is no time left to tell.
+    pub(crate) fn begin(bytes: Option<u64>) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self { bar: ProgressBar::hidden(), rows: 0 };
+        }
+        let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr());
+        let template = match bytes {
+            Some(_) => "{wide_bar} {percent:>3} %  {msg}  {eta} left",
+            None => "{spinner} {bytes} {msg}",
+        };
+        // The templates are constants, and a test reads them; a bar without one would do as well.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self { bar, rows: 0 }
+    }
+
+    /// Counts what was written.
+    pub(crate) fn add(&mut self, bytes: usize, rows: u64) {
+        self.rows = self.rows.saturating_add(rows);
+        self.bar.set_message(format!("{} rows/s", per_second(self.rows, self.bar.elapsed())));
+        self.bar.inc(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// Takes the bar off the screen.
+    pub(crate) fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn per_second(count: u64, time: Duration) -> u64 {
+    let per_mille = u128::from(count).saturating_mul(1000);
+    per_mille.checked_div(time.as_millis()).and_then(|rate| u64::try_from(rate).ok()).unwrap_or(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_per_second() {
+        assert_eq!(per_second(500, Duration::from_millis(250)), 2000);
+        assert_eq!(per_second(500, Duration::ZERO), 500);
+    }
+}

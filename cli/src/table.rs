@@ -1,0 +1,117 @@
+//! Files of rows: each named cell is replaced by its record, everything else is copied as it is.
+//!
+//! A [`Layout`] knows how a file format lays out rows and cells, and nothing of keys; the
+//! pipeline knows how rows flow, and nothing of formats.
+
+pub(crate) mod chunks;
+pub(crate) mod csv;
+pub(crate) mod file;
+pub(crate) mod jsonl;
+pub(crate) mod pipeline;
+pub(crate) mod rows;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::exit::{Exit, Failure};
+
+/// How a file format lays out rows and cells.
+///
+/// The two directions undo each other: what `restore` makes of `value` and of the marks that
+/// `seal` left is the cell as it was, byte for byte.
+pub(crate) trait Layout: Send + Sync + 'static {
+    /// Returns the length of the first row with its line end, `None` if its end is not there yet.
+    /// At the end of the file the last row needs no line end.
+    fn row_len(bytes: &[u8], at_end: bool) -> Option<usize>;
+
+    /// Finds the partition and the named cells of a row; `None` for a blank line.
+    fn find<'a>(&self, row: &'a str) -> Result<Option<Found<'a>>, RowError>;
+
+    /// Returns what is sealed: a service that opens the record with the library gets these bytes.
+    fn value<'a>(&self, cell: &'a str) -> Result<Cow<'a, str>, RowFault>;
+
+    /// Writes the cell that holds `record` in place of `cell`.
+    fn seal(&self, cell: &str, record: &str, out: &mut Vec<u8>);
+
+    /// Returns the record that a sealed cell holds.
+    fn record<'a>(&self, cell: &'a str) -> Result<Cow<'a, str>, RowFault>;
+
+    /// Writes the cell whose value was sealed, as it was before.
+    fn restore(&self, record: &str, value: &str, out: &mut Vec<u8>) -> Result<(), RowFault>;
+
+    /// Returns the name of the field that [`Cell::field`] counts.
+    fn field_name(&self, field: usize) -> &str;
+}
+
+/// The cells of a row that are to be replaced, in the order in which they stand in it.
+#[derive(Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) partition: Cow<'a, str>,
+    pub(crate) cells: Vec<Cell>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Cell {
+    /// Which of the named fields it is.
+    pub(crate) field: usize,
+    /// Where it stands in the row.
+    pub(crate) span: Range<usize>,
+}
+
+/// Why a row cannot be encrypted or decrypted. It names fields, never what is in them.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RowError {
+    #[error("the row is not UTF-8 text; convert the file, with iconv for instance")]
+    NotUtf8,
+    #[error("the row has {found} columns where the header has {expected}; is a quote missing?")]
+    Columns { found: usize, expected: usize },
+    #[error("the line is not a JSON object (column {column}); put one object on each line")]
+    NotAnObject { column: usize },
+    #[error("there is no field {0}; add it or correct the option")]
+    Missing(String),
+    #[error("the field {0} is there twice; keep one")]
+    Twice(String),
+    #[error("the field {name} {fault}")]
+    Field { name: String, fault: RowFault },
+    #[error("the partition field {0}")]
+    Partition(RowFault),
+    #[error("{}", .0.message())]
+    Crypt(Failure),
+}
+
+/// What is wrong with a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RowFault {
+    #[error("has a quote that is not closed, or text after it; correct it")]
+    Quotes,
+    #[error("is empty: the row belongs to nobody")]
+    EmptyPartition,
+    #[error("is neither text nor a number, so it cannot be a partition")]
+    NoPartition,
+    #[error("was sealed from what is no UTF-8 text; decrypt it with the library")]
+    ValueNotUtf8,
+    #[error("was sealed from what is no JSON value on one line; decrypt it with the library")]
+    ValueNotJson,
+}
+
+impl RowError {
+    /// Tells whether other rows may still do well.
+    fn is_of_this_row(&self) -> bool {
+        match self {
+            Self::Crypt(failure) => matches!(failure.exit(), Exit::BadInput | Exit::NotFound),
+            _ => true,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Crypt(failure) => failure.exit(),
+            _ => Exit::BadInput,
+        }
+    }
+}
+
+/// What there is from `at` on; nothing beyond the end.
+fn tail(bytes: &[u8], at: usize) -> &[u8] {
+    bytes.get(at..).unwrap_or_default()
+}

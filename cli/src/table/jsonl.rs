@@ -1,0 +1,185 @@
+//! JSON Lines: an object on each line.
+//!
+//! A named field is sealed by its JSON text, so that its type and the way it was written come
+//! back: `1.0`, `1e400` and `"\u00e9"` stay what they are. The record takes the value's place.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use memchr::memchr;
+use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Cell, Found, Layout, RowError, RowFault};
+
+/// Which fields are named.
+#[derive(Debug)]
+pub(crate) struct JsonLayout {
+    partition_field: String,
+    fields: Vec<String>,
+}
+
+impl JsonLayout {
+    pub(crate) fn new(partition_field: &str, fields: &[String]) -> Self {
+        Self { partition_field: partition_field.to_owned(), fields: fields.to_vec() }
+    }
+
+    /// Parses a line and returns the texts of the named values.
+    fn parse<'a>(&self, line: &'a str) -> Result<Values<'a>, RowError> {
+        // serde_json's own message can quote the line, so only its column is told.
+        let not_an_object = |error: serde_json::Error| RowError::NotAnObject { column: error.column() };
+        let mut reader = serde_json::Deserializer::from_str(line);
+        let values = reader.deserialize_map(NamedValues(self)).map_err(not_an_object)?;
+        reader.end().map_err(not_an_object)?;
+        Ok(values)
+    }
+
+    fn name(&self, name: Name) -> &str {
+        match name {
+            Name::Partition => &self.partition_field,
+            Name::Field(field) => self.field_name(field),
+            Name::Other => "",
+        }
+    }
+}
+
+impl Layout for JsonLayout {
+    fn row_len(bytes: &[u8], at_end: bool) -> Option<usize> {
+        memchr(b'\n', bytes).map(|end| end + 1).or_else(|| at_end.then_some(bytes.len()))
+    }
+
+    fn find<'a>(&self, row: &'a str) -> Result<Option<Found<'a>>, RowError> {
+        let line = row.strip_prefix('\u{feff}').unwrap_or(row);
+        if line.trim().is_empty() {
+            return Ok(None);
+        }
+        let values = self.parse(line)?;
+        let name = |name| self.name(name).to_owned();
+        if let Some(twice) = values.twice {
+            return Err(RowError::Twice(name(twice)));
+        }
+        let partition = values.partition.ok_or_else(|| RowError::Missing(name(Name::Partition)))?;
+        let mut cells = Vec::with_capacity(values.fields.len());
+        for (field, value) in values.fields.into_iter().enumerate() {
+            let value = value.ok_or_else(|| RowError::Missing(name(Name::Field(field))))?;
+            // The text is a part of the row: how far it is from the row's beginning is its place.
+            let start = value.as_ptr().addr().saturating_sub(row.as_ptr().addr());
+            cells.push(Cell { field, span: start..start + value.len() });
+        }
+        cells.sort_unstable_by_key(|cell| cell.span.start);
+        let partition = partition_id(partition).map_err(RowError::Partition)?;
+        Ok(Some(Found { partition, cells }))
+    }
+
+    fn value<'a>(&self, cell: &'a str) -> Result<Cow<'a, str>, RowFault> {
+        Ok(Cow::Borrowed(cell))
+    }
+
+    fn seal(&self, _cell: &str, record: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(record.as_bytes());
+    }
+
+    fn record<'a>(&self, cell: &'a str) -> Result<Cow<'a, str>, RowFault> {
+        Ok(Cow::Borrowed(cell))
+    }
+
+    fn restore(&self, _record: &str, value: &str, out: &mut Vec<u8>) -> Result<(), RowFault> {
+        // Another program may have sealed anything at all, and it must not break the line.
+        if value.contains('\n') || serde_json::from_str::<&RawValue>(value).is_err() {
+            return Err(RowFault::ValueNotJson);
+        }
+        out.extend_from_slice(value.as_bytes());
+        Ok(())
+    }
+
+    fn field_name(&self, field: usize) -> &str {
+        self.fields.get(field).map_or("", String::as_str)
+    }
+}
+
+/// The partition is what a text says, or a number as it is written.
+fn partition_id(value: &str) -> Result<Cow<'_, str>, RowFault> {
+    match value.as_bytes().first() {
+        Some(b'"') => match serde_json::from_str::<String>(value) {
+            Ok(text) if text.is_empty() => Err(RowFault::EmptyPartition),
+            Ok(text) => Ok(Cow::Owned(text)),
+            // Half of a surrogate pair: JSON lets it be written, but it is no text.
+            Err(_) => Err(RowFault::NoPartition),
+        },
+        Some(b'-' | b'0'..=b'9') => Ok(Cow::Borrowed(value)),
+        _ => Err(RowFault::NoPartition),
+    }
+}
+
+/// The texts of the named values of a line.
+struct Values<'a> {
+    partition: Option<&'a str>,
+    fields: Vec<Option<&'a str>>,
+    twice: Option<Name>,
+}
+
+#[derive(Clone, Copy)]
+enum Name {
+    Partition,
+    Field(usize),
+    Other,
+}
+
+struct NamedValues<'l>(&'l JsonLayout);
+
+impl<'de> Visitor<'de> for NamedValues<'_> {
+    type Value = Values<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Values<'de>, A::Error> {
+        let mut values = Values { partition: None, fields: vec![None; self.0.fields.len()], twice: None };
+        while let Some(name) = map.next_key_seed(NameOf(self.0))? {
+            let place = match name {
+                Name::Partition => Some(&mut values.partition),
+                Name::Field(field) => values.fields.get_mut(field),
+                Name::Other => None,
+            };
+            let Some(place) = place else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if place.replace(map.next_value::<&RawValue>()?.get()).is_some() {
+                values.twice = Some(name);
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// Reads a key and tells which one it is. Escapes in it are undone first.
+struct NameOf<'l>(&'l JsonLayout);
+
+impl<'de> DeserializeSeed<'de> for NameOf<'_> {
+    type Value = Name;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NameOf<'_> {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field name")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Name, E> {
+        if key == self.0.partition_field {
+            return Ok(Name::Partition);
+        }
+        let field = self.0.fields.iter().position(|field| field == key);
+        Ok(field.map_or(Name::Other, Name::Field))
+    }
+}
+
+#[cfg(test)]
+mod tests;

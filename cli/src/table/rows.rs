@@ -1,0 +1,153 @@
+//! Encrypts or decrypts the named cells of a chunk of rows.
+
+use claviger::{Error, Session, SessionFactory};
+
+use super::chunks::{Chunk, count_lines};
+use super::{Cell, Layout, RowError, RowFault, tail};
+use crate::exit::Failure;
+
+/// Which way a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Encrypt,
+    Decrypt,
+}
+
+/// What to do with each row. Shared by all the tasks of a run.
+#[derive(Debug)]
+pub(crate) struct Work<L> {
+    pub(crate) layout: L,
+    pub(crate) direction: Direction,
+    pub(crate) factory: SessionFactory,
+    /// Leave out rows that fail, instead of ending at the first.
+    pub(crate) keep_going: bool,
+}
+
+/// What became of a chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// The rows that did well, in order.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) rows: u64,
+    /// The rows that did not, each with its line.
+    pub(crate) left_out: Vec<(u64, RowError)>,
+    /// The row at which the run ends. The rows before it are in `bytes`.
+    pub(crate) fatal: Option<(u64, RowError)>,
+}
+
+impl<L: Layout> Work<L> {
+    pub(crate) async fn run(&self, chunk: &Chunk) -> Done {
+        let mut done =
+            Done { bytes: Vec::with_capacity(chunk.bytes.len().saturating_mul(2)), ..Done::default() };
+        let mut sessions = LastSession { factory: &self.factory, last: None };
+        let mut line = chunk.first_line;
+        let mut at = 0;
+        while let Some(len) = row_len::<L>(tail(&chunk.bytes, at)) {
+            let row = chunk.bytes.get(at..at + len).unwrap_or_default();
+            let good = done.bytes.len();
+            match self.row(row, &mut sessions, &mut done.bytes).await {
+                Ok(()) => done.rows += 1,
+                Err(error) => {
+                    done.bytes.truncate(good);
+                    if self.keep_going && error.is_of_this_row() {
+                        done.left_out.push((line, error));
+                    } else {
+                        done.fatal = Some((line, error));
+                        return done;
+                    }
+                }
+            }
+            line += count_lines(row);
+            at += len;
+        }
+        done
+    }
+
+    async fn row(
+        &self,
+        row: &[u8],
+        sessions: &mut LastSession<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RowError> {
+        let row = str::from_utf8(row).map_err(|_invalid| RowError::NotUtf8)?;
+        let Some(found) = self.layout.find(row)? else {
+            out.extend_from_slice(row.as_bytes());
+            return Ok(());
+        };
+        let session =
+            sessions.get(&found.partition).map_err(|error| RowError::Crypt(Failure::crypt(&error)))?;
+        let mut copied = 0;
+        for Cell { field, span } in found.cells {
+            out.extend_from_slice(row.as_bytes().get(copied..span.start).unwrap_or_default());
+            copied = span.end;
+            let cell = row.get(span).unwrap_or_default();
+            let written = match self.direction {
+                Direction::Encrypt => self.encrypt(cell, session, out).await,
+                Direction::Decrypt => self.decrypt(cell, session, out).await,
+            };
+            written.map_err(|error| self.explain(field, error))?;
+        }
+        out.extend_from_slice(tail(row.as_bytes(), copied));
+        Ok(())
+    }
+
+    async fn encrypt(&self, cell: &str, session: &Session, out: &mut Vec<u8>) -> Result<(), CellError> {
+        let value = self.layout.value(cell)?;
+        let record = session.encrypt_json(value.as_bytes()).await?;
+        self.layout.seal(cell, &record, out);
+        Ok(())
+    }
+
+    async fn decrypt(&self, cell: &str, session: &Session, out: &mut Vec<u8>) -> Result<(), CellError> {
+        let record = self.layout.record(cell)?;
+        let value = session.decrypt_json(record.as_bytes()).await?;
+        let value = str::from_utf8(&value).map_err(|_invalid| RowFault::ValueNotUtf8)?;
+        Ok(self.layout.restore(&record, value, out)?)
+    }
+
+    fn explain(&self, field: usize, error: CellError) -> RowError {
+        let name = self.layout.field_name(field);
+        match error {
+            CellError::Fault(fault) => RowError::Field { name: name.to_owned(), fault },
+            CellError::Crypt(error) => RowError::Crypt(Failure::crypt(&error).at(&format!("field {name}"))),
+        }
+    }
+}
+
+fn row_len<L: Layout>(bytes: &[u8]) -> Option<usize> {
+    if bytes.is_empty() { None } else { L::row_len(bytes, true) }
+}
+
+/// Keeps the session of the row before: in a sorted file the next row mostly asks for the same.
+struct LastSession<'a> {
+    factory: &'a SessionFactory,
+    last: Option<(String, Session)>,
+}
+
+impl LastSession<'_> {
+    fn get(&mut self, partition: &str) -> Result<&Session, Error> {
+        let session = match self.last.take() {
+            Some((id, session)) if id == partition => session,
+            _ => self.factory.session(partition)?,
+        };
+        let (_, session) = self.last.insert((partition.to_owned(), session));
+        Ok(session)
+    }
+}
+
+enum CellError {
+    Fault(RowFault),
+    Crypt(Error),
+}
+
+impl From<RowFault> for CellError {
+    fn from(fault: RowFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Error> for CellError {
+    fn from(error: Error) -> Self {
+        Self::Crypt(error)
+    }
+}
