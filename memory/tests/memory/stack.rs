@@ -1,0 +1,189 @@
+//! What is left on the stack, seen from another thread while the first one stands still.
+
+use std::{
+    hint::{black_box, spin_loop},
+    mem::MaybeUninit,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+};
+
+use claviger_memory::{Arena, LockPolicy, WIPED_BYTES, on_wiped_stack};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+use crate::process::read_memory;
+
+#[test]
+fn a_local_array_is_found_without_wiping() {
+    assert!(contains(&stack_after(plant).1, &needle()));
+}
+
+#[test]
+fn a_local_array_is_not_found_after_wiping() {
+    assert!(!contains(&stack_after(|| on_wiped_stack(plant)).1, &needle()));
+}
+
+#[test]
+fn a_local_array_is_not_found_after_a_panic() {
+    let swallow = || {
+        let run = || {
+            on_wiped_stack(|| {
+                plant();
+                std::panic::resume_unwind(Box::new(()))
+            })
+        };
+        drop(std::panic::catch_unwind(run));
+    };
+    assert!(!contains(&stack_after(swallow).1, &needle()));
+}
+
+#[test]
+fn a_ring_key_is_found_without_wiping() {
+    let (_, stack) = stack_after(|| make_and_use(&needle()));
+    assert!(traces(&stack) > 2, "{} traces", traces(&stack));
+}
+
+#[test]
+fn a_ring_key_is_not_found_after_wiping() {
+    let (_, stack) = stack_after(|| on_wiped_stack(|| make_and_use(&needle())));
+    assert_eq!(traces(&stack), 0);
+}
+
+#[test]
+fn a_key_made_in_a_slot_is_in_the_slot_alone() {
+    let arena = Arena::new(LockPolicy::Off);
+    let (_, stack) = stack_after(|| {
+        let slot = arena.try_init(|| key_from(&needle()));
+        std::mem::forget(slot);
+    });
+    assert_eq!(traces(&stack), 0);
+    assert!(arena.stats().slots > 0, "no key was made");
+}
+
+#[test]
+fn making_and_using_a_ring_key_reaches_at_most_two_thirds_of_what_is_wiped() {
+    let (depth, _) = stack_after(|| make_and_use(&needle()));
+    println!("ring reaches {depth} bytes, {WIPED_BYTES} are wiped");
+    assert!(depth > 500, "nothing was measured");
+    assert!(depth + depth / 2 <= WIPED_BYTES, "ring reaches {depth} bytes, {WIPED_BYTES} are wiped");
+}
+
+#[test]
+fn all_of_the_promised_depth_is_wiped() {
+    let (_, stack) = stack_after(|| on_wiped_stack(|| paint::<{ 2 * WIPED_BYTES }>(0x3c)));
+    let below = stack.len() - WIPED_BYTES;
+    let deeper = &stack[below - WIPED_BYTES / 2..below - WIPED_BYTES / 4];
+    assert!(deeper.contains(&0x3c), "it was not painted below");
+    assert!(!stack[below..].contains(&0x3c));
+}
+
+#[test]
+fn the_value_passes_through() {
+    let text = String::from("value");
+    assert_eq!(on_wiped_stack(|| text.len()), 5);
+    assert_eq!(on_wiped_stack(|| [text.as_str(); 3]), ["value"; 3]);
+}
+
+#[inline(never)]
+fn plant() {
+    black_box(needle());
+}
+
+#[inline(never)]
+fn make_and_use(bytes: &[u8; 32]) {
+    let key = key_from(bytes).unwrap();
+    let mut data = [0x20_u8; 300];
+    let nonce = || Nonce::assume_unique_for_key([1; NONCE_LEN]);
+    let tag = key.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut data).unwrap();
+    let mut sealed = [0; 316];
+    sealed[..300].copy_from_slice(&data);
+    sealed[300..].copy_from_slice(tag.as_ref());
+    assert_eq!(key.open_in_place(nonce(), Aad::empty(), &mut sealed).unwrap(), [0x20; 300]);
+}
+
+fn key_from(bytes: &[u8; 32]) -> Result<LessSafeKey, ring::error::Unspecified> {
+    UnboundKey::new(&AES_256_GCM, bytes).map(LessSafeKey::new)
+}
+
+/// 32 bytes that are in no constant and in no other place on the stack.
+#[inline(never)]
+fn needle() -> [u8; 32] {
+    let mut byte = black_box(0x9d_u8);
+    std::array::from_fn(|_| {
+        byte = byte.wrapping_mul(0x95).wrapping_add(0x3b);
+        byte
+    })
+}
+
+/// How many 16-byte pieces of the needle's expanded key, raw key included, `stack` holds.
+fn traces(stack: &[u8]) -> usize {
+    let arena = Arena::new(LockPolicy::Off);
+    let slot = arena.try_init(|| key_from(&needle())).unwrap();
+    let at = std::ptr::from_ref(slot.get().unwrap()).addr();
+    let expanded = read_memory(at, size_of::<LessSafeKey>());
+    let is_random = |piece: &&[u8]| {
+        let mut bytes = piece.to_vec();
+        bytes.sort_unstable();
+        bytes.dedup();
+        bytes.len() > 11
+    };
+    let pieces: Vec<_> = expanded.chunks_exact(16).filter(is_random).collect();
+    assert!(pieces.len() > 20, "the key schedule has {} pieces", pieces.len());
+    pieces.iter().filter(|piece| contains(stack, piece)).count()
+}
+
+fn contains(stack: &[u8], needle: &[u8]) -> bool {
+    stack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Runs `op` on a painted stack. Returns how deep it reached below the frame that called it,
+/// and the bytes there, the deepest first.
+fn stack_after(op: impl Fn() + Sync) -> (usize, Vec<u8>) {
+    let at = AtomicUsize::new(0);
+    let seen = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().stack_size(4 * PAINTED);
+        let worker = worker.spawn_scoped(scope, || stand_still_after(&op, &at, &seen)).unwrap();
+        while at.load(Ordering::Acquire) == 0 && !worker.is_finished() {
+            thread::yield_now();
+        }
+        let pointer = at.load(Ordering::Acquire);
+        assert_ne!(pointer, 0, "the operation panicked");
+        let stack = read_memory(pointer - SCANNED, SCANNED);
+        seen.store(true, Ordering::Release);
+        let untouched = stack.iter().take_while(|&&byte| byte == PAINT).count();
+        (stack.len() - untouched, stack)
+    })
+}
+
+/// Calls `op`, tells where its stack began, and waits without calling anything else.
+#[inline(never)]
+fn stand_still_after(op: &(dyn Fn() + Sync), at: &AtomicUsize, seen: &AtomicBool) {
+    // The first call does what is done once per process, such as asking for the CPU.
+    op();
+    paint::<PAINTED>(PAINT);
+    op();
+    let pointer: usize;
+    // SAFETY: reads the stack pointer.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::asm!("mov {}, rsp", out(reg) pointer);
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!("mov {}, sp", out(reg) pointer);
+    }
+    at.store(pointer, Ordering::Release);
+    while !seen.load(Ordering::Acquire) {
+        spin_loop();
+    }
+}
+
+#[inline(never)]
+fn paint<const BYTES: usize>(byte: u8) {
+    let mut below = MaybeUninit::<[u8; BYTES]>::uninit();
+    // SAFETY: the array is ours and `BYTES` long.
+    unsafe { below.as_mut_ptr().cast::<u8>().write_bytes(byte, BYTES) };
+    black_box(&mut below);
+}
+
+const PAINT: u8 = 0xa5;
+const PAINTED: usize = 512 * 1024;
+const SCANNED: usize = PAINTED - 64 * 1024;
