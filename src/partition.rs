@@ -48,23 +48,7 @@ impl Naming {
         readable: ReadableSuffixes,
         strict: bool,
     ) -> Result<Self, Error> {
-        for (what, part) in [("service", service), ("product", product)] {
-            check_part(part).map_err(|why| Error::invalid_config(format!("{what} {why}")))?;
-            if part.contains('_') {
-                if strict {
-                    return Err(Error::invalid_config(format!("{what} contains `_`, which strict_ids refuses")));
-                }
-                tracing::warn!(what, name = part, "the name contains `_`: two partitions can share one key id");
-            }
-        }
-        if let Some(suffix) = &suffix {
-            check_part(suffix).map_err(|why| Error::invalid_config(format!("region suffix {why}")))?;
-        }
-        if let ReadableSuffixes::Only(list) = &readable {
-            for suffix in list {
-                check_part(suffix).map_err(|why| Error::invalid_config(format!("readable suffix {why}")))?;
-            }
-        }
+        check_names(service, product, suffix.as_deref(), &readable, strict)?;
         let tail = format!("{service}_{product}").into_boxed_str();
         Ok(Self { tail, suffix: suffix.map(String::into_boxed_str), readable, strict })
     }
@@ -104,15 +88,12 @@ impl Naming {
     /// Tells whether `parent` is the system key id that belongs to the intermediate key `child`:
     /// this service and product's, with the same suffix as the child's own.
     pub(crate) fn is_parent_of(&self, child: &KeyId, parent: &KeyId) -> bool {
-        let Some(rest) = parent.as_str().strip_prefix("_SK_").and_then(|id| id.strip_prefix(&*self.tail)) else {
-            return false;
-        };
-        if rest.is_empty() {
-            // A core id has no suffix to compare. `_IK_p_service_product` ends in the tail.
-            return child.as_str().ends_with(&*self.tail);
-        }
-        let suffixed = child.as_str().strip_suffix(rest);
-        self.is_readable_rest(rest) && suffixed.is_some_and(|core| core.ends_with(&*self.tail))
+        let rest = parent.as_str().strip_prefix("_SK_").and_then(|parent| parent.strip_prefix(&*self.tail));
+        let Some(rest) = rest.filter(|rest| self.is_readable_rest(rest)) else { return false };
+        let child = child.as_str().strip_prefix("_IK_").and_then(|child| child.strip_suffix(rest));
+        let partition =
+            child.and_then(|core| core.strip_suffix(&*self.tail)).and_then(|head| head.strip_suffix('_'));
+        partition.is_some_and(|partition| !partition.is_empty())
     }
 
     /// `rest` is what follows the core id: nothing, or `_` and a suffix that may be read.
@@ -156,6 +137,30 @@ fn is_region_name(text: &str) -> bool {
         && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+fn check_names(
+    service: &str,
+    product: &str,
+    suffix: Option<&str>,
+    readable: &ReadableSuffixes,
+    strict: bool,
+) -> Result<(), Error> {
+    let mut names = vec![("service", service), ("product", product)];
+    names.extend(suffix.map(|suffix| ("region suffix", suffix)));
+    if let ReadableSuffixes::Only(list) = readable {
+        names.extend(list.iter().map(|suffix| ("readable suffix", suffix.as_str())));
+    }
+    for (what, name) in &names {
+        check_part(name).map_err(|why| Error::invalid_config(format!("{what} {why}")))?;
+        if strict && name.contains('_') {
+            return Err(Error::invalid_config(format!("{what} contains `_`, which strict_ids refuses")));
+        }
+    }
+    if names.iter().any(|(_, name)| name.contains('_')) {
+        tracing::warn!(service, product, suffix, "a name contains `_`: two partitions can share one key id");
+    }
+    Ok(())
+}
+
 /// A part of a new id: some text, no NUL, no white space at its ends.
 fn check_part(part: &str) -> Result<(), &'static str> {
     if part.is_empty() {
@@ -168,3 +173,6 @@ fn check_part(part: &str) -> Result<(), &'static str> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
