@@ -3,9 +3,45 @@
 //!
 //! It is here for the `dev-dependencies` of back ends, behind the feature `testing`. Nothing in it
 //! belongs in a service.
+//!
+//! A back end proves that it keeps the contract of its trait by one line, which makes a test of
+//! each clause; its crate needs tokio with the features `macros` and `rt-multi-thread`:
+//!
+//! ```
+//! use claviger::InMemoryMetastore;
+//!
+//! claviger::testing::metastore_contract!(async { InMemoryMetastore::new() });
+//! # fn main() {}
+//! ```
+//!
+//! Each clause uses key ids of its own, so all may share one database that holds other rows too.
+//! A store that needs something kept alive, such as a temporary folder, hands it over as well:
+//! `metastore_contract!(guarded async { (store, folder) })`.
 
 mod fakes;
 mod faults;
+pub mod kms;
+pub mod metastore;
+pub mod metastore_admin;
+mod support;
 
+#[doc(inline)]
+pub use crate::{kms_contract, metastore_admin_contract, metastore_contract};
 pub use fakes::{FailingRandom, FixedClock, SeededRandom};
 pub use faults::{Call, Fault, Faults, FaultyKms, FaultyMetastore, Operation};
+
+/// Makes one test of each clause. For the contract macros.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __contract_tests {
+    ($suite:ident, guarded $open:expr, $($clause:ident)*) => {$(
+        #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $clause() {
+            let (subject, _guard) = $open.await;
+            $crate::testing::$suite::$clause(&subject).await;
+        }
+    )*};
+    ($suite:ident, $open:expr, $($clause:ident)*) => {
+        $crate::__contract_tests! { $suite, guarded async { ($open.await, ()) }, $($clause)* }
+    };
+}

@@ -1,12 +1,13 @@
 //! A metastore in memory, for tests, examples and trying things out.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::BackendError;
-use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin};
+use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, is_reserved_id};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// Keeps key records in memory. They are gone with the last clone.
@@ -57,12 +58,17 @@ impl Metastore for InMemoryMetastore {
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        let mut rows = self.rows();
-        if rows.contains_key(record.meta()) {
-            return Ok(Insert::AlreadyExists);
+        let id = record.meta().id();
+        if is_reserved_id(id.as_str()) {
+            return Err(BackendError::permanent(ReservedId(id.clone())));
         }
-        rows.insert(record.meta().clone(), record.clone());
-        Ok(Insert::Inserted)
+        match self.rows().entry(record.meta().clone()) {
+            Entry::Occupied(_) => Ok(Insert::AlreadyExists),
+            Entry::Vacant(place) => {
+                place.insert(record.clone());
+                Ok(Insert::Inserted)
+            }
+        }
     }
 }
 
@@ -74,7 +80,11 @@ impl MetastoreAdmin for InMemoryMetastore {
     ) -> Result<Vec<EnvelopeKeyRecord>, BackendError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = self.rows();
-        Ok(rows.range::<KeyMeta, _>((from, Bound::Unbounded)).take(limit).map(|(_, record)| record.clone()).collect())
+        Ok(rows
+            .range::<KeyMeta, _>((from, Bound::Unbounded))
+            .take(limit)
+            .map(|(_, record)| record.clone())
+            .collect())
     }
 
     async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
@@ -107,6 +117,11 @@ impl MetastoreAdmin for InMemoryMetastore {
         Ok(self.rows().len() as u64)
     }
 }
+
+/// The id is one of those under which other implementations keep what is no key.
+#[derive(Debug, thiserror::Error)]
+#[error("key id {0} is reserved")]
+struct ReservedId(KeyId);
 
 fn versions_of(id: &KeyId) -> (Bound<KeyMeta>, Bound<KeyMeta>) {
     let at = |created| KeyMeta::new(id.clone(), created);

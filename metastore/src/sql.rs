@@ -1,0 +1,102 @@
+//! What SQL metastores share: which keys the table can hold, and how a row becomes a record.
+
+pub(crate) mod sqlite;
+
+use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord, is_reserved_id};
+
+/// What is wrong with a key or a row, found by us and not by the database.
+///
+/// It is the `source()` of a permanent [`BackendError`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SqlFault {
+    /// The key id has no characters.
+    #[error("key id is empty")]
+    IdEmpty,
+    /// The key id does not fit the column.
+    #[error("key id of {chars} characters is over the limit of {ID_CHARS_MAX}")]
+    IdTooLong {
+        /// How long it is.
+        chars: usize,
+    },
+    /// The key id holds a NUL character, at which some databases end a text.
+    #[error("key id contains NUL")]
+    IdHasNul,
+    /// The key id is one of those under which Asherah keeps what is not a key.
+    #[error("key id {0} is reserved")]
+    IdReserved(KeyId),
+    /// The creation time is past the year 9999, which a date column cannot say.
+    #[error("creation time {0} is past the year 9999")]
+    CreatedTooLate(Created),
+    /// A row's `created` is no time that any known writer writes.
+    #[error("a row of key {0} has an unreadable creation time")]
+    CreatedUnreadable(KeyId),
+    /// A row's key record cannot be read, or contradicts the row.
+    #[error("the row of key {key} cannot be read")]
+    RowMalformed {
+        /// The key version the row is of.
+        key: KeyMeta,
+        /// What is wrong with it.
+        source: MalformedRecord,
+    },
+    /// Commits on this connection can be undone by a power cut, so keys already in use can be
+    /// lost.
+    #[error("database connection does not commit durably: {setting} is {value}")]
+    NotDurable {
+        /// Which setting.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+    },
+    /// The call was made outside a tokio runtime.
+    #[error("no tokio runtime")]
+    NoRuntime,
+}
+
+impl From<SqlFault> for BackendError {
+    fn from(fault: SqlFault) -> Self {
+        Self::permanent(fault)
+    }
+}
+
+/// How many characters a key id may have, as Asherah's tables have it.
+const ID_CHARS_MAX: usize = 255;
+
+/// 9999-12-31 23:59:59, the last second that SQL dates can say.
+const CREATED_MAX: i64 = 253_402_300_799;
+
+/// Checks that the table can hold the id, so that the database never cuts it.
+fn check_id(id: &KeyId) -> Result<(), SqlFault> {
+    let text = id.as_str();
+    if text.is_empty() {
+        return Err(SqlFault::IdEmpty);
+    }
+    let chars = text.chars().count();
+    if chars > ID_CHARS_MAX {
+        return Err(SqlFault::IdTooLong { chars });
+    }
+    if text.contains('\0') {
+        return Err(SqlFault::IdHasNul);
+    }
+    if is_reserved_id(text) {
+        return Err(SqlFault::IdReserved(id.clone()));
+    }
+    Ok(())
+}
+
+/// Checks that the table can hold the key version.
+fn check_meta(meta: &KeyMeta) -> Result<(), SqlFault> {
+    check_id(meta.id())?;
+    if meta.created().unix_seconds() > CREATED_MAX {
+        return Err(SqlFault::CreatedTooLate(meta.created()));
+    }
+    Ok(())
+}
+
+/// Makes a record of a row: its `created` in Unix seconds, `None` if it could not be read, and its
+/// JSON. A `Created` inside the JSON that differs is a fault: one of the two names another key.
+fn read_row(id: &KeyId, created: Option<i64>, json: &[u8]) -> Result<EnvelopeKeyRecord, SqlFault> {
+    let created = created.and_then(Created::new).ok_or_else(|| SqlFault::CreatedUnreadable(id.clone()))?;
+    let key = KeyMeta::new(id.clone(), created);
+    EnvelopeKeyRecord::from_json(key.clone(), json).map_err(|source| SqlFault::RowMalformed { key, source })
+}

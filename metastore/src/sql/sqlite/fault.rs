@@ -1,0 +1,71 @@
+//! Which of SQLite's failures may pass by themselves.
+
+use claviger::BackendError;
+
+/// Classifies a failure. The driver's errors name codes and tables, never values or paths.
+pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
+    if is_transient(&error) { BackendError::transient(error) } else { BackendError::permanent(error) }
+}
+
+fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().and_then(|code| code.parse().ok()).is_some_and(is_transient_code)
+        }
+        // No connection became free in time, or the thread of one died and the pool makes another.
+        sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) => true,
+        _ => false,
+    }
+}
+
+/// Tells whether an SQLite result code, extended or not, stands for something that passes.
+const fn is_transient_code(code: i32) -> bool {
+    match code & PRIMARY_CODE {
+        // Another connection writes, or the schema was changed under the statement.
+        BUSY | LOCKED | PROTOCOL | SCHEMA | INTERRUPT => true,
+        // Memory, disk space and failing disks come back as a server does after an outage.
+        NOMEM | FULL | IOERR => true,
+        // The rest needs somebody: rights (PERM, READONLY, AUTH), a path (CANTOPEN), a file that is
+        // damaged (CORRUPT) or none of SQLite's (NOTADB), a table that is not there (ERROR).
+        _ => false,
+    }
+}
+
+/// The low byte; the others say more about it.
+const PRIMARY_CODE: i32 = 0xff;
+const BUSY: i32 = 5;
+const LOCKED: i32 = 6;
+const NOMEM: i32 = 7;
+const INTERRUPT: i32 = 9;
+const IOERR: i32 = 10;
+const FULL: i32 = 13;
+const PROTOCOL: i32 = 15;
+const SCHEMA: i32 = 17;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_result_code_has_its_class() {
+        let transient = [5, 6, 7, 9, 10, 13, 15, 17];
+        for code in 1..=28 {
+            assert_eq!(is_transient_code(code), transient.contains(&code), "code {code}");
+        }
+    }
+
+    #[test]
+    fn extended_codes_have_the_class_of_their_primary_code() {
+        // BUSY_SNAPSHOT, IOERR_FSYNC, READONLY_DBMOVED, CANTOPEN_ISDIR, CORRUPT_INDEX
+        let codes = [(517, true), (1034, true), (1032, false), (526, false), (779, false)];
+        for (code, transient) in codes {
+            assert_eq!(is_transient_code(code), transient, "code {code}");
+        }
+    }
+
+    #[test]
+    fn a_pool_without_a_free_connection_is_transient_and_a_closed_one_is_not() {
+        assert!(is_transient(&sqlx::Error::PoolTimedOut));
+        assert!(!is_transient(&sqlx::Error::PoolClosed));
+    }
+}
