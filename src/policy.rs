@@ -1,10 +1,13 @@
 //! How long keys live, how often they are checked, and how much of everything there may be.
 
+mod limits;
+
 use std::time::Duration;
 
 use claviger_memory::LockPolicy;
 
 use crate::error::Error;
+pub use limits::Limits;
 
 /// The life cycle of keys. Its default is [`production`](Self::production).
 ///
@@ -227,7 +230,10 @@ impl CryptoPolicy {
         let precision = self.creation_precision;
         let precision_divides_a_day =
             precision.subsec_nanos() == 0 && DAY.as_secs().checked_rem(precision.as_secs()) == Some(0);
-        require(precision_divides_a_day, "creation_precision is not a number of whole seconds that divides a day")?;
+        require(
+            precision_divides_a_day,
+            "creation_precision is not a number of whole seconds that divides a day",
+        )?;
         if let Span::Of(expire_after) = self.expire_after {
             require(expire_after.subsec_nanos() == 0, "expire_after is not in whole seconds")?;
             require(expire_after <= SPAN_MAX, "expire_after is over 100 years; say Span::Never")?;
@@ -238,12 +244,23 @@ impl CryptoPolicy {
                 "revoke_check_interval + max_stale_encrypt is not below expire_after",
             )?;
         }
-        for span in [self.revoke_check_interval, self.max_stale_encrypt, self.max_stale_decrypt] {
-            require(span <= SPAN_MAX, "revoke_check_interval, max_stale_encrypt or max_stale_decrypt is over 100 years")?;
+        for (span, name) in [
+            (self.revoke_check_interval, "revoke_check_interval"),
+            (self.refresh_wait, "refresh_wait"),
+            (self.max_stale_encrypt, "max_stale_encrypt"),
+            (self.max_stale_decrypt, "max_stale_decrypt"),
+        ] {
+            require(span <= SPAN_MAX, &format!("{name} is over 100 years"))?;
         }
-        require(self.max_stale_decrypt >= self.max_stale_encrypt, "max_stale_decrypt is below max_stale_encrypt")?;
+        if let Span::Of(idle_timeout) = self.idle_timeout {
+            require(!idle_timeout.is_zero(), "idle_timeout is zero")?;
+            require(idle_timeout <= SPAN_MAX, "idle_timeout is over 100 years; say Span::Never")?;
+        }
+        require(
+            self.max_stale_decrypt >= self.max_stale_encrypt,
+            "max_stale_decrypt is below max_stale_encrypt",
+        )?;
         require(!self.refresh_wait.is_zero(), "refresh_wait is zero")?;
-        require(self.idle_timeout != Span::Of(Duration::ZERO), "idle_timeout is zero")?;
         require(self.intermediate_keys_max != Capacity::Keys(0), "intermediate_keys_max is zero")?;
         require(self.system_keys_max != Capacity::Keys(0), "system_keys_max is zero")?;
         require(self.max_wraps_per_key > 0, "max_wraps_per_key is zero")?;
@@ -257,134 +274,12 @@ impl Default for CryptoPolicy {
     }
 }
 
-/// How much work and waiting there may be. Each has a default that suits a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub(crate) payload_bytes_max: usize,
-    pub(crate) operation_deadline: Duration,
-    pub(crate) store_deadline: Duration,
-    pub(crate) kms_deadline: Duration,
-    pub(crate) store_calls_max: usize,
-    pub(crate) kms_calls_max: usize,
-    pub(crate) waiting_calls_max: usize,
-    pub(crate) background_refreshes_max: usize,
-    pub(crate) attempts_max: u32,
-}
-
-impl Limits {
-    /// Payloads of 64 MiB; deadlines of 10 s for an operation, 2 s for a metastore call and 5 s
-    /// for a KMS call; 64 metastore calls, 16 KMS calls and 16 background refreshes at once; 10 000
-    /// calls waiting; 3 attempts.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            payload_bytes_max: 64 << 20,
-            operation_deadline: Duration::from_secs(10),
-            store_deadline: Duration::from_secs(2),
-            kms_deadline: Duration::from_secs(5),
-            store_calls_max: 64,
-            kms_calls_max: 16,
-            waiting_calls_max: 10_000,
-            background_refreshes_max: 16,
-            attempts_max: 3,
-        }
-    }
-
-    /// Sets how long a plaintext may be, in bytes.
-    #[must_use]
-    pub const fn payload_bytes_max(mut self, bytes: usize) -> Self {
-        self.payload_bytes_max = bytes;
-        self
-    }
-
-    /// Sets how long an encrypt or decrypt may take in all.
-    #[must_use]
-    pub const fn operation_deadline(mut self, deadline: Duration) -> Self {
-        self.operation_deadline = deadline;
-        self
-    }
-
-    /// Sets how long one attempt at a metastore call may take.
-    #[must_use]
-    pub const fn store_deadline(mut self, deadline: Duration) -> Self {
-        self.store_deadline = deadline;
-        self
-    }
-
-    /// Sets how long one attempt at a KMS call may take.
-    #[must_use]
-    pub const fn kms_deadline(mut self, deadline: Duration) -> Self {
-        self.kms_deadline = deadline;
-        self
-    }
-
-    /// Sets how many metastore calls may be under way at once.
-    #[must_use]
-    pub const fn store_calls_max(mut self, calls: usize) -> Self {
-        self.store_calls_max = calls;
-        self
-    }
-
-    /// Sets how many KMS calls may be under way at once.
-    #[must_use]
-    pub const fn kms_calls_max(mut self, calls: usize) -> Self {
-        self.kms_calls_max = calls;
-        self
-    }
-
-    /// Sets how many calls may wait for a permit before more are refused with
-    /// [`Error::Overloaded`].
-    #[must_use]
-    pub const fn waiting_calls_max(mut self, calls: usize) -> Self {
-        self.waiting_calls_max = calls;
-        self
-    }
-
-    /// Sets how many background refreshes may be under way at once; more are skipped.
-    #[must_use]
-    pub const fn background_refreshes_max(mut self, refreshes: usize) -> Self {
-        self.background_refreshes_max = refreshes;
-        self
-    }
-
-    /// Sets how often a metastore or KMS call that fails transiently is tried in all.
-    #[must_use]
-    pub const fn attempts_max(mut self, attempts: u32) -> Self {
-        self.attempts_max = attempts;
-        self
-    }
-
-    pub(crate) fn validate(&self) -> Result<(), Error> {
-        for (deadline, name) in [
-            (self.operation_deadline, "operation_deadline"),
-            (self.store_deadline, "store_deadline"),
-            (self.kms_deadline, "kms_deadline"),
-        ] {
-            require(!deadline.is_zero(), &format!("{name} is zero"))?;
-            require(deadline <= SPAN_MAX, &format!("{name} is over 100 years"))?;
-        }
-        for (calls, name) in [
-            (self.store_calls_max, "store_calls_max"),
-            (self.kms_calls_max, "kms_calls_max"),
-            (self.waiting_calls_max, "waiting_calls_max"),
-            (self.background_refreshes_max, "background_refreshes_max"),
-        ] {
-            require(calls > 0, &format!("{name} is zero"))?;
-            require(calls <= tokio::sync::Semaphore::MAX_PERMITS, &format!("{name} is too large"))?;
-        }
-        require(self.attempts_max > 0, "attempts_max is zero")
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Longer spans are a mistake of units, and would overflow the arithmetic of time.
 const SPAN_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
 fn require(holds: bool, otherwise: &str) -> Result<(), Error> {
     if holds { Ok(()) } else { Err(Error::invalid_config(otherwise)) }
 }
+
+#[cfg(test)]
+mod tests;
