@@ -1,2 +1,123 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: installs what the tests need, runs them, and checks what CI checks.
+
+mod checks;
+mod ci;
+mod needs;
+mod process;
+mod suite;
+mod workspace;
+
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+const HELP: &str = "\
+Installs what claviger's tests need, runs them, and checks what CI checks.
+
+Usage:
+  cargo xtask test [--no-install] [-- ARGS]   install what is missing and run every test;
+                                              ARGS go to `cargo test`
+  cargo xtask ci   [--no-install]             the same, and format, lints, docs, licences,
+                                              dependencies, benches
+  cargo xtask help                            print this
+
+What it would install it says first. Tools go to the target folder; a compiler or Python comes
+from apt, where that is there and we are root. With --no-install it names what is missing and
+stops.
+
+Examples:
+  cargo xtask test
+  cargo xtask test --no-install -- -p claviger --test session
+";
+
+/// Any failure: a sentence for the one who called.
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Task {
+    Test { install: bool, cargo_args: Vec<String> },
+    Ci { install: bool },
+    Help,
+}
+
+fn main() -> ExitCode {
+    let outcome = parse(std::env::args().skip(1)).and_then(run);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
+    let mut args = args.peekable();
+    let name = args.next();
+    let install = args.next_if(|arg| arg == "--no-install").is_none();
+    let task = match name.as_deref() {
+        Some("test") => {
+            let passes_on = args.next_if(|arg| arg == "--").is_some();
+            let cargo_args = if passes_on { args.by_ref().collect() } else { Vec::new() };
+            Task::Test { install, cargo_args }
+        }
+        Some("ci") => Task::Ci { install },
+        None | Some("help" | "--help" | "-h") => Task::Help,
+        Some(other) => return Err(format!("unknown task {other}; see cargo xtask help").into()),
+    };
+    match args.next() {
+        Some(arg) => Err(format!("unexpected argument {arg}; see cargo xtask help").into()),
+        None => Ok(task),
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Help => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Task::Test { install, cargo_args } => {
+            let workspace = Workspace::find()?;
+            let tools = needs::for_tests(&workspace).provide(install)?;
+            suite::run(&workspace, &tools, &cargo_args)?.verdict()
+        }
+        Task::Ci { install } => ci::run(&Workspace::find()?, install),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Task> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn command_lines_are_understood() {
+        let test = |install, cargo_args: &[&str]| Task::Test {
+            install,
+            cargo_args: cargo_args.iter().map(|&arg| arg.to_owned()).collect(),
+        };
+        assert_eq!(parsed("test").unwrap(), test(true, &[]));
+        assert_eq!(parsed("test --no-install").unwrap(), test(false, &[]));
+        assert_eq!(parsed("test -- -p claviger").unwrap(), test(true, &["-p", "claviger"]));
+        assert_eq!(
+            parsed("test --no-install -- a -- --no-install").unwrap(),
+            test(false, &["a", "--", "--no-install"])
+        );
+        assert_eq!(parsed("ci").unwrap(), Task::Ci { install: true });
+        assert_eq!(parsed("ci --no-install").unwrap(), Task::Ci { install: false });
+        for help in ["", "help", "--help", "-h"] {
+            assert_eq!(parsed(help).unwrap(), Task::Help);
+        }
+    }
+
+    #[test]
+    fn mistakes_on_the_command_line_are_errors() {
+        for line in ["tests", "test -p claviger", "ci -- -p claviger", "ci --install", "--no-install"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Everything that must hold before a change is taken.
+
+use std::time::Instant;
+
+use crate::needs::{self, Tools};
+use crate::process::Process;
+use crate::suite::{self, Summary};
+use crate::workspace::Workspace;
+use crate::{Result, checks};
+
+/// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
+pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
+    let tools = needs::for_ci(workspace).provide(install)?;
+    let mut report = Report::default();
+    report.step("lock file", || {
+        workspace.cargo(&["metadata", "--locked", "--format-version=1"]).output().map(drop)
+    });
+    report.step("format", || workspace.cargo(&["fmt", "--all", "--check"]).run());
+    report.step("file lengths", || checks::file_lengths(workspace));
+    report.step("lint tables", || checks::lint_tables(workspace));
+    report.step("dependencies", || checks::dependencies(workspace));
+    report.step("licences and bans", || licences(workspace, &tools));
+    let mut summary = Summary::default();
+    report.step("tests", || {
+        summary = suite::run(workspace, &tools, &[])?;
+        summary.verdict()
+    });
+    report.step("lints", || {
+        workspace
+            .cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"])
+            .run()
+    });
+    report.step("lints per feature", || lints_per_feature(workspace));
+    report.step("docs", || {
+        let doc = workspace.cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
+        doc.env("RUSTDOCFLAGS", "-Dwarnings").run()
+    });
+    report.step("benches", || workspace.cargo(&["bench", "--package=claviger", "--no-run"]).run());
+    let outcome = report.finish();
+    // The last lines of all are the tests' own.
+    let verdict = summary.verdict();
+    outcome.and(verdict)
+}
+
+/// Each package by itself, with no feature and with each alone: what the workspace's other members
+/// switch on cannot help there, nor, without `--all-targets`, can dev-dependencies.
+fn lints_per_feature(workspace: &Workspace) -> Result<()> {
+    for package in &workspace.packages {
+        let none = String::new();
+        for feature in std::iter::once(&none).chain(&package.features) {
+            let args = ["clippy", "--package", &package.name, "--no-default-features", "--features", feature];
+            workspace.cargo(&[&args[..], &["--", "-Dwarnings"]].concat()).run()?;
+            workspace.cargo(&[&args[..], &["--all-targets", "--", "-Dwarnings"]].concat()).run()?;
+        }
+    }
+    Ok(())
+}
+
+/// Advisories are left out: their database is not part of a checkout.
+fn licences(workspace: &Workspace, tools: &Tools) -> Result<()> {
+    let manifest = workspace.root.join("Cargo.toml");
+    let deny = tools.cargo_deny.to_string_lossy();
+    let args = [
+        "--manifest-path",
+        &manifest.to_string_lossy(),
+        "--all-features",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ];
+    Process::new(&*deny, &args).run()
+}
+
+#[derive(Default)]
+struct Report {
+    lines: Vec<String>,
+    failed: bool,
+}
+
+impl Report {
+    fn step(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let outcome = check();
+        if let Err(error) = &outcome {
+            println!("{error}");
+            self.failed = true;
+        }
+        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+        self.lines.push(format!("{name:<20} {word:<6} {:>5} s", start.elapsed().as_secs()));
+    }
+
+    fn finish(self) -> Result<()> {
+        println!("\n== all\n{}", self.lines.join("\n"));
+        if self.failed { Err("checks failed".into()) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failed_step_fails_the_run_and_stops_no_other() {
+        let mut report = Report::default();
+        let mut ran = 0;
+        report.step("bad", || Err("for a reason".into()));
+        report.step("good", || {
+            ran += 1;
+            Ok(())
+        });
+        assert_eq!((ran, report.lines.len()), (1, 2));
+        assert!(report.finish().is_err());
+        assert!(Report::default().finish().is_ok());
+    }
+}

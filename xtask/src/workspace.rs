@@ -1,0 +1,123 @@
+//! Where the workspace is, and what cargo knows of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::Result;
+use crate::process::Process;
+
+pub(crate) struct Workspace {
+    pub(crate) root: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) packages: Vec<Package>,
+}
+
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) manifest: PathBuf,
+    pub(crate) features: Vec<String>,
+}
+
+impl Workspace {
+    pub(crate) fn find() -> Result<Self> {
+        let metadata =
+            Process::cargo(Path::new("."), &["metadata", "--no-deps", "--format-version=1"]).output()?;
+        Self::parse(&metadata)
+    }
+
+    fn parse(metadata: &str) -> Result<Self> {
+        let metadata: Value = serde_json::from_str(metadata)?;
+        let packages =
+            metadata.get("packages").and_then(Value::as_array).ok_or("cargo metadata names no packages")?;
+        Ok(Self {
+            root: text(&metadata, "workspace_root")?.into(),
+            target: text(&metadata, "target_directory")?.into(),
+            packages: packages.iter().map(Package::parse).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Runs cargo at the root.
+    pub(crate) fn cargo(&self, args: &[&str]) -> Process {
+        Process::cargo(&self.root, args)
+    }
+
+    /// Lists the Rust files of all members.
+    pub(crate) fn sources(&self) -> Result<Vec<PathBuf>> {
+        let mut sources = Vec::new();
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                let is_hidden =
+                    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                if path.is_dir() && !is_hidden && !path.join("CACHEDIR.TAG").exists() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    sources.push(path);
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Where tools are installed to, beside what cargo builds.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.target.join("tools")
+    }
+}
+
+impl Package {
+    fn parse(package: &Value) -> Result<Self> {
+        let features =
+            package.get("features").and_then(Value::as_object).ok_or("cargo metadata names no features")?;
+        Ok(Self {
+            name: text(package, "name")?.into(),
+            manifest: text(package, "manifest_path")?.into(),
+            features: features.keys().filter(|feature| *feature != "default").cloned().collect(),
+        })
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
+    value.get(key).and_then(Value::as_str).ok_or_else(|| format!("cargo metadata has no {key}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_read() {
+        let workspace = Workspace::parse(
+            r#"{"workspace_root":"/w","target_directory":"/t","packages":[
+                {"name":"a","manifest_path":"/w/a/Cargo.toml","features":{"default":[],"x":[]}}]}"#,
+        )
+        .unwrap();
+        assert_eq!((workspace.root, workspace.target), ("/w".into(), "/t".into()));
+        assert_eq!(workspace.packages[0].features, ["x"]);
+        assert!(Workspace::parse("{}").is_err());
+    }
+
+    #[test]
+    fn sources_are_found_but_not_those_cargo_made() {
+        let root = tempfile::tempdir().unwrap();
+        for file in [
+            "src/lib.rs",
+            "kms/src/lib.rs",
+            "kms/notes.md",
+            "target/CACHEDIR.TAG",
+            "target/a.rs",
+            ".git/b.rs",
+        ] {
+            let file = root.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        let workspace = Workspace { root: root.path().into(), target: "/t".into(), packages: Vec::new() };
+        let mut sources = workspace.sources().unwrap();
+        sources.sort();
+        assert_eq!(sources, [root.path().join("kms/src/lib.rs"), root.path().join("src/lib.rs")]);
+    }
+}
