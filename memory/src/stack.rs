@@ -106,5 +106,6 @@ pub const WIPED_BYTES: usize = if cfg!(debug_assertions) { 48 * 1024 } else { 8 
 /// How deep the stack is wiped after a key was made for keeping, which is rare.
 pub(crate) const WIPED_BYTES_INIT: usize = 2 * WIPED_BYTES;
 
-/// More than the return address, saved registers and padding of [`wipe_below`].
-const GAP_BYTES: usize = 128;
+/// More than the return address, saved registers and padding of [`wipe_below`], and than the
+/// red zone that a sanitizer puts there.
+const GAP_BYTES: usize = 512;
