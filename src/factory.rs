@@ -147,6 +147,10 @@ impl Drop for Shared {
     }
 }
 
+/// How long a closing factory waits for aborted key loads to let go of their keys: each does at its
+/// task's next turn, unless a plug-in blocks its thread.
+const ABORT_GRACE: Duration = Duration::from_millis(50);
+
 /// How often a closing factory looks whether keys are still in use.
 const ORPHAN_POLL: Duration = Duration::from_millis(2);
 
@@ -162,6 +166,10 @@ async fn close(core: &Hierarchy, deadline: Duration) -> CloseReport {
     core.tasks.stop();
     core.intermediate.close();
     core.system.close();
+    if !landed {
+        // What does not end now is abandoned; its tasks end when they can.
+        let _ended = tokio::time::timeout(ABORT_GRACE, core.tasks.idle()).await;
+    }
     loop {
         let keys_in_use = core.orphans.list(core.now());
         if keys_in_use.is_empty() || tokio::time::Instant::now() >= until {
