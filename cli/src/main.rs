@@ -13,7 +13,6 @@ mod table;
 
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 
@@ -56,21 +55,15 @@ fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
         Failure::new(Exit::Unavailable, format!("cannot watch for signals: {error}; try again"))
     })?;
     let input = Input::open(crypt.input.as_deref())?;
-    let mut output = Output::create(crypt.output.as_deref(), &cleanup)?;
-    let factory = runtime.block_on(open::open(&settings, direction))?;
-    let exit = match (&plan, &crypt.partition) {
-        (Some(plan), _) => plan.run(&runtime, direction, &factory, input, output, &cleanup)?,
+    let output = Output::create(crypt.output.as_deref(), &cleanup)?;
+    let keys = runtime.block_on(open::open(&settings, direction))?;
+    let outcome = match (&plan, &crypt.partition) {
+        (Some(plan), _) => plan.run(&runtime, direction, &keys.factory, input, output, &cleanup),
         (None, partition) => {
             let partition = partition.as_deref().unwrap_or_default();
-            let session = factory.session(partition).map_err(|error| Failure::crypt(&error))?;
-            payload::run(&runtime, direction, &session, input, &mut output)?;
-            output.commit()?;
-            Exit::Done
+            payload::run(&runtime, direction, &keys.factory, partition, input, output)
         }
     };
-    // The data is safe by now; what closing could tell is about keys that nobody uses any more.
-    drop(runtime.block_on(factory.close(CLOSE_DEADLINE)));
-    Ok(exit)
+    runtime.block_on(keys.close());
+    outcome
 }
-
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use claviger::{
     BackendError, BoxedKms, BoxedMetastore, CryptoPolicy, InMemoryMetastore, SecretKey, SessionFactory,
@@ -18,16 +19,39 @@ use crate::config::{KmsChoice, MetastoreChoice, Settings};
 use crate::exit::{Exit, Failure, chain};
 use crate::table::rows::Direction;
 
-/// Builds the factory that the settings describe. Only encrypting makes what is not there.
-pub(crate) async fn open(settings: &Settings, direction: Direction) -> Result<SessionFactory, Failure> {
+/// The keys of a run.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    pub(crate) factory: SessionFactory,
+    sqlite: Option<SqliteMetastore>,
+}
+
+impl Keys {
+    /// Wipes the keys and lets SQLite tidy up, so that a copy of the key store's one file is whole.
+    ///
+    /// The data is safe by now; what could go wrong here is about keys that nobody uses any more.
+    pub(crate) async fn close(self) {
+        drop(self.factory.close(CLOSE_DEADLINE).await);
+        if let Some(sqlite) = self.sqlite {
+            sqlite.close().await;
+        }
+    }
+}
+
+/// Opens the keys that the settings describe. Only encrypting makes what is not there.
+pub(crate) async fn open(settings: &Settings, direction: Direction) -> Result<Keys, Failure> {
     let wanted = wanted_files(settings);
     let missing: Vec<&Path> = wanted.iter().copied().filter(|path| !path.exists()).collect();
     check_missing(settings, direction, &missing)?;
     // The master key first: a key store that is there then had its master key, and one without is
     // a loss to tell, not a first use.
     let kms = open_kms(&settings.kms)?;
-    let metastore = open_metastore(&settings.metastore).await?;
+    let sqlite = open_sqlite(&settings.metastore).await?;
     announce(&missing);
+    let metastore = match &sqlite {
+        Some(sqlite) => BoxedMetastore::new(sqlite.clone()),
+        None => BoxedMetastore::new(InMemoryMetastore::new()),
+    };
     let policy = CryptoPolicy::production().intermediate_keys_max(settings.cache.get());
     let mut builder = SessionFactory::builder(metastore, kms)
         .service(&settings.service)
@@ -36,7 +60,8 @@ pub(crate) async fn open(settings: &Settings, direction: Direction) -> Result<Se
     if let Some(suffix) = &settings.region_suffix {
         builder = builder.region_suffix(suffix);
     }
-    builder.build().map_err(|error| Failure::crypt(&error))
+    let factory = builder.build().map_err(|error| Failure::crypt(&error))?;
+    Ok(Keys { factory, sqlite })
 }
 
 /// The files that hold keys and that encrypting makes if need be.
@@ -85,19 +110,16 @@ fn announce(made: &[&Path]) {
     }
 }
 
-async fn open_metastore(choice: &MetastoreChoice) -> Result<BoxedMetastore, Failure> {
+async fn open_sqlite(choice: &MetastoreChoice) -> Result<Option<SqliteMetastore>, Failure> {
     let path = match choice {
-        MetastoreChoice::Memory => return Ok(BoxedMetastore::new(InMemoryMetastore::new())),
+        MetastoreChoice::Memory => return Ok(None),
         MetastoreChoice::Embedded(path) => {
             make_folder_of(path)?;
             path
         }
         MetastoreChoice::Sqlite(path) => path,
     };
-    match SqliteMetastore::open(path).await {
-        Ok(metastore) => Ok(BoxedMetastore::new(metastore)),
-        Err(error) => Err(store_failure(path, &error)),
-    }
+    SqliteMetastore::open(path).await.map(Some).map_err(|error| store_failure(path, &error))
 }
 
 fn open_kms(choice: &KmsChoice) -> Result<BoxedKms, Failure> {
@@ -220,3 +242,5 @@ fn hex_digit(digit: u8) -> Result<u8, NotHex> {
 
 /// The digits and some white space.
 const KEY_FILE_BYTES_MAX: usize = 256;
+
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);

@@ -1,8 +1,8 @@
 //! A whole payload and its record.
 
-use std::io::Read as _;
+use std::io::Read;
 
-use claviger::Session;
+use claviger::{Error, SessionFactory};
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
@@ -15,27 +15,32 @@ use crate::table::rows::Direction;
 pub(crate) fn run(
     runtime: &Runtime,
     direction: Direction,
-    session: &Session,
-    mut input: Input,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    let explain = |error: claviger::Error| Failure::crypt(&error).at(&input.name);
+    factory: &SessionFactory,
+    partition: &str,
+    input: Input,
+    mut output: Output,
+) -> Result<Exit, Failure> {
+    let session = factory.session(partition).map_err(|error| Failure::crypt(&error))?;
+    let Input { mut reader, name, .. } = input;
+    let explain = |error: Error| Failure::crypt(&error).at(&name);
     match direction {
         Direction::Encrypt => {
-            let payload = Zeroizing::new(read(&mut *input.reader, &input.name, PAYLOAD_BYTES_MAX)?);
+            let payload = Zeroizing::new(read(&mut *reader, &name, PAYLOAD_BYTES_MAX)?);
             let mut record = runtime.block_on(session.encrypt_json(&payload)).map_err(explain)?;
             record.push('\n');
-            output.write(record.as_bytes())
+            output.write(record.as_bytes())?;
         }
         Direction::Decrypt => {
-            let record = read(&mut *input.reader, &input.name, RECORD_BYTES_MAX)?;
+            let record = read(&mut *reader, &name, RECORD_BYTES_MAX)?;
             let payload = runtime.block_on(session.decrypt_json(record.trim_ascii())).map_err(explain)?;
-            output.write(&payload)
+            output.write(&payload)?;
         }
     }
+    output.commit()?;
+    Ok(Exit::Done)
 }
 
-fn read(reader: &mut dyn std::io::Read, name: &str, bytes_max: u64) -> Result<Vec<u8>, Failure> {
+fn read(reader: &mut dyn Read, name: &str, bytes_max: u64) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     reader.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| Failure::read(name, &error))?;
     if u64::try_from(bytes.len()).is_ok_and(|len| len <= bytes_max) {
