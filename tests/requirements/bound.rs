@@ -1,0 +1,112 @@
+//! S3.2: the cache is bounded, and worth its keys.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use claviger::testing::Operation;
+use claviger::{CryptoPolicy, SessionFactory};
+use tokio::runtime::Builder;
+
+use crate::world::{Dice, World, assert_at_rest, policy};
+
+/// A flood of new partitions from several threads, measured all the while by the live slots.
+#[test]
+fn s3_2_cache_is_bounded() {
+    for (bound, partitions) in [(10, 4_000), (1_000, 6_000), (10_000, 20_000)] {
+        let world = World::new();
+        let factory = world.builder().policy(policy().intermediate_keys_max(bound)).build().unwrap();
+        let (stop, peak) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let samples = thread::scope(|scope| {
+            let sampler = scope.spawn(|| {
+                let mut samples = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    peak.fetch_max(factory.status().unwrap().memory.slots, Ordering::Relaxed);
+                    samples += 1;
+                }
+                samples
+            });
+            flood(&factory, partitions);
+            stop.store(true, Ordering::Relaxed);
+            sampler.join().unwrap()
+        });
+        // A flight and its caller are two, and one key is the system key.
+        let most = bound as usize * 11 / 10 + 2 * TASKS + 1;
+        let peak = peak.into_inner();
+        println!("bound {bound}: at most {peak} live keys in {samples} samples; {most} are allowed");
+        assert!(samples > 10 && peak <= most, "bound {bound}: {peak} keys live at once");
+        let status = factory.status().unwrap();
+        assert_at_rest(&status);
+        assert!(status.intermediate_keys <= bound as usize && status.intermediate_keys > bound as usize / 2);
+    }
+}
+
+/// How many operations are under way at once.
+const TASKS: usize = 16;
+
+/// Encrypts for this many new partitions, from several threads and several tasks on each.
+fn flood(factory: &SessionFactory, partitions: usize) {
+    let runtime = Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|task| {
+                let factory = factory.clone();
+                tokio::spawn(async move {
+                    for partition in (task..partitions).step_by(TASKS) {
+                        factory.session(&partition.to_string()).unwrap().encrypt(b"").await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    // A task of the factory's own may run on: the sweep of idle keys, and no other.
+    assert!(runtime.metrics().num_alive_tasks() <= 1);
+}
+
+/// On a trace in which few partitions are asked for often and many seldom, the cache hits as often
+/// as a least-recently-used list of its size does.
+#[tokio::test(start_paused = true)]
+async fn s3_2_the_cache_hits_as_often_as_a_reference_lru() {
+    const BOUND: usize = 100;
+    let world = World::new();
+    let policy: CryptoPolicy = policy().intermediate_keys_max(BOUND as u64);
+    let factory = world.builder().policy(policy).build().unwrap();
+    let (mut lru, mut hits) = (VecDeque::new(), 0);
+    let trace = zipf_trace(1_000, 20_000);
+    for &partition in &trace {
+        factory.session(&partition.to_string()).unwrap().encrypt(b"").await.unwrap();
+        if let Some(place) = lru.iter().position(|&held| held == partition) {
+            lru.remove(place);
+            hits += 1;
+        }
+        lru.push_front(partition);
+        lru.truncate(BOUND);
+    }
+    // Each miss asks the store once for the partition's latest key; the system key was one more.
+    let misses = world.store.faults().calls_of(Operation::LoadLatest) - 1;
+    let ours = trace.len() - misses;
+    println!("{ours} hits of {}; the reference has {hits}", trace.len());
+    assert!(ours >= hits, "{ours} hits, the reference has {hits}");
+    assert!(hits > trace.len() / 3, "the trace is worth caching: {hits}");
+}
+
+/// Draws from `1..=items`, item `k` with a likelihood that goes as `1/k`.
+fn zipf_trace(items: usize, length: usize) -> Vec<usize> {
+    // Weights in whole numbers, so that the trace is the same everywhere.
+    let cumulated: Vec<u64> = (1..=items as u64)
+        .scan(0, |sum, item| {
+            *sum += 1_000_000 / item;
+            Some(*sum)
+        })
+        .collect();
+    let mut dice = Dice(11);
+    let total = *cumulated.last().unwrap();
+    let mut draw = || {
+        let drawn = dice.roll(total);
+        cumulated.partition_point(|&sum| sum <= drawn)
+    };
+    (0..length).map(|_| draw()).collect()
+}

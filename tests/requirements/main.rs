@@ -1,0 +1,16 @@
+//! What the library promises, each test named after its promise's id.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(clippy::indexing_slicing, reason = "a test may fail loudly")]
+#![allow(clippy::cast_possible_truncation, reason = "draws small numbers from large ones")]
+
+mod bound;
+mod build;
+mod close;
+mod failures;
+mod guards;
+mod nonces;
+mod orphans;
+mod outcomes;
+mod script;
+mod world;

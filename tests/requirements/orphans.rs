@@ -1,0 +1,34 @@
+//! S3.3: a key whose cache entry went while an operation used it is known until it is wiped.
+
+use claviger::OrphanCause;
+
+use crate::world::{HeldOperation, HeldRandom, World, assert_at_rest, policy};
+
+#[tokio::test(start_paused = true)]
+async fn s3_3_an_evicted_key_in_use_is_listed_adopted_and_wiped_with_its_last_user() {
+    let (world, random) = (World::new(), HeldRandom::new());
+    let one_key = policy().intermediate_keys_max(1);
+    let factory = world.builder().random(random.clone()).policy(one_key).build().unwrap();
+    let [held, other] = ["held", "other"].map(|partition| factory.session(partition).unwrap());
+    let key = held.encrypt(b"").await.unwrap().parent().clone();
+    let operation = HeldOperation::encrypt(&random, &held);
+    assert_at_rest(&factory.status().unwrap());
+
+    other.encrypt(b"").await.unwrap();
+    let status = factory.status().unwrap();
+    let orphans: Vec<_> = status.orphans.iter().map(|orphan| (&orphan.key, orphan.cause)).collect();
+    assert_eq!(orphans, [(&key, OrphanCause::Evicted)]);
+    assert_eq!((status.intermediate_keys, status.system_keys, status.memory.slots), (1, 1, 3));
+
+    assert_eq!(*held.encrypt(b"").await.unwrap().parent(), key);
+    let status = factory.status().unwrap();
+    assert!(status.orphans.is_empty(), "it was taken back: {status:?}");
+    assert_eq!((status.intermediate_keys, status.memory.slots), (1, 2), "no second copy was made");
+
+    other.encrypt(b"").await.unwrap();
+    assert_eq!(factory.status().unwrap().orphans.len(), 1);
+    assert_eq!(*operation.finish().unwrap().parent(), key);
+    let status = factory.status().unwrap();
+    assert_eq!(status.memory.slots, 2, "it was wiped with its last user");
+    assert_at_rest(&status);
+}
