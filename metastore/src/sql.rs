@@ -63,7 +63,7 @@ impl From<SqlFault> for BackendError {
 const ID_CHARS_MAX: usize = 255;
 
 /// 9999-12-31 23:59:59, the last second that SQL dates can say.
-const CREATED_MAX: i64 = 253_402_300_799;
+pub(crate) const CREATED_MAX: i64 = 253_402_300_799;
 
 /// Checks that the table can hold the id, so that the database never cuts it.
 fn check_id(id: &KeyId) -> Result<(), SqlFault> {

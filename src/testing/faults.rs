@@ -383,3 +383,6 @@ impl<K: KeyManagementService> KeyManagementService for FaultyKms<K> {
         self.faults.run(Operation::Inspect, "", self.inner.inspect(wrapped)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,114 @@
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 
+use claviger::Created;
+
+use super::*;
+use crate::sql::CREATED_MAX;
+
+async fn in_a_folder() -> (SqliteMetastore, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteMetastore::open(folder.path().join("keys.db")).await.unwrap();
+    (store, folder)
+}
+
+/// Takes every connection at once.
+async fn all_connections(store: &SqliteMetastore) -> Vec<PoolConnection<Sqlite>> {
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        connections.push(connection(&store.pool).await.unwrap());
+    }
+    connections
+}
+
+fn record(created: i64) -> EnvelopeKeyRecord {
+    let meta = KeyMeta::new(KeyId::new("_IK_a_svc_prod"), Created::new(created).unwrap());
+    EnvelopeKeyRecord::new(meta, *b"wrapped", None)
+}
+
+#[tokio::test]
+async fn every_connection_commits_durably() {
+    let (store, _folder) = in_a_folder().await;
+    for mut connection in all_connections(&store).await {
+        check_durable(&mut connection).await.unwrap();
+        assert_eq!(statements::journal_mode(&mut connection).await.unwrap(), "wal");
+        assert_eq!(statements::synchronous(&mut connection).await.unwrap(), 2);
+    }
+}
+
+#[tokio::test]
+async fn s1_4_dropped_calls_give_their_connections_back() {
+    let (store, _folder) = in_a_folder().await;
+    for round in 0..1_000 {
+        let record = record(round + 1);
+        let calls = async {
+            let _either = store.insert(&record).await?;
+            store.revoke(record.meta()).await?;
+            store.load_latest(record.meta().id()).await
+        };
+        let mut calls = pin!(calls);
+        for _ in 0..round % 40 {
+            if poll_fn(|context| Poll::Ready(calls.as_mut().poll(context).is_ready())).await {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let connections = all_connections(&store).await;
+    assert_eq!(connections.len(), CONNECTIONS_MAX as usize);
+    drop(connections);
+    // The queue of writers is empty, and no transaction was left open on any connection.
+    for created in 10_000..10_100 {
+        assert_eq!(store.insert(&record(created)).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.load_latest(record(1).meta().id()).await.unwrap(), Some(record(created)));
+    }
+}
+
+#[test]
+fn a_call_outside_a_runtime_is_an_error() {
+    let outside = || {
+        let mut call = pin!(SqliteMetastore::open("keys.db"));
+        call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+    };
+    let Poll::Ready(Err(error)) = outside() else { panic!("it waits, or opened the file") };
+    assert!(!error.is_transient());
+}
+
+#[tokio::test]
+async fn keys_that_the_table_cannot_hold_are_refused_before_it_is_touched() {
+    let (store, _folder) = in_a_folder().await;
+    // A closed pool would answer that it is closed.
+    store.close().await;
+    let long = "x".repeat(256);
+    let cases = [
+        ("", 1, "key id is empty"),
+        (long.as_str(), 1, "key id of 256 characters is over the limit of 255"),
+        ("a\0b", 1, "key id contains NUL"),
+        ("__asherah_internal_x", 1, "key id __asherah_internal_x is reserved"),
+        ("a", CREATED_MAX + 1, "creation time 253402300800 is past the year 9999"),
+        ("a", i64::MAX, "creation time 9223372036854775807 is past the year 9999"),
+    ];
+    for (id, created, says) in cases {
+        let key = KeyMeta::new(KeyId::new(id), Created::new(created).unwrap());
+        let insert = store.insert(&EnvelopeKeyRecord::new(key.clone(), *b"wrapped", None)).await.map(drop);
+        let load = store.load(&key, Consistency::Strong).await.map(drop);
+        let load_many = store.load_many(&[key.clone()], Consistency::Strong).await.map(drop);
+        let revoke = store.revoke(&key).await.map(drop);
+        let replace = store.replace_wrapped_key(&key, b"old", b"new").await.map(drop);
+        for answer in [insert, load, load_many, revoke, replace] {
+            assert_refused(answer, says);
+        }
+        if created == 1 {
+            assert_refused(store.load_latest(key.id()).await.map(drop), says);
+            assert_refused(store.delete(key.id()).await.map(drop), says);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_refused(answer: Result<(), BackendError>, says: &str) {
+    let error = answer.unwrap_err();
+    assert!(!error.is_transient());
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), says);
+}

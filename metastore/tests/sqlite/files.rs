@@ -1,0 +1,208 @@
+//! The file: who may read it, what it survives, what is said when it cannot be used.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::SqliteMetastore;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+
+use crate::processes::alone;
+use crate::support::{NOW, Place, assert_permanent, assert_shows_no_sql, chain, meta, record};
+
+#[tokio::test]
+async fn a_new_file_and_its_side_files_are_their_owners_alone() {
+    let place = Place::new();
+    let store = place.open().await;
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(place.folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(names, ["keys.db", "keys.db-shm", "keys.db-wal"]);
+}
+
+#[tokio::test]
+async fn a_file_of_others_keeps_its_mode_and_its_rows() {
+    let place = Place::new();
+    place.open().await.close().await;
+    let record = record("_IK_a_svc_prod", NOW);
+    place.write_row("_IK_a_svc_prod", "'2023-11-14 22:13:20'", &record.to_json()).await;
+    fs::set_permissions(&place.file, fs::Permissions::from_mode(0o640)).unwrap();
+    let store = place.open().await;
+    assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+    assert_eq!(fs::metadata(&place.file).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+#[tokio::test]
+async fn records_outlive_the_process_that_wrote_them() {
+    let place = Place::new();
+    let record = record("_IK_a_svc_prod", NOW);
+    let store = place.open().await;
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    store.close().await;
+    assert_permanent(store.insert(&record).await, "closed");
+    assert_eq!(place.open().await.load(record.meta(), Consistency::Strong).await.unwrap(), Some(record));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_a_permanent_error() {
+    let place = Place::new();
+    assert_permanent(SqliteMetastore::open(place.folder.path().join("no/keys.db")).await, "No such file");
+    assert_permanent(SqliteMetastore::open(place.folder.path()).await, "unable to open");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_a_permanent_error_and_is_left_alone() {
+    let place = Place::new();
+    let text = "customer_id,email\n".repeat(1_000);
+    fs::write(&place.file, &text).unwrap();
+    assert_permanent(SqliteMetastore::open(&place.file).await, "not a database");
+    assert_eq!(fs::read_to_string(&place.file).unwrap(), text);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_a_permanent_error() {
+    let place = Place::new();
+    let store = place.open().await;
+    for created in 0..500 {
+        assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW + created)).await.unwrap(), Insert::Inserted);
+    }
+    store.close().await;
+    // All pages but the first, which holds the schema.
+    let mut bytes = fs::read(&place.file).unwrap();
+    bytes[4_096..].fill(0xa5);
+    fs::write(&place.file, bytes).unwrap();
+    let store = place.open().await;
+    let key = meta("_IK_a_svc_prod", NOW);
+    assert_permanent(store.load(&key, Consistency::Strong).await, "malformed");
+    assert_permanent(store.load_latest(key.id()).await, "malformed");
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW - 1)).await, "malformed");
+}
+
+#[tokio::test]
+async fn a_missing_table_is_a_permanent_error_until_migrated() {
+    let place = Place::new();
+    place.open().await.close().await;
+    let pool = place.pool().await;
+    sqlx::query("DROP TABLE encryption_key").execute(&pool).await.unwrap();
+    let store = SqliteMetastore::new(pool).await.unwrap();
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_permanent(store.load_latest(record.meta().id()).await, "no such table");
+    assert_permanent(store.insert(&record).await, "no such table");
+    store.migrate().await.unwrap();
+    store.migrate().await.unwrap();
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+}
+
+#[tokio::test]
+async fn a_pool_that_does_not_commit_durably_is_refused() {
+    let place = Place::new();
+    place.open().await.close().await;
+    let options = SqliteConnectOptions::new().filename(&place.file);
+    for weak in [SqliteSynchronous::Off, SqliteSynchronous::Normal] {
+        let pool = SqlitePool::connect_with(options.clone().synchronous(weak)).await.unwrap();
+        assert_permanent(SqliteMetastore::new(pool.clone()).await, "synchronous is");
+        pool.close().await;
+    }
+    let durable = options.clone().synchronous(SqliteSynchronous::Extra);
+    SqliteMetastore::new(SqlitePool::connect_with(durable).await.unwrap()).await.unwrap().close().await;
+    let rollback_journal = options.journal_mode(SqliteJournalMode::Delete);
+    let pool = SqlitePool::connect_with(rollback_journal).await.unwrap();
+    assert_permanent(SqliteMetastore::new(pool).await, "journal_mode is delete");
+}
+
+#[tokio::test]
+async fn a_file_that_stays_busy_is_a_transient_error() {
+    let place = Place::new();
+    place.open().await.close().await;
+    let options = SqliteConnectOptions::new().filename(&place.file).busy_timeout(Duration::from_millis(1));
+    let store = SqliteMetastore::new(SqlitePool::connect_with(options).await.unwrap()).await.unwrap();
+    let other = place.pool().await;
+    let writing = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let record = record("_IK_a_svc_prod", NOW);
+    let error = store.insert(&record).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    assert_shows_no_sql(&chain(&error));
+    assert!(store.revoke(record.meta()).await.unwrap_err().is_transient());
+    // Who reads is not in the way.
+    assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), None);
+    writing.rollback().await.unwrap();
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+}
+
+#[test]
+fn a_read_only_file_gives_its_keys_and_takes_none() {
+    // Root writes where it may not, unless its right to is taken away.
+    alone("files::a_read_only_file_gives_its_keys_and_takes_none", true, async || {
+        let place = Place::new();
+        let record = record("_IK_a_svc_prod", NOW);
+        let store = place.open().await;
+        assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+        for entry in fs::read_dir(place.folder.path()).unwrap() {
+            fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o400)).unwrap();
+        }
+        assert!(fs::File::options().write(true).open(&place.file).is_err(), "the file can be written");
+        let reader = place.open().await;
+        assert_eq!(reader.load_latest(record.meta().id()).await.unwrap().as_ref(), Some(&record));
+        let another = crate::support::record("_IK_b_svc_prod", NOW);
+        assert_permanent(reader.insert(&another).await, "readonly");
+        assert_permanent(reader.revoke(record.meta()).await, "readonly");
+        assert_eq!(reader.load(another.meta(), Consistency::Strong).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn s1_6_no_file_handle_leaks() {
+    alone("files::s1_6_no_file_handle_leaks", false, async || {
+        let place = Place::new();
+        place.open().await.close().await;
+        let before = open_files();
+        for round in 0..20 {
+            let store = place.open().await;
+            let record = record("_IK_a_svc_prod", NOW + round);
+            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+            drop(store.load(record.meta(), Consistency::Strong));
+            assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+            assert!(open_files() > before, "open files are not counted");
+            assert!(SqliteMetastore::open(place.folder.path()).await.is_err());
+            store.close().await;
+        }
+        assert_eq!(open_files(), before);
+    });
+}
+
+fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[tokio::test]
+async fn a_torn_tail_of_the_log_loses_nothing_that_was_answered() {
+    let place = Place::new();
+    let store = place.open().await;
+    let records: Vec<_> = (0..20).map(|second| record("_IK_a_svc_prod", NOW + second)).collect();
+    for record in &records {
+        assert_eq!(store.insert(record).await.unwrap(), Insert::Inserted);
+    }
+    // What a power cut leaves: the files as they are on disk, and half a write at the end.
+    let copy = Place::new();
+    for side in ["", "-wal"] {
+        fs::copy(with_suffix(&place.file, side), with_suffix(&copy.file, side)).unwrap();
+    }
+    let mut log = fs::File::options().append(true).open(with_suffix(&copy.file, "-wal")).unwrap();
+    log.write_all(&[0xa5; 1_000]).unwrap();
+    let store = copy.open().await;
+    assert_eq!(store.list(None, 100).await.unwrap(), records);
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,229 @@
+//! Rows as other programs write them.
+
+use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+
+use crate::support::{NOW, Place, assert_permanent, meta, record};
+
+/// Each is one text or number for [`NOW`] that some writer's driver makes.
+const FORMS: [&str; 12] = [
+    "'2023-11-14T22:13:20Z'",
+    "'2023-11-14 22:13:20.0'",
+    "'2023-11-14 22:13:20.000000'",
+    "'2023-11-14T22:13:20'",
+    "'2023-11-14T22:13:20.123Z'",
+    "'2023-11-14 22:13:20+00:00'",
+    "'2023-11-15 00:13:20+02:00'",
+    "'2023-11-14 14:13:20-08:00'",
+    "1700000000",
+    "'1700000000'",
+    "1700000000.25",
+    "1700000000123",
+];
+
+#[tokio::test]
+async fn every_form_of_a_time_is_found() {
+    for form in FORMS {
+        let place = Place::new();
+        let store = place.open().await;
+        let record = record("_IK_a_svc_prod", NOW);
+        place.write_row("_IK_a_svc_prod", form, &record.to_json()).await;
+        let key = record.meta();
+        assert_eq!(store.load(key, Consistency::Strong).await.unwrap().as_ref(), Some(&record), "{form}");
+        assert_eq!(store.load_latest(key.id()).await.unwrap().as_ref(), Some(&record), "{form}");
+        assert_eq!(store.list(None, 9).await.unwrap(), [record], "{form}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_stored_in_another_form_is_a_duplicate() {
+    for form in FORMS {
+        let place = Place::new();
+        let store = place.open().await;
+        let theirs = record("_IK_a_svc_prod", NOW);
+        place.write_row("_IK_a_svc_prod", form, &theirs.to_json()).await;
+        let ours = EnvelopeKeyRecord::new(theirs.meta().clone(), *b"another", None);
+        assert_eq!(store.insert(&ours).await.unwrap(), Insert::AlreadyExists, "{form}");
+        assert_eq!(store.load(theirs.meta(), Consistency::Strong).await.unwrap(), Some(theirs), "{form}");
+        assert_eq!(place.rows_of("_IK_a_svc_prod").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn forms_are_ordered_by_the_time_they_mean() {
+    for form in FORMS {
+        let place = Place::new();
+        let store = place.open().await;
+        let theirs = record("_IK_a_svc_prod", NOW);
+        place.write_row("_IK_a_svc_prod", form, &theirs.to_json()).await;
+        let older = record("_IK_a_svc_prod", NOW - 1);
+        assert_eq!(store.insert(&older).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.load_latest(theirs.meta().id()).await.unwrap().as_ref(), Some(&theirs), "{form}");
+        let newer = record("_IK_a_svc_prod", NOW + 1);
+        assert_eq!(store.insert(&newer).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.load_latest(theirs.meta().id()).await.unwrap().as_ref(), Some(&newer), "{form}");
+        assert_eq!(store.list(Some(older.meta()), 9).await.unwrap(), [theirs, newer], "{form}");
+    }
+}
+
+#[tokio::test]
+async fn revoke_and_replace_reach_every_form_and_leave_it_as_it_is() {
+    for form in FORMS {
+        let place = Place::new();
+        let store = place.open().await;
+        let record = record("_IK_a_svc_prod", NOW);
+        let key = record.meta().clone();
+        place.write_row("_IK_a_svc_prod", form, &record.to_json()).await;
+        assert!(store.replace_wrapped_key(&key, record.wrapped_key(), b"new").await.unwrap(), "{form}");
+        assert!(store.revoke(&key).await.unwrap(), "{form}");
+        let expected = EnvelopeKeyRecord::new(key.clone(), *b"new", record.parent().cloned()).revoked(true);
+        assert_eq!(store.load(&key, Consistency::Strong).await.unwrap(), Some(expected), "{form}");
+        assert_eq!(store.delete(key.id()).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_reaches_both_forms_of_a_version_that_was_stored_twice() {
+    let place = Place::new();
+    let store = place.open().await;
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    place.write_row("_IK_a_svc_prod", "'2023-11-14T22:13:20Z'", &record.to_json()).await;
+    assert!(store.revoke(record.meta()).await.unwrap());
+    let revoked = record.revoked(true);
+    assert_eq!(store.list(None, 9).await.unwrap(), [revoked.clone(), revoked]);
+}
+
+#[tokio::test]
+async fn of_two_forms_of_one_time_ours_counts() {
+    let place = Place::new();
+    let store = place.open().await;
+    let ours = record("_IK_a_svc_prod", NOW);
+    let theirs = EnvelopeKeyRecord::new(ours.meta().clone(), *b"theirs", None);
+    place.write_row("_IK_a_svc_prod", "'2023-11-14T22:13:20Z'", &theirs.to_json()).await;
+    place.write_row("_IK_a_svc_prod", "'2023-11-14 22:13:20'", &ours.to_json()).await;
+    assert_eq!(store.load_latest(ours.meta().id()).await.unwrap().as_ref(), Some(&ours));
+    assert_eq!(store.load(ours.meta(), Consistency::Strong).await.unwrap(), Some(ours));
+}
+
+#[tokio::test]
+async fn an_unreadable_time_is_an_error_where_it_could_matter() {
+    for form in ["'yesterday'", "'2023-11-14 22:13:20 +0000 UTC'", "''", "x'00'", "'2023-14-14 22:13:20'"] {
+        let place = Place::new();
+        let store = place.open().await;
+        let record = record("_IK_a_svc_prod", NOW);
+        assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+        place.write_row("_IK_a_svc_prod", form, &record.to_json()).await;
+        let id = record.meta().id();
+        assert_permanent(store.load_latest(id).await, "unreadable creation time");
+        let missing = meta("_IK_a_svc_prod", NOW + 1);
+        assert_permanent(store.load(&missing, Consistency::Strong).await, "unreadable creation time");
+        // A version that is there is there.
+        assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap(), Some(record));
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_contradicts_its_record_is_refused() {
+    let place = Place::new();
+    let store = place.open().await;
+    let record = record("_IK_a_svc_prod", NOW);
+    // A writer in another time zone.
+    place.write_row("_IK_a_svc_prod", "'2023-11-14 23:13:20'", &record.to_json()).await;
+    let shifted = meta("_IK_a_svc_prod", NOW + 3_600);
+    assert_permanent(store.load(&shifted, Consistency::Strong).await, "cannot be read");
+    assert_permanent(store.load_latest(shifted.id()).await, "cannot be read");
+    assert_permanent(store.load_many(&[shifted.clone()], Consistency::Strong).await, "cannot be read");
+    assert_permanent(store.list(None, 9).await, "cannot be read");
+    assert_permanent(store.revoke(&shifted).await, "cannot be read");
+}
+
+#[tokio::test]
+async fn garbage_in_a_row_is_refused_and_leaves_others_alone() {
+    for garbage in ["", "{", "null", "{\"Created\":1700000000}", "{\"Created\":1700000000,\"Key\":\"*\"}"] {
+        let place = Place::new();
+        let store = place.open().await;
+        place.write_row("_IK_a_svc_prod", "'2023-11-14 22:13:20'", garbage).await;
+        let key = meta("_IK_a_svc_prod", NOW);
+        assert_permanent(store.load(&key, Consistency::Strong).await, "cannot be read");
+        assert_permanent(store.load_latest(key.id()).await, "cannot be read");
+        let other = record("_IK_b_svc_prod", NOW);
+        assert_eq!(store.insert(&other).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.load_latest(other.meta().id()).await.unwrap(), Some(other));
+    }
+}
+
+#[tokio::test]
+async fn a_record_stored_as_a_blob_is_found_and_can_be_revoked() {
+    let place = Place::new();
+    let store = place.open().await;
+    let record = record("_IK_a_svc_prod", NOW);
+    let hex: String = record.to_json().bytes().map(|byte| format!("{byte:02x}")).collect();
+    let blob = format!("x'{hex}'");
+    let insert = format!("INSERT INTO encryption_key VALUES (?1, '2023-11-14 22:13:20', {blob})");
+    let pool = place.pool().await;
+    sqlx::query(sqlx::AssertSqlSafe(insert)).bind("_IK_a_svc_prod").execute(&pool).await.unwrap();
+    assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap().as_ref(), Some(&record));
+    assert!(store.revoke(record.meta()).await.unwrap());
+    assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record.revoked(true)));
+}
+
+#[tokio::test]
+async fn ours_are_written_as_asherah_queries_them() {
+    let place = Place::new();
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(place.open().await.insert(&record).await.unwrap(), Insert::Inserted);
+    let select = "SELECT typeof(created) || ' ' || created || ' ' || typeof(key_record) || ' ' || key_record \
+                  FROM encryption_key";
+    let row: String = sqlx::query_scalar(select).fetch_one(&place.pool().await).await.unwrap();
+    assert_eq!(row, format!("text 2023-11-14 22:13:20 text {}", record.to_json()));
+}
+
+#[tokio::test]
+async fn a_guard_row_of_asherah_is_no_key() {
+    let place = Place::new();
+    let store = place.open().await;
+    let guard = "__asherah_internal_config_drift_guard_v1__:P4Box1cXU9ICNy3lMjV2RM_mKi3TyS-zYHPowt-w2-Y";
+    let json = "{\"Created\":946684800,\"Key\":\"eyJzY2hlbWFfdmVyc2lvbiI6MX0=\"}";
+    place.write_row(guard, "'2000-01-01 00:00:00'", json).await;
+    assert_eq!(store.count().await.unwrap(), 0);
+    assert_eq!(store.list(None, 9).await.unwrap(), []);
+    assert_permanent(store.load_latest(meta(guard, 946_684_800).id()).await, "reserved");
+    assert_permanent(store.delete(meta(guard, 946_684_800).id()).await, "reserved");
+    assert_eq!(place.rows_of(guard).await, 1);
+}
+
+#[tokio::test]
+async fn ids_that_only_look_reserved_are_keys() {
+    let place = Place::new();
+    let store = place.open().await;
+    for id in ["__asherah_internal", "__ASHERAH_INTERNAL_x", "x__asherah_internal_x", "--asherah-internal-x"]
+    {
+        assert_eq!(store.insert(&record(id, NOW)).await.unwrap(), Insert::Inserted);
+    }
+    assert_eq!(store.count().await.unwrap(), 4);
+    assert_eq!(store.list(None, 9).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_table_that_folds_case_never_gives_one_key_for_another() {
+    let place = Place::new();
+    let store = place.open().await;
+    fold_case(&place).await;
+    let (lower, upper) = (record("_IK_alice_svc_prod", NOW), record("_IK_ALICE_svc_prod", NOW));
+    assert_eq!(store.insert(&lower).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.load(upper.meta(), Consistency::Strong).await.unwrap(), None);
+    assert_eq!(store.load_latest(upper.meta().id()).await.unwrap(), None);
+    assert_eq!(store.insert(&upper).await.unwrap(), Insert::AlreadyExists);
+    assert!(!store.revoke(upper.meta()).await.unwrap());
+    assert_eq!(store.delete(upper.meta().id()).await.unwrap(), 0);
+    assert_eq!(store.load_latest(lower.meta().id()).await.unwrap(), Some(lower));
+}
+
+async fn fold_case(place: &Place) {
+    let pool = place.pool().await;
+    sqlx::query("DROP TABLE encryption_key").execute(&pool).await.unwrap();
+    let create = "CREATE TABLE encryption_key (id VARCHAR(255) COLLATE NOCASE NOT NULL, \
+                  created TIMESTAMP NOT NULL, key_record TEXT NOT NULL, PRIMARY KEY (id, created))";
+    sqlx::query(create).execute(&pool).await.unwrap();
+    pool.close().await;
+}
