@@ -1,5 +1,7 @@
 //! The contract suites, run on the back ends of the core and on what wraps any back end.
 
+#![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
+
 use std::sync::Arc;
 
 use claviger::testing::{FaultyKms, FaultyMetastore, SeededRandom};

@@ -150,7 +150,7 @@ pub async fn one_of_many_concurrent_inserts_wins(store: &impl Metastore) {
         let tries = race(records.len(), |runner| {
             let record = records.get(runner).cloned();
             async move {
-                let Some(record) = record else { return None };
+                let record = record?;
                 (ok(store.insert(&record).await) == Insert::Inserted).then_some(record)
             }
         });

@@ -132,7 +132,10 @@ async fn a_row_that_contradicts_its_record_is_refused() {
     let shifted = meta("_IK_a_svc_prod", NOW + 3_600);
     assert_permanent(store.load(&shifted, Consistency::Strong).await, "cannot be read");
     assert_permanent(store.load_latest(shifted.id()).await, "cannot be read");
-    assert_permanent(store.load_many(&[shifted.clone()], Consistency::Strong).await, "cannot be read");
+    assert_permanent(
+        store.load_many(std::slice::from_ref(&shifted), Consistency::Strong).await,
+        "cannot be read",
+    );
     assert_permanent(store.list(None, 9).await, "cannot be read");
     assert_permanent(store.revoke(&shifted).await, "cannot be read");
 }

@@ -86,7 +86,8 @@ async fn two_pools_on_one_file_insert_each_version_once() {
     let stores = [place.open().await, place.open().await];
     for second in 0..50 {
         let mut tasks = tokio::task::JoinSet::new();
-        for store in stores.iter().cycle().take(8).cloned() {
+        for store in stores.iter().cycle().take(8) {
+            let store = store.clone();
             let record = record("_IK_a_svc_prod", NOW + second);
             tasks.spawn(async move { store.insert(&record).await.unwrap() });
         }

@@ -93,7 +93,7 @@ async fn keys_that_the_table_cannot_hold_are_refused_before_it_is_touched() {
         let key = KeyMeta::new(KeyId::new(id), Created::new(created).unwrap());
         let insert = store.insert(&EnvelopeKeyRecord::new(key.clone(), *b"wrapped", None)).await.map(drop);
         let load = store.load(&key, Consistency::Strong).await.map(drop);
-        let load_many = store.load_many(&[key.clone()], Consistency::Strong).await.map(drop);
+        let load_many = store.load_many(std::slice::from_ref(&key), Consistency::Strong).await.map(drop);
         let revoke = store.revoke(&key).await.map(drop);
         let replace = store.replace_wrapped_key(&key, b"old", b"new").await.map(drop);
         for answer in [insert, load, load_many, revoke, replace] {
