@@ -18,6 +18,7 @@ use crate::record::KeyMeta;
 /// The core may drop any of these futures at any await; the service stays usable.
 pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
     /// Wraps a system key. `meta` names it, for logs and for services that bind a context.
+    /// Two wraps of one key differ.
     fn wrap_key(
         &self,
         key: &SecretKey,

@@ -15,8 +15,10 @@ use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 ///
 /// Records are immutable but for their revoked flag. "Not found", "already exists" and "failed"
 /// are three different answers: a store that cannot tell fails. Ids are compared byte by byte; a
-/// store whose collation folds case, accents or trailing blanks compares again in code. Rows that
-/// are no keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned.
+/// store whose collation folds case, accents or trailing blanks compares again in code. An id or a
+/// time that the store cannot hold is refused with a permanent error, never cut. Rows that are no
+/// keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned, and an insert under
+/// such an id ([`is_reserved_id`]) is refused likewise.
 ///
 /// # Cancel safety
 /// The core may drop any of these futures at any await. The store stays usable, and an insert that
@@ -88,6 +90,7 @@ pub trait MetastoreAdmin: Metastore {
     fn revoke(&self, key: &KeyMeta) -> impl Future<Output = Result<bool, BackendError>> + Send;
 
     /// Replaces the wrapped key by `new` if the record still holds `old`; tells whether it did.
+    /// Parent and revoked flag stay: a revocation made at the same time is never undone.
     fn replace_wrapped_key(
         &self,
         key: &KeyMeta,
