@@ -103,6 +103,7 @@ fn a_child_of_a_busy_arena_does_not_wait_for_its_lock() {
     let arena = Arena::new(LockPolicy::Off);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stopping = StopWhenDropped(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 drop((0..40).map(|i| slot_of(&arena, i)).collect::<Vec<_>>());
@@ -116,8 +117,16 @@ fn a_child_of_a_busy_arena_does_not_wait_for_its_lock() {
                 assert_eq!(arena.stats(), Stats::default());
             });
         }
-        stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// Ends the other thread also when an assertion fails, since the scope waits for it.
+struct StopWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

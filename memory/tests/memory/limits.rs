@@ -35,7 +35,8 @@ fn require_uses_the_limit_up_and_stops() {
         let mut slots = Vec::new();
         let error = loop {
             match arena.try_init(|| Ok::<_, ()>(7_u64)) {
-                Ok(slot) => slots.push(slot),
+                Ok(slot) if slots.len() < 1000 => slots.push(slot),
+                Ok(_) => panic!("nothing was refused"),
                 Err(error) => break error,
             }
         };
