@@ -16,10 +16,11 @@ use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::events::{Event, Events};
 use crate::key::CryptoKey;
+use crate::key::state::Trouble;
+use crate::keyring::Keyring;
 use crate::keyring::cache::KeyCache;
 use crate::keyring::flight::{Flights, Outcome, Pilot, Target, Ticket};
 use crate::keyring::orphans::Orphans;
-use crate::keyring::Keyring;
 use crate::kms::KmsHandle;
 use crate::metastore::MetastoreHandle;
 use crate::partition::Naming;
@@ -78,6 +79,14 @@ impl Course {
         Self { level, ring: Arc::clone(ring), target: Target::Version(created), replace: None }
     }
 
+    /// Asks or tells the trouble of what is to be loaded; a version that is not cached has none.
+    fn trouble<T>(&self, ask: impl FnOnce(&Trouble) -> T) -> Option<T> {
+        match self.target {
+            Target::Latest => Some(ask(self.ring.trouble())),
+            Target::Version(created) => self.ring.version(created).map(|key| ask(key.state().trouble())),
+        }
+    }
+
     fn replacing(mut self, key: &CryptoKey) -> Self {
         self.replace = Some(key.created());
         self
@@ -103,29 +112,22 @@ impl Hierarchy {
         let Some(key) = ring.latest() else { return self.fly_to_end(course, ticket).await };
         let fitness = self.rules.fitness(&key, now);
         match fitness {
-            Fitness::Revoked => self.fly_to_end(course, ticket).await,
-            Fitness::Expired | Fitness::Exhausted => self.replace_in_time(course, ticket, key, fitness, now).await,
+            Fitness::Barred => self.fly_to_end(course, ticket).await,
+            Fitness::Expired | Fitness::Exhausted => {
+                self.replace_in_time(course, ticket, key, fitness, now).await
+            }
             Fitness::Fit | Fitness::Ending => match self.rules.freshness(key.age(now), Purpose::Encrypt) {
-                Freshness::Fresh if fitness == Fitness::Ending => {
-                    self.refresh_in_background(course.replacing(&key), now);
-                    Ok(key)
-                }
-                Freshness::Fresh => Ok(key),
+                Freshness::Fresh => Ok(self.replaced_near_its_end(ring, key, now)),
                 Freshness::Due => {
                     self.refresh_in_background(course, now);
                     Ok(key)
                 }
                 Freshness::Stale => {
-                    let waited = !self.is_known_to_fail(ring, now);
-                    match self.refreshed(course, ticket, waited).await {
-                        Some(Ok(latest)) => Ok(latest),
-                        // What the flight learned before it failed counts: never a revoked key.
-                        Some(Err(error)) if key.is_revoked() => Err(error),
-                        None if key.is_revoked() => Err(Error::Deadline(self.rules.refresh_wait)),
-                        Some(Err(_)) | None => {
-                            self.events.raise_if(waited, Event::Stale, ring.id());
-                            Ok(key)
-                        }
+                    let waited = !self.is_known_to_fail(&course, now);
+                    match self.refreshed(course.clone(), ticket, waited).await {
+                        Some(Ok(latest)) => Ok(self.replaced_near_its_end(ring, latest, now)),
+                        Some(Err(error)) if key.is_barred() => Err(error),
+                        Some(Err(_)) | None => self.go_on(course, ticket, key, waited, Event::Stale).await,
                     }
                 }
                 Freshness::TooOld => self.fly_to_end(course, ticket).await,
@@ -146,17 +148,43 @@ impl Hierarchy {
         if !self.rules.may_go_on(&key, fitness, now) {
             return self.fly_to_end(course, ticket).await;
         }
-        let ring = Arc::clone(&course.ring);
-        let waited = !(self.store.gate().is_open() || ring.was_troubled_in_passing(now));
-        match self.refreshed(course, ticket, waited).await {
+        let just_failed = course.trouble(|trouble| trouble.is_recent_in_passing(now));
+        let waited = !(self.store.gate().is_open() || just_failed.unwrap_or(false));
+        match self.refreshed(course.clone(), ticket, waited).await {
             Some(Ok(latest)) => Ok(latest),
-            Some(Err(error)) if !error.is_retryable() || key.is_revoked() => Err(error),
-            None if key.is_revoked() => Err(Error::Deadline(self.rules.refresh_wait)),
-            Some(Err(_)) | None => {
-                self.events.raise_if(waited, Event::Degraded, ring.id());
-                Ok(key)
-            }
+            Some(Err(error)) if !error.is_retryable() || key.is_barred() => Err(error),
+            Some(Err(_)) | None => self.go_on(course, ticket, key, waited, Event::Degraded).await,
         }
+    }
+
+    /// Goes on with the cached key, since nothing newer could be had in time. But what a flight
+    /// learned on its way counts: if the key is revoked or lost, its successor is waited for.
+    async fn go_on(
+        self: &Arc<Self>,
+        course: Course,
+        ticket: Ticket,
+        key: Arc<CryptoKey>,
+        log: bool,
+        event: Event,
+    ) -> Outcome {
+        if key.is_barred() {
+            return self.fly_to_end(course, ticket).await;
+        }
+        self.events.raise_if(log, event, course.ring.id());
+        Ok(key)
+    }
+
+    /// Has the key replaced in the background if it is near its end, so that nobody waits there.
+    fn replaced_near_its_end(
+        self: &Arc<Self>,
+        ring: &Arc<Keyring>,
+        key: Arc<CryptoKey>,
+        now: Moment,
+    ) -> Arc<CryptoKey> {
+        if self.rules.fitness(&key, now) == Fitness::Ending {
+            self.refresh_in_background(Course::latest(Level::Intermediate, ring).replacing(&key), now);
+        }
+        key
     }
 
     /// Returns the key version that a record names (T5).
@@ -164,6 +192,12 @@ impl Hierarchy {
     /// # Cancel safety
     /// As [`key_to_encrypt`](Self::key_to_encrypt).
     pub(crate) async fn key_to_decrypt(self: &Arc<Self>, ring: &Arc<Keyring>, created: Created) -> Outcome {
+        let key = self.version_to_decrypt(ring, created).await?;
+        self.admit_to_decrypt(key)
+    }
+
+    /// Returns the key version, revoked or not.
+    async fn version_to_decrypt(self: &Arc<Self>, ring: &Arc<Keyring>, created: Created) -> Outcome {
         let ticket = self.ticket(ring);
         let now = self.now();
         let course = Course::version(Level::Intermediate, ring, created);
@@ -172,9 +206,12 @@ impl Hierarchy {
             if self.missing.contains(&meta, now) {
                 return Err(Error::KeyNotFound(meta));
             }
-            return self.fly_to_end(course, ticket).await.and_then(|key| self.admit_to_decrypt(key));
+            return self.fly_to_end(course, ticket).await;
         };
-        let key = self.admit_to_decrypt(key)?;
+        if self.rules.revoked_decrypt == RevokedDecrypt::Deny && key.is_revoked() {
+            // No refresh could change the answer.
+            return Ok(key);
+        }
         match self.rules.freshness(key.age(now), Purpose::Decrypt) {
             Freshness::Fresh => Ok(key),
             Freshness::Due => {
@@ -182,22 +219,22 @@ impl Hierarchy {
                 Ok(key)
             }
             Freshness::Stale => {
-                let waited = !self.is_known_to_fail(ring, now);
+                let waited = !self.is_known_to_fail(&course, now);
                 match self.refreshed(course, ticket, waited).await {
-                    Some(Ok(key)) => self.admit_to_decrypt(key),
+                    Some(Ok(key)) => Ok(key),
                     Some(Err(gone @ Error::KeyNotFound(_))) => Err(gone),
                     Some(Err(_)) | None => {
                         self.events.raise_if(waited, Event::Stale, ring.id());
-                        self.admit_to_decrypt(key)
+                        Ok(key)
                     }
                 }
             }
-            Freshness::TooOld => self.fly_to_end(course, ticket).await.and_then(|key| self.admit_to_decrypt(key)),
+            Freshness::TooOld => self.fly_to_end(course, ticket).await,
         }
     }
 
     /// Applies the policy for decrypting under revoked keys.
-    pub(crate) fn admit_to_decrypt(&self, key: Arc<CryptoKey>) -> Outcome {
+    fn admit_to_decrypt(&self, key: Arc<CryptoKey>) -> Outcome {
         if key.is_revoked() {
             match self.rules.revoked_decrypt {
                 RevokedDecrypt::Allow => {}
@@ -213,8 +250,9 @@ impl Hierarchy {
         // While the store is down a dropped key could not be had again.
         if let Some(idle_timeout) = self.idle_timeout.filter(|_| !self.store.gate().is_open()) {
             let (now, idle_max) = (self.now(), crate::clock::nanos(idle_timeout));
-            self.intermediate.sweep(now, idle_max);
-            self.system.sweep(now, idle_max);
+            let troubled_max = idle_max.max(self.rules.decrypt_age_max());
+            self.intermediate.sweep(now, idle_max, troubled_max);
+            self.system.sweep(now, idle_max, troubled_max);
         }
     }
 
@@ -223,8 +261,8 @@ impl Hierarchy {
     }
 
     /// Waiting would be in vain: the store is down, or a refresh of this key failed just now.
-    fn is_known_to_fail(&self, ring: &Keyring, now: Moment) -> bool {
-        self.store.gate().is_open() || ring.was_troubled(now)
+    fn is_known_to_fail(&self, course: &Course, now: Moment) -> bool {
+        self.store.gate().is_open() || course.trouble(|trouble| trouble.is_recent(now)).unwrap_or(false)
     }
 
     /// Waits for a refresh, `refresh_wait` at most. `None` if there is no answer, or with
@@ -233,10 +271,12 @@ impl Hierarchy {
         if !wait {
             return None;
         }
-        let ring = Arc::clone(&course.ring);
-        let answer = tokio::time::timeout(self.rules.refresh_wait, self.fly(course, ticket)).await;
+        let answer = match self.tasks.timeout(self.rules.refresh_wait, self.fly(course.clone(), ticket)) {
+            Ok(answer) => answer.await,
+            Err(error) => return Some(Err(error)),
+        };
         if answer.is_err() {
-            ring.note_trouble(self.now(), true);
+            course.trouble(|trouble| trouble.note(self.now(), true));
         }
         answer.ok()
     }
@@ -244,9 +284,8 @@ impl Hierarchy {
     /// Waits for a flight as long as an operation may take.
     async fn fly_to_end(self: &Arc<Self>, course: Course, ticket: Ticket) -> Outcome {
         let deadline = self.operation_deadline;
-        tokio::time::timeout(deadline, self.fly(course, ticket))
-            .await
-            .unwrap_or_else(|_elapsed| Err(Error::Deadline(deadline)))
+        let answer = self.tasks.timeout(deadline, self.fly(course, ticket))?;
+        answer.await.unwrap_or_else(|_elapsed| Err(Error::Deadline(deadline)))
     }
 
     /// Waits for the flight on this course that `ticket` admits to; starts it if there is none.
@@ -267,7 +306,7 @@ impl Hierarchy {
     /// known to fail.
     fn refresh_in_background(self: &Arc<Self>, course: Course, now: Moment) {
         let flights = course.ring.flights();
-        if flights.is_under_way(course.target) || self.is_known_to_fail(&course.ring, now) {
+        if flights.is_under_way(course.target) || self.is_known_to_fail(&course, now) {
             return;
         }
         let Some(permit) = self.tasks.background_permit() else { return };
@@ -296,13 +335,14 @@ impl Hierarchy {
                 Some(Err(_elapsed)) => Err(Error::Deadline(deadline)),
                 None => Err(Error::Closed),
             };
-            let ring = &course.ring;
             match &outcome {
-                Ok(_) => ring.clear_trouble(),
+                Ok(_) => {
+                    course.trouble(Trouble::clear);
+                }
                 Err(error) => {
-                    ring.note_trouble(this.now(), error.is_retryable());
+                    course.trouble(|trouble| trouble.note(this.now(), error.is_retryable()));
                     if permit.is_some() {
-                        this.events.raise_because(Event::RefreshFailed, ring.id(), error);
+                        this.events.raise_because(Event::RefreshFailed, course.ring.id(), error);
                     }
                 }
             }

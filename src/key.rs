@@ -1,9 +1,11 @@
 //! Keys in memory: raw ones on their way, and cached ones ready to use.
 
+pub(crate) mod state;
+
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use claviger_memory::Arena;
 use ring::aead::LessSafeKey;
@@ -14,6 +16,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::random::{RandomError, SecureRandom};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+use state::KeyState;
 
 /// A 256-bit key in the clear, on its way between the generator, the KMS and protected memory.
 ///
@@ -53,39 +56,6 @@ impl SecretKey {
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretKey([REDACTED])")
-    }
-}
-
-/// What is known of one key version, shared by all who hold the key or one wrapped under it.
-#[derive(Debug, Default)]
-pub(crate) struct KeyState {
-    revoked: AtomicBool,
-    checked_wall: AtomicU64,
-    checked_monotonic: AtomicU64,
-}
-
-impl KeyState {
-    /// Notes a good read of the key's row that began at `begun`. An older read than one noted
-    /// already changes nothing.
-    pub(crate) fn mark_checked(&self, begun: Moment) {
-        self.checked_wall.fetch_max(begun.wall, Ordering::Relaxed);
-        self.checked_monotonic.fetch_max(begun.monotonic, Ordering::Relaxed);
-    }
-
-    /// Marks the key revoked, for as long as this state is known.
-    pub(crate) fn mark_revoked(&self) {
-        self.revoked.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_revoked(&self) -> bool {
-        self.revoked.load(Ordering::Relaxed)
-    }
-
-    /// Returns how long ago the row was read, in nanoseconds, by the clock that advanced more.
-    pub(crate) fn age(&self, now: Moment) -> u64 {
-        let wall = now.wall.saturating_sub(self.checked_wall.load(Ordering::Relaxed));
-        let monotonic = now.monotonic.saturating_sub(self.checked_monotonic.load(Ordering::Relaxed));
-        wall.max(monotonic)
     }
 }
 
@@ -186,23 +156,34 @@ impl CryptoKey {
         self.state.is_revoked() || self.parent.as_ref().is_some_and(|parent| parent.state.is_revoked())
     }
 
+    /// Tells whether the key must not encrypt any more, whatever fails: it or its parent is known to
+    /// be revoked, or its row or its parent's is gone.
+    pub(crate) fn is_barred(&self) -> bool {
+        self.state.is_barred() || self.parent.as_ref().is_some_and(|parent| parent.state.is_barred())
+    }
+
     /// Returns the age of what is known: the older of its row's and its parent's row's last read.
     pub(crate) fn age(&self, now: Moment) -> u64 {
         let parent = self.parent.as_ref().map_or(0, |parent| parent.state.age(now));
         self.state.age(now).max(parent)
     }
 
-    /// Tells whether the stored record is still the one this key was made from.
-    pub(crate) fn is_from(&self, record: &EnvelopeKeyRecord) -> bool {
-        self.wrapped_key == *record.wrapped_key() && self.parent.as_ref().map(|parent| &parent.meta) == record.parent()
-    }
-
-    /// Tells whether the key shares what is known of `parent` with it.
-    pub(crate) fn is_under(&self, parent: Option<&Self>) -> bool {
-        match (&self.parent, parent) {
-            (Some(held), Some(parent)) => Arc::ptr_eq(&held.state, &parent.state),
-            (held, parent) => held.is_none() && parent.is_none(),
-        }
+    /// Tells whether the key is what a load of `record` would make: from the same wrapped key, and
+    /// sharing what is known of it and of its parent.
+    pub(crate) fn is_from(
+        &self,
+        record: &EnvelopeKeyRecord,
+        state: &Arc<KeyState>,
+        parent: Option<&Self>,
+    ) -> bool {
+        self.meta == *record.meta()
+            && self.wrapped_key == *record.wrapped_key()
+            && self.parent.as_ref().map(|parent| &parent.meta) == record.parent()
+            && Arc::ptr_eq(&self.state, state)
+            && match (&self.parent, parent) {
+                (Some(held), Some(parent)) => Arc::ptr_eq(&held.state, &parent.state),
+                (held, parent) => held.is_none() && parent.is_none(),
+            }
     }
 
     /// Tells whether both hold the same key, without taking the bytes out: they seal alike.

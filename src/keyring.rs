@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::clock::{Moment, NANOS_PER_SECOND};
-use crate::key::{CryptoKey, KeyState};
+use crate::key::CryptoKey;
+use crate::key::state::{KeyState, Trouble};
 use crate::record::{Created, KeyId};
 use flight::Flights;
 
@@ -24,13 +25,10 @@ pub(crate) const VERSIONS_MAX: usize = 16;
 pub(crate) struct Keyring {
     id: KeyId,
     keys: ArcSwap<KeySet>,
-    /// Serialises the writers of `keys`, and outlives keys: what is known of versions that live
-    /// anywhere, so that a key loaded again learns what was known, above all that it was revoked.
-    states: Mutex<BTreeMap<Created, Weak<KeyState>>>,
+    /// Serialises the writers of `keys`, and outlives keys.
+    states: Mutex<States>,
     flights: Arc<Flights>,
-    /// When a refresh last failed or took too long, in monotonic nanoseconds, and in the lowest bit
-    /// whether for good; 0 since the last good one.
-    trouble: AtomicU64,
+    trouble: Trouble,
     /// When the keys were last used, to the second, in monotonic nanoseconds.
     used: AtomicU64,
     shells: Weak<cache::Shells>,
@@ -49,6 +47,18 @@ impl KeySet {
     }
 }
 
+/// What is known of versions, so that a key loaded again learns what was known.
+#[derive(Debug, Default)]
+struct States {
+    /// Of versions that live anywhere.
+    alive: BTreeMap<Created, Weak<KeyState>>,
+    /// Of those known to be revoked, for as long as the keyring lives: revoked is for ever.
+    revoked: BTreeMap<Created, Arc<KeyState>>,
+}
+
+/// How many revoked versions are remembered; the oldest are forgotten first.
+const REVOKED_MAX: usize = 256;
+
 /// What a new key is to its keyring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -65,7 +75,7 @@ impl Keyring {
             keys: ArcSwap::default(),
             states: Mutex::default(),
             flights: Arc::default(),
-            trouble: AtomicU64::new(0),
+            trouble: Trouble::default(),
             used: AtomicU64::new(0),
             shells,
         }
@@ -92,16 +102,37 @@ impl Keyring {
         self.keys().version(created).cloned()
     }
 
-    /// Returns what is known of a version, kept as long as anybody holds it.
+    /// Returns what is known of a version.
     pub(crate) fn state(&self, created: Created) -> Arc<KeyState> {
         let mut states = self.lock();
-        if let Some(state) = states.get(&created).and_then(Weak::upgrade) {
+        if let Some(state) = states.alive.get(&created).and_then(Weak::upgrade) {
             return state;
         }
-        states.retain(|_, state| state.strong_count() > 0);
+        states.alive.retain(|_, state| state.strong_count() > 0);
         let state = Arc::new(KeyState::default());
-        states.insert(created, Arc::downgrade(&state));
+        states.alive.insert(created, Arc::downgrade(&state));
         state
+    }
+
+    /// Notes that a version is revoked.
+    pub(crate) fn revoke(&self, created: Created) {
+        let state = self.state(created);
+        state.mark_revoked();
+        let mut states = self.lock();
+        states.revoked.insert(created, state);
+        if states.revoked.len() > REVOKED_MAX {
+            states.revoked.pop_first();
+        }
+    }
+
+    /// Notes that the rows of some versions are gone, by a read that began at `begun`. What was
+    /// learned later, by an insert of our own for one, is not undone.
+    pub(crate) fn lose(&self, begun: Moment, is_lost: impl Fn(Created) -> bool) {
+        for (_, state) in self.lock().alive.iter().filter(|(created, _)| is_lost(**created)) {
+            if let Some(state) = state.upgrade().filter(|state| !state.was_checked_after(begun)) {
+                state.mark_lost();
+            }
+        }
     }
 
     /// Adds a key, in the place of one of the same version; returns the keys that had to go for it.
@@ -120,8 +151,9 @@ impl Keyring {
         let at = versions.partition_point(|held| held.created() < key.created());
         versions.insert(at, Arc::clone(key));
         while versions.len() > versions_max.clamp(1, VERSIONS_MAX) {
-            let is_needed =
-                |held: &Arc<CryptoKey>| Arc::ptr_eq(held, key) || latest.as_ref().is_some_and(|latest| Arc::ptr_eq(held, latest));
+            let is_needed = |held: &Arc<CryptoKey>| {
+                Arc::ptr_eq(held, key) || latest.as_ref().is_some_and(|latest| Arc::ptr_eq(held, latest))
+            };
             match versions.iter().position(|held| !is_needed(held)) {
                 Some(oldest) => gone.push(versions.remove(oldest)),
                 None => break,
@@ -143,31 +175,22 @@ impl Keyring {
         gone
     }
 
-    /// Notes that a refresh failed or took too long; `in_passing` if that may pass by itself.
-    pub(crate) fn note_trouble(&self, now: Moment, in_passing: bool) {
-        // The lowest bit is the kind; two nanoseconds are exact enough.
-        self.trouble.store((now.monotonic & !1).max(2) | u64::from(!in_passing), Ordering::Relaxed);
+    /// Returns the trouble that refreshes of the latest key met. Each version has its own, so that
+    /// one that cannot be loaded does not keep the latest from being checked.
+    pub(crate) const fn trouble(&self) -> &Trouble {
+        &self.trouble
     }
 
-    /// Notes that a refresh succeeded.
-    pub(crate) fn clear_trouble(&self) {
-        self.trouble.store(0, Ordering::Relaxed);
+    /// Tells whether one of the keys wraps a key that is in memory.
+    fn is_parent(&self) -> bool {
+        // Besides the key itself and the list of revoked ones, only children hold a key's state.
+        let holders = |state: &Arc<KeyState>| Arc::strong_count(state) - usize::from(state.is_revoked());
+        self.keys().versions.iter().any(|key| holders(key.state()) > 1)
     }
 
-    /// Tells whether the last refresh failed or took too long.
-    pub(crate) fn is_troubled(&self) -> bool {
-        self.trouble.load(Ordering::Relaxed) != 0
-    }
-
-    /// Tells whether a refresh failed or took too long within the last second.
-    pub(crate) fn was_troubled(&self, now: Moment) -> bool {
-        let trouble = self.trouble.load(Ordering::Relaxed);
-        trouble != 0 && now.monotonic.saturating_sub(trouble & !1) < NANOS_PER_SECOND
-    }
-
-    /// Tells whether that was the case, and may have passed since.
-    pub(crate) fn was_troubled_in_passing(&self, now: Moment) -> bool {
-        self.was_troubled(now) && self.trouble.load(Ordering::Relaxed) & 1 == 0
+    /// Tells whether the last refresh of the latest key or of a version failed or took too long.
+    fn is_troubled(&self) -> bool {
+        self.trouble.is_any() || self.keys().versions.iter().any(|key| key.state().trouble().is_any())
     }
 
     /// Notes a use. `true` at most once a second: then the cache wants to hear of it too.
@@ -185,7 +208,7 @@ impl Keyring {
         now.monotonic.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Created, Weak<KeyState>>> {
+    fn lock(&self) -> MutexGuard<'_, States> {
         // Writers replace whole values, so a panic in between leaves nothing half-done.
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::Timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +47,14 @@ impl Tasks {
         // The handle is not awaited: who waits for a flight waits for its outcome.
         drop(self.flights.spawn_on(flight(self.stop.clone()), &runtime));
         Ok(())
+    }
+
+    /// Limits how long `future` may take, also when its caller polls it outside of any runtime.
+    pub(crate) fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<Timeout<F>, Error> {
+        let runtime = self.runtime()?;
+        // The timer is taken from the runtime that is entered while the time-out is made.
+        let _entered = runtime.enter();
+        Ok(tokio::time::timeout(limit, future))
     }
 
     /// Sees to it that `sweep` runs each `period`, also if the runtime that ran it went away.

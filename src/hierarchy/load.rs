@@ -10,7 +10,8 @@ use crate::call::jittered;
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::events::Event;
-use crate::key::{CryptoKey, KEY_BYTES, KeyState, Parent, SecretKey};
+use crate::key::state::KeyState;
+use crate::key::{CryptoKey, KEY_BYTES, Parent, SecretKey};
 use crate::keyring::Role;
 use crate::keyring::flight::{Flights, Outcome, Target};
 use crate::metastore::Insert;
@@ -24,7 +25,9 @@ const ROUND_PAUSE: Duration = Duration::from_millis(20);
 enum Judgement {
     Use(Arc<CryptoKey>),
     /// Create a key that sorts after this one, if there is one.
-    Create { above: Option<Created> },
+    Create {
+        above: Option<Created>,
+    },
 }
 
 impl Hierarchy {
@@ -47,10 +50,12 @@ impl Hierarchy {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
             };
-            if let Some(key) = self.create(course, above).await? {
-                return Ok(key);
+            match self.create(course, above).await? {
+                Some(key) if self.is_usable(&key, self.now()) => return Ok(key),
+                // Another flight learned meanwhile that its parent is revoked.
+                Some(_) => {}
+                None => tokio::time::sleep(jittered(ROUND_PAUSE * round, &*self.random)).await,
             }
-            tokio::time::sleep(jittered(ROUND_PAUSE * round, &*self.random)).await;
         }
         Err(Error::CreationRace(course.ring.id().clone()))
     }
@@ -58,13 +63,10 @@ impl Hierarchy {
     /// Loads one version, whether or not it may still encrypt.
     async fn version(self: &Arc<Self>, course: &Course, created: Created) -> Outcome {
         let ring = &course.ring;
-        let cache = self.cache(course.level);
         let meta = KeyMeta::new(ring.id().clone(), created);
         let begun = self.now();
         let Some(record) = self.store.load(&meta).await? else {
-            cache.remove(ring, |key| key.created() == created);
-            self.missing.note(meta.clone(), begun);
-            return Err(Error::KeyNotFound(meta));
+            return self.not_found(course, meta, begun);
         };
         let state = self.learn(course, &record);
         let parent = match self.parent_of(course, &record)? {
@@ -72,13 +74,30 @@ impl Hierarchy {
             Some(parent) => match self.system_key(parent).await {
                 Ok(key) => Some(key),
                 Err(gone @ Error::KeyNotFound(_)) => {
-                    cache.remove(ring, |key| key.created() == created);
+                    self.cache(course.level).remove(ring, |key| key.created() == created);
                     return Err(gone);
                 }
                 Err(error) => return Err(error),
             },
         };
         self.key_from(course, &record, parent, state, begun).await
+    }
+
+    /// A version has no row.
+    fn not_found(&self, course: &Course, meta: KeyMeta, begun: Moment) -> Outcome {
+        self.lose(course, begun, |created| created == meta.created());
+        if let Some(key) = course.ring.version(meta.created()) {
+            // It was created while the answer was on its way.
+            return Ok(key);
+        }
+        self.missing.note(meta.clone(), begun);
+        Err(Error::KeyNotFound(meta))
+    }
+
+    /// Drops the versions that a read which began at `begun` found to have no row.
+    fn lose(&self, course: &Course, begun: Moment, is_lost: impl Fn(Created) -> bool) {
+        course.ring.lose(begun, is_lost);
+        self.cache(course.level).remove(&course.ring, |key| key.state().is_lost());
     }
 
     /// The short way of a refresh: if only the parent's row is due, it is the only one read. `None`
@@ -88,7 +107,8 @@ impl Hierarchy {
         let parent = key.parent()?;
         let only_parent_is_due =
             !self.rules.is_due(key.state().age(now)) && self.rules.is_due(parent.state.age(now));
-        if course.replace.is_some() || !only_parent_is_due || !self.is_usable(&key, now) {
+        let is_to_be_replaced = course.replace.is_some() || self.rules.is_exhausted(&key);
+        if is_to_be_replaced || !only_parent_is_due || !self.is_usable(&key, now) {
             return None;
         }
         let system_key = self.system_key(&parent.meta).await.ok()?;
@@ -105,12 +125,12 @@ impl Hierarchy {
     ) -> Result<Judgement, Error> {
         let ring = &course.ring;
         let Some(record) = record else {
-            self.cache(course.level).remove(ring, |_| true);
+            self.lose(course, begun, |_| true);
             return Ok(Judgement::Create { above: None });
         };
         let created = record.meta().created();
         // What we hold beyond the latest has lost its row.
-        self.cache(course.level).remove(ring, |key| key.created() > created);
+        self.lose(course, begun, |held| held > created);
         let state = self.learn(course, &record);
         if self.rules.is_ahead(created, begun) {
             self.events.raise(Event::ClockSkew, ring.id());
@@ -121,7 +141,7 @@ impl Hierarchy {
         }
         let parent = self.parent_of(course, &record)?;
         let is_exhausted = ring.version(created).is_some_and(|key| self.rules.is_exhausted(&key));
-        if state.is_revoked() || is_exhausted || course.replace.is_some_and(|up_to| created <= up_to) {
+        if state.is_barred() || is_exhausted || course.replace.is_some_and(|up_to| created <= up_to) {
             return Ok(create);
         }
         let parent = match parent {
@@ -136,11 +156,17 @@ impl Hierarchy {
                 Err(error) => return Err(error),
             },
         };
-        self.key_from(course, &record, parent, state, begun).await.map(Judgement::Use)
+        let key = self.key_from(course, &record, parent, state, begun).await?;
+        // Another flight may have learned meanwhile that it is revoked.
+        Ok(if self.is_usable(&key, self.now()) { Judgement::Use(key) } else { create })
     }
 
     /// Creates a key and stores it. `None` if somebody else was faster (T3).
-    async fn create(self: &Arc<Self>, course: &Course, above: Option<Created>) -> Result<Option<Arc<CryptoKey>>, Error> {
+    async fn create(
+        self: &Arc<Self>,
+        course: &Course,
+        above: Option<Created>,
+    ) -> Result<Option<Arc<CryptoKey>>, Error> {
         let ring = &course.ring;
         let parent = match course.level {
             Level::System => None,
@@ -196,24 +222,31 @@ impl Hierarchy {
     ) -> Outcome {
         let ring = &course.ring;
         let role = if course.target == Target::Latest { Role::Latest } else { Role::Version };
-        let held = ring.version(record.meta().created());
-        let same = held.clone().or_else(|| self.orphans.adopt(record));
-        let same = same.filter(|key| key.is_from(record) && key.is_under(parent.as_deref()));
+        let held = || ring.version(record.meta().created());
+        let is_same = |key: &CryptoKey| key.is_from(record, &state, parent.as_deref());
+        let same = match held() {
+            Some(held) => Some(held).filter(|held| is_same(held)),
+            None => self.orphans.adopt(is_same),
+        };
         let key = match same {
             Some(key) => key,
             None => {
                 let secret = self.unwrap(course, record, parent.as_deref()).await?;
                 let key = Arc::new(self.make_key(&secret, record, Arc::clone(&state), parent.as_deref())?);
-                match held {
+                match held() {
+                    // Another flight brought it meanwhile.
+                    Some(held) if is_same(&held) => held,
                     Some(held) if !held.has_same_bytes(&key)? => {
                         // Data was encrypted under the one we hold: it stays the right one.
                         self.events.raise(Event::KeyChanged, ring.id());
-                        return Ok(held);
+                        held
                     }
-                    Some(held) => key.wraps().continue_from(held.wraps()),
-                    None => {}
+                    Some(held) => {
+                        key.wraps().continue_from(held.wraps());
+                        key
+                    }
+                    None => key,
                 }
-                key
             }
         };
         state.mark_checked(begun);
@@ -273,7 +306,7 @@ impl Hierarchy {
     fn learn(&self, course: &Course, record: &EnvelopeKeyRecord) -> Arc<KeyState> {
         let state = course.ring.state(record.meta().created());
         if record.is_revoked() {
-            state.mark_revoked();
+            course.ring.revoke(record.meta().created());
         } else if state.is_revoked() {
             self.events.raise(Event::Unrevoked, course.ring.id());
         }
@@ -281,7 +314,11 @@ impl Hierarchy {
     }
 
     /// Returns the parent that the record names. A system key's record has none that counts.
-    fn parent_of<'a>(&self, course: &Course, record: &'a EnvelopeKeyRecord) -> Result<Option<&'a KeyMeta>, Error> {
+    fn parent_of<'a>(
+        &self,
+        course: &Course,
+        record: &'a EnvelopeKeyRecord,
+    ) -> Result<Option<&'a KeyMeta>, Error> {
         if course.level == Level::System {
             return Ok(None);
         }
@@ -321,7 +358,11 @@ impl Hierarchy {
         CryptoKey::new(&self.arena, secret, record, self.rules.life(record.meta()), state, parent)
     }
 
-    fn seal_under(&self, parent: &CryptoKey, secret: &SecretKey) -> Result<[u8; KEY_BYTES + OVERHEAD_BYTES], Error> {
+    fn seal_under(
+        &self,
+        parent: &CryptoKey,
+        secret: &SecretKey,
+    ) -> Result<[u8; KEY_BYTES + OVERHEAD_BYTES], Error> {
         let mut nonce = [0; NONCE_BYTES];
         self.random.fill(&mut nonce)?;
         let mut wrapped = [0; KEY_BYTES + OVERHEAD_BYTES];
@@ -329,9 +370,9 @@ impl Hierarchy {
         Ok(wrapped)
     }
 
-    /// Tells whether the key may wrap or encrypt: neither revoked nor expired.
+    /// Tells whether the key may wrap or encrypt: neither revoked, lost nor expired.
     fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
-        !key.is_revoked() && now.wall <= key.life().expires
+        !key.is_barred() && now.wall <= key.life().expires
     }
 
     const fn cache(&self, level: Level) -> &crate::keyring::cache::KeyCache {

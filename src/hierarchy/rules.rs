@@ -33,7 +33,8 @@ pub(crate) enum Fitness {
     Ending,
     Exhausted,
     Expired,
-    Revoked,
+    /// Revoked, or its row is gone.
+    Barred,
 }
 
 /// How old what we know of a key is.
@@ -113,8 +114,8 @@ impl Rules {
     /// Tells what the key is good for; the first that holds, as in T1.
     pub(crate) fn fitness(&self, key: &CryptoKey, now: Moment) -> Fitness {
         let life = key.life();
-        if key.is_revoked() {
-            Fitness::Revoked
+        if key.is_barred() {
+            Fitness::Barred
         } else if now.wall > life.expires {
             Fitness::Expired
         } else if self.is_exhausted(key) {
@@ -128,6 +129,11 @@ impl Rules {
 
     pub(crate) fn is_exhausted(&self, key: &CryptoKey) -> bool {
         key.wraps().count() >= self.wraps_max
+    }
+
+    /// Returns how old what is known of a key may be for it still to decrypt, in nanoseconds.
+    pub(crate) const fn decrypt_age_max(&self) -> u64 {
+        self.decrypt_age_max
     }
 
     pub(crate) const fn freshness(&self, age: u64, purpose: Purpose) -> Freshness {
@@ -152,7 +158,7 @@ impl Rules {
             Fitness::Fit | Fitness::Ending => true,
             Fitness::Expired => now.wall <= key.life().expires.saturating_add(self.stale_encrypt),
             Fitness::Exhausted => key.wraps().count() < self.wraps_max.saturating_mul(2),
-            Fitness::Revoked => false,
+            Fitness::Barred => false,
         };
         is_within && key.age(now) <= self.encrypt_age_max
     }

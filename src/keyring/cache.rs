@@ -47,7 +47,11 @@ impl KeyCache {
                 move |_, ring: Arc<Keyring>, cause| {
                     // A keyring that was added again replaced itself and is still in.
                     if cause != RemovalCause::Replaced {
-                        let cause = if cause == RemovalCause::Size { OrphanCause::Evicted } else { OrphanCause::Idle };
+                        let cause = if cause == RemovalCause::Size {
+                            OrphanCause::Evicted
+                        } else {
+                            OrphanCause::Idle
+                        };
                         orphans.release(ring.remove(|_| true), Moment::now(&*clock), cause);
                     }
                 }
@@ -97,11 +101,14 @@ impl KeyCache {
         self.lru.get(ring.id());
     }
 
-    /// Drops the keyrings that have been idle for `idle_max` nanoseconds, but for those whose
-    /// refreshes fail: dropping their keys would turn an outage into errors.
-    pub(crate) fn sweep(&self, now: Moment, idle_max: u64) {
+    /// Drops the keyrings that have been idle for `idle_max` nanoseconds.
+    ///
+    /// Those whose refreshes fail stay for `troubled_max`: dropping their keys would turn an outage
+    /// into errors. So do parents of keys in memory: to check these would cost a KMS call.
+    pub(crate) fn sweep(&self, now: Moment, idle_max: u64, troubled_max: u64) {
         for (id, ring) in &self.lru {
-            if ring.idle(now) > idle_max && !ring.is_troubled() {
+            let idle = ring.idle(now);
+            if idle > idle_max && !ring.is_parent() && (!ring.is_troubled() || idle > troubled_max) {
                 self.lru.invalidate(&*id);
             }
         }

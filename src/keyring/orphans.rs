@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::key::CryptoKey;
-use crate::record::{EnvelopeKeyRecord, KeyMeta};
+use crate::record::KeyMeta;
 
 /// A key that is in use though its cache entry is gone. It is wiped with its last user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,13 +61,11 @@ impl Orphans {
         }
     }
 
-    /// Takes an orphan back that was made from `record`, so that no second copy is made.
-    pub(crate) fn adopt(&self, record: &EnvelopeKeyRecord) -> Option<Arc<CryptoKey>> {
+    /// Takes an orphan back if it is the key looked for, so that no second copy is made.
+    pub(crate) fn adopt(&self, is_wanted: impl Fn(&CryptoKey) -> bool) -> Option<Arc<CryptoKey>> {
         let mut entries = self.entries();
         entries.retain(|entry| entry.key.strong_count() > 0);
-        let is_it = |entry: &Entry| {
-            entry.key.upgrade().filter(|key| key.meta() == record.meta() && key.is_from(record))
-        };
+        let is_it = |entry: &Entry| entry.key.upgrade().filter(|key| is_wanted(key));
         let (index, key) =
             entries.iter().enumerate().find_map(|(index, entry)| is_it(entry).map(|key| (index, key)))?;
         entries.swap_remove(index);

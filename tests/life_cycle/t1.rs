@@ -1,0 +1,644 @@
+//! T1: which key encrypts.
+
+use std::time::Duration;
+
+use claviger::testing::{Fault, FixedClock, Operation};
+use claviger::{DataRowRecord, Error, Event, FailureClass, Limits};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn t1_absent_loads_or_creates() {
+    let world = World::new();
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.calls(), Calls { load: 0, load_latest: 2, insert: 2, wrap: 1, unwrap: 0 });
+
+    let other = world.other_process();
+    other.clock.advance(MINUTE);
+    assert_eq!(other.encrypts_under().await, 0);
+    assert_eq!(other.calls(), Calls { load: 1, load_latest: 1, insert: 0, wrap: 0, unwrap: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_absent_failure_is_an_error_and_is_not_remembered() {
+    let world = World::new();
+    world.faults().always(DOWN);
+    assert!(world.encrypt_error().await.is_retryable());
+    world.faults().always(DENIED);
+    assert!(!world.encrypt_error().await.is_retryable());
+    world.heal();
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.row_times(IK).await, [0]);
+}
+
+#[tokio::test]
+async fn t1_absent_the_flights_key_is_checked_valid() {
+    let home = World::new();
+    let (record, _) = home.sealed().await;
+    let world = home.other_process();
+    // The flight has read that the key is valid, and waits for its parent.
+    world.faults().next(Operation::Load, Fault::Hang);
+    let encrypt = spawn_encrypt(world.session());
+    world.faults().until_hanging(1).await;
+    // Meanwhile a decrypt of the same key learns that it is revoked.
+    world.revoke_latest(IK).await;
+    let decrypt = tokio::spawn({
+        let (session, record) = (world.session(), record.clone());
+        async move { session.decrypt(&record).await }
+    });
+    while world.calls_for(Operation::Load, IK) == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::yield_now().await;
+    world.faults().release();
+    assert_eq!(created(&encrypt.await.unwrap().unwrap()), 1, "the known revoked key is not used");
+    decrypt.await.unwrap().unwrap();
+}
+
+/// A world whose key was just learned to be revoked, by reading a record.
+async fn known_revoked(id: &str) -> World {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    world.revoke_latest(id).await;
+    world.clock.advance(STALE);
+    world.decrypts(&record).await;
+    world
+}
+
+#[tokio::test]
+async fn t1_revoked_is_replaced() {
+    let world = known_revoked(IK).await;
+    assert_eq!(world.encrypts_under().await, seconds(STALE));
+    assert_eq!(world.row_times(SK).await, [0], "under the same system key");
+}
+
+#[tokio::test]
+async fn t1_revoked_parent_is_replaced_with_the_key() {
+    let world = known_revoked(SK).await;
+    assert_eq!(world.encrypts_under().await, seconds(STALE));
+    assert_eq!(world.row_times(SK).await, [0, seconds(STALE)]);
+    let parent = world.latest_row(IK).await.parent().cloned();
+    assert_eq!(parent, Some(meta(SK, seconds(STALE))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_revoked_is_never_used_whatever_fails() {
+    for id in [IK, SK] {
+        for fault in [DOWN, DENIED, Fault::Hang, Fault::LoseReply(FailureClass::Transient)] {
+            for operation in [Operation::LoadLatest, Operation::Insert] {
+                let world = known_revoked(id).await;
+                world.faults().always_for(operation, fault);
+                world.kms.faults().always(fault);
+                let error = world.encrypt_error().await;
+                assert_eq!(error.is_retryable(), fault != DENIED, "{id} {operation:?} {fault:?}: {error}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_revocation_learned_by_a_refresh_that_fails_counts() {
+    for id in [IK, SK] {
+        for fault in [DOWN, DENIED] {
+            let world = World::new();
+            world.sealed().await;
+            world.revoke_latest(id).await;
+            world.faults().always_for(Operation::Insert, fault);
+            world.clock.advance(STALE);
+            assert_eq!(world.encrypt_error().await.is_retryable(), fault == DOWN);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_revocation_learned_by_a_slow_refresh_waits_for_the_new_key() {
+    for id in [IK, SK] {
+        let world = World::new();
+        world.sealed().await;
+        world.revoke_latest(id).await;
+        world.faults().always_for(Operation::Insert, Fault::Delay(SECOND / 2));
+        world.clock.advance(STALE);
+        assert_eq!(world.encrypts_under().await, seconds(STALE));
+    }
+}
+
+/// A world whose key ended a second ago and was checked `checked_before_end` before its end.
+async fn expired(checked_before_end: Duration) -> World {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    world.clock.advance(LIFE - checked_before_end);
+    world.decrypts(&record).await;
+    world.clock.advance(checked_before_end + SECOND);
+    world
+}
+
+#[tokio::test]
+async fn t1_exactly_at_the_boundary_a_key_is_still_valid() {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    world.clock.advance(LIFE - MINUTE);
+    world.decrypts(&record).await;
+    world.clock.advance(MINUTE);
+    world.faults().always_for(Operation::Insert, DENIED);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.clock.advance(Duration::from_nanos(1));
+    assert!(matches!(world.encrypt_error().await, Error::Metastore { operation: "insert", .. }));
+}
+
+#[tokio::test]
+async fn t1_expired_is_replaced_and_waited_for() {
+    let world = expired(MINUTE).await;
+    assert_eq!(world.encrypts_under().await, seconds(LIFE));
+    assert_eq!(world.row_times(SK).await, [0, seconds(LIFE)]);
+    assert_eq!(world.raised(Event::Degraded), 0);
+}
+
+#[tokio::test]
+async fn t1_expired_parent_is_replaced_with_the_key() {
+    let world = World::new();
+    world.session_of("bob").encrypt(b"makes the system key").await.unwrap();
+    world.clock.advance(50 * DAY);
+    let (record, created) = world.sealed().await;
+    assert_eq!((created, world.row_times(SK).await), (seconds(50 * DAY), vec![0]));
+    world.clock.advance(40 * DAY - MINUTE);
+    world.decrypts(&record).await;
+    world.clock.advance(2 * MINUTE);
+    let now = seconds(LIFE + MINUTE);
+    assert_eq!(world.encrypts_under().await, now);
+    assert_eq!(world.row_times(SK).await, [0, now]);
+    assert_eq!(world.latest_row(IK).await.parent(), Some(&meta(SK, now)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_expired_transient_failure_uses_the_cached_key() {
+    for operation in [Operation::LoadLatest, Operation::Insert] {
+        let world = expired(MINUTE).await;
+        world.faults().always_for(operation, DOWN);
+        assert_eq!(world.encrypts_under().await, 0);
+        assert_eq!(world.raised(Event::Degraded), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_expired_kms_outage_uses_the_cached_key() {
+    let world = expired(MINUTE).await;
+    world.kms.faults().always(DOWN);
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.raised(Event::Degraded), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_expired_no_answer_within_refresh_wait_uses_the_cached_key() {
+    let world = expired(MINUTE).await;
+    world.faults().always(Fault::Hang);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(begun.elapsed(), SECOND / 5);
+    assert_eq!(world.raised(Event::Degraded), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_expired_that_just_failed_is_not_waited_for_again() {
+    let world = expired(MINUTE).await;
+    world.faults().always(DOWN);
+    world.encrypts_under().await;
+    let before = world.calls();
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.calls(), before, "less than a second ago");
+    world.heal();
+    world.clock.advance(SECOND);
+    assert_eq!(world.encrypts_under().await, seconds(LIFE));
+}
+
+#[tokio::test]
+async fn t1_expired_denied_insert_is_an_error() {
+    let world = expired(MINUTE).await;
+    world.faults().always_for(Operation::Insert, DENIED);
+    for _ in 0..3 {
+        let error = world.encrypt_error().await;
+        assert!(matches!(error, Error::Metastore { operation: "insert", .. }), "{error}");
+        assert!(!error.is_retryable());
+    }
+    assert_eq!(world.raised(Event::Degraded), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_expired_goes_on_until_max_stale_encrypt_after_its_end() {
+    let world = expired(MINUTE).await;
+    world.faults().always(DOWN);
+    world.clock.advance(HOUR - SECOND);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.clock.advance(SECOND);
+    assert!(world.encrypt_error().await.is_retryable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_expired_goes_on_until_its_check_is_too_old() {
+    let world = expired(90 * MINUTE).await;
+    world.faults().always(DOWN);
+    world.clock.advance(30 * MINUTE - SECOND);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.clock.advance(SECOND);
+    assert!(world.encrypt_error().await.is_retryable());
+}
+
+fn four_wraps() -> World {
+    World::with(policy().max_wraps_per_key(4))
+}
+
+async fn wrap(world: &World, times: usize) {
+    for _ in 0..times {
+        assert_eq!(world.encrypts_under().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn t1_exhausted_is_replaced() {
+    let world = four_wraps();
+    wrap(&world, 4).await;
+    assert_eq!(world.encrypts_under().await, 1);
+    assert_eq!(world.row_times(SK).await, [0], "under the same system key");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_exhausted_transient_failure_uses_the_cached_key_up_to_twice_the_limit() {
+    let world = four_wraps();
+    wrap(&world, 4).await;
+    world.faults().always(DOWN);
+    wrap(&world, 4).await;
+    assert_eq!(world.raised(Event::Degraded), 4);
+    assert!(world.encrypt_error().await.is_retryable());
+    world.heal();
+    world.clock.advance(SECOND);
+    assert_eq!(world.encrypts_under().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_exhausted_and_too_old_is_an_error() {
+    let world = four_wraps();
+    wrap(&world, 4).await;
+    world.faults().always(DOWN);
+    world.clock.advance(TOO_OLD - SECOND);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.clock.advance(SECOND);
+    assert!(world.encrypt_error().await.is_retryable());
+}
+
+#[tokio::test]
+async fn t1_exhausted_denied_insert_is_an_error() {
+    let world = four_wraps();
+    wrap(&world, 4).await;
+    world.faults().always_for(Operation::Insert, DENIED);
+    assert!(!world.encrypt_error().await.is_retryable());
+}
+
+#[tokio::test]
+async fn t1_exhausted_is_replaced_also_when_only_its_parents_check_is_due() {
+    let world = four_wraps();
+    world.session_of("bob").encrypt(b"makes the system key").await.unwrap();
+    world.clock.advance(DUE - MINUTE);
+    let at = seconds(DUE - MINUTE);
+    for _ in 0..4 {
+        assert_eq!(world.encrypts_under().await, at);
+    }
+    world.clock.advance(2 * MINUTE);
+    assert_eq!(world.encrypts_under().await, seconds(DUE + MINUTE));
+}
+
+#[tokio::test]
+async fn t1_fresh_makes_no_call() {
+    let world = World::new();
+    world.sealed().await;
+    let before = world.calls();
+    world.revoke_latest(IK).await;
+    world.clock.advance(DUE - SECOND);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.landed().await;
+    assert_eq!(world.calls(), before);
+}
+
+#[tokio::test]
+async fn t1_due_refreshes_in_the_background_without_a_kms_call() {
+    let world = World::new();
+    world.sealed().await;
+    let before = world.calls();
+    world.clock.advance(DUE);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.landed().await;
+    let both_rows = Calls { load: 1, load_latest: 1, ..Calls::default() };
+    assert_eq!(world.calls() - before, both_rows);
+    world.clock.advance(DUE - SECOND);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.landed().await;
+    assert_eq!(world.calls() - before, both_rows, "fresh again");
+}
+
+#[tokio::test]
+async fn t1_due_starts_one_refresh_and_waits_for_none() {
+    let world = World::new();
+    world.sealed().await;
+    let before = world.calls();
+    world.faults().always(Fault::Hang);
+    world.clock.advance(STALE - SECOND);
+    for _ in 0..10 {
+        assert_eq!(world.encrypts_under().await, 0);
+    }
+    world.faults().until_hanging(1).await;
+    assert_eq!(world.calls() - before, Calls { load_latest: 1, ..Calls::default() });
+    world.heal();
+    world.landed().await;
+}
+
+#[tokio::test]
+async fn t1_due_refresh_learns_of_a_revocation() {
+    for id in [IK, SK] {
+        let world = World::new();
+        world.sealed().await;
+        world.revoke_latest(id).await;
+        world.clock.advance(DUE);
+        assert_eq!(world.encrypts_under().await, 0);
+        world.landed().await;
+        assert_eq!(world.encrypts_under().await, seconds(DUE));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_due_failure_of_the_refresh_is_an_event() {
+    let world = World::new();
+    world.sealed().await;
+    world.faults().always(DENIED);
+    world.clock.advance(DUE);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.landed().await;
+    assert_eq!(world.raised(Event::RefreshFailed), 1);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.landed().await;
+    assert_eq!(world.raised(Event::RefreshFailed), 1, "asked again after a second only");
+}
+
+#[tokio::test]
+async fn t1_due_skips_the_refresh_when_the_permits_are_out() {
+    let limits = Limits::new().background_refreshes_max(1);
+    let world = World::over(Default::default(), FixedClock::new(START.unsigned_abs()), |builder| {
+        builder.limits(limits)
+    });
+    world.sealed().await;
+    world.session_of("bob").encrypt(b"").await.unwrap();
+    world.clock.advance(DUE);
+    world.faults().always(Fault::Hang);
+    let before = world.calls();
+    world.encrypts_under().await;
+    world.faults().until_hanging(1).await;
+    world.session_of("bob").encrypt(b"").await.unwrap();
+    tokio::task::yield_now().await;
+    assert_eq!(world.calls() - before, Calls { load_latest: 1, ..Calls::default() });
+    world.heal();
+    world.landed().await;
+}
+
+#[tokio::test]
+async fn t1_stale_uses_what_the_store_says_is_latest() {
+    let world = World::new();
+    world.sealed().await;
+    world.revoke_latest(IK).await;
+    assert_eq!(world.other_process().encrypts_under().await, 1);
+    world.clock.advance(STALE);
+    assert_eq!(world.encrypts_under().await, 1);
+}
+
+#[tokio::test]
+async fn t1_stale_unchanged_makes_no_kms_call_and_is_fresh_again() {
+    let world = World::new();
+    world.sealed().await;
+    let before = world.calls();
+    world.clock.advance(TOO_OLD - SECOND);
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.calls() - before, Calls { load: 1, load_latest: 1, ..Calls::default() });
+}
+
+#[tokio::test]
+async fn t1_stale_with_none_valid_creates() {
+    for id in [IK, SK] {
+        let world = World::new();
+        world.sealed().await;
+        world.revoke_latest(id).await;
+        world.clock.advance(STALE);
+        assert_eq!(world.encrypts_under().await, seconds(STALE));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_stale_failure_uses_the_cached_key() {
+    for fault in [DOWN, DENIED] {
+        let world = World::new();
+        world.sealed().await;
+        world.clock.advance(STALE);
+        world.faults().always(fault);
+        assert_eq!(world.encrypts_under().await, 0);
+        assert_eq!(world.raised(Event::Stale), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_stale_no_answer_within_refresh_wait_uses_the_cached_key() {
+    let world = World::new();
+    world.sealed().await;
+    world.clock.advance(STALE);
+    world.faults().always(Fault::Hang);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(begun.elapsed(), SECOND / 5);
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(begun.elapsed(), SECOND / 5, "at once, for the next second");
+    assert_eq!(world.raised(Event::Stale), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_stale_failed_less_than_a_second_ago_is_at_once() {
+    let world = World::new();
+    world.sealed().await;
+    world.clock.advance(STALE);
+    world.faults().always(DENIED);
+    assert_eq!(world.encrypts_under().await, 0);
+    let before = world.calls();
+    world.clock.advance(SECOND - Duration::from_nanos(2));
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.calls(), before);
+    world.clock.advance(Duration::from_nanos(2));
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.calls() - before, Calls { load_latest: 1, ..Calls::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_stale_with_the_breaker_open_is_at_once() {
+    let world = World::new();
+    world.sealed().await;
+    world.clock.advance(STALE);
+    world.faults().always(DOWN);
+    for partition in ["bob", "carol"] {
+        world.session_of(partition).encrypt(b"").await.unwrap_err();
+    }
+    assert!(world.factory.status().unwrap().metastore_down);
+    let before = world.calls();
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.calls(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_stale_ends_at_interval_and_max_stale_encrypt() {
+    let world = World::new();
+    world.sealed().await;
+    world.faults().always(DOWN);
+    world.clock.advance(TOO_OLD - SECOND);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.clock.advance(SECOND);
+    assert!(world.encrypt_error().await.is_retryable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_too_old_waits_for_the_flight() {
+    let world = World::new();
+    world.sealed().await;
+    world.clock.advance(TOO_OLD);
+    world.faults().always(Fault::Delay(SECOND));
+    assert_eq!(world.encrypts_under().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_too_old_waits_up_to_the_operations_deadline() {
+    let world = World::new();
+    world.sealed().await;
+    world.clock.advance(TOO_OLD);
+    world.faults().always_for(Operation::LoadLatest, Fault::Hang);
+    let begun = tokio::time::Instant::now();
+    assert!(world.encrypt_error().await.is_retryable());
+    assert!(begun.elapsed() <= 10 * SECOND && begun.elapsed() > SECOND, "{:?}", begun.elapsed());
+    world.heal();
+    assert_eq!(world.encrypts_under().await, 0);
+}
+
+#[tokio::test]
+async fn t1_from_95_percent_replaced_in_background_sk_first() {
+    let world = World::new();
+    world.sealed().await;
+    world.clock.advance(LIFE / 100 * 95 - SECOND);
+    world.encrypts_under().await;
+    assert_eq!(world.encrypts_under().await, 0);
+    world.landed().await;
+    assert_eq!(world.row_times(IK).await, [0], "not before 95 %");
+
+    // The last possible moment of the jitter.
+    world.clock.advance(LIFE / 100 * 4);
+    world.encrypts_under().await;
+    world.landed().await;
+    let before = world.faults().calls();
+    assert_eq!(world.encrypts_under().await, 0, "nobody waits");
+    world.landed().await;
+    let now = seconds(LIFE / 100 * 99) / 60 * 60;
+    let now = if seconds(LIFE / 100 * 99) % 60 == 0 { now - 60 } else { now };
+    assert_eq!((world.row_times(SK).await, world.row_times(IK).await), (vec![0, now], vec![0, now]));
+    assert_eq!(world.latest_row(IK).await.parent(), Some(&meta(SK, now)));
+    let log = world.faults().log();
+    let inserts: Vec<_> = log[before..].iter().filter(|call| call.operation == Operation::Insert).collect();
+    assert!(
+        inserts.len() == 2 && inserts[0].key.starts_with(SK) && inserts[1].key.starts_with(IK),
+        "{inserts:?}"
+    );
+    assert_eq!(world.encrypts_under().await, now);
+}
+
+#[tokio::test]
+async fn t1_from_95_percent_the_moment_is_jittered_per_key() {
+    let world = World::new();
+    let partitions: Vec<_> = (0..20).map(|number| format!("customer-{number}")).collect();
+    world.session_of("first").encrypt(b"makes the system key").await.unwrap();
+    world.clock.advance(DAY);
+    for partition in &partitions {
+        world.session_of(partition).encrypt(b"").await.unwrap();
+    }
+    // A system key that has just been made, so that the partitions' own jitter shows.
+    world.revoke_latest(SK).await;
+    world.clock.advance(HOUR);
+    for partition in &partitions {
+        world.session_of(partition).encrypt(b"").await.unwrap();
+    }
+    let replaced_at = |percent: u32| LIFE / 100 * percent;
+    world.clock.advance(replaced_at(97));
+    for partition in &partitions {
+        for _ in 0..2 {
+            world.session_of(partition).encrypt(b"").await.unwrap();
+            world.landed().await;
+        }
+    }
+    let mut replaced = 0;
+    for partition in &partitions {
+        replaced += usize::from(world.rows(&format!("_IK_{partition}_checkout_payments")).await.len() == 3);
+    }
+    assert!((1..20).contains(&replaced), "some now, some later: {replaced}");
+}
+
+#[tokio::test]
+async fn t1_from_95_percent_replaced_also_when_checked_on_every_call() {
+    let world = World::with(policy().revoke_check_interval(Duration::ZERO));
+    world.sealed().await;
+    world.clock.advance(LIFE / 100 * 99);
+    world.encrypts_under().await;
+    assert_eq!(world.encrypts_under().await, 0, "nobody waits");
+    world.landed().await;
+    assert_ne!(world.encrypts_under().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_from_95_percent_failure_of_the_replacement_harms_nobody() {
+    let world = World::new();
+    world.sealed().await;
+    world.clock.advance(LIFE / 100 * 99);
+    world.encrypts_under().await;
+    world.landed().await;
+    world.faults().always_for(Operation::Insert, DENIED);
+    for _ in 0..5 {
+        assert_eq!(world.encrypts_under().await, 0);
+        world.landed().await;
+        world.clock.advance(STALE);
+    }
+    assert!(world.raised(Event::RefreshFailed) > 0);
+    assert_eq!(world.raised(Event::Stale), 0, "the checks go on");
+}
+
+#[tokio::test]
+async fn t1_lost_row_is_not_used_while_no_other_can_be_created() {
+    for id in [IK, SK] {
+        let world = World::new();
+        world.sealed().await;
+        world.delete(id).await;
+        world.clock.advance(STALE);
+        world.faults().always_for(Operation::Insert, DENIED);
+        world.encrypt_error().await;
+        world.clock.advance(SECOND);
+        world.encrypt_error().await;
+        world.heal();
+        world.clock.advance(SECOND);
+        let (record, created) = world.sealed().await;
+        assert_ne!(created, 0);
+        world.other_process().decrypts(&record).await;
+    }
+}
+
+#[tokio::test]
+async fn t1_other_versions_trouble_does_not_keep_the_latest_from_being_checked() {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    let text = record.to_json().replace(&START.to_string(), &(START - 60).to_string());
+    let of_no_key = DataRowRecord::from_json(text.as_bytes()).unwrap();
+    world.revoke_latest(IK).await;
+    world.clock.advance(DUE);
+    for _ in 0..3 {
+        assert!(matches!(world.decrypt_error(&of_no_key).await, Error::KeyNotFound(_)));
+        world.clock.advance(SECOND);
+    }
+    assert!(matches!(world.decrypt_error(&of_no_key).await, Error::KeyNotFound(_)));
+    assert_eq!(world.encrypts_under().await, 0);
+    world.landed().await;
+    assert_ne!(world.encrypts_under().await, 0, "it was checked in the background");
+}

@@ -1,0 +1,334 @@
+//! T2: what a flight makes of the latest record.
+
+use claviger::testing::Operation;
+use claviger::{
+    EnvelopeKeyRecord, Error, Event, KeyManagementService, KeyMeta, MetastoreAdmin, SecretKey, StaticKms,
+};
+
+use crate::support::*;
+
+/// A world with alice's key in the store and nothing cached.
+async fn cold() -> World {
+    let home = World::new();
+    home.sealed().await;
+    home.other_process()
+}
+
+/// Asserts that encrypting fails with an error that `is_it`, and that no row was written.
+async fn assert_fails_and_creates_nothing(world: &World, is_it: impl Fn(&Error) -> bool) {
+    let before = world.store.inner().count().await.unwrap();
+    let error = world.encrypt_error().await;
+    assert!(is_it(&error), "{error:?}");
+    assert_eq!(world.calls().insert, 0);
+    assert_eq!(world.store.inner().count().await.unwrap(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_error_never_creates() {
+    for (fault, is_retryable) in [(DOWN, true), (DENIED, false)] {
+        for world in [World::new(), cold().await] {
+            world.faults().always_for(Operation::LoadLatest, fault);
+            assert_fails_and_creates_nothing(&world, |error| error.is_retryable() == is_retryable).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn t2_none_creates() {
+    let world = World::new();
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.latest_row(IK).await.parent(), Some(&meta(SK, 0)));
+}
+
+#[tokio::test]
+async fn t2_expired_creates_the_next() {
+    let world = cold().await;
+    world.clock.advance(LIFE + SECOND);
+    assert_eq!(world.encrypts_under().await, seconds(LIFE));
+}
+
+#[tokio::test]
+async fn t2_exactly_at_its_end_is_valid() {
+    let world = cold().await;
+    world.clock.advance(LIFE);
+    assert_eq!(world.encrypts_under().await, 0);
+}
+
+#[tokio::test]
+async fn t2_revoked_creates_the_next() {
+    let world = cold().await;
+    world.revoke_latest(IK).await;
+    assert_eq!(world.encrypts_under().await, 1);
+    assert_eq!(world.row_times(SK).await, [0]);
+}
+
+/// Alice's row with another wrapped key and parent.
+async fn altered(world: &World, wrapped_key: Option<Vec<u8>>, parent: Option<KeyMeta>) -> EnvelopeKeyRecord {
+    let row = world.latest_row(IK).await;
+    EnvelopeKeyRecord::new(
+        row.meta().clone(),
+        wrapped_key.unwrap_or_else(|| row.wrapped_key().to_vec()),
+        parent,
+    )
+}
+
+#[tokio::test]
+async fn t2_malformed_never_creates() {
+    let world = cold().await;
+    world.put(altered(&world, None, None).await).await;
+    assert_fails_and_creates_nothing(&world, |error| matches!(error, Error::ForeignParent { .. })).await;
+    assert_eq!(world.raised(Event::ForeignParent), 1);
+
+    let world = cold().await;
+    world.put(altered(&world, Some(vec![1; 59]), Some(meta(SK, 0))).await).await;
+    assert_fails_and_creates_nothing(&world, |error| matches!(error, Error::Authentication)).await;
+    assert_eq!(world.raised(Event::Tampered), 1);
+}
+
+#[tokio::test]
+async fn t2_foreign_parent_never_creates() {
+    for id in [
+        "_SK_checkout_other",
+        "_SK_other_payments",
+        "_SK_checkout_payments2",
+        "_SK_checkout_payments_us-west-2",
+        "_IK_alice_checkout_payments",
+        "_SK_",
+        "SK_checkout_payments",
+    ] {
+        let world = cold().await;
+        world.put(altered(&world, None, Some(meta(id, 0))).await).await;
+        assert_fails_and_creates_nothing(&world, |error| matches!(error, Error::ForeignParent { .. })).await;
+        assert_eq!(world.raised(Event::ForeignParent), 1, "{id}");
+        assert_eq!(world.calls().load, 0, "{id} is not even loaded");
+    }
+}
+
+#[tokio::test]
+async fn t2_valid_but_known_here_as_revoked_creates_and_alarms() {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    let unrevoked = world.latest_row(IK).await;
+    world.revoke_latest(IK).await;
+    world.clock.advance(STALE);
+    world.decrypts(&record).await;
+    world.put(unrevoked).await;
+    assert_eq!(world.encrypts_under().await, seconds(STALE));
+    assert_eq!(world.raised(Event::Unrevoked), 1);
+}
+
+#[tokio::test]
+async fn t2_revoked_is_remembered_while_the_keyring_lives_though_the_key_was_never_cached() {
+    let world = cold().await;
+    let session = world.session();
+    let unrevoked = world.latest_row(IK).await;
+    world.revoke_latest(IK).await;
+    world.faults().next(Operation::Insert, DENIED);
+    session.encrypt(b"").await.unwrap_err();
+    world.put(unrevoked).await;
+    assert_eq!(world.encrypts_under().await, 1);
+    assert_eq!(world.raised(Event::Unrevoked), 1);
+    drop(session);
+}
+
+#[tokio::test]
+async fn t2_valid_but_exhausted_here_creates() {
+    let world = World::with(policy().max_wraps_per_key(1));
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.encrypts_under().await, 1);
+}
+
+#[tokio::test]
+async fn t2_parent_expired_creates_under_a_valid_one() {
+    let home = World::new();
+    home.session_of("bob").encrypt(b"makes the system key").await.unwrap();
+    home.clock.advance(DAY);
+    home.sealed().await;
+    let world = home.other_process();
+    world.clock.advance(LIFE);
+    assert_eq!(world.encrypts_under().await, seconds(DAY + LIFE));
+    assert_eq!(world.row_times(SK).await, [0, seconds(DAY + LIFE)]);
+    assert_eq!(world.latest_row(IK).await.parent(), Some(&meta(SK, seconds(DAY + LIFE))));
+}
+
+#[tokio::test]
+async fn t2_parent_revoked_creates_under_a_valid_one() {
+    let world = cold().await;
+    world.revoke_latest(SK).await;
+    assert_eq!(world.encrypts_under().await, 1);
+    assert_eq!(world.row_times(SK).await, [0, 1]);
+    assert_eq!(world.latest_row(IK).await.parent(), Some(&meta(SK, 1)));
+}
+
+#[tokio::test]
+async fn t2_parent_missing_creates_and_alarms() {
+    let world = cold().await;
+    world.delete(SK).await;
+    assert_eq!(world.encrypts_under().await, 1);
+    assert_eq!(world.raised(Event::MissingParent), 1);
+    assert_eq!(world.row_times(SK).await, [0], "the system key is a new one of the same minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_parent_that_cannot_be_had_never_creates() {
+    for (fault, is_retryable) in [(DOWN, true), (DENIED, false)] {
+        let world = cold().await;
+        world.faults().always_for(Operation::Load, fault);
+        assert_fails_and_creates_nothing(&world, |error| {
+            matches!(error, Error::Metastore { operation: "load", .. })
+                && error.is_retryable() == is_retryable
+        })
+        .await;
+        let world = cold().await;
+        world.kms.faults().always_for(Operation::UnwrapKey, fault);
+        assert_fails_and_creates_nothing(&world, |error| {
+            matches!(error, Error::Kms { operation: "unwrap_key", .. })
+                && error.is_retryable() == is_retryable
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn t2_valid_is_used() {
+    let world = cold().await;
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.calls(), Calls { load: 1, load_latest: 1, insert: 0, wrap: 0, unwrap: 1 });
+}
+
+#[tokio::test]
+async fn t2_parent_is_the_one_the_record_names_not_the_latest() {
+    let home = World::new();
+    home.sealed().await;
+    // Another system key, one second younger.
+    home.revoke_latest(SK).await;
+    home.other_process().session_of("bob").encrypt(b"").await.unwrap();
+    let younger = home.latest_row(SK).await;
+    let world = World::new();
+    world.sealed().await;
+    world.put(younger).await;
+    assert_eq!(world.row_times(SK).await, [0, 1]);
+    let world = world.other_process();
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.faults().log()[1].key, meta(SK, 0).to_string());
+}
+
+#[tokio::test]
+async fn t2_tampered_never_creates() {
+    for flipped in [0, 31, 32, 47, 48, 59] {
+        let world = cold().await;
+        let mut wrapped_key = world.latest_row(IK).await.wrapped_key().to_vec();
+        wrapped_key[flipped] ^= 1;
+        world.put(altered(&world, Some(wrapped_key), Some(meta(SK, 0))).await).await;
+        assert_fails_and_creates_nothing(&world, |error| matches!(error, Error::Authentication)).await;
+        assert_eq!(world.raised(Event::Tampered), 1);
+    }
+}
+
+#[tokio::test]
+async fn t2_tampered_parent_never_creates() {
+    let world = cold().await;
+    let row = world.latest_row(SK).await;
+    let mut wrapped_key = row.wrapped_key().to_vec();
+    wrapped_key[0] ^= 1;
+    world.put(EnvelopeKeyRecord::new(row.meta().clone(), wrapped_key, None)).await;
+    assert_fails_and_creates_nothing(&world, |error| {
+        matches!(error, Error::Kms { .. }) && !error.is_retryable()
+    })
+    .await;
+    assert_eq!(world.raised(Event::Tampered), 1);
+}
+
+#[tokio::test]
+async fn t2_tampered_is_to_t1_a_failed_refresh() {
+    let world = World::new();
+    world.sealed().await;
+    let mut wrapped_key = world.latest_row(IK).await.wrapped_key().to_vec();
+    wrapped_key[0] ^= 1;
+    world.put(altered(&world, Some(wrapped_key), Some(meta(SK, 0))).await).await;
+    world.clock.advance(STALE);
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!((world.raised(Event::Tampered), world.raised(Event::Stale)), (1, 1));
+    world.clock.advance(HOUR + SECOND);
+    assert!(matches!(world.encrypt_error().await, Error::Authentication));
+}
+
+/// Wraps alice's key anew under the system key, or another one in its place.
+async fn rewrap(world: &World, id: &str, other_bytes: bool) {
+    let system_row = world.latest_row(SK).await;
+    let master = world.kms.inner();
+    let system_key = master.unwrap_key(system_row.wrapped_key(), system_row.meta()).await.unwrap();
+    let (row, wrapped_key);
+    if id == SK {
+        row = system_row;
+        wrapped_key = wrapped_anew(master, &row, other_bytes).await;
+    } else {
+        row = world.latest_row(IK).await;
+        wrapped_key = wrapped_anew(&StaticKms::new(&system_key).unwrap(), &row, other_bytes).await;
+    }
+    let replaced = world.store.inner().replace_wrapped_key(row.meta(), row.wrapped_key(), &wrapped_key).await;
+    assert!(replaced.unwrap());
+}
+
+async fn wrapped_anew(parent: &StaticKms, row: &EnvelopeKeyRecord, other_bytes: bool) -> Vec<u8> {
+    let mut key = parent.unwrap_key(row.wrapped_key(), row.meta()).await.unwrap();
+    if other_bytes {
+        key = SecretKey::generate(&claviger::SystemRandom::new()).unwrap();
+    }
+    parent.wrap_key(&key, row.meta()).await.unwrap().bytes().to_vec()
+}
+
+#[tokio::test]
+async fn t2_rewrapped_key_is_accepted() {
+    for id in [IK, SK] {
+        let world = World::new();
+        let (record, _) = world.sealed().await;
+        rewrap(&world, id, false).await;
+        let before = world.calls();
+        world.clock.advance(STALE);
+        assert_eq!(world.encrypts_under().await, 0);
+        world.decrypts(&record).await;
+        assert_eq!(
+            (world.calls() - before).unwrap,
+            usize::from(id == SK),
+            "only a new wrapping is unwrapped"
+        );
+        assert_eq!(world.raised(Event::KeyChanged), 0);
+        assert_eq!(world.factory.status().unwrap().orphans, []);
+        // The new wrapping is the known one now.
+        world.clock.advance(STALE);
+        let before = world.calls();
+        assert_eq!(world.encrypts_under().await, 0);
+        assert_eq!((world.calls() - before).unwrap, 0);
+    }
+}
+
+#[tokio::test]
+async fn t2_changed_key_alarms_and_the_old_one_is_kept() {
+    for id in [IK, SK] {
+        let world = World::new();
+        let (record, _) = world.sealed().await;
+        rewrap(&world, id, true).await;
+        world.clock.advance(STALE);
+        assert_eq!(world.encrypts_under().await, 0);
+        assert_eq!(world.raised(Event::KeyChanged), 1, "{id}");
+        world.decrypts(&record).await;
+        let before = world.calls();
+        assert_eq!(world.encrypts_under().await, 0);
+        world.decrypts(&record).await;
+        world.landed().await;
+        assert_eq!(world.calls(), before, "its row was read, so it is fresh");
+    }
+}
+
+#[tokio::test]
+async fn t2_wraps_are_counted_on_through_a_rewrapping() {
+    let world = World::with(policy().max_wraps_per_key(4));
+    world.sealed().await;
+    world.sealed().await;
+    rewrap(&world, IK, false).await;
+    world.clock.advance(STALE);
+    // Two counted before (as three, since they are counted in lots), one more fits.
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.encrypts_under().await, seconds(STALE));
+}

@@ -1,0 +1,202 @@
+//! T3: how a key is created, and the race for it.
+
+use claviger::testing::{Fault, Operation};
+use claviger::{
+    BackendError, Consistency, EnvelopeKeyRecord, Error, Event, FailureClass, InMemoryMetastore, Insert,
+    KeyId, KeyMeta, Metastore, SessionFactory,
+};
+
+use crate::support::*;
+
+/// A world in which the system key exists already, so that the only insert is alice's.
+async fn with_system_key() -> World {
+    let world = World::new();
+    world.session_of("bob").encrypt(b"makes the system key").await.unwrap();
+    world.faults().reset();
+    world
+}
+
+#[tokio::test]
+async fn t3_inserted_is_used_system_key_first() {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    let inserts: Vec<_> = world
+        .faults()
+        .log()
+        .into_iter()
+        .filter(|call| call.operation == Operation::Insert)
+        .map(|call| call.key)
+        .collect();
+    assert_eq!(inserts, [meta(SK, 0).to_string(), meta(IK, 0).to_string()]);
+    world.other_process().decrypts(&record).await;
+}
+
+#[tokio::test]
+async fn t3_already_exists_uses_the_winner() {
+    for existing in [World::new(), with_system_key().await] {
+        let world = existing;
+        let before = world.calls();
+        world.faults().next(Operation::Insert, Fault::Hang);
+        let encrypt = spawn_encrypt(world.session());
+        world.faults().until_hanging(1).await;
+        let winner = world.other_process();
+        let (winners, _) = winner.sealed().await;
+        world.faults().release();
+        let losers = encrypt.await.unwrap().unwrap();
+        assert_eq!(created(&losers), 0);
+        assert_eq!((world.row_times(SK).await, world.row_times(IK).await), (vec![0], vec![0]));
+        winner.decrypts(&losers).await;
+        world.decrypts(&winners).await;
+        assert!((world.calls() - before).insert <= 2, "nobody inserts again and again");
+    }
+}
+
+#[tokio::test]
+async fn t3_winner_that_is_not_valid_is_replaced_by_the_bump_rule() {
+    for id in [IK, SK] {
+        let world = with_system_key().await;
+        world.faults().next(Operation::Insert, Fault::Hang);
+        let encrypt = spawn_encrypt(world.session());
+        world.faults().until_hanging(1).await;
+        world.other_process().sealed().await;
+        world.revoke_latest(id).await;
+        world.clock.advance(STALE);
+        world.faults().release();
+        assert_ne!(created(&encrypt.await.unwrap().unwrap()), 0, "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_insert_failed_is_never_taken_for_a_duplicate() {
+    for (fault, is_retryable) in [(DOWN, true), (DENIED, false)] {
+        let world = with_system_key().await;
+        world.faults().always_for(Operation::Insert, fault);
+        let error = world.encrypt_error().await;
+        assert!(matches!(error, Error::Metastore { operation: "insert", .. }), "{error}");
+        assert_eq!(error.is_retryable(), is_retryable);
+        assert_eq!(world.calls().load, 0, "no look for a winner");
+        assert_eq!(world.rows(IK).await, []);
+        world.heal();
+        assert_eq!(world.encrypts_under().await, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_reply_lost_then_retry_uses_our_row() {
+    let world = with_system_key().await;
+    world.faults().next(Operation::Insert, Fault::LoseReply(FailureClass::Transient));
+    let (record, created) = world.sealed().await;
+    assert_eq!((created, world.row_times(IK).await), (0, vec![0]));
+    world.other_process().decrypts(&record).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_reply_lost_for_good_leaves_a_row_that_the_next_call_uses() {
+    let world = with_system_key().await;
+    world.faults().next(Operation::Insert, Fault::LoseReply(FailureClass::Permanent));
+    assert!(!world.encrypt_error().await.is_retryable());
+    let (record, created) = world.sealed().await;
+    assert_eq!((created, world.row_times(IK).await), (0, vec![0]));
+    world.other_process().decrypts(&record).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_reply_that_comes_too_late_leaves_a_row_that_the_retry_uses() {
+    let world = with_system_key().await;
+    world.faults().next(Operation::Insert, Fault::HangReply);
+    let (record, created) = world.sealed().await;
+    assert_eq!((created, world.row_times(IK).await), (0, vec![0]));
+    world.other_process().decrypts(&record).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_wrap_failed_stores_nothing() {
+    for (fault, is_retryable) in [(DOWN, true), (DENIED, false)] {
+        let world = World::new();
+        world.kms.faults().always(fault);
+        let error = world.encrypt_error().await;
+        assert!(matches!(error, Error::Kms { operation: "wrap_key", .. }), "{error}");
+        assert_eq!(error.is_retryable(), is_retryable);
+        assert_eq!(world.calls().insert, 0);
+    }
+}
+
+/// A store that does not keep its word.
+#[derive(Debug)]
+struct Odd {
+    rows: InMemoryMetastore,
+    oddity: Oddity,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Oddity {
+    /// Its primary key folds case, its look-up compares bytes.
+    FoldsCase,
+    /// Its latest never sees what was written.
+    NeverLatest,
+}
+
+impl Metastore for Odd {
+    async fn load(&self, key: &KeyMeta, how: Consistency) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.rows.load(key, how).await
+    }
+
+    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        let latest = self.rows.load_latest(id).await?;
+        Ok(latest.filter(|_| self.oddity != Oddity::NeverLatest || id.as_str() == SK))
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        how: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        self.rows.load_many(keys, how).await
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        if self.oddity == Oddity::FoldsCase {
+            let folded = KeyId::new(record.meta().id().as_str().replace("ALICE", "alice"));
+            let taken = KeyMeta::new(folded, record.meta().created());
+            if self.rows.load(&taken, Consistency::Strong).await?.is_some() {
+                return Ok(Insert::AlreadyExists);
+            }
+        }
+        self.rows.insert(record).await
+    }
+}
+
+fn factory_over(world: &World, oddity: Oddity) -> SessionFactory {
+    let store = Odd { rows: world.store.inner().clone(), oddity };
+    SessionFactory::builder(store, world.kms.clone())
+        .service("checkout")
+        .product("payments")
+        .policy(policy())
+        .clock(world.clock.clone())
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn t3_indistinct_table_is_an_error_and_an_alarm() {
+    let world = World::new();
+    world.sealed().await;
+    let factory = factory_over(&world, Oddity::FoldsCase);
+    let error = factory.session("ALICE").unwrap().encrypt(b"").await.unwrap_err();
+    assert!(
+        matches!(&error, Error::IndistinctKey(key) if key.id().as_str() == "_IK_ALICE_checkout_payments")
+    );
+    assert!(!error.is_retryable());
+    assert_eq!(factory.status().unwrap().events, [(Event::Indistinct, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_race_that_is_never_won_ends_after_five_rounds() {
+    let world = World::new();
+    world.sealed().await;
+    let factory = factory_over(&world, Oddity::NeverLatest);
+    let error = factory.session("alice").unwrap().encrypt(b"").await.unwrap_err();
+    assert!(matches!(error, Error::CreationRace(_)), "{error}");
+    assert!(error.is_retryable());
+    assert_eq!(world.row_times(IK).await, [0]);
+}
