@@ -1,0 +1,13 @@
+//! Drives the built binary as a user does.
+//!
+//! Some tests mount file systems of their own and drop capabilities: they need `unshare`, `mount`
+//! and `setpriv` (Debian's util-linux), and root or user namespaces. They fail where those lack.
+
+mod config;
+mod csv;
+mod damage;
+mod files;
+mod jsonl;
+mod kit;
+mod payload;
+mod usage;

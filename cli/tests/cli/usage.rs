@@ -1,0 +1,78 @@
+//! The command line itself.
+
+use std::path::Path;
+
+use crate::kit::Kit;
+
+#[test]
+fn help_shows_examples_and_every_exit_code_and_so_does_the_manual() {
+    let kit = Kit::new();
+    let manual =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md")).unwrap();
+    for arguments in [&["--help"][..], &["encrypt", "--help"], &["decrypt", "--help"]] {
+        let help = kit.ok(arguments);
+        assert!(help.text().contains("claviger encrypt customers.csv"), "{}", help.text());
+        for code in ["0", "1", "2", "65", "66", "69", "70", "73", "74", "77", "78", "130"] {
+            assert!(
+                help.text().lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))),
+                "{code}"
+            );
+            assert!(manual.contains(&format!("| {code} |")), "{code} is not in docs/cli.md");
+        }
+    }
+}
+
+#[test]
+fn the_manual_has_every_option() {
+    let kit = Kit::new();
+    let manual =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md")).unwrap();
+    let help = kit.ok(&["encrypt", "--help"]);
+    let words = help.text().split(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'));
+    let options: Vec<&str> = words.filter(|word| word.starts_with("--") && word.len() > 2).collect();
+    assert!(options.len() > 15);
+    for option in options {
+        assert!(manual.contains(option), "{option} is not in docs/cli.md");
+    }
+}
+
+#[test]
+fn version_is_the_crates() {
+    assert_eq!(Kit::new().ok(&["--version"]).text(), format!("claviger {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn completions_know_the_options() {
+    let kit = Kit::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(kit.ok(&["completions", shell]).text().contains("partition-field"), "{shell}");
+    }
+    assert_eq!(kit.run(&["completions", "csh"]).code, Some(2));
+}
+
+#[test]
+fn command_lines_that_say_too_little_or_too_much_exit_with_2() {
+    let kit = Kit::new();
+    let kit = &kit;
+    let wrong: [&[&str]; 13] = [
+        &[],
+        &["rotate"],
+        &["encrypt"],
+        &["encrypt", "in.csv", "--fields", "a"],
+        &["encrypt", "in.csv", "--partition-field", "a"],
+        &["encrypt", "in.csv", "--fields", "a", "--partition-field", "id", "--partition", "x"],
+        &["encrypt", "in.csv", "--fields", "a,id", "--partition-field", "id"],
+        &["encrypt", "in.csv", "--fields", "a,a", "--partition-field", "id"],
+        &["encrypt", "in.csv", "--fields", "a,", "--partition-field", "id"],
+        &["encrypt", "in.txt", "--fields", "a", "--partition-field", "id"],
+        &["encrypt", "--fields", "a", "--partition-field", "id"],
+        &["encrypt", "in.csv", "--fields", "a", "--partition-field", "id", "--keep-going"],
+        &["encrypt", "in", "-p", "x", "--cache", "0"],
+    ];
+    for arguments in wrong {
+        let run = kit.run(arguments);
+        assert_eq!(run.code, Some(2), "{arguments:?}: {}", run.stderr);
+        assert!(!run.stderr.is_empty() && run.stdout.is_empty());
+    }
+    assert!(!kit.path("home").exists());
+}
