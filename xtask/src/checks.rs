@@ -106,7 +106,8 @@ fn banned(whose: &str, crates: &BTreeSet<String>, prefixes: &[&str]) -> Vec<Stri
     crates.iter().filter(is_banned).map(|name| format!("{whose} pulls in {name}")).collect()
 }
 
-fn none(wrong: Vec<String>) -> Result<()> {
+/// Errs with everything that is wrong.
+pub(crate) fn none(wrong: Vec<String>) -> Result<()> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 

@@ -35,7 +35,8 @@ pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
         let doc = workspace.cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
         doc.env("RUSTDOCFLAGS", "-Dwarnings").run()
     });
-    report.step("benches", || workspace.cargo(&["bench", "--package=claviger", "--no-run"]).run());
+    report
+        .step("benches", || workspace.cargo(&["bench", "--package=claviger", "--bench=*", "--no-run"]).run());
     let outcome = report.finish();
     // The last lines of all are the tests' own.
     let verdict = summary.verdict();
@@ -45,15 +46,19 @@ pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
 /// Each package by itself, with no feature and with each alone: what the workspace's other members
 /// switch on cannot help there, nor, without `--all-targets`, can dev-dependencies.
 fn lints_per_feature(workspace: &Workspace) -> Result<()> {
+    let mut failed = Vec::new();
     for package in &workspace.packages {
         let none = String::new();
         for feature in std::iter::once(&none).chain(&package.features) {
-            let args = ["clippy", "--package", &package.name, "--no-default-features", "--features", feature];
-            workspace.cargo(&[&args[..], &["--", "-Dwarnings"]].concat()).run()?;
-            workspace.cargo(&[&args[..], &["--all-targets", "--", "-Dwarnings"]].concat()).run()?;
+            for targets in [&[][..], &["--all-targets"]] {
+                let args =
+                    ["clippy", "--package", &package.name, "--no-default-features", "--features", feature];
+                let lints = workspace.cargo(&[&args[..], targets, &["--", "-Dwarnings"]].concat());
+                failed.extend(lints.run().err().map(|error| error.to_string()));
+            }
         }
     }
-    Ok(())
+    checks::none(failed)
 }
 
 /// Advisories are left out: their database is not part of a checkout.
