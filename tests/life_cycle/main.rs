@@ -1,8 +1,10 @@
 //! The life cycle of a key, row by row: the tables T1 to T5 on a clock that is told the time, with
 //! a metastore and a KMS that fail on command, and every combination of what is cached and stored.
 
+mod flights;
 mod support;
 mod t1;
 mod t2;
 mod t3;
 mod t4;
+mod t5;
