@@ -74,7 +74,9 @@ fn wanted_files(settings: &Settings) -> Vec<&Path> {
         KmsChoice::Embedded(path) | KmsChoice::Local(path) => Some(path.as_path()),
         KmsChoice::Static { .. } => None,
     };
-    kms.into_iter().chain(metastore).collect()
+    // The key store first, as it is looked for first: another first user makes it last, so where it
+    // is there, its master key is there too, whenever we look.
+    metastore.into_iter().chain(kms).collect()
 }
 
 fn check_missing(settings: &Settings, direction: Direction, missing: &[&Path]) -> Result<(), Failure> {
@@ -88,7 +90,7 @@ fn check_missing(settings: &Settings, direction: Direction, missing: &[&Path]) -
     }
     if let (KmsChoice::Embedded(key), MetastoreChoice::Embedded(store)) = (&settings.kms, &settings.metastore)
         && missing.contains(&key.as_path())
-        && store.exists()
+        && !missing.contains(&store.as_path())
     {
         let message = format!(
             "{} is gone, and {} holds keys under it; restore it from a copy, or move the key store away to begin anew",

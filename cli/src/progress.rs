@@ -19,11 +19,8 @@ impl Progress {
             return Self { bar: ProgressBar::hidden(), rows: 0 };
         }
         let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr());
-        let template = match bytes {
-            Some(_) => "{wide_bar} {percent:>3} %  {msg}  {eta} left",
-            None => "{spinner} {bytes} {msg}",
-        };
-        // The templates are constants, and a test reads them; a bar without one would do as well.
+        let template = if bytes.is_some() { WITH_TIME_LEFT } else { WITHOUT };
+        // A test reads the templates; and a bar without its style would do as well.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -54,9 +51,19 @@ fn per_second(count: u64, time: Duration) -> u64 {
     per_mille.checked_div(time.as_millis()).and_then(|rate| u64::try_from(rate).ok()).unwrap_or(count)
 }
 
+const WITH_TIME_LEFT: &str = "{wide_bar} {percent:>3} %  {msg}  {eta} left";
+const WITHOUT: &str = "{spinner} {bytes} {msg}";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_templates_are_ones() {
+        for template in [WITH_TIME_LEFT, WITHOUT] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
 
     #[test]
     fn rows_per_second() {

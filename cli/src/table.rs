@@ -13,6 +13,8 @@ pub(crate) mod rows;
 use std::borrow::Cow;
 use std::ops::Range;
 
+use claviger::Error;
+
 use crate::exit::{Exit, Failure};
 
 /// How a file format lays out rows and cells.
@@ -75,8 +77,12 @@ pub(crate) enum RowError {
     Field { name: String, fault: RowFault },
     #[error("the partition field {0}")]
     Partition(RowFault),
-    #[error("{}", .0.message())]
-    Crypt(Failure),
+    #[error("{}", failure.message())]
+    Crypt {
+        failure: Failure,
+        /// Other rows may still do well.
+        of_this_row: bool,
+    },
 }
 
 /// What is wrong with a cell.
@@ -95,17 +101,27 @@ pub(crate) enum RowFault {
 }
 
 impl RowError {
+    /// What the library answered; `field` is where.
+    fn crypt(error: &Error, field: Option<&str>) -> Self {
+        let failure = Failure::crypt(error);
+        let failure = if let Some(field) = field { failure.at(&format!("field {field}")) } else { failure };
+        // A master key that opens nothing is an answer like these, but to all rows.
+        let of_this_row =
+            !matches!(error, Error::Kms { .. }) && matches!(failure.exit(), Exit::BadInput | Exit::NotFound);
+        Self::Crypt { failure, of_this_row }
+    }
+
     /// Tells whether other rows may still do well.
-    fn is_of_this_row(&self) -> bool {
+    const fn is_of_this_row(&self) -> bool {
         match self {
-            Self::Crypt(failure) => matches!(failure.exit(), Exit::BadInput | Exit::NotFound),
+            Self::Crypt { of_this_row, .. } => *of_this_row,
             _ => true,
         }
     }
 
-    fn exit(&self) -> Exit {
+    const fn exit(&self) -> Exit {
         match self {
-            Self::Crypt(failure) => failure.exit(),
+            Self::Crypt { failure, .. } => failure.exit(),
             _ => Exit::BadInput,
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Chunks<R> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
     pub(crate) bytes: Vec<u8>,
+    /// Where each row ends, the last at the end of `bytes`.
+    pub(crate) row_ends: Vec<usize>,
     pub(crate) first_line: u64,
 }
 
@@ -40,34 +42,24 @@ impl<R: Read> Chunks<R> {
 
     /// Returns the next row alone, for a header; `None` at the end.
     pub(crate) fn next_row(&mut self, row_len: RowLen) -> Result<Option<Chunk>, ChunkError> {
-        self.next_by(|bytes, at_end| row_len(bytes, at_end).unwrap_or(0))
+        self.next(row_len, 1)
     }
 
     /// Returns the next rows, at least one; `None` at the end.
     pub(crate) fn next_rows(&mut self, row_len: RowLen) -> Result<Option<Chunk>, ChunkError> {
-        self.next_by(|bytes, at_end| {
-            let mut end = 0;
-            while end < bytes.len() {
-                match row_len(tail(bytes, end), at_end) {
-                    Some(len) if len > 0 => end += len,
-                    _ => break,
-                }
-            }
-            end
-        })
+        self.next(row_len, usize::MAX)
     }
 
-    /// `whole` tells how many of the bytes are whole rows.
-    fn next_by(&mut self, whole: impl Fn(&[u8], bool) -> usize) -> Result<Option<Chunk>, ChunkError> {
+    fn next(&mut self, row_len: RowLen, rows_max: usize) -> Result<Option<Chunk>, ChunkError> {
         let mut wanted = CHUNK_BYTES;
         loop {
             self.fill(wanted)?;
             if self.pending.is_empty() {
                 return Ok(None);
             }
-            let len = whole(&self.pending, self.at_end);
-            if len > 0 {
-                return Ok(Some(self.take(len)));
+            let row_ends = self.row_ends(row_len, rows_max);
+            if !row_ends.is_empty() {
+                return Ok(Some(self.take(row_ends)));
             }
             if self.pending.len() >= ROW_BYTES_MAX {
                 return Err(ChunkError::RowTooLong { line: self.line });
@@ -75,6 +67,17 @@ impl<R: Read> Chunks<R> {
             // Doubling keeps what is scanned again and again below twice the row.
             wanted = self.pending.len().max(wanted).saturating_mul(2).min(ROW_BYTES_MAX);
         }
+    }
+
+    /// Where the rows end that are all there, at most `rows_max` of them.
+    fn row_ends(&self, row_len: RowLen, rows_max: usize) -> Vec<usize> {
+        let mut end = 0;
+        let rows = std::iter::from_fn(|| {
+            let rest = tail(&self.pending, end);
+            end += if rest.is_empty() { None } else { row_len(rest, self.at_end) }?;
+            Some(end)
+        });
+        rows.take(rows_max).collect()
     }
 
     fn fill(&mut self, wanted: usize) -> io::Result<()> {
@@ -88,12 +91,13 @@ impl<R: Read> Chunks<R> {
         Ok(())
     }
 
-    fn take(&mut self, len: usize) -> Chunk {
-        let rest = self.pending.split_off(len.min(self.pending.len()));
+    fn take(&mut self, row_ends: Vec<usize>) -> Chunk {
+        let len = row_ends.last().map_or(0, |end| self.pending.len().min(*end));
+        let rest = self.pending.split_off(len);
         let bytes = std::mem::replace(&mut self.pending, rest);
         let first_line = self.line;
         self.line = self.line.saturating_add(count_lines(&bytes));
-        Chunk { bytes, first_line }
+        Chunk { bytes, row_ends, first_line }
     }
 }
 
@@ -151,7 +155,8 @@ mod tests {
         let mut line = 1;
         for chunk in chunks {
             assert_eq!(chunk.first_line, line);
-            assert_eq!(chunk.bytes.len() % row.len(), 0);
+            assert!(chunk.row_ends.iter().all(|end| end % row.len() == 0));
+            assert_eq!(chunk.row_ends.last(), Some(&chunk.bytes.len()));
             line += 2 * (chunk.bytes.len() / row.len()) as u64;
         }
     }

@@ -160,14 +160,19 @@ fn must_be_quoted(value: &str) -> bool {
 fn value(cell: &str) -> Result<Cow<'_, str>, RowFault> {
     let Some(rest) = cell.strip_prefix('"') else { return Ok(Cow::Borrowed(cell)) };
     let inner = rest.strip_suffix('"').ok_or(RowFault::Quotes)?;
-    if !inner.contains('"') {
+    if memchr(b'"', inner.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(inner));
     }
-    // What is left between doubled quotes holds none, or one stands alone.
-    if inner.split("\"\"").any(|piece| piece.contains('"')) {
-        return Err(RowFault::Quotes);
+    let mut value = String::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some(quote) = memchr(b'"', rest.as_bytes()) {
+        let (before, after) = rest.split_at_checked(quote + 1).unwrap_or((rest, ""));
+        value.push_str(before);
+        // One that is not doubled stands where the cell should have ended.
+        rest = after.strip_prefix('"').ok_or(RowFault::Quotes)?;
     }
-    Ok(Cow::Owned(inner.replace("\"\"", "\"")))
+    value.push_str(rest);
+    Ok(Cow::Owned(value))
 }
 
 fn push_doubling_quotes(text: &str, out: &mut Vec<u8>) {

@@ -4,7 +4,6 @@ use claviger::{Error, Session, SessionFactory};
 
 use super::chunks::{Chunk, count_lines};
 use super::{Cell, Layout, RowError, RowFault, tail};
-use crate::exit::Failure;
 
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +41,9 @@ impl<L: Layout> Work<L> {
         let mut sessions = LastSession { factory: &self.factory, last: None };
         let mut line = chunk.first_line;
         let mut at = 0;
-        while let Some(len) = row_len::<L>(tail(&chunk.bytes, at)) {
-            let row = chunk.bytes.get(at..at + len).unwrap_or_default();
+        for &end in &chunk.row_ends {
+            let row = chunk.bytes.get(at..end).unwrap_or_default();
+            at = end;
             let good = done.bytes.len();
             match self.row(row, &mut sessions, &mut done.bytes).await {
                 Ok(()) => done.rows += 1,
@@ -58,7 +58,6 @@ impl<L: Layout> Work<L> {
                 }
             }
             line += count_lines(row);
-            at += len;
         }
         done
     }
@@ -74,8 +73,7 @@ impl<L: Layout> Work<L> {
             out.extend_from_slice(row.as_bytes());
             return Ok(());
         };
-        let session =
-            sessions.get(&found.partition).map_err(|error| RowError::Crypt(Failure::crypt(&error)))?;
+        let session = sessions.get(&found.partition).map_err(|error| RowError::crypt(&error, None))?;
         let mut copied = 0;
         for Cell { field, span } in found.cells {
             out.extend_from_slice(row.as_bytes().get(copied..span.start).unwrap_or_default());
@@ -109,13 +107,9 @@ impl<L: Layout> Work<L> {
         let name = self.layout.field_name(field);
         match error {
             CellError::Fault(fault) => RowError::Field { name: name.to_owned(), fault },
-            CellError::Crypt(error) => RowError::Crypt(Failure::crypt(&error).at(&format!("field {name}"))),
+            CellError::Crypt(error) => RowError::crypt(&error, Some(name)),
         }
     }
-}
-
-fn row_len<L: Layout>(bytes: &[u8]) -> Option<usize> {
-    if bytes.is_empty() { None } else { L::row_len(bytes, true) }
 }
 
 /// Keeps the session of the row before: in a sorted file the next row mostly asks for the same.
@@ -151,3 +145,6 @@ impl From<Error> for CellError {
         Self::Crypt(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

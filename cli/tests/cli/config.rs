@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
-use crate::kit::{Kit, finish};
+use crate::kit::{Kit, Run, finish};
 
 const KEY: &str = "8f0e6d5c4b3a29187766554433221100ffeeddccbbaa99887766554433221101";
 /// `thisIsAStaticMasterKeyForTesting`.
@@ -44,7 +45,7 @@ fn stores_and_master_keys_are_chosen_by_flag_variable_and_file() {
     let kit = Kit::new();
     private(&kit, "static.hex", &format!("{KEY}\n"));
     let run = kit.pipe(&["encrypt", "-p", "me", "--metastore", "sqlite:a.db", "--kms", "local:a.key"], b"x");
-    assert!(run.stderr.contains("made a.key and a.db; keep a copy"), "{}", run.stderr);
+    assert!(run.stderr.contains("made a.db and a.key; keep a copy"), "{}", run.stderr);
     for (store, kms) in [("a.db", "local:a.key"), ("b.db", "static:@static.hex")] {
         kit.write("claviger.toml", format!("metastore = \"sqlite:{store}\"\nkms = \"{kms}\"\n"));
         let sealed = kit.pipe(&["encrypt", "-p", "me", "--config", "claviger.toml"], b"x");
@@ -150,7 +151,7 @@ fn a_store_in_memory_must_be_asked_for_twice() {
 fn the_embedded_default_is_made_once_and_said_so() {
     let kit = Kit::new();
     let first = kit.pipe(&["encrypt", "-p", "me"], b"x");
-    assert!(first.stderr.contains("home/master.key and "), "{}", first.stderr);
+    assert!(first.stderr.contains("home/keys.db and "), "{}", first.stderr);
     assert!(first.stderr.contains("without the key store and its master key nothing can be decrypted"));
     assert_eq!(kit.pipe(&["encrypt", "-p", "me"], b"x").stderr, "");
     let mode = |name| fs::metadata(kit.path(name)).unwrap().permissions().mode() & 0o777;
@@ -200,10 +201,13 @@ fn two_first_users_end_with_one_master_key() {
     let names: Vec<String> = (0..8).map(|number| format!("record{number}")).collect();
     let children: Vec<_> = names
         .iter()
-        .map(|name| kit.command(&["encrypt", "payload", "-p", "me", "-o", name]).spawn().unwrap())
+        .map(|name| {
+            kit.command(&["encrypt", "payload", "-p", "me", "-o", name]).stderr(Stdio::piped()).spawn()
+        })
         .collect();
-    for mut child in children {
-        assert!(child.wait().unwrap().success());
+    for child in children {
+        let run: Run = child.unwrap().wait_with_output().unwrap().into();
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
     }
     for name in &names {
         assert_eq!(kit.ok(&["decrypt", name, "-p", "me"]).text(), "x");

@@ -147,6 +147,20 @@ fn another_master_key_is_told() {
 }
 
 #[test]
+fn another_master_key_ends_a_run_that_keeps_going() {
+    let (kit, other) = (Kit::new(), Kit::new());
+    let options = ["--fields", "card", "--partition-field", "id", "--keep-going", "-o"];
+    for kit in [&kit, &other] {
+        kit.write("in.csv", "id,card\nalice,1\nbob,2\n");
+        kit.ok(&[["encrypt", "in.csv"].as_slice(), &options, &["sealed.csv"]].concat());
+    }
+    fs::copy(other.path("home/master.key"), kit.path("home/master.key")).unwrap();
+    let run = kit.fails(66, &[["decrypt", "sealed.csv"].as_slice(), &options, &["back.csv"]].concat());
+    assert!(run.stderr.contains("the master key does not open the system key"), "{}", run.stderr);
+    assert_eq!(kit.files(), ["in.csv", "sealed.csv", "sealed.csv.errors.jsonl"]);
+}
+
+#[test]
 fn decrypting_with_no_keys_makes_none() {
     let (kit, other) = (Kit::new(), Kit::new());
     let run = other.pipe(&["decrypt", "-p", "alice"], &sealed(&kit));
