@@ -1,4 +1,4 @@
-//! Metastores for [claviger](claviger): where wrapped keys are kept.
+//! Metastores for [claviger]: where wrapped keys are kept.
 //!
 //! Each back end is a cargo feature, and none is on by default:
 //!
