@@ -63,6 +63,11 @@ impl Breaker {
         }
     }
 
+    /// Tells whether the dependency did not answer the last time it was asked.
+    pub(crate) fn has_failed(&self) -> bool {
+        !matches!(*self.state(), State::Closed { failures: 0 })
+    }
+
     /// Notes that the dependency answered.
     pub fn succeeded(&self) {
         *self.state() = State::Closed { failures: 0 };

@@ -67,6 +67,11 @@ impl Gate {
         self.breaker.is_open(self.clock.monotonic())
     }
 
+    /// Tells whether the dependency did not answer the last time it was asked.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.breaker.has_failed()
+    }
+
     /// Makes the call, and again while it fails transiently and attempts are left.
     ///
     /// # Cancel safety

@@ -248,7 +248,7 @@ impl Hierarchy {
     /// Drops the keys of partitions that nobody used for the idle timeout.
     fn sweep(&self) {
         // While the store is down a dropped key could not be had again.
-        if let Some(idle_timeout) = self.idle_timeout.filter(|_| !self.store.gate().is_open()) {
+        if let Some(idle_timeout) = self.idle_timeout.filter(|_| !self.store.gate().has_failed()) {
             let (now, idle_max) = (self.now(), crate::clock::nanos(idle_timeout));
             let troubled_max = idle_max.max(self.rules.decrypt_age_max());
             self.intermediate.sweep(now, idle_max, troubled_max);

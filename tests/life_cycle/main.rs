@@ -2,6 +2,7 @@
 //! a metastore and a KMS that fail on command, and every combination of what is cached and stored.
 
 mod flights;
+mod promises;
 mod support;
 mod t1;
 mod t2;
