@@ -112,3 +112,27 @@ fn assert_refused(answer: Result<(), BackendError>, says: &str) {
     assert!(!error.is_transient());
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), says);
 }
+
+#[tokio::test]
+async fn entering_wal_mode_waits_for_who_is_using_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    // Without SQLite's own waiting, which this step does not go by.
+    let options = SqliteConnectOptions::new().filename(folder.path().join("keys.db"));
+    let options = options.busy_timeout(Duration::ZERO).create_if_missing(true);
+    let mut other = options.connect().await.unwrap();
+    let using = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
+    let mut entering = pin!(enter_wal_mode(&options));
+    // Each try and each pause wakes it at least once.
+    let mut wakes = 0;
+    let ended = poll_fn(|context| match entering.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => {
+            wakes += 1;
+            if wakes < 20 { Poll::Pending } else { Poll::Ready(None) }
+        }
+    })
+    .await;
+    assert!(ended.is_none(), "{ended:?}");
+    using.rollback().await.unwrap();
+    entering.await.unwrap();
+}
