@@ -362,3 +362,6 @@ impl Hierarchy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

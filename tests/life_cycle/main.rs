@@ -3,6 +3,7 @@
 
 mod flights;
 mod promises;
+mod states;
 mod support;
 mod t1;
 mod t2;

@@ -1,0 +1,130 @@
+//! What cannot be seen from outside: limits, and the arithmetic below the tables.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::missing::Missing;
+use super::rules::{Freshness, Purpose, Rules};
+use crate::clock::{Moment, NANOS_PER_SECOND};
+use crate::key::state::{KeyState, Trouble};
+use crate::keyring::Keyring;
+use crate::policy::CryptoPolicy;
+use crate::record::{Created, KeyId, KeyMeta};
+
+fn at(wall: u64, monotonic: u64) -> Moment {
+    Moment { wall: wall * NANOS_PER_SECOND, monotonic: monotonic * NANOS_PER_SECOND }
+}
+
+fn version(created: i64) -> KeyMeta {
+    KeyMeta::new(KeyId::new("_IK_alice_checkout_payments"), Created::new(created).unwrap())
+}
+
+#[test]
+fn missing_holds_at_most_a_thousand_and_makes_room_when_they_are_old() {
+    let missing = Missing::default();
+    for created in 1..=1_001 {
+        missing.note(version(created), at(0, 10));
+    }
+    assert!(missing.contains(&version(1_000), at(0, 10)));
+    assert!(!missing.contains(&version(1_001), at(0, 10)), "asked again rather than remembered");
+    missing.note(version(1_001), at(0, 11));
+    assert!(missing.contains(&version(1_001), at(0, 11)));
+    assert!(!missing.contains(&version(1), at(0, 11)), "a second is over");
+}
+
+#[test]
+fn age_goes_by_the_clock_that_advanced_more() {
+    let state = KeyState::default();
+    state.mark_checked(at(1_000, 50));
+    assert_eq!(state.age(at(1_010, 53)), 10 * NANOS_PER_SECOND, "suspended");
+    assert_eq!(state.age(at(400, 53)), 3 * NANOS_PER_SECOND, "set back");
+}
+
+#[test]
+fn older_check_changes_nothing() {
+    let state = KeyState::default();
+    state.mark_checked(at(1_000, 50));
+    state.mark_checked(at(990, 40));
+    assert_eq!(state.age(at(1_000, 50)), 0);
+    assert!(state.was_checked_after(at(990, 40)));
+    assert!(!state.was_checked_after(at(1_000, 50)));
+}
+
+#[test]
+fn check_after_the_wall_clock_was_set_back_counts() {
+    let state = KeyState::default();
+    state.mark_checked(at(1_000, 50));
+    state.mark_checked(at(500, 60));
+    assert_eq!(state.age(at(900, 60)), 400 * NANOS_PER_SECOND);
+}
+
+#[test]
+fn freshness_begins_and_ends_at_its_boundaries() {
+    let rules = Rules::new(&CryptoPolicy::production());
+    let minute = 60 * NANOS_PER_SECOND;
+    for (age, encrypt, decrypt) in [
+        (0, Freshness::Fresh, Freshness::Fresh),
+        (48 * minute - 1, Freshness::Fresh, Freshness::Fresh),
+        (48 * minute, Freshness::Due, Freshness::Due),
+        (60 * minute - 1, Freshness::Due, Freshness::Due),
+        (60 * minute, Freshness::Stale, Freshness::Stale),
+        (120 * minute, Freshness::Stale, Freshness::Stale),
+        (120 * minute + 1, Freshness::TooOld, Freshness::Stale),
+        (25 * 60 * minute, Freshness::TooOld, Freshness::Stale),
+        (25 * 60 * minute + 1, Freshness::TooOld, Freshness::TooOld),
+    ] {
+        assert_eq!(rules.freshness(age, Purpose::Encrypt), encrypt, "{age}");
+        assert_eq!(rules.freshness(age, Purpose::Decrypt), decrypt, "{age}");
+    }
+}
+
+#[test]
+fn keys_are_replaced_between_95_and_99_percent_of_their_life_each_in_its_own_time() {
+    let rules = Rules::new(&CryptoPolicy::production().expire_after(Duration::from_secs(1_000)));
+    let replaced_from: BTreeSet<_> = (0..1_000)
+        .map(|number| {
+            let life = rules.life(&KeyMeta::new(KeyId::new(format!("key {number}")), Created::MIN));
+            assert_eq!(life.expires, 1_001 * NANOS_PER_SECOND);
+            life.replace_from
+        })
+        .collect();
+    let (first, last) = (*replaced_from.first().unwrap(), *replaced_from.last().unwrap());
+    assert!(first >= 951 * NANOS_PER_SECOND && first < 952 * NANOS_PER_SECOND, "{first}");
+    assert!(last < 991 * NANOS_PER_SECOND && last > 990 * NANOS_PER_SECOND, "{last}");
+    assert!(replaced_from.len() > 500);
+}
+
+#[test]
+fn trouble_is_recent_for_a_second_and_any_until_cleared() {
+    let trouble = Trouble::default();
+    assert!(!trouble.is_any() && !trouble.is_recent(at(0, 0)));
+    trouble.note(at(0, 5), true);
+    assert!(trouble.is_recent(at(0, 5)) && trouble.is_recent_in_passing(at(0, 5)));
+    assert!(trouble.is_any() && !trouble.is_recent(at(0, 6)));
+    trouble.note(at(0, 7), false);
+    assert!(trouble.is_recent(at(0, 7)) && !trouble.is_recent_in_passing(at(0, 7)));
+    trouble.clear();
+    assert!(!trouble.is_any());
+}
+
+#[test]
+fn keyring_remembers_revoked_versions_and_forgets_the_oldest_first() {
+    let ring = Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new());
+    for created in 1..=300 {
+        ring.revoke(Created::new(created).unwrap());
+    }
+    let is_revoked = |created| ring.state(Created::new(created).unwrap()).is_revoked();
+    assert!((45..=300).all(is_revoked));
+    assert!(!(1..=44).any(is_revoked));
+}
+
+#[test]
+fn keyring_loses_what_a_read_did_not_find_unless_it_was_learned_later() {
+    let ring = Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new());
+    let [old, inserted, kept] = [1, 2, 3].map(|created| ring.state(Created::new(created).unwrap()));
+    old.mark_checked(at(0, 10));
+    inserted.mark_checked(at(0, 30));
+    ring.lose(at(0, 20), |created| created.unix_seconds() < 3);
+    assert_eq!([old.is_lost(), inserted.is_lost(), kept.is_lost()], [true, false, false]);
+    assert!(old.is_barred() && !old.is_revoked());
+}
