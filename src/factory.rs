@@ -38,7 +38,7 @@ pub struct SessionFactory {
 /// core, end then.
 pub(crate) struct Shared {
     core: Arc<Hierarchy>,
-    sentinel: ForkSentinel,
+    sentinel: Arc<ForkSentinel>,
     payload_bytes_max: usize,
     closed: AtomicBool,
     report: OnceCell<CloseReport>,
@@ -283,7 +283,10 @@ impl SessionFactoryBuilder {
         let store_gate = gate(self.limits.store_calls_max, self.limits.store_deadline);
         let kms_gate = gate(self.limits.kms_calls_max, self.limits.kms_deadline);
         let orphans = Arc::new(Orphans::default());
-        let cache = |capacity| KeyCache::new(capacity, Arc::clone(&orphans), Arc::clone(&self.clock));
+        let sentinel = Arc::new(ForkSentinel::new()?);
+        let cache = |capacity| {
+            KeyCache::new(capacity, Arc::clone(&orphans), Arc::clone(&self.clock), Arc::clone(&sentinel))
+        };
         let system = cache(self.policy.system_keys_max);
         let core = Hierarchy {
             store: MetastoreHandle::new(self.metastore, store_gate),
@@ -309,7 +312,7 @@ impl SessionFactoryBuilder {
         Ok(SessionFactory {
             shared: Arc::new(Shared {
                 core: Arc::new(core),
-                sentinel: ForkSentinel::new()?,
+                sentinel,
                 payload_bytes_max: self.limits.payload_bytes_max,
                 closed: AtomicBool::new(false),
                 report: OnceCell::new(),

@@ -221,3 +221,6 @@ impl Drop for Keyring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

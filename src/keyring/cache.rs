@@ -12,6 +12,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use claviger_memory::ForkSentinel;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -34,11 +35,19 @@ pub(crate) struct KeyCache {
 }
 
 /// All keyrings that anybody holds.
-#[derive(Debug, Default)]
-pub(crate) struct Shells(Mutex<HashMap<KeyId, Weak<Keyring>>>);
+#[derive(Debug)]
+pub(crate) struct Shells {
+    rings: Mutex<HashMap<KeyId, Weak<Keyring>>>,
+    sentinel: Arc<ForkSentinel>,
+}
 
 impl KeyCache {
-    pub(crate) fn new(capacity: Capacity, orphans: Arc<Orphans>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        capacity: Capacity,
+        orphans: Arc<Orphans>,
+        clock: Arc<dyn Clock>,
+        sentinel: Arc<ForkSentinel>,
+    ) -> Self {
         let builder = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, ring: &Arc<Keyring>| u32::try_from(ring.keys().versions.len()).unwrap_or(u32::MAX))
@@ -61,7 +70,8 @@ impl KeyCache {
             Capacity::Unbounded => (builder, VERSIONS_MAX),
         };
         let lru = builder.build_with_hasher(RandomState::new());
-        Self { lru, shells: Arc::default(), orphans, clock, versions_max, closed: Mutex::default() }
+        let shells = Arc::new(Shells { rings: Mutex::default(), sentinel });
+        Self { lru, shells, orphans, clock, versions_max, closed: Mutex::default() }
     }
 
     /// Returns the id's keyring, an empty one if nothing is cached.
@@ -162,6 +172,10 @@ impl Shells {
 
     /// Forgets a keyring that nobody holds any more, unless a new one has its place already.
     pub(super) fn forget(&self, id: &KeyId) {
+        if self.sentinel.is_forked() {
+            // The lock may be held by a thread of the parent, which does not exist here.
+            return;
+        }
         let mut shells = self.lock();
         if shells.get(id).is_some_and(|ring| ring.strong_count() == 0) {
             shells.remove(id);
@@ -175,6 +189,6 @@ impl Shells {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, Weak<Keyring>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

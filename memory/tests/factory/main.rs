@@ -82,6 +82,7 @@ fn s2_5_forked_child_waits_for_no_lock_of_a_busy_parent() {
     let (factory, session, record) = in_use(SystemRandom::new());
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stop_also_after_a_failure = StopOnDrop(&stop);
         for worker in 0..2 {
             let (factory, stop) = (factory.clone(), &stop);
             scope.spawn(move || {
@@ -98,7 +99,7 @@ fn s2_5_forked_child_waits_for_no_lock_of_a_busy_parent() {
                 }
             });
         }
-        for fork in 0..300 {
+        for fork in 0..1_500 {
             let mut held = Some((factory.clone(), factory.session(&format!("fork {fork}")).unwrap()));
             forked(|| {
                 let (factory, session) = held.take().unwrap();
@@ -108,10 +109,17 @@ fn s2_5_forked_child_waits_for_no_lock_of_a_busy_parent() {
                 drop(session);
             });
         }
-        stop.store(true, Ordering::Relaxed);
     });
     drop(session);
     assert_works(&factory, &record);
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! The cache's account of its keys: live = cached + orphans, whatever is loaded, held and evicted.
+
+use std::time::Duration;
+
+use claviger_memory::{Arena, ForkSentinel, LockPolicy};
+use proptest::prelude::*;
+
+use super::cache::KeyCache;
+use super::orphans::{OrphanCause, Orphans};
+use super::*;
+use crate::clock::{Clock, nanos};
+use crate::key::{Life, SecretKey};
+use crate::policy::Capacity;
+use crate::record::{EnvelopeKeyRecord, KeyMeta};
+use crate::testing::FixedClock;
+
+/// A cache with nothing above it: keys are made here, where a flight would load them.
+struct Bench {
+    clock: FixedClock,
+    arena: Arena,
+    orphans: Arc<Orphans>,
+    cache: KeyCache,
+}
+
+impl Bench {
+    fn new(capacity: u64) -> Self {
+        let clock = FixedClock::new(1_700_000_000);
+        let orphans = Arc::new(Orphans::default());
+        let clock_of_cache: Arc<dyn Clock> = Arc::new(clock.clone());
+        let sentinel = Arc::new(ForkSentinel::new().unwrap());
+        let cache = KeyCache::new(Capacity::Keys(capacity), Arc::clone(&orphans), clock_of_cache, sentinel);
+        Self { clock, arena: Arena::new(LockPolicy::Off), orphans, cache }
+    }
+
+    /// Loads a key as a flight does: the one at hand, an orphan taken back, or a new one.
+    fn load(&self, id: &str, created: i64, role: Role) -> Arc<CryptoKey> {
+        let ring = self.cache.ring(id);
+        let meta = KeyMeta::new(ring.id().clone(), Created::new(created).unwrap());
+        let record = EnvelopeKeyRecord::new(meta.clone(), format!("{id} {created}").into_bytes(), None);
+        let at_hand = ring.version(meta.created()).or_else(|| self.orphans.adopt(|key| *key.meta() == meta));
+        let key = at_hand.unwrap_or_else(|| {
+            let secret = SecretKey::try_init(|bytes| Ok::<_, ()>(bytes.fill(7))).unwrap();
+            let life = Life { expires: u64::MAX, replace_from: u64::MAX };
+            let state = ring.state(meta.created());
+            Arc::new(CryptoKey::new(&self.arena, &secret, &record, life, state, None).unwrap())
+        });
+        self.cache.add(&ring, &key, role);
+        key
+    }
+
+    fn orphans(&self) -> Vec<KeyMeta> {
+        self.orphans.list(Moment::now(&self.clock)).into_iter().map(|orphan| orphan.key).collect()
+    }
+}
+
+/// What may happen to a cache, from anywhere.
+#[derive(Clone, Debug)]
+enum Happening {
+    Load { id: u8, created: i64, role: Role, is_held: bool },
+    LetGo(prop::sample::Index),
+    RowGone { id: u8, created: i64 },
+    HoldSession { id: u8 },
+    LetSessionGo,
+    Idle,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let role = prop_oneof![Just(Role::Latest), Just(Role::Version)];
+    prop_oneof![
+        8 => (0..5_u8, 1..5_i64, role, any::<bool>())
+            .prop_map(|(id, created, role, is_held)| Happening::Load { id, created, role, is_held }),
+        4 => any::<prop::sample::Index>().prop_map(Happening::LetGo),
+        2 => (0..5_u8, 1..5_i64).prop_map(|(id, created)| Happening::RowGone { id, created }),
+        1 => (0..5_u8).prop_map(|id| Happening::HoldSession { id }),
+        1 => Just(Happening::LetSessionGo),
+        1 => Just(Happening::Idle),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn s3_3_live_keys_are_the_cached_ones_and_the_orphans(
+        capacity in 1..6_u64,
+        happenings in prop::collection::vec(happening(), 1..80),
+    ) {
+        let bench = Bench::new(capacity);
+        let (mut held, mut sessions) = (Vec::new(), Vec::new());
+        for happening in happenings {
+            match happening {
+                Happening::Load { id, created, role, is_held } => {
+                    held.extend(Some(bench.load(&id.to_string(), created, role)).filter(|_| is_held));
+                }
+                Happening::LetGo(which) if !held.is_empty() => drop(held.swap_remove(which.index(held.len()))),
+                Happening::LetGo(_) => {}
+                Happening::RowGone { id, created } => {
+                    let ring = bench.cache.ring(&id.to_string());
+                    bench.cache.remove(&ring, |key| key.created().unix_seconds() == created);
+                }
+                Happening::HoldSession { id } => sessions.push(bench.cache.ring(&id.to_string())),
+                Happening::LetSessionGo => drop(sessions.pop()),
+                Happening::Idle => {
+                    bench.clock.advance(Duration::from_secs(60));
+                    let now = Moment::now(&bench.clock);
+                    bench.cache.sweep(now, nanos(Duration::from_secs(30)), u64::MAX);
+                }
+            }
+            let orphans = bench.orphans();
+            prop_assert_eq!(bench.arena.stats().slots, bench.cache.keys() + orphans.len());
+            prop_assert!(bench.cache.keys() as u64 <= capacity);
+            for key in &held {
+                let cached = bench.cache.ring(key.meta().id().as_str()).version(key.created());
+                let is_cached = cached.is_some_and(|cached| Arc::ptr_eq(&cached, key));
+                prop_assert!(is_cached != orphans.contains(key.meta()), "{:?} is one of the two", key.meta());
+            }
+        }
+        bench.cache.close();
+        prop_assert_eq!(bench.cache.keys(), 0);
+        drop(held);
+        prop_assert_eq!((bench.arena.stats().slots, bench.orphans().len()), (0, 0));
+    }
+}
+
+#[test]
+fn s3_3_each_cause_is_told() {
+    let bench = Bench::new(1);
+    let _evicted = bench.load("evicted", 1, Role::Latest);
+    let superseded = bench.load("superseded", 1, Role::Latest);
+    bench.cache.remove(&bench.cache.ring("superseded"), |_| true);
+    let _idle = bench.load("idle", 1, Role::Latest);
+    bench.clock.advance(Duration::from_secs(60));
+    bench.cache.sweep(Moment::now(&bench.clock), 1, u64::MAX);
+    let _closed = bench.load("closed", 1, Role::Latest);
+    bench.cache.close();
+    let told: BTreeMap<_, _> = (bench.orphans.list(Moment::now(&bench.clock)).into_iter())
+        .map(|orphan| (orphan.key.id().as_str().to_owned(), (orphan.cause, orphan.age.as_secs())))
+        .collect();
+    let expected = [
+        ("closed", (OrphanCause::Closed, 0)),
+        ("evicted", (OrphanCause::Evicted, 60)),
+        ("idle", (OrphanCause::Idle, 0)),
+        ("superseded", (OrphanCause::Superseded, 60)),
+    ];
+    assert_eq!(told, expected.map(|(id, what)| (id.to_owned(), what)).into());
+    drop(superseded);
+    assert_eq!(bench.orphans().len(), 3);
+}
+
+/// There is no runtime here that a task could be spawned on.
+#[test]
+fn s3_4_evictions_spawn_no_task() {
+    const EVICTIONS: usize = 100_000;
+    assert!(tokio::runtime::Handle::try_current().is_err());
+    let bench = Bench::new(10);
+    // Keys are dear to make and evicted at no cost: a few go round and round.
+    let keys: Vec<_> = (0..20).map(|id| bench.load(&id.to_string(), 1, Role::Latest)).collect();
+    let mut evictions = 0;
+    for key in keys.iter().cycle().take(EVICTIONS) {
+        let ring = bench.cache.ring(key.meta().id().as_str());
+        assert!(ring.latest().is_none(), "it was evicted");
+        bench.cache.add(&ring, key, Role::Latest);
+        evictions += 1;
+        assert!(bench.cache.keys() <= 10);
+    }
+    assert_eq!(evictions, EVICTIONS);
+    drop(keys);
+    assert_eq!(bench.arena.stats().slots, 10);
+}
