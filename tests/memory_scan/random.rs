@@ -34,12 +34,6 @@ impl Recomputable {
         keys.iter().flat_map(|&key| [self.needle(key), self.needle(key + KEY_WORDS / 2)]).collect()
     }
 
-    /// Returns a key in the clear: the deliberate leak.
-    pub(crate) fn plain_copy(&self, key: usize) -> Vec<u8> {
-        let first = self.0.keys.lock().unwrap()[key];
-        (first..first + KEY_WORDS).flat_map(|at| self.word(at).to_le_bytes()).collect()
-    }
-
     fn needle(&self, first: u64) -> Needle {
         // One word at a time, each masked before the next is computed: two unmasked words side by
         // side, in a register or spilled, would be a copy.
