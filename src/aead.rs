@@ -34,9 +34,13 @@ impl AeadKey {
 }
 
 /// Expands a key on the stack. The caller has that stack wiped.
+#[inline]
 pub(crate) fn expand(key: &[u8; KEY_BYTES]) -> Result<LessSafeKey, Error> {
-    // ring refuses only keys of another length.
-    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|_unspecified| Error::Authentication)
+    match UnboundKey::new(&AES_256_GCM, key) {
+        Ok(key) => Ok(LessSafeKey::new(key)),
+        // ring refuses only keys of another length.
+        Err(_unspecified) => Err(Error::Authentication),
+    }
 }
 
 /// Seals the first part of `buffer` in place and writes tag and nonce behind it.
