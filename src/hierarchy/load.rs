@@ -40,6 +40,12 @@ impl Hierarchy {
 
     /// Loads the latest key or creates one that may be used (T2, T3).
     async fn latest(self: &Arc<Self>, course: &Course) -> Outcome {
+        if let Some(key) = course.ring.latest().filter(|key| self.rules.is_ready(key, self.now()))
+            && course.replace.is_none()
+        {
+            // Another flight landed between the question and this one's start.
+            return Ok(key);
+        }
         if let Some(key) = self.with_parent_checked(course).await {
             return Ok(key);
         }
@@ -65,6 +71,10 @@ impl Hierarchy {
         let ring = &course.ring;
         let meta = KeyMeta::new(ring.id().clone(), created);
         let begun = self.now();
+        if let Some(key) = ring.version(created).filter(|key| !self.rules.is_due(key.age(begun))) {
+            // As above.
+            return Ok(key);
+        }
         let Some(record) = self.store.load(&meta).await? else {
             return self.not_found(course, meta, begun);
         };

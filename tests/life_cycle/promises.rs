@@ -147,6 +147,25 @@ async fn idle_keys_are_dropped_and_parents_of_keys_in_use_are_not() {
     assert_eq!((status.intermediate_keys, status.system_keys, status.memory.slots), (0, 0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn idle_keys_whose_refreshes_fail_are_kept_until_they_are_of_no_use() {
+    let (world, clock) = running();
+    world.sealed().await;
+    clock.advance(STALE);
+    world.faults().next(Operation::LoadLatest, DENIED);
+    assert_eq!(world.encrypts_under().await, 0);
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < 27 * HOUR {
+        // The store is well otherwise.
+        world.session_of("bob").encrypt(b"").await.unwrap();
+        tokio::time::sleep(30 * MINUTE).await;
+        let expected = if begun.elapsed() < 25 * HOUR { Some(2) } else { None };
+        let keys = world.factory.status().unwrap().intermediate_keys;
+        assert!(expected.is_none_or(|expected| keys == expected), "{keys} after {:?}", begun.elapsed());
+    }
+    assert_eq!(world.factory.status().unwrap().intermediate_keys, 1);
+}
+
 /// Numbers that look random and are the same in every run.
 struct Dice(u64);
 

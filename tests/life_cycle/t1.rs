@@ -140,7 +140,9 @@ async fn t1_exactly_at_the_boundary_a_key_is_still_valid() {
     world.decrypts(&record).await;
     world.clock.advance(MINUTE);
     world.faults().always_for(Operation::Insert, DENIED);
+    let before = world.calls();
     assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(world.calls(), before, "nothing is waited for");
     world.clock.advance(Duration::from_nanos(1));
     assert!(matches!(world.encrypt_error().await, Error::Metastore { operation: "insert", .. }));
 }
@@ -242,8 +244,9 @@ async fn t1_expired_goes_on_until_its_check_is_too_old() {
     assert!(world.encrypt_error().await.is_retryable());
 }
 
+/// A world whose keys are good for four wraps: they are counted in lots that double, as 1, 3, 3, 7.
 fn four_wraps() -> World {
-    World::with(policy().max_wraps_per_key(4))
+    World::with(policy().max_wraps_per_key(6))
 }
 
 async fn wrap(world: &World, times: usize) {
@@ -394,6 +397,33 @@ async fn t1_due_skips_the_refresh_when_the_permits_are_out() {
     assert_eq!(world.calls() - before, Calls { load_latest: 1, ..Calls::default() });
     world.heal();
     world.landed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_due_with_the_breaker_open_starts_no_refresh() {
+    let world = World::new();
+    world.sealed().await;
+    world.clock.advance(DUE);
+    world.faults().always(DOWN);
+    for partition in ["bob", "carol"] {
+        world.session_of(partition).encrypt(b"").await.unwrap_err();
+    }
+    assert!(world.factory.status().unwrap().metastore_down);
+    assert_eq!(world.encrypts_under().await, 0);
+    world.landed().await;
+    assert_eq!(world.raised(Event::RefreshFailed), 0);
+}
+
+#[tokio::test]
+async fn t1_stale_parent_alone_found_revoked_is_replaced_with_the_key() {
+    let world = World::new();
+    world.session_of("bob").encrypt(b"makes the system key").await.unwrap();
+    world.clock.advance(DUE - MINUTE);
+    assert_eq!(world.encrypts_under().await, seconds(DUE - MINUTE));
+    world.revoke_latest(SK).await;
+    world.clock.advance(STALE - DUE + MINUTE);
+    assert_eq!(world.encrypts_under().await, seconds(STALE));
+    assert_eq!(world.latest_row(IK).await.parent(), Some(&meta(SK, seconds(STALE))));
 }
 
 #[tokio::test]
@@ -623,6 +653,23 @@ async fn t1_lost_row_is_not_used_while_no_other_can_be_created() {
         assert_ne!(created, 0);
         world.other_process().decrypts(&record).await;
     }
+}
+
+#[tokio::test]
+async fn t1_lost_latest_row_is_not_used_though_an_older_one_is_left() {
+    let world = World::new();
+    world.sealed().await;
+    world.revoke_latest(IK).await;
+    let older = world.latest_row(IK).await;
+    world.clock.advance(STALE);
+    assert_eq!(world.encrypts_under().await, seconds(STALE));
+    world.delete(IK).await;
+    world.put(older).await;
+    world.clock.advance(STALE);
+    world.faults().always_for(Operation::Insert, DENIED);
+    world.encrypt_error().await;
+    world.heal();
+    assert_eq!(world.encrypts_under().await, seconds(2 * STALE));
 }
 
 #[tokio::test]

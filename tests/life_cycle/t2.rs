@@ -131,6 +131,33 @@ async fn t2_revoked_is_remembered_while_the_keyring_lives_though_the_key_was_nev
     drop(session);
 }
 
+/// Breaks alice's row so that its key does not unwrap.
+async fn tamper(world: &World) {
+    let mut wrapped_key = world.latest_row(IK).await.wrapped_key().to_vec();
+    wrapped_key[0] ^= 1;
+    world.put(altered(world, Some(wrapped_key), Some(meta(SK, 0))).await).await;
+}
+
+#[tokio::test]
+async fn t2_key_that_is_not_to_be_used_is_replaced_before_it_is_unwrapped() {
+    // Known here as revoked, though the row does not say so, and forged too.
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    let unrevoked = world.latest_row(IK).await;
+    world.revoke_latest(IK).await;
+    world.clock.advance(STALE);
+    world.decrypts(&record).await;
+    world.put(unrevoked).await;
+    tamper(&world).await;
+    assert_eq!(world.encrypts_under().await, seconds(STALE));
+    // Under a parent that is revoked.
+    let world = cold().await;
+    world.revoke_latest(SK).await;
+    tamper(&world).await;
+    assert_eq!(world.encrypts_under().await, 1);
+    assert_eq!(world.raised(Event::Tampered), 0);
+}
+
 #[tokio::test]
 async fn t2_valid_but_exhausted_here_creates() {
     let world = World::with(policy().max_wraps_per_key(1));
@@ -243,9 +270,7 @@ async fn t2_tampered_parent_never_creates() {
 async fn t2_tampered_is_to_t1_a_failed_refresh() {
     let world = World::new();
     world.sealed().await;
-    let mut wrapped_key = world.latest_row(IK).await.wrapped_key().to_vec();
-    wrapped_key[0] ^= 1;
-    world.put(altered(&world, Some(wrapped_key), Some(meta(SK, 0))).await).await;
+    tamper(&world).await;
     world.clock.advance(STALE);
     assert_eq!(world.encrypts_under().await, 0);
     assert_eq!((world.raised(Event::Tampered), world.raised(Event::Stale)), (1, 1));

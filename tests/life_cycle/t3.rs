@@ -66,6 +66,21 @@ async fn t3_winner_that_is_not_valid_is_replaced_by_the_bump_rule() {
     }
 }
 
+#[tokio::test]
+async fn t3_parent_found_revoked_during_the_insert_is_replaced_with_the_key() {
+    let world = World::new();
+    let record = world.session_of("bob").encrypt(b"makes the system key").await.unwrap();
+    world.faults().next(Operation::Insert, Fault::Hang);
+    let encrypt = spawn_encrypt(world.session());
+    world.faults().until_hanging(1).await;
+    world.revoke_latest(SK).await;
+    world.clock.advance(STALE);
+    world.session_of("bob").decrypt(&record).await.unwrap();
+    world.faults().release();
+    assert_eq!(created(&encrypt.await.unwrap().unwrap()), seconds(STALE));
+    assert_eq!(world.latest_row(IK).await.parent(), Some(&meta(SK, seconds(STALE))));
+}
+
 #[tokio::test(start_paused = true)]
 async fn t3_insert_failed_is_never_taken_for_a_duplicate() {
     for (fault, is_retryable) in [(DOWN, true), (DENIED, false)] {

@@ -322,6 +322,19 @@ async fn t5_missing_is_forgotten_by_our_own_insert_and_never_kept_for_the_latest
 }
 
 #[tokio::test]
+async fn t5_missing_is_forgotten_by_our_own_insert_also_when_the_key_is_evicted() {
+    let (home, record) = cold().await;
+    let policy = policy().intermediate_keys_max(1);
+    let world = World::over(home.store.inner().clone(), home.clock.clone(), |builder| builder.policy(policy));
+    world.decrypt_error(&of_version(&record, 1)).await;
+    world.revoke_latest(IK).await;
+    let (second, created) = world.sealed().await;
+    assert_eq!(created, 1);
+    world.session_of("bob").encrypt(b"takes the place").await.unwrap();
+    world.decrypts(&second).await;
+}
+
+#[tokio::test]
 async fn t5_late_not_found_does_not_undo_our_own_insert() {
     let (world, record) = warm().await;
     let early = of_version(&record, 1);
