@@ -245,8 +245,10 @@ async fn refused_input(said: &Said, session: &Session, record: &DataRowRecord) {
     said.note_failure(session.decrypt_json(unknown.as_bytes()).await);
     said.note_failure(session.store(&Broken, PAYLOAD).await);
     said.note_failure(session.load(&Broken, &()).await);
-    let known =
-        SecretKey::try_init(|key| Ok::<_, Error>(key.copy_from_slice(b"thisIsAStaticMasterKeyForTesting")));
+    let known = SecretKey::try_init(|key| {
+        key.copy_from_slice(b"thisIsAStaticMasterKeyForTesting");
+        Ok::<_, Error>(())
+    });
     said.note_failure(StaticKms::new(&known.unwrap()));
 }
 

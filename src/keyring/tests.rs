@@ -39,7 +39,11 @@ impl Bench {
         let record = EnvelopeKeyRecord::new(meta.clone(), format!("{id} {created}").into_bytes(), None);
         let at_hand = ring.version(meta.created()).or_else(|| self.orphans.adopt(|key| *key.meta() == meta));
         let key = at_hand.unwrap_or_else(|| {
-            let secret = SecretKey::try_init(|bytes| Ok::<_, ()>(bytes.fill(7))).unwrap();
+            let secret = SecretKey::try_init(|bytes| {
+                bytes.fill(7);
+                Ok::<_, ()>(())
+            })
+            .unwrap();
             let life = Life { expires: u64::MAX, replace_from: u64::MAX };
             let state = ring.state(meta.created());
             Arc::new(CryptoKey::new(&self.arena, &secret, &record, life, state, None).unwrap())

@@ -211,10 +211,10 @@ mod tests {
     #[test]
     fn chosen_draws_fail_and_the_others_do_not() {
         let random = FailingRandom::new(SeededRandom::new(1), 2);
-        let mut draw = || random.fill(&mut [0; 4]).is_ok();
+        let draw = || random.fill(&mut [0; 4]).is_ok();
         assert_eq!([draw(), draw(), draw()], [true, false, true]);
         random.fail_next();
-        let mut draw = || random.fill(&mut [0; 4]).is_ok();
+        let draw = || random.fill(&mut [0; 4]).is_ok();
         assert_eq!([draw(), draw()], [false, true]);
         assert_eq!(random.draws(), 5);
     }
