@@ -1,4 +1,4 @@
-//! claviger
+#![doc = include_str!("../README.md")]
 
 mod aead;
 mod breaker;
