@@ -96,7 +96,11 @@ impl Floor {
         let nonce: [u8; 12] = draw[44..].try_into().unwrap();
         let tag = self
             .0
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut wrapped_key[..32])
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::empty(),
+                &mut wrapped_key[..32],
+            )
             .unwrap();
         wrapped_key[32..48].copy_from_slice(tag.as_ref());
         wrapped_key[48..].copy_from_slice(&nonce);
@@ -202,7 +206,9 @@ fn bench(criterion: &mut Criterion, factory: &SessionFactory) {
         let plaintext = vec![b'p'; size];
         let mut group = criterion.benchmark_group("encrypt");
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_with_input(BenchmarkId::new("floor", size), &plaintext, |b, p| b.iter(|| floor.encrypt(p)));
+        group.bench_with_input(BenchmarkId::new("floor", size), &plaintext, |b, p| {
+            b.iter(|| floor.encrypt(p))
+        });
         group.bench_with_input(BenchmarkId::new("claviger", size), &plaintext, |b, p| {
             b.iter(|| encrypt(&session, p));
         });
@@ -210,7 +216,9 @@ fn bench(criterion: &mut Criterion, factory: &SessionFactory) {
         let (floor_record, record) = (floor.encrypt(&plaintext), encrypt(&session, &plaintext));
         let mut group = criterion.benchmark_group("decrypt");
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_with_input(BenchmarkId::new("floor", size), &floor_record, |b, r| b.iter(|| floor.decrypt(r)));
+        group.bench_with_input(BenchmarkId::new("floor", size), &floor_record, |b, r| {
+            b.iter(|| floor.decrypt(r))
+        });
         group.bench_with_input(BenchmarkId::new("claviger", size), &record, |b, r| {
             b.iter(|| decrypt(&session, r));
         });

@@ -268,6 +268,9 @@ impl SessionFactoryBuilder {
     pub fn build(self) -> Result<SessionFactory, Error> {
         self.policy.validate()?;
         self.limits.validate()?;
+        if self.policy.refresh_wait >= self.limits.operation_deadline {
+            return Err(Error::invalid_config("refresh_wait is not below operation_deadline"));
+        }
         let naming = Naming::new(
             &self.service,
             &self.product,
@@ -318,5 +321,28 @@ impl SessionFactoryBuilder {
                 report: OnceCell::new(),
             }),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::SecretKey;
+    use crate::kms::static_key::StaticKms;
+    use crate::metastore::memory::InMemoryMetastore;
+
+    #[test]
+    fn s3_6_a_refresh_is_waited_for_less_than_an_operation_may_take() {
+        let build = |refresh_wait| {
+            let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap();
+            SessionFactory::builder(InMemoryMetastore::new(), kms)
+                .service("service")
+                .product("product")
+                .policy(CryptoPolicy::default().refresh_wait(Duration::from_millis(refresh_wait)))
+                .limits(Limits::default().operation_deadline(Duration::from_secs(1)))
+                .build()
+        };
+        assert!(build(999).is_ok());
+        assert!(matches!(build(1000), Err(Error::InvalidConfig { .. })));
     }
 }

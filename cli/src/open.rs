@@ -31,9 +31,21 @@ impl Keys {
     ///
     /// The data is safe by now; what could go wrong here is about keys that nobody uses any more.
     pub(crate) async fn close(self) {
+        self.tell_unlocked_memory();
         drop(self.factory.close(CLOSE_DEADLINE).await);
         if let Some(sqlite) = self.sqlite {
             sqlite.close().await;
+        }
+    }
+
+    fn tell_unlocked_memory(&self) {
+        let unlocked = self.factory.status().map_or(0, |status| status.memory.unlocked_bytes);
+        if unlocked > 0 {
+            eprintln!(
+                "claviger: {} KiB of keys could not be locked in memory and may have been swapped out; raise \
+                 the limit (ulimit -l) or lower --cache",
+                unlocked / 1024
+            );
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::process::{Child, Command, Stdio};
 
-use crate::kit::{CLAVIGER, Kit, bound_by_modes, with_mount};
+use crate::kit::{CLAVIGER, Kit, bound_by_modes, with_mount, without_locking};
 
 const OPTIONS: [&str; 4] = ["--partition-field", "id", "--fields", "mail"];
 const CSV: &str = "id,mail\n1,a\n";
@@ -216,4 +216,15 @@ fn a_signal_that_was_ignored_stays_ignored() {
     child.stdin.take().unwrap().write_all(CSV.as_bytes()).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(kit.files(), ["sealed.csv"]);
+}
+
+#[test]
+fn keys_that_cannot_be_locked_in_memory_are_told() {
+    let kit = Kit::new();
+    kit.write("payload", b"x");
+    let told = |run: &crate::kit::Run| run.stderr.contains("could not be locked in memory");
+    let run = without_locking(&kit, &["encrypt", "payload", "-o", "record", "-p", "a"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(told(&run), "{}", run.stderr);
+    assert!(!told(&kit.ok(&["decrypt", "record", "-o", "again", "-p", "a"])));
 }

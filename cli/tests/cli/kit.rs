@@ -154,12 +154,21 @@ pub(crate) fn with_mount(kit: &Kit, mount: &str, folder: &Path, arguments: &[&st
 
 /// Runs the binary so that file modes bind it, which root ignores.
 pub(crate) fn bound_by_modes(kit: &Kit, arguments: &[impl AsRef<OsStr>]) -> Run {
-    let mut command = if is_root() {
-        let mut command = kit.program("setpriv");
-        command.args(["--bounding-set", "-dac_override,-dac_read_search", CLAVIGER]);
-        command
-    } else {
-        kit.program(CLAVIGER)
-    };
-    finish(command.args(arguments))
+    finish(without(kit, "-dac_override,-dac_read_search", CLAVIGER).args(arguments))
+}
+
+/// Runs the binary so that it can lock no memory.
+pub(crate) fn without_locking(kit: &Kit, arguments: &[impl AsRef<OsStr>]) -> Run {
+    let mut command = without(kit, "-ipc_lock", "sh");
+    finish(command.args(["-c", "ulimit -l 0 && exec \"$@\"", "sh", CLAVIGER]).args(arguments))
+}
+
+/// A command without these capabilities, which only root has to begin with.
+fn without(kit: &Kit, capabilities: &str, program: &str) -> Command {
+    if !is_root() {
+        return kit.program(program);
+    }
+    let mut command = kit.program("setpriv");
+    command.args(["--bounding-set", capabilities, program]);
+    command
 }
