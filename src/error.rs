@@ -155,6 +155,17 @@ impl Error {
         }
     }
 
+    /// Tells whether what is stored was found to be damaged or forged.
+    pub(crate) const fn is_damage(&self) -> bool {
+        match self {
+            Self::Authentication => true,
+            Self::Metastore { source, .. } | Self::Kms { source, .. } => {
+                matches!(source.class(), FailureClass::Damaged)
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn invalid_config(reason: impl Into<Arc<str>>) -> Self {
         Self::InvalidConfig { reason: reason.into() }
     }
@@ -166,8 +177,10 @@ impl Error {
 pub enum FailureClass {
     /// The same call may succeed later: network, throttling, fail-over.
     Transient,
-    /// It will not: denied, misconfigured, malformed.
+    /// It will not: denied, misconfigured.
     Permanent,
+    /// What is stored is damaged or forged. It will not pass either, and raises an alarm.
+    Damaged,
 }
 
 /// A failure of a metastore, a KMS or a user's storage, classified by the one who knows.
@@ -189,6 +202,12 @@ impl BackendError {
     /// Wraps a failure that will not pass by itself. In doubt, a failure is permanent.
     pub fn permanent(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { class: FailureClass::Permanent, source: Arc::from(source.into()) }
+    }
+
+    /// Wraps the finding that what is stored cannot be what was written: a row that cannot be read,
+    /// a wrapped key that does not authenticate.
+    pub fn damaged(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { class: FailureClass::Damaged, source: Arc::from(source.into()) }
     }
 
     /// Returns the class the back end chose.
@@ -215,6 +234,7 @@ impl fmt::Display for BackendError {
         f.write_str(match self.class {
             FailureClass::Transient => "back end is unavailable",
             FailureClass::Permanent => "back end refused",
+            FailureClass::Damaged => "stored key record is damaged",
         })
     }
 }

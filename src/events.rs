@@ -38,6 +38,8 @@ events! {
     RevokedDecrypt => "revoked_decrypt",
     /// The store says that a key is not revoked which it said was: somebody undid a revocation.
     Unrevoked => "unrevoked",
+    /// The metastore holds a key record that cannot be read.
+    Malformed => "malformed",
     /// A key record's wrapped key does not authenticate.
     Tampered => "tampered",
     /// A key record names a parent that cannot be its own.

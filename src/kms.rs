@@ -28,7 +28,8 @@ pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
     /// Unwraps what [`wrap_key`](Self::wrap_key) made, or what another Asherah made with the same
     /// master key.
     ///
-    /// Anything forged or damaged is a permanent error.
+    /// Anything forged or damaged is an error, never transient; [`BackendError::damaged`] where the
+    /// service can tell that from a refusal, which raises an alarm.
     fn unwrap_key(
         &self,
         wrapped: &[u8],

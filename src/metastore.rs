@@ -18,7 +18,8 @@ use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 /// store whose collation folds case, accents or trailing blanks compares again in code. An id or a
 /// time that the store cannot hold is refused with a permanent error, never cut. Rows that are no
 /// keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned, and an insert under
-/// such an id ([`is_reserved_id`]) is refused likewise.
+/// such an id ([`is_reserved_id`]) is refused likewise. A row that cannot be read is
+/// [`BackendError::damaged`].
 ///
 /// # Cancel safety
 /// The core may drop any of these futures at any await. The store stays usable, and an insert that

@@ -55,7 +55,10 @@ pub enum SqlFault {
 
 impl From<SqlFault> for BackendError {
     fn from(fault: SqlFault) -> Self {
-        Self::permanent(fault)
+        match fault {
+            SqlFault::RowMalformed { .. } | SqlFault::CreatedUnreadable(_) => Self::damaged(fault),
+            _ => Self::permanent(fault),
+        }
     }
 }
 

@@ -51,7 +51,7 @@ impl Hierarchy {
         }
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
-            let record = self.store.load_latest(course.ring.id()).await?;
+            let record = self.read(course, self.store.load_latest(course.ring.id())).await?;
             let above = match self.judge(course, record, begun).await? {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
@@ -75,7 +75,7 @@ impl Hierarchy {
             // As above.
             return Ok(key);
         }
-        let Some(record) = self.store.load(&meta).await? else {
+        let Some(record) = self.read(course, self.store.load(&meta)).await? else {
             return self.not_found(course, meta, begun);
         };
         let state = self.learn(course, &record);
@@ -212,7 +212,7 @@ impl Hierarchy {
             }
             Insert::AlreadyExists => {
                 drop(key);
-                if self.store.load(record.meta()).await?.is_none() {
+                if self.read(course, self.store.load(record.meta())).await?.is_none() {
                     self.events.raise(Event::Indistinct, ring.id());
                     return Err(Error::IndistinctKey(record.meta().clone()));
                 }
@@ -264,6 +264,19 @@ impl Hierarchy {
         Ok(key)
     }
 
+    /// Reads a row; one that cannot be read is an alarm, as somebody or something wrote it.
+    async fn read(
+        &self,
+        course: &Course,
+        row: impl Future<Output = Result<Option<EnvelopeKeyRecord>, Error>>,
+    ) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        row.await.inspect_err(|error| {
+            if error.is_damage() {
+                self.events.raise_because(Event::Malformed, course.ring.id(), error);
+            }
+        })
+    }
+
     async fn unwrap(
         &self,
         course: &Course,
@@ -275,7 +288,7 @@ impl Hierarchy {
             None => self.kms.unwrap_key(record.wrapped_key(), record.meta()).await,
         };
         unwrapped.inspect_err(|error| {
-            if !error.is_retryable() && !matches!(error, Error::Forked) {
+            if error.is_damage() {
                 self.events.raise_because(Event::Tampered, course.ring.id(), error);
             }
         })

@@ -73,7 +73,7 @@ impl KeyManagementService for StaticKms {
 
     async fn unwrap_key(&self, wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
         let master_key = self.master_key.get().map_err(BackendError::permanent)?;
-        aead::open_key(master_key, wrapped).map_err(BackendError::permanent)
+        aead::open_key(master_key, wrapped).map_err(BackendError::damaged)
     }
 
     async fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {

@@ -247,6 +247,7 @@ fn injected(class: FailureClass) -> BackendError {
     match class {
         FailureClass::Transient => BackendError::transient(InjectedFault),
         FailureClass::Permanent => BackendError::permanent(InjectedFault),
+        FailureClass::Damaged => BackendError::damaged(InjectedFault),
     }
 }
 

@@ -1,8 +1,9 @@
 //! T2: what a flight makes of the latest record.
 
-use claviger::testing::Operation;
+use claviger::testing::{Fault, Operation};
 use claviger::{
-    EnvelopeKeyRecord, Error, Event, KeyManagementService, KeyMeta, MetastoreAdmin, SecretKey, StaticKms,
+    EnvelopeKeyRecord, Error, Event, FailureClass, KeyManagementService, KeyMeta, MetastoreAdmin, SecretKey,
+    StaticKms,
 };
 
 use crate::support::*;
@@ -83,6 +84,26 @@ async fn t2_malformed_never_creates() {
     world.put(altered(&world, Some(vec![1; 59]), Some(meta(SK, 0))).await).await;
     assert_fails_and_creates_nothing(&world, |error| matches!(error, Error::Authentication)).await;
     assert_eq!(world.raised(Event::Tampered), 1);
+}
+
+#[tokio::test]
+async fn t2_row_that_cannot_be_read_is_an_error_and_an_alarm() {
+    for operation in [Operation::LoadLatest, Operation::Load] {
+        let world = cold().await;
+        world.faults().always_for(operation, Fault::Fail(FailureClass::Damaged));
+        assert_fails_and_creates_nothing(&world, |error| matches!(error, Error::Metastore { .. })).await;
+        assert_eq!(world.raised(Event::Malformed), 1, "{operation:?}");
+    }
+}
+
+#[tokio::test]
+async fn t2_denied_kms_is_no_alarm_of_tampering_and_a_damaged_envelope_is() {
+    for (class, alarms) in [(FailureClass::Permanent, 0), (FailureClass::Damaged, 1)] {
+        let world = cold().await;
+        world.kms.faults().always_for(Operation::UnwrapKey, Fault::Fail(class));
+        assert_fails_and_creates_nothing(&world, |error| matches!(error, Error::Kms { .. })).await;
+        assert_eq!(world.raised(Event::Tampered), alarms, "{class:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Rows as other programs write them.
 
-use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 
 use crate::support::{NOW, Place, assert_permanent, meta, record};
 
@@ -131,6 +131,7 @@ async fn a_row_that_contradicts_its_record_is_refused() {
     place.write_row("_IK_a_svc_prod", "'2023-11-14 23:13:20'", &record.to_json()).await;
     let shifted = meta("_IK_a_svc_prod", NOW + 3_600);
     assert_permanent(store.load(&shifted, Consistency::Strong).await, "cannot be read");
+    assert_eq!(store.load(&shifted, Consistency::Strong).await.unwrap_err().class(), FailureClass::Damaged);
     assert_permanent(store.load_latest(shifted.id()).await, "cannot be read");
     assert_permanent(
         store.load_many(std::slice::from_ref(&shifted), Consistency::Strong).await,
