@@ -4,6 +4,15 @@
 //! `cargo bench --bench session` first prints ratios of medians from interleaved rounds, which hold
 //! on a busy machine too, then criterion's figures.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    reason = "a bench stops at the first fault, and reads the real clock"
+)]
+
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};

@@ -69,11 +69,7 @@ impl Arguments {
             [rows, customers] => (rows, customers),
             _ => return None,
         };
-        Some(Self {
-            rows,
-            customers,
-            order,
-        })
+        Some(Self { rows, customers, order })
     }
 }
 
@@ -228,10 +224,7 @@ impl SplitMix64 {
     fn new(stream: Stream, number: u32) -> Self {
         let position = ((stream as u64) << 32) | u64::from(number);
         // Mixed once, since neighbouring states would give one sequence a step apart.
-        let state = Self {
-            state: SEED ^ position.wrapping_mul(MIX_1),
-        }
-        .next();
+        let state = Self { state: SEED ^ position.wrapping_mul(MIX_1) }.next();
         Self { state }
     }
 

@@ -23,7 +23,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("decrypted: {}", String::from_utf8_lossy(&plaintext));
 
     let other = factory.session("customer-18")?.decrypt(&record).await;
-    println!("another customer's session: {}", other.err().map_or_else(String::new, |error| error.to_string()));
+    println!(
+        "another customer's session: {}",
+        other.err().map_or_else(String::new, |error| error.to_string())
+    );
 
     let report = factory.close(Duration::from_secs(5)).await?;
     println!("closed cleanly: {}", report.is_clean());

@@ -16,10 +16,16 @@ pub struct Breaker {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Duration },
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Duration,
+    },
     /// One probe is under way; should it never come back, the next may go at this time.
-    Probing { until: Duration },
+    Probing {
+        until: Duration,
+    },
 }
 
 /// The dependency is taken to be down; the call was not made.

@@ -106,7 +106,10 @@ impl Gate {
         permit.map_err(|_closed| CallError::Overloaded)
     }
 
-    async fn attempt<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, BackendError> {
+    async fn attempt<T>(
+        &self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
         self.breaker.admit(self.clock.monotonic()).map_err(BackendError::transient)?;
         let deadline = self.rules.deadline;
         let result = match tokio::time::timeout(deadline, call).await {

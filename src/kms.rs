@@ -37,10 +37,7 @@ pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<SecretKey, BackendError>> + Send;
 
     /// Tells which copies a wrapped key holds, without unwrapping it.
-    fn inspect(
-        &self,
-        wrapped: &[u8],
-    ) -> impl Future<Output = Result<WrapHealth, BackendError>> + Send;
+    fn inspect(&self, wrapped: &[u8]) -> impl Future<Output = Result<WrapHealth, BackendError>> + Send;
 }
 
 /// A system key as the KMS wrapped it, and the copies it could not make.

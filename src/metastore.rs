@@ -50,10 +50,8 @@ pub trait Metastore: fmt::Debug + Send + Sync + 'static {
 
     /// Inserts the record unless its `(id, created)` is taken. Atomic, and durable once it returns
     /// [`Insert::Inserted`].
-    fn insert(
-        &self,
-        record: &EnvelopeKeyRecord,
-    ) -> impl Future<Output = Result<Insert, BackendError>> + Send;
+    fn insert(&self, record: &EnvelopeKeyRecord)
+    -> impl Future<Output = Result<Insert, BackendError>> + Send;
 }
 
 /// What became of an insert.
@@ -196,10 +194,8 @@ trait DynMetastore: fmt::Debug + Send + Sync {
         consistency: Consistency,
     ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>>;
 
-    fn insert_dyn<'a>(
-        &'a self,
-        record: &'a EnvelopeKeyRecord,
-    ) -> BoxFuture<'a, Result<Insert, BackendError>>;
+    fn insert_dyn<'a>(&'a self, record: &'a EnvelopeKeyRecord)
+    -> BoxFuture<'a, Result<Insert, BackendError>>;
 }
 
 impl<M: Metastore> DynMetastore for M {

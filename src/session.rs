@@ -36,7 +36,10 @@ pub trait Persistence {
     fn store(&self, record: &DataRowRecord) -> impl Future<Output = Result<Self::Key, BackendError>> + Send;
 
     /// Loads a record; `None` if there is none.
-    fn load(&self, key: &Self::Key) -> impl Future<Output = Result<Option<DataRowRecord>, BackendError>> + Send;
+    fn load(
+        &self,
+        key: &Self::Key,
+    ) -> impl Future<Output = Result<Option<DataRowRecord>, BackendError>> + Send;
 }
 
 impl Session {
@@ -102,17 +105,18 @@ impl Session {
     /// As [`encrypt`](Self::encrypt), and [`Error::Persistence`].
     pub async fn store<P: Persistence>(&self, persistence: &P, plaintext: &[u8]) -> Result<P::Key, Error> {
         let record = self.encrypt(plaintext).await?;
-        persistence
-            .store(&record)
-            .await
-            .map_err(|source| Error::Persistence { operation: "store", source })
+        persistence.store(&record).await.map_err(|source| Error::Persistence { operation: "store", source })
     }
 
     /// Loads a record from `persistence` and decrypts it; `None` if there is none.
     ///
     /// # Errors
     /// As [`decrypt`](Self::decrypt), and [`Error::Persistence`].
-    pub async fn load<P: Persistence>(&self, persistence: &P, key: &P::Key) -> Result<Option<Plaintext>, Error> {
+    pub async fn load<P: Persistence>(
+        &self,
+        persistence: &P,
+        key: &P::Key,
+    ) -> Result<Option<Plaintext>, Error> {
         let loaded = persistence.load(key).await;
         match loaded.map_err(|source| Error::Persistence { operation: "load", source })? {
             Some(record) => self.decrypt(&record).await.map(Some),

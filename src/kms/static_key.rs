@@ -66,7 +66,8 @@ impl KeyManagementService for StaticKms {
             let mut nonce = [0; NONCE_BYTES];
             self.random.fill(&mut nonce).map_err(BackendError::transient)?;
             let master_key = self.master_key.get().map_err(BackendError::permanent)?;
-            aead::seal_key(master_key, nonce, key.expose_secret(), &mut buffer).map_err(BackendError::permanent)
+            aead::seal_key(master_key, nonce, key.expose_secret(), &mut buffer)
+                .map_err(BackendError::permanent)
         })?;
         Ok(WrappedKey::new(buffer))
     }

@@ -49,12 +49,13 @@ impl Persistence for CustomerNotes<'_> {
     }
 
     async fn load(&self, id: &i64) -> Result<Option<DataRowRecord>, BackendError> {
-        let json: Option<String> = sqlx::query_scalar("SELECT record FROM notes WHERE customer = ? AND id = ?")
-            .bind(self.customer)
-            .bind(id)
-            .fetch_optional(self.pool)
-            .await
-            .map_err(BackendError::permanent)?;
+        let json: Option<String> =
+            sqlx::query_scalar("SELECT record FROM notes WHERE customer = ? AND id = ?")
+                .bind(self.customer)
+                .bind(id)
+                .fetch_optional(self.pool)
+                .await
+                .map_err(BackendError::permanent)?;
         json.map(|json| DataRowRecord::from_json(json.as_bytes()))
             .transpose()
             .map_err(BackendError::permanent)
