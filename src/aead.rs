@@ -5,6 +5,7 @@
 
 use claviger_memory::{Arena, InitError, Slot, on_wiped_stack};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::error::Unspecified;
 
 use crate::error::Error;
 use crate::key::{KEY_BYTES, SecretKey};
@@ -23,7 +24,7 @@ impl AeadKey {
     pub(crate) fn new(arena: &Arena, key: &[u8; KEY_BYTES]) -> Result<Self, Error> {
         arena.try_init(|| expand(key)).map(Self).map_err(|error| match error {
             InitError::Memory(error) => Error::Memory(error),
-            InitError::Make(error) => error,
+            InitError::Make(Unspecified) => Error::Authentication,
         })
     }
 
@@ -34,13 +35,12 @@ impl AeadKey {
 }
 
 /// Expands a key on the stack. The caller has that stack wiped.
+///
+/// ring refuses only keys of another length. The result keeps ring's error, and is best borrowed
+/// from: in a `Result` with our larger [`Error`] the schedule is moved in many small pieces.
 #[inline]
-pub(crate) fn expand(key: &[u8; KEY_BYTES]) -> Result<LessSafeKey, Error> {
-    match UnboundKey::new(&AES_256_GCM, key) {
-        Ok(key) => Ok(LessSafeKey::new(key)),
-        // ring refuses only keys of another length.
-        Err(_unspecified) => Err(Error::Authentication),
-    }
+pub(crate) fn expand(key: &[u8; KEY_BYTES]) -> Result<LessSafeKey, Unspecified> {
+    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new)
 }
 
 /// Seals the first part of `buffer` in place and writes tag and nonce behind it.
@@ -62,20 +62,25 @@ fn seal_with_aad(
     aad: &[u8],
     buffer: &mut [u8],
 ) -> Result<(), Error> {
-    let room = buffer.len().checked_sub(OVERHEAD_BYTES).and_then(|end| buffer.split_at_mut_checked(end));
-    let (plaintext, rest) = room.ok_or(Error::Authentication)?;
-    let (tag_room, nonce_room) = rest.split_at_mut_checked(TAG_BYTES).ok_or(Error::Authentication)?;
+    // Not `ok_or(..)?`, which makes an error to drop it again.
+    let Some((rest, nonce_room)) = buffer.split_last_chunk_mut::<NONCE_BYTES>() else {
+        return Err(Error::Authentication);
+    };
+    let Some((plaintext, tag_room)) = rest.split_last_chunk_mut::<TAG_BYTES>() else {
+        return Err(Error::Authentication);
+    };
     let tag = key
         .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), plaintext)
         .map_err(|_unspecified| Error::Authentication)?;
     tag_room.copy_from_slice(tag.as_ref());
-    nonce_room.copy_from_slice(&nonce);
+    *nonce_room = nonce;
     Ok(())
 }
 
 fn open_with_aad<'a>(key: &LessSafeKey, aad: &[u8], sealed: &'a mut [u8]) -> Result<&'a mut [u8], Error> {
-    let (ciphertext_and_tag, nonce) =
-        sealed.split_last_chunk_mut::<NONCE_BYTES>().ok_or(Error::Authentication)?;
+    let Some((ciphertext_and_tag, nonce)) = sealed.split_last_chunk_mut::<NONCE_BYTES>() else {
+        return Err(Error::Authentication);
+    };
     key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(aad), ciphertext_and_tag)
         .map_err(|_unspecified| Error::Authentication)
 }

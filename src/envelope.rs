@@ -31,8 +31,10 @@ pub(crate) fn seal(
         let mut draw = [0; DRAW_BYTES];
         random.fill(&mut draw)?;
         let (data_row_key, data_nonce, key_nonce) = split(&draw);
-        let cipher = aead::expand(data_row_key)?;
-        aead::seal(&cipher, data_nonce, &mut data)?;
+        match &aead::expand(data_row_key) {
+            Ok(cipher) => aead::seal(cipher, data_nonce, &mut data)?,
+            Err(_unspecified) => return Err(Error::Authentication),
+        }
         aead::seal_key(key.cipher()?, key_nonce, data_row_key, &mut wrapped_key)
     });
     if let Err(error) = sealed {
@@ -63,8 +65,10 @@ pub(crate) fn open(
         let data_row_key = aead::open(key.cipher()?, &mut buffer)?;
         let data_row_key: &[u8; KEY_BYTES] =
             (&*data_row_key).try_into().map_err(|_wrong_length| Error::Authentication)?;
-        let cipher = aead::expand(data_row_key)?;
-        aead::open(&cipher, &mut data).map(|plaintext| plaintext.len())
+        match &aead::expand(data_row_key) {
+            Ok(cipher) => aead::open(cipher, &mut data).map(|plaintext| plaintext.len()),
+            Err(_unspecified) => Err(Error::Authentication),
+        }
     });
     match opened {
         Ok(plaintext_bytes) => {
