@@ -1,5 +1,6 @@
 //! Encrypt and decrypt beside the floor: the same envelope by hand over ring, with one draw from
-//! the operating system, no cache, no policy, no wiping but of the plaintext.
+//! the operating system, no cache, no policy, no wiping but of the plaintext. A second floor wipes
+//! its stack after each call, as we do, which shows what of the difference that is.
 //!
 //! `cargo bench --bench session` first prints ratios of medians from interleaved rounds, which hold
 //! on a busy machine too, then criterion's figures.
@@ -22,6 +23,7 @@ use claviger::{
     CryptoPolicy, DataRowRecord, InMemoryMetastore, Plaintext, SecretKey, Session, SessionFactory, StaticKms,
     SystemRandom,
 };
+use claviger_memory::on_wiped_stack;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::rand::SecureRandom as _;
@@ -150,45 +152,54 @@ fn seal(cipher: &LessSafeKey, nonce: [u8; 12], data: &mut Vec<u8>) {
 fn print_ratios(factory: &SessionFactory) {
     let floor = Floor::new();
     let session = factory.session("customer-00000").unwrap();
-    println!("{:<32}{:>12}{:>12}{:>8}", "work", "floor", "ours", "ratio");
+    println!("{:<34}{:>12}{:>12}{:>12}{:>8}{:>8}", "work", "floor", "+ wiping", "ours", "ratio", "ratio");
     for size in SIZES {
         let plaintext = vec![b'p'; size];
         let repeats = (4 * 1024 * 1024 / (size + 2048)) as u32;
-        let (by_hand, ours) = interleaved(
+        let times = interleaved(
             repeats,
             || drop(black_box(floor.encrypt(black_box(&plaintext)))),
+            || drop(black_box(on_wiped_stack(|| floor.encrypt(black_box(&plaintext))))),
             || drop(black_box(encrypt(&session, black_box(&plaintext)))),
         );
-        print_ratio(&format!("encrypt {size} B"), by_hand, ours);
+        print_ratio(&format!("encrypt {size} B"), times);
         let (floor_record, record) = (floor.encrypt(&plaintext), encrypt(&session, &plaintext));
-        let (by_hand, ours) = interleaved(
+        let times = interleaved(
             repeats,
             || drop(black_box(floor.decrypt(black_box(&floor_record)))),
+            || drop(black_box(on_wiped_stack(|| floor.decrypt(black_box(&floor_record))))),
             || drop(black_box(decrypt(&session, black_box(&record)))),
         );
-        print_ratio(&format!("decrypt {size} B"), by_hand, ours);
+        print_ratio(&format!("decrypt {size} B"), times);
     }
     let partitions = partitions();
     let mut next = partitions.iter().cycle();
-    let (by_hand, ours) = interleaved(
+    let times = interleaved(
         PARTITIONS as u32 / 4,
         || drop(black_box(floor.encrypt(black_box(&[b'p'; 64])))),
+        || drop(black_box(on_wiped_stack(|| floor.encrypt(black_box(&[b'p'; 64]))))),
         || {
             let session = factory.session(next.next().unwrap()).unwrap();
             drop(black_box(encrypt(&session, black_box(&[b'p'; 64]))));
         },
     );
-    print_ratio("session() + encrypt 64 B, 10 000", by_hand, ours);
+    print_ratio("session() + encrypt 64 B, 10 000", times);
 }
 
-/// Times both in alternate rounds; returns the median nanoseconds of one call of each.
-fn interleaved(repeats: u32, mut first: impl FnMut(), mut second: impl FnMut()) -> (f64, f64) {
-    let mut times = (Vec::new(), Vec::new());
+/// Times all three in turns; returns the median nanoseconds of one call of each.
+fn interleaved(
+    repeats: u32,
+    mut floor: impl FnMut(),
+    mut wiping_floor: impl FnMut(),
+    mut ours: impl FnMut(),
+) -> [f64; 3] {
+    let mut times = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
-        times.0.push(time(repeats, &mut first));
-        times.1.push(time(repeats, &mut second));
+        times[0].push(time(repeats, &mut floor));
+        times[1].push(time(repeats, &mut wiping_floor));
+        times[2].push(time(repeats, &mut ours));
     }
-    (median(times.0), median(times.1))
+    times.map(median)
 }
 
 fn time(repeats: u32, work: &mut impl FnMut()) -> f64 {
@@ -204,8 +215,12 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-fn print_ratio(work: &str, floor: f64, ours: f64) {
-    println!("{work:<32}{floor:>9.0} ns{ours:>9.0} ns{:>8.2}", ours / floor);
+fn print_ratio(work: &str, [floor, wiping_floor, ours]: [f64; 3]) {
+    let ratios = (ours / floor, ours / wiping_floor);
+    println!(
+        "{work:<34}{floor:>9.0} ns{wiping_floor:>9.0} ns{ours:>9.0} ns{:>8.2}{:>8.2}",
+        ratios.0, ratios.1
+    );
 }
 
 fn bench(criterion: &mut Criterion, factory: &SessionFactory) {
