@@ -119,4 +119,17 @@ mod tests {
         assert!(report.finish().is_err());
         assert!(Report::default().finish().is_ok());
     }
+
+    #[test]
+    fn s2_7_back_ends_are_features_off_by_default_and_each_is_built_alone() {
+        let workspace = Workspace::find().unwrap();
+        for (name, back_ends) in [("claviger-metastore", &["sqlite"][..]), ("claviger-kms", &["local"])] {
+            // `lints_per_feature` builds each package with none and with each of these alone.
+            let package = workspace.packages.iter().find(|package| package.name == name).unwrap();
+            let is_feature = |back_end: &&str| package.features.iter().any(|feature| feature == back_end);
+            assert!(back_ends.iter().all(is_feature), "{name}: {:?}", package.features);
+            let manifest = std::fs::read_to_string(&package.manifest).unwrap();
+            assert!(!manifest.lines().any(|line| line.starts_with("default")), "{name} has default features");
+        }
+    }
 }

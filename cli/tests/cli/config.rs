@@ -91,16 +91,17 @@ fn a_key_on_the_command_line_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn stores_and_keys_of_unknown_kind_are_refused() {
+fn s2_7_back_ends_that_are_not_there_are_refused_and_those_that_are_named() {
     let kit = Kit::new();
-    for options in [
-        ["--metastore", "postgres:x"],
-        ["--metastore", "sqlite:"],
-        ["--kms", "aws:x"],
-        ["--kms", "local:"],
-        ["--kms", "static:@"],
+    for (options, named) in [
+        (["--metastore", "postgres://user:pw@host/keys"], "sqlite:PATH"),
+        (["--metastore", "sqlite:"], "sqlite:PATH"),
+        (["--kms", "aws:us-east-1=arn"], "local:PATH"),
+        (["--kms", "local:"], "local:PATH"),
+        (["--kms", "static:@"], "static:@FILE"),
     ] {
-        kit.fails(78, &[["encrypt", "-p", "me"].as_slice(), &options].concat());
+        let run = kit.fails(78, &[["encrypt", "-p", "me"].as_slice(), &options].concat());
+        assert!(run.stderr.contains(named) && !run.stderr.contains("pw@"), "{}", run.stderr);
     }
 }
 
