@@ -1,7 +1,10 @@
 //! How often the hot path allocates.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use allocation_counter::measure;
-use claviger::DataRowRecord;
+use claviger::{DataRowRecord, InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
 
 fn json(data_bytes: usize) -> String {
     let [key, data] = [60, data_bytes].map(|bytes| base64_simd::STANDARD.encode_to_string(vec![0xfb; bytes]));
@@ -40,4 +43,34 @@ fn escapes_allocate_in_proportion_to_the_input() {
     assert!(counted.count_total <= 25, "{counted:?}");
     assert!(counted.bytes_max <= 4 * escaped.len() as u64, "{counted:?} of {}", escaped.len());
     assert_eq!(record.unwrap().data(), [0xfb; 64 << 10]);
+}
+
+/// Polls once: what is cached is at hand, with no I/O to wait for and nobody to wake.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("the hot path waited"),
+    }
+}
+
+/// The record's data and its parent's id; the plaintext. The key path allocates nothing.
+#[tokio::test]
+async fn s3_9_the_hot_path_allocates_what_it_returns_and_waits_for_nothing() {
+    let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap();
+    let factory = SessionFactory::builder(InMemoryMetastore::new(), kms)
+        .service("checkout")
+        .product("payments")
+        .build()
+        .unwrap();
+    let session = factory.session("customer-17").unwrap();
+    let first = session.encrypt(b"the keys are made now").await.unwrap();
+    let (mut record, mut plaintext, mut again) = (None, None, None);
+    let encrypt = measure(|| record = at_once(session.encrypt(&[7; 1024])).ok());
+    let decrypt = measure(|| plaintext = at_once(session.decrypt(&first)).ok());
+    let make = measure(|| again = factory.session("customer-17").ok());
+    assert_eq!(record.unwrap().data().len(), 1024 + 28);
+    assert_eq!(*plaintext.unwrap(), *b"the keys are made now");
+    assert!(again.is_some());
+    assert_eq!((encrypt.count_total, decrypt.count_total), (2, 1));
+    assert!(make.count_total <= 1, "{make:?}");
 }
