@@ -129,7 +129,7 @@ impl Keyring {
     /// learned later, by an insert of our own for one, is not undone.
     pub(crate) fn lose(&self, begun: Moment, is_lost: impl Fn(Created) -> bool) {
         for (_, state) in self.lock().alive.iter().filter(|(created, _)| is_lost(**created)) {
-            if let Some(state) = state.upgrade().filter(|state| !state.was_checked_after(begun)) {
+            if let Some(state) = state.upgrade().filter(|state| !state.was_checked_since(begun)) {
                 state.mark_lost();
             }
         }

@@ -46,8 +46,10 @@ fn older_check_changes_nothing() {
     state.mark_checked(at(1_000, 50));
     state.mark_checked(at(990, 40));
     assert_eq!(state.age(at(1_000, 50)), 0);
-    assert!(state.was_checked_after(at(990, 40)));
-    assert!(!state.was_checked_after(at(1_000, 50)));
+    assert!(state.was_checked_since(at(990, 40)));
+    assert!(state.was_checked_since(at(1_000, 50)), "in one tick of the clocks");
+    assert!(!state.was_checked_since(at(1_000, 51)));
+    assert!(!state.was_checked_since(at(1_001, 50)), "after a suspension");
 }
 
 #[test]

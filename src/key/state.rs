@@ -29,9 +29,12 @@ impl KeyState {
         }
     }
 
-    /// Tells whether a good read is known that began later than `begun`.
-    pub(crate) fn was_checked_after(&self, begun: Moment) -> bool {
-        self.checked_monotonic.load(Ordering::Relaxed) > begun.monotonic
+    /// Tells whether a good read is known that began with `begun` or later. Clocks tick coarsely: of
+    /// two reads in one tick the good one counts, and the next refresh decides.
+    pub(crate) fn was_checked_since(&self, begun: Moment) -> bool {
+        let monotonic = self.checked_monotonic.load(Ordering::Relaxed);
+        let wall = self.checked_wall.load(Ordering::Relaxed);
+        (monotonic, wall) >= (begun.monotonic, begun.wall)
     }
 
     /// Marks the key revoked, for as long as this state is known.
