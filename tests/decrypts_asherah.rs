@@ -1,5 +1,7 @@
 //! Records of other implementations decrypt, over the metastore rows they were written with.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail loudly")]
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
