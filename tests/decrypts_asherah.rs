@@ -1,6 +1,6 @@
 //! Records of other implementations decrypt, over the metastore rows they were written with.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
