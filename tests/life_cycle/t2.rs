@@ -125,8 +125,8 @@ async fn t2_foreign_parent_never_creates() {
     }
 }
 
-#[tokio::test]
-async fn t2_valid_but_known_here_as_revoked_creates_and_alarms() {
+/// A world in which the key was seen revoked, and somebody undid that in the store.
+async fn known_as_revoked() -> World {
     let world = World::new();
     let (record, _) = world.sealed().await;
     let unrevoked = world.latest_row(IK).await;
@@ -134,6 +134,12 @@ async fn t2_valid_but_known_here_as_revoked_creates_and_alarms() {
     world.clock.advance(STALE);
     world.decrypts(&record).await;
     world.put(unrevoked).await;
+    world
+}
+
+#[tokio::test]
+async fn t2_valid_but_known_here_as_revoked_creates_and_alarms() {
+    let world = known_as_revoked().await;
     assert_eq!(world.encrypts_under().await, seconds(STALE));
     assert_eq!(world.raised(Event::Unrevoked), 1);
 }
@@ -162,13 +168,7 @@ async fn tamper(world: &World) {
 #[tokio::test]
 async fn t2_key_that_is_not_to_be_used_is_replaced_before_it_is_unwrapped() {
     // Known here as revoked, though the row does not say so, and forged too.
-    let world = World::new();
-    let (record, _) = world.sealed().await;
-    let unrevoked = world.latest_row(IK).await;
-    world.revoke_latest(IK).await;
-    world.clock.advance(STALE);
-    world.decrypts(&record).await;
-    world.put(unrevoked).await;
+    let world = known_as_revoked().await;
     tamper(&world).await;
     assert_eq!(world.encrypts_under().await, seconds(STALE));
     // Under a parent that is revoked.

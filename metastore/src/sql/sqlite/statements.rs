@@ -35,6 +35,20 @@ macro_rules! json {
     };
 }
 
+/// Reads the rows of the id `?1`, to be narrowed further: `created` as `seconds`, and the JSON.
+macro_rules! rows_of_id {
+    () => {
+        concat!(
+            "SELECT ",
+            created_seconds!(),
+            " AS seconds, ",
+            json!(),
+            " FROM encryption_key WHERE ",
+            of_id!()
+        )
+    };
+}
+
 /// What is a key, and not a note that Asherah keeps beside the keys.
 macro_rules! no_reserved_id {
     () => {
@@ -47,22 +61,11 @@ const CREATE_TABLE: &str = include_str!("../../../migrations/sqlite/0001_encrypt
 /// First our own form, by the primary key; only if that misses, the id's rows in other forms, an
 /// unreadable one last, since it could be the one looked for.
 const LOAD: &str = concat!(
-    "SELECT ",
-    created_seconds!(),
-    ", ",
-    json!(),
-    " FROM encryption_key \
-     WHERE ",
-    of_id!(),
+    rows_of_id!(),
     " AND created = datetime(?2, 'unixepoch') \
      UNION ALL \
-     SELECT * FROM (SELECT ",
-    created_seconds!(),
-    " AS seconds, ",
-    json!(),
-    " FROM encryption_key \
-     WHERE ",
-    of_id!(),
+     SELECT * FROM (",
+    rows_of_id!(),
     " AND created <> datetime(?2, 'unixepoch') AND (seconds = ?2 OR seconds IS NULL) \
      ORDER BY seconds DESC LIMIT 1) \
      LIMIT 1"
@@ -70,13 +73,7 @@ const LOAD: &str = concat!(
 
 /// An unreadable row comes first, since it could be the latest; of two forms of one time, ours.
 const LOAD_LATEST: &str = concat!(
-    "SELECT ",
-    created_seconds!(),
-    " AS seconds, ",
-    json!(),
-    " FROM encryption_key \
-     WHERE ",
-    of_id!(),
+    rows_of_id!(),
     " \
      ORDER BY seconds DESC NULLS FIRST, created = datetime(seconds, 'unixepoch') DESC LIMIT 1"
 );
@@ -91,16 +88,7 @@ const INSERT: &str = concat!(
     " = ?2)"
 );
 
-const LOAD_ALL_FORMS: &str = concat!(
-    "SELECT ",
-    created_seconds!(),
-    " AS seconds, ",
-    json!(),
-    " FROM encryption_key \
-     WHERE ",
-    of_id!(),
-    " AND seconds = ?2"
-);
+const LOAD_ALL_FORMS: &str = concat!(rows_of_id!(), " AND seconds = ?2");
 
 const UPDATE: &str = concat!(
     "UPDATE encryption_key SET key_record = ?4 \
