@@ -35,7 +35,9 @@ pub use keyring::orphans::{Orphan, OrphanCause};
 pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
 pub use metastore::memory::InMemoryMetastore;
-pub use metastore::{BoxedMetastore, Consistency, Insert, Metastore, MetastoreAdmin, is_reserved_id};
+pub use metastore::{
+    BoxedMetastore, Consistency, DamagedRow, Insert, Metastore, MetastoreAdmin, Page, is_reserved_id,
+};
 pub use partition::ReadableSuffixes;
 pub use plaintext::Plaintext;
 pub use policy::{Capacity, CryptoPolicy, Limits, RevokedDecrypt, Span};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::BoxFuture;
 use crate::call::{CallError, Gate};
 use crate::error::{BackendError, Error};
-use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// A store of wrapped keys.
 ///
@@ -48,6 +48,13 @@ pub trait Metastore: fmt::Debug + Send + Sync + 'static {
         consistency: Consistency,
     ) -> impl Future<Output = Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> + Send;
 
+    /// Loads the latest record of each id, as [`load_latest`](Self::load_latest) does: one answer for
+    /// each in the order asked, in one round trip where the store can.
+    fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+    ) -> impl Future<Output = Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> + Send;
+
     /// Inserts the record unless its `(id, created)` is taken. Atomic, and durable once it returns
     /// [`Insert::Inserted`].
     fn insert(&self, record: &EnvelopeKeyRecord)
@@ -77,12 +84,17 @@ pub enum Consistency {
 
 /// What operators do to a store. Not needed to encrypt or decrypt.
 pub trait MetastoreAdmin: Metastore {
-    /// Lists key records in the order of `(id, created)`, those after `after`, at most `limit`.
+    /// Lists at most `limit` rows: from the beginning, or on from where a page ended
+    /// ([`Page::next`]). Who goes on until there is no next page has seen every row once that was
+    /// there all the time, and no page is dearer than the first.
+    ///
+    /// Versions of one key are neighbours, the oldest first. Ids come in the store's own order: by
+    /// their bytes, by a collation, or by a hash. `after` may name a version that is gone.
     fn list(
         &self,
         after: Option<&KeyMeta>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<EnvelopeKeyRecord>, BackendError>> + Send;
+    ) -> impl Future<Output = Result<Page, BackendError>> + Send;
 
     /// Marks a key version revoked, for good: there is no way back. `false` if there is no such
     /// record; a record that is revoked already is left as it is.
@@ -103,6 +115,50 @@ pub trait MetastoreAdmin: Metastore {
 
     /// Counts the key records.
     fn count(&self) -> impl Future<Output = Result<u64, BackendError>> + Send;
+}
+
+/// A part of a store's rows.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Page {
+    /// The rows that could be read.
+    pub records: Vec<EnvelopeKeyRecord>,
+    /// Those that could not.
+    pub damaged: Vec<DamagedRow>,
+    /// Where the next page begins; `None` after the last one. The page it begins may be empty.
+    pub next: Option<KeyMeta>,
+}
+
+impl Page {
+    /// A page of these rows.
+    #[must_use]
+    pub const fn new(
+        records: Vec<EnvelopeKeyRecord>,
+        damaged: Vec<DamagedRow>,
+        next: Option<KeyMeta>,
+    ) -> Self {
+        Self { records, damaged, next }
+    }
+}
+
+/// A row that cannot be read.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DamagedRow {
+    /// Whose key it would hold; what is not UTF-8 in it is replaced.
+    pub id: KeyId,
+    /// When that key was created, if the row says so.
+    pub created: Option<Created>,
+    /// What is wrong with it.
+    pub error: BackendError,
+}
+
+impl DamagedRow {
+    /// A row of this key that cannot be read.
+    #[must_use]
+    pub const fn new(id: KeyId, created: Option<Created>, error: BackendError) -> Self {
+        Self { id, created, error }
+    }
 }
 
 /// Tells whether a row's id is one of those that other Asherah implementations write beside the
@@ -131,6 +187,10 @@ impl<M: Metastore> Metastore for Arc<M> {
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         (**self).load_many(keys, consistency).await
+    }
+
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        (**self).load_latest_many(ids).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
@@ -170,6 +230,10 @@ impl Metastore for BoxedMetastore {
         self.0.load_many_dyn(keys, consistency).await
     }
 
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        self.0.load_latest_many_dyn(ids).await
+    }
+
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         self.0.insert_dyn(record).await
     }
@@ -192,6 +256,11 @@ trait DynMetastore: fmt::Debug + Send + Sync {
         &'a self,
         keys: &'a [KeyMeta],
         consistency: Consistency,
+    ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>>;
+
+    fn load_latest_many_dyn<'a>(
+        &'a self,
+        ids: &'a [KeyId],
     ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>>;
 
     fn insert_dyn<'a>(&'a self, record: &'a EnvelopeKeyRecord)
@@ -220,6 +289,13 @@ impl<M: Metastore> DynMetastore for M {
         consistency: Consistency,
     ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> {
         Box::pin(self.load_many(keys, consistency))
+    }
+
+    fn load_latest_many_dyn<'a>(
+        &'a self,
+        ids: &'a [KeyId],
+    ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> {
+        Box::pin(self.load_latest_many(ids))
     }
 
     fn insert_dyn<'a>(

@@ -282,7 +282,7 @@ async fn damaged_keys(
     record: &DataRowRecord,
 ) {
     let session = fresh.session("partition").unwrap();
-    let rows = store.list(None, usize::MAX).await.unwrap();
+    let rows = store.list(None, usize::MAX).await.unwrap().records;
     said.note(&rows);
     let row = rows.iter().find(|row| row.meta() == record.parent()).unwrap();
     let mut forged = row.wrapped_key().to_vec();

@@ -5,13 +5,31 @@
 //! | feature | metastore | for |
 //! |---|---|---|
 //! | `sqlite` | `SqliteMetastore` | one machine, any number of processes, one file |
+//! | `postgres` | `PostgresMetastore` | PostgreSQL, and what speaks its protocol |
+//! | `mysql` | `MysqlMetastore` | MySQL and MariaDB, and what speaks their protocol |
+//! | `dynamodb` | `DynamoDbMetastore` | Amazon DynamoDB, global tables included |
 //!
-//! All of them hold keys as Asherah does, so that both can work on one store.
+//! All of them hold keys as Asherah does, so that both can work on one store. Each looks at its
+//! table before it starts ([`SchemaReport`]) and refuses one on which keys could be lost.
 
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
+#[cfg(any(feature = "_sql", feature = "dynamodb"))]
+mod schema;
+#[cfg(feature = "_sql")]
 mod sql;
+#[cfg(any(feature = "_sql", feature = "dynamodb"))]
+mod task;
 
-#[cfg(feature = "sqlite")]
-pub use sql::SqlFault;
+#[cfg(feature = "dynamodb")]
+pub use dynamodb::DynamoDbMetastore;
+#[cfg(any(feature = "_sql", feature = "dynamodb"))]
+pub use schema::{DangerousSchema, Finding, FindingId, SchemaReport, Severity};
+#[cfg(feature = "mysql")]
+pub use sql::mysql::MysqlMetastore;
+#[cfg(feature = "postgres")]
+pub use sql::postgres::PostgresMetastore;
 #[cfg(feature = "sqlite")]
 pub use sql::sqlite::SqliteMetastore;
+#[cfg(feature = "_sql")]
+pub use sql::{DriverFault, SqlFault};

@@ -1,8 +1,21 @@
 //! What SQL metastores share: which keys the table can hold, and how a row becomes a record.
 
+mod driver;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod pool;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
-use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord, is_reserved_id};
+pub use driver::DriverFault;
+
+use claviger::{
+    BackendError, Created, DamagedRow, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord, Page,
+    is_reserved_id,
+};
 
 /// What is wrong with a key or a row, found by us and not by the database.
 ///
@@ -48,9 +61,6 @@ pub enum SqlFault {
         /// What it is.
         value: String,
     },
-    /// The call was made outside a tokio runtime.
-    #[error("no tokio runtime")]
-    NoRuntime,
 }
 
 impl From<SqlFault> for BackendError {
@@ -102,4 +112,27 @@ fn read_row(id: &KeyId, created: Option<i64>, json: &[u8]) -> Result<EnvelopeKey
     let created = created.and_then(Created::new).ok_or_else(|| SqlFault::CreatedUnreadable(id.clone()))?;
     let key = KeyMeta::new(id.clone(), created);
     EnvelopeKeyRecord::from_json(key.clone(), json).map_err(|source| SqlFault::RowMalformed { key, source })
+}
+
+/// Makes a page of rows: id, `created` in Unix seconds if it could be read, and JSON. A page of fewer
+/// rows than asked for is the last.
+///
+/// Where `created` cannot be read the next page begins after the id's first second; no key is as
+/// old as that.
+fn read_page(rows: Vec<(String, Option<i64>, Vec<u8>)>, limit: usize) -> Page {
+    let is_last = rows.len() < limit || limit == 0;
+    let next = rows.last().filter(|_| !is_last).map(|(id, created, _)| {
+        KeyMeta::new(KeyId::new(id.as_str()), created.and_then(Created::new).unwrap_or(Created::MIN))
+    });
+    let mut page = Page::new(Vec::with_capacity(rows.len()), Vec::new(), next);
+    for (id, created, json) in rows {
+        let id = KeyId::new(id);
+        match read_row(&id, created, &json) {
+            Ok(record) => page.records.push(record),
+            Err(fault) => {
+                page.damaged.push(DamagedRow::new(id, created.and_then(Created::new), fault.into()));
+            }
+        }
+    }
+    page
 }

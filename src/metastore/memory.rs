@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::BackendError;
-use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, is_reserved_id};
+use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page, is_reserved_id};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// Keeps key records in memory. They are gone with the last clone.
@@ -45,7 +45,7 @@ impl Metastore for InMemoryMetastore {
     }
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        Ok(self.rows().range(versions_of(id)).next_back().map(|(_, record)| record.clone()))
+        Ok(latest(&self.rows(), id))
     }
 
     async fn load_many(
@@ -55,6 +55,11 @@ impl Metastore for InMemoryMetastore {
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         let rows = self.rows();
         Ok(keys.iter().map(|key| rows.get(key).cloned()).collect())
+    }
+
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        let rows = self.rows();
+        Ok(ids.iter().map(|id| latest(&rows, id)).collect())
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
@@ -73,18 +78,13 @@ impl Metastore for InMemoryMetastore {
 }
 
 impl MetastoreAdmin for InMemoryMetastore {
-    async fn list(
-        &self,
-        after: Option<&KeyMeta>,
-        limit: usize,
-    ) -> Result<Vec<EnvelopeKeyRecord>, BackendError> {
+    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = self.rows();
-        Ok(rows
-            .range::<KeyMeta, _>((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, record)| record.clone())
-            .collect())
+        let mut rest = rows.range::<KeyMeta, _>((from, Bound::Unbounded)).map(|(_, record)| record.clone());
+        let records: Vec<_> = rest.by_ref().take(limit).collect();
+        let next = rest.next().and_then(|_| records.last().map(|last| last.meta().clone()));
+        Ok(Page::new(records, Vec::new(), next))
     }
 
     async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
@@ -122,6 +122,10 @@ impl MetastoreAdmin for InMemoryMetastore {
 #[derive(Debug, thiserror::Error)]
 #[error("key id {0} is reserved")]
 struct ReservedId(KeyId);
+
+fn latest(rows: &BTreeMap<KeyMeta, EnvelopeKeyRecord>, id: &KeyId) -> Option<EnvelopeKeyRecord> {
+    rows.range(versions_of(id)).next_back().map(|(_, record)| record.clone())
+}
 
 fn versions_of(id: &KeyId) -> (Bound<KeyMeta>, Bound<KeyMeta>) {
     let at = |created| KeyMeta::new(id.clone(), created);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::error::{BackendError, FailureClass};
 use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
-use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin};
+use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page};
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::testing::fakes::lock;
 
@@ -38,6 +38,7 @@ pub enum Operation {
     Load,
     LoadLatest,
     LoadMany,
+    LoadLatestMany,
     Insert,
     List,
     Revoke,
@@ -306,17 +307,19 @@ impl<M: Metastore> Metastore for FaultyMetastore<M> {
         self.faults.run(Operation::LoadMany, &names.join(" "), work).await
     }
 
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        let names: Vec<&str> = ids.iter().map(KeyId::as_str).collect();
+        let work = self.inner.load_latest_many(ids);
+        self.faults.run(Operation::LoadLatestMany, &names.join(" "), work).await
+    }
+
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         self.faults.run(Operation::Insert, record.meta(), self.inner.insert(record)).await
     }
 }
 
 impl<M: MetastoreAdmin> MetastoreAdmin for FaultyMetastore<M> {
-    async fn list(
-        &self,
-        after: Option<&KeyMeta>,
-        limit: usize,
-    ) -> Result<Vec<EnvelopeKeyRecord>, BackendError> {
+    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
         let from = after.map(ToString::to_string).unwrap_or_default();
         self.faults.run(Operation::List, &from, self.inner.list(after, limit)).await
     }

@@ -185,7 +185,7 @@ struct Revocations(HashMap<KeyMeta, tokio::time::Instant>);
 
 impl Revocations {
     async fn revoke_something(&mut self, world: &World, dice: &mut Dice) {
-        let rows = world.store.inner().list(None, usize::MAX).await.unwrap();
+        let rows = world.store.inner().list(None, usize::MAX).await.unwrap().records;
         let row = &rows[usize::try_from(dice.roll(rows.len() as u64)).unwrap()];
         world.store.inner().revoke(row.meta()).await.unwrap();
         self.0.entry(row.meta().clone()).or_insert_with(tokio::time::Instant::now);

@@ -187,7 +187,7 @@ impl World {
 
     /// Returns the rows of a key id, ascending.
     pub(crate) async fn rows(&self, id: &str) -> Vec<EnvelopeKeyRecord> {
-        let rows = self.store.inner().list(None, usize::MAX).await.expect("rows");
+        let rows = self.store.inner().list(None, usize::MAX).await.expect("rows").records;
         rows.into_iter().filter(|row| row.meta().id().as_str() == id).collect()
     }
 

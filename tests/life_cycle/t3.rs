@@ -169,6 +169,10 @@ impl Metastore for Odd {
         self.rows.load_many(keys, how).await
     }
 
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        self.rows.load_latest_many(ids).await
+    }
+
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         if self.oddity == Oddity::FoldsCase {
             let folded = KeyId::new(record.meta().id().as_str().replace("ALICE", "alice"));

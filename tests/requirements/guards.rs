@@ -95,7 +95,7 @@ async fn break_something(world: &World, dice: &mut Dice, part: u64) {
         5 => world.kms.faults().next(Operation::WrapKey, fault),
         6 => world.kms.faults().next(Operation::UnwrapKey, fault),
         _ => {
-            let rows = world.store.inner().list(None, usize::MAX).await.unwrap();
+            let rows = world.store.inner().list(None, usize::MAX).await.unwrap().records;
             if let Some(row) = rows.get(dice.roll(rows.len().max(1) as u64) as usize) {
                 assert!(world.store.inner().revoke(row.meta()).await.unwrap());
             }

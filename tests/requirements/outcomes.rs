@@ -53,7 +53,7 @@ async fn bring_about(end: End, world: &World, key: &KeyMeta) {
         End::Expired => world.clock.advance(90 * DAY + HOUR / 2),
         End::Revoked => assert!(world.store.inner().revoke(key).await.unwrap()),
         End::ParentRevoked => {
-            let rows = world.store.inner().list(None, 10).await.unwrap();
+            let rows = world.store.inner().list(None, 10).await.unwrap().records;
             let parent = rows.iter().find_map(|row| row.parent()).unwrap();
             assert!(world.store.inner().revoke(parent).await.unwrap());
         }

@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin,
+    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
-use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::sql::sqlite::fault::backend_error;
 use crate::sql::{SqlFault, check_id, check_meta};
+use crate::task::in_task;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
 /// of other Asherah implementations included.
@@ -172,6 +172,20 @@ impl Metastore for SqliteMetastore {
         .await
     }
 
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        ids.iter().try_for_each(check_id)?;
+        let (pool, ids) = (self.pool.clone(), ids.to_vec());
+        in_task(async move {
+            let mut connection = connection(&pool).await?;
+            let mut records = Vec::with_capacity(ids.len());
+            for id in &ids {
+                records.push(statements::load_latest(&mut connection, id).await?);
+            }
+            Ok(records)
+        })
+        .await
+    }
+
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         check_meta(record.meta())?;
         let record = record.clone();
@@ -185,11 +199,7 @@ impl Metastore for SqliteMetastore {
 }
 
 impl MetastoreAdmin for SqliteMetastore {
-    async fn list(
-        &self,
-        after: Option<&KeyMeta>,
-        limit: usize,
-    ) -> Result<Vec<EnvelopeKeyRecord>, BackendError> {
+    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
         let (pool, after) = (self.pool.clone(), after.cloned());
         in_task(async move { statements::list(&mut *connection(&pool).await?, after.as_ref(), limit).await })
             .await
@@ -242,17 +252,6 @@ impl MetastoreAdmin for SqliteMetastore {
         let pool = self.pool.clone();
         in_task(async move { statements::count(&mut *connection(&pool).await?).await }).await
     }
-}
-
-/// Runs `work` as a task of its own: a caller that goes away leaves a statement to its end, and
-/// so never a half-used connection in the pool.
-async fn in_task<T: Send + 'static>(
-    work: impl Future<Output = Result<T, BackendError>> + Send + 'static,
-) -> Result<T, BackendError> {
-    #[expect(clippy::map_err_ignore, reason = "it says that there is none, as the fault does")]
-    let runtime = Handle::try_current().map_err(|_| SqlFault::NoRuntime)?;
-    // Transient: the task ends early only when its runtime shuts down, or by a panic of the driver.
-    runtime.spawn(work).await.map_err(BackendError::transient)?
 }
 
 async fn connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, BackendError> {

@@ -198,7 +198,7 @@ async fn a_torn_tail_of_the_log_loses_nothing_that_was_answered() {
     let mut log = fs::File::options().append(true).open(with_suffix(&copy.file, "-wal")).unwrap();
     log.write_all(&[0xa5; 1_000]).unwrap();
     let store = copy.open().await;
-    assert_eq!(store.list(None, 100).await.unwrap(), records);
+    assert_eq!(store.list(None, 100).await.unwrap().records, records);
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {

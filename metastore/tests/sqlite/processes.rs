@@ -44,7 +44,7 @@ fn processes_that_come_first_at_once_share_one_file() {
     assert_eq!(inserted, KEYS);
     children.into_iter().for_each(Running::finish);
     block_on(async {
-        let listed = place.open().await.list(None, 1_000).await.unwrap();
+        let listed = place.open().await.list(None, 1_000).await.unwrap().records;
         let seconds: Vec<_> = listed.iter().map(|record| record.meta().created().unix_seconds()).collect();
         assert_eq!(seconds, (NOW..NOW + KEYS).collect::<Vec<_>>());
     });
@@ -75,7 +75,7 @@ fn what_a_killed_process_was_told_is_there() {
     child.process.kill().unwrap();
     child.process.wait().unwrap();
     block_on(async {
-        let listed = place.open().await.list(None, 100_000).await.unwrap();
+        let listed = place.open().await.list(None, 100_000).await.unwrap().records;
         assert_eq!(listed[..told.len()], told);
     });
 }

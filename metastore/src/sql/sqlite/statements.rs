@@ -2,11 +2,11 @@
 //!
 //! Each is one statement, atomic by itself, but for [`rewrite`], which is a transaction.
 
-use claviger::{BackendError, EnvelopeKeyRecord, Insert, KeyId, KeyMeta};
+use claviger::{BackendError, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Page};
 use sqlx::{Connection as _, SqliteConnection, query, query_as, query_scalar};
 
-use crate::sql::read_row;
 use crate::sql::sqlite::fault::backend_error;
+use crate::sql::{read_page, read_row};
 
 /// A row's `created` in Unix seconds; NULL if it is no form that a known writer uses.
 ///
@@ -221,7 +221,7 @@ pub(super) async fn list(
     connection: &mut SqliteConnection,
     after: Option<&KeyMeta>,
     limit: usize,
-) -> Result<Vec<EnvelopeKeyRecord>, BackendError> {
+) -> Result<Page, BackendError> {
     let (id, created) = after.map_or(("", 0), |key| (key.id().as_str(), key.created().unix_seconds()));
     let rows: Vec<(String, Option<i64>, Vec<u8>)> = query_as(LIST)
         .bind(id)
@@ -230,7 +230,7 @@ pub(super) async fn list(
         .fetch_all(connection)
         .await
         .map_err(backend_error)?;
-    rows.into_iter().map(|(id, created, json)| Ok(read_row(&KeyId::new(id), created, &json)?)).collect()
+    Ok(read_page(rows, limit))
 }
 
 pub(super) async fn delete(connection: &mut SqliteConnection, id: &KeyId) -> Result<u64, BackendError> {

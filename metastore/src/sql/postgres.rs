@@ -1,0 +1,6 @@
+//! Work in progress.
+
+/// Work in progress.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PostgresMetastore;
