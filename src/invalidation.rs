@@ -1,0 +1,65 @@
+//! Word from outside that key records changed, so that a factory need not wait for its next check.
+
+use std::fmt;
+
+use crate::BoxFuture;
+use crate::error::BackendError;
+use crate::record::KeyId;
+
+/// What an [`InvalidationSource`] tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Invalidation {
+    /// Records of this key, a system or an intermediate one, were revoked, rewrapped or deleted.
+    Key(KeyId),
+    /// Any key's may have been: messages may have been missed.
+    Everything,
+}
+
+/// Tells a factory which keys' records changed, as they change: a database's notifications, a
+/// message queue, a hook of an operator's tool.
+///
+/// It makes revocations known sooner and is relied on for nothing: a factory checks its keys by
+/// `revoke_check_interval` whether or not anything is told. So a source may tell too much, or a
+/// thing twice, at the price of a read; it need not be trusted.
+pub trait InvalidationSource: fmt::Debug + Send + Sync + 'static {
+    /// Waits for the next message, for as long as there is none.
+    ///
+    /// A source that has no connection makes one first, and answers [`Invalidation::Everything`] as
+    /// soon as it stands, the first one too: what was told before was missed. After an error the
+    /// factory calls again in a while. A source bounds what it waits for but messages: to connect,
+    /// and for an answer that is due.
+    ///
+    /// # Errors
+    /// When no connection can be made, or the one there was is lost.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await it loses no message, or the next call answers
+    /// [`Invalidation::Everything`].
+    fn next(&mut self) -> impl Future<Output = Result<Invalidation, BackendError>> + Send;
+}
+
+/// A source whose type is forgotten.
+#[derive(Debug)]
+pub(crate) struct BoxedSource(Box<dyn DynInvalidationSource>);
+
+impl BoxedSource {
+    pub(crate) fn new(source: impl InvalidationSource) -> Self {
+        Self(Box::new(source))
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Invalidation, BackendError> {
+        self.0.next_dyn().await
+    }
+}
+
+/// The twin of [`InvalidationSource`] that can be a trait object. Written once, here.
+trait DynInvalidationSource: fmt::Debug + Send + Sync {
+    fn next_dyn(&mut self) -> BoxFuture<'_, Result<Invalidation, BackendError>>;
+}
+
+impl<S: InvalidationSource> DynInvalidationSource for S {
+    fn next_dyn(&mut self) -> BoxFuture<'_, Result<Invalidation, BackendError>> {
+        Box::pin(self.next())
+    }
+}
