@@ -17,6 +17,10 @@
 //! Each clause uses key ids of its own, so all may share one database that holds other rows too.
 //! A store that needs something kept alive, such as a temporary folder, hands it over as well:
 //! `metastore_contract!(guarded async { (store, folder) })`.
+//!
+//! A table made by another Asherah may be unable to tell all keys apart, or to hold them:
+//! `metastore_legacy_contract!` and `metastore_admin_legacy_contract!` hold a store on such a table
+//! to all clauses, and to refusing those keys for good.
 
 mod fakes;
 mod faults;
@@ -26,7 +30,10 @@ pub mod metastore_admin;
 mod support;
 
 #[doc(inline)]
-pub use crate::{kms_contract, metastore_admin_contract, metastore_contract};
+pub use crate::{
+    kms_contract, metastore_admin_contract, metastore_admin_legacy_contract, metastore_contract,
+    metastore_legacy_contract,
+};
 pub use fakes::{FailingRandom, FixedClock, SeededRandom};
 pub use faults::{Call, Fault, Faults, FaultyKms, FaultyMetastore, Operation};
 

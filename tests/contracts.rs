@@ -22,6 +22,16 @@ mod in_memory_admin {
     claviger::testing::metastore_admin_contract!(async { InMemoryMetastore::new() });
 }
 
+mod in_memory_as_legacy {
+    use super::*;
+    claviger::testing::metastore_legacy_contract!(async { InMemoryMetastore::new() });
+}
+
+mod in_memory_admin_as_legacy {
+    use super::*;
+    claviger::testing::metastore_admin_legacy_contract!(async { InMemoryMetastore::new() });
+}
+
 mod arc_metastore {
     use super::*;
     claviger::testing::metastore_contract!(async { Arc::new(InMemoryMetastore::new()) });

@@ -41,6 +41,10 @@ pub enum SqlFault {
     /// The creation time is past the year 9999, which a date column cannot say.
     #[error("creation time {0} is past the year 9999")]
     CreatedTooLate(Created),
+    /// The table takes the key for another that is there: its collation folds their ids, or its
+    /// time column their times.
+    #[error("the table cannot tell key {0} from another that it holds")]
+    Indistinct(KeyMeta),
     /// A row's `created` is no time that any known writer writes.
     #[error("a row of key {0} has an unreadable creation time")]
     CreatedUnreadable(KeyId),

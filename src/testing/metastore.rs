@@ -5,14 +5,54 @@
 use crate::metastore::{Consistency, Insert, Metastore};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::testing::support::{
-    NOW, abandon, assert_kept, assert_kept_or_refused, assert_tails_told_apart, assert_told_apart, created,
-    fresh_id, fresh_meta, insert, later, load, ok, race, random_bytes, record,
+    LOOKALIKES, Lookalikes, NOW, abandon, assert_answer, assert_kept, assert_kept_or_refused,
+    assert_tails_told_apart, assert_told_apart, created, fresh_id, fresh_meta, fresh_pair, insert, keep,
+    keep_pair, later, load, ok, race, random_bytes, record,
 };
 
 /// Makes a test of each clause of [`Metastore`]'s contract:
 /// `metastore_contract!(async { MyStore::open().await })`.
 #[macro_export]
 macro_rules! metastore_contract {
+    ($($open:tt)*) => {
+        $crate::__metastore_clauses! { $($open)* }
+        $crate::__contract_tests! { metastore, $($open)*,
+            ids_that_differ_in_case_are_two
+            ids_that_differ_in_accents_are_two
+            ids_that_differ_in_trailing_blanks_are_two
+            ids_beyond_the_basic_plane_are_kept
+            the_first_second_is_a_time
+            times_around_a_change_of_clocks_are_kept
+            load_many_tells_lookalikes_apart
+            load_latest_many_tells_lookalikes_apart
+        }
+    };
+}
+
+/// Makes a test of each clause of [`Metastore`]'s contract, for a table made by other Asherahs: ids
+/// or times that it cannot tell apart, or not hold, are refused with a permanent error, and neither
+/// key is found by the other's name.
+#[macro_export]
+macro_rules! metastore_legacy_contract {
+    ($($open:tt)*) => {
+        $crate::__metastore_clauses! { $($open)* }
+        $crate::__contract_tests! { metastore, $($open)*,
+            ids_that_differ_in_case_are_two_or_refused
+            ids_that_differ_in_accents_are_two_or_refused
+            ids_that_differ_in_trailing_blanks_are_two_or_refused
+            ids_beyond_the_basic_plane_are_kept_or_refused
+            the_first_second_is_a_time_or_refused
+            times_around_a_change_of_clocks_are_kept_or_refused
+            load_many_tells_lookalikes_apart_or_refuses
+            load_latest_many_tells_lookalikes_apart_or_refuses
+        }
+    };
+}
+
+/// The clauses that hold of every table.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __metastore_clauses {
     ($($open:tt)*) => { $crate::__contract_tests! { metastore, $($open)*,
         an_unknown_version_is_none
         an_unknown_id_has_no_latest
@@ -29,23 +69,26 @@ macro_rules! metastore_contract {
         concurrent_inserts_of_different_versions_all_win
         a_load_during_an_insert_sees_nothing_or_all
         versions_one_second_apart_are_two
-        the_first_second_is_a_time
         times_past_2038_are_kept_exactly_or_refused
         the_last_time_is_kept_exactly_or_refused
-        ids_that_differ_in_case_are_two
-        ids_that_differ_in_accents_are_two
-        ids_that_differ_in_trailing_blanks_are_two
         ids_with_wildcards_match_nothing_else
         ids_with_quotes_and_backslashes_are_kept
-        ids_beyond_the_basic_plane_are_kept
         ids_of_255_characters_are_kept
+        ids_of_255_characters_of_four_bytes_are_kept_or_refused
         ids_over_255_characters_are_never_cut
         ids_with_nul_are_never_cut
+        an_empty_id_is_kept_or_refused
         reserved_ids_are_never_found
         a_wrapped_key_of_32_kib_is_kept
         load_many_answers_in_the_order_asked
         load_many_of_nothing_is_nothing
         load_many_takes_hundreds
+        load_many_sees_every_insert_that_ended
+        load_latest_many_answers_in_the_order_asked
+        load_latest_many_goes_by_created
+        load_latest_many_of_nothing_is_nothing
+        load_latest_many_takes_hundreds
+        load_latest_many_sees_every_insert_that_ended
         dropped_calls_leave_the_store_usable
     } };
 }
@@ -199,12 +242,52 @@ pub async fn a_load_during_an_insert_sees_nothing_or_all(store: &impl Metastore)
 /// `created` is kept to the second.
 pub async fn versions_one_second_apart_are_two(store: &impl Metastore) {
     let key = fresh_meta();
-    assert_told_apart(store, &key, &later(&key, 1)).await;
+    let next = later(&key, 1);
+    assert_told_apart(store, &[key, next], Lookalikes::Apart).await;
 }
 
 /// 1970-01-01 00:00:01 is a time like any other.
 pub async fn the_first_second_is_a_time(store: &impl Metastore) {
     assert_kept(store, &record(&KeyMeta::new(fresh_id(""), Created::MIN))).await;
+}
+
+/// 1970-01-01 00:00:01 is kept exactly, or refused for good.
+pub async fn the_first_second_is_a_time_or_refused(store: &impl Metastore) {
+    assert_kept_or_refused(store, &KeyMeta::new(fresh_id(""), Created::MIN)).await;
+}
+
+/// A time is kept to the second whatever the clocks on the server's wall do at it.
+pub async fn times_around_a_change_of_clocks_are_kept(store: &impl Metastore) {
+    clock_changes(store, Lookalikes::Apart).await;
+}
+
+/// A time that a clock on the server's wall skips or shows twice is kept to the second, or refused
+/// for good.
+pub async fn times_around_a_change_of_clocks_are_kept_or_refused(store: &impl Metastore) {
+    clock_changes(store, Lookalikes::ApartOrRefused).await;
+}
+
+async fn clock_changes(store: &impl Metastore, lookalikes: Lookalikes) {
+    let mut kept = Vec::new();
+    for key in around_changes_of_clocks() {
+        kept.extend(keep(store, &record(&key), lookalikes).await);
+    }
+    for record in kept {
+        assert_eq!(load(store, record.meta()).await, Some(record));
+    }
+}
+
+/// Every half hour, of one key, around the hour that is skipped and the hour that comes twice in Los
+/// Angeles and in Berlin: as times of the world, and as what the clock there shows then.
+fn around_changes_of_clocks() -> Vec<KeyMeta> {
+    const HALF_HOUR: i64 = 1_800;
+    // 2023-03-12 10:00 and 2023-11-05 09:00, 2023-03-26 01:00 and 2023-10-29 01:00, all in UTC.
+    let changes = [1_678_615_200, 1_699_174_800, 1_679_792_400, 1_698_541_200];
+    // From what Los Angeles shows to what Berlin shows.
+    let around = (-20..=6).map(|step| step * HALF_HOUR);
+    let id = fresh_id("");
+    let times = changes.into_iter().flat_map(|change| around.clone().map(move |offset| change + offset));
+    times.map(|time| KeyMeta::new(id.clone(), created(time))).collect()
 }
 
 /// A time past the end of 32-bit timestamps is kept to the second, or refused for good.
@@ -223,28 +306,59 @@ pub async fn the_last_time_is_kept_exactly_or_refused(store: &impl Metastore) {
 
 /// Ids that differ in case only name different keys.
 pub async fn ids_that_differ_in_case_are_two(store: &impl Metastore) {
-    assert_tails_told_apart(store, "alice", "ALICE").await;
-    assert_tails_told_apart(store, "stra\u{df}e", "strasse").await;
+    case(store, Lookalikes::Apart).await;
+}
+
+/// Of ids that differ in case only the second is kept apart, or refused for good.
+pub async fn ids_that_differ_in_case_are_two_or_refused(store: &impl Metastore) {
+    case(store, Lookalikes::ApartOrRefused).await;
+}
+
+async fn case(store: &impl Metastore, lookalikes: Lookalikes) {
+    assert_tails_told_apart(store, ["alice", "ALICE"], lookalikes).await;
+    assert_tails_told_apart(store, ["stra\u{df}e", "strasse"], lookalikes).await;
+    let tail = fresh_id("");
+    let pair = ["_IK_a", "_IK_A"].map(|head| KeyMeta::new(KeyId::new(format!("{head}{tail}")), created(NOW)));
+    assert_told_apart(store, &pair, lookalikes).await;
 }
 
 /// Ids that differ in accents only, or in how an accent is composed, name different keys.
 pub async fn ids_that_differ_in_accents_are_two(store: &impl Metastore) {
-    assert_tails_told_apart(store, "andre", "andr\u{e9}").await;
-    assert_tails_told_apart(store, "andr\u{e9}", "andre\u{301}").await;
+    accents(store, Lookalikes::Apart).await;
+}
+
+/// Of ids that differ in accents only the second is kept apart, or refused for good.
+pub async fn ids_that_differ_in_accents_are_two_or_refused(store: &impl Metastore) {
+    accents(store, Lookalikes::ApartOrRefused).await;
+}
+
+async fn accents(store: &impl Metastore, lookalikes: Lookalikes) {
+    assert_tails_told_apart(store, ["\u{e9}", "e"], lookalikes).await;
+    assert_tails_told_apart(store, ["andre", "andr\u{e9}"], lookalikes).await;
+    assert_tails_told_apart(store, ["andr\u{e9}", "andre\u{301}"], lookalikes).await;
 }
 
 /// Ids that differ in trailing white space only name different keys.
 pub async fn ids_that_differ_in_trailing_blanks_are_two(store: &impl Metastore) {
-    assert_tails_told_apart(store, "x", "x ").await;
-    assert_tails_told_apart(store, "y ", "y  ").await;
-    assert_tails_told_apart(store, "z", "z\t").await;
+    trailing_blanks(store, Lookalikes::Apart).await;
+}
+
+/// Of ids that differ in trailing white space only the second is kept apart, or refused for good.
+pub async fn ids_that_differ_in_trailing_blanks_are_two_or_refused(store: &impl Metastore) {
+    trailing_blanks(store, Lookalikes::ApartOrRefused).await;
+}
+
+async fn trailing_blanks(store: &impl Metastore, lookalikes: Lookalikes) {
+    assert_tails_told_apart(store, ["x", "x "], lookalikes).await;
+    assert_tails_told_apart(store, ["y ", "y  "], lookalikes).await;
+    assert_tails_told_apart(store, ["z", "z\t"], lookalikes).await;
 }
 
 /// What is a wildcard to a database is a character in an id.
 pub async fn ids_with_wildcards_match_nothing_else(store: &impl Metastore) {
-    for (wildcard, text) in [("a_c", "abc"), ("a%c", "abbc"), ("a*c", "abc"), ("a?c", "abc"), ("[a]c", "ac")]
-    {
-        assert_tails_told_apart(store, text, wildcard).await;
+    let pairs = [["a_c", "abc"], ["a%c", "abbc"], ["a*c", "abc"], ["a?c", "abc"], ["[a]c", "ac"]];
+    for pair in pairs {
+        assert_tails_told_apart(store, pair, Lookalikes::Apart).await;
     }
 }
 
@@ -268,18 +382,36 @@ pub async fn ids_with_quotes_and_backslashes_are_kept(store: &impl Metastore) {
 
 /// Characters of four bytes are kept, and told apart.
 pub async fn ids_beyond_the_basic_plane_are_kept(store: &impl Metastore) {
-    assert_tails_told_apart(store, "\u{1f600}", "\u{1f601}").await;
-    assert_tails_told_apart(store, "\u{1f600}", "?").await;
+    beyond_the_basic_plane(store, Lookalikes::Apart).await;
+}
+
+/// Characters of four bytes are kept and told apart, or refused for good.
+pub async fn ids_beyond_the_basic_plane_are_kept_or_refused(store: &impl Metastore) {
+    beyond_the_basic_plane(store, Lookalikes::ApartOrRefused).await;
+}
+
+async fn beyond_the_basic_plane(store: &impl Metastore, lookalikes: Lookalikes) {
+    assert_tails_told_apart(store, ["\u{1f600}", "\u{1f601}"], lookalikes).await;
+    assert_tails_told_apart(store, ["\u{1f600}", "?"], lookalikes).await;
 }
 
 /// Ids of 255 characters are kept, and told apart by their last one.
 pub async fn ids_of_255_characters_are_kept(store: &impl Metastore) {
+    assert_told_apart(store, &pair_of_255_characters("x", ["a", "b"]), Lookalikes::Apart).await;
+}
+
+/// Ids of 255 characters of four bytes are kept and told apart by their last one, or refused for
+/// good.
+pub async fn ids_of_255_characters_of_four_bytes_are_kept_or_refused(store: &impl Metastore) {
+    let pair = pair_of_255_characters("\u{1f600}", ["\u{1f600}", "\u{1f601}"]);
+    assert_told_apart(store, &pair, Lookalikes::ApartOrRefused).await;
+}
+
+/// Two keys whose ids are as long as they may be and differ in the last character.
+fn pair_of_255_characters(filler: &str, last: [&str; 2]) -> [KeyMeta; 2] {
     let stem = fresh_id("").as_str().to_owned();
-    let [one, other] = ["a", "b"].map(|last| {
-        let filler = "x".repeat(254 - stem.len());
-        KeyMeta::new(KeyId::new(format!("{stem}{filler}{last}")), created(NOW))
-    });
-    assert_told_apart(store, &one, &other).await;
+    let filler = filler.repeat(254 - stem.len());
+    last.map(|last| KeyMeta::new(KeyId::new(format!("{stem}{filler}{last}")), created(NOW)))
 }
 
 /// An id that does not fit is refused for good, never cut.
@@ -297,6 +429,14 @@ pub async fn ids_with_nul_are_never_cut(store: &impl Metastore) {
     for tail in ["\0", "\0a", "\0b"] {
         assert_kept_or_refused(store, &KeyMeta::new(KeyId::new(format!("{stem}{tail}")), created(NOW))).await;
     }
+}
+
+/// An id of no characters is kept like another, or refused for good.
+pub async fn an_empty_id_is_kept_or_refused(store: &impl Metastore) {
+    // It cannot be a fresh one, so its time is.
+    let [a, b, c] = random_bytes::<3>();
+    let time = NOW + i64::from(u32::from_be_bytes([0, a, b, c]));
+    assert_kept_or_refused(store, &KeyMeta::new(KeyId::new(""), created(time))).await;
 }
 
 /// Rows that are no keys are never returned, and never made: their ids are refused for good.
@@ -350,6 +490,132 @@ pub async fn load_many_takes_hundreds(store: &impl Metastore) {
     assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), records);
 }
 
+/// A strong `load_many` sees every insert that ended before it began.
+pub async fn load_many_sees_every_insert_that_ended(store: &impl Metastore) {
+    let key = fresh_meta();
+    for seconds in 0..20 {
+        let record = record(&later(&key, seconds));
+        insert(store, &record).await;
+        let keys = [record.meta().clone(), later(&key, seconds + 1)];
+        assert_eq!(ok(store.load_many(&keys, Consistency::Strong).await), [Some(record), None]);
+    }
+}
+
+/// Of ids that look alike `load_many` gives each its own record.
+pub async fn load_many_tells_lookalikes_apart(store: &impl Metastore) {
+    load_many_of_lookalikes(store, Lookalikes::Apart).await;
+}
+
+/// Of ids that look alike `load_many` gives each its own record, and none to one that was refused.
+pub async fn load_many_tells_lookalikes_apart_or_refuses(store: &impl Metastore) {
+    load_many_of_lookalikes(store, Lookalikes::ApartOrRefused).await;
+}
+
+async fn load_many_of_lookalikes(store: &impl Metastore, lookalikes: Lookalikes) {
+    for tails in LOOKALIKES {
+        let pair = fresh_pair(tails);
+        let kept = keep_pair(store, &pair, lookalikes).await;
+        // What can be looked for alone can be looked for among others.
+        let mut can_refuse = false;
+        for key in &pair {
+            can_refuse |= store.load(key, Consistency::Strong).await.is_err();
+        }
+        let answer = store.load_many(&pair, Consistency::Strong).await;
+        assert_answer(answer, &kept.to_vec(), can_refuse);
+        for (key, kept) in pair.into_iter().zip(kept) {
+            let answer = store.load_many(&[key], Consistency::Strong).await;
+            assert_answer(answer, &vec![kept.clone()], kept.is_none());
+        }
+    }
+}
+
+/// `load_latest_many` gives one answer for each id asked for, in that order, misses and repetitions
+/// included.
+pub async fn load_latest_many_answers_in_the_order_asked(store: &impl Metastore) {
+    let [one, two, three] = [(); 3].map(|()| record(&fresh_meta()));
+    let newer_one = record(&later(one.meta(), 60));
+    for record in [&newer_one, &one, &two, &three] {
+        insert(store, record).await;
+    }
+    let missing = fresh_id("");
+    let ids = [three.meta().id(), &missing, one.meta().id(), three.meta().id(), two.meta().id(), &missing];
+    let ids = ids.map(Clone::clone);
+    let expected = [Some(three.clone()), None, Some(newer_one), Some(three), Some(two), None];
+    assert_eq!(ok(store.load_latest_many(&ids).await), expected);
+}
+
+/// `load_latest_many` goes by `created`, as `load_latest` does.
+pub async fn load_latest_many_goes_by_created(store: &impl Metastore) {
+    let keys = [(); 3].map(|()| fresh_meta());
+    for key in &keys {
+        for seconds in [9, 86_400, 10, 0] {
+            insert(store, &record(&later(key, seconds))).await;
+        }
+    }
+    let ids = keys.map(|key| key.id().clone());
+    let found = ok(store.load_latest_many(&ids).await);
+    let times = found.iter().flatten().map(|record| record.meta().created().unix_seconds());
+    assert_eq!(times.collect::<Vec<_>>(), [NOW + 86_400; 3]);
+    for (id, found) in ids.iter().zip(found) {
+        assert_eq!(ok(store.load_latest(id).await), found);
+    }
+}
+
+/// `load_latest_many` of no ids gives no answers.
+pub async fn load_latest_many_of_nothing_is_nothing(store: &impl Metastore) {
+    assert_eq!(ok(store.load_latest_many(&[]).await), []);
+}
+
+/// `load_latest_many` takes more ids than a database takes parameters or items in one request.
+pub async fn load_latest_many_takes_hundreds(store: &impl Metastore) {
+    let ids: Vec<_> = (0..300).map(|_| fresh_id("")).collect();
+    let records: Vec<_> =
+        ids.iter().step_by(10).map(|id| record(&KeyMeta::new(id.clone(), created(NOW)))).collect();
+    for record in &records {
+        insert(store, record).await;
+    }
+    let found = ok(store.load_latest_many(&ids).await);
+    assert_eq!(found.len(), ids.len());
+    assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), records);
+}
+
+/// `load_latest_many` sees every insert that ended before it began.
+pub async fn load_latest_many_sees_every_insert_that_ended(store: &impl Metastore) {
+    let key = fresh_meta();
+    for seconds in 0..20 {
+        let record = record(&later(&key, seconds));
+        insert(store, &record).await;
+        assert_eq!(ok(store.load_latest_many(&[key.id().clone()]).await), [Some(record)]);
+    }
+}
+
+/// Of ids that look alike `load_latest_many` gives each its own record.
+pub async fn load_latest_many_tells_lookalikes_apart(store: &impl Metastore) {
+    load_latest_many_of_lookalikes(store, Lookalikes::Apart).await;
+}
+
+/// Of ids that look alike `load_latest_many` gives each its own record, and none to one that was
+/// refused.
+pub async fn load_latest_many_tells_lookalikes_apart_or_refuses(store: &impl Metastore) {
+    load_latest_many_of_lookalikes(store, Lookalikes::ApartOrRefused).await;
+}
+
+async fn load_latest_many_of_lookalikes(store: &impl Metastore, lookalikes: Lookalikes) {
+    for tails in LOOKALIKES {
+        let pair = fresh_pair(tails);
+        let kept = keep_pair(store, &pair, lookalikes).await;
+        let ids = pair.map(|key| key.id().clone());
+        let mut can_refuse = false;
+        for id in &ids {
+            can_refuse |= store.load_latest(id).await.is_err();
+        }
+        assert_answer(store.load_latest_many(&ids).await, &kept.to_vec(), can_refuse);
+        for (id, kept) in ids.into_iter().zip(kept) {
+            assert_answer(store.load_latest_many(&[id]).await, &vec![kept.clone()], kept.is_none());
+        }
+    }
+}
+
 /// A future dropped at any await leaves the store usable, and an insert that was dropped has
 /// happened whole or not at all.
 pub async fn dropped_calls_leave_the_store_usable(store: &impl Metastore) {
@@ -360,6 +626,7 @@ pub async fn dropped_calls_leave_the_store_usable(store: &impl Metastore) {
         abandon(store.insert(&record), polls).await;
         abandon(store.load_latest(record.meta().id()), polls).await;
         abandon(store.load_many(&[record.meta().clone()], Consistency::Strong), polls).await;
+        abandon(store.load_latest_many(&[record.meta().id().clone()]), polls).await;
         abandon(store.load(record.meta(), Consistency::Strong), polls).await;
         records.push(record);
     }
