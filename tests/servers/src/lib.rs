@@ -1,1 +1,38 @@
-//! Real database servers for the tests, started on loopback and stopped with them.
+//! Real database servers for the tests, started on loopback and stopped with them, and a proxy that
+//! breaks the way to them. Linux only.
+//!
+//! Each server has a temporary data folder and a free port of its own. Dropping it kills it; so
+//! does the end of the test process, however it ends. Everything here panics with a sentence when
+//! it cannot do what it says: a test whose server is missing fails, and is never skipped.
+//!
+//! `cargo xtask test` installs the servers and says in the environment what it started and where:
+//!
+//! | variable | value | without it |
+//! |---|---|---|
+//! | `CLAVIGER_POSTGRES_URL` | what [`shared_postgres`] returns | one server per test process |
+//! | `CLAVIGER_MARIADB_URL` | what [`shared_mariadb`] returns | likewise |
+//! | `CLAVIGER_DYNALITE_URL` | what [`shared_dynalite`] returns | likewise |
+//! | `CLAVIGER_MOTO_URL` | what [`shared_moto`] returns | likewise |
+//! | `CLAVIGER_POSTGRES_BIN` | the folder of `postgres`, `initdb`, `pg_isready` and `psql` | `/usr/lib/postgresql/*/bin`, the latest; `PATH` |
+//! | `CLAVIGER_MARIADB_BIN` | the folder of `mariadbd`, `mariadb` and `mariadb-install-db` | `PATH`, `/usr/sbin`, `/usr/bin` |
+//! | `CLAVIGER_DYNALITE_BIN` | the program `dynalite` | the tools of `cargo xtask test`, `PATH` |
+//! | `CLAVIGER_MOTO_BIN` | the program `moto_server` | the tools of `cargo xtask test`, `PATH` |
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "what a test needs and does not get ends it")]
+#![expect(clippy::missing_panics_doc, reason = "all of it panics, as said above")]
+
+mod http;
+mod mariadb;
+mod port;
+mod postgres;
+mod program;
+mod proxy;
+mod scratch;
+mod server;
+mod shared;
+
+pub use http::{Dynalite, Moto};
+pub use mariadb::MariaDb;
+pub use postgres::Postgres;
+pub use proxy::{Direction, Fault, Proxy};
+pub use shared::{shared_dynalite, shared_mariadb, shared_moto, shared_postgres};

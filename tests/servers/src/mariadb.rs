@@ -1,0 +1,157 @@
+//! MariaDB.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use crate::program::{self, find, unprivileged};
+use crate::server::Server;
+use crate::{port, scratch};
+
+/// A MariaDB server with the user `claviger`, who has a password and every right.
+///
+/// It reads no option file of the machine. It does not sync to disk: what it answered outlives its
+/// own death, not the machine's.
+#[derive(Debug)]
+pub struct MariaDb {
+    server: Server,
+    client: PathBuf,
+    socket: PathBuf,
+    password: String,
+    _folder: TempDir,
+}
+
+impl MariaDb {
+    /// Starts one.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with arguments of `mariadbd`.
+    #[must_use]
+    pub fn start_with(args: &[&str]) -> Self {
+        let folder = scratch::folder("mariadb");
+        let data = folder.path().join("data");
+        let mut copy = unprivileged(Path::new("cp"));
+        copy.args(["--archive", "--reflink=auto"]).arg(empty_data()).arg(&data);
+        program::run(copy, b"");
+
+        let socket = folder.path().join("socket");
+        let client = program("mariadb");
+        let password = port::password();
+        let launch = {
+            let (program, socket) = (program("mariadbd"), socket.clone());
+            let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
+            move |port: u16| {
+                let mut command = unprivileged(&program);
+                command.args(["--no-defaults", "--skip-name-resolve", "--bind-address=127.0.0.1"]);
+                command.arg(format!("--port={port}")).arg(format!("--socket={}", socket.display()));
+                command.arg(format!("--datadir={}", data.display()));
+                command.args(ALWAYS).args(&args);
+                command
+            }
+        };
+        let is_ready = {
+            let (client, socket) = (client.clone(), socket.clone());
+            move |_: u16, _: &str| {
+                // The program `mariadb` takes longer to start than the server to listen.
+                std::os::unix::net::UnixStream::connect(&socket).is_ok()
+                    && as_root(&client, &socket)
+                        .arg("--execute=DO 0")
+                        .output()
+                        .is_ok_and(|output| output.status.success())
+            }
+        };
+        let server = Server::start("MariaDB", folder.path(), launch, is_ready);
+        let mariadb = Self { server, client, socket, password, _folder: folder };
+        mariadb.sql(
+            "",
+            &format!(
+                "CREATE USER claviger@127.0.0.1 IDENTIFIED BY '{}'; \
+                 GRANT ALL ON *.* TO claviger@127.0.0.1 WITH GRANT OPTION",
+                mariadb.password
+            ),
+        );
+        mariadb
+    }
+
+    /// Returns the URL of a database, without the last part if it is empty.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("mysql://claviger:{}@127.0.0.1:{}/{database}", self.password, self.port())
+    }
+
+    /// Returns the port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// Kills it, in whatever it does.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again on the same port and data.
+    pub fn restart(&mut self) {
+        self.server.restart();
+    }
+
+    /// Runs SQL as root, in no database if it is empty, and returns what it brought: a line per row,
+    /// a tab between columns.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let mut client = as_root(&self.client, &self.socket);
+        client.args(["--batch", "--skip-column-names", "--raw"]).arg(format!("--database={database}"));
+        program::run(client, sql.as_bytes())
+    }
+
+    /// Creates an empty database, with a character set and collation as in
+    /// `latin1 COLLATE latin1_swedish_ci`.
+    pub fn create_database(&self, name: &str, charset_and_collation: &str) {
+        self.sql("", &format!("CREATE DATABASE `{name}` CHARACTER SET {charset_and_collation}"));
+    }
+}
+
+/// For all servers. To it a commit is durable, and no file is ever synced.
+const ALWAYS: &[&str] = &["--innodb-flush-method=nosync", "--innodb-log-file-size=8M", "--log-warnings=1"];
+
+fn as_root(client: &Path, socket: &Path) -> Command {
+    let mut command = Command::new(client);
+    command.args(["--no-defaults", "--user=root", "--default-character-set=utf8mb4"]);
+    command.arg(format!("--socket={}", socket.display()));
+    command
+}
+
+/// A data folder with the system's tables and the time zones, to be copied: making one takes seconds.
+fn empty_data() -> PathBuf {
+    static DATA: OnceLock<TempDir> = OnceLock::new();
+    let folder = DATA.get_or_init(|| {
+        let folder = scratch::folder("mariadb-empty");
+        let datadir = format!("--datadir={}", folder.path().join("data").display());
+        let mut install = unprivileged(&program("mariadb-install-db"));
+        // Whoever reaches the socket, which is in a folder of ours, may be root.
+        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        program::run(with(install, &datadir), b"");
+        let mut zones = Command::new(program("mariadb-tzinfo-to-sql"));
+        zones.arg("/usr/share/zoneinfo");
+        let zones = format!("USE mysql;\n{}", program::run(zones, b""));
+        let mut bootstrap = unprivileged(&program("mariadbd"));
+        bootstrap.args(["--no-defaults", "--bootstrap"]).args(ALWAYS);
+        program::run(with(bootstrap, &datadir), zones.as_bytes());
+        folder
+    });
+    folder.path().join("data")
+}
+
+fn with(mut command: Command, argument: &str) -> Command {
+    command.arg(argument);
+    command
+}
+
+fn program(name: &str) -> PathBuf {
+    let usual = ["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(PathBuf::from);
+    find(name, "CLAVIGER_MARIADB_BIN", &usual).unwrap_or_else(|| program::missing("MariaDB"))
+}

@@ -1,0 +1,137 @@
+//! PostgreSQL.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::program::{self, find, unprivileged};
+use crate::server::Server;
+use crate::{port, scratch};
+
+/// A PostgreSQL server with the superuser `postgres`, who needs a password.
+///
+/// It does not sync to disk: what it answered outlives its own death, not the machine's.
+#[derive(Debug)]
+pub struct Postgres {
+    server: Server,
+    bin: PathBuf,
+    password: String,
+    _folder: TempDir,
+}
+
+impl Postgres {
+    /// Starts one.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with settings as in `postgresql.conf`.
+    #[must_use]
+    pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        let folder = scratch::folder("postgres");
+        Self::start_in(folder, |_| (), settings)
+    }
+
+    /// Starts one whose data are in `folder`, which exists, and which `prepare` is called for
+    /// between the making of the data and the start.
+    fn start_in(folder: TempDir, prepare: impl FnOnce(&Path), settings: &[(&str, &str)]) -> Self {
+        let bin = bin();
+        let data = folder.path().join("data");
+        let password = port::password();
+        initialise(&bin, folder.path(), &data, &password);
+        prepare(&data);
+        let always = [
+            ("listen_addresses", "127.0.0.1"),
+            ("unix_socket_directories", ""),
+            ("fsync", "off"),
+            ("timezone", "UTC"),
+            ("max_connections", "200"),
+        ];
+        // Of a setting given twice the later one holds.
+        let settings: Vec<_> =
+            always.iter().chain(settings).map(|(name, value)| format!("{name}={value}")).collect();
+        let program = bin.join("postgres");
+        let launch = move |port: u16| {
+            let mut command = unprivileged(&program);
+            command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
+            command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+            command
+        };
+        let is_ready_program = bin.join("pg_isready");
+        let is_ready = move |port: u16, _: &str| {
+            let mut command = Command::new(&is_ready_program);
+            command.args(["--quiet", "--host=127.0.0.1", &format!("--port={port}")]);
+            command.status().is_ok_and(|status| status.success())
+        };
+        let server = Server::start("PostgreSQL", folder.path(), launch, is_ready);
+        Self { server, bin, password, _folder: folder }
+    }
+
+    /// Returns the superuser's URL of a database.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port())
+    }
+
+    /// Returns the port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// Kills all its processes at once, in whatever they do.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again on the same port and data.
+    pub fn restart(&mut self) {
+        self.server.restart();
+    }
+
+    /// Runs SQL as superuser and returns what it brought: a line per row, `|` between columns.
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"]);
+        psql.args(["--host=127.0.0.1", "--username=postgres", &format!("--dbname={database}")]);
+        psql.arg(format!("--port={}", self.port())).env("PGPASSWORD", &self.password);
+        program::run(psql, sql.as_bytes())
+    }
+
+    /// Creates an empty database.
+    pub fn create_database(&self, name: &str) {
+        self.psql("postgres", &format!("CREATE DATABASE \"{name}\""));
+    }
+}
+
+/// Makes an empty data folder.
+fn initialise(bin: &Path, folder: &Path, data: &Path, password: &str) {
+    let password_file = folder.join("password");
+    fs::write(&password_file, password).unwrap();
+    let mut initdb = unprivileged(&bin.join("initdb"));
+    initdb.args(["--no-sync", "--username=postgres", "--encoding=UTF8", "--locale=C"]);
+    initdb.args(["--auth=scram-sha-256", "--no-instructions"]);
+    initdb.arg(format!("--pwfile={}", password_file.display())).arg(data);
+    program::run(initdb, b"");
+}
+
+/// The folder of the programs, of the latest version there is.
+fn bin() -> PathBuf {
+    let mut versions: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"))
+        .filter(|bin| bin.join("postgres").is_file())
+        .collect();
+    versions.sort_by_key(|bin| {
+        bin.parent().and_then(Path::file_name).and_then(|version| version.to_str()?.parse::<u32>().ok())
+    });
+    versions.reverse();
+    let postgres = find("postgres", "CLAVIGER_POSTGRES_BIN", &versions);
+    let folder = postgres.as_deref().and_then(Path::parent);
+    folder.unwrap_or_else(|| program::missing("PostgreSQL")).to_owned()
+}

@@ -1,0 +1,261 @@
+//! A way to a server that breaks where a test wants it to.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there are two")]
+pub enum Direction {
+    /// From the client to the server.
+    ToServer,
+    /// From the server to the client.
+    ToClient,
+}
+
+/// What happens to a connection.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "tests go through all of them")]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Once `after` bytes in this direction have been forwarded, both sockets are closed.
+    Cut {
+        /// Whose bytes count.
+        direction: Direction,
+        /// How many pass.
+        after: u64,
+    },
+    /// Once `after` bytes in this direction have been forwarded, nothing is any more, in either. The
+    /// sockets stay open: neither side can know.
+    Stall {
+        /// Whose bytes count.
+        direction: Direction,
+        /// How many pass.
+        after: u64,
+    },
+    /// The same, but it goes on after a while.
+    Delay {
+        /// Whose bytes count.
+        direction: Direction,
+        /// How many pass.
+        after: u64,
+        /// How long nothing does.
+        time: Duration,
+    },
+}
+
+/// A TCP proxy in front of a server. Dropping it cuts all its connections.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+    /// A new value cuts all connections, and so does its end.
+    cuts: watch::Sender<()>,
+    accepting: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: String,
+    open: AtomicUsize,
+    next: Mutex<Fault>,
+    recent: Mutex<Arc<Forwarded>>,
+}
+
+/// How many bytes a connection has forwarded.
+#[derive(Debug, Default)]
+struct Forwarded {
+    to_server: AtomicU64,
+    to_client: AtomicU64,
+}
+
+impl Proxy {
+    /// Starts one on a free port, to a server at `upstream` (`127.0.0.1:5432`) that need not be there.
+    pub async fn start(upstream: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared {
+            upstream: upstream.to_owned(),
+            open: AtomicUsize::new(0),
+            next: Mutex::new(Fault::None),
+            recent: Mutex::default(),
+        });
+        let (cuts, _) = watch::channel(());
+        let accepting = tokio::spawn(accept(listener, shared.clone(), cuts.subscribe())).abort_handle();
+        Self { port, shared, cuts, accepting }
+    }
+
+    /// Returns where it listens: `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).to_string()
+    }
+
+    /// Returns the port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Sets what happens to each connection made from now on.
+    pub fn set(&self, fault: Fault) {
+        *lock(&self.shared.next) = fault;
+    }
+
+    /// Returns how many connections are open, stalled ones too.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Cuts all connections there are. They are gone soon after.
+    pub fn cut_all(&self) {
+        self.cuts.send_replace(());
+    }
+
+    /// Returns how many bytes the most recent connection has forwarded, to the server and to the
+    /// client.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let recent = lock(&self.shared.recent);
+        (recent.to_server.load(Ordering::SeqCst), recent.to_client.load(Ordering::SeqCst))
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Its connections end with the sender that it holds.
+        self.accepting.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, cuts: watch::Receiver<()>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else { continue };
+        let forwarded = Arc::new(Forwarded::default());
+        *lock(&shared.recent) = forwarded.clone();
+        let open = Open::new(&shared);
+        let mut cut = cuts.clone();
+        cut.mark_unchanged();
+        let connection = Connection { fault: *lock(&shared.next), forwarded };
+        tokio::spawn(async move {
+            tokio::select! {
+                // Whichever way it ends, both sockets are closed by it.
+                _ = connection.run(client, &open.0.upstream) => {}
+                _ = cut.changed() => {}
+            }
+            drop(open);
+        });
+    }
+}
+
+/// Counts as an open connection while it lives.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.open.fetch_add(1, Ordering::SeqCst);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Connection {
+    fault: Fault,
+    forwarded: Arc<Forwarded>,
+}
+
+impl Connection {
+    /// Forwards in one task, a piece at a time, so that once the fault happened not a byte more
+    /// goes either way.
+    async fn run(mut self, mut client: TcpStream, upstream: &str) -> io::Result<()> {
+        let mut server = TcpStream::connect(upstream).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (mut from_client, mut from_server) = (Box::new([0; 16 * 1024]), Box::new([0; 16 * 1024]));
+        loop {
+            let to_server = self.room(Direction::ToServer, from_client.len());
+            let to_client = self.room(Direction::ToClient, from_server.len());
+            if to_server == 0 || to_client == 0 {
+                if self.strike().await { continue } else { return Ok(()) }
+            }
+            let (Some(upward), Some(downward)) =
+                (from_client.get_mut(..to_server), from_server.get_mut(..to_client))
+            else {
+                return Ok(());
+            };
+            tokio::select! {
+                length = client.read(upward) => {
+                    forward(upward, length?, &mut server, &self.forwarded.to_server).await?;
+                }
+                length = server.read(downward) => {
+                    forward(downward, length?, &mut client, &self.forwarded.to_client).await?;
+                }
+            }
+        }
+    }
+
+    /// How many bytes may go this way before the fault, if any.
+    fn room(&self, of: Direction, max: usize) -> usize {
+        match self.fault {
+            Fault::Cut { direction, after }
+            | Fault::Stall { direction, after }
+            | Fault::Delay { direction, after, .. }
+                if direction == of =>
+            {
+                let left = after.saturating_sub(self.forwarded.count(of).load(Ordering::SeqCst));
+                usize::try_from(left).unwrap_or(max).min(max)
+            }
+            _ => max,
+        }
+    }
+
+    /// Lets the fault happen. Tells whether the connection goes on.
+    async fn strike(&mut self) -> bool {
+        match self.fault {
+            Fault::None | Fault::Cut { .. } => false,
+            Fault::Stall { .. } => std::future::pending().await,
+            Fault::Delay { time, .. } => {
+                tokio::time::sleep(time).await;
+                self.fault = Fault::None;
+                true
+            }
+        }
+    }
+}
+
+impl Forwarded {
+    fn count(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::ToServer => &self.to_server,
+            Direction::ToClient => &self.to_client,
+        }
+    }
+}
+
+async fn forward(from: &[u8], length: usize, to: &mut TcpStream, count: &AtomicU64) -> io::Result<()> {
+    if length == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // Before it goes: whoever has received a byte sees it counted.
+    count.fetch_add(length as u64, Ordering::SeqCst);
+    to.write_all(from.get(..length).unwrap_or_default()).await
+}

@@ -1,0 +1,170 @@
+//! One server: started on a free port, waited for, killed with all its processes.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{port, program};
+
+/// How long a server may take to answer, on the slowest machine.
+const START_MAX: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How often another process may take a port in the moment in which it is free.
+const PORTS_MAX: u32 = 10;
+
+/// Tells of a port and of what was logged whether the server is ready.
+type IsReady = dyn Fn(u16, &str) -> bool + Send + Sync;
+
+pub(crate) struct Server {
+    name: &'static str,
+    port: u16,
+    log: PathBuf,
+    launch: Box<dyn Fn(u16) -> Command + Send + Sync>,
+    is_ready: Box<IsReady>,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// Starts what `launch` makes for a port, and waits until `is_ready` says so of the port and of
+    /// what the server has logged.
+    pub(crate) fn start(
+        name: &'static str,
+        folder: &Path,
+        launch: impl Fn(u16) -> Command + Send + Sync + 'static,
+        is_ready: impl Fn(u16, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let log = folder.join("server.log");
+        let (launch, is_ready) = (Box::new(launch), Box::new(is_ready));
+        let mut server = Self { name, port: 0, log, launch, is_ready, process: None };
+        for _ in 0..PORTS_MAX {
+            server.port = port::free();
+            match server.launch() {
+                Ok(()) => return server,
+                Err(log) if is_port_taken(&log) => {}
+                Err(log) => panic!("{name} did not start:\n{log}"),
+            }
+        }
+        panic!("{name} lost {PORTS_MAX} ports to others")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills the server and all processes that it started, and waits until they are gone.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            kill_family(&mut process);
+        }
+    }
+
+    /// Starts it again on the same port and data, after killing it if it runs.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        if let Err(log) = self.launch() {
+            panic!("{} did not start again on port {}:\n{log}", self.name, self.port);
+        }
+    }
+
+    /// Errs with the server's log if it ends instead of getting ready.
+    fn launch(&mut self) -> Result<(), String> {
+        let log = File::create(&self.log).unwrap();
+        let mut command = (self.launch)(self.port);
+        command.stdin(std::process::Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut process = program::spawn(command);
+        let begin = Instant::now();
+        loop {
+            let log = self.logged();
+            if (self.is_ready)(self.port, &log) {
+                break;
+            }
+            if process.try_wait().unwrap().is_some() {
+                return Err(self.logged());
+            }
+            if begin.elapsed() > START_MAX {
+                kill_family(&mut process);
+                panic!("{} did not answer within {START_MAX:?}:\n{log}", self.name);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn logged(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+}
+
+fn is_port_taken(log: &str) -> bool {
+    ["already in use", "EADDRINUSE"].iter().any(|sign| log.contains(sign))
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("name", &self.name).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Kills a process and its children. They are no process group: each of Postgres's makes its own.
+fn kill_family(process: &mut Child) {
+    let pid = Pid::from_child(process);
+    // While it is stopped it starts no more of them. It may have ended by itself.
+    let _ = kill_process(pid, Signal::STOP);
+    wait_until(|| !matches!(state(pid), Some('R' | 'S' | 'D')));
+    let children = children(pid);
+    for child in &children {
+        let _ = kill_process(*child, Signal::KILL);
+    }
+    // An error means that it has ended already.
+    drop(process.kill());
+    process.wait().unwrap();
+    // A new server refuses the data while an old process has them open.
+    for child in children {
+        wait_until(|| matches!(state(child), None | Some('Z' | 'X')));
+    }
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < START_MAX, "a killed server still runs");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn state(pid: Pid) -> Option<char> {
+    let (state, _) = state_and_parent(&pid.as_raw_nonzero().to_string())?;
+    Some(state)
+}
+
+fn children(parent: Pid) -> Vec<Pid> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if state_and_parent(name).is_some_and(|(_, of)| of == parent.as_raw_nonzero().get()) {
+            children.extend(name.parse().ok().and_then(Pid::from_raw));
+        }
+    }
+    children
+}
+
+/// Reads `/proc/PID/stat`: after the name in brackets, in which anything can be.
+fn state_and_parent(pid: &str) -> Option<(char, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
