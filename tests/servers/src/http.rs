@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::program::{self, find, mortal};
+use crate::program::{self, find_on_path, mortal};
 use crate::scratch;
 use crate::server::Server;
 
@@ -26,12 +26,20 @@ pub struct Moto {
 }
 
 impl Dynalite {
+    /// The version that `cargo xtask test` installs.
+    pub const VERSION: &str = "4.0.0";
+
     /// Starts one. Tables are made and deleted at once.
     #[must_use]
     pub fn start() -> Self {
-        let program = program("dynalite", "CLAVIGER_DYNALITE_BIN", "node_modules/.bin");
+        Self::start_program(&program("dynalite", "CLAVIGER_DYNALITE_BIN", Self::program_in))
+    }
+
+    /// Starts the one that is installed as `program`.
+    #[must_use]
+    pub fn start_program(program: &Path) -> Self {
         let folder = scratch::folder("dynalite");
-        let data = folder.path().join("data");
+        let (program, data) = (program.to_owned(), folder.path().join("data"));
         let launch = move |port: u16| {
             let mut command = mortal(&program);
             command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--path"]).arg(&data);
@@ -43,14 +51,30 @@ impl Dynalite {
         let server = Server::start("dynalite", folder.path(), launch, is_ready);
         Self { server, _folder: folder }
     }
+
+    /// Where it is in a folder of tools. The version is part of the path, so that a new one finds
+    /// no old one.
+    #[must_use]
+    pub fn program_in(tools: &Path) -> PathBuf {
+        tools.join(format!("dynalite-{}/node_modules/.bin/dynalite", Self::VERSION))
+    }
 }
 
 impl Moto {
+    /// The version that `cargo xtask test` installs.
+    pub const VERSION: &str = "5.2.1";
+
     /// Starts one.
     #[must_use]
     pub fn start() -> Self {
-        let program = program("moto_server", "CLAVIGER_MOTO_BIN", "moto/bin");
+        Self::start_program(&program("moto_server", "CLAVIGER_MOTO_BIN", Self::program_in))
+    }
+
+    /// Starts the one that is installed as `program`.
+    #[must_use]
+    pub fn start_program(program: &Path) -> Self {
         let folder = scratch::folder("moto");
+        let program = program.to_owned();
         let launch = move |port: u16| {
             let mut command = mortal(&program);
             command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
@@ -61,6 +85,12 @@ impl Moto {
         let is_ready = |port: u16, log: &str| log.contains("Running on") && answers(port);
         let server = Server::start("moto", folder.path(), launch, is_ready);
         Self { server, _folder: folder }
+    }
+
+    /// Where it is in a folder of tools.
+    #[must_use]
+    pub fn program_in(tools: &Path) -> PathBuf {
+        tools.join(format!("moto-{}/bin/moto_server", Self::VERSION))
     }
 }
 
@@ -99,12 +129,15 @@ fn answers(port: u16) -> bool {
     ask().is_some()
 }
 
-/// The variable names the program itself.
-fn program(name: &str, variable: &str, tools_folder: &str) -> PathBuf {
+/// Finds what the variable names, else what is among the tools, else what is on `PATH`.
+fn program(name: &str, variable: &str, among: impl Fn(&Path) -> PathBuf) -> PathBuf {
     let named = env::var_os(variable).map(PathBuf::from);
-    let usual = [program::tools().join(tools_folder)];
-    named
-        .or_else(|| find(name, "", &usual))
-        .filter(|program: &PathBuf| Path::is_file(program))
+    let candidates = [named, Some(among(&program::tools()))];
+    let is_there = |program: &PathBuf| program.is_file();
+    candidates
+        .into_iter()
+        .flatten()
+        .find(is_there)
+        .or_else(|| find_on_path(name))
         .unwrap_or_else(|| program::missing(name))
 }

@@ -14,7 +14,8 @@
 //! | `CLAVIGER_DYNALITE_URL` | what [`shared_dynalite`] returns | likewise |
 //! | `CLAVIGER_MOTO_URL` | what [`shared_moto`] returns | likewise |
 //! | `CLAVIGER_POSTGRES_BIN` | the folder of `postgres`, `initdb`, `pg_isready` and `psql` | `/usr/lib/postgresql/*/bin`, the latest; `PATH` |
-//! | `CLAVIGER_MARIADB_BIN` | the folder of `mariadbd`, `mariadb` and `mariadb-install-db` | `PATH`, `/usr/sbin`, `/usr/bin` |
+//! | `CLAVIGER_MARIADB_BIN` | the folder of `mariadbd`, `mariadb` and the other programs | `/usr/sbin`, `/usr/bin`; `PATH` |
+//! | `CLAVIGER_MARIADB_EMPTY` | what [`MariaDb::empty_data`] returns | made once per test process |
 //! | `CLAVIGER_DYNALITE_BIN` | the program `dynalite` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_MOTO_BIN` | the program `moto_server` | the tools of `cargo xtask test`, `PATH` |
 

@@ -1,5 +1,6 @@
 //! MariaDB.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -24,6 +25,12 @@ pub struct MariaDb {
 }
 
 impl MariaDb {
+    /// Tells whether there is a MariaDB on this machine, with its clients and the time zones.
+    #[must_use]
+    pub fn is_installed() -> bool {
+        PROGRAMS.iter().all(|name| find_program(name).is_some()) && Path::new(ZONES).is_dir()
+    }
+
     /// Starts one.
     #[must_use]
     pub fn start() -> Self {
@@ -36,7 +43,7 @@ impl MariaDb {
         let folder = scratch::folder("mariadb");
         let data = folder.path().join("data");
         let mut copy = unprivileged(Path::new("cp"));
-        copy.args(["--archive", "--reflink=auto"]).arg(empty_data()).arg(&data);
+        copy.args(["--archive", "--reflink=auto"]).arg(Self::empty_data()).arg(&data);
         program::run(copy, b"");
 
         let socket = folder.path().join("socket");
@@ -78,6 +85,32 @@ impl MariaDb {
         mariadb
     }
 
+    /// Returns a data folder with the system's tables and the time zones, which each server begins
+    /// with a copy of: making one takes seconds.
+    #[must_use]
+    pub fn empty_data() -> PathBuf {
+        static DATA: OnceLock<TempDir> = OnceLock::new();
+        if let Some(data) = env::var_os("CLAVIGER_MARIADB_EMPTY") {
+            return data.into();
+        }
+        let folder = DATA.get_or_init(|| {
+            let folder = scratch::folder("mariadb-empty");
+            let datadir = format!("--datadir={}", folder.path().join("data").display());
+            let mut install = unprivileged(&program("mariadb-install-db"));
+            // Whoever reaches the socket, which is in a folder of ours, may be root.
+            install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+            program::run(with(install, &datadir), b"");
+            let mut zones = Command::new(program("mariadb-tzinfo-to-sql"));
+            zones.arg(ZONES);
+            let zones = format!("USE mysql;\n{}", program::run(zones, b""));
+            let mut bootstrap = unprivileged(&program("mariadbd"));
+            bootstrap.args(["--no-defaults", "--bootstrap"]).args(ALWAYS);
+            program::run(with(bootstrap, &datadir), zones.as_bytes());
+            folder
+        });
+        folder.path().join("data")
+    }
+
     /// Returns the URL of a database, without the last part if it is empty.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
@@ -115,6 +148,9 @@ impl MariaDb {
     }
 }
 
+const PROGRAMS: [&str; 4] = ["mariadbd", "mariadb", "mariadb-install-db", "mariadb-tzinfo-to-sql"];
+const ZONES: &str = "/usr/share/zoneinfo";
+
 /// For all servers. To it a commit is durable, and no file is ever synced.
 const ALWAYS: &[&str] = &["--innodb-flush-method=nosync", "--innodb-log-file-size=8M", "--log-warnings=1"];
 
@@ -125,33 +161,16 @@ fn as_root(client: &Path, socket: &Path) -> Command {
     command
 }
 
-/// A data folder with the system's tables and the time zones, to be copied: making one takes seconds.
-fn empty_data() -> PathBuf {
-    static DATA: OnceLock<TempDir> = OnceLock::new();
-    let folder = DATA.get_or_init(|| {
-        let folder = scratch::folder("mariadb-empty");
-        let datadir = format!("--datadir={}", folder.path().join("data").display());
-        let mut install = unprivileged(&program("mariadb-install-db"));
-        // Whoever reaches the socket, which is in a folder of ours, may be root.
-        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        program::run(with(install, &datadir), b"");
-        let mut zones = Command::new(program("mariadb-tzinfo-to-sql"));
-        zones.arg("/usr/share/zoneinfo");
-        let zones = format!("USE mysql;\n{}", program::run(zones, b""));
-        let mut bootstrap = unprivileged(&program("mariadbd"));
-        bootstrap.args(["--no-defaults", "--bootstrap"]).args(ALWAYS);
-        program::run(with(bootstrap, &datadir), zones.as_bytes());
-        folder
-    });
-    folder.path().join("data")
-}
-
 fn with(mut command: Command, argument: &str) -> Command {
     command.arg(argument);
     command
 }
 
 fn program(name: &str) -> PathBuf {
+    find_program(name).unwrap_or_else(|| program::missing("MariaDB"))
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
     let usual = ["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(PathBuf::from);
-    find(name, "CLAVIGER_MARIADB_BIN", &usual).unwrap_or_else(|| program::missing("MariaDB"))
+    find(name, "CLAVIGER_MARIADB_BIN", &usual)
 }

@@ -1,5 +1,6 @@
 //! PostgreSQL.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +23,12 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    /// Tells whether there is a PostgreSQL on this machine.
+    #[must_use]
+    pub fn is_installed() -> bool {
+        bin().is_some()
+    }
+
     /// Starts one.
     #[must_use]
     pub fn start() -> Self {
@@ -38,7 +45,7 @@ impl Postgres {
     /// Starts one whose data are in `folder`, which exists, and which `prepare` is called for
     /// between the making of the data and the start.
     fn start_in(folder: TempDir, prepare: impl FnOnce(&Path), settings: &[(&str, &str)]) -> Self {
-        let bin = bin();
+        let bin = bin().unwrap_or_else(|| program::missing("PostgreSQL"));
         let data = folder.path().join("data");
         let password = port::password();
         initialise(&bin, folder.path(), &data, &password);
@@ -119,19 +126,10 @@ fn initialise(bin: &Path, folder: &Path, data: &Path, password: &str) {
 }
 
 /// The folder of the programs, of the latest version there is.
-fn bin() -> PathBuf {
-    let mut versions: Vec<_> = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|version| version.path().join("bin"))
-        .filter(|bin| bin.join("postgres").is_file())
-        .collect();
-    versions.sort_by_key(|bin| {
-        bin.parent().and_then(Path::file_name).and_then(|version| version.to_str()?.parse::<u32>().ok())
-    });
-    versions.reverse();
-    let postgres = find("postgres", "CLAVIGER_POSTGRES_BIN", &versions);
-    let folder = postgres.as_deref().and_then(Path::parent);
-    folder.unwrap_or_else(|| program::missing("PostgreSQL")).to_owned()
+fn bin() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut bins: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+    let number = |bin: &PathBuf| -> Option<u32> { bin.parent()?.file_name()?.to_str()?.parse().ok() };
+    bins.sort_by_key(|bin| Reverse(number(bin)));
+    Some(find("postgres", "CLAVIGER_POSTGRES_BIN", &bins)?.parent()?.to_owned())
 }

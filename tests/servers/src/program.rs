@@ -8,14 +8,18 @@ use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{LazyLock, OnceLock};
 use std::{fs, io, thread};
 
-/// Finds a program in the folder that `variable` names, else in `folders`, else on `PATH`.
+/// Finds a program in the folder that `variable` names, or without it in `folders` or on `PATH`.
 pub(crate) fn find(name: &str, variable: &str, folders: &[PathBuf]) -> Option<PathBuf> {
-    if let Some(folder) = env::var_os(variable) {
-        return Some(Path::new(&folder).join(name)).filter(|program| program.is_file());
+    let program_in = |folder: &Path| Some(folder.join(name)).filter(|program| program.is_file());
+    match env::var_os(variable) {
+        Some(folder) => program_in(Path::new(&folder)),
+        None => folders.iter().find_map(|folder| program_in(folder)).or_else(|| find_on_path(name)),
     }
+}
+
+pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).collect::<Vec<_>>();
-    folders.iter().chain(&on_path).map(|folder| folder.join(name)).find(|program| program.is_file())
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
 /// Where `cargo xtask test` installs tools to.
