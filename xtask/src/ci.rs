@@ -35,8 +35,9 @@ pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
         let doc = workspace.cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
         doc.env("RUSTDOCFLAGS", "-Dwarnings").run()
     });
-    report
-        .step("benches", || workspace.cargo(&["bench", "--package=claviger", "--bench=*", "--no-run"]).run());
+    report.step("benches", || {
+        workspace.cargo(&["bench", "--workspace", "--all-features", "--bench=*", "--no-run"]).run()
+    });
     let outcome = report.finish();
     // The last lines of all are the tests' own.
     let verdict = summary.verdict();
@@ -123,7 +124,10 @@ mod tests {
     #[test]
     fn s2_7_back_ends_are_features_off_by_default_and_each_is_built_alone() {
         let workspace = Workspace::find().unwrap();
-        for (name, back_ends) in [("claviger-metastore", &["sqlite"][..]), ("claviger-kms", &["local"])] {
+        for (name, back_ends) in [
+            ("claviger-metastore", &["sqlite", "postgres", "mysql", "dynamodb"][..]),
+            ("claviger-kms", &["local"]),
+        ] {
             // `lints_per_feature` builds each package with none and with each of these alone.
             let package = workspace.packages.iter().find(|package| package.name == name).unwrap();
             let is_feature = |back_end: &&str| package.features.iter().any(|feature| feature == back_end);

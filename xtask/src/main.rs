@@ -1,9 +1,11 @@
 //! `cargo xtask`: installs what the tests need, runs them, and checks what CI checks.
 
+mod apt;
 mod checks;
 mod ci;
 mod needs;
 mod process;
+mod servers;
 mod suite;
 mod workspace;
 
@@ -15,19 +17,24 @@ const HELP: &str = "\
 Installs what claviger's tests need, runs them, and checks what CI checks.
 
 Usage:
-  cargo xtask test [--no-install] [-- ARGS]   install what is missing and run every test;
-                                              ARGS go to `cargo test`
-  cargo xtask ci   [--no-install]             the same, and format, lints, docs, licences,
-                                              dependencies, benches
-  cargo xtask help                            print this
+  cargo xtask test  [--no-install] [-- ARGS]   install what is missing, start the servers and run
+                                               every test; ARGS go to `cargo test`
+  cargo xtask bench [--no-install] [-- ARGS]   the same for `cargo bench`
+  cargo xtask ci    [--no-install]             the tests, and format, lints, docs, licences,
+                                               dependencies, benches
+  cargo xtask help                             print this
 
-What it would install it says first. Tools go to the target folder; a compiler or Python comes
-from apt, where that is there and we are root. With --no-install it names what is missing and
-stops.
+What it would install it says first. Tools go to the target folder; a compiler, Python, Node.js,
+PostgreSQL and MariaDB come from apt, where that is there and we are root, and are not started by
+it. With --no-install it names what is missing and stops.
+
+The servers (PostgreSQL, MariaDB, a DynamoDB and a KMS for tests) listen on loopback, on free
+ports, with temporary data, and end with this program.
 
 Examples:
   cargo xtask test
   cargo xtask test --no-install -- -p claviger --test session
+  cargo xtask bench -- -p claviger-metastore
 ";
 
 /// Any failure: a sentence for the one who called.
@@ -36,6 +43,7 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 #[derive(Debug, PartialEq, Eq)]
 enum Task {
     Test { install: bool, cargo_args: Vec<String> },
+    Bench { install: bool, cargo_args: Vec<String> },
     Ci { install: bool },
     Help,
 }
@@ -55,12 +63,13 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     let mut args = args.peekable();
     let name = args.next();
     let install = args.next_if(|arg| arg == "--no-install").is_none();
+    let mut cargo_args = || {
+        let passes_on = args.next_if(|arg| arg == "--").is_some();
+        if passes_on { args.by_ref().collect() } else { Vec::new() }
+    };
     let task = match name.as_deref() {
-        Some("test") => {
-            let passes_on = args.next_if(|arg| arg == "--").is_some();
-            let cargo_args = if passes_on { args.by_ref().collect() } else { Vec::new() };
-            Task::Test { install, cargo_args }
-        }
+        Some("test") => Task::Test { install, cargo_args: cargo_args() },
+        Some("bench") => Task::Bench { install, cargo_args: cargo_args() },
         Some("ci") => Task::Ci { install },
         None | Some("help" | "--help" | "-h") => Task::Help,
         Some(other) => return Err(format!("unknown task {other}; see cargo xtask help").into()),
@@ -81,6 +90,11 @@ fn run(task: Task) -> Result<()> {
             let workspace = Workspace::find()?;
             let tools = needs::for_tests(&workspace).provide(install)?;
             suite::run(&workspace, &tools, &cargo_args)?.verdict()
+        }
+        Task::Bench { install, cargo_args } => {
+            let workspace = Workspace::find()?;
+            let tools = needs::for_tests(&workspace).provide(install)?;
+            suite::bench(&workspace, &tools, &cargo_args)
         }
         Task::Ci { install } => ci::run(&Workspace::find()?, install),
     }
@@ -107,6 +121,8 @@ mod tests {
             parsed("test --no-install -- a -- --no-install").unwrap(),
             test(false, &["a", "--", "--no-install"])
         );
+        let args = vec!["-p".to_owned(), "a".to_owned()];
+        assert_eq!(parsed("bench -- -p a").unwrap(), Task::Bench { install: true, cargo_args: args });
         assert_eq!(parsed("ci").unwrap(), Task::Ci { install: true });
         assert_eq!(parsed("ci --no-install").unwrap(), Task::Ci { install: false });
         for help in ["", "help", "--help", "-h"] {
@@ -116,7 +132,14 @@ mod tests {
 
     #[test]
     fn mistakes_on_the_command_line_are_errors() {
-        for line in ["tests", "test -p claviger", "ci -- -p claviger", "ci --install", "--no-install"] {
+        for line in [
+            "tests",
+            "test -p claviger",
+            "bench -p claviger",
+            "ci -- -p claviger",
+            "ci --install",
+            "--no-install",
+        ] {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

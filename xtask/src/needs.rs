@@ -2,12 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use claviger_test_servers::{Dynalite, MariaDb, Moto, Postgres};
+
 use crate::Result;
+use crate::apt;
 use crate::process::Process;
 use crate::workspace::Workspace;
 
-/// The other implementation that the interoperability tests run, a Python package with Rust inside.
-pub(crate) const ASHERAH: &str = "0.5.56";
+/// The other implementations that the interoperability tests run, Python packages: one with Rust
+/// inside, one with Go.
+const ASHERAH_RUST: &str = "0.5.56";
+const ASHERAH_GO: &str = "0.3.9";
 /// Written against this one; a newer one may warn about more.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -21,38 +26,42 @@ pub(crate) struct Needs {
 #[derive(Clone)]
 pub(crate) struct Tools {
     pub(crate) folder: PathBuf,
-    /// A Python that has [`ASHERAH`].
+    /// A Python that has [`ASHERAH_RUST`].
     pub(crate) asherah_python: PathBuf,
+    /// A Python that has [`ASHERAH_GO`].
+    pub(crate) asherah_go_python: PathBuf,
+    pub(crate) dynalite: PathBuf,
+    pub(crate) moto: PathBuf,
     pub(crate) cargo_deny: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     CCompiler,
+    Postgres,
+    MariaDb,
+    Node,
+    Dynalite,
     Python,
-    AsherahPython,
+    AsherahRust,
+    AsherahGo,
+    Moto,
     CargoDeny,
 }
 
 pub(crate) fn for_tests(workspace: &Workspace) -> Needs {
     let tools = Tools::below(workspace.tools());
-    let mut missing = Vec::new();
-    if Process::new("cc", &["--version"]).probe().is_none() {
-        missing.push(Need::CCompiler);
-    }
-    if !has_asherah(&tools.asherah_python) {
-        if Process::new("python3", &["-c", PYTHON_SERVES]).probe().is_none() {
-            missing.push(Need::Python);
-        }
-        missing.push(Need::AsherahPython);
-    }
-    Needs { tools, missing }
+    let missing = Need::FOR_TESTS.iter().filter(|need| !need.is_met(&tools)).copied().collect();
+    let mut needs = Needs { tools, missing };
+    // What only installs others is not needed when those are there.
+    needs.drop_unless(Need::Node, &[Need::Dynalite]);
+    needs.drop_unless(Need::Python, &[Need::AsherahRust, Need::AsherahGo, Need::Moto]);
+    needs
 }
 
 pub(crate) fn for_ci(workspace: &Workspace) -> Needs {
     let mut needs = for_tests(workspace);
-    let version = Process::new(&needs.tools.cargo_deny, &["--version"]).probe();
-    if version.as_deref() != Some(&format!("cargo-deny {CARGO_DENY}")) {
+    if !Need::CargoDeny.is_met(&needs.tools) {
         needs.missing.push(Need::CargoDeny);
     }
     needs
@@ -62,7 +71,10 @@ impl Tools {
     fn below(folder: PathBuf) -> Self {
         Self {
             // The version is part of the path, so that a new one finds no old one.
-            asherah_python: folder.join(format!("asherah-python-{ASHERAH}/bin/python")),
+            asherah_python: folder.join(format!("asherah-python-{ASHERAH_RUST}/bin/python")),
+            asherah_go_python: folder.join(format!("asherah-python-{ASHERAH_GO}/bin/python")),
+            dynalite: Dynalite::program_in(&folder),
+            moto: Moto::program_in(&folder),
             cargo_deny: folder.join("bin/cargo-deny"),
             folder,
         }
@@ -86,6 +98,13 @@ impl Needs {
         Ok(self.tools)
     }
 
+    /// Forgets a need that none of those missing has.
+    fn drop_unless(&mut self, need: Need, others: &[Need]) {
+        if !self.missing.iter().any(|missing| others.contains(missing)) {
+            self.missing.retain(|missing| *missing != need);
+        }
+    }
+
     fn announcement(&self, verb: &str) -> String {
         let item = |need: &Need| format!("  {}", need.describe(&self.tools));
         let items: Vec<_> = self.missing.iter().map(item).collect();
@@ -94,14 +113,70 @@ impl Needs {
 }
 
 impl Need {
+    /// In the order in which they are installed.
+    const FOR_TESTS: [Self; 9] = [
+        Self::CCompiler,
+        Self::Postgres,
+        Self::MariaDb,
+        Self::Node,
+        Self::Dynalite,
+        Self::Python,
+        Self::AsherahRust,
+        Self::AsherahGo,
+        Self::Moto,
+    ];
+
+    fn is_met(self, tools: &Tools) -> bool {
+        let runs = |program: &str, args: &[&str]| Process::new(program, args).probe().is_some();
+        match self {
+            Self::CCompiler => runs("cc", &["--version"]),
+            Self::Postgres => Postgres::is_installed(),
+            Self::MariaDb => MariaDb::is_installed(),
+            Self::Node => runs("node", &["--version"]) && runs("npm", &["--version"]),
+            Self::Dynalite => Process::new(&tools.dynalite, &["--help"]).probe().is_some(),
+            Self::Python => runs("python3", &["-c", PYTHON_SERVES]),
+            Self::AsherahRust => has_asherah(&tools.asherah_python, ASHERAH_RUST),
+            Self::AsherahGo => has_asherah(&tools.asherah_go_python, ASHERAH_GO),
+            Self::Moto => Process::new(&tools.moto, &["--help"]).probe().is_some(),
+            Self::CargoDeny => Process::new(&tools.cargo_deny, &["--version"])
+                .probe()
+                .is_some_and(|version| version == format!("cargo-deny {CARGO_DENY}")),
+        }
+    }
+
+    /// The packages of Debian that bring it, if those do.
+    fn apt_packages(self) -> &'static [&'static str] {
+        match self {
+            Self::CCompiler => &["gcc", "libc6-dev"],
+            Self::Postgres => &["postgresql"],
+            Self::MariaDb => &["mariadb-server", "tzdata"],
+            Self::Node => &["nodejs", "npm"],
+            Self::Python => &["python3", "python3-venv"],
+            _ => &[],
+        }
+    }
+
     fn describe(self, tools: &Tools) -> String {
         let folder = tools.folder.display();
+        let apt = self.apt_packages().join(", ");
         match self {
-            Self::CCompiler => "a C compiler, for ring and SQLite: apt packages gcc, libc6-dev".into(),
-            Self::Python => "Python 3.9 or later with venv: apt packages python3, python3-venv".into(),
-            Self::AsherahPython => format!(
-                "Python package asherah=={ASHERAH}, for the tests of interoperability: pip, into {folder}"
+            Self::CCompiler => format!("a C compiler, for ring and SQLite: apt packages {apt}"),
+            Self::Postgres => format!("PostgreSQL, not started: apt package {apt}"),
+            Self::MariaDb => format!("MariaDB, not started: apt packages {apt}"),
+            Self::Node => format!("Node.js, for dynalite: apt packages {apt}"),
+            Self::Dynalite => {
+                format!("dynalite {}, a DynamoDB for tests: npm, into {folder}", Dynalite::VERSION)
+            }
+            Self::Python => format!("Python 3.9 or later with venv: apt packages {apt}"),
+            Self::AsherahRust => format!(
+                "Python package asherah=={ASHERAH_RUST}, for the tests of interoperability: pip, into {folder}"
             ),
+            Self::AsherahGo => {
+                format!("Python package asherah=={ASHERAH_GO}, the same with Go inside: pip, into {folder}")
+            }
+            Self::Moto => {
+                format!("Python package moto=={}, an AWS for tests: pip, into {folder}", Moto::VERSION)
+            }
             Self::CargoDeny => format!(
                 "cargo-deny {CARGO_DENY}, for licences and bans: cargo install, into {folder} (minutes)"
             ),
@@ -110,43 +185,54 @@ impl Need {
 
     fn install(self, tools: &Tools) -> Result<()> {
         match self {
-            Self::CCompiler => apt_install(&["gcc", "libc6-dev"]),
-            Self::Python => apt_install(&["python3", "python3-venv"]),
-            Self::AsherahPython => install_asherah(&tools.asherah_python),
+            Self::CCompiler | Self::Postgres | Self::MariaDb | Self::Node | Self::Python => {
+                apt::install(self.apt_packages())?;
+            }
+            Self::Dynalite => install_dynalite(&tools.dynalite)?,
+            Self::AsherahRust => {
+                install_python(&tools.asherah_python, &[&format!("asherah=={ASHERAH_RUST}")])?;
+            }
+            Self::AsherahGo => {
+                install_python(&tools.asherah_go_python, &[&format!("asherah=={ASHERAH_GO}")])?;
+            }
+            // What its extra `server` would bring besides is for services that we do not use.
+            Self::Moto => install_python(
+                &tools.moto,
+                &[&format!("moto[dynamodb,kms]=={}", Moto::VERSION), "flask", "flask-cors"],
+            )?,
             Self::CargoDeny => {
                 let root = tools.folder.to_string_lossy();
                 let spec = format!("cargo-deny@{CARGO_DENY}");
-                Process::cargo(Path::new("."), &["install", "--locked", "--force", "--root", &root, &spec])
-                    .run()
+                let args = ["install", "--locked", "--force", "--root", &root, &spec];
+                Process::cargo(Path::new("."), &args).run()?;
             }
+        }
+        if self.is_met(tools) {
+            Ok(())
+        } else {
+            Err(format!("{self:?} was installed but does not work").into())
         }
     }
 }
 
-fn apt_install(packages: &[&str]) -> Result<()> {
-    let is_root = Process::new("id", &["-u"]).probe().is_some_and(|id| id == "0");
-    if !is_root || Process::new("apt-get", &["--version"]).probe().is_none() {
-        let packages = packages.join(", ");
-        return Err(format!("install it by hand (Debian: {packages}); that takes root and apt-get").into());
-    }
-    let apt = |args: &[&str]| Process::new("apt-get", args).env("DEBIAN_FRONTEND", "noninteractive").run();
-    apt(&["update"])?;
-    apt(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
-}
-
-fn install_asherah(python: &Path) -> Result<()> {
-    let folder = python.parent().and_then(Path::parent).ok_or("no folder for the Python package")?;
+/// Makes a Python environment with packages, around a program of its folder `bin`.
+fn install_python(program: &Path, packages: &[&str]) -> Result<()> {
+    let folder = program.parent().and_then(Path::parent).ok_or("no folder for the Python packages")?;
     // --clear: an earlier run may have been interrupted.
     Process::new("python3", &["-m", "venv", "--clear", &folder.to_string_lossy()]).run()?;
-    let package = format!("asherah=={ASHERAH}");
-    let pip =
-        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", &package];
-    Process::new(python, &pip).run()?;
-    if has_asherah(python) { Ok(()) } else { Err("asherah was installed but does not import".into()) }
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"];
+    Process::new(folder.join("bin/python"), &[&pip, packages].concat()).run()
 }
 
-fn has_asherah(python: &Path) -> bool {
-    Process::new(python, &["-c", ASHERAH_VERSION]).probe().is_some_and(|version| version == ASHERAH)
+fn install_dynalite(program: &Path) -> Result<()> {
+    let folder = program.ancestors().nth(3).ok_or("no folder for dynalite")?.to_string_lossy();
+    let package = format!("dynalite@{}", Dynalite::VERSION);
+    Process::new("npm", &["install", "--silent", "--no-audit", "--no-fund", "--prefix", &folder, &package])
+        .run()
+}
+
+fn has_asherah(python: &Path, wanted: &str) -> bool {
+    Process::new(python, &["-c", ASHERAH_VERSION]).probe().is_some_and(|version| version == wanted)
 }
 
 const PYTHON_SERVES: &str = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))";
@@ -162,9 +248,21 @@ mod tests {
 
     #[test]
     fn without_install_what_is_missing_is_refused_and_named() {
-        let needs = needs(&[Need::CCompiler, Need::AsherahPython]);
+        let needs = needs(&Need::FOR_TESTS);
         let announcement = needs.announcement("Missing");
-        assert!(announcement.contains("gcc") && announcement.contains("asherah==0.5.56"), "{announcement}");
+        for name in [
+            "gcc",
+            "postgresql",
+            "mariadb-server",
+            "npm",
+            "dynalite",
+            "python3-venv",
+            "asherah==0.5.56",
+            "asherah==0.3.9",
+            "moto",
+        ] {
+            assert!(announcement.contains(name), "{name}: {announcement}");
+        }
         assert!(needs.provide(false).is_err());
     }
 
@@ -175,7 +273,17 @@ mod tests {
     }
 
     #[test]
+    fn what_only_installs_others_is_dropped_with_them() {
+        let mut dynalite = needs(&[Need::Node, Need::Dynalite]);
+        dynalite.drop_unless(Need::Node, &[Need::Dynalite]);
+        assert_eq!(dynalite.missing, [Need::Node, Need::Dynalite]);
+        let mut none = needs(&[Need::Node, Need::Moto]);
+        none.drop_unless(Need::Node, &[Need::Dynalite]);
+        assert_eq!(none.missing, [Need::Moto]);
+    }
+
+    #[test]
     fn python_without_the_package_is_missing() {
-        assert!(!has_asherah(Path::new("/no/such/python")));
+        assert!(!has_asherah(Path::new("/no/such/python"), ASHERAH_RUST));
     }
 }

@@ -46,6 +46,12 @@ impl Process {
         self
     }
 
+    /// The same for what is not to be printed: a password may be in it.
+    pub(crate) fn secret_env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Runs it with our own output.
     pub(crate) fn run(mut self) -> Result<()> {
         self.announce();
@@ -117,6 +123,13 @@ mod tests {
         let succeeded =
             Process::new("sh", &["-c", script]).watch(|line| lines.push(line.to_owned())).unwrap();
         assert_eq!((succeeded, &lines[..]), (false, &["one".to_owned(), "\u{fffd}two".to_owned()][..]));
+    }
+
+    #[test]
+    fn secret_variable_is_set_and_not_printed() {
+        let process = Process::new("sh", &["-c", "test $A$B = yes"]).env("A", "y").secret_env("B", "es");
+        assert_eq!(process.line, "A=y sh -c test $A$B = yes");
+        process.run().unwrap();
     }
 
     #[test]

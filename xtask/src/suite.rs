@@ -1,10 +1,11 @@
-//! The test suite: one cargo invocation, and what came of it.
+//! The test suite: one cargo invocation, and what came of it; and the benchmarks.
 
 use std::fs;
 use std::ops::AddAssign;
 
 use crate::Result;
 use crate::needs::Tools;
+use crate::servers::Servers;
 use crate::workspace::Workspace;
 
 /// How many tests there were, over all test binaries and doc tests.
@@ -17,17 +18,22 @@ pub(crate) struct Summary {
     cargo_failed: bool,
 }
 
+/// What a test may not do without.
+const REQUIRED: &str = "asherah-python,asherah-go-python,sqlite,postgres,mysql,dynamodb,kms";
+
 /// Runs the tests that `cargo_args` select, all of the workspace if there are none.
 pub(crate) fn run(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -> Result<Summary> {
     let mut args = vec!["test", "--all-features", "--no-fail-fast"];
-    if !cargo_args.iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package")) {
+    if !selects_package(cargo_args) {
         args.push("--workspace");
     }
     args.extend(cargo_args.iter().map(String::as_str));
-    let mut cargo = workspace
-        .cargo(&args)
-        .env("CLAVIGER_REQUIRE", "asherah-python")
-        .env("CLAVIGER_ASHERAH_PYTHON", &tools.asherah_python);
+    let servers = Servers::start(tools);
+    let mut cargo = servers
+        .known_to(workspace.cargo(&args))
+        .env("CLAVIGER_REQUIRE", REQUIRED)
+        .env("CLAVIGER_ASHERAH_PYTHON", &tools.asherah_python)
+        .env("CLAVIGER_ASHERAH_GO_PYTHON", &tools.asherah_go_python);
     if cargo_args.is_empty() {
         // The test of docs/guarantees.md would run cargo for this by itself; the binaries are the
         // same, so here it costs nothing more.
@@ -46,6 +52,25 @@ pub(crate) fn run(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -
     })?;
     summary.cargo_failed = !succeeded;
     Ok(summary)
+}
+
+/// Runs the benchmarks that `cargo_args` select, all of the workspace if there are none.
+pub(crate) fn bench(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -> Result<()> {
+    let mut args = vec!["bench", "--all-features"];
+    if !selects_package(cargo_args) {
+        args.push("--workspace");
+    }
+    // Unit tests are targets of `cargo bench`, too, and do not know its options.
+    if !cargo_args.iter().any(|arg| arg.starts_with("--bench")) {
+        args.push("--bench=*");
+    }
+    args.extend(cargo_args.iter().map(String::as_str));
+    let servers = Servers::start(tools);
+    servers.known_to(workspace.cargo(&args)).run()
+}
+
+fn selects_package(cargo_args: &[String]) -> bool {
+    cargo_args.iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
 }
 
 impl Summary {

@@ -17,6 +17,7 @@ pub(crate) struct Workspace {
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) manifest: PathBuf,
+    /// Those for users: a name that begins with `_` is for other features.
     pub(crate) features: Vec<String>,
 }
 
@@ -72,10 +73,11 @@ impl Package {
     fn parse(package: &Value) -> Result<Self> {
         let features =
             package.get("features").and_then(Value::as_object).ok_or("cargo metadata names no features")?;
+        let is_for_users = |feature: &&String| *feature != "default" && !feature.starts_with('_');
         Ok(Self {
             name: text(package, "name")?.into(),
             manifest: text(package, "manifest_path")?.into(),
-            features: features.keys().filter(|feature| *feature != "default").cloned().collect(),
+            features: features.keys().filter(is_for_users).cloned().collect(),
         })
     }
 }
@@ -92,7 +94,7 @@ mod tests {
     fn metadata_is_read() {
         let workspace = Workspace::parse(
             r#"{"workspace_root":"/w","target_directory":"/t","packages":[
-                {"name":"a","manifest_path":"/w/a/Cargo.toml","features":{"default":[],"x":[]}}]}"#,
+                {"name":"a","manifest_path":"/w/a/Cargo.toml","features":{"default":[],"_y":[],"x":[]}}]}"#,
         )
         .unwrap();
         assert_eq!((workspace.root, workspace.target), ("/w".into(), "/t".into()));
