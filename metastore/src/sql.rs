@@ -65,12 +65,19 @@ pub enum SqlFault {
         /// What it is.
         value: String,
     },
+    /// The database took the insert and kept no row: a trigger or a rule of the table is in the way.
+    #[error("the database kept no row of key {0}; a trigger or a rule must have taken it")]
+    InsertSwallowed(KeyMeta),
+    /// Others kept changing the row, so that no change of ours could be made on top of theirs.
+    #[error("the row of key {0} kept being changed by others")]
+    Contended(KeyMeta),
 }
 
 impl From<SqlFault> for BackendError {
     fn from(fault: SqlFault) -> Self {
         match fault {
             SqlFault::RowMalformed { .. } | SqlFault::CreatedUnreadable(_) => Self::damaged(fault),
+            SqlFault::Contended(_) => Self::transient(fault),
             _ => Self::permanent(fault),
         }
     }
