@@ -21,6 +21,7 @@ use crate::metastore::{BoxedMetastore, Metastore, MetastoreHandle};
 use crate::partition::{Naming, ReadableSuffixes};
 use crate::policy::{CryptoPolicy, Limits, Span};
 use crate::random::{SecureRandom, SystemRandom};
+use crate::record::KeyId;
 use crate::session::Session;
 use crate::status::{CloseReport, Status};
 use crate::tasks::Tasks;
@@ -72,6 +73,31 @@ impl SessionFactory {
         let core = self.shared.open()?;
         let ring = core.intermediate.ring(&core.naming.intermediate_key_id(partition)?);
         Ok(Session::new(Arc::clone(&self.shared), ring))
+    }
+
+    /// Notes that records of this key, a system or an intermediate one, may have changed: they were
+    /// revoked, rewrapped or deleted.
+    ///
+    /// What is cached of it is checked before it is used next, as if its check interval were over: an
+    /// operation that begins after this call waits for the metastore, and goes on with what is cached
+    /// only if that does not answer. No I/O; of a key that is not cached nothing is noted. For a
+    /// system key all cached keys are looked through for those under it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Forked`].
+    pub fn invalidate(&self, key: &KeyId) -> Result<(), Error> {
+        self.shared.open()?.invalidate(key);
+        Ok(())
+    }
+
+    /// Notes that any key's records may have changed, as [`invalidate`](Self::invalidate) does for
+    /// one: for when word of that may have been missed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Forked`].
+    pub fn invalidate_all(&self) -> Result<(), Error> {
+        self.shared.open()?.invalidate_everything();
+        Ok(())
     }
 
     /// Returns what the factory holds and what happened to it.

@@ -2,6 +2,7 @@
 //!
 //! What they cannot answer from memory they leave to a flight, which [`load`] runs: T2, T3 and T4.
 
+mod doubt;
 mod load;
 mod missing;
 pub(crate) mod rules;
@@ -68,15 +69,17 @@ struct Course {
     target: Target,
     /// Replace the latest key if it is this old or older, though it may be valid.
     replace: Option<Created>,
+    /// The flight's number, once it has begun.
+    flight: u64,
 }
 
 impl Course {
     fn latest(level: Level, ring: &Arc<Keyring>) -> Self {
-        Self { level, ring: Arc::clone(ring), target: Target::Latest, replace: None }
+        Self { level, ring: Arc::clone(ring), target: Target::Latest, replace: None, flight: 0 }
     }
 
     fn version(level: Level, ring: &Arc<Keyring>, created: Created) -> Self {
-        Self { level, ring: Arc::clone(ring), target: Target::Version(created), replace: None }
+        Self { level, ring: Arc::clone(ring), target: Target::Version(created), replace: None, flight: 0 }
     }
 
     /// Asks or tells the trouble of what is to be loaded; a version that is not cached has none.
@@ -116,7 +119,7 @@ impl Hierarchy {
             Fitness::Expired | Fitness::Exhausted => {
                 self.replace_in_time(course, ticket, key, fitness, now).await
             }
-            Fitness::Fit | Fitness::Ending => match self.rules.freshness(key.age(now), Purpose::Encrypt) {
+            Fitness::Fit | Fitness::Ending => match self.rules.freshness(&key, now, Purpose::Encrypt) {
                 Freshness::Fresh => Ok(self.replaced_near_its_end(ring, key, now)),
                 Freshness::Due => {
                     self.refresh_in_background(course, now);
@@ -212,7 +215,7 @@ impl Hierarchy {
             // No refresh could change the answer.
             return Ok(key);
         }
-        match self.rules.freshness(key.age(now), Purpose::Decrypt) {
+        match self.rules.freshness(&key, now, Purpose::Decrypt) {
             Freshness::Fresh => Ok(key),
             Freshness::Due => {
                 self.refresh_in_background(course, now);
@@ -257,7 +260,11 @@ impl Hierarchy {
     }
 
     fn ticket(&self, ring: &Keyring) -> Ticket {
-        if self.rules.checks_every_call() { ring.flights().ticket() } else { Flights::any_ticket() }
+        if self.rules.checks_every_call() {
+            ring.flights().ticket()
+        } else {
+            ring.flights().ticket_of_current()
+        }
     }
 
     /// Waiting would be in vain: the store is down, or a refresh of this key failed just now.
@@ -321,11 +328,12 @@ impl Hierarchy {
     /// Runs a flight as a task of its own. `permit` is held by one that nobody waits for.
     fn launch(
         self: &Arc<Self>,
-        course: Course,
+        mut course: Course,
         pilot: Pilot,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Error> {
         self.ensure_sweep();
+        course.flight = pilot.number();
         let this = Arc::clone(self);
         self.tasks.spawn(move |stopped| async move {
             let deadline = this.operation_deadline;

@@ -162,6 +162,17 @@ impl CryptoKey {
         self.state.is_barred() || self.parent.as_ref().is_some_and(|parent| parent.state.is_barred())
     }
 
+    /// Tells whether no read of its row, or its parent's, is known that began after the last word
+    /// that it changed.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.state.is_doubted() || self.parent.as_ref().is_some_and(|parent| parent.state.is_doubted())
+    }
+
+    /// Tells that nothing speaks against using the key, but for age and wear.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.state.is_clear() && self.parent.as_ref().is_none_or(|parent| parent.state.is_clear())
+    }
+
     /// Returns the age of what is known: the older of its row's and its parent's row's last read.
     pub(crate) fn age(&self, now: Moment) -> u64 {
         let parent = self.parent.as_ref().map_or(0, |parent| parent.state.age(now));

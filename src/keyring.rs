@@ -125,11 +125,29 @@ impl Keyring {
         }
     }
 
-    /// Notes that the rows of some versions are gone, by a read that began at `begun`. What was
-    /// learned later, by an insert of our own for one, is not undone.
-    pub(crate) fn lose(&self, begun: Moment, is_lost: impl Fn(Created) -> bool) {
-        for (_, state) in self.lock().alive.iter().filter(|(created, _)| is_lost(**created)) {
-            if let Some(state) = state.upgrade().filter(|state| !state.was_checked_since(begun)) {
+    /// Notes a good read, by the flight of this number, of a version's row.
+    pub(crate) fn mark_checked(&self, state: &KeyState, begun: Moment, flight: u64) {
+        let _writer = self.lock();
+        state.mark_checked(begun, self.flights.is_current(flight));
+    }
+
+    /// Notes that the rows may have changed: nothing that is known of them is fresh, and nothing
+    /// that flights under way learn will be.
+    pub(crate) fn doubt(&self) {
+        let states = self.lock();
+        self.flights.outdate();
+        for state in states.alive.values().filter_map(Weak::upgrade) {
+            state.doubt();
+        }
+    }
+
+    /// Notes that the rows of some versions are gone, by a read of this flight that began at `begun`.
+    /// What was learned later, by an insert of our own for one, is not undone.
+    pub(crate) fn lose(&self, begun: Moment, flight: u64, is_lost: impl Fn(Created) -> bool) {
+        let states = self.lock();
+        let is_current = self.flights.is_current(flight);
+        for (_, state) in states.alive.iter().filter(|(created, _)| is_lost(**created)) {
+            if let Some(state) = state.upgrade().filter(|state| !state.outlives(begun, is_current)) {
                 state.mark_lost();
             }
         }

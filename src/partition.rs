@@ -123,6 +123,11 @@ impl Naming {
     }
 }
 
+/// Tells whether the id has the form of a system key's.
+pub(crate) fn is_system_key_id(id: &KeyId) -> bool {
+    id.as_str().starts_with("_SK_")
+}
+
 /// The whole string has the shape `[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}`, as `eu-west-1`.
 fn is_region_name(text: &str) -> bool {
     let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());

@@ -71,7 +71,7 @@ impl Hierarchy {
         let ring = &course.ring;
         let meta = KeyMeta::new(ring.id().clone(), created);
         let begun = self.now();
-        if let Some(key) = ring.version(created).filter(|key| !self.rules.is_due(key.age(begun))) {
+        if let Some(key) = ring.version(created).filter(|key| !self.rules.is_due(key, begun)) {
             // As above.
             return Ok(key);
         }
@@ -95,18 +95,23 @@ impl Hierarchy {
 
     /// A version has no row.
     fn not_found(&self, course: &Course, meta: KeyMeta, begun: Moment) -> Outcome {
+        let ring = &course.ring;
         self.lose(course, begun, |created| created == meta.created());
-        if let Some(key) = course.ring.version(meta.created()) {
+        if let Some(key) = ring.version(meta.created()) {
             // It was created while the answer was on its way.
             return Ok(key);
         }
         self.missing.note(meta.clone(), begun);
+        if !ring.flights().is_current(course.flight) {
+            // Word came meanwhile that the rows changed; in this order, none of it is missed.
+            self.missing.forget(&meta);
+        }
         Err(Error::KeyNotFound(meta))
     }
 
     /// Drops the versions that a read which began at `begun` found to have no row.
     fn lose(&self, course: &Course, begun: Moment, is_lost: impl Fn(Created) -> bool) {
-        course.ring.lose(begun, is_lost);
+        course.ring.lose(begun, course.flight, is_lost);
         self.cache(course.level).remove(&course.ring, |key| key.state().is_lost());
     }
 
@@ -116,7 +121,7 @@ impl Hierarchy {
         let (key, now) = (course.ring.latest()?, self.now());
         let parent = key.parent()?;
         let only_parent_is_due =
-            !self.rules.is_due(key.state().age(now)) && self.rules.is_due(parent.state.age(now));
+            !self.rules.is_row_due(key.state(), now) && self.rules.is_row_due(&parent.state, now);
         let is_to_be_replaced = course.replace.is_some() || self.rules.is_exhausted(&key);
         if is_to_be_replaced || !only_parent_is_due || !self.is_usable(&key, now) {
             return None;
@@ -205,7 +210,7 @@ impl Hierarchy {
         match self.store.insert(&record).await? {
             Insert::Inserted => {
                 let key = Arc::new(key);
-                state.mark_checked(begun);
+                ring.mark_checked(&state, begun, course.flight);
                 self.missing.forget(record.meta());
                 self.cache(course.level).add(ring, &key, Role::Latest);
                 Ok(Some(key))
@@ -259,7 +264,7 @@ impl Hierarchy {
                 }
             }
         };
-        state.mark_checked(begun);
+        ring.mark_checked(&state, begun, course.flight);
         self.cache(course.level).add(ring, &key, role);
         Ok(key)
     }
@@ -298,7 +303,7 @@ impl Hierarchy {
     async fn system_key(self: &Arc<Self>, meta: &KeyMeta) -> Outcome {
         let ring = self.system.ring(meta.id().as_str());
         let now = self.now();
-        if let Some(key) = ring.version(meta.created()).filter(|key| !self.rules.is_due(key.age(now))) {
+        if let Some(key) = ring.version(meta.created()).filter(|key| !self.rules.is_due(key, now)) {
             return Ok(key);
         }
         if self.missing.contains(meta, now) {
@@ -317,7 +322,7 @@ impl Hierarchy {
         if let Some(key) = ring.latest() {
             if replace_ending && now.wall >= key.life().replace_from {
                 course = course.replacing(&key);
-            } else if self.is_usable(&key, now) && !self.rules.is_due(key.age(now)) {
+            } else if self.is_usable(&key, now) && !self.rules.is_due(&key, now) {
                 return Ok(key);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Moment, NANOS_PER_SECOND};
-use crate::record::KeyMeta;
+use crate::record::{KeyId, KeyMeta};
 
 /// Answers for a second that a key version does not exist, so that a hot record whose key is gone
 /// does not become a load per read.
@@ -30,6 +30,15 @@ impl Missing {
 
     pub(crate) fn forget(&self, key: &KeyMeta) {
         self.entries().remove(key);
+    }
+
+    /// Forgets all versions of a key.
+    pub(crate) fn forget_all_of(&self, id: &KeyId) {
+        self.entries().retain(|key, _| key.id() != id);
+    }
+
+    pub(crate) fn forget_everything(&self) {
+        self.entries().clear();
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<KeyMeta, u64>> {

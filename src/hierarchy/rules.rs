@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::clock::{Moment, NANOS_PER_SECOND, nanos};
+use crate::key::state::KeyState;
 use crate::key::{CryptoKey, Life};
 use crate::policy::{CryptoPolicy, RevokedDecrypt, Span};
 use crate::record::{Created, KeyMeta};
@@ -103,12 +104,14 @@ impl Rules {
 
     /// The hot path's question: may this key encrypt, with nothing else to do?
     pub(crate) fn is_ready(&self, key: &CryptoKey, now: Moment) -> bool {
-        self.fitness(key, now) == Fitness::Fit && key.age(now) < self.due
+        key.is_clear() && self.fitness(key, now) == Fitness::Fit && key.age(now) < self.due
     }
 
     /// The hot path's question: may this key decrypt, with nothing else to do?
     pub(crate) fn is_ready_to_decrypt(&self, key: &CryptoKey, now: Moment) -> bool {
-        key.age(now) < self.due && (self.revoked_decrypt == RevokedDecrypt::Allow || !key.is_revoked())
+        key.age(now) < self.due
+            && !key.is_doubted()
+            && (self.revoked_decrypt == RevokedDecrypt::Allow || !key.is_revoked())
     }
 
     /// Tells what the key is good for; the first that holds, as in T1.
@@ -136,7 +139,15 @@ impl Rules {
         self.decrypt_age_max
     }
 
-    pub(crate) const fn freshness(&self, age: u64, purpose: Purpose) -> Freshness {
+    pub(crate) fn freshness(&self, key: &CryptoKey, now: Moment, purpose: Purpose) -> Freshness {
+        match self.freshness_at(key.age(now), purpose) {
+            Freshness::Fresh | Freshness::Due if key.is_doubted() => Freshness::Stale,
+            by_age => by_age,
+        }
+    }
+
+    /// Returns how old what is known of a key is at this age, if no doubt came up.
+    pub(crate) const fn freshness_at(&self, age: u64, purpose: Purpose) -> Freshness {
         let age_max = match purpose {
             Purpose::Encrypt => self.encrypt_age_max,
             Purpose::Decrypt => self.decrypt_age_max,
@@ -168,9 +179,15 @@ impl Rules {
         self.interval == 0
     }
 
-    /// Tells whether the row's own last read is due for another.
-    pub(crate) const fn is_due(&self, age: u64) -> bool {
-        age >= self.due
+    /// Tells whether the key's row or its parent's is to be read again.
+    pub(crate) fn is_due(&self, key: &CryptoKey, now: Moment) -> bool {
+        self.is_row_due(key.state(), now)
+            || key.parent().is_some_and(|parent| self.is_row_due(&parent.state, now))
+    }
+
+    /// Tells whether this one row is to be read again.
+    pub(crate) fn is_row_due(&self, state: &KeyState, now: Moment) -> bool {
+        state.is_doubted() || state.age(now) >= self.due
     }
 
     /// Tells whether a key lies ahead of our clock by more than rounding explains.

@@ -1,6 +1,7 @@
 //! What cannot be seen from outside: limits, and the arithmetic below the tables.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::missing::Missing;
@@ -8,6 +9,7 @@ use super::rules::{Freshness, Purpose, Rules};
 use crate::clock::{Moment, NANOS_PER_SECOND};
 use crate::key::state::{KeyState, Trouble};
 use crate::keyring::Keyring;
+use crate::keyring::flight::{Flights, Target};
 use crate::policy::CryptoPolicy;
 use crate::record::{Created, KeyId, KeyMeta};
 
@@ -35,7 +37,7 @@ fn missing_holds_at_most_a_thousand_and_makes_room_when_they_are_old() {
 #[test]
 fn age_goes_by_the_clock_that_advanced_more() {
     let state = KeyState::default();
-    state.mark_checked(at(1_000, 50));
+    state.mark_checked(at(1_000, 50), true);
     assert_eq!(state.age(at(1_010, 53)), 10 * NANOS_PER_SECOND, "suspended");
     assert_eq!(state.age(at(400, 53)), 3 * NANOS_PER_SECOND, "set back");
 }
@@ -43,20 +45,26 @@ fn age_goes_by_the_clock_that_advanced_more() {
 #[test]
 fn older_check_changes_nothing() {
     let state = KeyState::default();
-    state.mark_checked(at(1_000, 50));
-    state.mark_checked(at(990, 40));
+    state.mark_checked(at(1_000, 50), true);
+    state.mark_checked(at(990, 40), true);
     assert_eq!(state.age(at(1_000, 50)), 0);
-    assert!(state.was_checked_since(at(990, 40)));
-    assert!(state.was_checked_since(at(1_000, 50)), "in one tick of the clocks");
-    assert!(!state.was_checked_since(at(1_000, 51)));
-    assert!(!state.was_checked_since(at(1_001, 50)), "after a suspension");
+    for is_current in [true, false] {
+        assert!(state.outlives(at(990, 40), is_current));
+        assert!(state.outlives(at(1_000, 50), is_current), "in one tick of the clocks");
+        assert!(!state.outlives(at(1_000, 51), is_current));
+        assert!(!state.outlives(at(1_001, 50), is_current), "after a suspension");
+    }
+    state.doubt();
+    assert!(state.outlives(at(1_000, 50), false), "the bad read is no newer than the doubt");
+    assert!(!state.outlives(at(1_000, 50), true));
+    assert!(state.outlives(at(990, 49), true));
 }
 
 #[test]
 fn check_after_the_wall_clock_was_set_back_counts() {
     let state = KeyState::default();
-    state.mark_checked(at(1_000, 50));
-    state.mark_checked(at(500, 60));
+    state.mark_checked(at(1_000, 50), true);
+    state.mark_checked(at(500, 60), true);
     assert_eq!(state.age(at(900, 60)), 400 * NANOS_PER_SECOND);
 }
 
@@ -75,8 +83,8 @@ fn freshness_begins_and_ends_at_its_boundaries() {
         (25 * 60 * minute, Freshness::TooOld, Freshness::Stale),
         (25 * 60 * minute + 1, Freshness::TooOld, Freshness::TooOld),
     ] {
-        assert_eq!(rules.freshness(age, Purpose::Encrypt), encrypt, "{age}");
-        assert_eq!(rules.freshness(age, Purpose::Decrypt), decrypt, "{age}");
+        assert_eq!(rules.freshness_at(age, Purpose::Encrypt), encrypt, "{age}");
+        assert_eq!(rules.freshness_at(age, Purpose::Decrypt), decrypt, "{age}");
     }
 }
 
@@ -121,12 +129,35 @@ fn keyring_remembers_revoked_versions_and_forgets_the_oldest_first() {
 }
 
 #[test]
+fn doubt_ends_with_a_read_of_a_flight_that_began_later_in_the_same_tick_too() {
+    let ring = Arc::new(Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new()));
+    let state = ring.state(Created::MIN);
+    assert!(state.is_doubted(), "nothing is known yet");
+    let (_seat, early) = ring.flights().board(Target::Latest, Flights::any_ticket());
+    let early = early.unwrap();
+    ring.mark_checked(&state, at(0, 10), early.number());
+    assert!(!state.is_doubted());
+    ring.doubt();
+    ring.mark_checked(&state, at(0, 10), early.number());
+    assert!(state.is_doubted());
+    assert_eq!(state.age(at(0, 10)), 0, "for how long it may go on counts from its last good read");
+    let unknown = ring.state(Created::MAX);
+    ring.mark_checked(&unknown, at(0, 10), early.number());
+    assert!(unknown.is_doubted(), "also a version that nobody knew when the word came");
+    let (_seat, late) = ring.flights().board(Target::Version(Created::MIN), Flights::any_ticket());
+    let late = late.unwrap();
+    ring.mark_checked(&state, at(0, 10), late.number());
+    ring.mark_checked(&state, at(0, 9), early.number());
+    assert!(!state.is_doubted(), "a late result never overwrites a newer one");
+}
+
+#[test]
 fn keyring_loses_what_a_read_did_not_find_unless_it_was_learned_later() {
     let ring = Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new());
     let [old, inserted, kept] = [1, 2, 3].map(|created| ring.state(Created::new(created).unwrap()));
-    old.mark_checked(at(0, 10));
-    inserted.mark_checked(at(0, 30));
-    ring.lose(at(0, 20), |created| created.unix_seconds() < 3);
+    old.mark_checked(at(0, 10), true);
+    inserted.mark_checked(at(0, 30), true);
+    ring.lose(at(0, 20), 1, |created| created.unix_seconds() < 3);
     assert_eq!([old.is_lost(), inserted.is_lost(), kept.is_lost()], [true, false, false]);
     assert!(old.is_barred() && !old.is_revoked());
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::clock::{Moment, NANOS_PER_SECOND};
 
 /// What is known of one key version, shared by all who hold the key or one wrapped under it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct KeyState {
-    /// [`REVOKED`] and [`LOST`]. Neither is ever taken back.
+    /// [`REVOKED`] and [`LOST`], which are never taken back, and [`DOUBTED`].
     flags: AtomicU8,
     checked_wall: AtomicU64,
     checked_monotonic: AtomicU64,
@@ -16,25 +16,55 @@ pub(crate) struct KeyState {
 
 const REVOKED: u8 = 1;
 const LOST: u8 = 2;
+/// No read is known that began after the last word that the row changed; nor is one in the beginning.
+const DOUBTED: u8 = 4;
+
+impl Default for KeyState {
+    fn default() -> Self {
+        Self {
+            flags: AtomicU8::new(DOUBTED),
+            checked_wall: AtomicU64::default(),
+            checked_monotonic: AtomicU64::default(),
+            trouble: Trouble::default(),
+        }
+    }
+}
 
 impl KeyState {
     /// Notes a good read of the key's row that began at `begun`. An older read than one noted
-    /// already changes nothing.
-    pub(crate) fn mark_checked(&self, begun: Moment) {
+    /// already changes nothing. It ends doubts if it `is_current`: it began after they came up.
+    ///
+    /// Its keyring calls it under its lock, so that a doubt that comes up meanwhile stays.
+    pub(crate) fn mark_checked(&self, begun: Moment, is_current: bool) {
         // By the clock that never goes back: a wall clock that was set back would else leave a
         // check in the future, which hides the next suspension of the machine. Whoever reads
         // between the two stores takes the key for older than it is.
         if self.checked_monotonic.fetch_max(begun.monotonic, Ordering::Relaxed) <= begun.monotonic {
             self.checked_wall.store(begun.wall, Ordering::Relaxed);
         }
+        if is_current {
+            self.flags.fetch_and(!DOUBTED, Ordering::Relaxed);
+        }
     }
 
-    /// Tells whether a good read is known that began with `begun` or later. Clocks tick coarsely: of
-    /// two reads in one tick the good one counts, and the next refresh decides.
-    pub(crate) fn was_checked_since(&self, begun: Moment) -> bool {
+    /// Tells whether a good read is known that a bad one, which began at `begun`, does not refute.
+    /// Clocks tick coarsely: of two reads in one tick the good one counts, and the next refresh
+    /// decides; but the bad one if only that one `is_current`.
+    pub(crate) fn outlives(&self, begun: Moment, is_current: bool) -> bool {
         let monotonic = self.checked_monotonic.load(Ordering::Relaxed);
         let wall = self.checked_wall.load(Ordering::Relaxed);
-        (monotonic, wall) >= (begun.monotonic, begun.wall)
+        let (checked, begun) = ((monotonic, wall), (begun.monotonic, begun.wall));
+        if is_current && self.is_doubted() { checked > begun } else { checked >= begun }
+    }
+
+    /// Notes that the row may have changed since it was read last.
+    pub(crate) fn doubt(&self) {
+        self.flags.fetch_or(DOUBTED, Ordering::Relaxed);
+    }
+
+    /// Tells whether no read is known that began after the last word that the row changed.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.has(DOUBTED)
     }
 
     /// Marks the key revoked, for as long as this state is known.
@@ -43,7 +73,7 @@ impl KeyState {
     }
 
     pub(crate) fn is_revoked(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & REVOKED != 0
+        self.has(REVOKED)
     }
 
     /// Marks the key's row gone: what is encrypted under it from now on could never be decrypted.
@@ -52,12 +82,21 @@ impl KeyState {
     }
 
     pub(crate) fn is_lost(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & LOST != 0
+        self.has(LOST)
     }
 
     /// Tells whether the key is revoked or lost.
     pub(crate) fn is_barred(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) != 0
+        self.has(REVOKED | LOST)
+    }
+
+    /// Tells that nothing speaks against using the key, but for its age.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) == 0
+    }
+
+    fn has(&self, flags: u8) -> bool {
+        self.flags.load(Ordering::Relaxed) & flags != 0
     }
 
     /// Returns how long ago the row was read, in nanoseconds, by the clock that advanced more.

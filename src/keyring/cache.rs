@@ -137,6 +137,18 @@ impl KeyCache {
         self.lru.run_pending_tasks();
     }
 
+    /// Notes that the rows of a key may have changed. Makes no keyring where there is none.
+    pub(crate) fn doubt(&self, id: &str) {
+        if let Some(ring) = self.shells.get(id) {
+            ring.doubt();
+        }
+    }
+
+    /// Returns all keyrings that anybody holds.
+    pub(crate) fn rings(&self) -> Vec<Arc<Keyring>> {
+        self.shells.all()
+    }
+
     /// Counts the cached keys.
     pub(crate) fn keys(&self) -> usize {
         self.shells.all().iter().map(|ring| ring.keys().versions.len()).sum()
@@ -168,6 +180,10 @@ impl Shells {
         let ring = Arc::new(Keyring::new(KeyId::new(id), Arc::downgrade(self)));
         shells.insert(ring.id().clone(), Arc::downgrade(&ring));
         ring
+    }
+
+    fn get(&self, id: &str) -> Option<Arc<Keyring>> {
+        self.lock().get(id).and_then(Weak::upgrade)
     }
 
     /// Forgets a keyring that nobody holds any more, unless a new one has its place already.

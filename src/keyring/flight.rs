@@ -29,6 +29,8 @@ pub(crate) struct Flights(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     begun: u64,
+    /// The last flight that began before the rows were said to have changed.
+    outdated: u64,
     under_way: HashMap<Target, Flight>,
 }
 
@@ -68,6 +70,23 @@ impl Flights {
     /// Returns a ticket that admits only to flights that begin from now on.
     pub(crate) fn ticket(&self) -> Ticket {
         Ticket(self.state().begun)
+    }
+
+    /// Returns a ticket that admits to the flights that began since the rows were last said to have
+    /// changed, and to any that begins later.
+    pub(crate) fn ticket_of_current(&self) -> Ticket {
+        Ticket(self.state().outdated)
+    }
+
+    /// Notes that the rows may have changed: what flights under way bring is no news.
+    pub(crate) fn outdate(&self) {
+        let mut state = self.state();
+        state.outdated = state.begun;
+    }
+
+    /// Tells whether the flight of this number began since the rows were last said to have changed.
+    pub(crate) fn is_current(&self, number: u64) -> bool {
+        number > self.state().outdated
     }
 
     pub(crate) fn is_under_way(&self, target: Target) -> bool {
@@ -115,6 +134,10 @@ impl Seat {
 }
 
 impl Pilot {
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Ends the flight and tells all who wait.
     pub(crate) fn land(self, outcome: Outcome) {
         // The flight leaves the list before its outcome is told, so that nobody boards it after.

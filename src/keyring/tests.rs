@@ -169,3 +169,18 @@ fn s3_4_evictions_spawn_no_task() {
     drop(keys);
     assert_eq!(bench.arena.stats().slots, 10);
 }
+
+#[test]
+fn doubts_about_keys_that_are_not_cached_leave_nothing_behind() {
+    let bench = Bench::new(10);
+    let key = bench.load("known", 1, Role::Latest);
+    let ring = bench.cache.ring("known");
+    ring.mark_checked(key.state(), Moment::now(&bench.clock), u64::MAX);
+    for number in 0..1_000 {
+        bench.cache.doubt(&format!("unknown {number}"));
+    }
+    assert_eq!(bench.cache.rings().len(), 1);
+    assert!(!key.state().is_doubted());
+    bench.cache.doubt("known");
+    assert!(key.state().is_doubted());
+}

@@ -5,6 +5,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test may fail loudly")]
 
 mod flights;
+mod invalidate;
 mod promises;
 mod states;
 mod support;
