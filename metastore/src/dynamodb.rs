@@ -1,6 +1,174 @@
-//! Work in progress.
+//! Keys in an Amazon DynamoDB table.
 
-/// Work in progress.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct DynamoDbMetastore;
+mod admin;
+mod bulk;
+mod check;
+mod client;
+mod create;
+mod fault;
+mod item;
+mod requests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::Client;
+use claviger::{BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore};
+
+pub use crate::dynamodb::client::DynamoDbBuilder;
+pub use crate::dynamodb::fault::{DynamoDbError, DynamoDbFault};
+
+use crate::dynamodb::fault::CONDITION_FAILED;
+use crate::dynamodb::item::{Item, check_id};
+use crate::dynamodb::requests::CALL_WAIT;
+
+/// Keeps key records in an Amazon DynamoDB table, as Asherah does, so that both can work on it.
+///
+/// The table's hash key is `Id` (text) and its range key `Created` (a number, in Unix seconds); the
+/// rest of a record is the map `KeyRecord`. These are the requests:
+///
+/// | call | request |
+/// |---|---|
+/// | `load` | `GetItem`, with `ConsistentRead` unless a replica may answer |
+/// | `load_latest` | `Query` `Id = :id`, backwards, `Limit` 1, `ConsistentRead` |
+/// | `load_many` | `BatchGetItem` of 100 keys, 8 at once; what is left undone is asked for again |
+/// | `load_latest_many` | the `Query` of `load_latest`, 8 at once |
+/// | `insert` | `PutItem` if `attribute_not_exists(Id)` |
+/// | `list`, `count` | `Scan`, `ConsistentRead`; `count` with `Select` `COUNT` |
+/// | `revoke` | `UpdateItem` `SET KeyRecord.Revoked = :true` if `attribute_exists(Id)` |
+/// | `replace_wrapped_key` | `UpdateItem` `SET KeyRecord.Key = :new` if `KeyRecord.Key = :old` |
+/// | `delete` | the `Query`, then `DeleteItem` for each version |
+///
+/// A service needs `dynamodb:GetItem`, `Query`, `PutItem` and `BatchGetItem`; `DescribeTable`,
+/// `DescribeTimeToLive` and `DescribeContinuousBackups` for the start-up check; operators also `Scan`,
+/// `UpdateItem` and `DeleteItem`.
+///
+/// Key ids have 1 to 2 048 bytes and no NUL, items at most 400 KiB; others are refused with a
+/// permanent error before DynamoDB is asked.
+///
+/// # Global tables
+/// A consistent read sees what was written in its own region, and the condition of an insert is
+/// decided there. Of two regions that create the same key at the same time both succeed, and later
+/// one's record is overwritten by the other's: what was encrypted under it is lost. So each region
+/// writes ids of its own. Set `region_suffix` of the `SessionFactory` to the region's name, as all
+/// Asherahs do: ids then end in it, and every region still reads the keys of all others. A
+/// table with strong consistency across regions does not need it.
+///
+/// # Retries and time
+/// The core retries, so the SDK does not: a client made by the caller is copied with its retries
+/// switched off. Each call is answered within 1.8 seconds, or is a transient error. Requests run as
+/// tasks of their own: a caller that goes away leaves a write to its end. Throttling is transient.
+///
+/// HTTPS is rustls with ring and the system's certificates. A proxy, or credentials by SSO, need a
+/// client made by the caller.
+///
+/// ```no_run
+/// use claviger_metastore::DynamoDbMetastore;
+///
+/// # async fn example() -> Result<(), claviger::BackendError> {
+/// let metastore = DynamoDbMetastore::builder().table("EncryptionKey").region("eu-central-1").open().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct DynamoDbMetastore {
+    client: Client,
+    table: Arc<str>,
+}
+
+/// What every Asherah calls its table unless told.
+const DEFAULT_TABLE: &str = "EncryptionKey";
+
+impl DynamoDbMetastore {
+    /// Uses the table with region and credentials from where every AWS program has them, after a look
+    /// at it.
+    ///
+    /// # Errors
+    /// As [`DynamoDbBuilder::open`].
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn open(table: impl Into<String>) -> Result<Self, BackendError> {
+        Self::builder().table(table).open().await
+    }
+
+    /// Uses the table with a client made by the caller, after a look at it.
+    ///
+    /// # Errors
+    /// As [`DynamoDbBuilder::client`].
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn new(client: Client, table: impl Into<String>) -> Result<Self, BackendError> {
+        Self::builder().table(table).client(client).await
+    }
+
+    /// Begins with the table `EncryptionKey`, the machine's region and credentials, and the start-up
+    /// check.
+    pub fn builder() -> DynamoDbBuilder {
+        DynamoDbBuilder::new()
+    }
+
+    async fn latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        let item = self.query_latest(CALL_WAIT, id).await??;
+        let record = item.as_ref().map(item::read).transpose()?;
+        match record {
+            Some(record) if record.meta().id() != id => {
+                Err(DynamoDbFault::OtherItem(record.meta().clone()).into())
+            }
+            record => Ok(record),
+        }
+    }
+}
+
+impl fmt::Debug for DynamoDbMetastore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamoDbMetastore").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl Metastore for DynamoDbMetastore {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        check_id(key.id())?;
+        let item = self.get(CALL_WAIT, key, consistency).await??;
+        let record = item.as_ref().map(item::read).transpose()?;
+        match record {
+            Some(record) if record.meta() != key => Err(DynamoDbFault::OtherItem(key.clone()).into()),
+            record => Ok(record),
+        }
+    }
+
+    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        check_id(id)?;
+        self.latest(id).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        keys.iter().try_for_each(|key| check_id(key.id()))?;
+        let records = self.load_batches(keys, consistency).await?;
+        Ok(keys.iter().map(|key| records.get(key).cloned()).collect())
+    }
+
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        ids.iter().try_for_each(check_id)?;
+        let records = self.load_latest_each(ids).await?;
+        Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        let new: Item = item::write(record)?;
+        match self.put_new(new).await? {
+            Ok(()) => Ok(Insert::Inserted),
+            Err(error) if error.is(CONDITION_FAILED) => Ok(Insert::AlreadyExists),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+

@@ -22,7 +22,7 @@ mod sql;
 mod task;
 
 #[cfg(feature = "dynamodb")]
-pub use dynamodb::DynamoDbMetastore;
+pub use dynamodb::{DynamoDbBuilder, DynamoDbError, DynamoDbFault, DynamoDbMetastore};
 #[cfg(any(feature = "_sql", feature = "dynamodb"))]
 pub use schema::{DangerousSchema, Finding, FindingId, SchemaReport, Severity};
 #[cfg(feature = "mysql")]

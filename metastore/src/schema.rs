@@ -59,6 +59,10 @@ findings! {
     Expiry => "expiry",
     /// There are no continuous backups.
     NoBackup => "no-backup",
+    /// One call deletes the table.
+    NoDeletionProtection => "no-deletion-protection",
+    /// Other regions write to the table as well, and overwrite what has the same name.
+    Replicated => "replicated",
     /// Rows were sampled that cannot be read.
     DamagedRows => "damaged-rows",
 }

@@ -1,0 +1,211 @@
+//! The requests, one function each, and how they are sent.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValue, Select};
+use claviger::{BackendError, Consistency, KeyId, KeyMeta};
+
+use crate::dynamodb::DynamoDbMetastore;
+use crate::dynamodb::fault::{DynamoDbError, DynamoDbFault};
+use crate::dynamodb::item::{self, CREATED, Item, KEY_RECORD, REVOKED, WRAPPED_KEY};
+use crate::task::in_task;
+
+/// The answer of DynamoDB, or its refusal; no answer is an error of its own.
+pub(super) type Answer<T> = Result<Result<T, DynamoDbError>, BackendError>;
+
+/// How long a caller waits. Below the two seconds that the core gives a store call, so that it
+/// learns that DynamoDB was slow.
+pub(super) const CALL_WAIT: Duration = Duration::from_millis(1_800);
+
+/// How long an operator waits for one request; a scan reads up to a mebibyte.
+pub(super) const ADMIN_WAIT: Duration = Duration::from_secs(10);
+
+/// When a request is given up whose caller went away. Longer than credentials may take to come.
+const REQUEST_MAX: Duration = Duration::from_secs(12);
+
+/// Sends a request as a task of its own and waits so long for its answer.
+///
+/// A caller that goes away leaves the request to its end: its connection stays good, and credentials
+/// that it was the first to ask for arrive for those who come later.
+pub(super) async fn send<T, E>(
+    wait: Duration,
+    request: impl Future<Output = Result<T, SdkError<E>>> + Send + 'static,
+) -> Answer<T>
+where
+    T: Send + 'static,
+    E: ProvideErrorMetadata + Error + Send + 'static,
+{
+    let request = in_task(async move {
+        let answer = within(REQUEST_MAX, async { Ok(request.await) }).await?;
+        Ok(answer.map_err(|error| DynamoDbError::new(&error)))
+    });
+    within(wait, request).await
+}
+
+/// Waits so long for an answer.
+pub(super) async fn within<T>(
+    wait: Duration,
+    call: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    crate::task::runtime()?;
+    tokio::time::timeout(wait, call)
+        .await
+        .unwrap_or_else(|_elapsed| Err(DynamoDbFault::NoAnswer(wait).into()))
+}
+
+/// A page of a query or a scan, and where the next one begins.
+pub(super) struct Items {
+    pub(super) items: Vec<Item>,
+    pub(super) next: Option<Item>,
+}
+
+impl DynamoDbMetastore {
+    /// GetItem.
+    pub(super) async fn get(
+        &self,
+        wait: Duration,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> Answer<Option<Item>> {
+        let request = self.client.get_item().table_name(&*self.table).set_key(Some(item::key(key)));
+        let request = request.consistent_read(is_strong(consistency));
+        Ok(send(wait, request.send()).await?.map(|answer| answer.item))
+    }
+
+    /// Query, the newest version alone.
+    pub(super) async fn query_latest(&self, wait: Duration, id: &KeyId) -> Answer<Option<Item>> {
+        let request = self.client.query().table_name(&*self.table).consistent_read(true);
+        let request = request
+            .key_condition_expression("Id = :id")
+            .expression_attribute_values(":id", item::text(id))
+            .scan_index_forward(false)
+            .limit(1);
+        let answer = send(wait, request.send()).await?;
+        Ok(answer.map(|answer| answer.items.unwrap_or_default().into_iter().next()))
+    }
+
+    /// Query, the primary keys of all versions, the oldest first.
+    pub(super) async fn query_versions(&self, id: &KeyId, from: Option<Item>) -> Answer<Items> {
+        let request = self.client.query().table_name(&*self.table).consistent_read(true);
+        let request = request
+            .key_condition_expression("Id = :id")
+            .expression_attribute_values(":id", item::text(id))
+            .projection_expression("Id, Created")
+            .set_exclusive_start_key(from);
+        let answer = send(ADMIN_WAIT, request.send()).await?;
+        Ok(answer
+            .map(|answer| Items { items: answer.items.unwrap_or_default(), next: answer.last_evaluated_key }))
+    }
+
+    /// BatchGetItem of at most [`BATCH_MAX`] keys: what was found, and the keys it did not get to.
+    pub(super) async fn batch_get(
+        &self,
+        wait: Duration,
+        keys: Vec<Item>,
+        consistency: Consistency,
+    ) -> Answer<(Vec<Item>, Vec<Item>)> {
+        let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(is_strong(consistency));
+        let keys = keys.build().map_err(BackendError::permanent)?;
+        let request = self.client.batch_get_item().request_items(&*self.table, keys);
+        Ok(send(wait, request.send()).await?.map(|answer| {
+            let found = answer.responses.unwrap_or_default().into_values().flatten().collect();
+            let left = answer.unprocessed_keys.unwrap_or_default().into_values();
+            (found, left.flat_map(|keys| keys.keys).collect())
+        }))
+    }
+
+    /// PutItem, unless the primary key is taken: the condition looks at that item alone.
+    pub(super) async fn put_new(&self, new: Item) -> Answer<()> {
+        self.put_if(CALL_WAIT, new, "attribute_not_exists(Id)").await
+    }
+
+    /// PutItem on a condition.
+    pub(super) async fn put_if(&self, wait: Duration, new: Item, condition: &str) -> Answer<()> {
+        let request = self.client.put_item().table_name(&*self.table).set_item(Some(new));
+        let request = request.condition_expression(condition);
+        Ok(send(wait, request.send()).await?.map(|_answer| ()))
+    }
+
+    /// UpdateItem: sets the revoked flag of an item that is there.
+    pub(super) async fn set_revoked(&self, key: &KeyMeta) -> Answer<()> {
+        let request = self.client.update_item().table_name(&*self.table).set_key(Some(item::key(key)));
+        let request = request
+            .update_expression("SET #record.#revoked = :true")
+            .condition_expression("attribute_exists(Id)")
+            .expression_attribute_names("#record", KEY_RECORD)
+            .expression_attribute_names("#revoked", REVOKED)
+            .expression_attribute_values(":true", AttributeValue::Bool(true));
+        Ok(send(ADMIN_WAIT, request.send()).await?.map(|_answer| ()))
+    }
+
+    /// UpdateItem: replaces the text of the wrapped key if it is still the old one.
+    pub(super) async fn set_wrapped_key(&self, key: &KeyMeta, old: String, new: String) -> Answer<()> {
+        let request = self.client.update_item().table_name(&*self.table).set_key(Some(item::key(key)));
+        let request = request
+            .update_expression("SET #record.#key = :new")
+            .condition_expression("#record.#key = :old")
+            .expression_attribute_names("#record", KEY_RECORD)
+            .expression_attribute_names("#key", WRAPPED_KEY)
+            .expression_attribute_values(":old", AttributeValue::S(old))
+            .expression_attribute_values(":new", AttributeValue::S(new));
+        Ok(send(ADMIN_WAIT, request.send()).await?.map(|_answer| ()))
+    }
+
+    /// DeleteItem; tells whether there was one.
+    pub(super) async fn delete_item(&self, key: Item) -> Answer<bool> {
+        let request = self.client.delete_item().table_name(&*self.table).set_key(Some(key));
+        let request = request.return_values(ReturnValue::AllOld);
+        Ok(send(ADMIN_WAIT, request.send()).await?.map(|answer| answer.attributes.is_some()))
+    }
+
+    /// Scan of at most `limit` items, on from an exclusive start.
+    pub(super) async fn scan(
+        &self,
+        from: Option<Item>,
+        limit: i32,
+        consistency: Consistency,
+    ) -> Answer<Items> {
+        let request = self.client.scan().table_name(&*self.table).limit(limit);
+        let request = request.consistent_read(is_strong(consistency)).set_exclusive_start_key(from);
+        let answer = send(ADMIN_WAIT, request.send()).await?;
+        Ok(answer
+            .map(|answer| Items { items: answer.items.unwrap_or_default(), next: answer.last_evaluated_key }))
+    }
+
+    /// Scan that counts a mebibyte of items, those that are no keys left out.
+    pub(super) async fn scan_count(&self, from: Option<Item>) -> Answer<(u64, Option<Item>)> {
+        let request = self.client.scan().table_name(&*self.table).consistent_read(true);
+        let request = request
+            .select(Select::Count)
+            .filter_expression("NOT begins_with(Id, :reserved)")
+            .expression_attribute_values(":reserved", AttributeValue::S(RESERVED.to_owned()))
+            .set_exclusive_start_key(from);
+        let answer = send(ADMIN_WAIT, request.send()).await?;
+        Ok(answer.map(|answer| (u64::try_from(answer.count).unwrap_or_default(), answer.last_evaluated_key)))
+    }
+}
+
+/// How many keys one BatchGetItem takes.
+pub(super) const BATCH_MAX: usize = 100;
+
+/// What ids begin with that are no keys' ([`claviger::is_reserved_id`]).
+pub(super) const RESERVED: &str = "__asherah_internal_";
+
+const fn is_strong(consistency: Consistency) -> bool {
+    matches!(consistency, Consistency::Strong)
+}
+
+/// Where a scan goes on after a key version. A creation time past the last one there is may stand in a
+/// damaged item: those are stepped over together, or the scan would never pass them.
+pub(super) fn start_after(key: &KeyMeta) -> Item {
+    let mut start = item::key(key);
+    if key.created() == claviger::Created::MAX {
+        start.insert(CREATED.to_owned(), AttributeValue::N(NUMBER_MAX.to_owned()));
+    }
+    start
+}
+
+/// The greatest number that DynamoDB knows.
+const NUMBER_MAX: &str = "9.9999999999999999999999999999999999999E+125";
