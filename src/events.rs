@@ -54,6 +54,11 @@ events! {
     Indistinct => "indistinct",
     /// The KMS could not make all copies of a wrapped system key.
     DegradedWrap => "degraded_wrap",
+    /// An invalidation source failed: until it answers again, revocations are learned by the regular
+    /// checks only. Counted once for each outage.
+    InvalidationsLost => "invalidations_lost",
+    /// An invalidation source panicked. It is called again.
+    ListenerPanicked => "listener_panicked",
 }
 
 impl fmt::Display for Event {

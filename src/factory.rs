@@ -14,6 +14,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::hierarchy::Hierarchy;
 use crate::hierarchy::rules::Rules;
+use crate::invalidation::listener::Listeners;
+use crate::invalidation::{BoxedSource, InvalidationSource};
 use crate::keyring::cache::KeyCache;
 use crate::keyring::orphans::Orphans;
 use crate::kms::{BoxedKms, KeyManagementService, KmsHandle};
@@ -59,6 +61,7 @@ impl SessionFactory {
             readable_suffixes: ReadableSuffixes::default(),
             strict_ids: false,
             runtime: None,
+            sources: Vec::new(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom::new()),
         }
@@ -71,6 +74,7 @@ impl SessionFactory {
     /// [`Error::InvalidPartition`], [`Error::Closed`], [`Error::Forked`].
     pub fn session(&self, partition: &str) -> Result<Session, Error> {
         let core = self.shared.open()?;
+        core.ensure_listening();
         let ring = core.intermediate.ring(&core.naming.intermediate_key_id(partition)?);
         Ok(Session::new(Arc::clone(&self.shared), ring))
     }
@@ -116,11 +120,12 @@ impl SessionFactory {
             events: core.events.counts(),
             metastore_down: core.store.gate().is_open(),
             kms_down: core.kms.gate().is_open(),
+            sources_connected: core.listeners.connected(),
             closed: self.shared.closed.load(Ordering::Acquire),
         })
     }
 
-    /// Closes the factory: refuses new work with [`Error::Closed`], waits for key loads and for
+    /// Closes the factory: refuses new work with [`Error::Closed`], ends the tasks that listen, waits for key loads and for
     /// keys in use until the deadline, ends what is left and wipes all keys.
     ///
     /// Further calls, also concurrent ones, return the first one's report.
@@ -166,6 +171,7 @@ impl Drop for Shared {
         // In a forked child a lock may be held by a thread that does not exist there, and the keys
         // are wiped already.
         if !self.sentinel.is_forked() {
+            self.core.listeners.stop();
             self.core.tasks.stop();
             self.core.intermediate.close();
             self.core.system.close();
@@ -180,9 +186,11 @@ const ABORT_GRACE: Duration = Duration::from_millis(50);
 /// How often a closing factory looks whether keys are still in use.
 const ORPHAN_POLL: Duration = Duration::from_millis(2);
 
-/// Flights first, then the caches, then the keys still in use.
+/// Who listens and the flights first, then the caches, then the keys still in use.
 async fn close(core: &Hierarchy, deadline: Duration) -> CloseReport {
     let until = tokio::time::Instant::now() + deadline;
+    core.listeners.stop();
+    let _ended = tokio::time::timeout_at(until, core.listeners.ended()).await;
     let landed = tokio::time::timeout_at(until, core.tasks.idle()).await.is_ok();
     let mut aborted_flights = Vec::new();
     if !landed {
@@ -199,7 +207,7 @@ async fn close(core: &Hierarchy, deadline: Duration) -> CloseReport {
     loop {
         let keys_in_use = core.orphans.list(core.now());
         if keys_in_use.is_empty() || tokio::time::Instant::now() >= until {
-            return CloseReport { aborted_flights, keys_in_use };
+            return CloseReport { aborted_flights, keys_in_use, stuck_sources: core.listeners.listening() };
         }
         tokio::time::sleep(ORPHAN_POLL).await;
     }
@@ -219,6 +227,7 @@ pub struct SessionFactoryBuilder {
     readable_suffixes: ReadableSuffixes,
     strict_ids: bool,
     runtime: Option<Handle>,
+    sources: Vec<BoxedSource>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn SecureRandom>,
 }
@@ -271,6 +280,16 @@ impl SessionFactoryBuilder {
     /// Loads keys on this runtime, which must have its timer enabled, instead of on the caller's.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
+        self
+    }
+
+    /// Listens to `source` for word of keys whose records changed; said again, to another one too.
+    ///
+    /// A task of the factory does so, from the first session or key load within a runtime on until
+    /// the factory is closed. While a source fails it is called again after a while, and keys are
+    /// checked each `revoke_check_interval` as ever.
+    pub fn invalidations(mut self, source: impl InvalidationSource) -> Self {
+        self.sources.push(BoxedSource::new(source));
         self
     }
 
@@ -335,6 +354,7 @@ impl SessionFactoryBuilder {
             random: self.random,
             events: Default::default(),
             tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
+            listeners: Listeners::new(self.sources),
             missing: Default::default(),
             naming,
         };

@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::events::{Event, Events};
+use crate::invalidation::listener::Listeners;
 use crate::key::CryptoKey;
 use crate::key::state::Trouble;
 use crate::keyring::Keyring;
@@ -51,6 +52,7 @@ pub(crate) struct Hierarchy {
     pub(crate) random: Arc<dyn SecureRandom>,
     pub(crate) events: Events,
     pub(crate) tasks: Tasks,
+    pub(crate) listeners: Listeners,
     pub(crate) missing: Missing,
 }
 
@@ -333,6 +335,7 @@ impl Hierarchy {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Error> {
         self.ensure_sweep();
+        self.ensure_listening();
         course.flight = pilot.number();
         let this = Arc::clone(self);
         self.tasks.spawn(move |stopped| async move {

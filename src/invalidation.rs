@@ -1,5 +1,7 @@
 //! Word from outside that key records changed, so that a factory need not wait for its next check.
 
+pub(crate) mod listener;
+
 use std::fmt;
 
 use crate::BoxFuture;

@@ -26,6 +26,9 @@ pub struct Status {
     pub metastore_down: bool,
     /// The KMS is taken to be down.
     pub kms_down: bool,
+    /// For each invalidation source, in the order the builder was given them: whether it is listened
+    /// to and its last answer was a good one.
+    pub sources_connected: Vec<bool>,
     /// The factory was closed.
     pub closed: bool,
 }
@@ -38,12 +41,14 @@ pub struct CloseReport {
     pub aborted_flights: Vec<KeyId>,
     /// The keys that operations still used at the deadline. Each is wiped with its last user.
     pub keys_in_use: Vec<Orphan>,
+    /// How many invalidation sources did not let go of their thread by the deadline.
+    pub stuck_sources: usize,
 }
 
 impl CloseReport {
     /// Tells whether everything ended by itself.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.aborted_flights.is_empty() && self.keys_in_use.is_empty()
+        self.aborted_flights.is_empty() && self.keys_in_use.is_empty() && self.stuck_sources == 0
     }
 }

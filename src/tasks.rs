@@ -91,7 +91,7 @@ impl Tasks {
         self.flights.len()
     }
 
-    fn runtime(&self) -> Result<Handle, Error> {
+    pub(crate) fn runtime(&self) -> Result<Handle, Error> {
         match &self.runtime {
             Some(handle) => Ok(handle.clone()),
             None => Handle::try_current().map_err(|_none| Error::NoRuntime),

@@ -13,4 +13,5 @@ mod nonces;
 mod orphans;
 mod outcomes;
 mod script;
+mod sources;
 mod world;

@@ -1,0 +1,257 @@
+//! The tasks that listen to invalidation sources, one each. They hold no factory alive, and begin
+//! with the first use of one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{BoxedSource, Invalidation};
+use crate::call::jittered;
+use crate::error::BackendError;
+use crate::events::Event;
+use crate::hierarchy::Hierarchy;
+
+/// A factory's sources and the tasks that listen to them.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    slots: Vec<Arc<Slot>>,
+    /// How many sources no task listens to.
+    idle: Arc<AtomicUsize>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// One source: in its slot as long as no task listens to it.
+#[derive(Debug)]
+struct Slot {
+    source: Mutex<Option<BoxedSource>>,
+    /// Its last answer was a good one.
+    is_connected: AtomicBool,
+}
+
+/// A source in a task's hands. It goes back when the task goes away with its runtime.
+struct Held {
+    source: Option<BoxedSource>,
+    slot: Arc<Slot>,
+    idle: Arc<AtomicUsize>,
+    stop: CancellationToken,
+}
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+impl Listeners {
+    pub(crate) fn new(sources: Vec<BoxedSource>) -> Self {
+        let slot =
+            |source| Arc::new(Slot { source: Mutex::new(Some(source)), is_connected: AtomicBool::default() });
+        let slots: Vec<_> = sources.into_iter().map(slot).collect();
+        Self {
+            idle: Arc::new(AtomicUsize::new(slots.len())),
+            slots,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Sees to it that each source is listened to, also if the runtime that a task ran on went away.
+    /// Without one at hand the next call does.
+    pub(crate) fn ensure(&self, core: &Arc<Hierarchy>) {
+        if self.idle.load(Ordering::Relaxed) == 0 || self.stop.is_cancelled() {
+            return;
+        }
+        let Ok(runtime) = core.tasks.runtime() else { return };
+        for slot in &self.slots {
+            self.listen(slot, core, &runtime);
+        }
+    }
+
+    fn listen(&self, slot: &Arc<Slot>, core: &Arc<Hierarchy>, runtime: &Handle) {
+        let Some(source) = slot.source().take() else { return };
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+        let held = Held {
+            source: Some(source),
+            slot: Arc::clone(slot),
+            idle: Arc::clone(&self.idle),
+            stop: self.stop.clone(),
+        };
+        drop(self.tasks.spawn_on(held.listen(Arc::downgrade(core)), runtime));
+    }
+
+    /// Ends the tasks where they wait, and lets go of the sources.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+        for slot in &self.slots {
+            drop(slot.source().take());
+        }
+    }
+
+    /// Waits until the tasks have ended.
+    pub(crate) async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Returns how many tasks listen.
+    pub(crate) fn listening(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Tells of each source whether its last answer was a good one.
+    pub(crate) fn connected(&self) -> Vec<bool> {
+        self.slots.iter().map(|slot| slot.is_connected.load(Ordering::Relaxed)).collect()
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Slot {
+    fn source(&self) -> MutexGuard<'_, Option<BoxedSource>> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    async fn listen(mut self, core: Weak<Hierarchy>) {
+        let stop = self.stop.clone();
+        let mut outage = Outage::default();
+        while let Some(answer) = stop.run_until_cancelled(self.next()).await {
+            let Some(core) = core.upgrade() else { return };
+            self.slot.is_connected.store(answer.is_ok(), Ordering::Relaxed);
+            let pause = match answer {
+                Ok(told) => {
+                    outage.ends();
+                    core.heed(told);
+                    None
+                }
+                Err(fault) => {
+                    core.lost(&fault, outage.begins());
+                    Some(outage.pause(&*core.random))
+                }
+            };
+            drop(core);
+            match pause {
+                // Others have their turn, however much is told.
+                None => tokio::task::yield_now().await,
+                Some(pause) => {
+                    if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Invalidation, Fault> {
+        match &mut self.source {
+            Some(source) => {
+                caught(source.next()).await.map_or(Err(Fault::Panic), |told| told.map_err(Fault::Lost))
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.slot.is_connected.store(false, Ordering::Relaxed);
+        *self.slot.source() = self.source.take();
+        self.idle.fetch_add(1, Ordering::Relaxed);
+        if self.stop.is_cancelled() {
+            drop(self.slot.source().take());
+        }
+    }
+}
+
+/// Why a source told nothing.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("{0}")]
+    Lost(BackendError),
+    #[error("the source panicked")]
+    Panic,
+}
+
+/// The faults of a source in a row.
+#[derive(Debug, Default)]
+struct Outage {
+    faults: u32,
+    /// When the source answered well again.
+    over: Option<Instant>,
+}
+
+impl Outage {
+    /// Notes a fault; `true` if it is the first one since a good answer.
+    fn begins(&mut self) -> bool {
+        // A connection that never stands for long is not asked for ten times a second.
+        if self.over.is_some_and(|over| over.elapsed() >= BACKOFF_MAX) {
+            self.faults = 0;
+        }
+        let is_first = self.faults == 0 || self.over.is_some();
+        self.over = None;
+        self.faults = self.faults.saturating_add(1);
+        is_first
+    }
+
+    fn ends(&mut self) {
+        if self.faults > 0 && self.over.is_none() {
+            self.over = Some(Instant::now());
+        }
+    }
+
+    /// Returns how long to wait before the next call.
+    fn pause(&self, random: &dyn crate::random::SecureRandom) -> Duration {
+        let doublings = self.faults.saturating_sub(1).min(16);
+        jittered(BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX), random).max(BACKOFF_FIRST)
+    }
+}
+
+impl Hierarchy {
+    pub(crate) fn ensure_listening(self: &Arc<Self>) {
+        self.listeners.ensure(self);
+    }
+
+    fn heed(&self, told: Invalidation) {
+        match told {
+            Invalidation::Key(id) => self.invalidate(&id),
+            Invalidation::Everything => self.invalidate_everything(),
+        }
+    }
+
+    fn lost(&self, fault: &Fault, is_first: bool) {
+        if matches!(fault, Fault::Panic) {
+            self.events.raise(Event::ListenerPanicked, self.system_ring.id());
+        }
+        if is_first {
+            self.events.raise_because(Event::InvalidationsLost, self.system_ring.id(), fault);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Panicked;
+
+/// Runs `future`; a panic in it ends it, not its task.
+async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        // Whatever the panic left in a source, the next call of it begins anew.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_payload) => Poll::Ready(Err(Panicked)),
+        }
+    })
+    .await
+}

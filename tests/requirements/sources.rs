@@ -1,0 +1,319 @@
+//! Invalidation sources: what they tell counts at once, and nothing depends on them. S2.1, S2.3 and
+//! S2.6 for the tasks that listen to them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use claviger::testing::Operation;
+use claviger::{
+    BackendError, DataRowRecord, Event, Invalidation, InvalidationSource, KeyId, MetastoreAdmin,
+    SessionFactory,
+};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::world::{DAY, HOUR, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+const IK: &str = "_IK_partition_service_product";
+const SK: &str = "_SK_service_product";
+
+/// What a source does next.
+enum Step {
+    Tell(Invalidation),
+    Fail,
+    Panic,
+    /// Does not give its thread back until this channel is closed.
+    Block(std::sync::mpsc::Receiver<()>),
+}
+
+/// A source that does as it is told, and waits when it is told nothing.
+struct Script {
+    steps: UnboundedReceiver<Step>,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    calls: AtomicUsize,
+    dropped: AtomicUsize,
+    /// Of this factory, how many keys were cached when the source was dropped.
+    factory: OnceLock<SessionFactory>,
+    keys_when_dropped: Mutex<Option<usize>>,
+}
+
+impl Log {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn dropped(&self) -> usize {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+fn script() -> (Script, UnboundedSender<Step>, Arc<Log>) {
+    let (sender, steps) = unbounded_channel();
+    let log = Arc::new(Log::default());
+    (Script { steps, log: Arc::clone(&log) }, sender, log)
+}
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Script")
+    }
+}
+
+impl InvalidationSource for Script {
+    async fn next(&mut self) -> Result<Invalidation, BackendError> {
+        self.log.calls.fetch_add(1, Ordering::Relaxed);
+        match self.steps.recv().await {
+            Some(Step::Tell(told)) => Ok(told),
+            Some(Step::Fail) => Err(BackendError::transient("the connection is lost")),
+            Some(Step::Panic) => panic!("told to"),
+            Some(Step::Block(until)) => {
+                until.recv().unwrap_err();
+                std::future::pending().await
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.log.dropped.fetch_add(1, Ordering::Relaxed);
+        if let Some(factory) = self.log.factory.get() {
+            *self.log.keys_when_dropped.lock().unwrap() = Some(factory.status().unwrap().intermediate_keys);
+        }
+    }
+}
+
+/// Waits until this holds. Time passes on its own where it is paused.
+async fn until(holds: impl Fn() -> bool) {
+    for _ in 0..100_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("it does not come to hold");
+}
+
+fn key(id: &str) -> Step {
+    Step::Tell(Invalidation::Key(KeyId::new(id)))
+}
+
+async fn seal(factory: &SessionFactory) -> DataRowRecord {
+    factory.session("partition").unwrap().encrypt(b"").await.unwrap()
+}
+
+fn raised(factory: &SessionFactory, event: Event) -> u64 {
+    factory
+        .status()
+        .unwrap()
+        .events
+        .iter()
+        .find(|(raised, _)| *raised == event)
+        .map_or(0, |(_, count)| *count)
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_make_a_revocation_known_at_once() {
+    for (id, told) in [(IK, key(IK)), (SK, key(SK)), (IK, Step::Tell(Invalidation::Everything))] {
+        let world = World::new();
+        let (source, steps, log) = script();
+        let factory = world.builder().invalidations(source).build().unwrap();
+        let first = seal(&factory).await;
+        let row = world.store.inner().list(None, 9).await.unwrap().records;
+        let row = row.iter().find(|row| row.meta().id().as_str() == id).unwrap();
+        assert!(world.store.inner().revoke(row.meta()).await.unwrap());
+        assert_eq!(seal(&factory).await.parent(), first.parent(), "nobody told");
+        steps.send(told).unwrap_or_default();
+        until(|| log.calls() == 2).await;
+        assert_ne!(seal(&factory).await.parent(), first.parent(), "{id}");
+        assert_eq!(factory.status().unwrap().sources_connected, [true]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_6_sources_are_not_asked_before_the_first_session() {
+    let world = World::new();
+    let ((first, _steps, first_log), (second, _more_steps, second_log)) = (script(), script());
+    let factory = world.builder().invalidations(first).invalidations(second).build().unwrap();
+    assert_eq!(factory.status().unwrap().sources_connected, [false, false]);
+    tokio::task::yield_now().await;
+    assert_eq!((first_log.calls(), second_log.calls()), (0, 0));
+    let _session = factory.session("partition").unwrap();
+    until(|| first_log.calls() == 1 && second_log.calls() == 1).await;
+    for _ in 0..10 {
+        let _session = factory.session("partition").unwrap();
+    }
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 2, "one task each");
+}
+
+#[test]
+fn sources_without_a_runtime_wait_for_one_and_outlive_it() {
+    let world = World::new();
+    let (source, steps, log) = script();
+    let factory = world.builder().invalidations(source).build().unwrap();
+    let session = factory.session("partition").unwrap();
+    let runtime = || Builder::new_current_thread().enable_time().build().unwrap();
+    for round in 1..=3 {
+        let runtime = runtime();
+        runtime.block_on(async {
+            // Also a key load by a session that was made long ago begins it.
+            world.clock.advance(DAY);
+            session.encrypt(b"").await.unwrap();
+            steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
+            until(|| log.calls() == 2 * round).await;
+            assert_eq!(factory.status().unwrap().sources_connected, [true]);
+        });
+        drop(runtime);
+        assert_eq!((log.dropped(), factory.status().unwrap().sources_connected), (0, vec![false]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_that_fail_are_told_of_once_and_called_again_more_and_more_seldom() {
+    let world = World::new();
+    let (source, steps, log) = script();
+    let factory = world.builder().invalidations(source).build().unwrap();
+    let first = seal(&factory).await;
+    for _ in 0..100_000 {
+        steps.send(Step::Fail).unwrap_or_default();
+    }
+    tokio::time::sleep(HOUR).await;
+    let calls = log.calls();
+    // At most 30 s apart, and 15 s in the mean.
+    assert!((HOUR.as_secs() as usize / 30..HOUR.as_secs() as usize / 10).contains(&calls), "{calls}");
+    assert_eq!(raised(&factory, Event::InvalidationsLost), 1, "once for the outage");
+    assert_eq!(factory.status().unwrap().sources_connected, [false]);
+
+    // Polling goes on as ever.
+    let row = world.store.inner().list(None, 1).await.unwrap().records.remove(0);
+    assert!(world.store.inner().revoke(row.meta()).await.unwrap());
+    world.clock.advance(HOUR);
+    assert_ne!(seal(&factory).await.parent(), first.parent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_that_come_back_are_connected_and_heeded() {
+    let world = World::new();
+    let (source, steps, log) = script();
+    let factory = world.builder().invalidations(source).build().unwrap();
+    seal(&factory).await;
+    for outage in 1..=3 {
+        steps.send(Step::Fail).unwrap_or_default();
+        steps.send(Step::Fail).unwrap_or_default();
+        until(|| raised(&factory, Event::InvalidationsLost) == outage).await;
+        assert_eq!(factory.status().unwrap().sources_connected, [false]);
+        steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
+        until(|| factory.status().unwrap().sources_connected == [true]).await;
+        let before = world.store.faults().calls_of(Operation::LoadLatest);
+        seal(&factory).await;
+        assert_eq!(world.store.faults().calls_of(Operation::LoadLatest) - before, 1, "messages were missed");
+        assert_eq!(raised(&factory, Event::InvalidationsLost), outage);
+    }
+    assert_eq!(log.calls(), 10);
+}
+
+/// A connection that never stands for long does not make all keys stale ten times a second.
+#[tokio::test(start_paused = true)]
+async fn sources_that_flap_are_called_more_and_more_seldom() {
+    let world = World::new();
+    let (source, steps, log) = script();
+    let factory = world.builder().invalidations(source).build().unwrap();
+    let _session = factory.session("partition").unwrap();
+    for _ in 0..100_000 {
+        steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
+        steps.send(Step::Fail).unwrap_or_default();
+    }
+    tokio::time::sleep(HOUR).await;
+    assert!(log.calls() < 2 * HOUR.as_secs() as usize / 10, "{}", log.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_3_a_panicking_source_is_caught_counted_and_called_again() {
+    const PANICS: u64 = 100;
+    let world = World::new();
+    let (source, steps, log) = script();
+    let factory = world.builder().invalidations(source).build().unwrap();
+    let first = seal(&factory).await;
+    for _ in 0..PANICS {
+        steps.send(Step::Panic).unwrap_or_default();
+    }
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(raised(&factory, Event::ListenerPanicked), PANICS);
+    assert_eq!(raised(&factory, Event::InvalidationsLost), 1);
+    let row = world.store.inner().list(None, 1).await.unwrap().records.remove(0);
+    assert!(world.store.inner().revoke(row.meta()).await.unwrap());
+    steps.send(key(row.meta().id().as_str())).unwrap_or_default();
+    until(|| factory.status().unwrap().sources_connected == [true]).await;
+    assert_ne!(seal(&factory).await.parent(), first.parent(), "it is heeded as before");
+    assert_eq!((log.calls() as u64, log.dropped()), (PANICS + 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_1_sources_end_at_close_before_the_caches_are_emptied() {
+    let world = World::new();
+    let ((waiting, _steps, log), (pausing, more_steps, pausing_log)) = (script(), script());
+    let factory = world.builder().invalidations(waiting).invalidations(pausing).build().unwrap();
+    log.factory.set(factory.clone()).unwrap();
+    more_steps.send(Step::Fail).unwrap_or_default();
+    seal(&factory).await;
+    until(|| log.calls() == 1 && pausing_log.calls() == 1).await;
+    let report = factory.close(SECOND).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((log.dropped(), pausing_log.dropped()), (1, 1));
+    assert_eq!(*log.keys_when_dropped.lock().unwrap(), Some(1), "the keys were there until then");
+    assert_eq!(factory.status().unwrap().sources_connected, [false, false]);
+    assert!(factory.session("partition").is_err());
+    tokio::task::yield_now().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_1_sources_that_were_never_listened_to_are_let_go_at_close() {
+    let world = World::new();
+    let (source, _steps, log) = script();
+    let factory = world.builder().invalidations(source).build().unwrap();
+    assert!(factory.close(SECOND).await.unwrap().is_clean());
+    assert_eq!((log.calls(), log.dropped()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_1_sources_end_with_the_last_handle() {
+    let world = World::new();
+    let (source, _steps, log) = script();
+    let factory = world.builder().invalidations(source).build().unwrap();
+    seal(&factory).await;
+    until(|| log.calls() == 1).await;
+    drop(factory);
+    until(|| log.dropped() == 1).await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+/// On threads of its own, since the source takes one.
+#[test]
+fn s2_2_close_keeps_to_its_deadline_and_counts_the_sources_that_do_not_end() {
+    let world = World::new();
+    let (source, steps, log) = script();
+    let (release, released) = std::sync::mpsc::channel();
+    steps.send(Step::Block(released)).unwrap_or_default();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let factory = world.builder().invalidations(source).runtime(runtime.handle().clone()).build().unwrap();
+    let _session = factory.session("partition").unwrap();
+    while log.calls() == 0 {
+        std::thread::yield_now();
+    }
+    let closer = Builder::new_current_thread().enable_time().build().unwrap();
+    let report = closer.block_on(factory.close(Duration::from_millis(20))).unwrap();
+    assert_eq!(report.stuck_sources, 1);
+    assert!(!report.is_clean());
+    drop(release);
+    while log.dropped() == 0 {
+        std::thread::yield_now();
+    }
+}
