@@ -28,7 +28,7 @@ pub use schema::{DangerousSchema, Finding, FindingId, SchemaReport, Severity};
 #[cfg(feature = "mysql")]
 pub use sql::mysql::MysqlMetastore;
 #[cfg(feature = "postgres")]
-pub use sql::postgres::PostgresMetastore;
+pub use sql::postgres::{PostgresBuilder, PostgresInvalidations, PostgresMetastore};
 #[cfg(feature = "sqlite")]
 pub use sql::sqlite::SqliteMetastore;
 #[cfg(feature = "_sql")]

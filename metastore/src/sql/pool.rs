@@ -55,7 +55,7 @@ impl SqlError {
 pub(crate) type SqlFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SqlError>> + Send + 'a>>;
 
 /// Runs `work` on a connection of `pool`, as a task of its own: a caller that goes away leaves it
-/// to its end.
+/// to its end. `deadline` bounds it all, the wait for a connection too.
 ///
 /// The connection goes back to the pool only after a whole answer. Otherwise, after `deadline` too,
 /// it is closed: a reply still on its way would else be read as the next call's.
@@ -66,33 +66,92 @@ pub(crate) async fn with_connection<D: Dialect, T: Send + 'static>(
 ) -> Result<T, BackendError> {
     let pool = pool.clone();
     in_task(async move {
-        let mut lease = Lease(Some(pool.acquire().await.map_err(D::backend_error)?));
-        // The lease is full until it is given back.
-        let Some(connection) = lease.0.as_mut() else {
-            return Err(BackendError::transient(NoAnswer(deadline)));
-        };
-        let Ok(answer) = tokio::time::timeout(deadline, work(connection)).await else {
-            return Err(BackendError::transient(NoAnswer(deadline)));
-        };
-        match answer {
-            Err(SqlError::Driver(error)) if !D::leaves_connection_good(&error) => {
-                Err(D::backend_error(error))
-            }
-            answer => {
-                lease.give_back();
-                answer.map_err(SqlError::classified::<D>)
-            }
-        }
+        let attempt = async { attempt::<D, T>(&pool, deadline, work).await.map_err(Failure::into_error) };
+        in_time(deadline, attempt).await
     })
     .await
+}
+
+/// Runs `work`, which only reads, as [`with_connection`] does, and once more for each connection that
+/// turns out to be dead: after the server was restarted every pooled one is.
+#[cfg(feature = "postgres")]
+pub(crate) async fn with_live_connection<D: Dialect, T: Send + 'static>(
+    pool: &Pool<D::Database>,
+    deadline: Duration,
+    work: impl Fn(&mut <D::Database as Database>::Connection) -> SqlFuture<'_, T> + Send + Sync + 'static,
+) -> Result<T, BackendError> {
+    let pool = pool.clone();
+    in_task(async move {
+        let attempts = async {
+            for _ in 0..pool.options().get_max_connections() {
+                match attempt::<D, T>(&pool, deadline, &work).await {
+                    Err(Failure::ConnectionLost(_)) => {}
+                    answer => return answer.map_err(Failure::into_error),
+                }
+            }
+            // None of those that were pooled is left, so this one is new.
+            attempt::<D, T>(&pool, deadline, &work).await.map_err(Failure::into_error)
+        };
+        in_time(deadline, attempts).await
+    })
+    .await
+}
+
+async fn in_time<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    tokio::time::timeout(deadline, work)
+        .await
+        .unwrap_or_else(|_| Err(BackendError::transient(NoAnswer(deadline))))
+}
+
+enum Failure {
+    ConnectionLost(BackendError),
+    Other(BackendError),
+}
+
+impl Failure {
+    fn into_error(self) -> BackendError {
+        match self {
+            Self::ConnectionLost(error) | Self::Other(error) => error,
+        }
+    }
+}
+
+async fn attempt<D: Dialect, T>(
+    pool: &Pool<D::Database>,
+    deadline: Duration,
+    work: impl FnOnce(&mut <D::Database as Database>::Connection) -> SqlFuture<'_, T>,
+) -> Result<T, Failure> {
+    let connection = pool.acquire().await.map_err(|error| Failure::Other(D::backend_error(error)))?;
+    let mut lease = Lease(Some(connection));
+    let answer = match lease.0.as_mut() {
+        Some(connection) => work(connection).await,
+        // The lease is full until it is given back.
+        None => Err(sqlx::Error::PoolClosed.into()),
+    };
+    match answer {
+        Err(SqlError::Driver(error)) if !D::leaves_connection_good(&error) => {
+            Err(Failure::ConnectionLost(D::backend_error(error)))
+        }
+        answer => {
+            lease.give_back(deadline);
+            answer.map_err(|error| Failure::Other(error.classified::<D>()))
+        }
+    }
 }
 
 /// A connection that is closed when dropped, unless it was given back.
 struct Lease<DB: Database>(Option<PoolConnection<DB>>);
 
 impl<DB: Database> Lease<DB> {
-    fn give_back(mut self) {
-        drop(self.0.take());
+    fn give_back(mut self, deadline: Duration) {
+        if let Some(mut connection) = self.0.take() {
+            // The pool asks the server for a sign of life first. That wait is no caller's, and
+            // without an end it would keep the place in the pool of a connection that is half open.
+            tokio::spawn(tokio::time::timeout(deadline, connection.return_to_pool()));
+        }
     }
 }
 

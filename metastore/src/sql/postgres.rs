@@ -1,6 +1,354 @@
-//! Work in progress.
+//! Keys in PostgreSQL.
 
-/// Work in progress.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct PostgresMetastore;
+mod builder;
+mod check;
+mod fault;
+mod invalidations;
+mod statements;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{
+    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
+};
+use sqlx::postgres::{PgConnection, PgPool};
+
+pub use self::builder::PostgresBuilder;
+pub use self::invalidations::PostgresInvalidations;
+
+use self::fault::PostgresDialect;
+use self::statements::{
+    Dialects, Rewritten, Texts, count_sql, delete_sql, durably, insert_sql, list_sql, load_latest_many_sql,
+    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, seconds, update_sql,
+};
+use crate::schema::SchemaReport;
+use crate::sql::pool::{SqlFuture, with_connection, with_live_connection};
+use crate::sql::{check_id, check_meta};
+
+/// Keeps key records in a PostgreSQL table that any number of processes share, those of other
+/// Asherah implementations included.
+///
+/// Clones share one pool of connections. Key ids have 1 to 255 characters and no NUL, creation times
+/// end with the year 9999; others are refused with a permanent error before the database is asked.
+///
+/// ```no_run
+/// use claviger_metastore::PostgresMetastore;
+///
+/// # async fn example(url: &str) -> Result<(), claviger::BackendError> {
+/// // postgres://checkout:…@db.internal/keys?sslmode=verify-full
+/// let metastore = PostgresMetastore::open(url).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # The table
+/// [`migrate`](Self::migrate) makes `encryption_key` if there is none. One that is there is used as
+/// it is: `id` may be `VARCHAR` or `TEXT`, `created` may be `TIMESTAMP` or `TIMESTAMPTZ`, and
+/// `key_record` may be `TEXT`, `VARCHAR`, `JSON` or `JSONB`. [`check_schema`](Self::check_schema) says
+/// what is wrong with it, and no store starts on a table that would lose keys. The columns' types are
+/// looked at once: programs are to be started again after an `ALTER TABLE`.
+///
+#[doc = concat!("```sql\n", include_str!("../../migrations/postgres/0001_encryption_key.sql"), "```")]
+///
+/// # Connections
+/// Every call has a deadline, and a connection that did not answer in time, or to the end, is closed.
+/// A read that meets a dead connection is made again on another one; a write is not, since it may
+/// have happened, and is a transient error: the factory tries again. A server that was demoted and
+/// takes no more writes is such an error too, and its connection is closed, so that the next leads to
+/// its successor where the host name or the pooler does.
+///
+/// Statements are prepared. `PgBouncer` in transaction mode needs version 1.21 and
+/// `max_prepared_statements` above zero; no statement needs anything of the session it runs in.
+///
+/// # The statements
+/// Where `created` is a `TIMESTAMP`, `to_timestamp(…)` is followed by `AT TIME ZONE 'UTC'`, so that
+/// the session's time zone never has a part in it. One key version:
+#[doc = concat!("```sql\n", load_sql!(""), "\n```")]
+/// The latest version:
+#[doc = concat!("```sql\n", load_latest_sql!(), "\n```")]
+/// Several key versions, 10 000 by statement:
+#[doc = concat!("```sql\n", load_many_sql!(""), "\n```")]
+/// The latest versions of several keys, likewise:
+#[doc = concat!("```sql\n", load_latest_many_sql!(), "\n```")]
+/// A new key. That it is taken is known by the violation of the primary key, and by nothing else:
+#[doc = concat!("```sql\n", insert_sql!(""), "\n```")]
+/// A revocation or a replaced wrapped key, after a read of the row; begun anew if it changes no row:
+#[doc = concat!("```sql\n", update_sql!(""), "\n```")]
+/// Operators' calls:
+#[doc = concat!("```sql\n", list_sql!(""), ";\n\n", delete_sql!(), ";\n\n", count_sql!(), "\n```")]
+#[derive(Clone)]
+pub struct PostgresMetastore {
+    pool: PgPool,
+    replica: Option<PgPool>,
+    deadline: Duration,
+    dialects: Dialects,
+}
+
+/// How long an operator's call may take: lists of thousands of rows, deletions, checks.
+const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long it may take to count, which reads the index from end to end.
+const COUNT_DEADLINE: Duration = Duration::from_secs(600);
+
+impl PostgresMetastore {
+    /// Connects to the database and looks at its table. What else can be set is in
+    /// [`builder`](Self::builder).
+    ///
+    /// # Errors
+    /// As [`PostgresBuilder::open`] does.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn open(url: &str) -> Result<Self, BackendError> {
+        Self::builder().open(url).await
+    }
+
+    /// Uses a pool made by the caller, after a look at the table.
+    ///
+    /// # Errors
+    /// As [`PostgresBuilder::pool`] does.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn new(pool: PgPool) -> Result<Self, BackendError> {
+        Self::builder().pool(pool).await
+    }
+
+    /// Returns a builder for a store with settings of its own.
+    #[must_use]
+    pub fn builder() -> PostgresBuilder {
+        PostgresBuilder::default()
+    }
+
+    /// Creates our own table, with the trigger that tells of revocations, if there is no table. One
+    /// that is there is left as it is.
+    ///
+    /// # Errors
+    /// As the database's failures are: permanent when the user may not create tables.
+    ///
+    /// # Cancel safety
+    /// Both are made or neither is.
+    pub async fn migrate(&self) -> Result<(), BackendError> {
+        with_connection::<PostgresDialect, _>(&self.pool, ADMIN_DEADLINE, |connection| {
+            Box::pin(async move { Ok(statements::migrate(connection).await?) })
+        })
+        .await
+    }
+
+    /// Looks for what is wrong with the table, with the server's settings and with the user's rights,
+    /// and at a sample of the rows. It changes nothing.
+    ///
+    /// # Errors
+    /// As the database's failures are.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
+        with_live_connection::<PostgresDialect, _>(&self.pool, ADMIN_DEADLINE, |connection| {
+            Box::pin(check::report(connection))
+        })
+        .await
+    }
+
+    /// Returns a source of what is told on the channel `claviger_invalidations`, on a connection of its
+    /// own to the same server.
+    #[must_use]
+    pub fn invalidations(&self) -> PostgresInvalidations {
+        PostgresInvalidations::new((*self.pool.connect_options()).clone())
+    }
+
+    /// Closes the connections, once calls under way have ended. Calls made later are refused.
+    ///
+    /// # Cancel safety
+    /// Closing goes on.
+    pub async fn close(&self) {
+        self.pool.close().await;
+        if let Some(replica) = &self.replica {
+            replica.close().await;
+        }
+    }
+
+    /// Makes a read, on any connection that is alive.
+    async fn read<T: Send + 'static>(
+        &self,
+        pool: &PgPool,
+        deadline: Duration,
+        read: impl for<'a> Fn(&'a mut PgConnection, &'static Texts) -> SqlFuture<'a, T>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    ) -> Result<T, BackendError> {
+        let dialects = self.dialects.clone();
+        with_live_connection::<PostgresDialect, _>(pool, deadline, move |connection| {
+            let (dialects, read) = (dialects.clone(), read.clone());
+            Box::pin(async move {
+                let texts = dialects.texts(connection).await?;
+                read(connection, texts).await
+            })
+        })
+        .await
+    }
+
+    /// Makes a read that a replica may answer. The primary answers if the replica does not.
+    async fn read_at<T: Send + 'static>(
+        &self,
+        consistency: Consistency,
+        read: impl for<'a> Fn(&'a mut PgConnection, &'static Texts) -> SqlFuture<'a, T>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    ) -> Result<T, BackendError> {
+        let Some(replica) = self.replica.as_ref().filter(|_| consistency == Consistency::Eventual) else {
+            return self.read(&self.pool, self.deadline, read).await;
+        };
+        // Both together end before the one deadline.
+        let half = self.deadline / 2;
+        match self.read(replica, half, read.clone()).await {
+            Ok(answer) => Ok(answer),
+            Err(_) => self.read(&self.pool, half, read).await,
+        }
+    }
+
+    /// Makes a write, once.
+    async fn write<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        write: impl for<'a> FnOnce(&'a mut PgConnection, &'static Texts) -> SqlFuture<'a, T> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let dialects = self.dialects.clone();
+        with_connection::<PostgresDialect, _>(&self.pool, deadline, move |connection| {
+            Box::pin(async move {
+                let texts = dialects.texts(connection).await?;
+                write(connection, texts).await
+            })
+        })
+        .await
+    }
+
+    async fn rewrite(
+        &self,
+        key: &KeyMeta,
+        change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> + Send + Sync + 'static,
+    ) -> Result<Rewritten, BackendError> {
+        check_meta(key)?;
+        let key = key.clone();
+        self.write(ADMIN_DEADLINE, move |connection, texts| {
+            Box::pin(async move { texts.rewrite(connection, &key, change).await })
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for PostgresMetastore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresMetastore")
+            .field("connections", &self.pool.size())
+            .field("idle", &self.pool.num_idle())
+            .field("replica", &self.replica.is_some())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Metastore for PostgresMetastore {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        check_meta(key)?;
+        let key = key.clone();
+        self.read_at(consistency, move |connection, texts| {
+            let key = key.clone();
+            Box::pin(async move { texts.load(connection, &key).await })
+        })
+        .await
+    }
+
+    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        check_id(id)?;
+        let id = id.clone();
+        self.read(&self.pool, self.deadline, move |connection, _| {
+            let id = id.clone();
+            Box::pin(async move { statements::load_latest(connection, &id).await })
+        })
+        .await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        keys.iter().try_for_each(check_meta)?;
+        let keys: Arc<[KeyMeta]> = keys.into();
+        self.read_at(consistency, move |connection, texts| {
+            let keys = Arc::clone(&keys);
+            Box::pin(async move { texts.load_many(connection, &keys).await })
+        })
+        .await
+    }
+
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        ids.iter().try_for_each(check_id)?;
+        let ids: Arc<[KeyId]> = ids.into();
+        self.read(&self.pool, self.deadline, move |connection, _| {
+            let ids = Arc::clone(&ids);
+            Box::pin(async move { statements::load_latest_many(connection, &ids).await })
+        })
+        .await
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        check_meta(record.meta())?;
+        let record = record.clone();
+        self.write(self.deadline, move |connection, texts| {
+            Box::pin(async move { texts.insert(connection, &record).await })
+        })
+        .await
+    }
+}
+
+impl MetastoreAdmin for PostgresMetastore {
+    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
+        let after = after.cloned();
+        self.read(&self.pool, ADMIN_DEADLINE, move |connection, texts| {
+            let after = after.clone();
+            Box::pin(async move { texts.list(connection, after.as_ref(), limit).await })
+        })
+        .await
+    }
+
+    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+        let revoke =
+            |record: &EnvelopeKeyRecord| (!record.is_revoked()).then(|| record.clone().revoked(true));
+        Ok(self.rewrite(key, revoke).await? != Rewritten::NotFound)
+    }
+
+    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
+        let (old, new): (Arc<[u8]>, Arc<[u8]>) = (old.into(), new.into());
+        let replace = move |record: &EnvelopeKeyRecord| {
+            (*record.wrapped_key() == old).then(|| {
+                let (meta, parent) = (record.meta().clone(), record.parent().cloned());
+                EnvelopeKeyRecord::new(meta, Arc::clone(&new), parent).revoked(record.is_revoked())
+            })
+        };
+        Ok(self.rewrite(key, replace).await? == Rewritten::Changed)
+    }
+
+    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+        check_id(id)?;
+        let id = id.clone();
+        self.write(ADMIN_DEADLINE, move |connection, _| {
+            Box::pin(async move { statements::delete(connection, &id).await })
+        })
+        .await
+    }
+
+    async fn count(&self) -> Result<u64, BackendError> {
+        self.read(&self.pool, COUNT_DEADLINE, |connection, _| Box::pin(statements::count(connection))).await
+    }
+}

@@ -1,0 +1,190 @@
+//! A sample of the rows: whether they can be read, and in which time zone they were written.
+
+use std::collections::BTreeMap;
+
+use claviger::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use sqlx::postgres::PgConnection;
+use sqlx::{Row as _, query, query_scalar};
+
+use crate::schema::{Finding, FindingId, SchemaReport};
+use crate::sql::pool::SqlError;
+use crate::sql::postgres::statements::{bytes, no_reserved_id, seconds};
+
+/// Both ends of the primary key, which cost the same in a table of any size: system keys, the latest
+/// of each first, and intermediate keys.
+const SAMPLE: &str = concat!(
+    "SELECT id::text, ",
+    seconds!(),
+    ", key_record::text, date_trunc('second', created) <> created FROM (\
+       (SELECT * FROM encryption_key ORDER BY id DESC, created DESC LIMIT 200) UNION ALL \
+       (SELECT * FROM encryption_key ORDER BY id, created LIMIT 200)) AS sample \
+     WHERE ",
+    no_reserved_id!()
+);
+
+#[derive(Debug, Default)]
+struct Sample {
+    rows: usize,
+    damaged: Vec<String>,
+    fractions: Vec<String>,
+    shifted: Vec<Shifted>,
+}
+
+/// A row that says one time, and whose record says another.
+#[derive(Debug)]
+struct Shifted {
+    key: String,
+    row: i64,
+    record: i64,
+}
+
+/// No zone is further from UTC, and none lies between the quarters of an hour.
+const SHIFT_MAX: u64 = 15 * 60 * 60;
+const SHIFT_STEP: u64 = 15 * 60;
+
+pub(super) async fn check(connection: &mut PgConnection, report: &mut SchemaReport) -> Result<(), SqlError> {
+    let sample = sample(connection).await?;
+    if let Some(key) = sample.damaged.first() {
+        report.add(Finding::warning(
+            FindingId::DamagedRows,
+            format!(
+                "{} of {} sampled rows cannot be read, such as that of {key}: calls that need them fail.",
+                sample.damaged.len(),
+                sample.rows
+            ),
+            "`claviger` lists them; restore them from a backup.",
+        ));
+    }
+    if let Some(key) = sample.fractions.first() {
+        report.add(Finding::dangerous(
+            FindingId::CreatedForms,
+            format!(
+                "{} of {} sampled rows hold fractions of a second, such as that of {key}: their keys are not \
+                 found, and are made anew.",
+                sample.fractions.len(),
+                sample.rows
+            ),
+            "UPDATE encryption_key SET created = date_trunc('second', created) where it differs.",
+        ));
+    }
+    if let Some(first) = sample.shifted.first() {
+        let zones = zones_that_fit(connection, &sample.shifted).await?;
+        report.add(zone_mismatch(&sample, first, &zones));
+    }
+    Ok(())
+}
+
+async fn sample(connection: &mut PgConnection) -> Result<Sample, SqlError> {
+    // In a small table the ends overlap.
+    let mut rows = BTreeMap::new();
+    for row in query(SAMPLE).fetch_all(connection).await? {
+        let id = String::from_utf8_lossy(&bytes(&row, 0)?).into_owned();
+        let created: Option<i64> = row.try_get(1)?;
+        let is_fraction: Option<bool> = row.try_get(3)?;
+        rows.insert((id, created), (bytes(&row, 2)?, is_fraction == Some(true)));
+    }
+    let mut sample = Sample { rows: rows.len(), ..Sample::default() };
+    for ((id, row), (json, is_fraction)) in rows {
+        let record = own_created(&id, &json);
+        match (row, record) {
+            _ if is_fraction => sample.fractions.push(id),
+            (Some(row), Some(record)) if row == record => {}
+            (Some(row), Some(record)) if is_zone_shift(row.abs_diff(record)) => {
+                sample.shifted.push(Shifted { key: id, row, record });
+            }
+            _ => sample.damaged.push(id),
+        }
+    }
+    Ok(sample)
+}
+
+const fn is_zone_shift(seconds: u64) -> bool {
+    seconds <= SHIFT_MAX && seconds.is_multiple_of(SHIFT_STEP)
+}
+
+/// The `Created` of a record that can be read.
+///
+/// A record is read only under the time that stands in it; a parent's stands there too.
+fn own_created(id: &str, json: &[u8]) -> Option<i64> {
+    let text = str::from_utf8(json).ok()?;
+    let times = text.split("\"Created\"").skip(1).filter_map(|rest| {
+        let rest = rest.trim_start().strip_prefix(':')?.trim_start();
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest.get(..end)?.parse().ok()
+    });
+    times.into_iter().find(|time| {
+        Created::new(*time).is_some_and(|created| {
+            EnvelopeKeyRecord::from_json(KeyMeta::new(KeyId::new(id), created), json).is_ok()
+        })
+    })
+}
+
+const ZONES: &str = "SELECT name FROM pg_timezone_names \
+     WHERE name LIKE '%/%' AND name NOT LIKE 'posix/%' AND NOT EXISTS ( \
+       SELECT FROM unnest($1::bigint[], $2::bigint[]) AS sample (as_read, meant) \
+       WHERE to_timestamp(meant) AT TIME ZONE name <> to_timestamp(as_read) AT TIME ZONE 'UTC') \
+     ORDER BY name LIMIT 10";
+
+/// The time zones in which all of these rows would have been written.
+async fn zones_that_fit(connection: &mut PgConnection, rows: &[Shifted]) -> Result<Vec<String>, SqlError> {
+    let (as_read, meant): (Vec<_>, Vec<_>) = rows.iter().map(|row| (row.row, row.record)).unzip();
+    Ok(query_scalar(ZONES).bind(as_read).bind(meant).fetch_all(connection).await?)
+}
+
+fn zone_mismatch(sample: &Sample, first: &Shifted, zones: &[String]) -> Finding {
+    let shift = first.row - first.record;
+    let (sign, minutes) = (if shift < 0 { '-' } else { '+' }, shift.unsigned_abs() / 60);
+    let what = format!(
+        "{} of {} sampled rows were written in another time zone than UTC, such as that of {}, which is at \
+         UTC{sign}{:02}:{:02}: their keys are not found, and are made anew.",
+        sample.shifted.len(),
+        sample.rows,
+        first.key,
+        minutes / 60,
+        minutes % 60
+    );
+    let remedy = if zones.is_empty() {
+        "No one zone fits all of them: correct them one by one, by the Created of their records.".to_owned()
+    } else if sample.shifted.len() < sample.rows {
+        format!(
+            "Set the time zone of the programs that wrote them, which may be {}, to UTC, and correct the rows \
+             by the Created of their records.",
+            zones.join(", ")
+        )
+    } else {
+        format!(
+            "Stop all programs that write, and ALTER TABLE encryption_key ALTER COLUMN created TYPE TIMESTAMPTZ \
+             USING created AT TIME ZONE the zone they were written in; these fit: {}.",
+            zones.join(", ")
+        )
+    };
+    Finding::dangerous(FindingId::ZoneMismatch, what, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_record_is_its_own_not_its_parents() {
+        let parent_first =
+            r#"{"ParentKeyMeta":{"KeyId":"_SK_s_p","Created":60},"Key":"AAAA", "Created" : 120}"#;
+        assert_eq!(own_created("_IK_a_s_p", parent_first.as_bytes()), Some(120));
+        let own_first = r#"{"Created":120,"Key":"AAAA","ParentKeyMeta":{"KeyId":"_SK_s_p","Created":60}}"#;
+        assert_eq!(own_created("_IK_a_s_p", own_first.as_bytes()), Some(120));
+        for garbage in ["", "{", r#"{"Created":}"#, r#"{"Created":0,"Key":"AAAA"}"#, r#"{"Created":5}"#] {
+            assert_eq!(own_created("_IK_a_s_p", garbage.as_bytes()), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_shift_is_a_zones_if_it_is_of_quarters_of_an_hour() {
+        for hours_and_minutes in [(8, 0), (7, 0), (5, 30), (5, 45), (14, 0)] {
+            let (hours, minutes) = hours_and_minutes;
+            assert!(is_zone_shift(hours * 3_600 + minutes * 60));
+        }
+        for seconds in [1, 60, 3_601, 16 * 3_600] {
+            assert!(!is_zone_shift(seconds));
+        }
+    }
+}

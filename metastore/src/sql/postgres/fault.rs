@@ -1,0 +1,131 @@
+//! What Postgres' failures mean.
+
+use std::io;
+
+use claviger::BackendError;
+use sqlx::Postgres;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
+use crate::sql::DriverFault;
+use crate::sql::pool::Dialect;
+
+/// Postgres, as the pool's calls see it.
+#[derive(Debug)]
+pub(super) struct PostgresDialect;
+
+impl Dialect for PostgresDialect {
+    type Database = Postgres;
+
+    fn backend_error(error: sqlx::Error) -> BackendError {
+        if is_transient(&error) {
+            BackendError::transient(DriverFault::new(error))
+        } else {
+            BackendError::permanent(DriverFault::new(error))
+        }
+    }
+
+    fn leaves_connection_good(error: &sqlx::Error) -> bool {
+        let sqlx::Error::Database(error) = error else { return false };
+        let is_fatal = error.try_downcast_ref::<PgDatabaseError>().is_none_or(|error| {
+            // The server closes the connection after it.
+            matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+        });
+        !is_fatal && error.code().is_some_and(|state| !state_taints_connection(&state))
+    }
+}
+
+fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|state| is_transient_state(&state)),
+        // TLS says so when a certificate is not good, or what was decrypted is not.
+        sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
+        // The driver reads the end of a connection that is cut during its first bytes as an answer.
+        sqlx::Error::Protocol(message) => message == "unexpected response from SSLRequest: 0x00",
+        sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
+/// Tells whether an SQLSTATE stands for something that passes.
+fn is_transient_state(state: &str) -> bool {
+    match state {
+        // A transaction that violates a constraint when it commits.
+        "40002" => false,
+        // The server takes no writes: it was demoted. On a new connection its successor answers.
+        "25006"
+        // The server's patience with a transaction ended.
+        | "25P03" | "25P04"
+        // A transaction begun on this connection failed. None of ours goes on after that.
+        | "25P02"
+        // A pooler gave the connection to another server, or cleaned it: the statement is prepared
+        // anew on the next.
+        | "26000"
+        // Somebody holds a lock, or the answer came too late for what it was read from.
+        | "55P03" | "72000"
+        // Statement timeouts, shutdown, crash and start-up of the server, idle sessions.
+        | "57014" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => true,
+        _ => match state.get(..2) {
+            // Connections; conflicts with other transactions; memory, disk space and connections
+            // that come back; the server's disk and files.
+            Some("08" | "40" | "53" | "58") => true,
+            // The rest needs somebody: rights (28, 42501), names (3D, 3F, 42), data (22, 23), a
+            // server that is broken (XX).
+            _ => false,
+        },
+    }
+}
+
+/// Tells whether the connection would answer other calls in the same way.
+fn state_taints_connection(state: &str) -> bool {
+    matches!(state, "25006" | "25P02" | "25P03" | "25P04" | "26000")
+        || matches!(state.get(..2), Some("08"))
+        || matches!(state.get(..3), Some("57P"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sqlstate_has_its_class() {
+        let transient = [
+            "08000", "08001", "08003", "08004", "08006", "08007", "08P01", "25006", "25P02", "25P03",
+            "25P04", "26000", "40000", "40001", "40003", "40P01", "53000", "53100", "53200", "53300",
+            "53400", "55P03", "57014", "57P01", "57P02", "57P03", "57P04", "57P05", "58000", "58030",
+            "58P01", "58P02", "72000",
+        ];
+        let permanent = [
+            "0A000", "22001", "22003", "22008", "22021", "22P02", "22P05", "23502", "23503", "23505",
+            "23514", "23P01", "25000", "28000", "28P01", "3D000", "3F000", "40002", "42501", "42601",
+            "42703", "42804", "42883", "42P01", "54000", "55000", "55006", "57000", "P0001", "XX000",
+            "XX001", "XX002", "", "5", "é000",
+        ];
+        transient.iter().for_each(|state| assert!(is_transient_state(state), "{state}"));
+        permanent.iter().for_each(|state| assert!(!is_transient_state(state), "{state}"));
+    }
+
+    #[test]
+    fn a_connection_whose_server_goes_or_is_demoted_is_not_used_again() {
+        for state in ["25006", "25P02", "26000", "08006", "08P01", "57P01", "57P02", "57P03"] {
+            assert!(state_taints_connection(state), "{state}");
+        }
+        for state in ["23505", "40001", "40P01", "42501", "42P01", "53100", "55P03", "57014", ""] {
+            assert!(!state_taints_connection(state), "{state}");
+        }
+    }
+
+    #[test]
+    fn failures_on_the_way_are_transient_and_those_of_tls_are_not() {
+        let io = |kind: io::ErrorKind| sqlx::Error::Io(kind.into());
+        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::UnexpectedEof, io::ErrorKind::Other] {
+            assert!(is_transient(&io(kind)), "{kind}");
+            assert!(!PostgresDialect::leaves_connection_good(&io(kind)), "{kind}");
+        }
+        assert!(!is_transient(&io(io::ErrorKind::InvalidData)));
+        assert!(!is_transient(&sqlx::Error::Tls("server does not support TLS".into())));
+        assert!(is_transient(&sqlx::Error::PoolTimedOut));
+        assert!(!is_transient(&sqlx::Error::PoolClosed));
+        assert!(is_transient(&sqlx::Error::Protocol("unexpected response from SSLRequest: 0x00".into())));
+        assert!(!is_transient(&sqlx::Error::Protocol("unexpected response from SSLRequest: 0x48".into())));
+    }
+}

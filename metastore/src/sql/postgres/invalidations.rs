@@ -1,0 +1,185 @@
+//! Word of revocations, by LISTEN.
+
+use std::fmt;
+use std::time::Duration;
+
+use claviger::{BackendError, Invalidation, InvalidationSource, KeyId};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{query, query_scalar};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use crate::sql::pool::Dialect as _;
+use crate::sql::postgres::builder::connect_options;
+use crate::sql::postgres::fault::PostgresDialect;
+
+/// Hears which keys' records were revoked, rewrapped or deleted, by whatever program, as PostgreSQL
+/// tells it: a factory that has one stops using a revoked key at once, not only at its next check.
+///
+/// The table that [`PostgresMetastore::migrate`](crate::PostgresMetastore::migrate) makes tells by
+/// itself. On another one a trigger does, or an operator's program by
+/// `SELECT pg_notify('claviger_invalidations', key_id)`; without a key id all keys are meant:
+///
+#[doc = concat!("```sql\n", include_str!("../../../migrations/postgres/0002_notify.sql"), "```")]
+///
+/// It has one connection of its own, which must lead to the server and not to a pooler in transaction
+/// mode. It asks the server for a sign of life from time to time, and so finds out that a connection
+/// is dead which nobody closed.
+pub struct PostgresInvalidations {
+    options: PgConnectOptions,
+    channel: Box<str>,
+    heartbeat: Duration,
+    deadline: Duration,
+    listening: Option<Listening>,
+}
+
+/// How long a connection may take to be made, and a sign of life to come.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+impl PostgresInvalidations {
+    /// Will connect to the server of a URL, which is read as
+    /// [`PostgresBuilder::open`](crate::PostgresBuilder::open) does.
+    ///
+    /// # Errors
+    /// Permanent when the URL is wrong.
+    pub fn from_url(url: &str) -> Result<Self, BackendError> {
+        connect_options(url).map(Self::new)
+    }
+
+    /// Will connect with these options.
+    #[must_use]
+    pub fn new(options: PgConnectOptions) -> Self {
+        let channel = "claviger_invalidations".into();
+        Self { options, channel, heartbeat: HEARTBEAT, deadline: DEADLINE, listening: None }
+    }
+
+    /// Listens on another channel than `claviger_invalidations`; its name has at most 63 bytes.
+    #[must_use]
+    pub fn channel(mut self, name: &str) -> Self {
+        self.channel = name.into();
+        self
+    }
+
+    /// Sets after how long a silence the server is asked for a sign of life, 10 seconds unless set, and
+    /// how long it has for that and for a connection to be made, 5 seconds unless set.
+    #[must_use]
+    pub const fn heartbeat(mut self, silence: Duration, deadline: Duration) -> Self {
+        (self.heartbeat, self.deadline) = (silence, deadline);
+        self
+    }
+
+    /// Connects and listens.
+    async fn listen(&self) -> Result<Listening, BackendError> {
+        let connect = async {
+            // A pool for this connection alone: the driver has no other way to one that listens.
+            let pool = PgPoolOptions::new()
+                .max_connections(1)
+                .acquire_timeout(self.deadline)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .test_before_acquire(false);
+            let listener = PgListener::connect_with(&pool.connect_lazy_with(self.options.clone())).await?;
+            let mut listening = Listening { listener: Some(listener), runtime: Handle::current() };
+            if let Some(listener) = &mut listening.listener {
+                listener.eager_reconnect(false);
+                listener.listen(&self.channel).await?;
+                let encoding = "SELECT current_setting('server_encoding')";
+                if query_scalar::<_, String>(encoding).fetch_one(listener).await? == "SQL_ASCII" {
+                    return Err(Failure::NoEncoding);
+                }
+            }
+            Ok(listening)
+        };
+        timeout(self.deadline, connect).await.unwrap_or(Err(Failure::Silence)).map_err(Failure::into_error)
+    }
+}
+
+impl InvalidationSource for PostgresInvalidations {
+    async fn next(&mut self) -> Result<Invalidation, BackendError> {
+        loop {
+            let Some(listener) = self.listening.as_mut().and_then(|listening| listening.listener.as_mut())
+            else {
+                self.listening = Some(self.listen().await?);
+                return Ok(Invalidation::Everything);
+            };
+            match timeout(self.heartbeat, listener.try_recv()).await {
+                Ok(Ok(Some(told))) if told.payload().is_empty() => return Ok(Invalidation::Everything),
+                Ok(Ok(Some(told))) => return Ok(Invalidation::Key(KeyId::new(told.payload()))),
+                Ok(lost) => {
+                    self.listening = None;
+                    return Err(
+                        lost.map_or_else(PostgresDialect::backend_error, |_| Failure::Closed.into_error())
+                    );
+                }
+                Err(_silence) => {
+                    // Taken, so that one which is dropped half-way through its question is not used
+                    // again. What is told meanwhile waits in it.
+                    if let Some(mut listening) = self.listening.take() {
+                        listening.ask(self.deadline).await?;
+                        self.listening = Some(listening);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PostgresInvalidations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresInvalidations")
+            .field("channel", &self.channel)
+            .field("heartbeat", &self.heartbeat)
+            .field("connected", &self.listening.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection that listens.
+struct Listening {
+    listener: Option<PgListener>,
+    runtime: Handle,
+}
+
+impl Listening {
+    /// Asks the server for a sign of life.
+    async fn ask(&mut self, deadline: Duration) -> Result<(), BackendError> {
+        let Some(listener) = &mut self.listener else { return Ok(()) };
+        match timeout(deadline, query("SELECT 1").execute(listener)).await {
+            Ok(answer) => answer.map(drop).map_err(PostgresDialect::backend_error),
+            Err(_) => Err(Failure::Silence.into_error()),
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // The driver says goodbye in a task, and panics where there is nothing to run it on.
+        let _runtime = self.runtime.enter();
+        drop(self.listener.take());
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the driver failed")]
+    Driver(#[from] sqlx::Error),
+    #[error("the connection that listened was closed")]
+    Closed,
+    #[error("the database does not answer")]
+    Silence,
+    #[error("the database has no encoding (SQL_ASCII), so that key ids cannot be told")]
+    NoEncoding,
+}
+
+impl Failure {
+    fn into_error(self) -> BackendError {
+        match self {
+            Self::Driver(error) => PostgresDialect::backend_error(error),
+            Self::Closed | Self::Silence => BackendError::transient(self),
+            Self::NoEncoding => BackendError::permanent(self),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! PostgreSQL: the contract on our table and on others', what is Postgres' own, and what goes wrong
+//! with servers.
+
+#![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
+
+mod contract;
+mod durable;
+mod errors;
+mod findings;
+mod forms;
+mod invalidations;
+mod migrate;
+mod plans;
+mod pool;
+mod support;
+mod zones;

@@ -1,0 +1,164 @@
+//! Helpers: databases of their own on the shared server, tables as others make them, records.
+
+use std::error::Error as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use claviger_metastore::{DangerousSchema, FindingId, PostgresMetastore, SchemaReport};
+use claviger_test_servers::shared_postgres;
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+/// 2023-11-14 22:13:20.
+pub(crate) const NOW: i64 = 1_700_000_000;
+
+/// The table as Asherah's documentation has it.
+pub(crate) const ASHERAH: &str = "CREATE TABLE encryption_key (id VARCHAR(255) NOT NULL, \
+     created TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, key_record TEXT NOT NULL, \
+     PRIMARY KEY (id, created))";
+
+/// A database of its own on the shared server, left there when the test ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) url: String,
+}
+
+impl Place {
+    /// An empty one.
+    pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// One that is created with these options.
+    pub(crate) async fn with(options: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{count}", std::process::id());
+        execute(shared_postgres(), &format!("CREATE DATABASE {name} {options}")).await;
+        let url = at_database(shared_postgres(), &name);
+        Self { name, url }
+    }
+
+    /// One with our own table.
+    pub(crate) async fn migrated() -> Self {
+        let place = Self::new().await;
+        place.unchecked().await.migrate().await.unwrap();
+        place
+    }
+
+    /// One with a table that others made.
+    pub(crate) async fn holding(table: &str) -> Self {
+        let place = Self::new().await;
+        place.execute(table).await;
+        place
+    }
+
+    pub(crate) async fn open(&self) -> PostgresMetastore {
+        PostgresMetastore::open(&self.url).await.unwrap()
+    }
+
+    pub(crate) async fn unchecked(&self) -> PostgresMetastore {
+        PostgresMetastore::builder().danger_unchecked().open(&self.url).await.unwrap()
+    }
+
+    /// Runs SQL as another program does.
+    pub(crate) async fn execute(&self, sql: &str) {
+        execute(&self.url, sql).await;
+    }
+
+    pub(crate) async fn pool(&self) -> PgPool {
+        PgPoolOptions::new().max_connections(2).connect(&self.url).await.unwrap()
+    }
+
+    /// Returns the first column of the first row.
+    pub(crate) async fn text(&self, sql: &str) -> String {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let text = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        text
+    }
+
+    /// Writes a row as another program does: `created` is an SQL expression.
+    pub(crate) async fn write_row(&self, id: &str, created: &str, json: &str) {
+        let [id, json] = [id, json].map(|text| text.replace('\'', "''"));
+        self.execute(&format!("INSERT INTO encryption_key VALUES ('{id}', {created}, '{json}')")).await;
+    }
+}
+
+pub(crate) async fn execute(url: &str, sql: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    connection.execute(AssertSqlSafe(sql)).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+pub(crate) fn at_database(url: &str, name: &str) -> String {
+    format!("{}/{name}", url.rsplit_once('/').unwrap().0)
+}
+
+/// The URL for another user.
+pub(crate) fn as_user(url: &str, user: &str, password: &str) -> String {
+    format!("postgres://{user}:{password}@{}", url.rsplit_once('@').unwrap().1)
+}
+
+pub(crate) fn password(url: &str) -> &str {
+    url.split(['@', ':']).nth(2).unwrap()
+}
+
+pub(crate) fn meta(id: &str, created: i64) -> KeyMeta {
+    KeyMeta::new(KeyId::new(id), Created::new(created).unwrap())
+}
+
+pub(crate) fn record(id: &str, created: i64) -> EnvelopeKeyRecord {
+    let parent = meta("_SK_svc_prod", NOW - 60);
+    EnvelopeKeyRecord::new(meta(id, created), format!("{id}@{created}").into_bytes(), Some(parent))
+}
+
+/// Every layer of an error, as a log would show it.
+pub(crate) fn chain(error: &BackendError) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The ids of what the error says is dangerous.
+#[track_caller]
+pub(crate) fn dangers(error: &BackendError) -> Vec<FindingId> {
+    assert!(!error.is_transient(), "{}", chain(error));
+    let danger = error.source().and_then(|source| source.downcast_ref::<DangerousSchema>());
+    danger.unwrap_or_else(|| panic!("{}", chain(error))).findings.iter().map(|finding| finding.id).collect()
+}
+
+/// The ids of what the report says, but for what the shared server is set to.
+pub(crate) fn ids(report: &SchemaReport) -> Vec<FindingId> {
+    let is_of_server = |what: &str| what.starts_with("fsync is off");
+    let findings = report.findings().iter().filter(|finding| !is_of_server(&finding.what));
+    findings.map(|finding| finding.id).collect()
+}
+
+#[track_caller]
+pub(crate) fn assert_permanent<T: std::fmt::Debug>(answer: Result<T, BackendError>, says: &str) {
+    let error = answer.unwrap_err();
+    assert!(!error.is_transient(), "{}", chain(&error));
+    assert_says(&error, says);
+}
+
+#[track_caller]
+pub(crate) fn assert_transient<T: std::fmt::Debug>(answer: Result<T, BackendError>, says: &str) {
+    let error = answer.unwrap_err();
+    assert!(error.is_transient(), "{}", chain(&error));
+    assert_says(&error, says);
+}
+
+#[track_caller]
+fn assert_says(error: &BackendError, says: &str) {
+    let text = chain(error);
+    assert!(text.contains(says), "{text}");
+    for word in ["SELECT", "INSERT", "UPDATE", "WHERE", "postgres://", password(shared_postgres())] {
+        assert!(!text.contains(word), "{text}");
+    }
+}
