@@ -56,8 +56,8 @@ use crate::dynamodb::requests::CALL_WAIT;
 ///
 /// # Retries and time
 /// The core retries, so the SDK does not: a client made by the caller is copied with its retries
-/// switched off. Each call is answered within 1.8 seconds, or is a transient error. Requests run as
-/// tasks of their own: a caller that goes away leaves a write to its end. Throttling is transient.
+/// switched off. Each call is answered within 1.8 seconds, or is a transient error; throttling is
+/// one. A call that is dropped closes its connection: a write that was on its way has happened or not.
 ///
 /// HTTPS is rustls with ring and the system's certificates. A proxy, or credentials by SSO, need a
 /// client made by the caller.
@@ -171,4 +171,3 @@ impl Metastore for DynamoDbMetastore {
         }
     }
 }
-

@@ -1,9 +1,10 @@
 //! How a client is made: region, credentials, HTTPS, and no retries of its own.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
@@ -16,7 +17,7 @@ use claviger::BackendError;
 use crate::dynamodb::fault::DynamoDbFault;
 use crate::dynamodb::{DEFAULT_TABLE, DynamoDbMetastore};
 use crate::schema::FindingId;
-use crate::task::in_task;
+use crate::task::runtime;
 
 /// Says which table to use and how to reach it.
 ///
@@ -102,7 +103,7 @@ impl DynamoDbBuilder {
     pub async fn open(self) -> Result<DynamoDbMetastore, BackendError> {
         let region = self.region.clone();
         let credentials = self.credentials.clone();
-        let load = in_task(async move {
+        let load: Loading = Box::pin(async move {
             let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client());
             if let Some(region) = region {
                 loader = loader.region(Region::new(region));
@@ -110,10 +111,12 @@ impl DynamoDbBuilder {
             if let Some(credentials) = credentials {
                 loader = loader.credentials_provider(credentials);
             }
-            Ok(loader.load().await)
+            loader.load().await
         });
         // Looking for a region may ask the machine's metadata service.
-        let config = crate::dynamodb::requests::within(START_WAIT, load).await?;
+        runtime()?;
+        let no_answer = |_elapsed| BackendError::from(DynamoDbFault::NoAnswer(START_WAIT));
+        let config = tokio::time::timeout(START_WAIT, load).await.map_err(no_answer)?;
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT).read_timeout(READ_WAIT);
         let config = Builder::from(&config)
             .timeout_config(timeouts.build())
@@ -154,6 +157,9 @@ impl DynamoDbBuilder {
         Ok(store)
     }
 }
+
+/// Boxed, since it nests very deeply.
+type Loading = Pin<Box<dyn Future<Output = SdkConfig> + Send>>;
 
 /// How long the start may wait for one answer: the first request waits for credentials too.
 pub(super) const START_WAIT: Duration = Duration::from_secs(8);

@@ -1,16 +1,18 @@
 //! The requests, one function each, and how they are sent.
 
 use std::error::Error;
+use std::pin::Pin;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValue, Select};
 use claviger::{BackendError, Consistency, KeyId, KeyMeta};
+use tokio::task::JoinSet;
 
 use crate::dynamodb::DynamoDbMetastore;
 use crate::dynamodb::fault::{DynamoDbError, DynamoDbFault};
 use crate::dynamodb::item::{self, CREATED, Item, KEY_RECORD, REVOKED, WRAPPED_KEY};
-use crate::task::in_task;
+use crate::task::runtime;
 
 /// The answer of DynamoDB, or its refusal; no answer is an error of its own.
 pub(super) type Answer<T> = Result<Result<T, DynamoDbError>, BackendError>;
@@ -22,37 +24,36 @@ pub(super) const CALL_WAIT: Duration = Duration::from_millis(1_800);
 /// How long an operator waits for one request; a scan reads up to a mebibyte.
 pub(super) const ADMIN_WAIT: Duration = Duration::from_secs(10);
 
-/// When a request is given up whose caller went away. Longer than credentials may take to come.
+/// When a request is given up for which nobody waits any more. Longer than credentials may take to come.
 const REQUEST_MAX: Duration = Duration::from_secs(12);
 
-/// Sends a request as a task of its own and waits so long for its answer.
+/// Sends a request and waits so long for its answer.
 ///
-/// A caller that goes away leaves the request to its end: its connection stays good, and credentials
-/// that it was the first to ask for arrive for those who come later.
-pub(super) async fn send<T, E>(
+/// A caller that goes away takes the request along. One whose time is up leaves it to its end:
+/// the credentials that it may be waiting for then arrive for those who come later.
+pub(super) fn send<T, E>(
     wait: Duration,
     request: impl Future<Output = Result<T, SdkError<E>>> + Send + 'static,
-) -> Answer<T>
+) -> impl Future<Output = Answer<T>> + Send
 where
     T: Send + 'static,
     E: ProvideErrorMetadata + Error + Send + 'static,
 {
-    let request = in_task(async move {
-        let answer = within(REQUEST_MAX, async { Ok(request.await) }).await?;
+    // The SDK's futures nest so deeply that a few around them exceed the compiler's limit.
+    let request: Pin<Box<dyn Future<Output = Result<T, SdkError<E>>> + Send>> = Box::pin(request);
+    async move {
+        let runtime = runtime()?;
+        let mut task = JoinSet::new();
+        task.spawn_on(tokio::time::timeout(REQUEST_MAX, request), &runtime);
+        let Ok(Some(answer)) = tokio::time::timeout(wait, task.join_next()).await else {
+            task.detach_all();
+            return Err(DynamoDbFault::NoAnswer(wait).into());
+        };
+        // Transient: the task ends early only when its runtime shuts down, or by a panic of the SDK.
+        let answer = answer.map_err(BackendError::transient)?;
+        let answer = answer.map_err(|_elapsed| BackendError::from(DynamoDbFault::NoAnswer(REQUEST_MAX)))?;
         Ok(answer.map_err(|error| DynamoDbError::new(&error)))
-    });
-    within(wait, request).await
-}
-
-/// Waits so long for an answer.
-pub(super) async fn within<T>(
-    wait: Duration,
-    call: impl Future<Output = Result<T, BackendError>>,
-) -> Result<T, BackendError> {
-    crate::task::runtime()?;
-    tokio::time::timeout(wait, call)
-        .await
-        .unwrap_or_else(|_elapsed| Err(DynamoDbFault::NoAnswer(wait).into()))
+    }
 }
 
 /// A page of a query or a scan, and where the next one begins.

@@ -1,0 +1,14 @@
+//! `DynamoDbMetastore` on dynalite and moto, and on a stand-in that answers as it is told.
+
+#![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
+
+//mod check;
+mod contract;
+//mod credentials;
+//mod errors;
+//mod items;
+//mod limits;
+//mod list;
+//mod requests;
+mod stand_in;
+mod support;
