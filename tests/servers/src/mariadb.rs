@@ -40,6 +40,12 @@ impl MariaDb {
     /// Starts one with arguments of `mariadbd`.
     #[must_use]
     pub fn start_with(args: &[&str]) -> Self {
+        Self::start_in("UTC", args)
+    }
+
+    /// Starts one with arguments, as on a machine in a time zone: the one it calls `SYSTEM`.
+    #[must_use]
+    pub fn start_in(system_zone: &str, args: &[&str]) -> Self {
         let folder = scratch::folder("mariadb");
         let data = folder.path().join("data");
         let mut copy = unprivileged(Path::new("cp"));
@@ -52,8 +58,10 @@ impl MariaDb {
         let launch = {
             let (program, socket) = (program("mariadbd"), socket.clone());
             let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
+            let system_zone = system_zone.to_owned();
             move |port: u16| {
                 let mut command = unprivileged(&program);
+                command.env("TZ", &system_zone);
                 command.args(["--no-defaults", "--skip-name-resolve", "--bind-address=127.0.0.1"]);
                 command.arg(format!("--port={port}")).arg(format!("--socket={}", socket.display()));
                 command.arg(format!("--datadir={}", data.display()));
