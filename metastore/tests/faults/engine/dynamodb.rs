@@ -1,0 +1,68 @@
+//! DynamoDB, as dynalite has it.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+use claviger::{BoxedMetastore, MetastoreAdmin as _};
+use claviger_metastore::DynamoDbMetastore;
+use claviger_test_servers::shared_dynalite;
+
+use crate::engine::{Engine, new_name};
+
+pub(crate) struct DynamoDb {
+    address: String,
+    table: String,
+}
+
+impl DynamoDb {
+    /// A new table at `endpoint`.
+    pub(crate) async fn create(endpoint: &str) -> Self {
+        let address = endpoint.strip_prefix("http://").unwrap().to_owned();
+        let engine = Self { address, table: new_name() };
+        Box::pin(engine.open(&engine.address, Duration::from_secs(10)).await.migrate()).await.unwrap();
+        engine
+    }
+
+    async fn open(&self, address: &str, patience: Duration) -> DynamoDbMetastore {
+        let builder = DynamoDbMetastore::builder().table(&self.table).danger_unchecked();
+        builder.client(Self::client(address, patience)).await.unwrap()
+    }
+
+    pub(crate) fn client(address: &str, patience: Duration) -> Client {
+        let timeouts = TimeoutConfig::builder().connect_timeout(patience).operation_timeout(patience);
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-central-1"))
+            .credentials_provider(Credentials::new("AKIDEXAMPLE", "canary-secret", None, None, "tests"))
+            .endpoint_url(format!("http://{address}"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts.build());
+        Client::from_conf(config.build())
+    }
+}
+
+impl Engine for DynamoDb {
+    const NAME: &str = "dynamodb";
+    const CONNECTIONS: usize = 96;
+
+    async fn shared() -> Self {
+        Self::create(shared_dynalite()).await
+    }
+
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    async fn store(&self, address: &str, patience: Duration) -> BoxedMetastore {
+        BoxedMetastore::new(self.open(address, patience).await)
+    }
+
+    async fn rows(&self) -> u64 {
+        let store = self.open(&self.address, Duration::from_secs(10)).await;
+        Box::pin(store.count()).await.unwrap()
+    }
+}

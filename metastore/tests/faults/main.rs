@@ -1,0 +1,8 @@
+//! Real servers that break: in the middle of an exchange, of a query, of a call that nobody waits
+//! for any more; and that refuse for reasons of their own.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod bytes;
+mod engine;
+mod keys;
