@@ -121,6 +121,13 @@ impl PostgresMetastore {
         PostgresBuilder::default()
     }
 
+    /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
+    pub const SCHEMA: &str = concat!(
+        include_str!("../../migrations/postgres/0001_encryption_key.sql"),
+        "\n",
+        include_str!("../../migrations/postgres/0002_notify.sql")
+    );
+
     /// Creates our own table, with the trigger that tells of revocations, if there is no table. One
     /// that is there is left as it is.
     ///
