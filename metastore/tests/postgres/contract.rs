@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use claviger_metastore::PostgresMetastore;
 use tokio::sync::OnceCell;
 
-use crate::support::{ASHERAH, Place};
+use crate::support::{ASHERAH, PLENTY, Place};
 
 /// The table that Asherah in Rust works on.
 const ASHERAH_RUST: &str = "CREATE TABLE encryption_key (id TEXT NOT NULL, created TIMESTAMPTZ NOT NULL, \
@@ -15,8 +15,7 @@ const ASHERAH_RUST: &str = "CREATE TABLE encryption_key (id TEXT NOT NULL, creat
 const ASHERAH_IN_ENGLISH: &str = "CREATE TABLE encryption_key (id VARCHAR(255) COLLATE \"en-x-icu\" NOT NULL, \
      created TIMESTAMP NOT NULL, key_record TEXT NOT NULL, PRIMARY KEY (id, created))";
 
-/// One database for all clauses of a suite, in which every session's time zone is far from UTC: the
-/// pool of the store is the caller's, and does not say another one.
+/// One database for all clauses of a suite. No clause is about time, so calls have plenty.
 async fn open(place: &OnceCell<Place>, table: &str) -> PostgresMetastore {
     let make = async || match table {
         "" => Place::migrated().await,
@@ -24,7 +23,8 @@ async fn open(place: &OnceCell<Place>, table: &str) -> PostgresMetastore {
     };
     let place = place.get_or_init(make).await;
     let connections = NonZeroU32::new(8).unwrap();
-    PostgresMetastore::builder().max_connections(connections).open(&place.url).await.unwrap()
+    let builder = PostgresMetastore::builder().max_connections(connections).deadline(PLENTY);
+    builder.open(&place.url).await.unwrap()
 }
 
 macro_rules! suites {
@@ -64,7 +64,8 @@ mod folding {
 
     async fn open_folding() -> PostgresMetastore {
         let place = PLACE.get_or_init(async || Place::holding(TABLE).await).await;
-        PostgresMetastore::builder().accept(FindingId::CollationFolds).open(&place.url).await.unwrap()
+        let builder = PostgresMetastore::builder().accept(FindingId::CollationFolds).deadline(PLENTY);
+        builder.open(&place.url).await.unwrap()
     }
 
     claviger::testing::metastore_legacy_contract!(open_folding());

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, PostgresMetastore, SchemaReport};
@@ -11,6 +12,9 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 /// 2023-11-14 22:13:20.
 pub(crate) const NOW: i64 = 1_700_000_000;
+
+/// More time than any call needs on a busy machine.
+pub(crate) const PLENTY: Duration = Duration::from_secs(60);
 
 /// The table as Asherah's documentation has it.
 pub(crate) const ASHERAH: &str = "CREATE TABLE encryption_key (id VARCHAR(255) NOT NULL, \
@@ -55,11 +59,11 @@ impl Place {
     }
 
     pub(crate) async fn open(&self) -> PostgresMetastore {
-        PostgresMetastore::open(&self.url).await.unwrap()
+        PostgresMetastore::builder().deadline(PLENTY).open(&self.url).await.unwrap()
     }
 
     pub(crate) async fn unchecked(&self) -> PostgresMetastore {
-        PostgresMetastore::builder().danger_unchecked().open(&self.url).await.unwrap()
+        PostgresMetastore::builder().danger_unchecked().deadline(PLENTY).open(&self.url).await.unwrap()
     }
 
     /// Runs SQL as another program does.

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _, query, query_scalar, raw_sql};
 
 use crate::sql::pool::SqlError;
-use crate::sql::{SqlFault, read_page, read_row};
+use crate::sql::{CREATED_MAX, SqlFault, read_page, read_row};
 
 /// The rows of the id `$1`, byte by byte: a table made by others may fold case. The first condition
 /// finds them by the primary key.
@@ -414,14 +414,12 @@ fn place(row: &PgRow) -> Result<usize, sqlx::Error> {
 
 /// The time after which a page goes on, as `to_timestamp` takes it.
 ///
-/// What is past all dates stands for the row whose time is infinity, which is the last of its id.
-#[expect(clippy::cast_precision_loss, reason = "the dates that there are end below 2^53")]
+/// What is past the year 9999, where the server begins to count in floating fractions, stands for all
+/// the rest of an id's rows: no key is among them.
+#[expect(clippy::cast_precision_loss, reason = "the year 9999 ends below 2^53")]
 const fn listed_after(seconds: i64) -> f64 {
-    if seconds > SECONDS_MAX { f64::INFINITY } else { seconds as f64 }
+    if seconds > CREATED_MAX { f64::INFINITY } else { seconds as f64 }
 }
-
-/// The last second of the year 294276, with which the server's dates end.
-const SECONDS_MAX: i64 = 9_224_318_015_999;
 
 #[cfg(test)]
 mod tests {
