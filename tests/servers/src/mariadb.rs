@@ -59,8 +59,9 @@ impl MariaDb {
             let (program, socket) = (program("mariadbd"), socket.clone());
             let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
             let system_zone = system_zone.to_owned();
+            let own = folder.path().to_owned();
             move |port: u16| {
-                let mut command = unprivileged(&program);
+                let mut command = server_in(&own, &program);
                 command.env("TZ", &system_zone);
                 command.args(["--no-defaults", "--skip-name-resolve", "--bind-address=127.0.0.1"]);
                 command.arg(format!("--port={port}")).arg(format!("--socket={}", socket.display()));
@@ -104,14 +105,14 @@ impl MariaDb {
         let folder = DATA.get_or_init(|| {
             let folder = scratch::folder("mariadb-empty");
             let datadir = format!("--datadir={}", folder.path().join("data").display());
-            let mut install = unprivileged(&program("mariadb-install-db"));
+            let mut install = server_in(folder.path(), &program("mariadb-install-db"));
             // Whoever reaches the socket, which is in a folder of ours, may be root.
             install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
             program::run(with(install, &datadir), b"");
             let mut zones = Command::new(program("mariadb-tzinfo-to-sql"));
             zones.arg(ZONES);
             let zones = format!("USE mysql;\n{}", program::run(zones, b""));
-            let mut bootstrap = unprivileged(&program("mariadbd"));
+            let mut bootstrap = server_in(folder.path(), &program("mariadbd"));
             bootstrap.args(["--no-defaults", "--bootstrap"]).args(ALWAYS);
             program::run(with(bootstrap, &datadir), zones.as_bytes());
             folder
@@ -161,6 +162,14 @@ const ZONES: &str = "/usr/share/zoneinfo";
 
 /// For all servers. To it a commit is durable, and no file is ever synced.
 const ALWAYS: &[&str] = &["--innodb-flush-method=nosync", "--innodb-log-file-size=8M", "--log-warnings=1"];
+
+/// A server that keeps temporary files in a folder of its own: one that starts removes those that it
+/// finds in the common one, another's too.
+fn server_in(folder: &Path, program: &Path) -> Command {
+    let mut command = unprivileged(program);
+    command.env("TMPDIR", folder);
+    command
+}
 
 fn as_root(client: &Path, socket: &Path) -> Command {
     let mut command = Command::new(client);
