@@ -26,10 +26,10 @@ pub use dynamodb::{DynamoDbBuilder, DynamoDbError, DynamoDbFault, DynamoDbMetast
 #[cfg(any(feature = "_sql", feature = "dynamodb"))]
 pub use schema::{DangerousSchema, Finding, FindingId, SchemaReport, Severity};
 #[cfg(feature = "mysql")]
-pub use sql::mysql::MysqlMetastore;
+pub use sql::mysql::{MysqlBuilder, MysqlMetastore};
 #[cfg(feature = "postgres")]
 pub use sql::postgres::{PostgresBuilder, PostgresInvalidations, PostgresMetastore};
 #[cfg(feature = "sqlite")]
-pub use sql::sqlite::SqliteMetastore;
+pub use sql::sqlite::{SqliteBuilder, SqliteMetastore};
 #[cfg(feature = "_sql")]
 pub use sql::{DriverFault, SqlFault};

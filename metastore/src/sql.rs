@@ -32,6 +32,32 @@ pub enum SqlFault {
         /// How long it is.
         chars: usize,
     },
+    /// The key id does not fit the column of the table that is there.
+    #[error("key id of {length} {unit} is over the column's limit of {limit}")]
+    IdOverColumn {
+        /// How long it is.
+        length: u64,
+        /// How long it may be.
+        limit: u64,
+        /// What is counted.
+        unit: &'static str,
+    },
+    /// The key id, or that of its parent, has characters that the column's encoding lacks.
+    #[error("column {column} lacks characters of the record of key {key}")]
+    CharactersNotHeld {
+        /// Which column.
+        column: &'static str,
+        /// The key id.
+        key: KeyId,
+    },
+    /// The key record does not fit the column of the table that is there.
+    #[error("key record of length {length} is over the column's limit of {limit}")]
+    RecordTooLong {
+        /// How long it is.
+        length: u64,
+        /// How long it may be.
+        limit: u64,
+    },
     /// The key id holds a NUL character, at which some databases end a text.
     #[error("key id contains NUL")]
     IdHasNul,
@@ -45,6 +71,15 @@ pub enum SqlFault {
     /// time column their times.
     #[error("the table cannot tell key {0} from another that it holds")]
     Indistinct(KeyMeta),
+    /// A row's id is no UTF-8, and so no key's.
+    #[error("the id of a row is not UTF-8")]
+    IdUnreadable,
+    /// The column's type ends before the creation time, or its zone's clocks skip it.
+    #[error("the table cannot hold the creation time {0}")]
+    CreatedNotHeld(Created),
+    /// The server changed what it was given instead of refusing it; the insert was taken back.
+    #[error("the server changed what it was given of key {0}: it is not in strict mode")]
+    NotKept(KeyMeta),
     /// A row's `created` is no time that any known writer writes.
     #[error("a row of key {0} has an unreadable creation time")]
     CreatedUnreadable(KeyId),
@@ -55,15 +90,6 @@ pub enum SqlFault {
         key: KeyMeta,
         /// What is wrong with it.
         source: MalformedRecord,
-    },
-    /// Commits on this connection can be undone by a power cut, so keys already in use can be
-    /// lost.
-    #[error("database connection does not commit durably: {setting} is {value}")]
-    NotDurable {
-        /// Which setting.
-        setting: &'static str,
-        /// What it is.
-        value: String,
     },
     /// The database took the insert and kept no row: a trigger or a rule of the table is in the way.
     #[error("the database kept no row of key {0}; a trigger or a rule must have taken it")]
@@ -76,7 +102,9 @@ pub enum SqlFault {
 impl From<SqlFault> for BackendError {
     fn from(fault: SqlFault) -> Self {
         match fault {
-            SqlFault::RowMalformed { .. } | SqlFault::CreatedUnreadable(_) => Self::damaged(fault),
+            SqlFault::RowMalformed { .. } | SqlFault::CreatedUnreadable(_) | SqlFault::IdUnreadable => {
+                Self::damaged(fault)
+            }
             SqlFault::Contended(_) => Self::transient(fault),
             _ => Self::permanent(fault),
         }

@@ -1,6 +1,12 @@
 //! Keys in one SQLite file.
 
+// Before those that use its macros.
+#[macro_use]
+mod text;
+
+mod check;
 mod fault;
+mod group;
 mod statements;
 
 use std::fs::OpenOptions;
@@ -15,23 +21,25 @@ use claviger::{
 };
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
+use crate::schema::{FindingId, SchemaReport};
 use crate::sql::sqlite::fault::backend_error;
-use crate::sql::{SqlFault, check_id, check_meta};
+use crate::sql::sqlite::group::Group;
+use crate::sql::sqlite::statements::Write;
+use crate::sql::{check_id, check_meta};
 use crate::task::in_task;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
 /// of other Asherah implementations included.
 ///
 /// A record is on the disk when an insert answers: the file is in WAL mode and every commit is
-/// synced. Clones share one pool of connections.
+/// synced. What several tasks write at once is committed together, each with its own outcome. Clones
+/// share one pool of connections, and may be used from several tokio runtimes.
 ///
 /// Key ids have 1 to 255 characters and no NUL, creation times end with the year 9999; others are
 /// refused with a permanent error before the file is touched. A row is found whatever text form of
 /// its creation time its writer chose, and its own are written as Asherah's SQLite writers do.
-/// Clones may be used from several tokio runtimes.
 ///
 /// ```no_run
 /// use claviger_metastore::SqliteMetastore;
@@ -40,11 +48,16 @@ use crate::task::in_task;
 /// let metastore = SqliteMetastore::open("/var/lib/checkout/keys.db").await?;
 /// # Ok(()) }
 /// ```
+///
+/// # Statements
+/// Besides `BEGIN IMMEDIATE` and `COMMIT` around several writes, these are sent:
+///
+#[doc = statements_in_words!()]
 #[derive(Clone, Debug)]
 pub struct SqliteMetastore {
     pool: SqlitePool,
     /// SQLite lets one connection write at a time and makes the others poll; here they queue.
-    writer: Arc<Mutex<()>>,
+    group: Arc<Group>,
 }
 
 /// How long a statement waits for other processes. Below the two seconds that the core gives a
@@ -59,52 +72,47 @@ impl SqliteMetastore {
     /// there. The folder must exist.
     ///
     /// # Errors
-    /// Permanent when the file cannot be opened or is no database, transient when other processes
-    /// keep it busy.
+    /// Permanent when the file cannot be opened or is no database, and, with
+    /// [`DangerousSchema`](crate::DangerousSchema) as its source, when keys could be lost in it;
+    /// transient when other processes keep it busy.
     ///
     /// # Cancel safety
     /// The file may have been made, and is as good as new.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, BackendError> {
-        let path = path.as_ref().to_owned();
-        in_task(async move {
-            create_private(&path).map_err(BackendError::permanent)?;
-            let options = SqliteConnectOptions::new()
-                .filename(&path)
-                .busy_timeout(BUSY_TIMEOUT)
-                .synchronous(SqliteSynchronous::Full)
-                // It would write SQL text to the log.
-                .disable_statement_logging();
-            enter_wal_mode(&options).await?;
-            let pool = SqlitePoolOptions::new()
-                .max_connections(CONNECTIONS_MAX)
-                .acquire_timeout(BUSY_TIMEOUT)
-                // Connections to a file do not go stale.
-                .test_before_acquire(false)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .connect_lazy_with(options);
-            let store = Self { pool, writer: Arc::default() };
-            store.migrate().await?;
-            Ok(store)
-        })
-        .await
+        Self::builder().open(path).await
     }
 
-    /// Uses a pool made by the caller, after a look at one of its connections: the file must be in
-    /// WAL mode and `synchronous` must be `FULL` or `EXTRA`. Call [`migrate`](Self::migrate) if the
-    /// table may not be there.
+    /// Uses a pool made by the caller. The file must be in WAL mode, `synchronous` must be `FULL` or
+    /// `EXTRA`, and the table, if it is there, one that keys are not lost in. Call
+    /// [`migrate`](Self::migrate) if it may not be there.
     ///
     /// # Errors
-    /// Permanent, with [`SqlFault::NotDurable`] as its source, when commits are not durable; else
-    /// as the database's failures are.
+    /// Permanent, with [`DangerousSchema`](crate::DangerousSchema) as its source, when keys could be
+    /// lost; else as the database's failures are.
     ///
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn new(pool: SqlitePool) -> Result<Self, BackendError> {
-        let store = Self { pool, writer: Arc::default() };
-        let pool = store.pool.clone();
-        in_task(async move { check_durable(&mut *connection(&pool).await?).await }).await?;
-        Ok(store)
+        Self::builder().accept(FindingId::TableMissing).pool(pool).await
+    }
+
+    /// Begins a store that starts on less than all is well.
+    #[must_use]
+    pub const fn builder() -> SqliteBuilder {
+        SqliteBuilder { accepted: Vec::new(), is_unchecked: false }
+    }
+
+    /// Looks for what is wrong with the file and the table: a sample of its rows is read, and the
+    /// right to write is tried. Nothing is changed.
+    ///
+    /// # Errors
+    /// As the database's failures are.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
+        let pool = self.pool.clone();
+        in_task(async move { check::check(&mut *connection(&pool).await?).await }).await
     }
 
     /// Creates the table if it is not there.
@@ -115,9 +123,8 @@ impl SqliteMetastore {
     /// # Cancel safety
     /// The table was created or was not.
     pub async fn migrate(&self) -> Result<(), BackendError> {
-        let (pool, turn) = self.writing().await;
+        let pool = self.pool.clone();
         in_task(async move {
-            let _turn = turn;
             statements::create_table(&mut *connection(&pool).await?).await.map_err(backend_error)
         })
         .await
@@ -131,9 +138,84 @@ impl SqliteMetastore {
         self.pool.close().await;
     }
 
-    /// Waits for this process's turn to write. Who goes away while waiting leaves the queue.
-    async fn writing(&self) -> (SqlitePool, OwnedMutexGuard<()>) {
-        (self.pool.clone(), Arc::clone(&self.writer).lock_owned().await)
+    /// The pool belongs to it, so that it is checked and waited for as its own.
+    fn of(pool: SqlitePool) -> Self {
+        let group = Group::new(pool.clone());
+        Self { pool, group }
+    }
+}
+
+/// What a [`SqliteMetastore`] starts on.
+#[derive(Clone, Debug)]
+pub struct SqliteBuilder {
+    accepted: Vec<FindingId>,
+    is_unchecked: bool,
+}
+
+impl SqliteBuilder {
+    /// Starts in spite of this dangerous finding.
+    #[must_use]
+    pub fn accept(mut self, finding: FindingId) -> Self {
+        self.accepted.push(finding);
+        self
+    }
+
+    /// Starts on whatever is there, without a look at it. For tools that mend a table.
+    #[must_use]
+    pub const fn danger_unchecked(mut self) -> Self {
+        self.is_unchecked = true;
+        self
+    }
+
+    /// Opens the file as [`SqliteMetastore::open`] does.
+    ///
+    /// # Errors
+    /// As it does.
+    ///
+    /// # Cancel safety
+    /// The file may have been made, and is as good as new.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteMetastore, BackendError> {
+        let path = path.as_ref().to_owned();
+        let pool = in_task(async move {
+            create_private(&path).map_err(BackendError::permanent)?;
+            let options = SqliteConnectOptions::new()
+                .filename(&path)
+                .busy_timeout(BUSY_TIMEOUT)
+                .synchronous(SqliteSynchronous::Full)
+                // It would write SQL text to the log.
+                .disable_statement_logging();
+            enter_wal_mode(&options).await?;
+            Ok(SqlitePoolOptions::new()
+                .max_connections(CONNECTIONS_MAX)
+                .acquire_timeout(BUSY_TIMEOUT)
+                // Connections to a file do not go stale.
+                .test_before_acquire(false)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .connect_lazy_with(options))
+        })
+        .await?;
+        let store = SqliteMetastore::of(pool);
+        store.migrate().await?;
+        self.admit(store).await
+    }
+
+    /// Uses a pool made by the caller, as [`SqliteMetastore::new`] does.
+    ///
+    /// # Errors
+    /// As it does, and when the table is not there.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn pool(self, pool: SqlitePool) -> Result<SqliteMetastore, BackendError> {
+        self.admit(SqliteMetastore::of(pool)).await
+    }
+
+    async fn admit(self, store: SqliteMetastore) -> Result<SqliteMetastore, BackendError> {
+        if !self.is_unchecked {
+            store.check_schema().await?.admit(&self.accepted).map_err(BackendError::permanent)?;
+        }
+        Ok(store)
     }
 }
 
@@ -161,40 +243,19 @@ impl Metastore for SqliteMetastore {
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(check_meta)?;
         let (pool, keys) = (self.pool.clone(), keys.to_vec());
-        in_task(async move {
-            let mut connection = connection(&pool).await?;
-            let mut records = Vec::with_capacity(keys.len());
-            for key in &keys {
-                records.push(statements::load(&mut connection, key).await?);
-            }
-            Ok(records)
-        })
-        .await
+        in_task(async move { statements::load_many(&mut *connection(&pool).await?, &keys).await }).await
     }
 
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
         let (pool, ids) = (self.pool.clone(), ids.to_vec());
-        in_task(async move {
-            let mut connection = connection(&pool).await?;
-            let mut records = Vec::with_capacity(ids.len());
-            for id in &ids {
-                records.push(statements::load_latest(&mut connection, id).await?);
-            }
-            Ok(records)
-        })
-        .await
+        in_task(async move { statements::load_latest_many(&mut *connection(&pool).await?, &ids).await }).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         check_meta(record.meta())?;
-        let record = record.clone();
-        let (pool, turn) = self.writing().await;
-        in_task(async move {
-            let _turn = turn;
-            statements::insert(&mut *connection(&pool).await?, &record).await
-        })
-        .await
+        let inserted = self.group.write(Write::Insert(record.clone())).await?;
+        Ok(if inserted == 0 { Insert::AlreadyExists } else { Insert::Inserted })
     }
 }
 
@@ -207,45 +268,18 @@ impl MetastoreAdmin for SqliteMetastore {
 
     async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
         check_meta(key)?;
-        let key = key.clone();
-        let (pool, turn) = self.writing().await;
-        in_task(async move {
-            let _turn = turn;
-            let revoke =
-                |record: &EnvelopeKeyRecord| (!record.is_revoked()).then(|| record.clone().revoked(true));
-            let rows = statements::rewrite(&mut *connection(&pool).await?, &key, revoke).await?;
-            Ok(rows.found > 0)
-        })
-        .await
+        Ok(self.group.write(Write::Revoke(key.clone())).await? > 0)
     }
 
     async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
         check_meta(key)?;
-        let (key, old, new): (_, Arc<[u8]>, Arc<[u8]>) = (key.clone(), old.into(), new.into());
-        let (pool, turn) = self.writing().await;
-        in_task(async move {
-            let _turn = turn;
-            let replace = |record: &EnvelopeKeyRecord| {
-                (*record.wrapped_key() == old).then(|| {
-                    let (meta, parent) = (record.meta().clone(), record.parent().cloned());
-                    EnvelopeKeyRecord::new(meta, Arc::clone(&new), parent).revoked(record.is_revoked())
-                })
-            };
-            let rows = statements::rewrite(&mut *connection(&pool).await?, &key, replace).await?;
-            Ok(rows.changed > 0)
-        })
-        .await
+        let replace = Write::Replace { key: key.clone(), old: old.into(), new: new.into() };
+        Ok(self.group.write(replace).await? > 0)
     }
 
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
         check_id(id)?;
-        let id = id.clone();
-        let (pool, turn) = self.writing().await;
-        in_task(async move {
-            let _turn = turn;
-            statements::delete(&mut *connection(&pool).await?, &id).await
-        })
-        .await
+        self.group.write(Write::Delete(id.clone())).await
     }
 
     async fn count(&self) -> Result<u64, BackendError> {
@@ -273,40 +307,22 @@ fn create_private(path: &Path) -> io::Result<()> {
 async fn enter_wal_mode(options: &SqliteConnectOptions) -> Result<(), BackendError> {
     let mut connection = options.connect().await.map_err(backend_error)?;
     let mut waited = Duration::ZERO;
-    let mode = loop {
+    loop {
         match statements::enter_wal_mode(&mut connection).await.map_err(backend_error) {
             Err(error) if error.is_transient() && waited < BUSY_TIMEOUT => {
                 tokio::time::sleep(BUSY_PAUSE).await;
                 waited += BUSY_PAUSE;
             }
-            answer => break answer?,
+            answer => break answer.map(drop)?,
         }
-    };
+    }
     connection.close().await.map_err(backend_error)?;
-    if mode == "wal" { Ok(()) } else { Err(not_durable("journal_mode", mode)) }
+    // A file that cannot be in it, such as one that may not be written, is told of by the check.
+    Ok(())
 }
 
 /// Between two tries to enter WAL mode; another process is in it within a commit or two.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
-
-async fn check_durable(connection: &mut SqliteConnection) -> Result<(), BackendError> {
-    let mode = statements::journal_mode(connection).await.map_err(backend_error)?;
-    if mode != "wal" {
-        return Err(not_durable("journal_mode", mode));
-    }
-    let synchronous = statements::synchronous(connection).await.map_err(backend_error)?;
-    if synchronous < SYNCHRONOUS_FULL {
-        return Err(not_durable("synchronous", synchronous.to_string()));
-    }
-    Ok(())
-}
-
-/// What `PRAGMA synchronous` answers for `FULL`; `EXTRA` is 3.
-const SYNCHRONOUS_FULL: i64 = 2;
-
-fn not_durable(setting: &'static str, value: String) -> BackendError {
-    SqlFault::NotDurable { setting, value }.into()
-}
 
 #[cfg(test)]
 mod tests;

@@ -7,11 +7,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
-use claviger_metastore::SqliteMetastore;
+use claviger_metastore::{FindingId, SqliteMetastore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 
 use crate::processes::alone;
-use crate::support::{NOW, Place, assert_permanent, assert_shows_no_sql, chain, meta, record};
+use crate::support::{
+    NOW, Place, assert_dangerous, assert_permanent, assert_shows_no_sql, chain, meta, record,
+};
 
 #[tokio::test]
 async fn a_new_file_and_its_side_files_are_their_owners_alone() {
@@ -108,14 +110,14 @@ async fn a_pool_that_does_not_commit_durably_is_refused() {
     let options = SqliteConnectOptions::new().filename(&place.file);
     for weak in [SqliteSynchronous::Off, SqliteSynchronous::Normal] {
         let pool = SqlitePool::connect_with(options.clone().synchronous(weak)).await.unwrap();
-        assert_permanent(SqliteMetastore::new(pool.clone()).await, "synchronous is");
+        assert_dangerous(SqliteMetastore::new(pool.clone()).await, FindingId::NotDurable, "synchronous is");
         pool.close().await;
     }
     let durable = options.clone().synchronous(SqliteSynchronous::Extra);
     SqliteMetastore::new(SqlitePool::connect_with(durable).await.unwrap()).await.unwrap().close().await;
     let rollback_journal = options.journal_mode(SqliteJournalMode::Delete);
     let pool = SqlitePool::connect_with(rollback_journal).await.unwrap();
-    assert_permanent(SqliteMetastore::new(pool).await, "journal_mode is delete");
+    assert_dangerous(SqliteMetastore::new(pool).await, FindingId::NotDurable, "journal_mode is delete");
 }
 
 #[tokio::test]

@@ -30,6 +30,11 @@ async fn every_form_of_a_time_is_found() {
         let key = record.meta();
         assert_eq!(store.load(key, Consistency::Strong).await.unwrap().as_ref(), Some(&record), "{form}");
         assert_eq!(store.load_latest(key.id()).await.unwrap().as_ref(), Some(&record), "{form}");
+        let missing = meta("_IK_a_svc_prod", NOW + 1);
+        let many = store.load_many(&[missing.clone(), key.clone()], Consistency::Strong).await.unwrap();
+        assert_eq!(many, [None, Some(record.clone())], "{form}");
+        let many = store.load_latest_many(&[key.id().clone(), meta("b", NOW).id().clone()]).await.unwrap();
+        assert_eq!(many, [Some(record.clone()), None], "{form}");
         assert_eq!(store.list(None, 9).await.unwrap().records, [record], "{form}");
     }
 }
@@ -102,6 +107,10 @@ async fn of_two_forms_of_one_time_ours_counts() {
     place.write_row("_IK_a_svc_prod", "'2023-11-14T22:13:20Z'", &theirs.to_json()).await;
     place.write_row("_IK_a_svc_prod", "'2023-11-14 22:13:20'", &ours.to_json()).await;
     assert_eq!(store.load_latest(ours.meta().id()).await.unwrap().as_ref(), Some(&ours));
+    let many = store.load_latest_many(std::slice::from_ref(ours.meta().id())).await.unwrap();
+    assert_eq!(many, [Some(ours.clone())]);
+    let many = store.load_many(std::slice::from_ref(ours.meta()), Consistency::Strong).await.unwrap();
+    assert_eq!(many, [Some(ours.clone())]);
     assert_eq!(store.load(ours.meta(), Consistency::Strong).await.unwrap(), Some(ours));
 }
 
@@ -115,8 +124,13 @@ async fn an_unreadable_time_is_an_error_where_it_could_matter() {
         place.write_row("_IK_a_svc_prod", form, &record.to_json()).await;
         let id = record.meta().id();
         assert_permanent(store.load_latest(id).await, "unreadable creation time");
+        assert_permanent(store.load_latest_many(std::slice::from_ref(id)).await, "unreadable creation time");
         let missing = meta("_IK_a_svc_prod", NOW + 1);
         assert_permanent(store.load(&missing, Consistency::Strong).await, "unreadable creation time");
+        let among = [record.meta().clone(), missing];
+        assert_permanent(store.load_many(&among, Consistency::Strong).await, "unreadable creation time");
+        let many = store.load_many(&among[..1], Consistency::Strong).await.unwrap();
+        assert_eq!(many, [Some(record.clone())]);
         // A version that is there is there.
         assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap(), Some(record));
     }
@@ -208,28 +222,4 @@ async fn ids_that_only_look_reserved_are_keys() {
     }
     assert_eq!(store.count().await.unwrap(), 4);
     assert_eq!(store.list(None, 9).await.unwrap().records.len(), 4);
-}
-
-#[tokio::test]
-async fn a_table_that_folds_case_never_gives_one_key_for_another() {
-    let place = Place::new();
-    let store = place.open().await;
-    fold_case(&place).await;
-    let (lower, upper) = (record("_IK_alice_svc_prod", NOW), record("_IK_ALICE_svc_prod", NOW));
-    assert_eq!(store.insert(&lower).await.unwrap(), Insert::Inserted);
-    assert_eq!(store.load(upper.meta(), Consistency::Strong).await.unwrap(), None);
-    assert_eq!(store.load_latest(upper.meta().id()).await.unwrap(), None);
-    assert_eq!(store.insert(&upper).await.unwrap(), Insert::AlreadyExists);
-    assert!(!store.revoke(upper.meta()).await.unwrap());
-    assert_eq!(store.delete(upper.meta().id()).await.unwrap(), 0);
-    assert_eq!(store.load_latest(lower.meta().id()).await.unwrap(), Some(lower));
-}
-
-async fn fold_case(place: &Place) {
-    let pool = place.pool().await;
-    sqlx::query("DROP TABLE encryption_key").execute(&pool).await.unwrap();
-    let create = "CREATE TABLE encryption_key (id VARCHAR(255) COLLATE NOCASE NOT NULL, \
-                  created TIMESTAMP NOT NULL, key_record TEXT NOT NULL, PRIMARY KEY (id, created))";
-    sqlx::query(create).execute(&pool).await.unwrap();
-    pool.close().await;
 }

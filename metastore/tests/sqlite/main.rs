@@ -1,8 +1,16 @@
 //! What is SQLite's own: the file, its rows as others write them, processes that share it.
 
-#![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper fails its test by panicking"
+)]
 
 mod files;
 mod forms;
+mod group;
+mod pages;
 mod processes;
+mod schema;
 mod support;

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::SqliteMetastore;
 
-use crate::support::{NOW, Place, record};
+use crate::support::{NOW, Place, block_on, record};
 
 /// Tells a child what it is to work on; unset in the parent.
 const CHILD: &str = "CLAVIGER_TEST_CHILD";
@@ -111,7 +111,27 @@ pub(crate) fn alone(test: &str, obey_modes: bool, body: impl AsyncFnOnce()) {
         command.args(["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]);
         command.arg(std::env::current_exe().unwrap());
     }
-    let output = command.args(["--exact", test, "--nocapture"]).env(CHILD, "").output().unwrap();
+    assert_done(command.args(["--exact", test, "--nocapture"]).env(CHILD, ""));
+}
+
+/// Runs `body` in a process of its own, as [`alone`] does, and gives it a folder on a disk of a few
+/// megabytes that no other process sees.
+pub(crate) fn on_a_small_disk(test: &str, body: impl AsyncFnOnce(&Path)) {
+    if let Some(folder) = child_argument() {
+        block_on(body(Path::new(&folder)));
+        println!("{DONE}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-ec"]);
+    command.arg("mount -t tmpfs -o size=4m tmpfs \"$1\"; shift; exec \"$@\"");
+    command.arg("sh").arg(folder.path()).arg(std::env::current_exe().unwrap());
+    assert_done(command.args(["--exact", test, "--nocapture"]).env(CHILD, folder.path()));
+}
+
+fn assert_done(command: &mut Command) {
+    let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -167,9 +187,4 @@ fn wait_for_go() {
 #[expect(clippy::disallowed_methods, reason = "tells the child from its parent")]
 fn child_argument() -> Option<std::ffi::OsString> {
     std::env::var_os(CHILD)
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().build().unwrap().block_on(work)
 }

@@ -1,10 +1,10 @@
 //! Helpers: a file in a folder of its own, records, rows written past the metastore.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
-use claviger_metastore::SqliteMetastore;
+use claviger_metastore::{DangerousSchema, FindingId, SqliteMetastore};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 
@@ -17,9 +17,21 @@ pub(crate) struct Place {
     pub(crate) file: PathBuf,
 }
 
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(work)
+}
+
 impl Place {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys.db");
+        Self { folder, file }
+    }
+
+    /// In a folder in this one.
+    pub(crate) fn at(folder: &Path) -> Self {
+        let folder = tempfile::tempdir_in(folder).unwrap();
         let file = folder.path().join("keys.db");
         Self { folder, file }
     }
@@ -78,6 +90,16 @@ pub(crate) fn assert_permanent<T: std::fmt::Debug>(answer: Result<T, BackendErro
     assert!(!error.is_transient(), "{text}");
     assert!(text.contains(says), "{text}");
     assert_shows_no_sql(&text);
+}
+
+/// Asserts that a store did not start, for this reason and no other.
+#[track_caller]
+pub(crate) fn assert_dangerous(answer: Result<SqliteMetastore, BackendError>, id: FindingId, says: &str) {
+    let error = answer.unwrap_err();
+    assert!(!error.is_transient(), "{error:?}");
+    let dangerous = error.source().unwrap().downcast_ref::<DangerousSchema>().unwrap();
+    assert_eq!(dangerous.findings.iter().map(|finding| finding.id).collect::<Vec<_>>(), [id]);
+    assert!(dangerous.findings[0].what.contains(says), "{dangerous}");
 }
 
 #[track_caller]

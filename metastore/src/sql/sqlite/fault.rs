@@ -7,11 +7,18 @@ pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
     if is_transient(&error) { BackendError::transient(error) } else { BackendError::permanent(error) }
 }
 
-fn is_transient(error: &sqlx::Error) -> bool {
+/// Tells whether the file, or this connection to it, takes no writes.
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| code & PRIMARY_CODE == READONLY)
+}
+
+fn code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
+}
+
+pub(super) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => {
-            error.code().and_then(|code| code.parse().ok()).is_some_and(is_transient_code)
-        }
+        sqlx::Error::Database(_) => code(error).is_some_and(is_transient_code),
         // No connection became free in time, or the thread of one died and the pool makes another.
         sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) => true,
         _ => false,
@@ -36,6 +43,7 @@ const PRIMARY_CODE: i32 = 0xff;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const NOMEM: i32 = 7;
+const READONLY: i32 = 8;
 const INTERRUPT: i32 = 9;
 const IOERR: i32 = 10;
 const FULL: i32 = 13;

@@ -1,123 +1,32 @@
 //! The statements.
 //!
-//! Each is one statement, atomic by itself, but for [`rewrite`], which is a transaction.
+//! Those that read are one statement each; those that write go through [`write`], which is one
+//! transaction.
 
-use claviger::{BackendError, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Page};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use claviger::{BackendError, Created, DamagedRow, EnvelopeKeyRecord, KeyId, KeyMeta, Page};
 use sqlx::{Connection as _, SqliteConnection, query, query_as, query_scalar};
 
 use crate::sql::sqlite::fault::backend_error;
-use crate::sql::{read_page, read_row};
-
-/// A row's `created` in Unix seconds; NULL if it is no form that a known writer uses.
-///
-/// Ours is text, `YYYY-MM-DD HH:MM:SS`. Others write a `T`, a fraction, a `Z` or an offset, or
-/// numbers: seconds, or milliseconds, which are past the year 9999 if taken for seconds.
-macro_rules! created_seconds {
-    () => {
-        "CASE typeof(created) \
-           WHEN 'text' THEN unixepoch(created) \
-           WHEN 'integer' THEN iif(created > 253402300799, created / 1000, created) \
-           WHEN 'real' THEN CAST(created AS INTEGER) END"
-    };
-}
-
-/// The rows of the id `?1`, byte by byte: a table made by others may fold case.
-macro_rules! of_id {
-    () => {
-        "id = ?1 COLLATE BINARY"
-    };
-}
-
-/// The JSON of a row, which some writers store as a blob.
-macro_rules! json {
-    () => {
-        "CAST(key_record AS BLOB)"
-    };
-}
-
-/// Reads the rows of the id `?1`, to be narrowed further: `created` as `seconds`, and the JSON.
-macro_rules! rows_of_id {
-    () => {
-        concat!(
-            "SELECT ",
-            created_seconds!(),
-            " AS seconds, ",
-            json!(),
-            " FROM encryption_key WHERE ",
-            of_id!()
-        )
-    };
-}
-
-/// What is a key, and not a note that Asherah keeps beside the keys.
-macro_rules! no_reserved_id {
-    () => {
-        "id NOT GLOB '__asherah_internal_*'"
-    };
-}
-
-const CREATE_TABLE: &str = include_str!("../../../migrations/sqlite/0001_encryption_key.sql");
-
-/// First our own form, by the primary key; only if that misses, the id's rows in other forms, an
-/// unreadable one last, since it could be the one looked for.
-const LOAD: &str = concat!(
-    rows_of_id!(),
-    " AND created = datetime(?2, 'unixepoch') \
-     UNION ALL \
-     SELECT * FROM (",
-    rows_of_id!(),
-    " AND created <> datetime(?2, 'unixepoch') AND (seconds = ?2 OR seconds IS NULL) \
-     ORDER BY seconds DESC LIMIT 1) \
-     LIMIT 1"
-);
-
-/// An unreadable row comes first, since it could be the latest; of two forms of one time, ours.
-const LOAD_LATEST: &str = concat!(
-    rows_of_id!(),
-    " \
-     ORDER BY seconds DESC NULLS FIRST, created = datetime(seconds, 'unixepoch') DESC LIMIT 1"
-);
-
-const INSERT: &str = concat!(
-    "INSERT INTO encryption_key (id, created, key_record) \
-     SELECT ?1, datetime(?2, 'unixepoch'), ?3 \
-     WHERE NOT EXISTS (SELECT 1 FROM encryption_key WHERE ",
-    of_id!(),
-    " AND ",
-    created_seconds!(),
-    " = ?2)"
-);
-
-const LOAD_ALL_FORMS: &str = concat!(rows_of_id!(), " AND seconds = ?2");
-
-const UPDATE: &str = concat!(
-    "UPDATE encryption_key SET key_record = ?4 \
-     WHERE ",
-    of_id!(),
-    " AND ",
-    created_seconds!(),
-    " = ?2 AND ",
-    json!(),
-    " = ?3"
-);
-
-const LIST: &str = concat!(
-    "SELECT id, ",
-    created_seconds!(),
-    " AS seconds, ",
-    json!(),
-    " FROM encryption_key \
-     WHERE id >= ?1 AND (id > ?1 OR seconds > ?2) AND ",
-    no_reserved_id!(),
-    " \
-     ORDER BY id, seconds LIMIT ?3"
-);
-
-const DELETE: &str = concat!("DELETE FROM encryption_key WHERE ", of_id!());
-
-const COUNT: &str = concat!("SELECT count(*) FROM encryption_key WHERE ", no_reserved_id!());
+use crate::sql::sqlite::text::{
+    COUNT, CREATE_TABLE, DELETE, INSERT, LIST, LOAD, LOAD_ALL_FORMS, LOAD_LATEST, LOAD_LATEST_MANY,
+    LOAD_MANY, LOAD_MANY_OTHER_FORMS, UPDATE,
+};
+use crate::sql::{SqlFault, read_page, read_row};
 
 type Row = (Option<i64>, Vec<u8>);
+
+/// With its id, which may be no UTF-8.
+type ListedRow = (Vec<u8>, Option<i64>, Vec<u8>);
+
+/// The place of what was asked for, and its row.
+type AskedRow = (i64, Option<i64>, Vec<u8>);
+
+/// How many keys one statement looks for: more would keep others from cleaning up the log for long.
+const ASKED_MAX: usize = 1_000;
 
 pub(super) async fn create_table(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     query(CREATE_TABLE).execute(connection).await.map(drop)
@@ -158,63 +67,204 @@ pub(super) async fn load_latest(
     row.map(|(created, json)| Ok(read_row(id, created, &json)?)).transpose()
 }
 
-pub(super) async fn insert(
+/// Loads what [`load`] loads, of each key.
+pub(super) async fn load_many(
     connection: &mut SqliteConnection,
-    record: &EnvelopeKeyRecord,
-) -> Result<Insert, BackendError> {
-    let result = query(INSERT)
-        .bind(record.meta().id().as_str())
-        .bind(record.meta().created().unix_seconds())
-        .bind(record.to_json())
-        .execute(connection)
-        .await;
-    match result {
-        Ok(done) if done.rows_affected() == 0 => Ok(Insert::AlreadyExists),
-        Ok(_) => Ok(Insert::Inserted),
-        // Only a table that folds ids comes here: the statement has looked for the row itself.
-        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(Insert::AlreadyExists),
-        Err(error) => Err(backend_error(error)),
+    keys: &[KeyMeta],
+) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    let mut records = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(ASKED_MAX) {
+        let mut rows = vec![None; keys.len()];
+        let asked: Vec<_> =
+            keys.iter().map(|key| (key.id().as_str(), key.created().unix_seconds())).collect();
+        let asked = serde_json::to_string(&asked).map_err(BackendError::permanent)?;
+        look_for(connection, LOAD_MANY, &asked, &mut rows).await?;
+        if rows.iter().any(Option::is_none) {
+            let mut others = vec![None; keys.len()];
+            look_for(connection, LOAD_MANY_OTHER_FORMS, &asked, &mut others).await?;
+            rows.iter_mut().zip(others).for_each(|(row, other)| *row = row.take().or(other));
+        }
+        for (key, row) in keys.iter().zip(rows) {
+            records.push(row.map(|(created, json)| read_row(key.id(), created, &json)).transpose()?);
+        }
+    }
+    Ok(records)
+}
+
+/// Loads what [`load_latest`] loads, of each id.
+pub(super) async fn load_latest_many(
+    connection: &mut SqliteConnection,
+    ids: &[KeyId],
+) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    let mut records = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(ASKED_MAX) {
+        let mut rows = vec![None; ids.len()];
+        let asked: Vec<_> = ids.iter().map(KeyId::as_str).collect();
+        let asked = serde_json::to_string(&asked).map_err(BackendError::permanent)?;
+        look_for(connection, LOAD_LATEST_MANY, &asked, &mut rows).await?;
+        for (id, row) in ids.iter().zip(rows) {
+            records.push(row.map(|(created, json)| read_row(id, created, &json)).transpose()?);
+        }
+    }
+    Ok(records)
+}
+
+/// Puts each row found into its place; of several, the last.
+async fn look_for(
+    connection: &mut SqliteConnection,
+    statement: &'static str,
+    asked: &str,
+    rows: &mut [Option<Row>],
+) -> Result<(), BackendError> {
+    let found: Vec<AskedRow> =
+        query_as(statement).bind(asked).fetch_all(connection).await.map_err(backend_error)?;
+    for (place, created, json) in found {
+        if let Some(row) = usize::try_from(place).ok().and_then(|place| rows.get_mut(place)) {
+            *row = Some((created, json));
+        }
+    }
+    Ok(())
+}
+
+/// Something to be written.
+pub(super) enum Write {
+    Insert(EnvelopeKeyRecord),
+    Revoke(KeyMeta),
+    Replace { key: KeyMeta, old: Arc<[u8]>, new: Arc<[u8]> },
+    Delete(KeyId),
+}
+
+/// How many rows a write reached.
+pub(super) type Outcome = Result<u64, BackendError>;
+
+/// Writes all of them in one transaction and tells of each how many rows it reached. On an error,
+/// such as that of one that the table does not take, nothing is written.
+pub(super) async fn write(
+    connection: &mut SqliteConnection,
+    writes: &[Write],
+) -> Result<Vec<Outcome>, BackendError> {
+    if writes.iter().all(|write| matches!(write, Write::Insert(_))) {
+        // One statement, and so a transaction by itself.
+        return write_in_transaction(connection, writes).await;
+    }
+    // Immediate: a read that turns into a write fails when another process wrote in between.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(backend_error)?;
+    let outcomes = write_in_transaction(&mut transaction, writes).await?;
+    transaction.commit().await.map_err(backend_error)?;
+    Ok(outcomes)
+}
+
+async fn write_in_transaction(
+    connection: &mut SqliteConnection,
+    writes: &[Write],
+) -> Result<Vec<Outcome>, BackendError> {
+    let records = writes.iter().filter_map(|write| match write {
+        Write::Insert(record) => Some(record),
+        _ => None,
+    });
+    let mut inserted = insert(connection, &records.collect::<Vec<_>>()).await?.into_iter();
+    let mut outcomes = Vec::with_capacity(writes.len());
+    for write in writes {
+        outcomes.push(match write {
+            Write::Insert(_) => inserted.next().unwrap_or(Ok(0)),
+            Write::Delete(id) => Ok(delete(connection, id).await?),
+            Write::Revoke(key) => {
+                let revoke =
+                    |record: &EnvelopeKeyRecord| (!record.is_revoked()).then(|| record.clone().revoked(true));
+                rewrite(connection, key, revoke).await?.map(|rows| rows.found).map_err(Into::into)
+            }
+            Write::Replace { key, old, new } => {
+                let replace = |record: &EnvelopeKeyRecord| {
+                    (record.wrapped_key() == old).then(|| {
+                        let parent = record.parent().cloned();
+                        let replaced = EnvelopeKeyRecord::new(key.clone(), Arc::clone(new), parent);
+                        replaced.revoked(record.is_revoked())
+                    })
+                };
+                rewrite(connection, key, replace).await?.map(|rows| rows.changed).map_err(Into::into)
+            }
+        });
+    }
+    Ok(outcomes)
+}
+
+/// Inserts the records of which there is no row yet; of several of one version, the first.
+async fn insert(
+    connection: &mut SqliteConnection,
+    records: &[&EnvelopeKeyRecord],
+) -> Result<Vec<Outcome>, BackendError> {
+    let mut outcomes: Vec<Outcome> = records.iter().map(|_| Ok(0)).collect();
+    let (mut firsts, mut rows) = (HashMap::new(), Vec::new());
+    for (record, outcome) in records.iter().zip(&mut outcomes) {
+        let (id, created) = (record.meta().id().as_str(), record.meta().created().unix_seconds());
+        if let Entry::Vacant(first) = firsts.entry((id, created)) {
+            first.insert(outcome);
+            rows.push((id, created, record.to_json()));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(outcomes);
+    }
+    let rows = serde_json::to_string(&rows).map_err(BackendError::permanent)?;
+    match query_as::<_, (String, i64)>(INSERT).bind(rows).fetch_all(connection).await {
+        Ok(inserted) => {
+            for (id, created) in &inserted {
+                if let Some(outcome) = firsts.get_mut(&(id.as_str(), *created)) {
+                    **outcome = Ok(1);
+                }
+            }
+            Ok(outcomes)
+        }
+        Err(error) => Err(match (error, records) {
+            // The statement has looked for the row, so only a table that folds ids comes here.
+            (sqlx::Error::Database(error), [record]) if error.is_unique_violation() => {
+                SqlFault::Indistinct(record.meta().clone()).into()
+            }
+            (error, _) => backend_error(error),
+        }),
     }
 }
 
 /// How many rows of a key version there were, and how many were changed.
 #[derive(Debug, Default)]
-pub(super) struct Rewritten {
-    pub(super) found: u64,
-    pub(super) changed: u64,
+struct Rewritten {
+    found: u64,
+    changed: u64,
 }
 
 /// Puts what `change` makes of the record in its place, in every form that the key version is
-/// stored in; `None` leaves it.
-pub(super) async fn rewrite(
+/// stored in; `None` leaves it. One that cannot be read keeps all as they are.
+async fn rewrite(
     connection: &mut SqliteConnection,
     key: &KeyMeta,
     change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord>,
-) -> Result<Rewritten, BackendError> {
-    // Immediate: a read that turns into a write fails when another process wrote in between.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(backend_error)?;
+) -> Result<Result<Rewritten, SqlFault>, BackendError> {
     let rows: Vec<Row> = query_as(LOAD_ALL_FORMS)
         .bind(key.id().as_str())
         .bind(key.created().unix_seconds())
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut *connection)
         .await
         .map_err(backend_error)?;
-    let mut rewritten = Rewritten::default();
+    let mut rewritten = Rewritten { found: rows.len() as u64, changed: 0 };
+    let mut changes = Vec::new();
     for (created, json) in rows {
-        rewritten.found += 1;
-        let Some(changed) = change(&read_row(key.id(), created, &json)?) else { continue };
+        match read_row(key.id(), created, &json) {
+            Ok(record) => changes.extend(change(&record).map(|changed| (json, changed.to_json()))),
+            Err(fault) => return Ok(Err(fault)),
+        }
+    }
+    for (old, new) in changes {
         let done = query(UPDATE)
             .bind(key.id().as_str())
             .bind(key.created().unix_seconds())
-            .bind(json)
-            .bind(changed.to_json())
-            .execute(&mut *transaction)
+            .bind(old)
+            .bind(new)
+            .execute(&mut *connection)
             .await
             .map_err(backend_error)?;
         rewritten.changed += done.rows_affected();
     }
-    transaction.commit().await.map_err(backend_error)?;
-    Ok(rewritten)
+    Ok(Ok(rewritten))
 }
 
 pub(super) async fn list(
@@ -223,17 +273,54 @@ pub(super) async fn list(
     limit: usize,
 ) -> Result<Page, BackendError> {
     let (id, created) = after.map_or(("", 0), |key| (key.id().as_str(), key.created().unix_seconds()));
-    let rows: Vec<(String, Option<i64>, Vec<u8>)> = query_as(LIST)
+    let mut rows: Vec<ListedRow> = query_as(LIST)
         .bind(id)
         .bind(created)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await
         .map_err(backend_error)?;
-    Ok(read_page(rows, limit))
+    let next = if rows.len() < limit { None } else { end_page(&mut rows)? };
+    let (mut named, mut nameless) = (Vec::with_capacity(rows.len()), Vec::new());
+    for (id, created, json) in rows {
+        match String::from_utf8(id) {
+            Ok(id) => named.push((id, created, json)),
+            Err(error) => {
+                let id = KeyId::new(String::from_utf8_lossy(error.as_bytes()));
+                let created = created.and_then(Created::new);
+                nameless.push(DamagedRow::new(id, created, SqlFault::IdUnreadable.into()));
+            }
+        }
+    }
+    // As the last one: the next page is known already.
+    let mut page = read_page(named, usize::MAX);
+    page.damaged.extend(nameless);
+    page.next = next;
+    Ok(page)
 }
 
-pub(super) async fn delete(connection: &mut SqliteConnection, id: &KeyId) -> Result<u64, BackendError> {
+/// Cuts off what ends the page and has no place that the next one could go on from; it comes again
+/// then. Returns the place.
+fn end_page(rows: &mut Vec<ListedRow>) -> Result<Option<KeyMeta>, SqlFault> {
+    let place = |(id, created, _): &ListedRow| {
+        let created = created.and_then(Created::new)?;
+        Some(KeyMeta::new(KeyId::new(str::from_utf8(id).ok()?), created))
+    };
+    if let Some((last, place)) =
+        rows.iter().enumerate().rev().find_map(|(number, row)| Some((number, place(row)?)))
+    {
+        rows.truncate(last + 1);
+        return Ok(Some(place));
+    }
+    // None has a place: beyond the first second of the last one's id, no key is as old as that.
+    let Some((id, ..)) = rows.last() else { return Ok(None) };
+    match str::from_utf8(id) {
+        Ok(id) => Ok(Some(KeyMeta::new(KeyId::new(id), Created::MIN))),
+        Err(_) => Err(SqlFault::IdUnreadable),
+    }
+}
+
+async fn delete(connection: &mut SqliteConnection, id: &KeyId) -> Result<u64, BackendError> {
     let done = query(DELETE).bind(id.as_str()).execute(connection).await.map_err(backend_error)?;
     Ok(done.rows_affected())
 }

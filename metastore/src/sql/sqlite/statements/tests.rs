@@ -34,6 +34,14 @@ async fn no_statement_reads_other_ids_rows() {
             assert!(step.contains("(id=?"), "{statement}: {steps:#?}");
         }
     }
+    for statement in [LOAD_MANY, LOAD_MANY_OTHER_FORMS, LOAD_LATEST_MANY] {
+        let steps = plan(statement).await;
+        let searches: Vec<_> = steps.iter().filter(|step| step.contains("encryption_key ")).collect();
+        assert_eq!(searches.len(), 1, "{statement}: {steps:#?}");
+        assert!(searches[0].contains("(id=?"), "{statement}: {steps:#?}");
+    }
+    let steps = plan(LOAD_MANY).await;
+    assert!(steps.contains(&format!("{PRIMARY_KEY}(id=? AND created=?)")), "{steps:#?}");
     let steps = plan(LIST).await;
     assert!(steps.contains(&format!("{PRIMARY_KEY}(id>?)")), "{steps:#?}");
 }

@@ -1,0 +1,110 @@
+//! What the check asks.
+
+use sqlx::{SqliteConnection, query, query_as, query_scalar};
+
+/// Takes the right to write, and writes nothing. `BEGIN IMMEDIATE` does not do: on a file that takes
+/// no writes it begins to read.
+pub(super) async fn try_to_write(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    query("DELETE FROM encryption_key WHERE FALSE").execute(connection).await.map(drop)
+}
+
+/// A column of the table, if there is one.
+pub(super) struct Column {
+    pub(super) name: String,
+    /// Its type, as the table's maker wrote it.
+    pub(super) declared: String,
+}
+
+pub(super) async fn columns(connection: &mut SqliteConnection) -> Result<Vec<Column>, sqlx::Error> {
+    let columns = "SELECT name, type FROM pragma_table_info('encryption_key')";
+    let columns: Vec<(String, String)> = query_as(columns).fetch_all(connection).await?;
+    Ok(columns.into_iter().map(|(name, declared)| Column { name, declared }).collect())
+}
+
+/// Tells whether the table's types are enforced.
+pub(super) async fn is_strict(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let strict = "SELECT strict FROM pragma_table_list('encryption_key') WHERE schema = 'main'";
+    Ok(query_scalar(strict).fetch_optional(connection).await?.unwrap_or(false))
+}
+
+/// A column, or an expression, of a unique key over all rows.
+pub(super) struct UniqueColumn {
+    pub(super) key: String,
+    pub(super) name: Option<String>,
+    pub(super) collation: String,
+}
+
+pub(super) async fn unique_columns(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<UniqueColumn>, sqlx::Error> {
+    let columns: Vec<(String, Option<String>, String)> = query_as(
+        "SELECT list.name, info.name, info.coll \
+         FROM pragma_index_list('encryption_key') AS list, pragma_index_xinfo(list.name) AS info \
+         WHERE list.\"unique\" AND NOT list.partial AND info.key",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(columns.into_iter().map(|(key, name, collation)| UniqueColumn { key, name, collation }).collect())
+}
+
+/// A row as the check looks at it.
+pub(super) struct SampledRow {
+    /// Its bytes, if it is a text.
+    pub(super) id: Option<Vec<u8>>,
+    pub(super) is_our_form: bool,
+    pub(super) created: Option<i64>,
+    /// The time that the record says.
+    pub(super) says: Option<i64>,
+    pub(super) json: Vec<u8>,
+}
+
+/// The same as the driver has it.
+type Fields = (Option<Vec<u8>>, bool, Option<i64>, Option<i64>, Vec<u8>);
+
+/// Returns rows from both ends of the table in the order of the key, if it has one.
+pub(super) async fn sample(
+    connection: &mut SqliteConnection,
+    has_key: bool,
+) -> Result<Vec<SampledRow>, sqlx::Error> {
+    let statements = if has_key { [SAMPLE_FIRST, SAMPLE_LAST].as_slice() } else { &[SAMPLE] };
+    let mut sample = Vec::new();
+    for statement in statements {
+        let rows: Vec<Fields> = query_as(*statement).fetch_all(&mut *connection).await?;
+        let is_all = rows.len() < SAMPLE_MAX;
+        sample.extend(rows.into_iter().map(|(id, is_our_form, created, says, json)| SampledRow {
+            id,
+            is_our_form,
+            created,
+            says,
+            json,
+        }));
+        if is_all {
+            break;
+        }
+    }
+    Ok(sample)
+}
+
+macro_rules! sampled_rows {
+    () => {
+        concat!(
+            "SELECT CASE typeof(id) WHEN 'text' THEN CAST(id AS BLOB) END AS id, \
+             coalesce(created = datetime(",
+            created_seconds!(),
+            ", 'unixepoch'), FALSE) AS is_our_form, ",
+            created_seconds!(),
+            " AS created, \
+             CASE WHEN json_valid(CAST(key_record AS TEXT)) \
+             AND json_type(CAST(key_record AS TEXT), '$.Created') = 'integer' \
+             THEN json_extract(CAST(key_record AS TEXT), '$.Created') END AS says, ",
+            json!(),
+            " AS json FROM encryption_key WHERE id NOT GLOB '__asherah_internal_*'"
+        )
+    };
+}
+
+const SAMPLE_MAX: usize = 500;
+const SAMPLE: &str = concat!(sampled_rows!(), " LIMIT 500");
+// Not `ORDER BY id`, which is the column made here.
+const SAMPLE_FIRST: &str = concat!(sampled_rows!(), " ORDER BY encryption_key.id LIMIT 500");
+const SAMPLE_LAST: &str = concat!(sampled_rows!(), " ORDER BY encryption_key.id DESC LIMIT 500");

@@ -1,0 +1,252 @@
+//! The SQL.
+//!
+//! As macros, so that the store's documentation can show the very text that is sent.
+
+/// A row's `created` in Unix seconds; NULL if it is no form that a known writer uses.
+///
+/// Ours is text, `YYYY-MM-DD HH:MM:SS`. Others write a `T`, a fraction, a `Z` or an offset, or
+/// numbers: seconds, or milliseconds, which are past the year 9999 if taken for seconds.
+macro_rules! created_seconds {
+    () => {
+        "CASE typeof(created) \
+           WHEN 'text' THEN unixepoch(created) \
+           WHEN 'integer' THEN iif(created > 253402300799, created / 1000, created) \
+           WHEN 'real' THEN CAST(created AS INTEGER) END"
+    };
+}
+
+/// The rows of the id `?1`, byte by byte: a table made by others may fold case.
+macro_rules! of_id {
+    () => {
+        "id = ?1 COLLATE BINARY"
+    };
+}
+
+/// The JSON of a row, which some writers store as a blob.
+macro_rules! json {
+    () => {
+        "CAST(key_record AS BLOB)"
+    };
+}
+
+/// Reads the rows of the id `?1`, to be narrowed further: `created` as `seconds`, and the JSON.
+macro_rules! rows_of_id {
+    () => {
+        concat!(
+            "SELECT ",
+            created_seconds!(),
+            " AS seconds, ",
+            json!(),
+            " FROM encryption_key WHERE ",
+            of_id!()
+        )
+    };
+}
+
+/// What is a key: no note that Asherah keeps beside the keys, and nothing under an id that is no
+/// text, by which no key is looked for.
+macro_rules! is_key {
+    () => {
+        "typeof(id) = 'text' AND id NOT GLOB '__asherah_internal_*'"
+    };
+}
+
+pub(super) const CREATE_TABLE: &str = include_str!("../../../migrations/sqlite/0001_encryption_key.sql");
+
+/// First our own form, by the primary key; only if that misses, the id's rows in other forms, an
+/// unreadable one last, since it could be the one looked for.
+macro_rules! load {
+    () => {
+        concat!(
+            rows_of_id!(),
+            " AND created = datetime(?2, 'unixepoch') \
+             UNION ALL \
+             SELECT * FROM (",
+            rows_of_id!(),
+            " AND created <> datetime(?2, 'unixepoch') AND (seconds = ?2 OR seconds IS NULL) \
+             ORDER BY seconds DESC LIMIT 1) \
+             LIMIT 1"
+        )
+    };
+}
+
+/// An unreadable row comes first, since it could be the latest; of two forms of one time, ours.
+macro_rules! load_latest {
+    () => {
+        concat!(
+            rows_of_id!(),
+            " \
+             ORDER BY seconds DESC NULLS FIRST, created = datetime(seconds, 'unixepoch') DESC LIMIT 1"
+        )
+    };
+}
+
+/// The rows in our own form of the versions in `?1`, a JSON array of `[id, seconds]`.
+macro_rules! load_many {
+    () => {
+        concat!(
+            "SELECT asked.key, ",
+            created_seconds!(),
+            " AS seconds, ",
+            json!(),
+            " FROM json_each(?1) AS asked CROSS JOIN encryption_key \
+             WHERE encryption_key.id = (asked.value ->> 0) COLLATE BINARY \
+             AND created = datetime(asked.value ->> 1, 'unixepoch')"
+        )
+    };
+}
+
+/// Their rows in other forms, and unreadable ones, which come before those that can be read.
+macro_rules! load_many_other_forms {
+    () => {
+        concat!(
+            "SELECT asked.key, ",
+            created_seconds!(),
+            " AS seconds, ",
+            json!(),
+            " FROM json_each(?1) AS asked CROSS JOIN encryption_key \
+             WHERE encryption_key.id = (asked.value ->> 0) COLLATE BINARY \
+             AND (seconds = asked.value ->> 1 OR seconds IS NULL) \
+             ORDER BY asked.key, seconds"
+        )
+    };
+}
+
+/// The latest rows of the ids in `?1`, a JSON array, by the rules of `load_latest`.
+macro_rules! load_latest_many {
+    () => {
+        concat!(
+            "SELECT asked, seconds, record FROM (\
+             SELECT asked.key AS asked, ",
+            created_seconds!(),
+            " AS seconds, ",
+            json!(),
+            " AS record, row_number() OVER (PARTITION BY asked.key ORDER BY ",
+            created_seconds!(),
+            " DESC NULLS FIRST, created = datetime(",
+            created_seconds!(),
+            ", 'unixepoch') DESC) AS place \
+             FROM json_each(?1) AS asked CROSS JOIN encryption_key \
+             WHERE encryption_key.id = asked.value COLLATE BINARY) \
+             WHERE place = 1"
+        )
+    };
+}
+
+/// Inserts the records in `?1`, a JSON array of `[id, seconds, record]` without repetitions, of
+/// which there is no row in any form, and tells which they were.
+macro_rules! insert {
+    () => {
+        concat!(
+            "INSERT INTO encryption_key (id, created, key_record) \
+             SELECT new.value ->> 0, datetime(new.value ->> 1, 'unixepoch'), new.value ->> 2 \
+             FROM json_each(?1) AS new \
+             WHERE NOT EXISTS (SELECT 1 FROM encryption_key \
+             WHERE encryption_key.id = (new.value ->> 0) COLLATE BINARY AND ",
+            created_seconds!(),
+            " = new.value ->> 1) \
+             RETURNING id, ",
+            created_seconds!()
+        )
+    };
+}
+
+macro_rules! load_all_forms {
+    () => {
+        concat!(rows_of_id!(), " AND seconds = ?2")
+    };
+}
+
+macro_rules! update {
+    () => {
+        concat!(
+            "UPDATE encryption_key SET key_record = ?4 \
+             WHERE ",
+            of_id!(),
+            " AND ",
+            created_seconds!(),
+            " = ?2 AND ",
+            json!(),
+            " = ?3"
+        )
+    };
+}
+
+macro_rules! list {
+    () => {
+        concat!(
+            "SELECT CAST(id AS BLOB), ",
+            created_seconds!(),
+            " AS seconds, ",
+            json!(),
+            " FROM encryption_key \
+             WHERE id >= ?1 AND (id > ?1 OR seconds > ?2) AND ",
+            is_key!(),
+            " \
+             ORDER BY id, seconds LIMIT ?3"
+        )
+    };
+}
+
+macro_rules! delete {
+    () => {
+        concat!("DELETE FROM encryption_key WHERE ", of_id!())
+    };
+}
+
+macro_rules! count {
+    () => {
+        concat!("SELECT count(*) FROM encryption_key WHERE ", is_key!())
+    };
+}
+
+/// Lists the statements, for the store's documentation.
+macro_rules! statements_in_words {
+    () => {
+        concat!(
+            "- `load`: `",
+            load!(),
+            "`\n",
+            "- `load_latest`: `",
+            load_latest!(),
+            "`\n",
+            "- `load_many`: `",
+            load_many!(),
+            "`, and for what it does not find `",
+            load_many_other_forms!(),
+            "`\n",
+            "- `load_latest_many`: `",
+            load_latest_many!(),
+            "`\n",
+            "- `insert`: `",
+            insert!(),
+            "`\n",
+            "- `revoke`, `replace_wrapped_key`: `",
+            load_all_forms!(),
+            "`, then for each row `",
+            update!(),
+            "`\n",
+            "- `delete`: `",
+            delete!(),
+            "`\n",
+            "- `list`: `",
+            list!(),
+            "`\n",
+            "- `count`: `",
+            count!(),
+            "`\n",
+        )
+    };
+}
+
+pub(super) const LOAD: &str = load!();
+pub(super) const LOAD_LATEST: &str = load_latest!();
+pub(super) const LOAD_MANY: &str = load_many!();
+pub(super) const LOAD_MANY_OTHER_FORMS: &str = load_many_other_forms!();
+pub(super) const LOAD_LATEST_MANY: &str = load_latest_many!();
+pub(super) const INSERT: &str = insert!();
+pub(super) const LOAD_ALL_FORMS: &str = load_all_forms!();
+pub(super) const UPDATE: &str = update!();
+pub(super) const LIST: &str = list!();
+pub(super) const DELETE: &str = delete!();
+pub(super) const COUNT: &str = count!();
