@@ -1,0 +1,76 @@
+//! We and both others in one table of PostgreSQL: as they create it and as we do.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use claviger_metastore::PostgresMetastore;
+use claviger_test_servers::shared_postgres;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::clauses::{clauses, led_by_each};
+use crate::peer::{Package, Place};
+use crate::world::World;
+
+#[derive(Clone, Copy, Debug)]
+enum Table {
+    /// As Asherah's documentation creates it. The Rust one cannot write to a column of type TEXT.
+    Documented,
+    /// As the Rust one's own tests create it.
+    Json,
+    /// As [`PostgresMetastore::migrate`] does.
+    Own,
+    /// The same, and the sessions are in another time zone than UTC.
+    OwnInLosAngeles,
+}
+
+const DOCUMENTED: &str = "CREATE TABLE encryption_key (
+    id VARCHAR(255) NOT NULL,
+    created TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    key_record TEXT NOT NULL,
+    PRIMARY KEY (id, created)
+)";
+const JSON: &str = "CREATE TABLE encryption_key (
+    id TEXT NOT NULL,
+    created TIMESTAMP NOT NULL,
+    key_record JSONB NOT NULL,
+    PRIMARY KEY (id, created)
+)";
+
+mod documented {
+    use super::*;
+    clauses!(world(Table::Documented, &[Package::Go]));
+}
+led_by_each!(json, |packages| world(Table::Json, packages));
+led_by_each!(own, |packages| world(Table::Own, packages));
+led_by_each!(own_in_los_angeles, |packages| world(Table::OwnInLosAngeles, packages));
+
+async fn world(table: Table, packages: &[Package]) -> World<PostgresMetastore> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    // Not the only test process on the server.
+    let database = format!("interop_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    execute(shared_postgres(), &format!("CREATE DATABASE {database}")).await;
+    let (server, _) = shared_postgres().rsplit_once('/').unwrap();
+    let url = format!("{server}/{database}");
+    match table {
+        Table::Documented => execute(&url, DOCUMENTED).await,
+        Table::Json => execute(&url, JSON).await,
+        Table::Own => migrate(&url).await,
+        Table::OwnInLosAngeles => {
+            execute(&url, &format!("ALTER DATABASE {database} SET timezone = 'America/Los_Angeles'")).await;
+            migrate(&url).await;
+        }
+    }
+    let store = PostgresMetastore::open(&url).await.unwrap();
+    World::new(store, Place::Postgres(url), packages, ())
+}
+
+async fn migrate(url: &str) {
+    let store = PostgresMetastore::builder().danger_unchecked().open(url).await.unwrap();
+    store.migrate().await.unwrap();
+    store.close().await;
+}
+
+async fn execute(url: &str, sql: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}

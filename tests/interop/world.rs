@@ -1,0 +1,172 @@
+//! One store, the peers on it, and what it takes for us to be there too.
+
+use std::any::Any;
+use std::time::Duration;
+
+use claviger::testing::FixedClock;
+use claviger::{
+    Clock, Consistency, CryptoPolicy, DataRowRecord, Error, KeyId, KeyMeta, MetastoreAdmin, SecretKey,
+    Session, SessionFactory, StaticKms, SystemClock,
+};
+
+use crate::peer::{Habits, Package, Peer, Place};
+
+pub(crate) const SERVICE: &str = "checkout";
+pub(crate) const PRODUCT: &str = "payments";
+pub(crate) const PARTITION: &str = "customer-17";
+/// What ids have to hold.
+const PARTITIONS: [&str; 7] =
+    [PARTITION, "a_b", "with blanks", r#"quote " and ' and \ slash"#, "Zoë", "令 😀", "&<>+/="];
+pub(crate) const EXPIRE_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+/// The one that the Go package has built in.
+pub(crate) const MASTER_KEY: &[u8; 32] = b"thisIsAStaticMasterKeyForTesting";
+
+/// The clock of the peers is the machine's; ours is set, so that keys are old without waiting.
+pub(crate) struct World<S> {
+    pub(crate) store: S,
+    place: Place,
+    service: &'static str,
+    /// The one that acts first in what a test tells.
+    pub(crate) lead: Peer,
+    /// Those that have to follow.
+    pub(crate) others: Vec<Peer>,
+    pub(crate) clock: FixedClock,
+    /// Those that everyone can write in.
+    pub(crate) partitions: Vec<&'static str>,
+    /// What must not go away before.
+    _keep: Box<dyn Any + Send>,
+}
+
+impl<S: MetastoreAdmin + Clone> World<S> {
+    /// `packages` are on the store, the first of them in the lead.
+    pub(crate) fn new(store: S, place: Place, packages: &[Package], keep: impl Any + Send) -> Self {
+        Self::of_service(SERVICE, store, place, packages, keep)
+    }
+
+    pub(crate) fn of_service(
+        service: &'static str,
+        store: S,
+        place: Place,
+        packages: &[Package],
+        keep: impl Any + Send,
+    ) -> Self {
+        let mut peers = packages.iter().map(|package| Peer::start(*package, &place, &habits(service)));
+        let lead = peers.next().unwrap();
+        let others = peers.collect();
+        let clock = FixedClock::new(now());
+        Self {
+            store,
+            place,
+            service,
+            lead,
+            others,
+            clock,
+            partitions: PARTITIONS.to_vec(),
+            _keep: Box::new(keep),
+        }
+    }
+
+    pub(crate) fn without_partitions(mut self, which: impl Fn(&str) -> bool) -> Self {
+        self.partitions.retain(|partition| !which(partition));
+        self
+    }
+
+    /// A factory that has cached nothing yet, and asks the metastore at each call.
+    pub(crate) fn ours(&self) -> SessionFactory {
+        let policy = CryptoPolicy::default().expire_after(EXPIRE_AFTER).revoke_check_interval(Duration::ZERO);
+        SessionFactory::builder(self.store.clone(), kms())
+            .service(self.service)
+            .product(PRODUCT)
+            .policy(policy)
+            .clock(self.clock.clone())
+            .build()
+            .unwrap()
+    }
+
+    pub(crate) async fn encrypt(&self, plaintext: &[u8]) -> DataRowRecord {
+        self.ours().session(PARTITION).unwrap().encrypt(plaintext).await.unwrap()
+    }
+
+    pub(crate) fn peers(&mut self) -> impl Iterator<Item = &mut Peer> {
+        std::iter::once(&mut self.lead).chain(&mut self.others)
+    }
+
+    /// Every one encrypts, the lead first, and all use one key.
+    pub(crate) async fn all_encrypt(&mut self, plaintext: &[u8]) -> Vec<DataRowRecord> {
+        let mut records: Vec<_> = self.peers().map(|peer| peer.encrypt(PARTITION, plaintext)).collect();
+        records.push(self.encrypt(plaintext).await);
+        assert_one_key(&records);
+        records
+    }
+
+    /// We and every peer decrypt all of these.
+    pub(crate) async fn assert_all_decrypt(&mut self, records: &[(&DataRowRecord, &[u8])]) {
+        let ours = self.ours().session(PARTITION).unwrap();
+        for (record, plaintext) in records {
+            assert_decrypts(&ours, record, plaintext).await;
+            for peer in self.peers() {
+                peer.assert_decrypts(PARTITION, record, plaintext);
+            }
+        }
+    }
+
+    pub(crate) async fn revoke(&self, key: &KeyMeta) {
+        assert!(self.store.revoke(key).await.unwrap());
+    }
+
+    pub(crate) async fn system_key_of(&self, record: &DataRowRecord) -> KeyMeta {
+        let intermediate = self.store.load(record.parent(), Consistency::Strong).await.unwrap().unwrap();
+        intermediate.parent().unwrap().clone()
+    }
+
+    pub(crate) async fn count(&self) -> u64 {
+        self.store.count().await.unwrap()
+    }
+
+    pub(crate) async fn versions(&self, id: &KeyId) -> usize {
+        let page = self.store.list(None, 1_000).await.unwrap();
+        assert!(page.damaged.is_empty() && page.next.is_none(), "{page:?}");
+        page.records.iter().filter(|record| record.meta().id() == id).count()
+    }
+
+    /// A process like the lead's whose sessions live on, and ask the metastore at each call.
+    pub(crate) fn live_lead(&self) -> Peer {
+        let habits = Habits { check_interval: Duration::from_nanos(1), live: true, ..habits(self.service) };
+        Peer::start(self.lead.package(), &self.place, &habits)
+    }
+
+    /// Sets our clock to the machine's.
+    pub(crate) fn catch_up(&self) {
+        self.clock.advance(Duration::from_secs(now() - self.clock.unix_seconds()));
+    }
+}
+
+const fn habits(service: &'static str) -> Habits {
+    Habits { service, expire_after: EXPIRE_AFTER, check_interval: HOUR, precision: MINUTE, live: false }
+}
+
+/// One key encrypted all of these.
+#[track_caller]
+pub(crate) fn assert_one_key<'a>(records: impl IntoIterator<Item = &'a DataRowRecord>) {
+    let mut keys = records.into_iter().map(DataRowRecord::parent);
+    let first = keys.next().unwrap();
+    keys.for_each(|key| assert_eq!(key, first));
+}
+
+pub(crate) async fn assert_decrypts(ours: &Session, record: &DataRowRecord, plaintext: &[u8]) {
+    assert_eq!(*ours.decrypt(record).await.unwrap(), *plaintext);
+}
+
+pub(crate) fn now() -> u64 {
+    SystemClock::new().wall().as_secs()
+}
+
+pub(crate) fn kms() -> StaticKms {
+    let master_key = SecretKey::try_init(|key| {
+        key.copy_from_slice(MASTER_KEY);
+        Ok::<_, Error>(())
+    });
+    StaticKms::danger_any_key(&master_key.unwrap()).unwrap()
+}
