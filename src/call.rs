@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, BreakerOpen};
 use crate::clock::Clock;
 use crate::error::BackendError;
 use crate::random::SecureRandom;
@@ -95,6 +95,25 @@ impl Gate {
         }
     }
 
+    /// Makes a call for many at once, which is tried once: who makes it asks for fewer next.
+    ///
+    /// That it fails does not speak against the dependency, which may answer small calls well.
+    ///
+    /// # Cancel safety
+    /// As of [`call`](Self::call).
+    pub(crate) async fn call_in_bulk<T>(
+        &self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, CallError> {
+        let _permit = self.permit().await?;
+        if self.is_open() {
+            return Err(CallError::Backend(BackendError::transient(BreakerOpen)));
+        }
+        let value = self.in_time(call).await.map_err(CallError::Backend)?;
+        self.breaker.succeeded();
+        Ok(value)
+    }
+
     async fn permit(&self) -> Result<SemaphorePermit<'_>, CallError> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
@@ -111,17 +130,23 @@ impl Gate {
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
         self.breaker.admit(self.clock.monotonic()).map_err(BackendError::transient)?;
-        let deadline = self.rules.deadline;
-        let result = match tokio::time::timeout(deadline, call).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(BackendError::transient(NoAnswer(deadline))),
-        };
+        let result = self.in_time(call).await;
         match &result {
             Err(error) if error.is_transient() => self.breaker.failed(self.clock.monotonic()),
             // A permanent refusal is an answer: the dependency is up.
             Ok(_) | Err(_) => self.breaker.succeeded(),
         }
         result
+    }
+
+    async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let deadline = self.rules.deadline;
+        tokio::time::timeout(deadline, call)
+            .await
+            .unwrap_or_else(|_elapsed| Err(BackendError::transient(NoAnswer(deadline))))
     }
 }
 

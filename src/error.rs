@@ -166,6 +166,16 @@ impl Error {
         }
     }
 
+    /// The same failure of a call for many keys, told of this one.
+    pub(crate) fn about(self, id: &KeyId) -> Self {
+        match self {
+            Self::Metastore { operation, source, .. } => {
+                Self::Metastore { operation, key: id.clone(), source }
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn invalid_config(reason: impl Into<Arc<str>>) -> Self {
         Self::InvalidConfig { reason: reason.into() }
     }

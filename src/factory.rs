@@ -25,7 +25,7 @@ use crate::policy::{CryptoPolicy, Limits, Span};
 use crate::random::{SecureRandom, SystemRandom};
 use crate::record::KeyId;
 use crate::session::Session;
-use crate::status::{CloseReport, Status};
+use crate::status::{CloseReport, Status, WarmUp};
 use crate::tasks::Tasks;
 
 /// Hands out [`Session`]s, one per partition, over a shared cache of keys.
@@ -77,6 +77,28 @@ impl SessionFactory {
         core.ensure_listening();
         let ring = core.intermediate.ring(&core.naming.intermediate_key_id(partition)?);
         Ok(Session::new(Arc::clone(&self.shared), ring))
+    }
+
+    /// Loads the latest keys of these partitions in bulk, so that their first encrypts wait for
+    /// nothing: a thousand to a call to the metastore, and one call to the KMS for each system key.
+    ///
+    /// No key is created, and no more are loaded than the cache holds; say the most important
+    /// partitions first. A chunk is loaded by a task of the factory, within one operation's deadline,
+    /// and operations that want one of its keys meanwhile wait for it as they would for a load of
+    /// their own.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Forked`], [`Error::NoRuntime`]. What went wrong with single
+    /// partitions is in the report.
+    ///
+    /// # Cancel safety
+    /// The chunk that is being loaded comes to its end; no other one is begun.
+    pub async fn warm_up(
+        &self,
+        partitions: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<WarmUp, Error> {
+        let partitions = partitions.into_iter().map(|partition| partition.as_ref().to_owned()).collect();
+        self.shared.open()?.warm_up(partitions).await
     }
 
     /// Notes that records of this key, a system or an intermediate one, may have changed: they were

@@ -6,6 +6,7 @@ mod doubt;
 mod load;
 mod missing;
 pub(crate) mod rules;
+mod warm;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::metastore::MetastoreHandle;
 use crate::partition::Naming;
 use crate::policy::RevokedDecrypt;
 use crate::random::SecureRandom;
-use crate::record::{Created, KeyMeta};
+use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::tasks::Tasks;
 use missing::Missing;
 use rules::{Fitness, Freshness, Purpose, Rules};
@@ -73,15 +74,21 @@ struct Course {
     replace: Option<Created>,
     /// The flight's number, once it has begun.
     flight: u64,
+    /// The version's row as a call for many brought it, and when that call began.
+    prefetched: Option<(Option<EnvelopeKeyRecord>, Moment)>,
 }
 
 impl Course {
     fn latest(level: Level, ring: &Arc<Keyring>) -> Self {
-        Self { level, ring: Arc::clone(ring), target: Target::Latest, replace: None, flight: 0 }
+        Self::new(level, ring, Target::Latest)
     }
 
     fn version(level: Level, ring: &Arc<Keyring>, created: Created) -> Self {
-        Self { level, ring: Arc::clone(ring), target: Target::Version(created), replace: None, flight: 0 }
+        Self::new(level, ring, Target::Version(created))
+    }
+
+    fn new(level: Level, ring: &Arc<Keyring>, target: Target) -> Self {
+        Self { level, ring: Arc::clone(ring), target, replace: None, flight: 0, prefetched: None }
     }
 
     /// Asks or tells the trouble of what is to be loaded; a version that is not cached has none.
@@ -346,19 +353,20 @@ impl Hierarchy {
                 Some(Err(_elapsed)) => Err(Error::Deadline(deadline)),
                 None => Err(Error::Closed),
             };
-            match &outcome {
-                Ok(_) => {
-                    course.trouble(Trouble::clear);
-                }
-                Err(error) => {
-                    course.trouble(|trouble| trouble.note(this.now(), error.is_retryable()));
-                    if permit.is_some() {
-                        this.events.raise_because(Event::RefreshFailed, course.ring.id(), error);
-                    }
-                }
+            if let (Err(error), Some(_)) = (&outcome, permit) {
+                this.events.raise_because(Event::RefreshFailed, course.ring.id(), error);
             }
-            pilot.land(outcome);
+            this.land_one(&course, pilot, outcome);
         })
+    }
+
+    /// Ends a flight: notes how, and tells all who wait.
+    fn land_one(&self, course: &Course, pilot: Pilot, outcome: Outcome) {
+        course.trouble(|trouble| match &outcome {
+            Ok(_) => trouble.clear(),
+            Err(error) => trouble.note(self.now(), error.is_retryable()),
+        });
+        pilot.land(outcome);
     }
 
     fn ensure_sweep(self: &Arc<Self>) {

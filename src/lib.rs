@@ -46,7 +46,7 @@ pub use policy::{Capacity, CryptoPolicy, Limits, RevokedDecrypt, Span};
 pub use random::{RandomError, SecureRandom, SystemRandom};
 pub use record::{Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord};
 pub use session::{Persistence, Session};
-pub use status::{CloseReport, Status};
+pub use status::{CloseReport, Status, WarmUp};
 
 /// A future that plug-in traits return behind `dyn`.
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

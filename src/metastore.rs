@@ -332,9 +332,48 @@ impl MetastoreHandle {
         self.gate.call(call).await.map_err(|error| to_error("load_latest", id, error))
     }
 
+    /// Loads these versions in one call. What fails names the first of them.
+    pub(crate) async fn load_many(&self, keys: &[KeyMeta]) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
+        let call = async {
+            let found = self.store.load_many(keys, Consistency::Strong).await?;
+            in_order(found, keys, |row, key| row.meta() == key)
+        };
+        self.gate.call_in_bulk(call).await.map_err(|error| to_error("load_many", first.id(), error))
+    }
+
+    /// Loads the latest records of these keys in one call. What fails names the first of them.
+    pub(crate) async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
+        let Some(first) = ids.first() else { return Ok(Vec::new()) };
+        let call = async {
+            let found = self.store.load_latest_many(ids).await?;
+            in_order(found, ids, |row, id| row.meta().id() == id)
+        };
+        self.gate.call_in_bulk(call).await.map_err(|error| to_error("load_latest_many", first, error))
+    }
+
     pub(crate) async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
         let call = || self.store.insert(record);
         self.gate.call(call).await.map_err(|error| to_error("insert", record.meta().id(), error))
+    }
+}
+
+/// The answers to a question for many, if each is one to its own: a key that got to another
+/// partition's place would encrypt that one's data.
+fn in_order<T>(
+    found: Vec<Option<EnvelopeKeyRecord>>,
+    asked: &[T],
+    fits: impl Fn(&EnvelopeKeyRecord, &T) -> bool,
+) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    let fits =
+        |(row, asked): (&Option<EnvelopeKeyRecord>, &T)| row.as_ref().is_none_or(|row| fits(row, asked));
+    if found.len() == asked.len() && found.iter().zip(asked).all(fits) {
+        Ok(found)
+    } else {
+        Err(BackendError::permanent("the metastore's answers are not those to the questions"))
     }
 }
 

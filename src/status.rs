@@ -2,6 +2,7 @@
 
 use claviger_memory::Stats;
 
+use crate::error::Error;
 use crate::events::Event;
 use crate::keyring::orphans::Orphan;
 use crate::record::KeyId;
@@ -31,6 +32,23 @@ pub struct Status {
     pub sources_connected: Vec<bool>,
     /// The factory was closed.
     pub closed: bool,
+}
+
+/// What a warm-up did. Each partition counts once.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct WarmUp {
+    /// Partitions whose key was loaded.
+    pub loaded: usize,
+    /// Partitions whose key was cached and fresh already.
+    pub cached: usize,
+    /// Partitions without a key that may encrypt: none was ever made, or it is expired or revoked.
+    /// Their first encrypt makes one.
+    pub missing: usize,
+    /// Partitions that were left out, since the cache holds no more keys.
+    pub skipped: usize,
+    /// Partitions whose key could not be loaded, and why.
+    pub failed: Vec<(String, Error)>,
 }
 
 /// What closing a factory had to force.

@@ -22,7 +22,7 @@ const ROUNDS_MAX: u32 = 5;
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
 
 /// What is to be done about the latest record.
-enum Judgement {
+pub(super) enum Judgement {
     Use(Arc<CryptoKey>),
     /// Create a key that sorts after this one, if there is one.
     Create {
@@ -70,12 +70,16 @@ impl Hierarchy {
     async fn version(self: &Arc<Self>, course: &Course, created: Created) -> Outcome {
         let ring = &course.ring;
         let meta = KeyMeta::new(ring.id().clone(), created);
-        let begun = self.now();
-        if let Some(key) = ring.version(created).filter(|key| !self.rules.is_due(key, begun)) {
+        let now = self.now();
+        if let Some(key) = ring.version(created).filter(|key| !self.rules.is_due(key, now)) {
             // As above.
             return Ok(key);
         }
-        let Some(record) = self.read(course, self.store.load(&meta)).await? else {
+        let (row, begun) = match &course.prefetched {
+            Some((row, begun)) => (row.clone(), *begun),
+            None => (self.read(course, self.store.load(&meta)).await?, now),
+        };
+        let Some(record) = row else {
             return self.not_found(course, meta, begun);
         };
         let state = self.learn(course, &record);
@@ -132,7 +136,7 @@ impl Hierarchy {
     }
 
     /// Decides by T2 what is to be done about the latest record.
-    async fn judge(
+    pub(super) async fn judge(
         self: &Arc<Self>,
         course: &Course,
         record: Option<EnvelopeKeyRecord>,
@@ -270,7 +274,7 @@ impl Hierarchy {
     }
 
     /// Reads a row; one that cannot be read is an alarm, as somebody or something wrote it.
-    async fn read(
+    pub(super) async fn read(
         &self,
         course: &Course,
         row: impl Future<Output = Result<Option<EnvelopeKeyRecord>, Error>>,

@@ -30,6 +30,7 @@ pub(crate) struct KeyCache {
     orphans: Arc<Orphans>,
     clock: Arc<dyn Clock>,
     versions_max: usize,
+    keys_max: usize,
     /// Paces additions; `true` once closed, when nothing is added any more.
     closed: Mutex<bool>,
 }
@@ -65,13 +66,14 @@ impl KeyCache {
                     }
                 }
             });
-        let (builder, versions_max) = match capacity {
+        let (builder, keys_max) = match capacity {
             Capacity::Keys(keys) => (builder.max_capacity(keys), usize::try_from(keys).unwrap_or(usize::MAX)),
-            Capacity::Unbounded => (builder, VERSIONS_MAX),
+            Capacity::Unbounded => (builder, usize::MAX),
         };
+        let versions_max = keys_max.min(VERSIONS_MAX);
         let lru = builder.build_with_hasher(RandomState::new());
         let shells = Arc::new(Shells { rings: Mutex::default(), sentinel });
-        Self { lru, shells, orphans, clock, versions_max, closed: Mutex::default() }
+        Self { lru, shells, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
     }
 
     /// Returns the id's keyring, an empty one if nothing is cached.
@@ -147,6 +149,11 @@ impl KeyCache {
     /// Returns all keyrings that anybody holds.
     pub(crate) fn rings(&self) -> Vec<Arc<Keyring>> {
         self.shells.all()
+    }
+
+    /// Returns how many keys there may be.
+    pub(crate) const fn keys_max(&self) -> usize {
+        self.keys_max
     }
 
     /// Counts the cached keys.

@@ -15,3 +15,4 @@ mod t2;
 mod t3;
 mod t4;
 mod t5;
+mod warm_up;

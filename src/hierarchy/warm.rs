@@ -1,0 +1,247 @@
+//! Warm-up: the latest keys of many partitions, loaded in bulk.
+//!
+//! A batch of partitions is read in one call, by a task that runs the flight of each. So nobody else
+//! loads them meanwhile. What would lead to a creation lands with no outcome, and so does what could
+//! not be read with the others: that is left to those who wait for it, if any do.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::load::Judgement;
+use super::{Course, Hierarchy, Level};
+use crate::clock::Moment;
+use crate::error::Error;
+use crate::keyring::Keyring;
+use crate::keyring::flight::{Flights, Pilot, Seat, Target};
+use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::status::WarmUp;
+
+/// How many partitions are read in one call.
+const BATCH_MAX: usize = 1_000;
+
+/// How often a failed call of one warm-up is made again in two halves. It takes ten to find the one
+/// row among a thousand that spoils the call.
+const HALVINGS_MAX: usize = 256;
+
+/// What became of a partition.
+enum Warmed {
+    Loaded,
+    Missing,
+}
+
+/// A part of the partitions, warmed up by a task of its own.
+struct Chunk {
+    rings: Vec<Arc<Keyring>>,
+    /// What became of each.
+    results: Vec<Option<Result<Warmed, Error>>>,
+    halvings_left: usize,
+}
+
+/// A flight of the batch that is being read.
+struct Boarded {
+    place: usize,
+    course: Course,
+    pilot: Pilot,
+}
+
+impl Hierarchy {
+    /// Loads the latest keys of these partitions, as many as the cache holds.
+    ///
+    /// # Cancel safety
+    /// The chunk that is under way comes to its end; no other one is begun.
+    pub(crate) async fn warm_up(self: &Arc<Self>, mut partitions: Vec<String>) -> Result<WarmUp, Error> {
+        self.ensure_sweep();
+        self.ensure_listening();
+        let mut seen = HashSet::new();
+        partitions.retain(|partition| seen.insert(partition.clone()));
+        drop(seen);
+        let mut partitions = partitions.into_iter();
+        let mut report = WarmUp::default();
+        let mut halvings_left = HALVINGS_MAX;
+        loop {
+            let room = self.intermediate.keys_max().saturating_sub(report.loaded + report.cached);
+            let names: Vec<_> = partitions.by_ref().take(room.min(BATCH_MAX)).collect();
+            if names.is_empty() {
+                report.skipped = partitions.len();
+                return Ok(report);
+            }
+            let (names, rings) = self.sort_out(names, &mut report);
+            let (results, left) = self.run_chunk(rings, halvings_left).await?;
+            halvings_left = left;
+            for (partition, result) in names.into_iter().zip(results) {
+                match result {
+                    Ok(Warmed::Loaded) => report.loaded += 1,
+                    Ok(Warmed::Missing) => report.missing += 1,
+                    Err(error) => report.failed.push((partition, error)),
+                }
+            }
+        }
+    }
+
+    /// Returns the partitions whose keys are to be loaded, with their keyrings.
+    fn sort_out(&self, names: Vec<String>, report: &mut WarmUp) -> (Vec<String>, Vec<Arc<Keyring>>) {
+        let (mut to_load, mut rings) = (Vec::new(), Vec::new());
+        for partition in names {
+            match self.naming.intermediate_key_id(&partition).map(|id| self.intermediate.ring(&id)) {
+                Ok(ring) if ring.latest().is_some_and(|key| self.rules.is_ready(&key, self.now())) => {
+                    report.cached += 1;
+                }
+                Ok(ring) => {
+                    to_load.push(partition);
+                    rings.push(ring);
+                }
+                Err(error) => report.failed.push((partition, error)),
+            }
+        }
+        (to_load, rings)
+    }
+
+    /// Warms up a chunk as a task of its own. Returns what became of each keyring, and how many
+    /// halvings are left.
+    async fn run_chunk(
+        self: &Arc<Self>,
+        rings: Vec<Arc<Keyring>>,
+        halvings_left: usize,
+    ) -> Result<(Vec<Result<Warmed, Error>>, usize), Error> {
+        let count = rings.len();
+        let (sender, receiver) = oneshot::channel();
+        let this = Arc::clone(self);
+        self.tasks.spawn(move |stopped| async move {
+            let results = rings.iter().map(|_| None).collect();
+            let mut chunk = Chunk { rings, results, halvings_left };
+            let deadline = this.operation_deadline;
+            let work = tokio::time::timeout(deadline, this.load_chunk(&mut chunk));
+            let error = match stopped.run_until_cancelled(work).await {
+                Some(Ok(())) => Error::Interrupted,
+                Some(Err(_elapsed)) => Error::Deadline(deadline),
+                None => Error::Closed,
+            };
+            let results: Vec<_> =
+                chunk.results.into_iter().map(|result| result.unwrap_or(Err(error.clone()))).collect();
+            // The caller may have gone away.
+            drop(sender.send((results, chunk.halvings_left)));
+        })?;
+        let interrupted = |_gone| ((0..count).map(|_| Err(Error::Interrupted)).collect(), 0);
+        Ok(receiver.await.unwrap_or_else(interrupted))
+    }
+
+    /// Loads a chunk in one batch. A call that fails is made again in two halves: the batch may have
+    /// been too large to be answered in time, or a single row spoils it. Meanwhile others may load
+    /// these keys.
+    async fn load_chunk(self: &Arc<Self>, chunk: &mut Chunk) {
+        let mut awaited = Vec::new();
+        let mut batches = vec![(0..chunk.rings.len()).collect::<Vec<usize>>()];
+        while let Some(mut places) = batches.pop() {
+            let boarded = self.board(chunk, &places, &mut awaited);
+            let begun = self.now();
+            match self.read_batch(&boarded).await {
+                Ok(rows) => self.land(chunk, boarded, rows, begun).await,
+                Err(error) => {
+                    drop(boarded);
+                    if places.len() > 1 && chunk.halvings_left > 0 && !matches!(error, Error::Overloaded) {
+                        chunk.halvings_left -= 1;
+                        let second_half = places.split_off(places.len() / 2);
+                        batches.extend([second_half, places]);
+                    } else {
+                        for place in places {
+                            let error = chunk.rings.get(place).map(|ring| error.clone().about(ring.id()));
+                            chunk.note(place, error.map_or(Err(Error::Interrupted), Err));
+                        }
+                    }
+                }
+            }
+        }
+        for (place, seat) in awaited {
+            let outcome = seat.outcome().await.unwrap_or(Err(Error::Interrupted));
+            chunk.note(place, outcome.map(|_key| Warmed::Loaded));
+        }
+    }
+
+    /// Takes the flights of a batch, but those that others run.
+    fn board(&self, chunk: &Chunk, places: &[usize], awaited: &mut Vec<(usize, Seat)>) -> Vec<Boarded> {
+        let mut boarded = Vec::with_capacity(places.len());
+        for (place, ring) in places.iter().filter_map(|place| Some((*place, chunk.rings.get(*place)?))) {
+            match ring.flights().board(Target::Latest, Flights::any_ticket()) {
+                (_, Some(pilot)) => {
+                    let mut course = Course::latest(Level::Intermediate, ring);
+                    course.flight = pilot.number();
+                    boarded.push(Boarded { place, course, pilot });
+                }
+                (seat, None) => awaited.push((place, seat)),
+            }
+        }
+        boarded
+    }
+
+    async fn read_batch(&self, batch: &[Boarded]) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
+        if let [Boarded { course, .. }] = batch {
+            return Ok(vec![self.read(course, self.store.load_latest(course.ring.id())).await?]);
+        }
+        let ids: Vec<KeyId> = batch.iter().map(|boarded| boarded.course.ring.id().clone()).collect();
+        self.store.load_latest_many(&ids).await
+    }
+
+    /// Judges the rows of a batch as any flight does, and lands.
+    async fn land(
+        self: &Arc<Self>,
+        chunk: &mut Chunk,
+        batch: Vec<Boarded>,
+        rows: Vec<Option<EnvelopeKeyRecord>>,
+        begun: Moment,
+    ) {
+        self.load_parents(&rows).await;
+        for (Boarded { place, course, pilot }, row) in batch.into_iter().zip(rows) {
+            match self.judge(&course, row, begun).await {
+                Ok(Judgement::Use(key)) => {
+                    self.land_one(&course, pilot, Ok(key));
+                    chunk.note(place, Ok(Warmed::Loaded));
+                }
+                Ok(Judgement::Create { .. }) => chunk.note(place, Ok(Warmed::Missing)),
+                Err(error) => {
+                    self.land_one(&course, pilot, Err(error.clone()));
+                    chunk.note(place, Err(error));
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Reads the rows of the system keys that these name, in one call, and starts their flights. What
+    /// cannot be had so is loaded by whoever needs it.
+    async fn load_parents(self: &Arc<Self>, rows: &[Option<EnvelopeKeyRecord>]) {
+        let is_own = |child: &EnvelopeKeyRecord, parent: &&KeyMeta| {
+            self.naming.is_parent_of(child.meta().id(), parent.id())
+        };
+        let named = rows.iter().flatten().filter_map(|row| row.parent().filter(|parent| is_own(row, parent)));
+        let distinct: BTreeSet<&KeyMeta> = named.collect();
+        let (mut metas, mut flights) = (Vec::new(), Vec::new());
+        for parent in distinct {
+            let ring = self.system.ring(parent.id().as_str());
+            if ring.version(parent.created()).is_some_and(|key| !self.rules.is_due(&key, self.now())) {
+                continue;
+            }
+            let course = Course::version(Level::System, &ring, parent.created());
+            if let (_, Some(pilot)) = ring.flights().board(course.target, Flights::any_ticket()) {
+                metas.push(parent.clone());
+                flights.push((course, pilot));
+            }
+        }
+        let begun = self.now();
+        let Ok(rows) = self.store.load_many(&metas).await else { return };
+        for ((mut course, pilot), row) in flights.into_iter().zip(rows) {
+            course.prefetched = Some((row, begun));
+            // It fails without a runtime only, and this runs on one.
+            let _launched = self.launch(course, pilot, None);
+        }
+    }
+}
+
+impl Chunk {
+    fn note(&mut self, place: usize, result: Result<Warmed, Error>) {
+        if let Some(slot) = self.results.get_mut(place) {
+            *slot = Some(result);
+        }
+    }
+}
