@@ -58,8 +58,8 @@ pub enum Fault {
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
-    /// A new value cuts all connections, and so does its end.
-    cuts: watch::Sender<()>,
+    /// To the connections that are open; its end cuts them.
+    orders: watch::Sender<Orders>,
     accepting: AbortHandle,
 }
 
@@ -69,6 +69,14 @@ struct Shared {
     open: AtomicUsize,
     next: Mutex<Fault>,
     recent: Mutex<Arc<Forwarded>>,
+}
+
+/// What open connections are told, with a number each that tells a new order from one that was there
+/// before the connection.
+#[derive(Clone, Copy, Debug)]
+struct Orders {
+    cut: u64,
+    fault: (u64, Fault),
 }
 
 /// How many bytes a connection has forwarded.
@@ -89,9 +97,9 @@ impl Proxy {
             next: Mutex::new(Fault::None),
             recent: Mutex::default(),
         });
-        let (cuts, _) = watch::channel(());
-        let accepting = tokio::spawn(accept(listener, shared.clone(), cuts.subscribe())).abort_handle();
-        Self { port, shared, cuts, accepting }
+        let (orders, _) = watch::channel(Orders { cut: 0, fault: (0, Fault::None) });
+        let accepting = tokio::spawn(accept(listener, shared.clone(), orders.subscribe())).abort_handle();
+        Self { port, shared, orders, accepting }
     }
 
     /// Returns where it listens: `127.0.0.1:PORT`.
@@ -111,6 +119,14 @@ impl Proxy {
         *lock(&self.shared.next) = fault;
     }
 
+    /// Sets what happens to each connection that is open now, whose bytes count from now on. What
+    /// stalls goes on with [`Fault::None`].
+    ///
+    /// No byte that the client sends after this call passes before it.
+    pub fn set_open(&self, fault: Fault) {
+        self.orders.send_modify(|orders| orders.fault = (orders.fault.0 + 1, fault));
+    }
+
     /// Returns how many connections are open, stalled ones too.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -119,21 +135,20 @@ impl Proxy {
 
     /// Cuts all connections there are. They are gone soon after.
     pub fn cut_all(&self) {
-        self.cuts.send_replace(());
+        self.orders.send_modify(|orders| orders.cut += 1);
     }
 
     /// Returns how many bytes the most recent connection has forwarded, to the server and to the
     /// client.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
-        let recent = lock(&self.shared.recent);
-        (recent.to_server.load(Ordering::SeqCst), recent.to_client.load(Ordering::SeqCst))
+        lock(&self.shared.recent).both()
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Its connections end with the sender that it holds.
+        // Its connections end with the sender of orders.
         self.accepting.abort();
     }
 }
@@ -142,21 +157,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, cuts: watch::Receiver<()>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, orders: watch::Receiver<Orders>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         let forwarded = Arc::new(Forwarded::default());
         *lock(&shared.recent) = forwarded.clone();
         let open = Open::new(&shared);
-        let mut cut = cuts.clone();
-        cut.mark_unchanged();
-        let connection = Connection { fault: *lock(&shared.next), forwarded };
+        let mut orders = orders.clone();
+        let seen = *orders.borrow_and_update();
+        let fault = *lock(&shared.next);
+        let connection = Connection { fault, from: (0, 0), forwarded, orders, seen };
         tokio::spawn(async move {
-            tokio::select! {
-                // Whichever way it ends, both sockets are closed by it.
-                _ = connection.run(client, &open.0.upstream) => {}
-                _ = cut.changed() => {}
-            }
+            // Whichever way it ends, both sockets are closed by it.
+            drop(connection.run(client, &open.0.upstream).await);
             drop(open);
         });
     }
@@ -180,7 +193,11 @@ impl Drop for Open {
 
 struct Connection {
     fault: Fault,
+    /// Where the fault counts from, to the server and to the client.
+    from: (u64, u64),
     forwarded: Arc<Forwarded>,
+    orders: watch::Receiver<Orders>,
+    seen: Orders,
 }
 
 impl Connection {
@@ -194,23 +211,48 @@ impl Connection {
         loop {
             let to_server = self.room(Direction::ToServer, from_client.len());
             let to_client = self.room(Direction::ToClient, from_server.len());
-            if to_server == 0 || to_client == 0 {
-                if self.strike().await { continue } else { return Ok(()) }
-            }
+            let has_struck = to_server == 0 || to_client == 0;
             let (Some(upward), Some(downward)) =
                 (from_client.get_mut(..to_server), from_server.get_mut(..to_client))
             else {
                 return Ok(());
             };
             tokio::select! {
-                length = client.read(upward) => {
+                // An order given before a byte was sent is heard before the byte.
+                biased;
+                order = self.orders.changed() => {
+                    if order.is_err() || !self.obey() {
+                        return Ok(());
+                    }
+                }
+                () = wait(self.fault), if has_struck => {
+                    if matches!(self.fault, Fault::Cut { .. }) {
+                        return Ok(());
+                    }
+                    self.fault = Fault::None;
+                }
+                length = client.read(upward), if !has_struck => {
                     forward(upward, length?, &mut server, &self.forwarded.to_server).await?;
                 }
-                length = server.read(downward) => {
+                length = server.read(downward), if !has_struck => {
                     forward(downward, length?, &mut client, &self.forwarded.to_client).await?;
                 }
             }
         }
+    }
+
+    /// Takes new orders. Tells whether the connection goes on.
+    fn obey(&mut self) -> bool {
+        let orders = *self.orders.borrow_and_update();
+        if orders.cut != self.seen.cut {
+            return false;
+        }
+        if orders.fault.0 != self.seen.fault.0 {
+            self.fault = orders.fault.1;
+            self.from = self.forwarded.both();
+        }
+        self.seen = orders;
+        true
     }
 
     /// How many bytes may go this way before the fault, if any.
@@ -221,33 +263,30 @@ impl Connection {
             | Fault::Delay { direction, after, .. }
                 if direction == of =>
             {
-                let left = after.saturating_sub(self.forwarded.count(of).load(Ordering::SeqCst));
-                usize::try_from(left).unwrap_or(max).min(max)
+                let (now, from) = (self.forwarded.both(), self.from);
+                let gone = match of {
+                    Direction::ToServer => now.0 - from.0,
+                    Direction::ToClient => now.1 - from.1,
+                };
+                usize::try_from(after.saturating_sub(gone)).unwrap_or(max).min(max)
             }
             _ => max,
         }
     }
+}
 
-    /// Lets the fault happen. Tells whether the connection goes on.
-    async fn strike(&mut self) -> bool {
-        match self.fault {
-            Fault::None | Fault::Cut { .. } => false,
-            Fault::Stall { .. } => std::future::pending().await,
-            Fault::Delay { time, .. } => {
-                tokio::time::sleep(time).await;
-                self.fault = Fault::None;
-                true
-            }
-        }
+/// How long a fault that has struck keeps everything waiting.
+async fn wait(fault: Fault) {
+    match fault {
+        Fault::None | Fault::Cut { .. } => {}
+        Fault::Stall { .. } => std::future::pending().await,
+        Fault::Delay { time, .. } => tokio::time::sleep(time).await,
     }
 }
 
 impl Forwarded {
-    fn count(&self, direction: Direction) -> &AtomicU64 {
-        match direction {
-            Direction::ToServer => &self.to_server,
-            Direction::ToClient => &self.to_client,
-        }
+    fn both(&self) -> (u64, u64) {
+        (self.to_server.load(Ordering::SeqCst), self.to_client.load(Ordering::SeqCst))
     }
 }
 

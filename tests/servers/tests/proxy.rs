@@ -149,6 +149,35 @@ async fn fault_strikes_new_connections_only() {
 }
 
 #[tokio::test]
+async fn open_connection_breaks_after_so_many_bytes_more_and_goes_on_when_mended() {
+    let world = World::new().await;
+    for direction in BOTH {
+        for before in [0, 3] {
+            let (mut sender, mut receiver) = world.connect(direction).await;
+            let mut received = [0; 10];
+            sender.write_all(&MESSAGE[..before]).await.unwrap();
+            receiver.read_exact(&mut received[..before]).await.unwrap();
+            world.proxy.set_open(Fault::Stall { direction, after: 4 });
+            sender.write_all(&MESSAGE[before..]).await.unwrap();
+            receiver.read_exact(&mut received[before..before + 4]).await.unwrap();
+            assert!(is_silent(&mut receiver).await, "{direction:?}");
+            world.proxy.set_open(Fault::None);
+            receiver.read_exact(&mut received[before + 4..]).await.unwrap();
+            assert_eq!(received, MESSAGE);
+            world.proxy.set_open(Fault::Cut { direction, after: 2 });
+            drop(sender.write_all(MESSAGE).await);
+            assert_eq!(all(receiver).await, &MESSAGE[..2], "{direction:?}");
+        }
+        // It was for those that were open.
+        let (mut sender, mut receiver) = world.connect(direction).await;
+        sender.write_all(MESSAGE).await.unwrap();
+        receiver.read_exact(&mut [0; 10]).await.unwrap();
+        world.proxy.cut_all();
+        assert!(all(receiver).await.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn connections_end_when_all_are_cut_and_when_the_proxy_is_dropped() {
     let world = World::new().await;
     let first = world.connect(Direction::ToServer).await;
