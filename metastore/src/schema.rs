@@ -51,6 +51,8 @@ findings! {
     ReadOnly => "read-only",
     /// A crash or a power cut can undo a write that was answered.
     NotDurable => "not-durable",
+    /// The table's storage engine has no transactions, and loses rows in a crash.
+    EngineNotTransactional => "engine-not-transactional",
     /// The text encoding cannot hold every id.
     Encoding => "encoding",
     /// Creation times are stored in more than one form.

@@ -1,6 +1,376 @@
-//! Work in progress.
+//! Keys in MySQL and MariaDB.
 
-/// Work in progress.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct MysqlMetastore;
+mod builder;
+mod check;
+mod fault;
+mod layout;
+mod statements;
+mod utc;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{
+    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
+};
+use sqlx::mysql::{MySqlConnection, MySqlPool};
+
+pub use self::builder::MysqlBuilder;
+
+use self::fault::MysqlDialect;
+use self::layout::{Layout, Layouts};
+use self::statements::{
+    Rewritten, count_sql, delete_sql, holder_sql, insert_sql, key_sql, list_sql, load_latest_many_sql,
+    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
+};
+use crate::schema::SchemaReport;
+use crate::sql::pool::{SqlFuture, with_connection, with_live_connection};
+
+/// Keeps key records in a MySQL or MariaDB table that any number of processes share, those of other
+/// Asherah implementations included.
+///
+/// Clones share one pool of connections. What the table cannot hold is refused with a permanent error
+/// before the server is asked, and never cut: key ids have 1 to 255 bytes in our own table and 1 to
+/// 255 characters in Asherah's, and no NUL; creation times end with the year 9999, in a `TIMESTAMP`
+/// column in 2038.
+///
+/// ```no_run
+/// use claviger_metastore::MysqlMetastore;
+///
+/// # async fn example(url: &str) -> Result<(), claviger::BackendError> {
+/// // mysql://checkout:…@db.internal/keys?ssl-mode=VERIFY_IDENTITY&ssl-ca=/etc/ca.pem
+/// let metastore = MysqlMetastore::open(url).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # The table
+/// [`migrate`](Self::migrate) makes `encryption_key` if there is none. One that is there is used as it
+/// is, and programs may go on while an `ALTER TABLE` turns Asherah's into ours.
+/// [`check_schema`](Self::check_schema) says what is wrong with it, and no store starts on a table
+/// that would lose keys.
+///
+#[doc = concat!("```sql\n", include_str!("../../migrations/mysql/0001_encryption_key.sql"), "```")]
+///
+/// The columns of Asherah's own table take ids for one another that differ by case, accents or
+/// trailing blanks. Here they stay apart: rows are compared byte by byte, and an insert whose place is
+/// taken by another id is refused with [`SqlFault::Indistinct`](crate::SqlFault::Indistinct).
+///
+/// All programs send `created` as UTC text. In a `DATETIME` that is what is kept, whoever writes; in
+/// Asherah's `TIMESTAMP` the server takes it for a time in the session's zone, so that all who share
+/// the table must have one zone ([`MysqlBuilder::session_time_zone`]). Where that zone's clocks are
+/// put forward, the hour they skip cannot be stored: an insert in it is refused with
+/// [`SqlFault::CreatedNotHeld`](crate::SqlFault::CreatedNotHeld).
+///
+/// # Connections
+/// Every call has a deadline, and a connection that did not answer in time, or to the end, is closed.
+/// A read that meets a dead connection is made again on another one; a write is not, since it may
+/// have happened, and is a transient error: the factory tries again. A server that was demoted and
+/// takes no more writes is such an error too, and its connection is closed, so that the next leads to
+/// its successor where the host name or the proxy does.
+///
+/// Statements are prepared. Passwords of the kind `caching_sha2_password` need TLS.
+///
+/// # The statements
+/// One key version:
+#[doc = concat!("```sql\n", load_sql!(), "\n```")]
+/// The latest version:
+#[doc = concat!("```sql\n", load_latest_sql!(), "\n```")]
+/// Several key versions, up to 512 by statement:
+#[doc = concat!("```sql\n", load_many_sql!(concat!(key_sql!(), "\n   OR ", key_sql!(), "\n   OR …")), "\n```")]
+/// The latest versions of several keys, likewise:
+#[doc = concat!("```sql\n", load_latest_many_sql!("?, ?, …"), "\n```")]
+/// A new key. That it is taken is known by the violation of the primary key and a look at who holds
+/// it, and by nothing else:
+#[doc = concat!("```sql\n", insert_sql!(), ";\n\n", holder_sql!(), "\n```")]
+/// A revocation or a replaced wrapped key, after a read of the row; begun anew if it finds no row:
+#[doc = concat!("```sql\n", update_sql!(), "\n```")]
+/// Operators' calls:
+#[doc = concat!(
+    "```sql\n", list_sql!("id >= ? AND (id > ? OR created > ?) AND "), ";\n\n", delete_sql!(), ";\n\n",
+    count_sql!(), "\n```"
+)]
+#[derive(Clone)]
+pub struct MysqlMetastore {
+    pool: MySqlPool,
+    replica: Option<MySqlPool>,
+    deadline: Duration,
+    layouts: Layouts,
+}
+
+/// How long an operator's call may take: lists of thousands of rows, deletions, checks.
+const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long it may take to count, which reads the index from end to end.
+const COUNT_DEADLINE: Duration = Duration::from_secs(600);
+
+impl MysqlMetastore {
+    /// Connects to the database and looks at its table. What else can be set is in
+    /// [`builder`](Self::builder).
+    ///
+    /// # Errors
+    /// As [`MysqlBuilder::open`] does.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn open(url: &str) -> Result<Self, BackendError> {
+        Self::builder().open(url).await
+    }
+
+    /// Uses a pool made by the caller, after a look at the table.
+    ///
+    /// # Errors
+    /// As [`MysqlBuilder::pool`] does.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn new(pool: MySqlPool) -> Result<Self, BackendError> {
+        Self::builder().pool(pool).await
+    }
+
+    /// Returns a builder for a store with settings of its own.
+    #[must_use]
+    pub fn builder() -> MysqlBuilder {
+        MysqlBuilder::default()
+    }
+
+    /// Creates our own table if there is no table. One that is there is left as it is.
+    ///
+    /// # Errors
+    /// As the database's failures are: permanent when the user may not create tables.
+    ///
+    /// # Cancel safety
+    /// The table was created or was not.
+    pub async fn migrate(&self) -> Result<(), BackendError> {
+        with_connection::<MysqlDialect, _>(&self.pool, ADMIN_DEADLINE, |connection| {
+            Box::pin(statements::create_table(connection))
+        })
+        .await
+    }
+
+    /// Looks for what is wrong with the table, with the settings of the server and the session, with
+    /// the user's rights, and at a sample of the rows. It changes nothing.
+    ///
+    /// # Errors
+    /// As the database's failures are.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
+        with_live_connection::<MysqlDialect, _>(&self.pool, ADMIN_DEADLINE, |connection| {
+            Box::pin(check::report(connection))
+        })
+        .await
+    }
+
+    /// Closes the connections, once calls under way have ended. Calls made later are refused.
+    ///
+    /// # Cancel safety
+    /// Closing goes on.
+    pub async fn close(&self) {
+        self.pool.close().await;
+        if let Some(replica) = &self.replica {
+            replica.close().await;
+        }
+    }
+
+    /// Makes a read, on any connection that is alive.
+    async fn read<T: Send + 'static>(
+        &self,
+        pool: &MySqlPool,
+        deadline: Duration,
+        read: impl for<'a> Fn(&'a mut MySqlConnection, Layout) -> SqlFuture<'a, T> + Clone + Send + Sync + 'static,
+    ) -> Result<T, BackendError> {
+        let layouts = self.layouts.clone();
+        with_live_connection::<MysqlDialect, _>(pool, deadline, move |connection| {
+            let (layouts, read) = (layouts.clone(), read.clone());
+            Box::pin(async move {
+                let layout = layouts.layout(connection).await?;
+                read(connection, layout).await
+            })
+        })
+        .await
+    }
+
+    /// Makes a read that a replica may answer. The primary answers if the replica does not.
+    async fn read_at<T: Send + 'static>(
+        &self,
+        consistency: Consistency,
+        read: impl for<'a> Fn(&'a mut MySqlConnection, Layout) -> SqlFuture<'a, T> + Clone + Send + Sync + 'static,
+    ) -> Result<T, BackendError> {
+        let Some(replica) = self.replica.as_ref().filter(|_| consistency == Consistency::Eventual) else {
+            return self.read(&self.pool, self.deadline, read).await;
+        };
+        // Both together end before the one deadline.
+        let half = self.deadline / 2;
+        match self.read(replica, half, read.clone()).await {
+            Ok(answer) => Ok(answer),
+            Err(_) => self.read(&self.pool, half, read).await,
+        }
+    }
+
+    /// Makes a write, once.
+    async fn write<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        write: impl for<'a> FnOnce(&'a mut MySqlConnection, Layout) -> SqlFuture<'a, T> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let layouts = self.layouts.clone();
+        with_connection::<MysqlDialect, _>(&self.pool, deadline, move |connection| {
+            Box::pin(async move {
+                let layout = layouts.layout(connection).await?;
+                write(connection, layout).await
+            })
+        })
+        .await
+    }
+
+    async fn rewrite(
+        &self,
+        key: &KeyMeta,
+        change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> + Send + Sync + 'static,
+    ) -> Result<Rewritten, BackendError> {
+        let key = key.clone();
+        self.write(ADMIN_DEADLINE, move |connection, layout| {
+            Box::pin(async move {
+                layout.check_meta(&key)?;
+                let change = |record: &EnvelopeKeyRecord| {
+                    change(record).map(|changed| layout.checked_json(&changed)).transpose()
+                };
+                statements::rewrite(connection, &key, change).await
+            })
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for MysqlMetastore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlMetastore")
+            .field("connections", &self.pool.size())
+            .field("idle", &self.pool.num_idle())
+            .field("replica", &self.replica.is_some())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Metastore for MysqlMetastore {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        let key = key.clone();
+        self.read_at(consistency, move |connection, layout| {
+            let key = key.clone();
+            Box::pin(async move {
+                layout.check_meta(&key)?;
+                statements::load(connection, &key).await
+            })
+        })
+        .await
+    }
+
+    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        let id = id.clone();
+        self.read(&self.pool, self.deadline, move |connection, layout| {
+            let id = id.clone();
+            Box::pin(async move {
+                layout.check_id(&id)?;
+                statements::load_latest(connection, &id).await
+            })
+        })
+        .await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        let keys: Arc<[KeyMeta]> = keys.into();
+        self.read_at(consistency, move |connection, layout| {
+            let keys = Arc::clone(&keys);
+            Box::pin(async move {
+                keys.iter().try_for_each(|key| layout.check_meta(key))?;
+                statements::load_many(connection, &keys).await
+            })
+        })
+        .await
+    }
+
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        let ids: Arc<[KeyId]> = ids.into();
+        self.read(&self.pool, self.deadline, move |connection, layout| {
+            let ids = Arc::clone(&ids);
+            Box::pin(async move {
+                ids.iter().try_for_each(|id| layout.check_id(id))?;
+                statements::load_latest_many(connection, &ids).await
+            })
+        })
+        .await
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        let record = record.clone();
+        self.write(self.deadline, move |connection, layout| {
+            Box::pin(async move {
+                layout.check_meta(record.meta())?;
+                let json = layout.checked_json(&record)?;
+                if layout.is_strict {
+                    statements::insert(connection, record.meta(), &json).await
+                } else {
+                    statements::insert_looked_at(connection, record.meta(), &json).await
+                }
+            })
+        })
+        .await
+    }
+}
+
+impl MetastoreAdmin for MysqlMetastore {
+    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
+        let after = after.cloned();
+        self.read(&self.pool, ADMIN_DEADLINE, move |connection, layout| {
+            let after = after.clone();
+            Box::pin(async move {
+                after.iter().try_for_each(|after| layout.check_characters(after.id()))?;
+                statements::list(connection, after.as_ref(), limit).await
+            })
+        })
+        .await
+    }
+
+    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+        let revoke =
+            |record: &EnvelopeKeyRecord| (!record.is_revoked()).then(|| record.clone().revoked(true));
+        Ok(self.rewrite(key, revoke).await? != Rewritten::NotFound)
+    }
+
+    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
+        let (old, new): (Arc<[u8]>, Arc<[u8]>) = (old.into(), new.into());
+        let replace = move |record: &EnvelopeKeyRecord| {
+            (*record.wrapped_key() == old).then(|| {
+                let (meta, parent) = (record.meta().clone(), record.parent().cloned());
+                EnvelopeKeyRecord::new(meta, Arc::clone(&new), parent).revoked(record.is_revoked())
+            })
+        };
+        Ok(self.rewrite(key, replace).await? == Rewritten::Changed)
+    }
+
+    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+        let id = id.clone();
+        self.write(ADMIN_DEADLINE, move |connection, layout| {
+            Box::pin(async move {
+                layout.check_id(&id)?;
+                statements::delete(connection, &id).await
+            })
+        })
+        .await
+    }
+
+    async fn count(&self) -> Result<u64, BackendError> {
+        self.read(&self.pool, COUNT_DEADLINE, |connection, _| Box::pin(statements::count(connection))).await
+    }
+}

@@ -74,7 +74,6 @@ pub(crate) async fn with_connection<D: Dialect, T: Send + 'static>(
 
 /// Runs `work`, which only reads, as [`with_connection`] does, and once more for each connection that
 /// turns out to be dead: after the server was restarted every pooled one is.
-#[cfg(feature = "postgres")]
 pub(crate) async fn with_live_connection<D: Dialect, T: Send + 'static>(
     pool: &Pool<D::Database>,
     deadline: Duration,

@@ -1,0 +1,234 @@
+//! What the failures of MySQL and MariaDB mean.
+
+use claviger::BackendError;
+use sqlx::MySql;
+use sqlx::mysql::MySqlDatabaseError;
+
+use crate::sql::DriverFault;
+use crate::sql::pool::Dialect;
+
+/// MySQL and MariaDB, as the pool's calls see them.
+#[derive(Debug)]
+pub(super) struct MysqlDialect;
+
+impl Dialect for MysqlDialect {
+    type Database = MySql;
+
+    fn backend_error(error: sqlx::Error) -> BackendError {
+        let is_transient = is_transient(&error);
+        let number = number_and_state(&error).map(|(number, _)| number);
+        let mut fault = DriverFault::new(error);
+        if let Some(number) = number {
+            // An SQLSTATE stands for many of them, and manuals list them by number.
+            fault.message = format!("error {number}: {}", fault.message);
+        }
+        if is_transient { BackendError::transient(fault) } else { BackendError::permanent(fault) }
+    }
+
+    fn leaves_connection_good(error: &sqlx::Error) -> bool {
+        number_and_state(error).is_some_and(|(number, state)| !taints_connection(number, state))
+    }
+}
+
+fn number_and_state(error: &sqlx::Error) -> Option<(u16, &str)> {
+    let sqlx::Error::Database(error) = error else { return None };
+    let error = error.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some((error.number(), error.code().unwrap_or_default()))
+}
+
+pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
+    number_and_state(error).map(|(number, _)| number)
+}
+
+fn is_transient(error: &sqlx::Error) -> bool {
+    if let Some((number, state)) = number_and_state(error) {
+        // The engine's own error 28 is the operating system's: no space left on the device.
+        let is_disk_full = number == 1030
+            && matches!(error, sqlx::Error::Database(error) if error.message().contains("error 28 "));
+        return is_disk_full || is_transient_number(number, state);
+    }
+    match error {
+        // TLS says so when a certificate is not good, or what was decrypted is not.
+        sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
+        sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
+/// Tells whether an error stands for something that passes.
+fn is_transient_number(number: u16, state: &str) -> bool {
+    match number {
+        // Too many connections, of all or of this user; a user's quota of the hour.
+        1040 | 1203 | 1226
+        // The server starts, stops, or killed the statement or the connection.
+        | 1053 | 1317 | 1927 | 1969 | 3024 | 4031
+        // Locks and conflicts with other transactions.
+        | 1020 | 1205 | 1206 | 1213 | 1412 | 1613 | 1614 | 3101
+        // Memory, disk space, files.
+        | 3 | 1021 | 1026 | 1037 | 1038 | 1041 | 1114
+        // The cluster has not decided yet: the storage engine's, the commit's, a plug-in's.
+        | 1180 | 1297 | 3100
+        // The server takes no writes: it was demoted. On a new connection its successor answers.
+        | 1290 | 1792 | 1836
+        // A prepared statement that the server, or a proxy that changed servers, does not know (any
+        // more): prepared anew on a new connection.
+        | 1243 | 1461 | 1615
+        // A proxy lost the server behind it.
+        | 2002 | 2003 | 2006 | 2013
+        // TiDB: its parts do not answer, or were changed meanwhile.
+        | 8022 | 8028 | 9001..=9005 | 9007 => true,
+        // Connections, Galera's "not yet prepared" among them; transactions rolled back. The rest needs
+        // somebody: rights (42000), names (42S02, 42S22), data (22), an account (28000), TLS (3159).
+        _ => matches!(state.get(..2), Some("08" | "40")),
+    }
+}
+
+/// Tells whether the connection would answer other calls in the same way.
+fn taints_connection(number: u16, state: &str) -> bool {
+    matches!(number, 1053 | 1243 | 1290 | 1461 | 1615 | 1792 | 1836 | 1927 | 2002 | 2003 | 2006 | 2013 | 4031)
+        || matches!(state.get(..2), Some("08"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_class() {
+        let transient = [
+            (1040, "08004"),
+            (1203, "42000"),
+            (1226, "42000"),
+            (1053, "08S01"),
+            (1317, "70100"),
+            (1927, "70100"),
+            (1969, "70100"),
+            (3024, "HY000"),
+            (4031, "HY000"),
+            (1020, "HY000"),
+            (1205, "HY000"),
+            (1206, "HY000"),
+            (1213, "40001"),
+            (1412, "HY000"),
+            (1613, "XA106"),
+            (1614, "XA102"),
+            (3101, "40000"),
+            (3, "HY000"),
+            (1021, "HY000"),
+            (1026, "HY000"),
+            (1037, "HY001"),
+            (1038, "HY001"),
+            (1041, "HY000"),
+            (1114, "HY000"),
+            (1180, "HY000"),
+            (1297, "HY000"),
+            (3100, "HY000"),
+            (1290, "HY000"),
+            (1792, "25006"),
+            (1836, "HY000"),
+            (1243, "HY000"),
+            (1461, "42000"),
+            (1615, "HY000"),
+            (2006, "HY000"),
+            (2013, "HY000"),
+            (1047, "08S01"),
+            (1152, "08S01"),
+            (1158, "08S01"),
+            (1159, "08S01"),
+            (1160, "08S01"),
+            (1161, "08S01"),
+            (9001, "HY000"),
+            (9007, "HY000"),
+            (8022, "HY000"),
+        ];
+        let permanent = [
+            (1044, "42000"),
+            (1045, "28000"),
+            (1046, "3D000"),
+            (1047, "42000"),
+            (1049, "42000"),
+            (1054, "42S22"),
+            (1062, "23000"),
+            (1064, "42000"),
+            (1142, "42000"),
+            (1143, "42000"),
+            (1146, "42S02"),
+            (1227, "42000"),
+            (1264, "22003"),
+            (1292, "22007"),
+            (1298, "HY000"),
+            (1364, "HY000"),
+            (1366, "22007"),
+            (1406, "22001"),
+            (3159, "HY000"),
+            (1030, "HY000"),
+            (1105, "HY000"),
+            (1129, "HY000"),
+            (1194, "HY000"),
+            (1698, "28000"),
+            (1820, "HY000"),
+            (1862, "HY000"),
+            (9006, "HY000"),
+            (0, ""),
+            (60_000, "é"),
+        ];
+        for (number, state) in transient {
+            assert!(is_transient_number(number, state), "{number} {state}");
+        }
+        for (number, state) in permanent {
+            assert!(!is_transient_number(number, state), "{number} {state}");
+        }
+    }
+
+    #[test]
+    fn a_connection_whose_server_goes_or_is_demoted_is_not_used_again() {
+        let tainted = [
+            (1290, "HY000"),
+            (1792, "25006"),
+            (1836, "HY000"),
+            (1053, "08S01"),
+            (1243, "HY000"),
+            (1047, "08S01"),
+            (2013, "HY000"),
+            (1158, "08S01"),
+            (1040, "08004"),
+            (4031, "HY000"),
+        ];
+        for (number, state) in tainted {
+            assert!(taints_connection(number, state), "{number} {state}");
+        }
+        let good = [
+            (1062, "23000"),
+            (1205, "HY000"),
+            (1213, "40001"),
+            (1142, "42000"),
+            (1146, "42S02"),
+            (1366, "22007"),
+            (1114, "HY000"),
+            (1317, "70100"),
+            (3024, "HY000"),
+        ];
+        for (number, state) in good {
+            assert!(!taints_connection(number, state), "{number} {state}");
+        }
+    }
+
+    #[test]
+    fn failures_on_the_way_are_transient_and_those_of_tls_are_not() {
+        let io = |kind: io::ErrorKind| sqlx::Error::Io(kind.into());
+        assert!(is_transient(&io(io::ErrorKind::ConnectionRefused)));
+        assert!(is_transient(&io(io::ErrorKind::UnexpectedEof)));
+        assert!(!is_transient(&io(io::ErrorKind::InvalidData)));
+        assert!(!is_transient(&sqlx::Error::Tls("no certificate".into())));
+        assert!(is_transient(&sqlx::Error::PoolTimedOut));
+        assert!(!is_transient(&sqlx::Error::PoolClosed));
+    }
+
+    #[test]
+    fn only_a_whole_answer_leaves_the_connection_good() {
+        assert!(!MysqlDialect::leaves_connection_good(&sqlx::Error::Protocol("half".into())));
+        assert!(!MysqlDialect::leaves_connection_good(&sqlx::Error::Io(io::ErrorKind::UnexpectedEof.into())));
+    }
+}

@@ -1,0 +1,421 @@
+//! The statements.
+//!
+//! Each is one statement, atomic by itself; their text is made by macros, so that the docs of
+//! [`MysqlMetastore`](super::MysqlMetastore) show what is run. All of them are spoken by MySQL and
+//! MariaDB, and find their rows by the primary key.
+
+use std::collections::HashMap;
+
+use claviger::{Created, DamagedRow, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Page};
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, Connection as _, FromRow, Row as _, query, query_as, query_scalar, raw_sql};
+
+use crate::sql::mysql::fault::number;
+use crate::sql::mysql::utc;
+use crate::sql::pool::SqlError;
+use crate::sql::{SqlFault, read_page, read_row};
+
+/// The rows of an id. The first condition finds them by the primary key, but a collation takes other
+/// ids for it; the second compares bytes.
+macro_rules! of_id {
+    () => {
+        "id = ? AND CAST(CONVERT(id USING utf8mb4) AS BINARY) = ?"
+    };
+}
+
+/// What a row is read by.
+macro_rules! row {
+    () => {
+        "SELECT id, CAST(created AS CHAR), key_record FROM encryption_key"
+    };
+}
+
+/// What is a key, and not a note that Asherah keeps beside the keys.
+macro_rules! no_reserved_id {
+    () => {
+        "CAST(id AS BINARY) NOT LIKE '|_|_asherah|_internal|_%' ESCAPE '|'"
+    };
+}
+
+macro_rules! load_sql {
+    () => {
+        concat!(row!(), "\nWHERE ", of_id!(), " AND created = ?")
+    };
+}
+
+macro_rules! load_latest_sql {
+    () => {
+        concat!(row!(), "\nWHERE ", of_id!(), " ORDER BY created DESC LIMIT 1")
+    };
+}
+
+/// Not by `(id, created) IN (…)`: MariaDB then compares the ids that it was given with each other in
+/// the connection's collation, and drops one of two that are different in the column's.
+macro_rules! load_many_sql {
+    ($keys:expr) => {
+        concat!(row!(), "\nWHERE ", $keys)
+    };
+}
+
+macro_rules! key_sql {
+    () => {
+        "(id = ? AND created = ?)"
+    };
+}
+
+macro_rules! load_latest_many_sql {
+    ($ids:literal) => {
+        concat!(
+            "SELECT k.id, CAST(k.created AS CHAR), k.key_record FROM encryption_key AS k\n",
+            "WHERE k.id IN (",
+            $ids,
+            ") AND k.created = (\n",
+            "  SELECT MAX(n.created) FROM encryption_key AS n WHERE n.id = k.id\n",
+            "  AND CAST(CONVERT(n.id USING utf8mb4) AS BINARY) = CAST(CONVERT(k.id USING utf8mb4) AS BINARY))"
+        )
+    };
+}
+
+macro_rules! insert_sql {
+    () => {
+        "INSERT INTO encryption_key (id, created, key_record) VALUES (?, ?, ?)"
+    };
+}
+
+/// The row whose place an insert found taken.
+macro_rules! holder_sql {
+    () => {
+        concat!(row!(), "\nWHERE id = ? AND created = ?")
+    };
+}
+
+/// `created` is named so that a column that updates itself does not.
+macro_rules! update_sql {
+    () => {
+        concat!(
+            "UPDATE encryption_key SET key_record = ?, created = created\nWHERE ",
+            of_id!(),
+            " AND created = ?\n  AND CAST(CONVERT(key_record USING utf8mb4) AS BINARY) = ?"
+        )
+    };
+}
+
+macro_rules! list_sql {
+    ($after:literal) => {
+        concat!(row!(), "\nWHERE ", $after, no_reserved_id!(), "\nORDER BY id, created LIMIT ?")
+    };
+}
+
+macro_rules! delete_sql {
+    () => {
+        concat!("DELETE FROM encryption_key WHERE ", of_id!())
+    };
+}
+
+macro_rules! count_sql {
+    () => {
+        concat!("SELECT COUNT(*) FROM encryption_key WHERE ", no_reserved_id!())
+    };
+}
+
+pub(super) use {
+    count_sql, delete_sql, holder_sql, insert_sql, key_sql, list_sql, load_latest_many_sql, load_latest_sql,
+    load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
+};
+
+const CREATE_TABLE: &str = include_str!("../../../migrations/mysql/0001_encryption_key.sql");
+const LIST_FIRST: &str = list_sql!("");
+const LIST_NEXT: &str = list_sql!("id >= ? AND (id > ? OR created > ?) AND ");
+
+/// A row as it was read: any bytes, and whatever time.
+#[derive(Debug)]
+struct Row {
+    id: Vec<u8>,
+    created: Option<i64>,
+    json: Vec<u8>,
+}
+
+impl FromRow<'_, MySqlRow> for Row {
+    fn from_row(row: &MySqlRow) -> Result<Self, sqlx::Error> {
+        let (created, json): (Option<String>, Option<Vec<u8>>) = (row.try_get(1)?, row.try_get(2)?);
+        Ok(Self {
+            id: row.try_get(0)?,
+            created: created.and_then(|text| utc::seconds(&text)),
+            json: json.unwrap_or_default(),
+        })
+    }
+}
+
+impl Row {
+    /// Whether it is that version: the server compares as its collation and its clock do.
+    fn is_of(&self, key: &KeyMeta) -> bool {
+        self.id == key.id().as_str().as_bytes() && self.created == Some(key.created().unix_seconds())
+    }
+
+    fn record(&self, id: &KeyId) -> Result<EnvelopeKeyRecord, SqlFault> {
+        read_row(id, self.created, &self.json)
+    }
+}
+
+/// `created` as all writers send it.
+fn created_text(key: &KeyMeta) -> String {
+    utc::text(key.created().unix_seconds())
+}
+
+pub(super) async fn create_table(connection: &mut MySqlConnection) -> Result<(), SqlError> {
+    raw_sql(CREATE_TABLE).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn load(
+    connection: &mut MySqlConnection,
+    key: &KeyMeta,
+) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
+    let row = load_row(connection, key).await?;
+    Ok(row.map(|row| row.record(key.id())).transpose()?)
+}
+
+async fn load_row(connection: &mut MySqlConnection, key: &KeyMeta) -> Result<Option<Row>, SqlError> {
+    let row: Option<Row> = query_as(load_sql!())
+        .bind(key.id().as_str())
+        .bind(key.id().as_str().as_bytes())
+        .bind(created_text(key))
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.filter(|row| row.is_of(key)))
+}
+
+pub(super) async fn load_latest(
+    connection: &mut MySqlConnection,
+    id: &KeyId,
+) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
+    let row: Option<Row> = query_as(load_latest_sql!())
+        .bind(id.as_str())
+        .bind(id.as_str().as_bytes())
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(|row| row.record(id)).transpose()?)
+}
+
+/// How many keys one statement asks for: with more, MariaDB makes a table of them first.
+const KEYS_PER_STATEMENT: usize = 512;
+
+pub(super) async fn load_many(
+    connection: &mut MySqlConnection,
+    keys: &[KeyMeta],
+) -> Result<Vec<Option<EnvelopeKeyRecord>>, SqlError> {
+    let mut records = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(KEYS_PER_STATEMENT) {
+        let sql = load_many_sql!("{}").replace("{}", &repeated(key_sql!(), " OR ", keys.len()));
+        let query = padded(keys).fold(query_as(AssertSqlSafe(sql)), |query, key| {
+            query.bind(key.id().as_str()).bind(created_text(key))
+        });
+        let rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
+        let found: HashMap<_, _> = rows.iter().map(|row| ((row.id.as_slice(), row.created), row)).collect();
+        for key in keys {
+            let place = (key.id().as_str().as_bytes(), Some(key.created().unix_seconds()));
+            records.push(found.get(&place).map(|row| row.record(key.id())).transpose()?);
+        }
+    }
+    Ok(records)
+}
+
+pub(super) async fn load_latest_many(
+    connection: &mut MySqlConnection,
+    ids: &[KeyId],
+) -> Result<Vec<Option<EnvelopeKeyRecord>>, SqlError> {
+    let mut records = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(KEYS_PER_STATEMENT) {
+        let sql = load_latest_many_sql!("{}").replace("{}", &repeated("?", ", ", ids.len()));
+        let query = padded(ids).fold(query_as(AssertSqlSafe(sql)), |query, id| query.bind(id.as_str()));
+        let rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
+        let found: HashMap<_, _> = rows.iter().map(|row| (row.id.as_slice(), row)).collect();
+        for id in ids {
+            let row = found.get(id.as_str().as_bytes());
+            records.push(row.map(|row| row.record(id)).transpose()?);
+        }
+    }
+    Ok(records)
+}
+
+/// As many as [`padded`] gives. Lengths are powers of two, so that a connection prepares a handful of
+/// statements and not hundreds.
+fn repeated(each: &str, between: &str, keys: usize) -> String {
+    vec![each; keys.next_power_of_two()].join(between)
+}
+
+/// Repeats the last of `keys` until they are a power of two.
+fn padded<T>(keys: &[T]) -> impl Iterator<Item = &T> {
+    let padding = keys.len().next_power_of_two() - keys.len();
+    keys.iter().chain(keys.last().into_iter().cycle().take(padding))
+}
+
+/// Inserts a row. A duplicate is one only if the row is there, byte for byte: otherwise the table
+/// takes another key for this one.
+pub(super) async fn insert(
+    connection: &mut MySqlConnection,
+    key: &KeyMeta,
+    json: &str,
+) -> Result<Insert, SqlError> {
+    // More than once, since the row in the way can be deleted before it is looked at.
+    for _ in 0..INSERT_ROUNDS {
+        let inserted = query(insert_sql!())
+            .bind(key.id().as_str())
+            .bind(created_text(key))
+            .bind(json)
+            .execute(&mut *connection)
+            .await;
+        match inserted {
+            Ok(done) if done.rows_affected() == 0 => {
+                return Err(SqlFault::InsertSwallowed(key.clone()).into());
+            }
+            Ok(_) => return Ok(Insert::Inserted),
+            Err(error) if number(&error).is_some_and(is_out_of_range) => {
+                return Err(SqlFault::CreatedNotHeld(key.created()).into());
+            }
+            Err(error) if !is_duplicate(&error) => return Err(error.into()),
+            Err(_) => {}
+        }
+        let holder: Option<Row> = query_as(holder_sql!())
+            .bind(key.id().as_str())
+            .bind(created_text(key))
+            .fetch_optional(&mut *connection)
+            .await?;
+        match holder {
+            Some(holder) if holder.is_of(key) => return Ok(Insert::AlreadyExists),
+            Some(_) => return Err(SqlFault::Indistinct(key.clone()).into()),
+            None => {}
+        }
+    }
+    Err(SqlFault::Contended(key.clone()).into())
+}
+
+const INSERT_ROUNDS: usize = 3;
+
+fn is_duplicate(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.is_unique_violation())
+}
+
+/// "Incorrect datetime value", "Out of range value": the one value of ours that only the server can
+/// judge is `created`, by the ends of its type and by the hour that clocks skip.
+const fn is_out_of_range(number: u16) -> bool {
+    matches!(number, 1264 | 1292)
+}
+
+/// As [`insert`], on a server that may change what it is given: what it kept is looked at before it
+/// counts.
+pub(super) async fn insert_looked_at(
+    connection: &mut MySqlConnection,
+    key: &KeyMeta,
+    json: &str,
+) -> Result<Insert, SqlError> {
+    let mut transaction = connection.begin().await?;
+    let answer = insert(&mut transaction, key, json).await?;
+    if answer == Insert::Inserted {
+        let kept = load_row(&mut transaction, key).await?;
+        if kept.is_none_or(|row| row.json != json.as_bytes()) {
+            transaction.rollback().await?;
+            return Err(SqlFault::NotKept(key.clone()).into());
+        }
+    }
+    transaction.commit().await?;
+    Ok(answer)
+}
+
+/// What became of a rewrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rewritten {
+    NotFound,
+    LeftAsItIs,
+    Changed,
+}
+
+/// Puts what `change` makes of the record in its place, if nobody else changed it meanwhile; else
+/// again, for as long as the call may take. `None` leaves it.
+pub(super) async fn rewrite(
+    connection: &mut MySqlConnection,
+    key: &KeyMeta,
+    change: impl Fn(&EnvelopeKeyRecord) -> Result<Option<String>, SqlFault>,
+) -> Result<Rewritten, SqlError> {
+    loop {
+        let Some(row) = load_row(connection, key).await? else { return Ok(Rewritten::NotFound) };
+        let Some(json) = change(&row.record(key.id())?)? else { return Ok(Rewritten::LeftAsItIs) };
+        let done = query(update_sql!())
+            .bind(json)
+            .bind(key.id().as_str())
+            .bind(key.id().as_str().as_bytes())
+            .bind(created_text(key))
+            .bind(row.json)
+            .execute(&mut *connection)
+            .await?;
+        if done.rows_affected() > 0 {
+            return Ok(Rewritten::Changed);
+        }
+    }
+}
+
+pub(super) async fn list(
+    connection: &mut MySqlConnection,
+    after: Option<&KeyMeta>,
+    limit: usize,
+) -> Result<Page, SqlError> {
+    let after = after.map(|key| (key.id().as_str().as_bytes().to_vec(), created_text(key)));
+    let mut rows = list_rows(connection, after, limit).await?;
+    let mut is_last = rows.len() < limit;
+    // The next page begins after a text. Where a foreign writer's id is none, the page goes on: a
+    // text made of it would sort elsewhere, and rows would be listed twice or never.
+    while let Some(last) = rows.last().filter(|last| !is_last && std::str::from_utf8(&last.id).is_err()) {
+        let created = last.created.map_or_else(|| ZERO_DATE.to_owned(), utc::text);
+        let more = list_rows(connection, Some((last.id.clone(), created)), 1).await?;
+        is_last = more.is_empty();
+        rows.extend(more);
+    }
+    let mut unreadable = Vec::new();
+    let rows: Vec<_> = rows
+        .into_iter()
+        .filter_map(|row| match String::from_utf8(row.id) {
+            Ok(id) => Some((id, row.created, row.json)),
+            Err(error) => {
+                let id = KeyId::new(String::from_utf8_lossy(error.as_bytes()).into_owned());
+                let created = row.created.and_then(Created::new);
+                unreadable.push(DamagedRow::new(id, created, SqlFault::IdUnreadable.into()));
+                None
+            }
+        })
+        .collect();
+    // Those that are no texts are not of the page that the limit is counted by.
+    let limit = if is_last { usize::MAX } else { rows.len() };
+    let mut page = read_page(rows, limit);
+    page.damaged.append(&mut unreadable);
+    Ok(page)
+}
+
+/// What servers make of times that they cannot hold. It sorts before all others.
+const ZERO_DATE: &str = "0000-00-00 00:00:00";
+
+async fn list_rows(
+    connection: &mut MySqlConnection,
+    after: Option<(Vec<u8>, String)>,
+    limit: usize,
+) -> Result<Vec<Row>, SqlError> {
+    let query = match &after {
+        None => query_as(LIST_FIRST),
+        // As text where it is: bytes would be compared as bytes, whatever the primary key's order.
+        Some((id, created)) => match std::str::from_utf8(id) {
+            Ok(id) => query_as(LIST_NEXT).bind(id).bind(id).bind(created),
+            Err(_) => query_as(LIST_NEXT).bind(id).bind(id).bind(created),
+        },
+    };
+    Ok(query.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(connection).await?)
+}
+
+pub(super) async fn delete(connection: &mut MySqlConnection, id: &KeyId) -> Result<u64, SqlError> {
+    let done =
+        query(delete_sql!()).bind(id.as_str()).bind(id.as_str().as_bytes()).execute(connection).await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn count(connection: &mut MySqlConnection) -> Result<u64, SqlError> {
+    let rows: i64 = query_scalar(count_sql!()).fetch_one(connection).await?;
+    Ok(rows.unsigned_abs())
+}

@@ -1,0 +1,15 @@
+//! What is MySQL's and MariaDB's own: the tables that others made, time zones, what the check finds.
+
+#![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
+
+mod contract;
+mod errors;
+mod findings;
+mod folding;
+mod migrate;
+mod peers;
+mod plans;
+mod pool;
+mod rows;
+mod support;
+mod zones;

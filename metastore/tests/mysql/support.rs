@@ -1,0 +1,179 @@
+//! Helpers: databases of their own, tables as others make them, records, errors.
+
+use std::error::Error as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore, SchemaReport};
+use claviger_test_servers::{MariaDb, shared_mariadb};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, raw_sql};
+
+/// 2023-11-14 22:13:20.
+pub(crate) const NOW: i64 = 1_700_000_000;
+
+/// More time than any call needs on a busy machine.
+pub(crate) const PLENTY: Duration = Duration::from_secs(60);
+
+/// The table as Asherah's documentation has it.
+pub(crate) const ASHERAH: &str = "CREATE TABLE encryption_key (id VARCHAR(255) NOT NULL, \
+     created TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, key_record TEXT NOT NULL, \
+     PRIMARY KEY (id, created), INDEX (created))";
+
+/// What a server without option files has, and what Debian's has.
+pub(crate) const LATIN1: &str = "latin1 COLLATE latin1_swedish_ci";
+pub(crate) const UTF8: &str = "utf8mb4 COLLATE utf8mb4_general_ci";
+
+/// A database of its own, left there when the test ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) url: String,
+}
+
+impl Place {
+    /// An empty one on the shared server.
+    pub(crate) async fn new(charset: &str) -> Self {
+        Self::on(shared_mariadb(), charset).await
+    }
+
+    /// An empty one on a server of the test.
+    pub(crate) async fn at(server: &MariaDb, charset: &str) -> Self {
+        Self::on(&server.url(""), charset).await
+    }
+
+    async fn on(server: &str, charset: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let url = format!("{server}{name}");
+        execute(server, &format!("CREATE DATABASE {name} CHARACTER SET {charset}")).await;
+        Self { url }
+    }
+
+    /// One with our own table.
+    pub(crate) async fn migrated(charset: &str) -> Self {
+        let place = Self::new(charset).await;
+        place.unchecked().await.migrate().await.unwrap();
+        place
+    }
+
+    /// One with a table that others made.
+    pub(crate) async fn holding(table: &str, charset: &str) -> Self {
+        let place = Self::new(charset).await;
+        place.execute(table).await;
+        place
+    }
+
+    pub(crate) async fn open(&self) -> MysqlMetastore {
+        builder().open(&self.url).await.unwrap()
+    }
+
+    pub(crate) async fn unchecked(&self) -> MysqlMetastore {
+        builder().danger_unchecked().open(&self.url).await.unwrap()
+    }
+
+    /// Runs SQL as another program does.
+    pub(crate) async fn execute(&self, sql: &str) {
+        execute(&self.url, sql).await;
+    }
+
+    pub(crate) async fn pool(&self) -> MySqlPool {
+        MySqlPoolOptions::new().max_connections(2).connect(&self.url).await.unwrap()
+    }
+
+    /// Returns the first columns, as text.
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
+        let mut connection = MySqlConnection::connect(&self.url).await.unwrap();
+        let texts = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        texts
+    }
+
+    /// Writes a row as another program does, in a session of this zone: UTC text as a parameter.
+    pub(crate) async fn write_row(&self, zone: &str, id: &str, created: &str, json: &str) {
+        let options: MySqlConnectOptions = self.url.parse().unwrap();
+        let mut connection = options.timezone(Some(zone.to_owned())).connect().await.unwrap();
+        sqlx::query("INSERT INTO encryption_key (id, created, key_record) VALUES (?, ?, ?)")
+            .bind(id)
+            .bind(created)
+            .bind(json)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+pub(crate) fn builder() -> MysqlBuilder {
+    MysqlMetastore::builder().deadline(PLENTY)
+}
+
+pub(crate) async fn execute(url: &str, sql: &str) {
+    let mut connection = MySqlConnection::connect(url).await.unwrap();
+    raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// The URL for another user.
+pub(crate) fn as_user(url: &str, user: &str, password: &str) -> String {
+    format!("mysql://{user}:{password}@{}", url.rsplit_once('@').unwrap().1)
+}
+
+pub(crate) fn password(url: &str) -> &str {
+    url.split(['@', ':']).nth(2).unwrap()
+}
+
+pub(crate) fn meta(id: &str, created: i64) -> KeyMeta {
+    KeyMeta::new(KeyId::new(id), Created::new(created).unwrap())
+}
+
+pub(crate) fn record(id: &str, created: i64) -> EnvelopeKeyRecord {
+    let parent = meta("_SK_svc_prod", NOW - 60);
+    EnvelopeKeyRecord::new(meta(id, created), format!("{id}@{created}").into_bytes(), Some(parent))
+}
+
+/// Every layer of an error, as a log would show it.
+pub(crate) fn chain(error: &BackendError) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The ids of what the error says is dangerous.
+#[track_caller]
+pub(crate) fn dangers(error: &BackendError) -> Vec<FindingId> {
+    assert!(!error.is_transient(), "{}", chain(error));
+    let danger = error.source().and_then(|source| source.downcast_ref::<DangerousSchema>());
+    danger.unwrap_or_else(|| panic!("{}", chain(error))).findings.iter().map(|finding| finding.id).collect()
+}
+
+pub(crate) fn ids(report: &SchemaReport) -> Vec<FindingId> {
+    report.findings().iter().map(|finding| finding.id).collect()
+}
+
+#[track_caller]
+pub(crate) fn assert_permanent<T: std::fmt::Debug>(answer: Result<T, BackendError>, says: &str) {
+    let error = answer.unwrap_err();
+    assert!(!error.is_transient(), "{}", chain(&error));
+    assert_says(&error, says);
+}
+
+#[track_caller]
+pub(crate) fn assert_transient<T: std::fmt::Debug>(answer: Result<T, BackendError>, says: &str) {
+    let error = answer.unwrap_err();
+    assert!(error.is_transient(), "{}", chain(&error));
+    assert_says(&error, says);
+}
+
+#[track_caller]
+fn assert_says(error: &BackendError, says: &str) {
+    let text = chain(error);
+    assert!(text.contains(says), "{text}");
+    for word in ["SELECT ", "INSERT INTO", "UPDATE ", "WHERE", "mysql://", password(shared_mariadb())] {
+        assert!(!text.contains(word), "{text}");
+    }
+}
