@@ -211,27 +211,45 @@ const TRANSIENT: &[&str] = &[
 
 /// Classifies an answer. In doubt it is permanent: no right, no table, bad keys, a wrong signature.
 fn class_of_answer(code: Option<&str>, status: u16) -> FailureClass {
-    let is_transient = status >= 500 || status == 429 || code.is_some_and(|code| TRANSIENT.contains(&code));
-    if is_transient { FailureClass::Transient } else { FailureClass::Permanent }
+    // A success that cannot be read was damaged on its way: whether a write was made, a second try tells.
+    let is_broken = status < 300 || status == 429 || status >= 500;
+    if is_broken || code.is_some_and(|code| TRANSIENT.contains(&code)) {
+        FailureClass::Transient
+    } else {
+        FailureClass::Permanent
+    }
 }
 
-/// Classifies a request that was not sent, or not answered: the first cause that is known decides.
+/// Classifies a request that was not sent, or not answered, by what is behind it.
 fn class_of_causes(error: &(dyn Error + 'static)) -> Option<FailureClass> {
-    causes(error).find_map(|cause| {
-        let is_transient = match cause.downcast_ref::<CredentialsError>() {
+    let mut class = None;
+    for cause in causes(error) {
+        match cause.downcast_ref::<CredentialsError>() {
             // An error of a provider is an STS or a machine's metadata service that is down, much more
             // often than one that refuses.
-            Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => true,
-            Some(_) => false,
-            // rustls reports certificates and peers that it does not take as invalid data.
-            None => cause.downcast_ref::<io::Error>()?.kind() != io::ErrorKind::InvalidData,
-        };
-        Some(if is_transient { FailureClass::Transient } else { FailureClass::Permanent })
-    })
+            Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => {
+                return Some(FailureClass::Transient);
+            }
+            Some(_) => return Some(FailureClass::Permanent),
+            None => {}
+        }
+        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+            // So rustls reports certificates and peers that it does not take.
+            Some(io::ErrorKind::InvalidData) => return Some(FailureClass::Permanent),
+            Some(_) => class = Some(FailureClass::Transient),
+            None => {}
+        }
+    }
+    class
 }
 
+/// An error and what is behind it. The `source()` of an input or output error leaves out the error that
+/// it was made of.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
+        Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    })
 }
 
 /// Says what kept a request from its answer. Of credentials it says no details: a provider's may

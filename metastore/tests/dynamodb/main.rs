@@ -2,13 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
 
-//mod check;
+mod bulk;
+mod check;
 mod contract;
-//mod credentials;
-//mod errors;
-//mod items;
-//mod limits;
-//mod list;
-//mod requests;
+mod credentials;
+mod errors;
+mod items;
+mod limits;
+mod list;
+mod requests;
 mod stand_in;
 mod support;

@@ -1,0 +1,201 @@
+//! What DynamoDB, or the way to it, answers instead, and its class.
+
+use claviger::{Consistency, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::{DynamoDbError, DynamoDbMetastore};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+
+use crate::stand_in::{Reply, StandIn};
+use crate::support::{NOW, assert_failed, builder, chain, meta, record};
+
+const TRANSIENT: FailureClass = FailureClass::Transient;
+const PERMANENT: FailureClass = FailureClass::Permanent;
+
+async fn unchecked(endpoint: &str) -> DynamoDbMetastore {
+    builder(endpoint, "keys").danger_unchecked().open().await.unwrap()
+}
+
+/// A store whose every request is answered so.
+async fn answering(reply: impl Fn() -> Reply + Send + Sync + 'static) -> (DynamoDbMetastore, StandIn) {
+    let server = StandIn::start(move |_| reply()).await;
+    (unchecked(&server.endpoint).await, server)
+}
+
+/// The errors of the API's reference, with their HTTP status.
+const DOCUMENTED: &[(u16, &str, FailureClass)] = &[
+    (400, "ProvisionedThroughputExceededException", TRANSIENT),
+    (400, "ThrottlingException", TRANSIENT),
+    (400, "RequestLimitExceeded", TRANSIENT),
+    (400, "LimitExceededException", TRANSIENT),
+    (400, "TransactionConflictException", TRANSIENT),
+    (400, "TransactionInProgressException", TRANSIENT),
+    (400, "ReplicatedWriteConflictException", TRANSIENT),
+    (400, "ResourceInUseException", TRANSIENT),
+    (400, "ExpiredTokenException", TRANSIENT),
+    (500, "InternalServerError", TRANSIENT),
+    (503, "ServiceUnavailable", TRANSIENT),
+    (500, "SomethingNew", TRANSIENT),
+    (429, "SomethingNew", TRANSIENT),
+    (400, "AccessDeniedException", PERMANENT),
+    (400, "UnrecognizedClientException", PERMANENT),
+    (400, "InvalidSignatureException", PERMANENT),
+    (400, "MissingAuthenticationTokenException", PERMANENT),
+    (400, "IncompleteSignatureException", PERMANENT),
+    (400, "ResourceNotFoundException", PERMANENT),
+    (400, "ValidationException", PERMANENT),
+    (400, "ItemCollectionSizeLimitExceededException", PERMANENT),
+    (400, "SomethingNew", PERMANENT),
+];
+
+#[tokio::test]
+async fn documented_errors_have_their_class_in_every_call() {
+    for (status, code, class) in DOCUMENTED {
+        let (store, _server) = answering(|| Reply::error(*status, code, "as told")).await;
+        let key = meta("_IK_a_svc_prod", NOW);
+        let says = format!("as told ({code})");
+        assert_failed(store.load(&key, Consistency::Strong).await, *class, &says);
+        assert_failed(store.load_latest(key.id()).await, *class, &says);
+        assert_failed(store.load_many(&[key.clone()], Consistency::Strong).await, *class, &says);
+        assert_failed(store.load_latest_many(&[key.id().clone()]).await, *class, &says);
+        // Never taken for a duplicate.
+        assert_failed(store.insert(&record("_IK_a_svc_prod", NOW)).await, *class, &says);
+        assert_failed(store.revoke(&key).await, *class, &says);
+        assert_failed(store.replace_wrapped_key(&key, b"old", b"new").await, *class, &says);
+        assert_failed(store.delete(key.id()).await, *class, &says);
+        assert_failed(store.list(None, 10).await, *class, &says);
+        assert_failed(store.count().await, *class, &says);
+    }
+}
+
+#[tokio::test]
+async fn an_error_carries_code_message_and_request_id() {
+    let (store, _server) = answering(|| Reply::error(400, "ThrottlingException", "Rate exceeded")).await;
+    let error = store.load_latest(&KeyId::new("a")).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().downcast_ref::<DynamoDbError>().unwrap();
+    assert_eq!(source.code.as_deref(), Some("ThrottlingException"));
+    assert_eq!(source.message, "Rate exceeded");
+    assert_eq!(source.request_id.as_deref(), Some("REQUEST-ID"));
+}
+
+#[tokio::test]
+async fn what_a_message_quotes_of_the_request_is_not_shown() {
+    // The wording of the service: its second paragraph holds the signed headers.
+    let mismatch = "The request signature we calculated does not match the signature you provided.\n\n\
+                    The Canonical String for this request should have been\n'POST\n/\n\n\
+                    x-amz-security-token:canary-token\n'";
+    let incomplete = "Authorization header requires 'Signature' parameter. \
+                      Authorization=AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/canary";
+    for (code, message, says) in [
+        ("InvalidSignatureException", mismatch, "does not match the signature you provided."),
+        ("IncompleteSignatureException", incomplete, "requires 'Signature' parameter."),
+    ] {
+        let (store, _server) = answering(|| Reply::error(400, code, message)).await;
+        assert_failed(store.load_latest(&KeyId::new("a")).await, PERMANENT, says);
+    }
+    let endless = "x".repeat(100_000);
+    let (store, _server) = answering(move || Reply::error(400, "ValidationException", &endless)).await;
+    assert!(chain(&store.load_latest(&KeyId::new("a")).await.unwrap_err()).len() < 1_000);
+}
+
+#[tokio::test]
+async fn what_is_no_answer_of_dynamodb_has_its_class() {
+    let page = || "<html>Bad Gateway</html>".to_owned();
+    for (status, class) in
+        [(502, TRANSIENT), (503, TRANSIENT), (200, TRANSIENT), (404, PERMANENT), (403, PERMANENT)]
+    {
+        let (store, _server) = answering(move || Reply::Http(status, page())).await;
+        let says = format!("HTTP {status}");
+        assert_failed(store.load_latest(&KeyId::new("a")).await, class, &says);
+        assert_failed(store.insert(&record("a", NOW)).await, class, &says);
+    }
+}
+
+/// Wherever the answer ends, it is an outage: neither "not found" nor "inserted".
+#[tokio::test]
+async fn an_answer_that_ends_early_is_transient() {
+    for after in (0..300).step_by(7) {
+        let (store, _server) = answering(move || Reply::Cut(after)).await;
+        assert_failed(store.load(&meta("a", NOW), Consistency::Strong).await, TRANSIENT, "");
+        assert_failed(store.insert(&record("a", NOW)).await, TRANSIENT, "");
+    }
+}
+
+#[tokio::test]
+async fn silence_is_transient() {
+    let (store, _server) = answering(|| Reply::Silence).await;
+    let (latest, inserted) = (
+        tokio::spawn({
+            let store = store.clone();
+            async move { store.load_latest(&KeyId::new("a")).await }
+        }),
+        tokio::spawn(async move { store.insert(&record("a", NOW)).await }),
+    );
+    assert_failed(latest.await.unwrap(), TRANSIENT, "");
+    assert_failed(inserted.await.unwrap(), TRANSIENT, "");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_transient() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let store = unchecked(&format!("http://127.0.0.1:{port}")).await;
+    assert_failed(store.load_latest(&KeyId::new("a")).await, TRANSIENT, "refused");
+    // Also at the start-up check.
+    let opened = builder(&format!("http://127.0.0.1:{port}"), "keys").open().await;
+    assert_failed(opened, TRANSIENT, "refused");
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_transient() {
+    let store = unchecked("http://no-such-host.invalid").await;
+    assert_failed(store.load_latest(&KeyId::new("a")).await, TRANSIENT, "");
+}
+
+/// A peer whose TLS is not taken will not be taken later: here it does not speak TLS at all.
+#[tokio::test]
+async fn a_peer_without_tls_is_permanent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut hello = [0; 64];
+                let _read = socket.read(&mut hello).await;
+                tokio::io::AsyncWriteExt::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n").await
+            });
+        }
+    });
+    let store = unchecked(&endpoint).await;
+    assert_failed(store.load_latest(&KeyId::new("a")).await, PERMANENT, "the connection failed");
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_condition_that_does_not_hold_is_no_error() {
+    let (store, _server) =
+        answering(|| Reply::error(400, "ConditionalCheckFailedException", "The conditional request failed"))
+            .await;
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), claviger::Insert::AlreadyExists);
+    assert!(!store.revoke(record.meta()).await.unwrap());
+    assert!(!store.replace_wrapped_key(record.meta(), b"old", b"new").await.unwrap());
+    // A read has no condition.
+    assert_failed(store.load_latest(record.meta().id()).await, PERMANENT, "");
+}
+
+/// A write that was made and whose answer was lost is found to be there by the next try.
+#[tokio::test]
+async fn an_insert_whose_answer_was_lost_is_there() {
+    let upstream = claviger_test_servers::shared_dynalite();
+    let beside = crate::support::Beside::on(upstream).await;
+    let proxy = claviger_test_servers::Proxy::start(upstream.trim_start_matches("http://")).await;
+    let through = builder(&format!("http://{}", proxy.address()), &beside.table).danger_unchecked();
+    let through = through.open().await.unwrap();
+    let record = record("_IK_a_svc_prod", NOW);
+    let direction = claviger_test_servers::Direction::ToClient;
+    proxy.set(claviger_test_servers::Fault::Cut { direction, after: 1 });
+    assert_failed(through.insert(&record).await, TRANSIENT, "");
+    proxy.set(claviger_test_servers::Fault::None);
+    assert_eq!(through.insert(&record).await.unwrap(), claviger::Insert::AlreadyExists);
+    assert_eq!(through.load_latest(record.meta().id()).await.unwrap(), Some(record));
+}

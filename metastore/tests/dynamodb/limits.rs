@@ -1,0 +1,84 @@
+//! What the table cannot hold is refused before it is asked.
+
+use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger_test_servers::shared_dynalite;
+use serde_json::json;
+
+use crate::stand_in::{Reply, StandIn};
+use crate::support::{NOW, assert_failed, builder, meta, new_table, record};
+
+#[tokio::test]
+async fn ids_that_do_not_fit_are_refused_by_every_call() {
+    let server = StandIn::start(|_| Reply::ok(json!({}))).await;
+    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let cases = [
+        (String::new(), "key id is empty"),
+        ("x".repeat(2_049), "2049 bytes"),
+        // Bytes, not characters.
+        ("\u{e9}".repeat(1_025), "2050 bytes"),
+        ("a\0b".to_owned(), "NUL"),
+        ("__asherah_internal_config_drift_guard_v1__:x".to_owned(), "reserved"),
+    ];
+    for (id, says) in cases {
+        let key = meta(&id, NOW);
+        let class = FailureClass::Permanent;
+        assert_failed(store.load(&key, Consistency::Strong).await, class, says);
+        assert_failed(store.load_latest(key.id()).await, class, says);
+        assert_failed(
+            store.load_many(&[meta("a", NOW), key.clone()], Consistency::Strong).await,
+            class,
+            says,
+        );
+        assert_failed(store.load_latest_many(&[KeyId::new("a"), key.id().clone()]).await, class, says);
+        assert_failed(store.insert(&record(&id, NOW)).await, class, says);
+        assert_failed(store.revoke(&key).await, class, says);
+        assert_failed(store.replace_wrapped_key(&key, b"old", b"new").await, class, says);
+        assert_failed(store.delete(key.id()).await, class, says);
+    }
+    assert!(server.seen().is_empty(), "DynamoDB was not asked");
+}
+
+#[tokio::test]
+async fn ids_of_2048_bytes_are_kept_and_told_apart() {
+    let store = new_table(shared_dynalite()).await;
+    let stem = "\u{e9}".repeat(1_023);
+    let records = ["ab", "ba", "a"].map(|tail| record(&format!("{stem}{tail}"), NOW));
+    for record in &records {
+        assert_eq!(store.insert(record).await.unwrap(), claviger::Insert::Inserted);
+    }
+    for record in records {
+        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+    }
+}
+
+#[tokio::test]
+async fn records_up_to_the_size_of_an_item_are_kept_and_larger_ones_refused() {
+    let store = new_table(shared_dynalite()).await;
+    let with_key = |bytes| EnvelopeKeyRecord::new(meta(&format!("of-{bytes}"), NOW), vec![7; bytes], None);
+    // 400 KiB of base64 hold 300 KiB, less what names and numbers take.
+    for bytes in [306_800, 306_990] {
+        let large = with_key(bytes);
+        assert_eq!(store.insert(&large).await.unwrap(), claviger::Insert::Inserted);
+        assert_eq!(store.load_latest(large.meta().id()).await.unwrap(), Some(large));
+    }
+    for bytes in [307_200, 1_000_000] {
+        assert_failed(store.insert(&with_key(bytes)).await, FailureClass::Permanent, "over the limit");
+    }
+    let small = with_key(1);
+    assert_eq!(store.insert(&small).await.unwrap(), claviger::Insert::Inserted);
+    let replaced = store.replace_wrapped_key(small.meta(), &[7], &[7; 400_000]).await;
+    assert_failed(replaced, FailureClass::Permanent, "over the limit");
+    assert_eq!(store.load_latest(small.meta().id()).await.unwrap(), Some(small));
+}
+
+#[tokio::test]
+async fn a_wrapped_key_without_bytes_is_refused() {
+    let store = new_table(shared_dynalite()).await;
+    let empty = EnvelopeKeyRecord::new(meta("a", NOW), Vec::new(), None);
+    assert_failed(store.insert(&empty).await, FailureClass::Permanent, "empty");
+    let record = record("a", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), claviger::Insert::Inserted);
+    let replaced = store.replace_wrapped_key(record.meta(), record.wrapped_key(), &[]).await;
+    assert_failed(replaced, FailureClass::Permanent, "empty");
+    assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+}

@@ -1,0 +1,220 @@
+//! What is sent: consistency, conditions, one attempt, and what becomes of a call that is dropped.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use claviger::{Consistency, FailureClass, Insert, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::DynamoDbMetastore;
+use claviger_test_servers::shared_dynalite;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::stand_in::{Reply, Request, StandIn};
+use crate::support::{NOW, assert_failed, builder, client_config, meta, new_table, record};
+
+/// Answers every request with nothing found.
+async fn nothing() -> (DynamoDbMetastore, StandIn) {
+    let server = StandIn::start(|_| Reply::ok(json!({}))).await;
+    (builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap(), server)
+}
+
+fn only(server: &StandIn) -> Request {
+    let seen = server.seen();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    seen.into_iter().next().unwrap()
+}
+
+#[tokio::test]
+async fn a_load_is_as_consistent_as_asked_for() {
+    for (consistency, expected) in [(Consistency::Strong, true), (Consistency::Eventual, false)] {
+        let (store, server) = nothing().await;
+        assert_eq!(store.load(&meta("_IK_a_svc_prod", NOW), consistency).await.unwrap(), None);
+        let request = only(&server);
+        assert_eq!(request.operation, "GetItem");
+        let key = json!({ "Id": { "S": "_IK_a_svc_prod" }, "Created": { "N": "1700000000" } });
+        assert_eq!(request.body, json!({ "TableName": "keys", "Key": key, "ConsistentRead": expected }));
+    }
+}
+
+#[tokio::test]
+async fn a_load_of_many_is_as_consistent_as_asked_for() {
+    for (consistency, expected) in [(Consistency::Strong, true), (Consistency::Eventual, false)] {
+        let (store, server) = nothing().await;
+        assert_eq!(store.load_many(&[meta("_IK_a_svc_prod", NOW)], consistency).await.unwrap(), [None]);
+        let request = only(&server);
+        assert_eq!(request.operation, "BatchGetItem");
+        assert_eq!(request.body["RequestItems"]["keys"]["ConsistentRead"], json!(expected));
+    }
+}
+
+#[tokio::test]
+async fn latest_is_always_read_consistently() {
+    let id = KeyId::new("_IK_a_svc_prod");
+    let (one, server_of_one) = nothing().await;
+    assert_eq!(one.load_latest(&id).await.unwrap(), None);
+    let (many, server_of_many) = nothing().await;
+    assert_eq!(many.load_latest_many(&[id]).await.unwrap(), [None]);
+    for request in [only(&server_of_one), only(&server_of_many)] {
+        assert_eq!(request.operation, "Query");
+        let expected = json!({
+            "TableName": "keys",
+            "KeyConditionExpression": "Id = :id",
+            "ExpressionAttributeValues": { ":id": { "S": "_IK_a_svc_prod" } },
+            "ScanIndexForward": false,
+            "Limit": 1,
+            "ConsistentRead": true,
+        });
+        assert_eq!(request.body, expected);
+    }
+}
+
+#[tokio::test]
+async fn list_and_count_are_read_consistently() {
+    let (store, server) = nothing().await;
+    assert!(store.list(None, 10).await.unwrap().records.is_empty());
+    assert_eq!(store.count().await.unwrap(), 0);
+    let seen = server.seen();
+    let operations: Vec<_> = seen.iter().map(|request| request.operation.as_str()).collect();
+    assert_eq!(operations, ["Scan", "Scan"]);
+    assert!(seen.iter().all(|request| request.body["ConsistentRead"] == json!(true)), "{seen:?}");
+}
+
+#[tokio::test]
+async fn every_write_has_a_condition() {
+    let (store, server) = nothing().await;
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert!(store.revoke(record.meta()).await.unwrap());
+    assert!(store.replace_wrapped_key(record.meta(), b"old", b"new").await.unwrap());
+    let seen = server.seen();
+    let conditions: Vec<_> = seen.iter().map(|request| request.body["ConditionExpression"].clone()).collect();
+    let expected = ["attribute_not_exists(Id)", "attribute_exists(Id)", "#record.#key = :old"];
+    assert_eq!(conditions, expected.map(Value::from));
+}
+
+#[tokio::test]
+async fn the_sdk_does_not_retry() {
+    let server = StandIn::start(|_| Reply::error(500, "InternalServerError", "it broke")).await;
+    let retries = RetryConfig::standard().with_max_attempts(5);
+    let theirs = Client::from_conf(client_config(&server.endpoint).retry_config(retries).build());
+    let ours = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let theirs = DynamoDbMetastore::builder().danger_unchecked().client(theirs).await.unwrap();
+    for store in [ours, theirs] {
+        let before = server.seen().len();
+        assert_failed(store.load_latest(&KeyId::new("a")).await, FailureClass::Transient, "it broke");
+        assert_eq!(server.seen().len(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_ready_client_keeps_what_it_has_and_takes_what_the_builder_says() {
+    let (one, other) =
+        (StandIn::start(|_| Reply::ok(json!({}))).await, StandIn::start(|_| Reply::ok(json!({}))).await);
+    let client = Client::from_conf(client_config(&one.endpoint).build());
+    let unchecked = || DynamoDbMetastore::builder().table("theirs").danger_unchecked();
+    let key = meta("a", NOW);
+    let kept = unchecked().client(client.clone()).await.unwrap();
+    assert_eq!(kept.load(&key, Consistency::Strong).await.unwrap(), None);
+    assert_eq!(only(&one).body["TableName"], json!("theirs"));
+    let moved = unchecked().endpoint(&other.endpoint).client(client).await.unwrap();
+    assert_eq!(moved.load(&key, Consistency::Strong).await.unwrap(), None);
+    assert_eq!((one.seen().len(), other.seen().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_reply_of_another_key_is_not_taken() {
+    let other = json!({
+        "Id": { "S": "_IK_b_svc_prod" },
+        "Created": { "N": "1700000000" },
+        "KeyRecord": { "M": { "Key": { "S": "AAAA" }, "Created": { "N": "1700000000" } } },
+    });
+    let server = StandIn::start(move |request| {
+        Reply::ok(if request.operation == "Query" {
+            json!({ "Items": [other] })
+        } else {
+            json!({ "Item": other })
+        })
+    })
+    .await;
+    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let key = meta("_IK_a_svc_prod", NOW);
+    let says = "another one came";
+    assert_failed(store.load(&key, Consistency::Strong).await, FailureClass::Damaged, says);
+    assert_failed(store.load_latest(key.id()).await, FailureClass::Damaged, says);
+}
+
+/// A call that is dropped closes its own connection, and the next one gets a good one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_call_takes_no_other_calls_reply() {
+    let arrived = Arc::new(Notify::new());
+    let told = Arc::clone(&arrived);
+    let server = StandIn::start_with(move |request| {
+        let told = Arc::clone(&told);
+        async move {
+            if request.body["Key"]["Id"]["S"] == json!("held") {
+                told.notify_one();
+                return Reply::Silence;
+            }
+            Reply::ok(json!({}))
+        }
+    })
+    .await;
+    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let (held, free) = (meta("held", NOW), meta("free", NOW));
+    for round in 1..=20 {
+        {
+            let mut call = pin!(store.load(&held, Consistency::Strong));
+            let mut arrived = pin!(arrived.notified());
+            poll_fn(|context| {
+                assert!(call.as_mut().poll(context).is_pending());
+                arrived.as_mut().poll(context)
+            })
+            .await;
+        }
+        assert_eq!(store.load(&free, Consistency::Strong).await.unwrap(), None);
+        assert!(server.connections() <= round + 1, "connections are used again");
+    }
+}
+
+#[test]
+fn a_call_outside_a_runtime_is_an_error() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = runtime.block_on(new_table(shared_dynalite()));
+    drop(runtime);
+    let (key, id) = (meta("a", NOW), KeyId::new("a"));
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(one) = pin!(store.load(&key, Consistency::Strong)).poll(&mut context) else {
+        panic!("it waits for nothing");
+    };
+    assert_failed(one, FailureClass::Permanent, "no tokio runtime");
+    let Poll::Ready(many) = pin!(store.load_latest_many(&[id])).poll(&mut context) else {
+        panic!("it waits for nothing");
+    };
+    assert_failed(many, FailureClass::Permanent, "no tokio runtime");
+    let Poll::Ready(opened) = pin!(DynamoDbMetastore::open("keys")).poll(&mut context) else {
+        panic!("it waits for nothing");
+    };
+    assert_failed(opened, FailureClass::Permanent, "no tokio runtime");
+}
+
+#[test]
+fn clones_work_on_several_runtimes() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let store = runtime().block_on(new_table(shared_dynalite()));
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(runtime().block_on(store.insert(&record)).unwrap(), Insert::Inserted);
+    // The connection of the runtime before is closed and not used again.
+    assert_eq!(runtime().block_on(store.clone().load_latest(record.meta().id())).unwrap(), Some(record));
+}
+
+#[test]
+fn debug_shows_the_table_alone() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = builder("http://canary-endpoint:1", "keys").danger_unchecked();
+    let store = runtime.block_on(store.open()).unwrap();
+    assert_eq!(format!("{store:?}"), "DynamoDbMetastore { table: \"keys\", .. }");
+}
