@@ -134,6 +134,9 @@ impl MysqlMetastore {
         MysqlBuilder::default()
     }
 
+    /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
+    pub const SCHEMA: &str = include_str!("../../migrations/mysql/0001_encryption_key.sql");
+
     /// Creates our own table if there is no table. One that is there is left as it is.
     ///
     /// # Errors

@@ -96,6 +96,9 @@ impl SqliteMetastore {
         Self::builder().accept(FindingId::TableMissing).pool(pool).await
     }
 
+    /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
+    pub const SCHEMA: &str = include_str!("../../migrations/sqlite/0001_encryption_key.sql");
+
     /// Begins a store that starts on less than all is well.
     #[must_use]
     pub const fn builder() -> SqliteBuilder {
@@ -160,7 +163,8 @@ impl SqliteBuilder {
         self
     }
 
-    /// Starts on whatever is there, without a look at it. For tools that mend a table.
+    /// Starts on whatever is there, without a look at it and without creating the table: to look at it
+    /// with [`SqliteMetastore::check_schema`], or to mend it.
     #[must_use]
     pub const fn danger_unchecked(mut self) -> Self {
         self.is_unchecked = true;
@@ -196,7 +200,9 @@ impl SqliteBuilder {
         })
         .await?;
         let store = SqliteMetastore::of(pool);
-        store.migrate().await?;
+        if !self.is_unchecked {
+            store.migrate().await?;
+        }
         self.admit(store).await
     }
 
