@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::breaker::{Breaker, BreakerOpen};
+use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::error::BackendError;
 use crate::random::SecureRandom;
@@ -45,8 +45,8 @@ pub(crate) enum CallError {
 #[error("no answer within {0:?}")]
 struct NoAnswer(Duration);
 
-const FAILURES_MAX: u32 = 5;
-const COOL_DOWN: Duration = Duration::from_secs(1);
+pub(crate) const FAILURES_MAX: u32 = 5;
+pub(crate) const COOL_DOWN: Duration = Duration::from_secs(1);
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -60,6 +60,10 @@ impl Gate {
             clock,
             random,
         }
+    }
+
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
     }
 
     /// Tells whether the dependency is taken to be down.
@@ -95,23 +99,17 @@ impl Gate {
         }
     }
 
-    /// Makes a call for many at once, which is tried once: who makes it asks for fewer next.
-    ///
-    /// That it fails does not speak against the dependency, which may answer small calls well.
+    /// Makes a call once, whose failure does not speak against the dependency: it is asked in another
+    /// way then.
     ///
     /// # Cancel safety
     /// As of [`call`](Self::call).
-    pub(crate) async fn call_in_bulk<T>(
+    pub(crate) async fn call_once<T>(
         &self,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, CallError> {
         let _permit = self.permit().await?;
-        if self.is_open() {
-            return Err(CallError::Backend(BackendError::transient(BreakerOpen)));
-        }
-        let value = self.in_time(call).await.map_err(CallError::Backend)?;
-        self.breaker.succeeded();
-        Ok(value)
+        self.in_time(call).await.map_err(CallError::Backend)
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, CallError> {

@@ -5,6 +5,7 @@
 mod doubt;
 mod load;
 mod missing;
+mod replica;
 pub(crate) mod rules;
 mod warm;
 

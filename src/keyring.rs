@@ -131,6 +131,13 @@ impl Keyring {
         state.mark_checked(begun, self.flights.is_current(flight));
     }
 
+    /// Notes a good read of a version's row from a replica, as [`mark_checked`](Self::mark_checked)
+    /// does one from the store itself.
+    pub(crate) fn mark_copied(&self, state: &KeyState, begun: Moment, flight: u64) {
+        let _writer = self.lock();
+        state.mark_copied(begun, self.flights.is_current(flight));
+    }
+
     /// Notes that the rows may have changed: nothing that is known of them is fresh, and nothing
     /// that flights under way learn will be.
     pub(crate) fn doubt(&self) {

@@ -7,8 +7,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::BoxFuture;
-use crate::call::{CallError, Gate};
-use crate::error::{BackendError, Error};
+use crate::breaker::{Breaker, BreakerOpen};
+use crate::call::{COOL_DOWN, CallError, FAILURES_MAX, Gate};
+use crate::error::{BackendError, Error, FailureClass};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// A store of wrapped keys.
@@ -311,11 +312,13 @@ impl<M: Metastore> DynMetastore for M {
 pub(crate) struct MetastoreHandle {
     store: BoxedMetastore,
     gate: Gate,
+    /// Of the replicas, which may be down while the store is not.
+    replicas: Breaker,
 }
 
 impl MetastoreHandle {
     pub(crate) const fn new(store: BoxedMetastore, gate: Gate) -> Self {
-        Self { store, gate }
+        Self { store, gate, replicas: Breaker::new(FAILURES_MAX, COOL_DOWN) }
     }
 
     pub(crate) const fn gate(&self) -> &Gate {
@@ -332,6 +335,24 @@ impl MetastoreHandle {
         self.gate.call(call).await.map_err(|error| to_error("load_latest", id, error))
     }
 
+    /// Loads what a replica has of a version. A failure is no more than that it has nothing: the store
+    /// itself is asked then.
+    pub(crate) async fn load_from_replica(&self, key: &KeyMeta) -> Option<EnvelopeKeyRecord> {
+        self.replicas.admit(self.gate.monotonic()).ok()?;
+        match self.gate.call_once(self.store.load(key, Consistency::Eventual)).await {
+            // One that refuses is left alone for a while too.
+            Err(CallError::Backend(error)) if error.class() != FailureClass::Damaged => {
+                self.replicas.failed(self.gate.monotonic());
+                None
+            }
+            Err(_) => None,
+            Ok(record) => {
+                self.replicas.succeeded();
+                record
+            }
+        }
+    }
+
     /// Loads these versions in one call. What fails names the first of them.
     pub(crate) async fn load_many(&self, keys: &[KeyMeta]) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
         let Some(first) = keys.first() else { return Ok(Vec::new()) };
@@ -339,7 +360,7 @@ impl MetastoreHandle {
             let found = self.store.load_many(keys, Consistency::Strong).await?;
             in_order(found, keys, |row, key| row.meta() == key)
         };
-        self.gate.call_in_bulk(call).await.map_err(|error| to_error("load_many", first.id(), error))
+        self.in_bulk(call).await.map_err(|error| to_error("load_many", first.id(), error))
     }
 
     /// Loads the latest records of these keys in one call. What fails names the first of them.
@@ -352,7 +373,15 @@ impl MetastoreHandle {
             let found = self.store.load_latest_many(ids).await?;
             in_order(found, ids, |row, id| row.meta().id() == id)
         };
-        self.gate.call_in_bulk(call).await.map_err(|error| to_error("load_latest_many", first, error))
+        self.in_bulk(call).await.map_err(|error| to_error("load_latest_many", first, error))
+    }
+
+    /// Makes a call for many, once: who makes it asks for fewer next.
+    async fn in_bulk<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, CallError> {
+        if self.gate.is_open() {
+            return Err(CallError::Backend(BackendError::transient(BreakerOpen)));
+        }
+        self.gate.call_once(call).await
     }
 
     pub(crate) async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {

@@ -29,6 +29,7 @@ pub struct CryptoPolicy {
     pub(crate) max_stale_encrypt: Duration,
     pub(crate) max_stale_decrypt: Duration,
     pub(crate) revoked_decrypt: RevokedDecrypt,
+    pub(crate) replica_reads: bool,
     pub(crate) max_wraps_per_key: u64,
     pub(crate) lock_policy: LockPolicy,
 }
@@ -97,6 +98,7 @@ impl CryptoPolicy {
             max_stale_encrypt: HOUR,
             max_stale_decrypt: DAY,
             revoked_decrypt: RevokedDecrypt::Allow,
+            replica_reads: false,
             max_wraps_per_key: 1 << 28,
             lock_policy: LockPolicy::Prefer,
         }
@@ -208,6 +210,20 @@ impl CryptoPolicy {
     #[must_use]
     pub const fn revoked_decrypt(mut self, what: RevokedDecrypt) -> Self {
         self.revoked_decrypt = what;
+        self
+    }
+
+    /// Sets whether replicas of the metastore may answer loads for decrypting; off by default.
+    ///
+    /// Only an intermediate key that is not cached is asked for so. What a replica does not have, or
+    /// what cannot be used, is asked for once more of the store itself, and so is everything else:
+    /// system keys, checks of cached keys, whatever encrypts, and whatever was
+    /// [invalidated](crate::SessionFactory::invalidate) while cached. A replica that lags behind by
+    /// some time lets decrypts learn by so much later that a key was revoked or deleted; encrypts
+    /// learn it as early as ever. With a `revoke_check_interval` of zero it has no effect.
+    #[must_use]
+    pub const fn replica_reads(mut self, allowed: bool) -> Self {
+        self.replica_reads = allowed;
         self
     }
 

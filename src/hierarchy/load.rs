@@ -75,9 +75,15 @@ impl Hierarchy {
             // As above.
             return Ok(key);
         }
+        if let Some(outcome) = self.version_from_replica(course, &meta).await {
+            return outcome;
+        }
         let (row, begun) = match &course.prefetched {
             Some((row, begun)) => (row.clone(), *begun),
-            None => (self.read(course, self.store.load(&meta)).await?, now),
+            None => {
+                let begun = self.now();
+                (self.read(course, self.store.load(&meta)).await?, begun)
+            }
         };
         let Some(record) = row else {
             return self.not_found(course, meta, begun);
@@ -124,8 +130,9 @@ impl Hierarchy {
     async fn with_parent_checked(self: &Arc<Self>, course: &Course) -> Option<Arc<CryptoKey>> {
         let (key, now) = (course.ring.latest()?, self.now());
         let parent = key.parent()?;
-        let only_parent_is_due =
-            !self.rules.is_row_due(key.state(), now) && self.rules.is_row_due(&parent.state, now);
+        let only_parent_is_due = !key.state().is_copied()
+            && !self.rules.is_row_due(key.state(), now)
+            && self.rules.is_row_due(&parent.state, now);
         let is_to_be_replaced = course.replace.is_some() || self.rules.is_exhausted(&key);
         if is_to_be_replaced || !only_parent_is_due || !self.is_usable(&key, now) {
             return None;
@@ -304,7 +311,7 @@ impl Hierarchy {
     }
 
     /// Returns exactly this version of a system key, its row read lately.
-    async fn system_key(self: &Arc<Self>, meta: &KeyMeta) -> Outcome {
+    pub(super) async fn system_key(self: &Arc<Self>, meta: &KeyMeta) -> Outcome {
         let ring = self.system.ring(meta.id().as_str());
         let now = self.now();
         if let Some(key) = ring.version(meta.created()).filter(|key| !self.rules.is_due(key, now)) {
@@ -375,7 +382,7 @@ impl Hierarchy {
         }
     }
 
-    fn make_key(
+    pub(super) fn make_key(
         &self,
         secret: &SecretKey,
         record: &EnvelopeKeyRecord,

@@ -24,6 +24,8 @@ pub(crate) struct Rules {
     wraps_max: u64,
     pub(crate) refresh_wait: Duration,
     pub(crate) revoked_decrypt: RevokedDecrypt,
+    /// Replicas may answer decrypts. Not where every call is to be checked.
+    pub(crate) replica_reads: bool,
 }
 
 /// What a key is good for, whatever its age since the last check.
@@ -77,6 +79,7 @@ impl Rules {
             wraps_max: policy.max_wraps_per_key,
             refresh_wait: policy.refresh_wait,
             revoked_decrypt: policy.revoked_decrypt,
+            replica_reads: policy.replica_reads && interval > 0,
         }
     }
 
@@ -140,6 +143,10 @@ impl Rules {
     }
 
     pub(crate) fn freshness(&self, key: &CryptoKey, now: Moment, purpose: Purpose) -> Freshness {
+        if purpose == Purpose::Encrypt && key.state().is_copied() {
+            // The store itself was never asked.
+            return Freshness::TooOld;
+        }
         match self.freshness_at(key.age(now), purpose) {
             Freshness::Fresh | Freshness::Due if key.is_doubted() => Freshness::Stale,
             by_age => by_age,
@@ -171,7 +178,7 @@ impl Rules {
             Fitness::Exhausted => key.wraps().count() < self.wraps_max.saturating_mul(2),
             Fitness::Barred => false,
         };
-        is_within && key.age(now) <= self.encrypt_age_max
+        is_within && !key.state().is_copied() && key.age(now) <= self.encrypt_age_max
     }
 
     /// Tells whether every call asks the store: then only what was asked after the call counts.

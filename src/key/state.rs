@@ -7,7 +7,7 @@ use crate::clock::{Moment, NANOS_PER_SECOND};
 /// What is known of one key version, shared by all who hold the key or one wrapped under it.
 #[derive(Debug)]
 pub(crate) struct KeyState {
-    /// [`REVOKED`] and [`LOST`], which are never taken back, and [`DOUBTED`].
+    /// [`REVOKED`] and [`LOST`], which are never taken back, [`DOUBTED`] and [`COPIED`].
     flags: AtomicU8,
     checked_wall: AtomicU64,
     checked_monotonic: AtomicU64,
@@ -18,6 +18,8 @@ const REVOKED: u8 = 1;
 const LOST: u8 = 2;
 /// No read is known that began after the last word that the row changed; nor is one in the beginning.
 const DOUBTED: u8 = 4;
+/// What is known was read from a replica, which may lag behind: good for decrypting only.
+const COPIED: u8 = 8;
 
 impl Default for KeyState {
     fn default() -> Self {
@@ -37,20 +39,47 @@ impl KeyState {
     /// Its keyring calls it under its lock, so that a doubt that comes up meanwhile stays.
     pub(crate) fn mark_checked(&self, begun: Moment, is_current: bool) {
         // By the clock that never goes back: a wall clock that was set back would else leave a
-        // check in the future, which hides the next suspension of the machine. Whoever reads
-        // between the two stores takes the key for older than it is.
-        if self.checked_monotonic.fetch_max(begun.monotonic, Ordering::Relaxed) <= begun.monotonic {
-            self.checked_wall.store(begun.wall, Ordering::Relaxed);
+        // check in the future, which hides the next suspension of the machine.
+        let checked = self.checked_monotonic.load(Ordering::Relaxed);
+        if checked <= begun.monotonic || self.is_copied() {
+            self.set_checked(begun);
         }
-        if is_current {
-            self.flags.fetch_and(!DOUBTED, Ordering::Relaxed);
+        self.flags.fetch_and(if is_current { !(DOUBTED | COPIED) } else { !COPIED }, Ordering::Relaxed);
+    }
+
+    /// Notes a good read from a replica, as [`mark_checked`](Self::mark_checked) does one from the
+    /// store itself. It says nothing to who knows better.
+    pub(crate) fn mark_copied(&self, begun: Moment, is_current: bool) {
+        let checked = self.checked_monotonic.load(Ordering::Relaxed);
+        let is_unknown = checked == 0 && self.checked_wall.load(Ordering::Relaxed) == 0;
+        if is_unknown || (self.is_copied() && checked <= begun.monotonic) {
+            // In this order nobody takes it for more than it is.
+            self.flags.fetch_or(COPIED, Ordering::Relaxed);
+            self.set_checked(begun);
+            if is_current {
+                self.flags.fetch_and(!DOUBTED, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// Whoever reads between the two stores takes the key for older than it is.
+    fn set_checked(&self, begun: Moment) {
+        self.checked_monotonic.store(begun.monotonic, Ordering::Relaxed);
+        self.checked_wall.store(begun.wall, Ordering::Relaxed);
+    }
+
+    /// Tells whether the row is known from a replica only.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.has(COPIED)
     }
 
     /// Tells whether a good read is known that a bad one, which began at `begun`, does not refute.
     /// Clocks tick coarsely: of two reads in one tick the good one counts, and the next refresh
     /// decides; but the bad one if only that one `is_current`.
     pub(crate) fn outlives(&self, begun: Moment, is_current: bool) -> bool {
+        if self.is_copied() {
+            return false;
+        }
         let monotonic = self.checked_monotonic.load(Ordering::Relaxed);
         let wall = self.checked_wall.load(Ordering::Relaxed);
         let (checked, begun) = ((monotonic, wall), (begun.monotonic, begun.wall));

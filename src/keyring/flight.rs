@@ -89,6 +89,11 @@ impl Flights {
         number > self.state().outdated
     }
 
+    /// Tells whether the rows were ever said to have changed while a flight was known.
+    pub(crate) fn is_any_outdated(&self) -> bool {
+        self.state().outdated > 0
+    }
+
     pub(crate) fn is_under_way(&self, target: Target) -> bool {
         self.state().under_way.contains_key(&target)
     }

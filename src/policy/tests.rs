@@ -17,6 +17,7 @@ fn s0_5_presets_are_as_documented() {
         max_stale_encrypt: HOUR,
         max_stale_decrypt: HOUR * 24,
         revoked_decrypt: RevokedDecrypt::Allow,
+        replica_reads: false,
         max_wraps_per_key: 268_435_456,
         lock_policy: LockPolicy::Prefer,
     };
@@ -78,6 +79,7 @@ fn every_setter_sets_its_own_field() {
         .max_stale_encrypt(SECOND * 5)
         .max_stale_decrypt(SECOND * 6)
         .revoked_decrypt(RevokedDecrypt::Deny)
+        .replica_reads(true)
         .max_wraps_per_key(7)
         .lock_policy(LockPolicy::Off);
     let expected = CryptoPolicy {
@@ -91,6 +93,7 @@ fn every_setter_sets_its_own_field() {
         max_stale_encrypt: SECOND * 5,
         max_stale_decrypt: SECOND * 6,
         revoked_decrypt: RevokedDecrypt::Deny,
+        replica_reads: true,
         max_wraps_per_key: 7,
         lock_policy: LockPolicy::Off,
     };

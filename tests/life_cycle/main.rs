@@ -15,4 +15,5 @@ mod t2;
 mod t3;
 mod t4;
 mod t5;
+mod t5_replicas;
 mod warm_up;

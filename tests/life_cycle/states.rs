@@ -309,8 +309,14 @@ impl Archive {
     }
 
     /// Builds a factory that holds what the view says, over a store that says the other.
-    async fn world(&self, view: &View, age: Age, revoked_decrypt: RevokedDecrypt) -> World {
-        let mut policy = policy().revoked_decrypt(revoked_decrypt);
+    async fn world(
+        &self,
+        view: &View,
+        age: Age,
+        revoked_decrypt: RevokedDecrypt,
+        replica_reads: bool,
+    ) -> World {
+        let mut policy = policy().revoked_decrypt(revoked_decrypt).replica_reads(replica_reads);
         let is_evicted = view.cached_sk.is_none() && view.cached_ik.is_some();
         if is_evicted {
             policy = policy.system_keys_max(1);
@@ -397,8 +403,11 @@ async fn states_encrypt_as_the_tables_say() {
     let mut tried = 0;
     for combination in combinations() {
         let view = View::of(combination);
-        for age in [Age::Fresh, Age::Stale] {
-            let world = archive.world(&view, age, RevokedDecrypt::Allow).await;
+        // Replicas make no difference.
+        for (age, replica_reads) in
+            [(Age::Fresh, false), (Age::Stale, false), (Age::Fresh, true), (Age::Stale, true)]
+        {
+            let world = archive.world(&view, age, RevokedDecrypt::Allow, replica_reads).await;
             let now = i64::try_from(world.clock.unix_seconds()).unwrap() - START;
             let (_, created) = world.sealed().await;
             let row = world.rows(IK_HERE).await.into_iter().find(|row| row.meta() == &meta(IK_HERE, created));
@@ -419,7 +428,7 @@ async fn states_encrypt_as_the_tables_say() {
         }
     }
     println!("states: {tried} encrypts");
-    assert_eq!(tried, 512);
+    assert_eq!(tried, 1024);
 }
 
 #[tokio::test]
@@ -431,8 +440,14 @@ async fn states_decrypt_as_the_tables_say() {
         // A record of the cached key, of the stored one, or of one that is neither.
         let version = view.cached_ik.or(view.stored_iks.last().copied()).map_or(61, |key| key.day);
         for age in [Age::Fresh, Age::Stale] {
-            for policy in [RevokedDecrypt::Allow, RevokedDecrypt::Deny] {
-                let world = archive.world(&view, age, policy).await;
+            // A replica that does not lag behind makes no difference.
+            for (policy, replica_reads) in [
+                (RevokedDecrypt::Allow, false),
+                (RevokedDecrypt::Deny, false),
+                (RevokedDecrypt::Allow, true),
+                (RevokedDecrypt::Deny, true),
+            ] {
+                let world = archive.world(&view, age, policy, replica_reads).await;
                 let opened = match world.session().decrypt(&archive.records[&version]).await {
                     Ok(plaintext) => {
                         assert_eq!(*plaintext, *b"secret");
@@ -449,5 +464,5 @@ async fn states_decrypt_as_the_tables_say() {
         }
     }
     println!("states: {tried} decrypts");
-    assert_eq!(tried, 1024);
+    assert_eq!(tried, 2048);
 }

@@ -1,0 +1,70 @@
+//! Decrypting with what a replica of the store says, if the policy allows it.
+//!
+//! Only a version that is not cached is asked for so. A replica lags behind, so what it says makes
+//! no key fresh for encrypting, raises no alarm, and is not the last word on what is not there.
+
+use std::sync::Arc;
+
+use super::{Course, Hierarchy, Level};
+use crate::aead;
+use crate::error::Error;
+use crate::key::CryptoKey;
+use crate::keyring::Role;
+use crate::keyring::flight::Outcome;
+use crate::record::{EnvelopeKeyRecord, KeyMeta};
+
+impl Hierarchy {
+    /// Loads a version from a replica. `None` if none is to be asked, or its answer cannot be used:
+    /// then the store itself decides.
+    pub(super) async fn version_from_replica(
+        self: &Arc<Self>,
+        course: &Course,
+        meta: &KeyMeta,
+    ) -> Option<Outcome> {
+        let ring = &course.ring;
+        // A replica may not have heard yet of a change that we have heard of.
+        let may_ask = self.rules.replica_reads
+            && course.level == Level::Intermediate
+            && ring.version(meta.created()).is_none()
+            && !ring.flights().is_any_outdated();
+        if !may_ask {
+            return None;
+        }
+        let begun = self.now();
+        let record = self.store.load_from_replica(meta).await?;
+        let parent = record.parent().filter(|parent| self.naming.is_parent_of(meta.id(), parent.id()))?;
+        let parent = match self.system_key(parent).await {
+            Ok(parent) => parent,
+            Err(Error::KeyNotFound(_)) => return None,
+            Err(error) => return Some(Err(error)),
+        };
+        if record.is_revoked() {
+            ring.revoke(meta.created());
+        }
+        let key = match self.key_of_replica(course, &record, &parent)? {
+            Ok(key) => key,
+            Err(error) => return Some(Err(error)),
+        };
+        if let Some(held) = ring.version(meta.created()) {
+            // Another flight brought it meanwhile, from the store itself.
+            return Some(Ok(held));
+        }
+        ring.mark_copied(key.state(), begun, course.flight);
+        self.intermediate.add(ring, &key, Role::Version);
+        Some(Ok(key))
+    }
+
+    fn key_of_replica(
+        &self,
+        course: &Course,
+        record: &EnvelopeKeyRecord,
+        parent: &CryptoKey,
+    ) -> Option<Outcome> {
+        let state = course.ring.state(record.meta().created());
+        if let Some(orphan) = self.orphans.adopt(|key| key.is_from(record, &state, Some(parent))) {
+            return Some(Ok(orphan));
+        }
+        let secret = aead::open_key(parent.cipher().ok()?, record.wrapped_key()).ok()?;
+        Some(self.make_key(&secret, record, state, Some(parent)).map(Arc::new))
+    }
+}

@@ -1,0 +1,282 @@
+//! T5 with replicas that may answer: what they say is enough to decrypt, and for nothing else.
+
+use claviger::testing::{Fault, FaultyMetastore, Operation};
+use claviger::{
+    BackendError, Consistency, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
+    InMemoryMetastore, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, RevokedDecrypt, SessionFactory,
+};
+
+use crate::support::*;
+
+/// A store and its replica, each with its faults and its log.
+#[derive(Clone, Debug)]
+struct Replicated {
+    primary: FaultyMetastore<InMemoryMetastore>,
+    replica: FaultyMetastore<InMemoryMetastore>,
+}
+
+impl Metastore for Replicated {
+    async fn load(&self, key: &KeyMeta, how: Consistency) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        match how {
+            Consistency::Strong => self.primary.load(key, how).await,
+            Consistency::Eventual => self.replica.load(key, how).await,
+        }
+    }
+
+    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.primary.load_latest(id).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        how: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        assert_eq!(how, Consistency::Strong);
+        self.primary.load_many(keys, how).await
+    }
+
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        self.primary.load_latest_many(ids).await
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        self.primary.insert(record).await
+    }
+}
+
+/// A process that has cached nothing, over a store and a replica with the same rows.
+struct Pair {
+    world: World,
+    replica: FaultyMetastore<InMemoryMetastore>,
+    record: DataRowRecord,
+}
+
+async fn pair_with(policy: CryptoPolicy) -> Pair {
+    let home = World::new();
+    let (record, _) = home.sealed().await;
+    let mut world = home.other_process();
+    let replica = FaultyMetastore::new(InMemoryMetastore::new());
+    let store = Replicated { primary: world.store.clone(), replica: replica.clone() };
+    world.factory = SessionFactory::builder(store, world.kms.clone())
+        .service("checkout")
+        .product("payments")
+        .policy(policy)
+        .clock(world.clock.clone())
+        .build()
+        .unwrap();
+    let pair = Pair { world, replica, record };
+    pair.catch_up().await;
+    pair
+}
+
+async fn pair() -> Pair {
+    pair_with(policy().replica_reads(true)).await
+}
+
+impl Pair {
+    /// Makes the replica what the store is now.
+    async fn catch_up(&self) {
+        for id in [IK, SK] {
+            self.replica.inner().delete(&KeyId::new(id)).await.unwrap();
+            for row in self.world.rows(id).await {
+                assert_eq!(self.replica.inner().insert(&row).await.unwrap(), Insert::Inserted);
+            }
+        }
+    }
+
+    /// Loads of the key's row from the store, and from its replica.
+    fn loads(&self) -> [usize; 2] {
+        let of_replica = self.replica.faults();
+        assert_eq!(of_replica.calls(), of_replica.calls_of(Operation::Load));
+        assert!(
+            of_replica.log().iter().all(|call| call.key.starts_with(IK)),
+            "system keys are not asked of it"
+        );
+        [self.world.calls_for(Operation::Load, IK), of_replica.calls()]
+    }
+}
+
+#[tokio::test]
+async fn t5_replicas_are_off_by_default_and_with_interval_0() {
+    let interval_0 = policy().replica_reads(true).revoke_check_interval(std::time::Duration::ZERO);
+    for policy in [policy(), interval_0] {
+        let pair = pair_with(policy).await;
+        pair.world.decrypts(&pair.record).await;
+        assert_eq!(pair.loads(), [1, 0]);
+    }
+}
+
+#[tokio::test]
+async fn t5_replica_answers_for_a_key_that_is_not_cached() {
+    let pair = pair().await;
+    pair.world.decrypts(&pair.record).await;
+    assert_eq!((pair.loads(), pair.world.calls_for(Operation::Load, SK)), ([0, 1], 1));
+    pair.world.decrypts(&pair.record).await;
+    assert_eq!(pair.loads(), [0, 1], "the key is cached");
+    assert_eq!(pair.world.kms.faults().calls(), 1);
+}
+
+#[tokio::test]
+async fn t5_replica_makes_no_key_fresh_for_encrypting() {
+    for is_revoked in [false, true] {
+        let pair = pair().await;
+        if is_revoked {
+            pair.world.revoke_latest(IK).await;
+        }
+        pair.world.decrypts(&pair.record).await;
+        assert_eq!(pair.world.encrypts_under().await, i64::from(is_revoked));
+        assert_eq!(pair.world.calls_for(Operation::LoadLatest, IK), 1);
+    }
+}
+
+#[tokio::test]
+async fn t5_replica_says_nothing_to_an_encrypt_while_the_store_is_down() {
+    let pair = pair().await;
+    pair.world.decrypts(&pair.record).await;
+    pair.world.faults().always(DOWN);
+    assert!(pair.world.encrypt_error().await.is_retryable());
+    pair.world.decrypts(&pair.record).await;
+}
+
+#[tokio::test]
+async fn t5_checks_of_a_key_that_a_replica_brought_are_strong() {
+    for age in [DUE, STALE, TOO_OLD_TO_DECRYPT] {
+        let pair = pair().await;
+        pair.world.decrypts(&pair.record).await;
+        pair.world.clock.advance(age);
+        pair.world.decrypts(&pair.record).await;
+        pair.world.landed().await;
+        assert_eq!(pair.loads(), [1, 1], "{age:?}");
+    }
+}
+
+#[tokio::test]
+async fn t5_row_missing_in_a_replica_is_asked_for_with_strong_consistency() {
+    let pair = pair().await;
+    pair.replica.inner().delete(&KeyId::new(IK)).await.unwrap();
+    pair.world.decrypts(&pair.record).await;
+    assert_eq!(pair.loads(), [1, 1]);
+    // What neither has is not found, and remembered.
+    let gone = self::pair().await;
+    gone.world.delete(IK).await;
+    gone.catch_up().await;
+    for _ in 0..3 {
+        assert!(matches!(gone.world.decrypt_error(&gone.record).await, Error::KeyNotFound(_)));
+    }
+    assert_eq!(gone.loads(), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t5_answer_of_a_replica_that_cannot_be_used_is_asked_for_with_strong_consistency() {
+    for fault in [DOWN, DENIED, Fault::Fail(FailureClass::Damaged), Fault::Hang] {
+        let pair = pair().await;
+        pair.replica.faults().always(fault);
+        pair.world.decrypts(&pair.record).await;
+        assert_eq!(pair.loads(), [1, 1], "{fault:?}");
+        assert_eq!(pair.world.factory.status().unwrap().events, [], "it is no alarm");
+    }
+    let other_key = {
+        let other = World::new();
+        other.clock.advance(MINUTE);
+        other.sealed().await;
+        other.latest_row(IK).await
+    };
+    for (case, is_row) in [("tampered", 0), ("foreign parent", 1), ("parent gone", 2)] {
+        let pair = pair().await;
+        let row = pair.world.latest_row(IK).await;
+        let parent = match is_row {
+            1 => KeyMeta::new(KeyId::new("_SK_other"), row.meta().created()),
+            2 => meta(SK, 7),
+            _ => row.parent().unwrap().clone(),
+        };
+        let wrapped_key = if is_row == 0 { other_key.wrapped_key() } else { row.wrapped_key() };
+        let bad =
+            EnvelopeKeyRecord::new(row.meta().clone(), std::sync::Arc::clone(wrapped_key), Some(parent));
+        pair.replica.inner().delete(row.meta().id()).await.unwrap();
+        assert_eq!(pair.replica.inner().insert(&bad).await.unwrap(), Insert::Inserted);
+        pair.world.decrypts(&pair.record).await;
+        assert_eq!(pair.loads(), [1, 1], "{case}");
+        assert_eq!(pair.world.factory.status().unwrap().events, [], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn t5_replica_that_is_down_does_not_cost_each_decrypt_a_call() {
+    let pair = pair_with(policy().replica_reads(true).intermediate_keys_max(1)).await;
+    pair.replica.faults().always(DENIED);
+    for round in 0..20 {
+        pair.world.decrypts(&pair.record).await;
+        pair.world.session_of("bob").encrypt(b"takes the place").await.unwrap();
+        assert_eq!(pair.loads()[0], round + 1);
+    }
+    assert_eq!(pair.loads()[1], 5, "then it is left alone for a second");
+    assert!(!pair.world.factory.status().unwrap().metastore_down);
+    pair.replica.faults().heal();
+    pair.world.clock.advance(SECOND);
+    pair.world.decrypts(&pair.record).await;
+    assert_eq!(pair.loads(), [20, 6]);
+}
+
+#[tokio::test]
+async fn t5_replica_that_lags_behind_is_believed_until_the_next_check() {
+    let pair = pair_with(policy().replica_reads(true).revoked_decrypt(RevokedDecrypt::Deny)).await;
+    pair.world.revoke_latest(IK).await;
+    pair.world.decrypts(&pair.record).await;
+    pair.world.clock.advance(STALE);
+    assert!(matches!(pair.world.decrypt_error(&pair.record).await, Error::KeyRevoked(_)));
+    let informed = pair_with(policy().replica_reads(true).revoked_decrypt(RevokedDecrypt::Deny)).await;
+    informed.world.revoke_latest(IK).await;
+    informed.catch_up().await;
+    assert!(matches!(informed.world.decrypt_error(&informed.record).await, Error::KeyRevoked(_)));
+    assert_eq!(informed.loads(), [0, 1]);
+}
+
+#[tokio::test]
+async fn t5_replica_that_lags_behind_takes_back_no_revocation_and_raises_no_alarm() {
+    let policy = policy().replica_reads(true).revoked_decrypt(RevokedDecrypt::Warn).intermediate_keys_max(1);
+    let pair = pair_with(policy).await;
+    let session = pair.world.session();
+    pair.world.revoke_latest(IK).await;
+    session.encrypt(b"learns of it").await.unwrap();
+    pair.world.session_of("bob").encrypt(b"takes the place").await.unwrap();
+    session.decrypt(&pair.record).await.unwrap();
+    assert_eq!(pair.loads(), [0, 1]);
+    assert_eq!((pair.world.raised(Event::RevokedDecrypt), pair.world.raised(Event::Unrevoked)), (1, 0));
+}
+
+#[tokio::test]
+async fn t5_invalidated_key_is_not_asked_of_a_replica() {
+    let policy = policy().replica_reads(true).revoked_decrypt(RevokedDecrypt::Deny).intermediate_keys_max(1);
+    for is_all in [false, true] {
+        let pair = pair_with(policy.clone()).await;
+        let session = pair.world.session();
+        session.decrypt(&pair.record).await.unwrap();
+        pair.world.revoke_latest(IK).await;
+        if is_all {
+            pair.world.factory.invalidate_all().unwrap();
+        } else {
+            pair.world.factory.invalidate(&KeyId::new(IK)).unwrap();
+        }
+        pair.world.session_of("bob").encrypt(b"takes the place").await.unwrap();
+        assert!(matches!(session.decrypt(&pair.record).await, Err(Error::KeyRevoked(_))), "{is_all}");
+    }
+}
+
+/// A flight to a version by a replica and one to the latest by the store: the later word of the
+/// replica does not make the earlier one of the store younger.
+#[tokio::test]
+async fn t5_replica_does_not_make_the_stores_word_younger() {
+    let pair = pair().await;
+    pair.replica.faults().next(Operation::Load, Fault::HangReply);
+    let (session, record) = (pair.world.session(), pair.record.clone());
+    let decrypt = tokio::spawn(async move { session.decrypt(&record).await.map(drop) });
+    pair.replica.faults().until_hanging(1).await;
+    assert_eq!(pair.world.encrypts_under().await, 0);
+    pair.world.clock.advance(DUE - SECOND);
+    pair.replica.faults().release();
+    decrypt.await.unwrap().unwrap();
+    pair.world.revoke_latest(IK).await;
+    pair.world.clock.advance(STALE - DUE + SECOND);
+    assert_ne!(pair.world.encrypts_under().await, 0, "it counts from what the store said");
+}
