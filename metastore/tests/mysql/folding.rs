@@ -1,1 +1,257 @@
-//! In the making.
+//! Ids that Asherah's table takes for one another, and ids and records that it cannot hold.
+
+use std::error::Error as _;
+
+use claviger::{
+    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _,
+};
+use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
+use sqlx::mysql::MySqlPoolOptions;
+
+use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, assert_permanent, builder, meta, record};
+
+const CHARSETS: [&str; 2] = [LATIN1, UTF8];
+
+/// What the collations of both character sets take for one.
+const TWINS: [[&str; 2]; 4] = [
+    ["_IK_alice_svc_prod", "_IK_ALICE_svc_prod"],
+    ["_IK_x_svc_prod", "_IK_x_svc_prod "],
+    ["_IK_\u{e9}_svc_prod", "_IK_\u{c9}_svc_prod"],
+    ["_SK_svc_prod", "_sk_SVC_prod  "],
+];
+
+fn fault(error: &BackendError) -> &SqlFault {
+    error.source().and_then(|source| source.downcast_ref()).unwrap()
+}
+
+#[tokio::test]
+async fn the_second_of_two_that_the_table_takes_for_one_is_refused_and_neither_reads_the_others() {
+    for charset in CHARSETS {
+        let place = Place::holding(ASHERAH, charset).await;
+        let store = place.open().await;
+        for [one, other] in TWINS {
+            let (one, other) = (record(one, NOW), record(other, NOW));
+            assert_eq!(store.insert(&one).await.unwrap(), Insert::Inserted);
+            let error = store.insert(&other).await.unwrap_err();
+            assert!(!error.is_transient());
+            assert!(matches!(fault(&error), SqlFault::Indistinct(key) if key == other.meta()));
+            assert_eq!(store.insert(&one).await.unwrap(), Insert::AlreadyExists);
+            for consistency in [Consistency::Strong, Consistency::Eventual] {
+                assert_eq!(store.load(one.meta(), consistency).await.unwrap().as_ref(), Some(&one));
+                assert_eq!(store.load(other.meta(), consistency).await.unwrap(), None);
+            }
+            assert_eq!(store.load_latest(other.meta().id()).await.unwrap(), None);
+            assert!(!store.revoke(other.meta()).await.unwrap());
+            assert_eq!(store.delete(other.meta().id()).await.unwrap(), 0);
+            assert_eq!(store.load_latest(one.meta().id()).await.unwrap(), Some(one));
+        }
+        assert_eq!(store.count().await.unwrap(), TWINS.len() as u64);
+    }
+}
+
+/// Of different times both are kept; then what is the latest of one is not that of the other.
+#[tokio::test]
+async fn two_that_the_table_takes_for_one_have_versions_of_their_own() {
+    for charset in CHARSETS {
+        let place = Place::holding(ASHERAH, charset).await;
+        let store = place.open().await;
+        let mut ids = Vec::new();
+        let mut latest = Vec::new();
+        for [one, other] in TWINS {
+            for second in 0..6 {
+                let id = if second % 2 == 0 { one } else { other };
+                assert_eq!(store.insert(&record(id, NOW + second)).await.unwrap(), Insert::Inserted);
+            }
+            ids.extend([one, other].map(KeyId::new));
+            latest.extend([record(one, NOW + 4), record(other, NOW + 5)]);
+        }
+        for (id, latest) in ids.iter().zip(&latest) {
+            assert_eq!(store.load_latest(id).await.unwrap().as_ref(), Some(latest));
+        }
+        let all = store.load_latest_many(&ids).await.unwrap();
+        assert!(all.iter().flatten().eq(&latest), "{all:?}");
+        let keys: Vec<_> =
+            ids.iter().flat_map(|id| (0..6).map(|second| meta(id.as_str(), NOW + second))).collect();
+        let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
+        assert_eq!(found.len(), keys.len());
+        for (key, found) in keys.iter().zip(&found) {
+            assert_eq!(&store.load(key, Consistency::Strong).await.unwrap(), found);
+        }
+        assert_eq!(found.iter().flatten().count(), 6 * TWINS.len());
+        for limit in [1, 2, 5, 100] {
+            let mut listed = listed(&store, limit).await;
+            let mut kept: Vec<_> = found.iter().flatten().cloned().collect();
+            for records in [&mut listed, &mut kept] {
+                records.sort_by(|one, other| one.meta().cmp(other.meta()));
+            }
+            assert_eq!(listed, kept, "pages of {limit}");
+        }
+        let [one, other] = TWINS[0].map(KeyId::new);
+        assert_eq!(store.delete(&one).await.unwrap(), 3);
+        assert_eq!(store.load_latest(&one).await.unwrap(), None);
+        assert_eq!(store.delete(&other).await.unwrap(), 3);
+    }
+}
+
+async fn listed(store: &MysqlMetastore, limit: usize) -> Vec<EnvelopeKeyRecord> {
+    let (mut records, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list(after.as_ref(), limit).await.unwrap();
+        records.extend(page.records);
+        after = page.next;
+        if after.is_none() {
+            return records;
+        }
+    }
+}
+
+/// Every character of a few blocks: kept as it is, or refused before the server is asked.
+#[tokio::test]
+async fn characters_are_kept_exactly_or_refused() {
+    let characters: Vec<char> = ('\u{80}'..='\u{17f}')
+        .chain("\u{2c6}\u{2dc}\u{3042}\u{e000}\u{fffd}\u{ffff}\u{10000}\u{1f600}\u{10ffff}".chars())
+        .chain('\u{2010}'..='\u{203a}')
+        .chain(['\u{192}', '\u{20ac}', '\u{2122}'])
+        .collect();
+    for (charset, kept) in
+        [(LATIN1, 128), ("utf8mb3", 308), (UTF8, 311), ("latin2", 0), ("ascii", 0), ("sjis", 0)]
+    {
+        let place = Place::holding(ASHERAH, charset).await;
+        let store = place.open().await;
+        let mut held = 0;
+        for (second, &character) in (0..).zip(&characters) {
+            let record = record(&format!("_IK_{character}_svc_prod"), NOW + second);
+            match store.insert(&record).await {
+                Ok(inserted) => {
+                    assert_eq!(inserted, Insert::Inserted);
+                    let found = store.load(record.meta(), Consistency::Strong).await.unwrap();
+                    assert_eq!(found, Some(record), "{charset} {character:?}");
+                    held += 1;
+                }
+                Err(error) => {
+                    let is_ours = matches!(fault(&error), SqlFault::CharactersNotHeld { column: "id", .. });
+                    assert!(is_ours && !error.is_transient(), "{charset} {character:?} {error:?}");
+                    let answer = store.load(record.meta(), Consistency::Strong).await;
+                    assert_permanent(answer, "CharactersNotHeld");
+                }
+            }
+        }
+        assert_eq!(held, kept, "{charset}");
+        assert_eq!(store.count().await.unwrap(), held);
+    }
+}
+
+#[tokio::test]
+async fn a_parents_characters_are_kept_exactly_or_refused() {
+    let of_parent = |parent: &str| {
+        EnvelopeKeyRecord::new(meta("_IK_a_svc_prod", NOW), *b"wrapped", Some(meta(parent, NOW)))
+    };
+    let store = Place::holding(ASHERAH, LATIN1).await.open().await;
+    assert_permanent(store.insert(&of_parent("_SK_\u{1f600}_prod")).await, "key_record");
+    let record = of_parent("_SK_caf\u{e9}_prod");
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.load_latest(record.meta().id()).await.unwrap().as_ref(), Some(&record));
+    // The row is compared with what was read of it.
+    assert!(store.revoke(record.meta()).await.unwrap());
+    assert!(store.replace_wrapped_key(record.meta(), b"wrapped", b"other").await.unwrap());
+    let found = store.load_latest(record.meta().id()).await.unwrap().unwrap();
+    assert_eq!(
+        (found.is_revoked(), &**found.wrapped_key(), found.parent()),
+        (true, &b"other"[..], record.parent())
+    );
+}
+
+#[tokio::test]
+async fn records_over_the_columns_limit_are_refused() {
+    for charset in CHARSETS {
+        let store = Place::holding(ASHERAH, charset).await.open().await;
+        let of = |bytes: usize| EnvelopeKeyRecord::new(meta("_SK_svc_prod", NOW), vec![7; bytes], None);
+        // 65 535 bytes with its `{"Created":1700000000,"Key":""}`.
+        let (fits, over) = (of(49_128), of(49_131));
+        assert_eq!((fits.to_json().len(), over.to_json().len()), (65_535, 65_539));
+        let error = store.insert(&over).await.unwrap_err();
+        assert!(!error.is_transient());
+        assert!(matches!(fault(&error), SqlFault::RecordTooLong { length: 65_539, limit: 65_535 }));
+        assert_eq!(store.insert(&fits).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.load_latest(fits.meta().id()).await.unwrap().as_ref(), Some(&fits));
+        let longer = store.replace_wrapped_key(fits.meta(), fits.wrapped_key(), over.wrapped_key()).await;
+        assert_permanent(longer, "RecordTooLong");
+        let ours = Place::migrated(charset).await.open().await;
+        assert_eq!(ours.insert(&of(1_000_000)).await.unwrap(), Insert::Inserted);
+    }
+}
+
+#[tokio::test]
+async fn lengths_follow_the_columns_that_are_there() {
+    let place = Place::migrated(UTF8).await;
+    place.execute("ALTER TABLE encryption_key MODIFY id VARCHAR(40) CHARACTER SET utf8mb4 NOT NULL").await;
+    let store = place.open().await;
+    let of = |length: usize| record(&"\u{e9}".repeat(length), NOW);
+    assert_eq!(store.insert(&of(40)).await.unwrap(), Insert::Inserted);
+    assert_permanent(store.insert(&of(41)).await, "IdOverColumn");
+    place.execute("ALTER TABLE encryption_key MODIFY id VARBINARY(80) NOT NULL").await;
+    // Who looked before still finds every row, and who looks now has the new limit.
+    assert_eq!(store.load_latest(of(40).meta().id()).await.unwrap(), Some(of(40)));
+    let store = place.open().await;
+    assert_eq!(store.load_latest(of(40).meta().id()).await.unwrap(), Some(of(40)));
+    assert_permanent(store.insert(&of(41)).await, "IdOverColumn");
+}
+
+/// Started in spite of `not-strict`: what the server changes is taken back.
+#[tokio::test]
+async fn a_server_that_is_not_strict_changes_nothing() {
+    let place = Place::holding(ASHERAH, UTF8).await;
+    place.execute("ALTER TABLE encryption_key MODIFY key_record VARCHAR(250) NOT NULL").await;
+    let lax = MySqlPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(async move { sqlx::raw_sql("SET sql_mode = ''").execute(connection).await.map(drop) })
+    });
+    let lax = lax.connect(&place.url).await.unwrap();
+    let accepted = builder().accept(FindingId::NotStrict).accept(FindingId::ColumnType);
+    let store = accepted.pool(lax).await.unwrap();
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);
+    // After 2038 it is 0000-00-00.
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", 2_147_483_648)).await, "NotKept");
+    // The store has looked at the column before it became shorter.
+    place.execute("ALTER TABLE encryption_key MODIFY id VARCHAR(20) NOT NULL").await;
+    let long = record("_IK_aaaaaaaaaaaaaaaaaaaa_svc_prod", NOW);
+    assert_permanent(store.insert(&long).await, "NotKept");
+    assert_eq!(store.count().await.unwrap(), 1);
+    // In a strict session the server refuses.
+    assert_permanent(
+        place_strict(&place).await.insert(&record("_IK_b_svc_prod", 2_147_483_648)).await,
+        "CreatedNotHeld",
+    );
+}
+
+async fn place_strict(place: &Place) -> MysqlMetastore {
+    builder().accept(FindingId::ColumnType).open(&place.url).await.unwrap()
+}
+
+/// A row that another program deletes between our insert and our look at who holds its place.
+#[tokio::test]
+async fn inserts_beside_deletions_are_told_the_truth() {
+    let place = Place::migrated(UTF8).await;
+    let store = place.open().await;
+    let key: KeyMeta = meta("_IK_a_svc_prod", NOW);
+    let inserting = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let mut inserted = 0;
+            for _ in 0..300 {
+                match store.insert(&record("_IK_a_svc_prod", NOW)).await {
+                    Ok(Insert::Inserted) => inserted += 1,
+                    Ok(Insert::AlreadyExists) => {}
+                    Err(error) => assert!(matches!(fault(&error), SqlFault::Contended(_)), "{error:?}"),
+                }
+            }
+            inserted
+        }
+    });
+    let mut deleted = 0;
+    while !inserting.is_finished() {
+        deleted += store.delete(key.id()).await.unwrap();
+    }
+    let inserted: u64 = inserting.await.unwrap();
+    assert_eq!(inserted, deleted + store.count().await.unwrap());
+}

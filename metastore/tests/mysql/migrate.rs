@@ -1,1 +1,91 @@
-//! In the making.
+//! Our own table made, and Asherah's turned into it by the statements that the findings name.
+
+use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::{FindingId, MysqlMetastore};
+use claviger_test_servers::MariaDb;
+
+use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, assert_permanent, builder, record};
+
+#[tokio::test]
+async fn the_table_is_made_once_and_left_alone_after() {
+    let place = Place::new(LATIN1).await;
+    let store = place.unchecked().await;
+    assert_permanent(store.load_latest(record("_IK_a_svc_prod", NOW).meta().id()).await, "1146");
+    store.migrate().await.unwrap();
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    store.migrate().await.unwrap();
+    place.open().await.migrate().await.unwrap();
+    assert_eq!(store.count().await.unwrap(), 1);
+
+    let asherahs = Place::holding(ASHERAH, UTF8).await;
+    let before = asherahs
+        .texts(
+            "SELECT GROUP_CONCAT(column_type) FROM information_schema.columns \
+                                 WHERE table_schema = DATABASE()",
+        )
+        .await;
+    asherahs.unchecked().await.migrate().await.unwrap();
+    let after = asherahs
+        .texts(
+            "SELECT GROUP_CONCAT(column_type) FROM information_schema.columns \
+                                WHERE table_schema = DATABASE()",
+        )
+        .await;
+    assert_eq!(before, after);
+}
+
+/// Every hour of the days on which clocks change in Los Angeles, and of a day in July.
+fn hours() -> impl Iterator<Item = i64> {
+    [1_772_928_000, 1_793_491_200, 1_783_987_200]
+        .into_iter()
+        .flat_map(|midnight| (0..24).map(move |hour| midnight + hour * 3_600 + 1_800))
+}
+
+#[tokio::test]
+async fn asherahs_table_becomes_ours_by_the_statements_of_the_finding() {
+    for (system_zone, zone) in
+        [("America/Los_Angeles", "SYSTEM"), ("UTC", "America/Los_Angeles"), ("UTC", "+00:00")]
+    {
+        let server = MariaDb::start_in(system_zone, &[]);
+        for charset in [LATIN1, UTF8] {
+            let place = Place::at(&server, charset).await;
+            place.execute(ASHERAH).await;
+            let store = builder().session_time_zone(zone).open(&place.url).await.unwrap();
+            let mut kept: Vec<EnvelopeKeyRecord> = Vec::new();
+            for id in ["_IK_andr\u{e9}_svc_prod", "_IK_o'brien_svc_prod", "_SK_svc_prod"] {
+                for created in hours() {
+                    let record = record(id, created);
+                    // The hour that clocks skip cannot be stored in their zone.
+                    match store.insert(&record).await {
+                        Ok(inserted) => {
+                            assert_eq!(inserted, Insert::Inserted);
+                            kept.push(record);
+                        }
+                        error => assert_permanent(error, "CreatedNotHeld"),
+                    }
+                }
+            }
+            assert_eq!(kept.len(), if zone == "+00:00" { 216 } else { 213 });
+
+            let report = store.check_schema().await.unwrap();
+            let ends = report.findings().iter().find(|finding| finding.id == FindingId::EndsIn2038).unwrap();
+            let statements = &ends.remedy[ends.remedy.find("SET time_zone").unwrap()..];
+            place.execute(statements.trim_end_matches('.')).await;
+
+            // The store that was open goes on, and so does one that never hears of zones.
+            let new = MysqlMetastore::open(&place.url).await.unwrap();
+            assert_eq!(new.check_schema().await.unwrap().findings(), []);
+            for store in [&store, &new] {
+                for record in &kept {
+                    let found = store.load(record.meta(), Consistency::Strong).await.unwrap();
+                    assert_eq!(found.as_ref(), Some(record));
+                    assert_eq!(store.insert(record).await.unwrap(), Insert::AlreadyExists);
+                }
+                assert_eq!(store.count().await.unwrap(), kept.len() as u64);
+            }
+            for late in ["_IK_andr\u{e9}_svc_prod", "_IK_ANDRE_svc_prod", "_IK_\u{1f600}_svc_prod"] {
+                assert_eq!(new.insert(&record(late, 4_102_444_800)).await.unwrap(), Insert::Inserted);
+            }
+        }
+    }
+}

@@ -63,14 +63,17 @@ macro_rules! key_sql {
     };
 }
 
+/// Not by `created = (SELECT MAX(created) …)`: MariaDB remembers what a subquery brought for an id, and
+/// takes it for the answer for another that the column's collation takes for the same. Together with
+/// `created` an id is never another's.
 macro_rules! load_latest_many_sql {
     ($ids:literal) => {
         concat!(
             "SELECT k.id, CAST(k.created AS CHAR), k.key_record FROM encryption_key AS k\n",
             "WHERE k.id IN (",
             $ids,
-            ") AND k.created = (\n",
-            "  SELECT MAX(n.created) FROM encryption_key AS n WHERE n.id = k.id\n",
+            ") AND NOT EXISTS (\n",
+            "  SELECT 1 FROM encryption_key AS n WHERE n.id = k.id AND n.created > k.created\n",
             "  AND CAST(CONVERT(n.id USING utf8mb4) AS BINARY) = CAST(CONVERT(k.id USING utf8mb4) AS BINARY))"
         )
     };
