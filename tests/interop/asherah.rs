@@ -5,7 +5,9 @@
 
 mod clauses;
 mod dynamodb;
+mod mariadb;
 mod peer;
 mod postgres;
+mod soak;
 mod sqlite;
 mod world;

@@ -1,0 +1,178 @@
+//! We and both others in one table of MariaDB: in the one of Asherah's documentation and in ours, in
+//! a server at UTC and in one in Los Angeles.
+
+use std::error::Error as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use claviger::MetastoreAdmin as _;
+use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore};
+use claviger_test_servers::{MariaDb, shared_mariadb};
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+
+use crate::clauses::led_by_each;
+use crate::peer::{Package, Place};
+use crate::world::{PARTITION, World, assert_decrypts, assert_one_key};
+
+/// Whose sessions are in which time zone; the others send the texts of UTC times whatever it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Server {
+    Utc,
+    LosAngeles,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Table {
+    /// As Asherah's documentation creates it, in Debian's character set.
+    Legacy,
+    /// The same in the character set of a MariaDB that nobody configured.
+    Latin1,
+    /// As [`MysqlMetastore::migrate`] does.
+    Own,
+}
+
+const LOS_ANGELES: &str = "America/Los_Angeles";
+
+const LEGACY: &str = "CREATE TABLE encryption_key (
+    id VARCHAR(255) NOT NULL,
+    created TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    key_record TEXT NOT NULL,
+    PRIMARY KEY (id, created),
+    INDEX (created)
+)";
+
+led_by_each!(legacy, |packages| world(Server::Utc, Table::Legacy, packages));
+led_by_each!(legacy_in_latin1, |packages| world(Server::Utc, Table::Latin1, packages));
+led_by_each!(legacy_in_los_angeles, |packages| world(Server::LosAngeles, Table::Legacy, packages));
+led_by_each!(own, |packages| world(Server::Utc, Table::Own, packages));
+led_by_each!(own_in_los_angeles, |packages| world(Server::LosAngeles, Table::Own, packages));
+
+/// Else we would find none of their keys and make all of them anew.
+#[tokio::test]
+async fn a_table_that_others_wrote_in_another_zone_is_refused_until_told_the_zone() {
+    let (store, place) = open(Server::LosAngeles, Table::Legacy).await;
+    let mut world = World::new(store, place.clone(), &[Package::Go, Package::Rust], ());
+    let theirs: Vec<_> = world.peers().map(|peer| peer.encrypt(PARTITION, b"theirs")).collect();
+
+    let Place::Mysql(url) = &place else { panic!("{place:?} is no MariaDB") };
+    let error = MysqlMetastore::open(url).await.unwrap_err();
+    let dangerous = error.source().and_then(|source| source.downcast_ref::<DangerousSchema>()).unwrap();
+    let [finding] = &dangerous.findings[..] else { panic!("{dangerous}") };
+    assert_eq!(finding.id, FindingId::ZoneMismatch);
+    assert!(finding.remedy.contains(LOS_ANGELES), "{finding}");
+
+    // As the remedy says.
+    world.store = MysqlMetastore::builder().session_time_zone(LOS_ANGELES).open(url).await.unwrap();
+    let ours = world.encrypt(b"ours").await;
+    assert_one_key(theirs.iter().chain([&ours]));
+}
+
+/// Go writes `&` as `\u0026`. The Rust one cannot read such a row, which is not ours to mend.
+#[tokio::test]
+async fn rows_of_go_that_the_rust_one_cannot_read_are_read_by_us() {
+    let (store, place) = open(Server::Utc, Table::Legacy).await;
+    let mut world = World::of_service("R&D", store, place, &[Package::Go, Package::Rust], ());
+    let theirs = world.lead.encrypt(PARTITION, b"theirs");
+    for rust in &mut world.others {
+        rust.assert_refuses(PARTITION, &theirs);
+    }
+    let ours = world.encrypt(b"ours").await;
+    assert_one_key([&theirs, &ours]);
+    let session = world.ours().session(PARTITION).unwrap();
+    assert_decrypts(&session, &theirs, b"theirs").await;
+    world.lead.assert_decrypts(PARTITION, &ours, b"ours");
+}
+
+/// Its guard row, which is no key.
+#[tokio::test]
+async fn what_the_rust_one_keeps_beside_the_keys_stays_as_it_is() {
+    let (store, place) = open(Server::Utc, Table::Legacy).await;
+    let Place::Mysql(url) = place.clone() else { panic!("{place:?} is no MariaDB") };
+    let mut world = World::new(store, place, &[Package::Rust], ());
+    let record = world.lead.encrypt(PARTITION, b"record");
+    let guard = guard_rows(&url).await;
+    assert_eq!(guard.len(), 1);
+
+    let page = world.store.list(None, 10).await.unwrap();
+    assert!(page.damaged.is_empty(), "{page:?}");
+    let keys: Vec<_> = page.records.iter().map(|key| key.meta().clone()).collect();
+    assert_eq!(keys.len(), 2);
+    for key in &keys {
+        world.revoke(key).await;
+    }
+    world.assert_all_decrypt(&[(&record, b"record")]).await;
+    assert_eq!(guard_rows(&url).await, guard);
+}
+
+async fn guard_rows(url: &str) -> Vec<(String, String, String)> {
+    let mut connection = MySqlConnection::connect(url).await.unwrap();
+    let sql =
+        "SELECT id, CAST(created AS CHAR), key_record FROM encryption_key WHERE id LIKE '\\_\\_asherah%'";
+    sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap()
+}
+
+async fn world(server: Server, table: Table, packages: &[Package]) -> World<MysqlMetastore> {
+    let (store, place) = open(server, table).await;
+    let world = World::new(store, place, packages, ());
+    match table {
+        // The others fail on what the table cannot hold.
+        Table::Latin1 => world.without_partitions(|partition| partition.contains('令')),
+        Table::Legacy | Table::Own => world,
+    }
+}
+
+/// A table of its own, and where the others find it.
+pub(crate) async fn open(server: Server, table: Table) -> (MysqlMetastore, Place) {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    // Not the only test process on the server.
+    let database = format!("interop_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let server_url = server.url();
+    let charset = match table {
+        Table::Legacy | Table::Own => "utf8mb4 COLLATE utf8mb4_general_ci",
+        Table::Latin1 => "latin1 COLLATE latin1_swedish_ci",
+    };
+    execute(&server_url, &format!("CREATE DATABASE {database} CHARACTER SET {charset}")).await;
+    let url = format!("{server_url}{database}");
+    match table {
+        Table::Legacy | Table::Latin1 => execute(&url, LEGACY).await,
+        Table::Own => {
+            let store = server.builder(table).danger_unchecked().open(&url).await.unwrap();
+            store.migrate().await.unwrap();
+            store.close().await;
+        }
+    }
+    let place = Place::Mysql(url);
+    (reopen(server, table, &place).await, place)
+}
+
+pub(crate) async fn reopen(server: Server, table: Table, place: &Place) -> MysqlMetastore {
+    let Place::Mysql(url) = place else { panic!("{place:?} is no MariaDB") };
+    server.builder(table).open(url).await.unwrap()
+}
+
+impl Server {
+    fn url(self) -> String {
+        static THERE: OnceLock<MariaDb> = OnceLock::new();
+        match self {
+            Self::Utc => shared_mariadb().to_owned(),
+            Self::LosAngeles => THERE
+                .get_or_init(|| MariaDb::start_with(&[&format!("--default-time-zone={LOS_ANGELES}")]))
+                .url(""),
+        }
+    }
+
+    fn builder(self, table: Table) -> MysqlBuilder {
+        let builder = MysqlMetastore::builder();
+        match (self, table) {
+            (Self::LosAngeles, Table::Legacy | Table::Latin1) => builder.session_time_zone(LOS_ANGELES),
+            // No zone has a part in what our table holds.
+            (Self::LosAngeles, Table::Own) | (Self::Utc, _) => builder,
+        }
+    }
+}
+
+async fn execute(url: &str, sql: &str) {
+    let mut connection = MySqlConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
