@@ -105,6 +105,36 @@ async fn listed(store: &MysqlMetastore, limit: usize) -> Vec<EnvelopeKeyRecord> 
     }
 }
 
+/// Many at once, of all letters that collations take for others or for two, are answered as one by one.
+#[tokio::test]
+async fn many_asked_for_at_once_are_answered_as_one_by_one() {
+    let letters = ('A'..='Z').chain('a'..='z').chain('\u{c0}'..='\u{ff}').chain([' ', '_', '%', '\\', '\'']);
+    let mut tails: Vec<String> = letters.map(String::from).collect();
+    tails.extend(["ss", "SS", "sz", "ae", "AE", "oe", "th", "s ", "e  ", "\t", ""].map(str::to_owned));
+    for (table, charset) in [(ASHERAH, LATIN1), (ASHERAH, UTF8), ("", LATIN1), ("", UTF8)] {
+        let place = if table.is_empty() {
+            Place::migrated(charset).await
+        } else {
+            Place::holding(table, charset).await
+        };
+        let store = place.open().await;
+        let mut keys = Vec::new();
+        for (second, tail) in (0..).zip(&tails) {
+            let record = record(&format!("_IK_{tail}"), NOW + second);
+            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+            keys.push(record.meta().clone());
+        }
+        let ids: Vec<_> = keys.iter().map(|key| key.id().clone()).collect();
+        let at_once = store.load_latest_many(&ids).await.unwrap();
+        for (key, found) in keys.iter().zip(&at_once) {
+            assert_eq!(found.as_ref().map(EnvelopeKeyRecord::meta), Some(key), "{charset}");
+        }
+        assert_eq!(store.load_many(&keys, Consistency::Strong).await.unwrap(), at_once);
+        keys.reverse();
+        assert!(store.load_many(&keys, Consistency::Strong).await.unwrap().iter().rev().eq(&at_once));
+    }
+}
+
 /// Every character of a few blocks: kept as it is, or refused before the server is asked.
 #[tokio::test]
 async fn characters_are_kept_exactly_or_refused() {

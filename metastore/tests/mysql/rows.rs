@@ -120,7 +120,9 @@ async fn ids_that_are_no_text_are_listed_as_damaged_and_none_is_missed() {
         assert_eq!(records, sound, "pages of {limit}");
         let damaged: Vec<_> = pages.iter().flat_map(|page| &page.damaged).collect();
         assert_eq!(damaged.len(), 12, "pages of {limit}");
-        assert!(damaged.iter().all(|row| row.error.class() == FailureClass::Damaged && row.created.is_some()));
+        assert!(
+            damaged.iter().all(|row| row.error.class() == FailureClass::Damaged && row.created.is_some())
+        );
     }
     for record in &sound {
         assert_eq!(store.load_latest(record.meta().id()).await.unwrap().as_ref(), Some(record));
