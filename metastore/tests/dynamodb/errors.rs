@@ -1,5 +1,7 @@
 //! What DynamoDB, or the way to it, answers instead, and its class.
 
+use std::slice::from_ref;
+
 use claviger::{Consistency, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DynamoDbError, DynamoDbMetastore};
 use tokio::io::AsyncReadExt as _;
@@ -55,7 +57,7 @@ async fn documented_errors_have_their_class_in_every_call() {
         let says = format!("as told ({code})");
         assert_failed(store.load(&key, Consistency::Strong).await, *class, &says);
         assert_failed(store.load_latest(key.id()).await, *class, &says);
-        assert_failed(store.load_many(&[key.clone()], Consistency::Strong).await, *class, &says);
+        assert_failed(store.load_many(from_ref(&key), Consistency::Strong).await, *class, &says);
         assert_failed(store.load_latest_many(&[key.id().clone()]).await, *class, &says);
         // Never taken for a duplicate.
         assert_failed(store.insert(&record("_IK_a_svc_prod", NOW)).await, *class, &says);

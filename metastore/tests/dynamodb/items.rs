@@ -1,6 +1,7 @@
 //! Items as Asherah writes them, and as it does not.
 
 use std::path::Path;
+use std::slice::from_ref;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -117,7 +118,7 @@ async fn items_that_cannot_be_read_are_damaged_in_every_call() {
         assert_failed(beside.store.load(&key, Consistency::Strong).await, damaged, says);
         assert_failed(beside.store.load(&key, Consistency::Eventual).await, damaged, says);
         assert_failed(beside.store.load_latest(key.id()).await, damaged, says);
-        assert_failed(beside.store.load_many(&[key.clone()], Consistency::Strong).await, damaged, says);
+        assert_failed(beside.store.load_many(from_ref(&key), Consistency::Strong).await, damaged, says);
         assert_failed(beside.store.load_latest_many(&[key.id().clone()]).await, damaged, says);
         // It is there all the same: nothing may be put in its place.
         assert_eq!(beside.store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);

@@ -30,7 +30,7 @@ async fn what_is_no_key_is_neither_listed_nor_counted() {
                     break;
                 }
             }
-            assert_eq!(listed, [record.clone()]);
+            assert_eq!(listed, std::slice::from_ref(&record));
         }
         assert_eq!(beside.store.count().await.unwrap(), 1);
         assert!(beside.get(&guard).await.is_some());

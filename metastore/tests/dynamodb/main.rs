@@ -1,15 +1,22 @@
 //! `DynamoDbMetastore` on dynalite and moto, and on a stand-in that answers as it is told.
 
-#![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper fails its test by panicking"
+)]
 
 mod bulk;
 mod check;
 mod contract;
 mod credentials;
+mod cuts;
 mod errors;
 mod items;
 mod limits;
 mod list;
+mod outage;
 mod requests;
 mod stand_in;
 mod support;
