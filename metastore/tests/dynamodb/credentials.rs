@@ -1,5 +1,10 @@
 //! Credentials that are missing, late or refused, and a region that is missing.
 
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future;
 use aws_sdk_dynamodb::Client;
@@ -7,13 +12,10 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, ProvideCredentials};
 use claviger::{FailureClass, KeyId, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
 use serde_json::json;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::stand_in::{Reply, StandIn};
-use crate::support::{assert_failed, client_config, credentials};
+use crate::support::{assert_failed, chain, client_config, credentials};
 
 /// Fails as it is told.
 #[derive(Debug)]
@@ -92,4 +94,54 @@ async fn credentials_that_come_late_do_come() {
     let_go.add_permits(1);
     assert_eq!(store.load_latest(&id).await.unwrap(), None);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// Tells a child that it is one.
+const CHILD: &str = "CLAVIGER_TEST_CHILD";
+
+/// Runs this binary again, as the test of this name, with nothing of AWS in its environment but this,
+/// and returns what it prints.
+fn in_environment(test: &str, variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env_clear().env(CHILD, "");
+    // No profile, and no waiting for a machine's metadata service that is not there.
+    command.env("HOME", "/nonexistent").env("AWS_EC2_METADATA_DISABLED", "true");
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Opens a table with nothing but its name, as a child does, and prints what comes of it.
+fn open_as_child() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the test is told so whether it is the child")]
+    let is_child = std::env::var_os(CHILD).is_some();
+    if is_child {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        match runtime.block_on(DynamoDbMetastore::open("keys")) {
+            Ok(store) => println!("opened: {store:?}"),
+            Err(error) => println!("failed: {:?} {}", error.class(), chain(&error)),
+        }
+    }
+    is_child
+}
+
+#[test]
+fn the_environment_gives_region_endpoint_and_credentials() {
+    const NAME: &str = "credentials::the_environment_gives_region_endpoint_and_credentials";
+    if open_as_child() {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let answer = |_: &_| Reply::error(400, "ResourceNotFoundException", "as told");
+    let server = runtime.block_on(StandIn::start(answer));
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "canary")];
+    let place = [("AWS_REGION", "eu-central-1"), ("AWS_ENDPOINT_URL_DYNAMODB", server.endpoint.as_str())];
+    let said = in_environment(NAME, &[keys, place].concat());
+    assert!(said.contains("failed: Permanent") && said.contains("table-missing"), "{said}");
+    assert_eq!(server.seen().len(), 1);
+    let said = in_environment(NAME, &place);
+    assert!(said.contains("failed: Permanent") && said.contains("no credentials: none in the"), "{said}");
+    let said = in_environment(NAME, &keys);
+    assert!(said.contains("failed: Permanent") && said.contains("no region"), "{said}");
+    assert_eq!(server.seen().len(), 1, "nothing more was sent");
 }
