@@ -8,17 +8,21 @@ use claviger_test_servers::{shared_dynalite, shared_moto};
 
 use crate::clauses::led_by_each;
 use crate::peer::{Package, Place};
-use crate::world::World;
+use crate::world::{NAMES, Names, World};
 
 pub(crate) const REGION: &str = "us-west-2";
 /// The stand-ins take any.
 pub(crate) const ACCESS_KEY: &str = "test";
 
-led_by_each!(dynalite, |packages| world(shared_dynalite(), packages));
-led_by_each!(moto, |packages| world(shared_moto(), packages));
+led_by_each!(dynalite, |packages| world(shared_dynalite(), NAMES, packages));
+led_by_each!(dynalite_with_region_suffix, |packages| world(shared_dynalite(), REGIONAL, packages));
+led_by_each!(moto, |packages| world(shared_moto(), NAMES, packages));
+
+/// As for global tables.
+const REGIONAL: Names = Names { region_suffix: Some(REGION), ..NAMES };
 
 /// There is one layout of a table, and so `migrate` makes what the others' documentation does.
-async fn world(endpoint: &str, packages: &[Package]) -> World<DynamoDbMetastore> {
+async fn world(endpoint: &str, names: Names, packages: &[Package]) -> World<DynamoDbMetastore> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     // Not the only test process on the server.
     let table = format!("interop-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -29,5 +33,5 @@ async fn world(endpoint: &str, packages: &[Package]) -> World<DynamoDbMetastore>
     builder().danger_unchecked().open().await.unwrap().migrate().await.unwrap();
     let store = builder().open().await.unwrap();
     let place = Place::DynamoDb { endpoint: endpoint.to_owned(), table };
-    World::new(store, place, packages, ())
+    World::named(names, store, place, packages, ())
 }

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 use crate::clauses::led_by_each;
 use crate::peer::{Package, Place};
-use crate::world::{PARTITION, World, assert_decrypts, assert_one_key};
+use crate::world::{NAMES, Names, PARTITION, World, assert_decrypts, assert_one_key};
 
 /// Whose sessions are in which time zone; the others send the texts of UTC times whatever it is.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,8 @@ async fn a_table_that_others_wrote_in_another_zone_is_refused_until_told_the_zon
 #[tokio::test]
 async fn rows_of_go_that_the_rust_one_cannot_read_are_read_by_us() {
     let (store, place) = open(Server::Utc, Table::Legacy).await;
-    let mut world = World::of_service("R&D", store, place, &[Package::Go, Package::Rust], ());
+    let names = Names { service: "R&D", ..NAMES };
+    let mut world = World::named(names, store, place, &[Package::Go, Package::Rust], ());
     let theirs = world.lead.encrypt(PARTITION, b"theirs");
     for rust in &mut world.others {
         rust.assert_refuses(PARTITION, &theirs);
@@ -81,6 +82,31 @@ async fn rows_of_go_that_the_rust_one_cannot_read_are_read_by_us() {
     let session = world.ours().session(PARTITION).unwrap();
     assert_decrypts(&session, &theirs, b"theirs").await;
     world.lead.assert_decrypts(PARTITION, &ours, b"ours");
+}
+
+/// It sets the flag in the JSON and writes that back, with the flag last.
+#[tokio::test]
+async fn a_revocation_by_the_script_of_asherah_counts_in_a_live_session() {
+    let (store, place) = open(Server::Utc, Table::Legacy).await;
+    let Place::Mysql(url) = place.clone() else { panic!("{place:?} is no MariaDB") };
+    let mut world = World::new(store, place, &[Package::Go, Package::Rust], ());
+    let ours = world.ours();
+    let session = ours.session(PARTITION).unwrap();
+    let revoked = session.encrypt(b"revoked").await.unwrap();
+
+    let mut connection = MySqlConnection::connect(&url).await.unwrap();
+    let id = revoked.parent().id().as_str();
+    let sql = "SELECT key_record FROM encryption_key WHERE id = ?";
+    let json: String = sqlx::query_scalar(sql).bind(id).fetch_one(&mut connection).await.unwrap();
+    let json = json.strip_suffix('}').unwrap().to_owned() + r#","Revoked":true}"#;
+    let sql = "UPDATE encryption_key SET key_record = ? WHERE id = ?";
+    sqlx::query(sql).bind(json).bind(id).execute(&mut connection).await.unwrap();
+
+    let replaced = session.encrypt(b"replaced").await.unwrap();
+    assert_ne!(replaced.parent(), revoked.parent());
+    let followed = world.all_encrypt(b"followed").await;
+    assert_one_key(followed.iter().chain([&replaced]));
+    world.assert_all_decrypt(&[(&revoked, b"revoked"), (&replaced, b"replaced")]).await;
 }
 
 /// Its guard row, which is no key.

@@ -11,7 +11,7 @@ use claviger::DataRowRecord;
 use serde_json::{Value, json};
 
 use crate::dynamodb::{ACCESS_KEY, REGION};
-use crate::world::{MASTER_KEY, PRODUCT};
+use crate::world::{MASTER_KEY, Names, PRODUCT};
 
 /// Which implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) enum Place {
 /// How a peer treats keys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
-    pub(crate) service: &'static str,
+    pub(crate) names: Names,
     pub(crate) expire_after: Duration,
     pub(crate) check_interval: Duration,
     /// To what the creation times of keys are rounded down. The Go one knows only minutes.
@@ -84,8 +84,10 @@ impl Package {
 
     fn config(self, place: &Place, habits: &Habits) -> Value {
         let own = json!({
-            "ServiceName": habits.service,
+            "ServiceName": habits.names.service,
             "ProductID": PRODUCT,
+            // It is always the region of the place.
+            "EnableRegionSuffix": habits.names.region_suffix.is_some(),
             "EnableSessionCaching": habits.live,
             "ExpireAfter": self.time(habits.expire_after),
             "CheckInterval": self.time(habits.check_interval),

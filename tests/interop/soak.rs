@@ -13,7 +13,7 @@ use claviger::{
 
 use crate::mariadb::{self, Server, Table};
 use crate::peer::{Habits, Package, Peer, Place};
-use crate::world::{PRODUCT, SERVICE, kms};
+use crate::world::{NAMES, PRODUCT, kms};
 
 const LASTS: Duration = Duration::from_secs(30);
 const EXPIRE_AFTER: Duration = Duration::from_secs(4);
@@ -86,7 +86,7 @@ struct Written {
 impl Fleet {
     fn start<S: MetastoreAdmin + Clone>(first: &S, second: &S, place: &Place) -> Self {
         let habits = Habits {
-            service: SERVICE,
+            names: NAMES,
             expire_after: EXPIRE_AFTER,
             check_interval: CHECK_INTERVAL,
             precision: Duration::from_secs(1),
@@ -267,5 +267,10 @@ fn factory(store: impl MetastoreAdmin, precision_seconds: u64) -> SessionFactory
         .revoke_check_interval(CHECK_INTERVAL)
         .creation_precision(Duration::from_secs(precision_seconds))
         .max_stale_encrypt(MAX_STALE_ENCRYPT);
-    SessionFactory::builder(store, kms()).service(SERVICE).product(PRODUCT).policy(policy).build().unwrap()
+    SessionFactory::builder(store, kms())
+        .service(NAMES.service)
+        .product(PRODUCT)
+        .policy(policy)
+        .build()
+        .unwrap()
 }

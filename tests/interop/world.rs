@@ -11,23 +11,36 @@ use claviger::{
 
 use crate::peer::{Habits, Package, Peer, Place};
 
-pub(crate) const SERVICE: &str = "checkout";
 pub(crate) const PRODUCT: &str = "payments";
 pub(crate) const PARTITION: &str = "customer-17";
 /// What ids have to hold.
-const PARTITIONS: [&str; 7] =
-    [PARTITION, "a_b", "with blanks", r#"quote " and ' and \ slash"#, "Zoë", "令 😀", "&<>+/="];
+const PARTITIONS: [&str; 8] =
+    [PARTITION, "a_b", "with blanks", r#"quote " and ' and \ slash"#, "Zoë", "令 😀", "&<>+/=", LONG];
+/// With what is put around it, 255 characters.
+const LONG: &str = match str::from_utf8(&[b'l'; 255 - "_IK__checkout_payments".len()]) {
+    Ok(long) => long,
+    Err(_) => "",
+};
 pub(crate) const EXPIRE_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// The one that the Go package has built in.
 pub(crate) const MASTER_KEY: &[u8; 32] = b"thisIsAStaticMasterKeyForTesting";
 
+/// What key ids are made of, besides the partition and the product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    pub(crate) service: &'static str,
+    pub(crate) region_suffix: Option<&'static str>,
+}
+
+pub(crate) const NAMES: Names = Names { service: "checkout", region_suffix: None };
+
 /// The clock of the peers is the machine's; ours is set, so that keys are old without waiting.
 pub(crate) struct World<S> {
     pub(crate) store: S,
     place: Place,
-    service: &'static str,
+    names: Names,
     /// The one that acts first in what a test tells.
     pub(crate) lead: Peer,
     /// Those that have to follow.
@@ -42,24 +55,24 @@ pub(crate) struct World<S> {
 impl<S: MetastoreAdmin + Clone> World<S> {
     /// `packages` are on the store, the first of them in the lead.
     pub(crate) fn new(store: S, place: Place, packages: &[Package], keep: impl Any + Send) -> Self {
-        Self::of_service(SERVICE, store, place, packages, keep)
+        Self::named(NAMES, store, place, packages, keep)
     }
 
-    pub(crate) fn of_service(
-        service: &'static str,
+    pub(crate) fn named(
+        names: Names,
         store: S,
         place: Place,
         packages: &[Package],
         keep: impl Any + Send,
     ) -> Self {
-        let mut peers = packages.iter().map(|package| Peer::start(*package, &place, &habits(service)));
+        let mut peers = packages.iter().map(|package| Peer::start(*package, &place, &habits(names)));
         let lead = peers.next().unwrap();
         let others = peers.collect();
         let clock = FixedClock::new(now());
         Self {
             store,
             place,
-            service,
+            names,
             lead,
             others,
             clock,
@@ -76,13 +89,17 @@ impl<S: MetastoreAdmin + Clone> World<S> {
     /// A factory that has cached nothing yet, and asks the metastore at each call.
     pub(crate) fn ours(&self) -> SessionFactory {
         let policy = CryptoPolicy::default().expire_after(EXPIRE_AFTER).revoke_check_interval(Duration::ZERO);
-        SessionFactory::builder(self.store.clone(), kms())
-            .service(self.service)
+        let builder = SessionFactory::builder(self.store.clone(), kms())
+            .service(self.names.service)
             .product(PRODUCT)
             .policy(policy)
-            .clock(self.clock.clone())
-            .build()
-            .unwrap()
+            .clock(self.clock.clone());
+        match self.names.region_suffix {
+            Some(suffix) => builder.region_suffix(suffix),
+            None => builder,
+        }
+        .build()
+        .unwrap()
     }
 
     pub(crate) async fn encrypt(&self, plaintext: &[u8]) -> DataRowRecord {
@@ -133,7 +150,7 @@ impl<S: MetastoreAdmin + Clone> World<S> {
 
     /// A process like the lead's whose sessions live on, and ask the metastore at each call.
     pub(crate) fn live_lead(&self) -> Peer {
-        let habits = Habits { check_interval: Duration::from_nanos(1), live: true, ..habits(self.service) };
+        let habits = Habits { check_interval: Duration::from_nanos(1), live: true, ..habits(self.names) };
         Peer::start(self.lead.package(), &self.place, &habits)
     }
 
@@ -143,8 +160,8 @@ impl<S: MetastoreAdmin + Clone> World<S> {
     }
 }
 
-const fn habits(service: &'static str) -> Habits {
-    Habits { service, expire_after: EXPIRE_AFTER, check_interval: HOUR, precision: MINUTE, live: false }
+const fn habits(names: Names) -> Habits {
+    Habits { names, expire_after: EXPIRE_AFTER, check_interval: HOUR, precision: MINUTE, live: false }
 }
 
 /// One key encrypted all of these.
