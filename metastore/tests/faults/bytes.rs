@@ -2,7 +2,6 @@
 //! direction: cut, stalled, delayed, delayed until nobody waits any more.
 
 use std::fmt::Debug;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use claviger_test_servers::{Direction, Fault, Proxy};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::engine::{DynamoDb, Engine, Postgres};
+use crate::engine::{DynamoDb, Engine, MariaDb, Postgres, Way};
 use crate::keys::{NOW, record};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -20,18 +19,21 @@ async fn postgres_breaks_after_every_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn mariadb_breaks_after_every_byte() {
+    every_byte::<MariaDb>().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn dynamodb_breaks_after_every_byte() {
     every_byte::<DynamoDb>().await;
 }
 
-/// How long a call waits for an answer in which a stall is not the point.
+/// How long a call waits for an answer where a stall is not the point.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// And where it is: longer than an honest answer takes, on a machine with other things to do.
-const SHORT: Duration = Duration::from_millis(400);
 const HICCUP: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
+pub(crate) enum Operation {
     Load,
     LoadLatest,
     Insert,
@@ -40,12 +42,13 @@ enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Cut,
+    /// Goes on when the caller has given up.
     Stall,
     /// Goes on while the caller still waits.
     Hiccup,
-    /// Goes on when the caller has given up.
-    TooLate,
 }
+
+const KINDS: [Kind; 3] = [Kind::Cut, Kind::Stall, Kind::Hiccup];
 
 #[derive(Clone, Copy, Debug)]
 struct Point {
@@ -62,14 +65,6 @@ impl Point {
             Kind::Cut => Fault::Cut { direction, after },
             Kind::Stall => Fault::Stall { direction, after },
             Kind::Hiccup => Fault::Delay { direction, after, time: HICCUP },
-            Kind::TooLate => Fault::Delay { direction, after, time: SHORT.saturating_add(HICCUP) },
-        }
-    }
-
-    const fn patience(self) -> Duration {
-        match self.kind {
-            Kind::Cut | Kind::Hiccup => PATIENCE,
-            Kind::Stall | Kind::TooLate => SHORT,
         }
     }
 }
@@ -86,35 +81,40 @@ enum Outcome {
 async fn every_byte<E: Engine>() {
     let world = Arc::new(World::<E>::new().await);
     let mut points = Vec::new();
-    for operation in [Operation::Load, Operation::LoadLatest, Operation::Insert] {
-        let exchange = world.measure(operation).await;
-        println!("{}: {operation:?} takes {exchange:?} bytes of a connection", E::NAME);
-        for (direction, bytes) in exchange {
-            for kind in [Kind::Cut, Kind::Stall, Kind::Hiccup, Kind::TooLate] {
-                points.extend(bytes.clone().map(|after| Point { operation, kind, direction, after }));
-            }
+    for &operation in E::OPERATIONS {
+        let (to_server, to_client) = world.measure(operation).await;
+        println!("{}: {operation:?} takes {to_server} bytes to the server and {to_client} back", E::NAME);
+        for kind in KINDS {
+            let point = |direction| move |after| Point { operation, kind, direction, after };
+            points.extend((0..=to_server).map(point(Direction::ToServer)));
+            points.extend((0..=to_client).map(point(Direction::ToClient)));
         }
     }
     println!("{}: {} cut points", E::NAME, points.len());
-    let outcomes = world.try_all(points).await;
-    let count = |operation: Operation, kind: Kind, outcome: Outcome| {
-        outcomes
-            .iter()
-            .filter(|(point, of)| (point.operation, point.kind, *of) == (operation, kind, outcome))
-            .count()
-    };
-    for operation in [Operation::Load, Operation::LoadLatest, Operation::Insert] {
-        for kind in [Kind::Cut, Kind::Stall, Kind::Hiccup, Kind::TooLate] {
-            let [answered, failed, stored] = [Outcome::Answered, Outcome::Failed, Outcome::FailedAndStored]
-                .map(|outcome| count(operation, kind, outcome));
+    let (hasty, patient) = points.into_iter().partition(|point: &Point| point.kind == Kind::Stall);
+    let (hasty, patient) =
+        tokio::join!(world.try_all(hasty, E::CONNECTIONS, E::SHORT), world.try_all(patient, 8, PATIENCE));
+    let outcomes = [hasty, patient].concat();
+    for &operation in E::OPERATIONS {
+        for kind in KINDS {
+            let count = |wanted: Outcome| {
+                let is_one = |(point, outcome): &&(Point, Outcome)| {
+                    (point.operation, point.kind, *outcome) == (operation, kind, wanted)
+                };
+                outcomes.iter().filter(is_one).count()
+            };
+            let [answered, failed, stored] =
+                [Outcome::Answered, Outcome::Failed, Outcome::FailedAndStored].map(count);
             println!(
-                "{}: {operation:?} {kind:?}: {answered} answered, {failed} failed, {stored} failed and stored",
+                "{}: {operation:?}, {kind:?}: {answered} answered, {failed} failed, {stored} failed and stored",
                 E::NAME
             );
             match (operation, kind) {
                 (_, Kind::Hiccup) => assert_eq!((failed, stored), (0, 0), "{operation:?}"),
-                (Operation::Insert, _) => assert!(failed > 0 && stored > 0, "{kind:?}"),
-                (_, Kind::Stall | Kind::TooLate) => assert!(failed > 0, "{operation:?} {kind:?}"),
+                (Operation::Insert, Kind::Cut) => assert!(failed > 0 && stored > 0),
+                // It arrives in the end, before the second try or after.
+                (Operation::Insert, Kind::Stall) => assert!(failed + stored > 0),
+                (_, Kind::Stall) => assert!(failed > 0, "{operation:?}"),
                 // A store may ask again on a new connection.
                 (_, Kind::Cut) => {}
             }
@@ -142,108 +142,147 @@ impl<E: Engine> World<E> {
         Self { engine, direct, alice, bob, older }
     }
 
-    /// Which bytes of a connection, from the end of its first call on, an exchange takes.
-    async fn measure(&self, operation: Operation) -> [(Direction, RangeInclusive<u64>); 2] {
+    /// How many bytes an exchange takes on a connection that has had others.
+    async fn measure(&self, operation: Operation) -> (u64, u64) {
         let proxy = Proxy::start(&self.engine.address()).await;
-        let store = self.engine.store(&proxy.address(), PATIENCE).await;
-        self.check_bob(&store).await;
+        let way = self.engine.way(&proxy.address(), PATIENCE).await;
+        let created = NOW + 2 * operation as i64;
+        self.warm_up(&way, &record("size", created), 0).await;
         let before = proxy.bytes();
-        self.call(&store, operation, &record("measure0", NOW)).await.unwrap();
+        self.call(&way, operation, &record("size", created + 1)).await.unwrap();
+        way.idle().await;
         let after = proxy.bytes();
-        [(Direction::ToServer, before.0..=after.0), (Direction::ToClient, before.1..=after.1)]
+        (after.0 - before.0, after.1 - before.1)
     }
 
-    /// Tries all points, many at a time.
-    async fn try_all(self: &Arc<Self>, points: Vec<Point>) -> Vec<(Point, Outcome)> {
-        let left = Arc::new(Mutex::new(points.into_iter().enumerate()));
+    /// Tries all points, so many at a time, each on one connection while it lasts.
+    async fn try_all(
+        self: &Arc<Self>,
+        points: Vec<Point>,
+        at_once: usize,
+        patience: Duration,
+    ) -> Vec<(Point, Outcome)> {
+        let left = Arc::new(Mutex::new(points.into_iter()));
         let mut workers = JoinSet::new();
-        for _ in 0..E::CONNECTIONS {
+        for worker in 0..at_once {
             let (world, left) = (Arc::clone(self), Arc::clone(&left));
             workers.spawn(async move {
                 let proxy = Proxy::start(&world.engine.address()).await;
+                let way = world.engine.way(&proxy.address(), patience).await;
+                let partition = format!("{}w{worker:03}", if patience == E::SHORT { 's' } else { 'p' });
+                let mut created = NOW;
+                let mut next = || {
+                    created += 1;
+                    record(&partition, created)
+                };
                 let mut outcomes = Vec::new();
                 loop {
-                    let next = left.lock().await.next();
-                    let Some((number, point)) = next else { return outcomes };
-                    outcomes.push((point, world.try_one(&proxy, number, point).await));
+                    let point = left.lock().await.next();
+                    let Some(point) = point else { return outcomes };
+                    let spare = if point.kind == Kind::Stall { SPARE } else { 0 };
+                    world.warm_up(&way, &next(), spare).await;
+                    outcomes.push((point, world.try_one(&proxy, &way, &next(), point).await));
                 }
             });
         }
         workers.join_all().await.concat()
     }
 
-    async fn try_one(&self, proxy: &Proxy, number: usize, point: Point) -> Outcome {
-        let new = record(&format!("new{number:05}"), NOW);
-        proxy.set(point.fault());
-        let store = self.engine.store(&proxy.address(), point.patience()).await;
-        self.check_bob(&store).await;
-        let answer = self.call(&store, point.operation, &new).await;
-        proxy.set(Fault::None);
-        if answer.is_ok() {
-            // It may have struck the connection after the call, which nobody can know before the next.
-            proxy.cut_all();
-        } else if point.kind == Kind::Hiccup {
-            panic!("{point:?}: {answer:?}");
+    async fn try_one(&self, proxy: &Proxy, way: &Way, new: &EnvelopeKeyRecord, point: Point) -> Outcome {
+        proxy.set_open(point.fault());
+        let answer = self.call(way, point.operation, new).await;
+        let spare = match point.kind {
+            Kind::Cut => E::IDLE_DEATHS_FELT,
+            Kind::Stall => SPARE,
+            Kind::Hiccup => 0,
+        };
+        if answer.is_err() && point.kind == Kind::Stall {
+            // At once, while what stalled is still on its way.
+            self.check(way, spare).await;
         }
-        // At once, and while a late answer to the call above is on its way.
-        for _ in 0..2 {
-            self.check_alice(&store, point).await;
-            self.check_bob(&store).await;
+        assert!(answer.is_ok() || point.kind != Kind::Hiccup, "{point:?}");
+        proxy.set_open(Fault::None);
+        self.check(way, spare).await;
+        if point.operation != Operation::Insert {
+            return if answer.is_ok() { Outcome::Answered } else { Outcome::Failed };
         }
-        match answer {
-            Ok(()) if point.operation != Operation::Insert => Outcome::Answered,
-            Ok(()) => {
-                assert_eq!(self.load(&self.direct, &new).await.as_ref(), Some(&new), "{point:?}");
-                Outcome::Answered
-            }
-            Err(()) if point.operation != Operation::Insert => Outcome::Failed,
-            Err(()) => {
-                let again = store.insert(&new).await.unwrap();
-                assert_eq!(self.load(&self.direct, &new).await.as_ref(), Some(&new), "{point:?}");
-                match again {
-                    Insert::Inserted => Outcome::Failed,
-                    Insert::AlreadyExists => Outcome::FailedAndStored,
-                }
-            }
+        let again = insert(way, new, &mut { spare }).await;
+        let stored = self.direct.load(new.meta(), Consistency::Strong).await.unwrap();
+        assert_eq!(stored.as_ref(), Some(new), "{point:?}");
+        match (answer, again) {
+            (Ok(()), Insert::AlreadyExists) => Outcome::Answered,
+            (Ok(()), Insert::Inserted) => panic!("{point:?}: inserted, and not there"),
+            (Err(()), Insert::Inserted) => Outcome::Failed,
+            (Err(()), Insert::AlreadyExists) => Outcome::FailedAndStored,
         }
     }
 }
 
 impl<E: Engine> World<E> {
     /// Makes the call; what it answers is right, and what it errs with passes.
-    async fn call(
-        &self,
-        store: &BoxedMetastore,
-        operation: Operation,
-        new: &EnvelopeKeyRecord,
-    ) -> Result<(), ()> {
-        let (key, id) = (self.alice.meta(), self.alice.meta().id());
+    async fn call(&self, way: &Way, operation: Operation, new: &EnvelopeKeyRecord) -> Result<(), ()> {
+        let Self { alice, .. } = self;
         match operation {
             Operation::Load => {
-                let answer = failed(store.load(key, Consistency::Strong).await)?;
-                assert_eq!(answer.as_ref(), Some(&self.alice));
+                let answer = failed(way.store.load(alice.meta(), Consistency::Strong).await)?;
+                assert_eq!(answer.as_ref(), Some(alice));
             }
             Operation::LoadLatest => {
-                let answer = failed(store.load_latest(id).await)?;
-                assert_eq!(answer.as_ref(), Some(&self.alice));
+                let answer = failed(way.store.load_latest(alice.meta().id()).await)?;
+                assert_eq!(answer.as_ref(), Some(alice));
             }
-            Operation::Insert => assert_eq!(failed(store.insert(new).await)?, Insert::Inserted),
+            Operation::Insert => assert_eq!(failed(way.store.insert(new).await)?, Insert::Inserted),
         }
         Ok(())
     }
 
-    async fn check_alice(&self, store: &BoxedMetastore, point: Point) {
-        let id = self.alice.meta().id();
-        assert_eq!(store.load_latest(id).await.unwrap().as_ref(), Some(&self.alice), "{point:?}");
-        assert_eq!(self.load(store, &self.older).await.as_ref(), Some(&self.older), "{point:?}");
+    /// Makes each call once, so that a connection is there and the server knows its statements.
+    async fn warm_up(&self, way: &Way, new: &EnvelopeKeyRecord, mut spare: u32) {
+        self.check(way, spare).await;
+        // One that seemed to fail may have happened.
+        let (Insert::Inserted | Insert::AlreadyExists) = insert(way, new, &mut spare).await;
+        way.idle().await;
     }
 
-    async fn check_bob(&self, store: &BoxedMetastore) {
-        assert_eq!(self.load(store, &self.bob).await.as_ref(), Some(&self.bob));
+    /// Asks for two partitions in turn: no answer is another question's.
+    async fn check(&self, way: &Way, mut spare: u32) {
+        let Self { alice, bob, older, .. } = self;
+        for expected in [alice, bob, older] {
+            let answer = loop {
+                let answer = match expected == alice {
+                    true => way.store.load_latest(alice.meta().id()).await,
+                    false => way.store.load(expected.meta(), Consistency::Strong).await,
+                };
+                if let Some(answer) = take(answer, &mut spare) {
+                    break answer;
+                }
+            };
+            assert_eq!(answer.as_ref(), Some(expected));
+        }
     }
+}
 
-    async fn load(&self, store: &BoxedMetastore, like: &EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> {
-        store.load(like.meta(), Consistency::Strong).await.unwrap()
+/// How often a call with little patience may run out of it, for no other reason than a busy machine.
+const SPARE: u32 = 100;
+
+/// Takes the answer; none, if it is a failure that passes and one is to spare.
+fn take<T>(answer: Result<T, BackendError>, spare: &mut u32) -> Option<T> {
+    match answer {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            assert!(error.is_transient() && *spare > 0, "{error:?}");
+            *spare -= 1;
+            None
+        }
+    }
+}
+
+/// Inserts, again and again while there are failures to spare.
+async fn insert(way: &Way, new: &EnvelopeKeyRecord, spare: &mut u32) -> Insert {
+    loop {
+        if let Some(outcome) = take(way.store.insert(new).await, spare) {
+            return outcome;
+        }
     }
 }
 

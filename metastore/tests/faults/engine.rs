@@ -1,6 +1,7 @@
 //! The three kinds of servers, as the tests of faults see them.
 
 mod dynamodb;
+mod mariadb;
 mod postgres;
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -8,7 +9,10 @@ use std::time::Duration;
 
 use claviger::BoxedMetastore;
 
+use crate::bytes::Operation;
+
 pub(crate) use dynamodb::DynamoDb;
+pub(crate) use mariadb::MariaDb;
 pub(crate) use postgres::Postgres;
 
 /// A server with an empty table, and stores on it.
@@ -16,6 +20,15 @@ pub(crate) trait Engine: Send + Sync + 'static {
     const NAME: &str;
     /// How many connections to it may be open in one test, with many others at work.
     const CONNECTIONS: usize;
+
+    /// How long a call waits for an answer that never comes: longer than honest ones take, on a machine
+    /// with other things to do.
+    const SHORT: Duration;
+    /// The calls whose exchanges are broken after every byte.
+    const OPERATIONS: &[Operation];
+    /// How many calls may fail after a connection was cut that nobody used. A request over HTTP that
+    /// was sent on it may have been done, and so is not sent again.
+    const IDLE_DEATHS_FELT: u32;
 
     /// A table of its own on the server that all tests share.
     fn shared() -> impl Future<Output = Self> + Send
@@ -27,14 +40,32 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// A store whose connections, one at most, go to `address`. It has made none, and gives up a call
     /// after `patience`.
-    fn store(&self, address: &str, patience: Duration) -> impl Future<Output = BoxedMetastore> + Send;
+    fn way(&self, address: &str, patience: Duration) -> impl Future<Output = Way> + Send;
 
     /// How many rows its table has.
     fn rows(&self) -> impl Future<Output = u64> + Send;
 
     /// A store with the straight way to the server.
     fn direct(&self) -> impl Future<Output = BoxedMetastore> + Send {
-        async { self.store(&self.address(), Duration::from_secs(10)).await }
+        async { self.way(&self.address(), LONG).await.store }
+    }
+}
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A store, and a look at its connections.
+pub(crate) struct Way {
+    pub(crate) store: BoxedMetastore,
+    is_idle: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Way {
+    /// Waits until nothing goes on after the answers that there were.
+    pub(crate) async fn idle(&self) {
+        while !(self.is_idle)() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

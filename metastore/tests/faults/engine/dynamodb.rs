@@ -10,7 +10,8 @@ use claviger::{BoxedMetastore, MetastoreAdmin as _};
 use claviger_metastore::DynamoDbMetastore;
 use claviger_test_servers::shared_dynalite;
 
-use crate::engine::{Engine, new_name};
+use crate::bytes::Operation;
+use crate::engine::{Engine, LONG, Way, new_name};
 
 pub(crate) struct DynamoDb {
     address: String,
@@ -22,7 +23,7 @@ impl DynamoDb {
     pub(crate) async fn create(endpoint: &str) -> Self {
         let address = endpoint.strip_prefix("http://").unwrap().to_owned();
         let engine = Self { address, table: new_name() };
-        Box::pin(engine.open(&engine.address, Duration::from_secs(10)).await.migrate()).await.unwrap();
+        Box::pin(engine.open(&engine.address, LONG).await.migrate()).await.unwrap();
         engine
     }
 
@@ -47,7 +48,10 @@ impl DynamoDb {
 
 impl Engine for DynamoDb {
     const NAME: &str = "dynamodb";
-    const CONNECTIONS: usize = 96;
+    const CONNECTIONS: usize = 48;
+    const SHORT: Duration = Duration::from_millis(500);
+    const OPERATIONS: &[Operation] = &[Operation::Load, Operation::Insert];
+    const IDLE_DEATHS_FELT: u32 = 1;
 
     async fn shared() -> Self {
         Self::create(shared_dynalite()).await
@@ -57,12 +61,13 @@ impl Engine for DynamoDb {
         self.address.clone()
     }
 
-    async fn store(&self, address: &str, patience: Duration) -> BoxedMetastore {
-        BoxedMetastore::new(self.open(address, patience).await)
+    async fn way(&self, address: &str, patience: Duration) -> Way {
+        let store = BoxedMetastore::new(self.open(address, patience).await);
+        Way { store, is_idle: Box::new(|| true) }
     }
 
     async fn rows(&self) -> u64 {
-        let store = self.open(&self.address, Duration::from_secs(10)).await;
+        let store = self.open(&self.address, LONG).await;
         Box::pin(store.count()).await.unwrap()
     }
 }

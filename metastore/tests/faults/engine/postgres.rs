@@ -9,7 +9,13 @@ use claviger_test_servers::shared_postgres;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::engine::{Engine, host_and_port, new_name};
+use crate::bytes::Operation;
+use crate::engine::{Engine, LONG, Way, host_and_port, new_name};
+
+/// Of the password `faults`, hashed once and not 4096 times: the tests connect thousands of times.
+const VERIFIER: &str = "SCRAM-SHA-256$1:MDEyMzQ1Njc4OWFiY2RlZg==\
+                        $aIsmDRStGhiBs5wRkIN8CQZLL1+bfoiala6/pvBZmVE=:\
+                        suNN00bKFXcGzoEp5ScHdGqf1HCaprQ3rmdvdIk5BHk=";
 
 pub(crate) struct Postgres(pub(crate) PgConnectOptions);
 
@@ -17,19 +23,23 @@ impl Postgres {
     /// A new database of the server at `url`, with our table.
     pub(crate) async fn create(url: &str) -> Self {
         let options = PgConnectOptions::from_str(url).unwrap();
-        let database = new_name();
+        let name = new_name();
         let mut connection = options.clone().connect().await.unwrap();
-        let create = format!("CREATE DATABASE {database}");
-        sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+        for statement in [
+            format!("CREATE ROLE {name} LOGIN PASSWORD '{VERIFIER}'"),
+            format!("CREATE DATABASE {name} OWNER {name}"),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+        }
         connection.close().await.unwrap();
-        let engine = Self(options.database(&database));
-        engine.open(&engine.address(), Duration::from_secs(10)).await.migrate().await.unwrap();
+        let engine = Self(options.database(&name).username(&name).password("faults"));
+        Self::open(engine.pool(&engine.address(), 1), LONG).await.migrate().await.unwrap();
         engine
     }
 
-    async fn open(&self, address: &str, patience: Duration) -> PostgresMetastore {
+    pub(crate) async fn open(pool: PgPool, patience: Duration) -> PostgresMetastore {
         let builder = PostgresMetastore::builder().danger_unchecked().deadline(patience);
-        builder.pool(self.pool(address, 1)).await.unwrap()
+        builder.pool(pool).await.unwrap()
     }
 
     pub(crate) fn pool(&self, address: &str, connections: u32) -> PgPool {
@@ -44,6 +54,9 @@ impl Postgres {
 impl Engine for Postgres {
     const NAME: &str = "postgres";
     const CONNECTIONS: usize = 48;
+    const SHORT: Duration = Duration::from_millis(1000);
+    const OPERATIONS: &[Operation] = &[Operation::Load, Operation::LoadLatest, Operation::Insert];
+    const IDLE_DEATHS_FELT: u32 = 0;
 
     async fn shared() -> Self {
         Self::create(shared_postgres()).await
@@ -53,11 +66,14 @@ impl Engine for Postgres {
         format!("{}:{}", self.0.get_host(), self.0.get_port())
     }
 
-    async fn store(&self, address: &str, patience: Duration) -> BoxedMetastore {
-        BoxedMetastore::new(self.open(address, patience).await)
+    async fn way(&self, address: &str, patience: Duration) -> Way {
+        let pool = self.pool(address, 1);
+        let store = Self::open(pool.clone(), patience).await;
+        let is_idle = Box::new(move || pool.num_idle() == pool.size() as usize);
+        Way { store: BoxedMetastore::new(store), is_idle }
     }
 
     async fn rows(&self) -> u64 {
-        self.open(&self.address(), Duration::from_secs(10)).await.count().await.unwrap()
+        Self::open(self.pool(&self.address(), 1), LONG).await.count().await.unwrap()
     }
 }
