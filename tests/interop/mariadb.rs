@@ -31,7 +31,8 @@ pub(crate) enum Table {
     Own,
 }
 
-const LOS_ANGELES: &str = "America/Los_Angeles";
+/// The zone of the machine that the server is on.
+const SYSTEM: &str = "SYSTEM";
 
 const LEGACY: &str = "CREATE TABLE encryption_key (
     id VARCHAR(255) NOT NULL,
@@ -51,18 +52,17 @@ led_by_each!(own_in_los_angeles, |packages| world(Server::LosAngeles, Table::Own
 #[tokio::test]
 async fn a_table_that_others_wrote_in_another_zone_is_refused_until_told_the_zone() {
     let (store, place) = open(Server::LosAngeles, Table::Legacy).await;
-    let mut world = World::new(store, place.clone(), &[Package::Go, Package::Rust], ());
+    let mut world = World::new(store, place, &[Package::Go, Package::Rust], ());
     let theirs: Vec<_> = world.peers().map(|peer| peer.encrypt(PARTITION, b"theirs")).collect();
 
-    let Place::Mysql(url) = &place else { panic!("{place:?} is no MariaDB") };
-    let error = MysqlMetastore::open(url).await.unwrap_err();
+    let error = MysqlMetastore::open(world.url()).await.unwrap_err();
     let dangerous = error.source().and_then(|source| source.downcast_ref::<DangerousSchema>()).unwrap();
     let [finding] = &dangerous.findings[..] else { panic!("{dangerous}") };
     assert_eq!(finding.id, FindingId::ZoneMismatch);
-    assert!(finding.remedy.contains(LOS_ANGELES), "{finding}");
+    assert!(finding.remedy.contains(SYSTEM), "{finding}");
 
     // As the remedy says.
-    world.store = MysqlMetastore::builder().session_time_zone(LOS_ANGELES).open(url).await.unwrap();
+    world.store = MysqlMetastore::builder().session_time_zone(SYSTEM).open(world.url()).await.unwrap();
     let ours = world.encrypt(b"ours").await;
     assert_one_key(theirs.iter().chain([&ours]));
 }
@@ -88,13 +88,12 @@ async fn rows_of_go_that_the_rust_one_cannot_read_are_read_by_us() {
 #[tokio::test]
 async fn a_revocation_by_the_script_of_asherah_counts_in_a_live_session() {
     let (store, place) = open(Server::Utc, Table::Legacy).await;
-    let Place::Mysql(url) = place.clone() else { panic!("{place:?} is no MariaDB") };
     let mut world = World::new(store, place, &[Package::Go, Package::Rust], ());
     let ours = world.ours();
     let session = ours.session(PARTITION).unwrap();
     let revoked = session.encrypt(b"revoked").await.unwrap();
 
-    let mut connection = MySqlConnection::connect(&url).await.unwrap();
+    let mut connection = MySqlConnection::connect(world.url()).await.unwrap();
     let id = revoked.parent().id().as_str();
     let sql = "SELECT key_record FROM encryption_key WHERE id = ?";
     let json: String = sqlx::query_scalar(sql).bind(id).fetch_one(&mut connection).await.unwrap();
@@ -113,11 +112,12 @@ async fn a_revocation_by_the_script_of_asherah_counts_in_a_live_session() {
 #[tokio::test]
 async fn what_the_rust_one_keeps_beside_the_keys_stays_as_it_is() {
     let (store, place) = open(Server::Utc, Table::Legacy).await;
-    let Place::Mysql(url) = place.clone() else { panic!("{place:?} is no MariaDB") };
     let mut world = World::new(store, place, &[Package::Rust], ());
     let record = world.lead.encrypt(PARTITION, b"record");
-    let guard = guard_rows(&url).await;
-    assert_eq!(guard.len(), 1);
+    let guard = guard_rows(world.url()).await;
+    let [(id, created, _)] = &guard[..] else { panic!("{guard:?}") };
+    assert!(id.starts_with("__asherah_internal_config_drift_guard_v1__:"), "{id}");
+    assert_eq!(created, "2000-01-01 00:00:00");
 
     let page = world.store.list(None, 10).await.unwrap();
     assert!(page.damaged.is_empty(), "{page:?}");
@@ -127,7 +127,7 @@ async fn what_the_rust_one_keeps_beside_the_keys_stays_as_it_is() {
         world.revoke(key).await;
     }
     world.assert_all_decrypt(&[(&record, b"record")]).await;
-    assert_eq!(guard_rows(&url).await, guard);
+    assert_eq!(guard_rows(world.url()).await, guard);
 }
 
 async fn guard_rows(url: &str) -> Vec<(String, String, String)> {
@@ -181,16 +181,14 @@ impl Server {
         static THERE: OnceLock<MariaDb> = OnceLock::new();
         match self {
             Self::Utc => shared_mariadb().to_owned(),
-            Self::LosAngeles => THERE
-                .get_or_init(|| MariaDb::start_with(&[&format!("--default-time-zone={LOS_ANGELES}")]))
-                .url(""),
+            Self::LosAngeles => THERE.get_or_init(|| MariaDb::start_in("America/Los_Angeles", &[])).url(""),
         }
     }
 
     fn builder(self, table: Table) -> MysqlBuilder {
         let builder = MysqlMetastore::builder();
         match (self, table) {
-            (Self::LosAngeles, Table::Legacy | Table::Latin1) => builder.session_time_zone(LOS_ANGELES),
+            (Self::LosAngeles, Table::Legacy | Table::Latin1) => builder.session_time_zone(SYSTEM),
             // No zone has a part in what our table holds.
             (Self::LosAngeles, Table::Own) | (Self::Utc, _) => builder,
         }

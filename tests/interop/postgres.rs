@@ -1,14 +1,15 @@
 //! We and both others in one table of PostgreSQL: as they create it and as we do.
 
+use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use claviger_metastore::PostgresMetastore;
+use claviger_metastore::{DangerousSchema, FindingId, PostgresMetastore};
 use claviger_test_servers::shared_postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::clauses::{clauses, led_by_each};
 use crate::peer::{Package, Place};
-use crate::world::World;
+use crate::world::{PARTITION, World};
 
 #[derive(Clone, Copy, Debug)]
 enum Table {
@@ -16,6 +17,8 @@ enum Table {
     Documented,
     /// As the Rust one's own tests create it.
     Json,
+    /// The same, and the sessions are in another time zone than UTC.
+    JsonInLosAngeles,
     /// As [`PostgresMetastore::migrate`] does.
     Own,
     /// The same, and the sessions are in another time zone than UTC.
@@ -43,6 +46,18 @@ led_by_each!(json, |packages| world(Table::Json, packages));
 led_by_each!(own, |packages| world(Table::Own, packages));
 led_by_each!(own_in_los_angeles, |packages| world(Table::OwnInLosAngeles, packages));
 
+/// The Rust one writes times of the session's zone to a column that has none, where Go and we write
+/// UTC: none would find the other's keys.
+#[tokio::test]
+async fn a_table_that_the_rust_one_wrote_in_another_zone_is_refused() {
+    let mut world = world(Table::JsonInLosAngeles, &[Package::Rust]).await;
+    drop(world.lead.encrypt(PARTITION, b"theirs"));
+    let error = PostgresMetastore::open(world.url()).await.unwrap_err();
+    let dangerous = error.source().and_then(|source| source.downcast_ref::<DangerousSchema>()).unwrap();
+    let [finding] = &dangerous.findings[..] else { panic!("{dangerous}") };
+    assert_eq!(finding.id, FindingId::ZoneMismatch);
+}
+
 async fn world(table: Table, packages: &[Package]) -> World<PostgresMetastore> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     // Not the only test process on the server.
@@ -53,14 +68,22 @@ async fn world(table: Table, packages: &[Package]) -> World<PostgresMetastore> {
     match table {
         Table::Documented => execute(&url, DOCUMENTED).await,
         Table::Json => execute(&url, JSON).await,
+        Table::JsonInLosAngeles => {
+            move_to_los_angeles(&url, &database).await;
+            execute(&url, JSON).await;
+        }
         Table::Own => migrate(&url).await,
         Table::OwnInLosAngeles => {
-            execute(&url, &format!("ALTER DATABASE {database} SET timezone = 'America/Los_Angeles'")).await;
+            move_to_los_angeles(&url, &database).await;
             migrate(&url).await;
         }
     }
     let store = PostgresMetastore::open(&url).await.unwrap();
     World::new(store, Place::Postgres(url), packages, ())
+}
+
+async fn move_to_los_angeles(url: &str, database: &str) {
+    execute(url, &format!("ALTER DATABASE {database} SET timezone = 'America/Los_Angeles'")).await;
 }
 
 async fn migrate(url: &str) {

@@ -81,6 +81,14 @@ impl<S: MetastoreAdmin + Clone> World<S> {
         }
     }
 
+    /// Of the database it is on.
+    pub(crate) fn url(&self) -> &str {
+        match &self.place {
+            Place::Mysql(url) | Place::Postgres(url) => url,
+            place => panic!("{place:?} has no URL"),
+        }
+    }
+
     pub(crate) fn without_partitions(mut self, which: impl Fn(&str) -> bool) -> Self {
         self.partitions.retain(|partition| !which(partition));
         self
