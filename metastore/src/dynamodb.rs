@@ -136,7 +136,9 @@ impl Metastore for DynamoDbMetastore {
         let item = self.get(CALL_WAIT, key, consistency).await??;
         let record = item.as_ref().map(item::read).transpose()?;
         match record {
-            Some(record) if record.meta() != key => Err(DynamoDbFault::OtherItem(key.clone()).into()),
+            Some(record) if record.meta() != key => {
+                Err(DynamoDbFault::OtherItem(record.meta().clone()).into())
+            }
             record => Ok(record),
         }
     }

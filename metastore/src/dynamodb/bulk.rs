@@ -34,8 +34,14 @@ impl DynamoDbMetastore {
             let store = self.clone();
             async move { store.load_batch(batch, consistency).await }
         });
-        let records = concurrently(calls).await?;
-        Ok(records.into_iter().flatten().map(|record| (record.meta().clone(), record)).collect())
+        let batches = concurrently(calls).await?;
+        let records: HashMap<_, _> =
+            batches.into_iter().flatten().map(|record| (record.meta().clone(), record)).collect();
+        let asked: HashSet<_> = keys.into_iter().collect();
+        match records.keys().find(|key| !asked.contains(key)) {
+            Some(other) => Err(DynamoDbFault::OtherItem(other.clone()).into()),
+            None => Ok(records),
+        }
     }
 
     /// Loads at most [`BATCH_MAX`] versions. What DynamoDB leaves undone, since the table is throttled

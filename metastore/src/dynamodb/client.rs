@@ -135,7 +135,9 @@ impl DynamoDbBuilder {
     /// Nothing is changed.
     pub async fn client(self, client: Client) -> Result<DynamoDbMetastore, BackendError> {
         let mut config = client.config().to_builder();
-        config.set_region(self.region.clone().map(Region::new).or_else(|| client.config().region().cloned()));
+        if let Some(region) = self.region.clone() {
+            config = config.region(Region::new(region));
+        }
         if let Some(credentials) = self.credentials.clone() {
             config = config.credentials_provider(credentials);
         }

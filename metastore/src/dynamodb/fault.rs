@@ -50,8 +50,8 @@ pub enum DynamoDbFault {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Another item came back than was asked for.
-    #[error("the item of key {0} was asked for and another one came")]
+    /// An item came that was not asked for.
+    #[error("the item of key {0} came and was not asked for")]
     OtherItem(KeyMeta),
     /// Nothing says which region the table is in.
     #[error("no region: give one to the builder, or set AWS_REGION")]

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -133,18 +134,20 @@ async fn a_reply_of_another_key_is_not_taken() {
         "KeyRecord": { "M": { "Key": { "S": "AAAA" }, "Created": { "N": "1700000000" } } },
     });
     let server = StandIn::start(move |request| {
-        Reply::ok(if request.operation == "Query" {
-            json!({ "Items": [other] })
-        } else {
-            json!({ "Item": other })
+        Reply::ok(match request.operation.as_str() {
+            "Query" => json!({ "Items": [other] }),
+            "BatchGetItem" => json!({ "Responses": { "keys": [other] } }),
+            _ => json!({ "Item": other }),
         })
     })
     .await;
     let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
     let key = meta("_IK_a_svc_prod", NOW);
-    let says = "another one came";
-    assert_failed(store.load(&key, Consistency::Strong).await, FailureClass::Damaged, says);
-    assert_failed(store.load_latest(key.id()).await, FailureClass::Damaged, says);
+    let (damaged, says) = (FailureClass::Damaged, "_IK_b_svc_prod@1700000000 came and was not asked for");
+    assert_failed(store.load(&key, Consistency::Strong).await, damaged, says);
+    assert_failed(store.load_latest(key.id()).await, damaged, says);
+    assert_failed(store.load_many(from_ref(&key), Consistency::Strong).await, damaged, says);
+    assert_failed(store.load_latest_many(from_ref(key.id())).await, damaged, says);
 }
 
 /// A call that is dropped closes its own connection, and the next one gets a good one.
