@@ -1,1 +1,234 @@
-//! Soon.
+//! What is said when the server cannot be used, and by which class.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::{FindingId, PostgresMetastore};
+use claviger_test_servers::{Postgres, shared_postgres};
+
+use crate::support::{
+    ASHERAH, NOW, PLENTY, Place, as_user, assert_permanent, assert_transient, at_database, password, record,
+};
+
+#[tokio::test]
+async fn who_is_not_let_in_is_told_so_for_good() {
+    let place = Place::migrated().await;
+    let wrong = place.url.replace(password(&place.url), "wr0ng");
+    assert_permanent(PostgresMetastore::open(&wrong).await, "28P01");
+    assert_permanent(PostgresMetastore::open(&as_user(&place.url, "nobody", "wr0ng")).await, "28P01");
+    assert_permanent(PostgresMetastore::open(&at_database(shared_postgres(), "nowhere")).await, "3D000");
+    let unchecked = PostgresMetastore::builder().danger_unchecked();
+    assert_permanent(unchecked.open(&wrong).await, "28P01");
+    // A replica is asked when it is needed, and the primary answers for it.
+    let store = PostgresMetastore::builder().replica_url(wrong).open(&place.url).await.unwrap();
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.load(record.meta(), Consistency::Eventual).await.unwrap(), Some(record));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_may_come_back() {
+    let nowhere = "postgres://a:wr0ng@no-such-host.invalid/keys";
+    assert_transient(PostgresMetastore::open(nowhere).await, "the connection failed");
+    let mut server = Postgres::start();
+    server.psql("postgres", ASHERAH);
+    let builder = PostgresMetastore::builder().deadline(Duration::from_millis(300));
+    let store = builder.open(&server.url("postgres")).await.unwrap();
+    server.kill();
+    assert_transient(PostgresMetastore::open(&server.url("postgres")).await, "Connection refused");
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_transient(store.load_latest(record.meta().id()).await, "");
+    assert_transient(store.insert(&record).await, "");
+    assert_transient(store.list(None, 1).await, "");
+    server.restart();
+    let store = PostgresMetastore::builder().deadline(PLENTY).open(&server.url("postgres")).await.unwrap();
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+}
+
+#[tokio::test]
+async fn tls_is_used_as_the_url_says_and_never_given_up() {
+    let place = Place::migrated().await;
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let url = format!("{}?sslmode={mode}", place.url);
+        assert_permanent(PostgresMetastore::open(&url).await, "does not support TLS");
+    }
+    let mut server = Postgres::start();
+    server.psql("postgres", ASHERAH);
+    let certificate = with_tls(&mut server);
+    let url = |parameters: &str| format!("{}?{parameters}", server.url("postgres"));
+    assert_permanent(PostgresMetastore::open(&url("sslmode=disable")).await, "28000");
+    assert_permanent(PostgresMetastore::open(&url("sslmode=verify-full")).await, "invalid peer certificate");
+    assert_permanent(PostgresMetastore::open(&url("sslmode=verify-ca")).await, "invalid peer certificate");
+    let verified = format!("sslmode=verify-full&sslrootcert={}", certificate.display());
+    for parameters in ["sslmode=require", "sslmode=prefer", &verified] {
+        let store = PostgresMetastore::open(&url(parameters)).await.unwrap();
+        assert_eq!(store.count().await.unwrap(), 0);
+    }
+    let another_name = url(&verified).replace("127.0.0.1", "localhost");
+    assert_permanent(PostgresMetastore::open(&another_name).await, "certificate");
+}
+
+/// Gives the server a certificate for 127.0.0.1, and makes it refuse who does without TLS.
+fn with_tls(server: &mut Postgres) -> PathBuf {
+    let folder = PathBuf::from(server.psql("postgres", "SHOW data_directory").trim());
+    let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+    openssl.args(["-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    let output = openssl.arg("-out").arg(&certificate).arg("-keyout").arg(&key).output();
+    let output = output.expect("the program openssl is needed, which comes with PostgreSQL");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for file in [&certificate, &key] {
+        give_to_owner_of(file, &folder);
+    }
+    fs::write(folder.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n").unwrap();
+    server.psql("postgres", "ALTER SYSTEM SET ssl = on");
+    server.kill();
+    server.restart();
+    certificate
+}
+
+/// The server reads a key only if it is its own, and nobody else's.
+fn give_to_owner_of(file: &Path, folder: &Path) {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    let owner = fs::metadata(folder).unwrap();
+    chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_refused_for_good() {
+    let place = Place::migrated().await;
+    let user = format!("{}_user", place.name);
+    place
+        .execute(&format!(
+            "CREATE ROLE {user} LOGIN PASSWORD 'word'; GRANT SELECT ON encryption_key TO {user}; \
+             INSERT INTO encryption_key VALUES ('_IK_b_svc_prod', to_timestamp({NOW}), '{}')",
+            record("_IK_b_svc_prod", NOW).to_json()
+        ))
+        .await;
+    let builder = PostgresMetastore::builder().accept(FindingId::PermissionMissing);
+    let store = builder.open(&as_user(&place.url, &user, "word")).await.unwrap();
+    let there = record("_IK_b_svc_prod", NOW);
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW)).await, "42501");
+    assert_permanent(store.insert(&there).await, "42501");
+    assert_permanent(store.revoke(there.meta()).await, "42501");
+    assert_permanent(store.delete(there.meta().id()).await, "42501");
+    assert_eq!(store.load_latest(there.meta().id()).await.unwrap(), Some(there));
+}
+
+#[tokio::test]
+async fn the_servers_codes_have_their_classes() {
+    let place = Place::holding(ASHERAH).await;
+    let store = place.open().await;
+    let codes = [
+        ("53100", true),
+        ("53200", true),
+        ("40001", true),
+        ("40P01", true),
+        ("57P03", true),
+        ("58030", true),
+        ("25006", true),
+        ("P0001", false),
+        ("XX000", false),
+        ("42501", false),
+        ("0A000", false),
+    ];
+    for (code, transient) in codes {
+        place
+            .execute(&format!(
+                "CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                   RAISE EXCEPTION 'planted' USING ERRCODE = '{code}'; END $$; \
+                 CREATE OR REPLACE TRIGGER fail BEFORE INSERT ON encryption_key \
+                   FOR EACH ROW EXECUTE FUNCTION fail()"
+            ))
+            .await;
+        let answer = store.insert(&record("_IK_a_svc_prod", NOW)).await;
+        if transient { assert_transient(answer, code) } else { assert_permanent(answer, code) }
+    }
+    place.execute("DROP TRIGGER fail ON encryption_key").await;
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+}
+
+#[tokio::test]
+async fn a_table_that_is_locked_is_a_matter_of_time() {
+    let place = Place::migrated().await;
+    let record = record("_IK_a_svc_prod", NOW);
+    for (setting, says) in [
+        ("statement_timeout", "57014"),
+        ("lock_timeout", "55P03"),
+        ("", "no answer from the database within"),
+    ] {
+        if !setting.is_empty() {
+            place.execute(&format!("ALTER DATABASE {} SET {setting} = '10ms'", place.name)).await;
+        }
+        let deadline = if setting.is_empty() { Duration::from_millis(500) } else { PLENTY };
+        // It has its connections before the table is locked.
+        let pool = place.pool().await;
+        let connections = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        drop(connections);
+        let builder = PostgresMetastore::builder().danger_unchecked().deadline(deadline);
+        let store = builder.pool(pool).await.unwrap();
+        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), None);
+        place.execute(&format!("ALTER DATABASE {} RESET ALL", place.name)).await;
+        let locker = place.pool().await;
+        let mut locking = locker.begin().await.unwrap();
+        sqlx::query("LOCK TABLE encryption_key").execute(&mut *locking).await.unwrap();
+        assert_transient(store.load_latest(record.meta().id()).await, says);
+        assert_transient(store.insert(&record).await, says);
+        locking.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn too_many_connections_are_a_matter_of_time() {
+    let place = Place::migrated().await;
+    let user = format!("{}_user", place.name);
+    place
+        .execute(&format!(
+            "CREATE ROLE {user} LOGIN PASSWORD 'word' CONNECTION LIMIT 0; GRANT ALL ON encryption_key TO {user}"
+        ))
+        .await;
+    let url = as_user(&place.url, &user, "word");
+    assert_transient(PostgresMetastore::open(&url).await, "53300");
+}
+
+#[tokio::test]
+async fn debug_shows_no_password() {
+    let place = Place::migrated().await;
+    let builder = PostgresMetastore::builder().replica_url(place.url.clone());
+    let store = builder.open(&place.url).await.unwrap();
+    let shown = format!("{store:?} {:?}", store.invalidations());
+    assert!(shown.contains("PostgresMetastore") && shown.contains("PostgresInvalidations"));
+    assert!(!shown.contains(password(&place.url)) && !shown.contains("postgres://"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_demoted_is_left_for_its_successor() {
+    let mut server = Postgres::start();
+    server.psql("postgres", ASHERAH);
+    let url = server.url("postgres");
+    let store = PostgresMetastore::builder().deadline(PLENTY).open(&url).await.unwrap();
+    let first = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
+    // A standby with nobody to follow.
+    let folder = PathBuf::from(server.psql("postgres", "SHOW data_directory").trim());
+    fs::write(folder.join("standby.signal"), "").unwrap();
+    server.kill();
+    server.restart();
+    let error = PostgresMetastore::open(&url).await.unwrap_err();
+    assert_eq!(crate::support::dangers(&error), [FindingId::ReadOnly]);
+    let reader = PostgresMetastore::builder().accept(FindingId::ReadOnly).deadline(PLENTY);
+    let reader = reader.open(&url).await.unwrap();
+    assert_eq!(reader.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
+    let second = record("_IK_a_svc_prod", NOW + 60);
+    assert_transient(reader.insert(&second).await, "25006");
+    assert_transient(reader.revoke(first.meta()).await, "25006");
+    assert_eq!(server.psql("postgres", "SELECT pg_promote()").trim(), "t");
+    assert_eq!(reader.insert(&second).await.unwrap(), Insert::Inserted);
+    assert!(reader.revoke(first.meta()).await.unwrap());
+}

@@ -1,1 +1,239 @@
-//! Soon.
+//! Word of revocations, by LISTEN.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{
+    BackendError, CryptoPolicy, EnvelopeKeyRecord, Insert, Invalidation, InvalidationSource as _, KeyId,
+    Metastore as _, MetastoreAdmin as _, SecretKey, SessionFactory, StaticKms, SystemRandom,
+};
+use claviger_metastore::{PostgresInvalidations, PostgresMetastore};
+use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
+use tokio::time::timeout;
+
+use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_transient, chain, record};
+
+/// Waits for what is told, which comes at once or never.
+async fn next(source: &mut PostgresInvalidations) -> Result<Invalidation, BackendError> {
+    timeout(PLENTY, source.next()).await.expect("something is told")
+}
+
+#[track_caller]
+fn assert_key(told: Result<Invalidation, BackendError>, id: &KeyId) {
+    assert_eq!(told.map_err(|error| chain(&error)), Ok(Invalidation::Key(id.clone())));
+}
+
+#[tokio::test]
+async fn what_anybody_changes_is_told() {
+    let place = Place::migrated().await;
+    let store = place.open().await;
+    let mut source = store.invalidations();
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    let record = record("_IK_'a\"\u{e9}_svc_prod", NOW);
+    let id = record.meta().id();
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert!(store.revoke(record.meta()).await.unwrap());
+    assert_key(next(&mut source).await, id);
+    assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await.unwrap());
+    assert_key(next(&mut source).await, id);
+    // A program that knows nothing of us.
+    place.execute("UPDATE encryption_key SET key_record = '{\"Revoked\":true}'").await;
+    assert_key(next(&mut source).await, id);
+    assert_eq!(store.delete(id).await.unwrap(), 1);
+    assert_key(next(&mut source).await, id);
+    place.execute("NOTIFY claviger_invalidations").await;
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    place.execute("SELECT pg_notify('claviger_invalidations', repeat('x', 255))").await;
+    assert_key(next(&mut source).await, &KeyId::new("x".repeat(255)));
+}
+
+#[tokio::test]
+async fn the_documented_trigger_tells_on_a_table_of_others() {
+    let place = Place::holding(ASHERAH).await;
+    place.execute(include_str!("../../migrations/postgres/0002_notify.sql")).await;
+    let store = place.open().await;
+    let mut source = PostgresInvalidations::from_url(&place.url).unwrap();
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    let longest = record(&"\u{1f600}".repeat(255), NOW);
+    assert_eq!(store.insert(&longest).await.unwrap(), Insert::Inserted);
+    assert!(store.revoke(longest.meta()).await.unwrap());
+    assert_key(next(&mut source).await, longest.meta().id());
+}
+
+#[tokio::test]
+async fn another_channel_is_another() {
+    let place = Place::migrated().await;
+    let mut source = PostgresInvalidations::from_url(&place.url).unwrap().channel("Some \"other\" channel");
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    place.execute("NOTIFY claviger_invalidations, 'a'").await;
+    place.execute("SELECT pg_notify('Some \"other\" channel', 'b')").await;
+    assert_key(next(&mut source).await, &KeyId::new("b"));
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_loses_nothing() {
+    let place = Place::migrated().await;
+    let mut source = PostgresInvalidations::from_url(&place.url).unwrap();
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    for round in 0..20 {
+        let id = format!("key {round}");
+        for polls in 0..5 {
+            let mut call = std::pin::pin!(source.next());
+            for _ in 0..polls {
+                let polled =
+                    std::future::poll_fn(|c| std::task::Poll::Ready(call.as_mut().poll(c).is_ready())).await;
+                assert!(!polled, "nothing was told yet");
+                tokio::task::yield_now().await;
+            }
+        }
+        place.execute(&format!("NOTIFY claviger_invalidations, '{id}'")).await;
+        assert_key(next(&mut source).await, &KeyId::new(id));
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_told_as_everything_once_it_stands_again() {
+    let mut server = Postgres::start();
+    let url = server.url("postgres");
+    let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
+    unchecked.migrate().await.unwrap();
+    let source = PostgresInvalidations::from_url(&url).unwrap();
+    let mut source = source.heartbeat(PLENTY, Duration::from_secs(2));
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    for _ in 0..2 {
+        server.kill();
+        assert_transient(next(&mut source).await, "");
+        assert_transient(next(&mut source).await, "");
+        server.restart();
+        assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+        server.psql("postgres", "NOTIFY claviger_invalidations, 'a'");
+        assert_key(next(&mut source).await, &KeyId::new("a"));
+    }
+    server.psql(
+        "postgres",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'claviger'",
+    );
+    let lost = next(&mut source).await;
+    assert!(lost.is_err_and(|error| error.is_transient()));
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_half_open_is_found_out() {
+    let place = Place::migrated().await;
+    let server = place.url.rsplit_once('@').unwrap().1.split_once('/').unwrap().0;
+    let proxy = Proxy::start(server).await;
+    let url = place.url.replace(server, &proxy.address());
+    let beat = Duration::from_millis(50);
+    let mut source = PostgresInvalidations::from_url(&url).unwrap().heartbeat(beat, PLENTY / 20);
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    proxy.set_open(Fault::Stall { direction: Direction::ToClient, after: 0 });
+    assert_transient(next(&mut source).await, "does not answer");
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    // It stays, over many signs of life.
+    let quiet = timeout(beat * 10, source.next()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    place.execute("NOTIFY claviger_invalidations, 'a'").await;
+    assert_key(next(&mut source).await, &KeyId::new("a"));
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_is_told_so() {
+    let place = Place::migrated().await;
+    let wrong = place.url.replace(crate::support::password(&place.url), "wr0ng");
+    assert_permanent(next(&mut PostgresInvalidations::from_url(&wrong).unwrap()).await, "28P01");
+    let error = PostgresInvalidations::from_url("mysql://a:wr0ng@b/c").unwrap_err();
+    assert!(error.source().is_some_and(|source| !source.to_string().contains("wr0ng")));
+    let bytes = Place::with("ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").await;
+    assert_permanent(next(&mut PostgresInvalidations::from_url(&bytes.url).unwrap()).await, "SQL_ASCII");
+}
+
+#[test]
+fn a_source_can_be_dropped_outside_its_runtime() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for ends_first in [false, true] {
+        let runtime = runtime();
+        let source = runtime.block_on(async {
+            let place = Place::migrated().await;
+            let mut source = PostgresInvalidations::from_url(&place.url).unwrap();
+            assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+            source
+        });
+        if ends_first {
+            drop(runtime);
+            drop(source);
+        } else {
+            drop(source);
+            drop(runtime);
+        }
+    }
+}
+
+/// A factory that looks at its keys once an hour, unless it is told.
+fn factory(store: &PostgresMetastore, url: &str) -> SessionFactory {
+    let source = PostgresInvalidations::from_url(url).unwrap().heartbeat(PLENTY, Duration::from_secs(2));
+    let master_key = SecretKey::generate(&SystemRandom::new()).unwrap();
+    let policy = CryptoPolicy::default().revoke_check_interval(Duration::from_secs(3_600));
+    SessionFactory::builder(Arc::new(store.clone()), StaticKms::new(&master_key).unwrap())
+        .service("svc")
+        .product("prod")
+        .policy(policy)
+        .invalidations(source)
+        .build()
+        .unwrap()
+}
+
+async fn latest(store: &PostgresMetastore) -> EnvelopeKeyRecord {
+    store.load_latest(&KeyId::new("_IK_a_svc_prod")).await.unwrap().unwrap()
+}
+
+/// Encrypts until the key is another one than that.
+async fn assert_leaves(factory: &SessionFactory, revoked: &EnvelopeKeyRecord) {
+    let session = factory.session("a").unwrap();
+    let leaves = async {
+        loop {
+            match session.encrypt(b"x").await {
+                Ok(sealed) if sealed.parent() != revoked.meta() => return,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
+            }
+        }
+    };
+    timeout(PLENTY, leaves).await.expect("the revoked key is left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_another_process_revokes_is_left_at_once() {
+    let mut server = Postgres::start();
+    let url = server.url("postgres");
+    let builder = || PostgresMetastore::builder().deadline(Duration::from_millis(1_900));
+    builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
+    let store = builder().open(&url).await.unwrap();
+    let user = factory(&store, &url);
+    let operator = builder().open(&url).await.unwrap();
+    let session = user.session("a").unwrap();
+    session.encrypt(b"x").await.unwrap();
+    for round in 0..3 {
+        let in_use = latest(&store).await;
+        assert_eq!(session.encrypt(b"x").await.unwrap().parent(), in_use.meta(), "round {round}");
+        if round == 2 {
+            // While nobody listens.
+            server.kill();
+            server.restart();
+            let revoked = in_use.clone().revoked(true).to_json();
+            server.psql(
+                "postgres",
+                &format!(
+                    "UPDATE encryption_key SET key_record = '{revoked}' WHERE id = '_IK_a_svc_prod' \
+                          AND extract(epoch FROM created) = {}",
+                    in_use.meta().created()
+                ),
+            );
+        } else {
+            assert!(operator.revoke(in_use.meta()).await.unwrap());
+        }
+        assert_leaves(&user, &in_use).await;
+    }
+}

@@ -1,1 +1,86 @@
-//! Soon.
+//! Every statement on keys goes by the primary key, also in a plan that fits all parameters.
+
+use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::PostgresMetastore;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::support::{ASHERAH, NOW, PLENTY, Place, record};
+
+/// A number of rows that nobody would read from end to end.
+const FILL: &str = "INSERT INTO encryption_key \
+     SELECT '_IK_' || n % 10000 || '_svc_prod', to_timestamp(1700000000 + n) AT TIME ZONE 'UTC', '{}' \
+     FROM generate_series(1, 50000) AS n";
+
+const IN_ENGLISH: &str = "CREATE TABLE encryption_key (id VARCHAR(255) COLLATE \"en-x-icu\" NOT NULL, \
+     created TIMESTAMP NOT NULL, key_record TEXT NOT NULL, PRIMARY KEY (id, created))";
+
+#[tokio::test]
+async fn statements_go_by_the_primary_key() {
+    for table in ["", ASHERAH, IN_ENGLISH] {
+        let place = match table {
+            "" => Place::migrated().await,
+            table => Place::holding(table).await,
+        };
+        place.execute(FILL).await;
+        place.execute("ANALYZE encryption_key").await;
+        let pool = PgPoolOptions::new().max_connections(1).connect(&place.url).await.unwrap();
+        let builder = PostgresMetastore::builder().deadline(PLENTY).danger_unchecked();
+        let store = builder.pool(pool.clone()).await.unwrap();
+        run_all(&store).await;
+        let mut connection = pool.acquire().await.unwrap();
+        let prepared = "SELECT name, statement, parameter_types::text[] FROM pg_prepared_statements";
+        let prepared: Vec<(String, String, Vec<String>)> =
+            sqlx::query_as(prepared).fetch_all(&mut *connection).await.unwrap();
+        let on_keys = prepared
+            .iter()
+            .filter(|(_, text, _)| text.contains("FROM encryption_key") || text.starts_with("UPDATE"));
+        let mut plans = 0;
+        for (name, text, types) in on_keys.filter(|(_, text, _)| !text.contains("count(*)")) {
+            let plan = generic_plan(&mut connection, name, types).await;
+            assert!(plan.contains("using encryption_key_pkey"), "{text}\n{plan}");
+            for costly in ["Seq Scan", "Sort", "Hash Join", "Merge Join"] {
+                assert!(!plan.contains(costly), "{text}\n{plan}");
+            }
+            plans += 1;
+        }
+        // load, load_latest, load_many, load_latest_many, update, list, delete.
+        assert_eq!(plans, 7, "{prepared:?}");
+    }
+}
+
+/// Runs each statement once.
+async fn run_all(store: &PostgresMetastore) {
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    let (key, id) = (record.meta(), record.meta().id());
+    assert!(store.load(key, Consistency::Strong).await.unwrap().is_some());
+    assert!(store.load_latest(id).await.unwrap().is_some());
+    assert_eq!(store.load_many(std::slice::from_ref(key), Consistency::Strong).await.unwrap().len(), 1);
+    assert_eq!(store.load_latest_many(std::slice::from_ref(id)).await.unwrap().len(), 1);
+    assert!(store.revoke(key).await.unwrap());
+    assert_eq!(store.list(None, 10).await.unwrap().damaged.len(), 10);
+    assert_eq!(store.delete(id).await.unwrap(), 1);
+    assert_eq!(store.count().await.unwrap(), 50_000);
+}
+
+/// The plan that the server makes of a statement once and for all parameters.
+async fn generic_plan(connection: &mut PgConnection, name: &str, types: &[String]) -> String {
+    let values = types.iter().map(|of_type| match of_type.as_str() {
+        "text[]" => "'{_IK_1_svc_prod,_IK_2_svc_prod}'",
+        "bigint[]" => "'{1700000001,1700000002}'",
+        "text" => "'{}'",
+        _ => "10",
+    });
+    let values: Vec<_> = values.collect();
+    for set in ["SET plan_cache_mode = force_generic_plan", "SET enable_bitmapscan = off"] {
+        sqlx::query(set).execute(&mut *connection).await.unwrap();
+    }
+    let explain = format!("EXPLAIN EXECUTE {name} ({})", values.join(", "));
+    let lines: Vec<(String,)> = sqlx::query_as::<_, (String,)>(AssertSqlSafe(explain))
+        .persistent(false)
+        .fetch_all(connection)
+        .await
+        .unwrap();
+    lines.into_iter().map(|(line,)| line + "\n").collect()
+}

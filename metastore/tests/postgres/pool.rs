@@ -1,1 +1,255 @@
-//! Soon.
+//! Connections: dropped calls, dead servers, half-open ways.
+
+use std::future::poll_fn;
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::PostgresMetastore;
+use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use tokio::task::JoinSet;
+
+use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_transient, record};
+
+const CONNECTIONS: u32 = 5;
+
+async fn pool(url: &str) -> PgPool {
+    let options = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PLENTY);
+    options.test_before_acquire(false).connect(url).await.unwrap()
+}
+
+async fn store_on(pool: &PgPool) -> PostgresMetastore {
+    PostgresMetastore::builder().deadline(PLENTY).pool(pool.clone()).await.unwrap()
+}
+
+/// Takes every connection at once, each as good as new.
+async fn assert_whole(pool: &PgPool) {
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = pool.acquire().await.unwrap();
+        let one: i32 = sqlx::query_scalar("SELECT 1").fetch_one(&mut *connection).await.unwrap();
+        assert_eq!(one, 1);
+        connections.push(connection);
+    }
+    assert_eq!(pool.size(), CONNECTIONS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
+    let place = Place::migrated().await;
+    let pool = pool(&place.url).await;
+    let store = store_on(&pool).await;
+    for round in 0..500 {
+        let record = record("_IK_a_svc_prod", NOW + round);
+        let calls = async {
+            let _either = store.insert(&record).await?;
+            store.revoke(record.meta()).await?;
+            store.list(None, 3).await?;
+            store.load_latest(record.meta().id()).await
+        };
+        let mut calls = pin!(calls);
+        for _ in 0..round % 40 {
+            if poll_fn(|context| Poll::Ready(calls.as_mut().poll(context).is_ready())).await {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for worker in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for second in 0..100 {
+                let record = record(&format!("_IK_{worker}_svc_prod"), NOW + second);
+                assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+                assert_eq!(
+                    store.load(record.meta(), Consistency::Strong).await.unwrap().as_ref(),
+                    Some(&record)
+                );
+                assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_whole(&pool).await;
+}
+
+#[tokio::test]
+async fn reads_do_not_notice_that_all_pooled_connections_died() {
+    let place = Place::migrated().await;
+    let pool = pool(&place.url).await;
+    let store = store_on(&pool).await;
+    let first = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
+    for round in 1..=10 {
+        assert_whole(&pool).await;
+        terminate_all(&place).await;
+        assert_eq!(store.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
+        assert_whole(&pool).await;
+        terminate_all(&place).await;
+        // A write may have happened: who asked for it decides. Each try closes one connection.
+        let another = record("_IK_b_svc_prod", NOW + round);
+        let mut inserted = store.insert(&another).await;
+        for _ in 0..CONNECTIONS {
+            let Err(error) = &inserted else { break };
+            assert!(error.is_transient(), "{error:?}");
+            inserted = store.insert(&another).await;
+        }
+        assert_eq!(inserted.unwrap(), Insert::Inserted);
+    }
+    assert_whole(&pool).await;
+}
+
+async fn terminate_all(place: &Place) {
+    place
+        .execute(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_5_the_pool_is_whole_again_after_the_server_was_killed_twenty_times() {
+    let mut server = Postgres::start();
+    server.psql("postgres", ASHERAH);
+    let pool = pool(&server.url("postgres")).await;
+    let store = store_on(&pool).await;
+    for round in 0..20 {
+        assert_whole(&pool).await;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let mut calls = JoinSet::new();
+        for worker in 0..10 {
+            let (store, is_over) = (store.clone(), Arc::clone(&is_over));
+            calls.spawn(
+                async move { insert_until(&store, &format!("_IK_{worker}_svc_prod"), &is_over).await },
+            );
+        }
+        // In the midst of it.
+        while store.count().await.unwrap() < 20 {}
+        server.kill();
+        server.restart();
+        is_over.store(true, Ordering::Relaxed);
+        let answered: Vec<_> = calls.join_all().await.into_iter().flatten().collect();
+        let keys: Vec<_> = answered.iter().map(|record| record.meta().clone()).collect();
+        let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
+        assert!(found.iter().flatten().eq(&answered), "an insert that was answered is gone in round {round}");
+        server.psql("postgres", "TRUNCATE encryption_key");
+    }
+    assert_whole(&pool).await;
+}
+
+/// Returns what was answered.
+async fn insert_until(store: &PostgresMetastore, id: &str, is_over: &AtomicBool) -> Vec<EnvelopeKeyRecord> {
+    let mut inserted = Vec::new();
+    for second in 0.. {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        let record = record(id, NOW + second);
+        match store.insert(&record).await {
+            Ok(outcome) => {
+                assert_eq!(outcome, Insert::Inserted);
+                inserted.push(record);
+            }
+            Err(error) => assert!(error.is_transient(), "{error:?}"),
+        }
+    }
+    inserted
+}
+
+#[tokio::test]
+async fn a_half_open_connection_is_given_up_and_closed() {
+    let place = Place::migrated().await;
+    let server = place.url.rsplit_once('@').unwrap().1.split_once('/').unwrap().0;
+    let proxy = Proxy::start(server).await;
+    let url = place.url.replace(server, &proxy.address());
+    let connections = NonZeroU32::new(1).unwrap();
+    let record = record("_IK_a_svc_prod", NOW);
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        // How many bytes a connection is good for that has loaded once.
+        proxy.set(Fault::None);
+        let plenty =
+            PostgresMetastore::builder().max_connections(connections).deadline(PLENTY).danger_unchecked();
+        let store = plenty.open(&url).await.unwrap();
+        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), None);
+        let (to_server, to_client) = proxy.bytes();
+        let after = if direction == Direction::ToServer { to_server } else { to_client };
+        store.close().await;
+        let hasty = PostgresMetastore::builder().max_connections(connections).danger_unchecked();
+        let hasty = hasty.deadline(Duration::from_secs(1)).open(&url).await.unwrap();
+        proxy.set(Fault::Stall { direction, after: after.saturating_sub(8) });
+        assert_transient(hasty.load_latest(record.meta().id()).await, "");
+        proxy.set(Fault::None);
+        // The one place in the pool is free, and what is made in it works.
+        let mut answer = hasty.load_latest(record.meta().id()).await;
+        for _ in 0..100 {
+            if answer.is_ok() {
+                break;
+            }
+            answer = hasty.load_latest(record.meta().id()).await;
+        }
+        assert_eq!(answer.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn eventual_loads_go_to_the_replica_and_the_rest_to_the_primary() {
+    let (primary, replica) = (Place::migrated().await, Place::migrated().await);
+    let (here, there) = (record("_IK_a_svc_prod", NOW), record("_IK_b_svc_prod", NOW));
+    assert_eq!(primary.open().await.insert(&here).await.unwrap(), Insert::Inserted);
+    assert_eq!(replica.open().await.insert(&there).await.unwrap(), Insert::Inserted);
+    let of_replica = pool(&replica.url).await;
+    let builders = [
+        PostgresMetastore::builder().replica(of_replica.clone()),
+        PostgresMetastore::builder().replica_url(replica.url.clone()),
+    ];
+    for builder in builders {
+        let store = builder.deadline(PLENTY).open(&primary.url).await.unwrap();
+        let keys = [here.meta().clone(), there.meta().clone()];
+        let loads = async |consistency| {
+            let many = store.load_many(&keys, consistency).await.unwrap();
+            for (key, record) in keys.iter().zip(&many) {
+                assert_eq!(store.load(key, consistency).await.unwrap(), *record);
+            }
+            many
+        };
+        assert_eq!(loads(Consistency::Strong).await, [Some(here.clone()), None]);
+        assert_eq!(loads(Consistency::Eventual).await, [None, Some(there.clone())]);
+        assert_eq!(store.load_latest(here.meta().id()).await.unwrap().as_ref(), Some(&here));
+        let latest = store.load_latest_many(&[here.meta().id().clone(), there.meta().id().clone()]).await;
+        assert_eq!(latest.unwrap(), [Some(here.clone()), None]);
+        assert_eq!(store.list(None, 9).await.unwrap().records, [here.clone()]);
+    }
+    // Without a replica, or with one that is not to be had, the primary answers.
+    of_replica.close().await;
+    let store = PostgresMetastore::builder().replica(of_replica).open(&primary.url).await.unwrap();
+    for store in [store, primary.open().await] {
+        assert_eq!(store.load(here.meta(), Consistency::Eventual).await.unwrap().as_ref(), Some(&here));
+    }
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_calls() {
+    let place = Place::migrated().await;
+    let store = place.open().await;
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    store.close().await;
+    assert_permanent(store.insert(&record).await, "closed");
+    assert_permanent(store.load_latest(record.meta().id()).await, "closed");
+    assert_permanent(store.count().await, "closed");
+}
+
+#[test]
+fn a_call_outside_a_runtime_is_an_error() {
+    let mut call = pin!(PostgresMetastore::open("postgres://a:b@127.0.0.1/keys"));
+    let polled = call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    let Poll::Ready(Err(error)) = polled else { panic!("it waits, or connected") };
+    assert!(!error.is_transient());
+}
