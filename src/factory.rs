@@ -82,6 +82,17 @@ impl SessionFactory {
     /// Loads the latest keys of these partitions in bulk, so that their first encrypts wait for
     /// nothing: a thousand to a call to the metastore, and one call to the KMS for each system key.
     ///
+    /// ```
+    /// # use claviger::{Error, SessionFactory};
+    /// # async fn start(factory: &SessionFactory, customers: Vec<String>) -> Result<(), Error> {
+    /// let report = factory.warm_up(&customers).await?;
+    /// for (partition, error) in &report.failed {
+    ///     eprintln!("{partition}: {error}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// No key is created, and no more are loaded than the cache holds; say the most important
     /// partitions first. A chunk is loaded by a task of the factory, within one operation's deadline,
     /// and operations that want one of its keys meanwhile wait for it as they would for a load of

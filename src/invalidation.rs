@@ -23,7 +23,22 @@ pub enum Invalidation {
 ///
 /// It makes revocations known sooner and is relied on for nothing: a factory checks its keys by
 /// `revoke_check_interval` whether or not anything is told. So a source may tell too much, or a
-/// thing twice, at the price of a read; it need not be trusted.
+/// thing twice, at the price of a read.
+///
+/// ```
+/// use claviger::{BackendError, Invalidation, InvalidationSource, KeyId};
+///
+/// /// What an operator's tool sends over a channel, which loses nothing.
+/// #[derive(Debug)]
+/// struct Tool(tokio::sync::mpsc::Receiver<KeyId>);
+///
+/// impl InvalidationSource for Tool {
+///     async fn next(&mut self) -> Result<Invalidation, BackendError> {
+///         let id = self.0.recv().await.ok_or_else(|| BackendError::permanent("the tool hung up"))?;
+///         Ok(Invalidation::Key(id))
+///     }
+/// }
+/// ```
 pub trait InvalidationSource: fmt::Debug + Send + Sync + 'static {
     /// Waits for the next message, for as long as there is none.
     ///

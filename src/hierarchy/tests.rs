@@ -61,6 +61,26 @@ fn older_check_changes_nothing() {
 }
 
 #[test]
+fn copy_counts_until_the_store_itself_is_read_and_never_after() {
+    let state = KeyState::default();
+    state.mark_copied(at(1_000, 50), true);
+    assert_eq!((state.is_copied(), state.is_clear(), state.is_doubted()), (true, false, false));
+    assert_eq!(state.age(at(1_000, 50)), 0);
+    state.mark_copied(at(990, 40), true);
+    assert_eq!(state.age(at(1_000, 50)), 0, "an older one changes nothing");
+    assert!(!state.outlives(at(900, 30), true), "a copy proves nothing of a row that is gone");
+    state.mark_checked(at(980, 30), true);
+    assert_eq!((state.is_copied(), state.is_clear()), (false, true));
+    assert_eq!(state.age(at(1_000, 50)), 20 * NANOS_PER_SECOND, "it counts, though it is older");
+    state.mark_copied(at(1_000, 50), true);
+    assert!(state.is_clear());
+    assert_eq!(state.age(at(1_000, 50)), 20 * NANOS_PER_SECOND);
+    let doubted = KeyState::default();
+    doubted.mark_copied(at(1_000, 50), false);
+    assert!(doubted.is_doubted() && doubted.is_copied());
+}
+
+#[test]
 fn check_after_the_wall_clock_was_set_back_counts() {
     let state = KeyState::default();
     state.mark_checked(at(1_000, 50), true);

@@ -263,20 +263,19 @@ async fn t5_invalidated_key_is_not_asked_of_a_replica() {
     }
 }
 
-/// A flight to a version by a replica and one to the latest by the store: the later word of the
-/// replica does not make the earlier one of the store younger.
+/// A load of the latest from the store is under way while a replica answers for that version.
 #[tokio::test]
 async fn t5_replica_does_not_make_the_stores_word_younger() {
     let pair = pair().await;
-    pair.replica.faults().next(Operation::Load, Fault::HangReply);
-    let (session, record) = (pair.world.session(), pair.record.clone());
-    let decrypt = tokio::spawn(async move { session.decrypt(&record).await.map(drop) });
-    pair.replica.faults().until_hanging(1).await;
-    assert_eq!(pair.world.encrypts_under().await, 0);
+    pair.world.faults().next(Operation::LoadLatest, Fault::HangReply);
+    let encrypt = spawn_encrypt(pair.world.session());
+    pair.world.faults().until_hanging(1).await;
     pair.world.clock.advance(DUE - SECOND);
-    pair.replica.faults().release();
-    decrypt.await.unwrap().unwrap();
+    pair.world.decrypts(&pair.record).await;
+    assert_eq!(pair.loads(), [0, 1]);
     pair.world.revoke_latest(IK).await;
+    pair.world.faults().release();
+    assert_eq!(created(&encrypt.await.unwrap().unwrap()), 0);
     pair.world.clock.advance(STALE - DUE + SECOND);
-    assert_ne!(pair.world.encrypts_under().await, 0, "it counts from what the store said");
+    assert_ne!(pair.world.encrypts_under().await, 0, "its age counts from what the store said");
 }

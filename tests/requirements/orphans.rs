@@ -1,6 +1,7 @@
 //! S3.3: a key whose cache entry went while an operation used it is known until it is wiped.
 
-use claviger::OrphanCause;
+use claviger::testing::{Fault, Operation};
+use claviger::{MetastoreAdmin, OrphanCause};
 
 use crate::world::{HeldOperation, HeldRandom, World, assert_at_rest, policy};
 
@@ -31,4 +32,31 @@ async fn s3_3_an_evicted_key_in_use_is_listed_adopted_and_wiped_with_its_last_us
     let status = factory.status().unwrap();
     assert_eq!(status.memory.slots, 2, "it was wiped with its last user");
     assert_at_rest(&status);
+}
+
+/// A load that began before a key was invalidated takes its orphan back, and does not make it fresh.
+#[tokio::test(start_paused = true)]
+async fn s3_3_an_orphan_that_is_taken_back_is_no_fresher_than_what_brought_it() {
+    let (world, random) = (World::new(), HeldRandom::new());
+    let one_key = policy().intermediate_keys_max(1);
+    let factory = world.builder().random(random.clone()).policy(one_key).build().unwrap();
+    let [held, other] = ["held", "other"].map(|partition| factory.session(partition).unwrap());
+    let key = held.encrypt(b"").await.unwrap().parent().clone();
+    let operation = HeldOperation::encrypt(&random, &held);
+    other.encrypt(b"").await.unwrap();
+
+    world.store.faults().next(Operation::LoadLatest, Fault::HangReply);
+    let early = tokio::spawn({
+        let held = held.clone();
+        async move { held.encrypt(b"").await }
+    });
+    world.store.faults().until_hanging(1).await;
+    assert!(world.store.inner().revoke(&key).await.unwrap());
+    factory.invalidate(key.id()).unwrap();
+    world.store.faults().release();
+    assert_eq!(*early.await.unwrap().unwrap().parent(), key);
+    assert!(factory.status().unwrap().orphans.is_empty(), "it was taken back");
+    assert_ne!(*held.encrypt(b"").await.unwrap().parent(), key, "and asked for again");
+    assert_eq!(*operation.finish().unwrap().parent(), key);
+    assert_at_rest(&factory.status().unwrap());
 }
