@@ -145,7 +145,16 @@ fn go_dsn(url: &str) -> String {
 }
 
 impl Peer {
-    pub(crate) fn start(package: Package, place: &Place, habits: &Habits) -> Self {
+    /// Starts one of each package at once.
+    pub(crate) fn start_all(packages: &[Package], place: &Place, habits: &Habits) -> Vec<Self> {
+        let mut peers: Vec<_> = packages.iter().map(|package| Self::start(*package, place, habits)).collect();
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), json!({ "version": peer.package.version() }));
+        }
+        peers
+    }
+
+    fn start(package: Package, place: &Place, habits: &Habits) -> Self {
         let arguments = json!({ "config": package.config(place, habits), "live": habits.live });
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("asherah_peer.py");
         let mut process = Command::new(package.python())
@@ -162,9 +171,7 @@ impl Peer {
             .unwrap();
         let requests = process.stdin.take().unwrap();
         let answers = BufReader::new(process.stdout.take().unwrap());
-        let mut peer = Self { package, process, requests, answers };
-        assert_eq!(peer.answer(), json!({ "version": package.version() }));
-        peer
+        Self { package, process, requests, answers }
     }
 
     pub(crate) const fn package(&self) -> Package {

@@ -72,7 +72,7 @@ fn uptime() -> Duration {
 
 struct Fleet {
     ours: [SessionFactory; 2],
-    peers: [Peer; 2],
+    peers: Vec<Peer>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl Fleet {
         Self {
             // All of them round creation times to something else; Go to minutes.
             ours: [factory(first.clone(), 1), factory(second.clone(), 2)],
-            peers: [Package::Go, Package::Rust].map(|package| Peer::start(package, place, &habits)),
+            peers: Peer::start_all(&[Package::Go, Package::Rust], place, &habits),
         }
     }
 

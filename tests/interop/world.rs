@@ -65,9 +65,8 @@ impl<S: MetastoreAdmin + Clone> World<S> {
         packages: &[Package],
         keep: impl Any + Send,
     ) -> Self {
-        let mut peers = packages.iter().map(|package| Peer::start(*package, &place, &habits(names)));
-        let lead = peers.next().unwrap();
-        let others = peers.collect();
+        let mut others = Peer::start_all(packages, &place, &habits(names));
+        let lead = others.remove(0);
         let clock = FixedClock::new(now());
         Self {
             store,
@@ -159,7 +158,7 @@ impl<S: MetastoreAdmin + Clone> World<S> {
     /// A process like the lead's whose sessions live on, and ask the metastore at each call.
     pub(crate) fn live_lead(&self) -> Peer {
         let habits = Habits { check_interval: Duration::from_nanos(1), live: true, ..habits(self.names) };
-        Peer::start(self.lead.package(), &self.place, &habits)
+        Peer::start_all(&[self.lead.package()], &self.place, &habits).remove(0)
     }
 
     /// Sets our clock to the machine's.
