@@ -1,11 +1,18 @@
-//! The contract suites, run on the back ends of the core and on what wraps any back end.
+//! The contract suites, run on the back ends of the core, on what wraps any back end, and on one that
+//! cannot tell all keys apart.
 
 #![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use claviger::testing::{FaultyKms, FaultyMetastore, SeededRandom};
-use claviger::{BoxedKms, BoxedMetastore, InMemoryMetastore, SecretKey, StaticKms};
+use claviger::{
+    BackendError, BoxedKms, BoxedMetastore, Consistency, EnvelopeKeyRecord, InMemoryMetastore, Insert, KeyId,
+    KeyMeta, Metastore, MetastoreAdmin, Page, SecretKey, StaticKms, is_reserved_id,
+};
 
 fn static_kms() -> StaticKms {
     let master_key = SecretKey::generate(&SeededRandom::new(1)).unwrap();
@@ -30,6 +37,16 @@ mod in_memory_as_legacy {
 mod in_memory_admin_as_legacy {
     use super::*;
     claviger::testing::metastore_admin_legacy_contract!(async { InMemoryMetastore::new() });
+}
+
+mod folding_metastore {
+    use super::*;
+    claviger::testing::metastore_legacy_contract!(async { FoldingMetastore::careful() });
+}
+
+mod folding_metastore_admin {
+    use super::*;
+    claviger::testing::metastore_admin_legacy_contract!(async { FoldingMetastore::careful() });
 }
 
 mod arc_metastore {
@@ -70,4 +87,173 @@ mod boxed_kms {
 mod healthy_faulty_kms {
     use super::*;
     claviger::testing::kms_contract!(async { FaultyKms::new(static_kms()) });
+}
+
+/// A table whose collation takes ids for one that differ in case and in trailing blanks.
+#[derive(Debug)]
+struct FoldingMetastore {
+    /// By folded ids.
+    rows: Mutex<BTreeMap<KeyMeta, EnvelopeKeyRecord>>,
+    /// Whether ids are compared again in code, as the contract demands.
+    is_careful: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("taken by another key, or by none")]
+struct Taken;
+
+impl FoldingMetastore {
+    fn careful() -> Self {
+        Self { rows: Mutex::default(), is_careful: true }
+    }
+
+    fn careless() -> Self {
+        Self { rows: Mutex::default(), is_careful: false }
+    }
+
+    fn rows(&self) -> MutexGuard<'_, BTreeMap<KeyMeta, EnvelopeKeyRecord>> {
+        self.rows.lock().unwrap()
+    }
+
+    fn is_of(&self, row: &EnvelopeKeyRecord, id: &KeyId) -> bool {
+        if self.is_careful { row.meta().id() == id } else { folded_id(row.meta().id()) == folded_id(id) }
+    }
+
+    /// Changes the row of the key, if there is one; tells whether there is.
+    fn change(&self, key: &KeyMeta, change: impl FnOnce(&mut EnvelopeKeyRecord) -> bool) -> bool {
+        let mut rows = self.rows();
+        rows.get_mut(&folded(key)).filter(|row| self.is_of(row, key.id())).is_some_and(change)
+    }
+}
+
+fn folded(key: &KeyMeta) -> KeyMeta {
+    KeyMeta::new(folded_id(key.id()), key.created())
+}
+
+fn folded_id(id: &KeyId) -> KeyId {
+    KeyId::new(id.as_str().trim_end().to_lowercase())
+}
+
+fn with_wrapped_key(row: &EnvelopeKeyRecord, wrapped_key: &[u8]) -> EnvelopeKeyRecord {
+    let replaced = EnvelopeKeyRecord::new(row.meta().clone(), wrapped_key, row.parent().cloned());
+    replaced.revoked(row.is_revoked())
+}
+
+impl Metastore for FoldingMetastore {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        _consistency: Consistency,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        Ok(self.rows().get(&folded(key)).filter(|row| self.is_of(row, key.id())).cloned())
+    }
+
+    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        Ok(self
+            .rows()
+            .values()
+            .filter(|row| self.is_of(row, id))
+            .max_by_key(|row| row.meta().created())
+            .cloned())
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        let mut records = Vec::new();
+        for key in keys {
+            records.push(self.load(key, consistency).await?);
+        }
+        Ok(records)
+    }
+
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        let mut records = Vec::new();
+        for id in ids {
+            records.push(self.load_latest(id).await?);
+        }
+        Ok(records)
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        if is_reserved_id(record.meta().id().as_str()) {
+            return Err(BackendError::permanent(Taken));
+        }
+        match self.rows().entry(folded(record.meta())) {
+            Entry::Vacant(place) => {
+                place.insert(record.clone());
+                Ok(Insert::Inserted)
+            }
+            Entry::Occupied(row) if row.get().meta() != record.meta() => Err(BackendError::permanent(Taken)),
+            Entry::Occupied(_) => Ok(Insert::AlreadyExists),
+        }
+    }
+}
+
+impl MetastoreAdmin for FoldingMetastore {
+    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(folded(after)));
+        let records: Vec<_> =
+            self.rows().range((from, Bound::Unbounded)).map(|(_, row)| row.clone()).take(limit).collect();
+        let next = records.last().map(|last| last.meta().clone());
+        Ok(Page::new(records, Vec::new(), next))
+    }
+
+    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+        Ok(self.change(key, |row| {
+            *row = row.clone().revoked(true);
+            true
+        }))
+    }
+
+    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
+        Ok(self.change(key, |row| {
+            let is_old = **row.wrapped_key() == *old;
+            *row = if is_old { with_wrapped_key(row, new) } else { row.clone() };
+            is_old
+        }))
+    }
+
+    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+        let mut rows = self.rows();
+        let before = rows.len();
+        rows.retain(|_, row| !self.is_of(row, id));
+        Ok((before - rows.len()) as u64)
+    }
+
+    async fn count(&self) -> Result<u64, BackendError> {
+        Ok(self.rows().len() as u64)
+    }
+}
+
+/// A clause that nothing breaks proves nothing.
+#[tokio::test]
+async fn a_store_that_gives_one_key_for_another_breaks_every_clause_about_it() {
+    macro_rules! assert_broken {
+        ($($suite:ident::$clause:ident)*) => {$(
+            let broken = tokio::spawn(async {
+                claviger::testing::$suite::$clause(&FoldingMetastore::careless()).await;
+            });
+            assert!(broken.await.is_err_and(|error| error.is_panic()), stringify!($clause));
+        )*};
+    }
+    assert_broken! {
+        metastore::ids_that_differ_in_case_are_two
+        metastore::ids_that_differ_in_trailing_blanks_are_two
+        metastore::ids_that_differ_in_case_are_two_or_refused
+        metastore::ids_that_differ_in_trailing_blanks_are_two_or_refused
+        metastore::load_many_tells_lookalikes_apart
+        metastore::load_many_tells_lookalikes_apart_or_refuses
+        metastore::load_latest_many_tells_lookalikes_apart
+        metastore::load_latest_many_tells_lookalikes_apart_or_refuses
+        metastore_admin::list_tells_lookalikes_apart
+        metastore_admin::revoke_leaves_lookalikes_alone
+        metastore_admin::revoke_leaves_lookalikes_alone_or_refuses
+        metastore_admin::replace_leaves_lookalikes_alone
+        metastore_admin::replace_leaves_lookalikes_alone_or_refuses
+        metastore_admin::delete_leaves_lookalikes_alone
+        metastore_admin::delete_leaves_lookalikes_alone_or_refuses
+    }
 }

@@ -49,10 +49,28 @@ use crate::task::in_task;
 /// # Ok(()) }
 /// ```
 ///
-/// # Statements
-/// Besides `BEGIN IMMEDIATE` and `COMMIT` around several writes, these are sent:
+/// # The table
+/// [`migrate`](Self::migrate) makes it if there is none; [`check_schema`](Self::check_schema) says
+/// what is wrong with one that is there, and no store starts on one that keys could be lost in.
 ///
-#[doc = statements_in_words!()]
+#[doc = concat!("```sql\n", include_str!("../../migrations/sqlite/0001_encryption_key.sql"), "\n```")]
+///
+/// # The statements
+/// One key version, in whatever form its time is:
+#[doc = concat!("```sql\n", load!(), "\n```")]
+/// The latest version:
+#[doc = concat!("```sql\n", load_latest!(), "\n```")]
+/// Several versions, 1 000 by statement, and what is left of them in other forms:
+#[doc = concat!("```sql\n", load_many!(), ";\n\n", load_many_other_forms!(), "\n```")]
+/// The latest versions of several keys, likewise:
+#[doc = concat!("```sql\n", load_latest_many!(), "\n```")]
+/// New keys, all that wait:
+#[doc = concat!("```sql\n", insert!(), "\n```")]
+/// A revocation or a replaced wrapped key, which is a read and an update of each form:
+#[doc = concat!("```sql\n", load_all_forms!(), ";\n\n", update!(), "\n```")]
+/// Operators' calls:
+#[doc = concat!("```sql\n", list!(), ";\n\n", delete!(), ";\n\n", count!(), "\n```")]
+/// Writes that are not inserts alone are made between `BEGIN IMMEDIATE` and `COMMIT`.
 #[derive(Clone, Debug)]
 pub struct SqliteMetastore {
     pool: SqlitePool,

@@ -40,6 +40,27 @@ async fn every_form_of_a_time_is_found() {
 }
 
 #[tokio::test]
+async fn more_keys_than_one_statement_looks_for_are_found() {
+    let place = Place::new();
+    let store = place.open().await;
+    let (first, last) = (record("_IK_first", NOW), record("_IK_last", NOW));
+    assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
+    place.write_row("_IK_last", "'2023-11-14T22:13:20Z'", &last.to_json()).await;
+    let mut keys: Vec<_> = (0..2_500).map(|number| meta("_IK_missing", NOW + number)).collect();
+    keys[0] = first.meta().clone();
+    keys[999] = last.meta().clone();
+    keys[1_000] = first.meta().clone();
+    keys[2_499] = last.meta().clone();
+    let mut expected = vec![None; keys.len()];
+    for (place, record) in [(0, &first), (999, &last), (1_000, &first), (2_499, &last)] {
+        expected[place] = Some(record.clone());
+    }
+    assert_eq!(store.load_many(&keys, Consistency::Strong).await.unwrap(), expected);
+    let ids: Vec<_> = keys.iter().map(|key| key.id().clone()).collect();
+    assert_eq!(store.load_latest_many(&ids).await.unwrap(), expected);
+}
+
+#[tokio::test]
 async fn a_version_stored_in_another_form_is_a_duplicate() {
     for form in FORMS {
         let place = Place::new();

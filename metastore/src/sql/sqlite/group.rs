@@ -206,3 +206,6 @@ impl fmt::Debug for Group {
         f.debug_struct("Group").field("waiting", &self.queue().jobs.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,20 +75,30 @@ pub(super) async fn load_many(
     let mut records = Vec::with_capacity(keys.len());
     for keys in keys.chunks(ASKED_MAX) {
         let mut rows = vec![None; keys.len()];
-        let asked: Vec<_> =
-            keys.iter().map(|key| (key.id().as_str(), key.created().unix_seconds())).collect();
-        let asked = serde_json::to_string(&asked).map_err(BackendError::permanent)?;
-        look_for(connection, LOAD_MANY, &asked, &mut rows).await?;
-        if rows.iter().any(Option::is_none) {
-            let mut others = vec![None; keys.len()];
-            look_for(connection, LOAD_MANY_OTHER_FORMS, &asked, &mut others).await?;
-            rows.iter_mut().zip(others).for_each(|(row, other)| *row = row.take().or(other));
+        look_for(connection, LOAD_MANY, keys, &mut rows).await?;
+        let missing: Vec<_> =
+            keys.iter().zip(&rows).filter(|(_, row)| row.is_none()).map(|(key, _)| key.clone()).collect();
+        if !missing.is_empty() {
+            let mut others = vec![None; missing.len()];
+            look_for(connection, LOAD_MANY_OTHER_FORMS, &missing, &mut others).await?;
+            rows.iter_mut().filter(|row| row.is_none()).zip(others).for_each(|(row, other)| *row = other);
         }
         for (key, row) in keys.iter().zip(rows) {
             records.push(row.map(|(created, json)| read_row(key.id(), created, &json)).transpose()?);
         }
     }
     Ok(records)
+}
+
+/// Puts the row of each version that the statement finds into its place.
+async fn look_for(
+    connection: &mut SqliteConnection,
+    statement: &'static str,
+    keys: &[KeyMeta],
+    rows: &mut [Option<Row>],
+) -> Result<(), BackendError> {
+    let asked: Vec<_> = keys.iter().map(|key| (key.id().as_str(), key.created().unix_seconds())).collect();
+    look_for_json(connection, statement, serde_json::to_string(&asked), rows).await
 }
 
 /// Loads what [`load_latest`] loads, of each id.
@@ -100,8 +110,7 @@ pub(super) async fn load_latest_many(
     for ids in ids.chunks(ASKED_MAX) {
         let mut rows = vec![None; ids.len()];
         let asked: Vec<_> = ids.iter().map(KeyId::as_str).collect();
-        let asked = serde_json::to_string(&asked).map_err(BackendError::permanent)?;
-        look_for(connection, LOAD_LATEST_MANY, &asked, &mut rows).await?;
+        look_for_json(connection, LOAD_LATEST_MANY, serde_json::to_string(&asked), &mut rows).await?;
         for (id, row) in ids.iter().zip(rows) {
             records.push(row.map(|(created, json)| read_row(id, created, &json)).transpose()?);
         }
@@ -110,12 +119,13 @@ pub(super) async fn load_latest_many(
 }
 
 /// Puts each row found into its place; of several, the last.
-async fn look_for(
+async fn look_for_json(
     connection: &mut SqliteConnection,
     statement: &'static str,
-    asked: &str,
+    asked: serde_json::Result<String>,
     rows: &mut [Option<Row>],
 ) -> Result<(), BackendError> {
+    let asked = asked.map_err(BackendError::permanent)?;
     let found: Vec<AskedRow> =
         query_as(statement).bind(asked).fetch_all(connection).await.map_err(backend_error)?;
     for (place, created, json) in found {

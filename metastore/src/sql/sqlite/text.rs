@@ -8,9 +8,9 @@
 /// numbers: seconds, or milliseconds, which are past the year 9999 if taken for seconds.
 macro_rules! created_seconds {
     () => {
-        "CASE typeof(created) \
-           WHEN 'text' THEN unixepoch(created) \
-           WHEN 'integer' THEN iif(created > 253402300799, created / 1000, created) \
+        "CASE typeof(created)\n\
+           WHEN 'text' THEN unixepoch(created)\n\
+           WHEN 'integer' THEN iif(created > 253402300799, created / 1000, created)\n\
            WHEN 'real' THEN CAST(created AS INTEGER) END"
     };
 }
@@ -59,12 +59,12 @@ macro_rules! load {
     () => {
         concat!(
             rows_of_id!(),
-            " AND created = datetime(?2, 'unixepoch') \
-             UNION ALL \
+            " AND created = datetime(?2, 'unixepoch')\n\
+             UNION ALL\n\
              SELECT * FROM (",
             rows_of_id!(),
-            " AND created <> datetime(?2, 'unixepoch') AND (seconds = ?2 OR seconds IS NULL) \
-             ORDER BY seconds DESC LIMIT 1) \
+            " AND created <> datetime(?2, 'unixepoch') AND (seconds = ?2 OR seconds IS NULL)\n\
+             ORDER BY seconds DESC LIMIT 1)\n\
              LIMIT 1"
         )
     };
@@ -75,7 +75,7 @@ macro_rules! load_latest {
     () => {
         concat!(
             rows_of_id!(),
-            " \
+            "\n\
              ORDER BY seconds DESC NULLS FIRST, created = datetime(seconds, 'unixepoch') DESC LIMIT 1"
         )
     };
@@ -89,8 +89,8 @@ macro_rules! load_many {
             created_seconds!(),
             " AS seconds, ",
             json!(),
-            " FROM json_each(?1) AS asked CROSS JOIN encryption_key \
-             WHERE encryption_key.id = (asked.value ->> 0) COLLATE BINARY \
+            " FROM json_each(?1) AS asked CROSS JOIN encryption_key\n\
+             WHERE encryption_key.id = (asked.value ->> 0) COLLATE BINARY\n\
              AND created = datetime(asked.value ->> 1, 'unixepoch')"
         )
     };
@@ -104,9 +104,9 @@ macro_rules! load_many_other_forms {
             created_seconds!(),
             " AS seconds, ",
             json!(),
-            " FROM json_each(?1) AS asked CROSS JOIN encryption_key \
-             WHERE encryption_key.id = (asked.value ->> 0) COLLATE BINARY \
-             AND (seconds = asked.value ->> 1 OR seconds IS NULL) \
+            " FROM json_each(?1) AS asked CROSS JOIN encryption_key\n\
+             WHERE encryption_key.id = (asked.value ->> 0) COLLATE BINARY\n\
+             AND (seconds = asked.value ->> 1 OR seconds IS NULL)\n\
              ORDER BY asked.key, seconds"
         )
     };
@@ -116,7 +116,7 @@ macro_rules! load_many_other_forms {
 macro_rules! load_latest_many {
     () => {
         concat!(
-            "SELECT asked, seconds, record FROM (\
+            "SELECT asked, seconds, record FROM (\n\
              SELECT asked.key AS asked, ",
             created_seconds!(),
             " AS seconds, ",
@@ -125,9 +125,9 @@ macro_rules! load_latest_many {
             created_seconds!(),
             " DESC NULLS FIRST, created = datetime(",
             created_seconds!(),
-            ", 'unixepoch') DESC) AS place \
-             FROM json_each(?1) AS asked CROSS JOIN encryption_key \
-             WHERE encryption_key.id = asked.value COLLATE BINARY) \
+            ", 'unixepoch') DESC) AS place\n\
+             FROM json_each(?1) AS asked CROSS JOIN encryption_key\n\
+             WHERE encryption_key.id = asked.value COLLATE BINARY)\n\
              WHERE place = 1"
         )
     };
@@ -138,13 +138,13 @@ macro_rules! load_latest_many {
 macro_rules! insert {
     () => {
         concat!(
-            "INSERT INTO encryption_key (id, created, key_record) \
-             SELECT new.value ->> 0, datetime(new.value ->> 1, 'unixepoch'), new.value ->> 2 \
-             FROM json_each(?1) AS new \
-             WHERE NOT EXISTS (SELECT 1 FROM encryption_key \
+            "INSERT INTO encryption_key (id, created, key_record)\n\
+             SELECT new.value ->> 0, datetime(new.value ->> 1, 'unixepoch'), new.value ->> 2\n\
+             FROM json_each(?1) AS new\n\
+             WHERE NOT EXISTS (SELECT 1 FROM encryption_key\n\
              WHERE encryption_key.id = (new.value ->> 0) COLLATE BINARY AND ",
             created_seconds!(),
-            " = new.value ->> 1) \
+            " = new.value ->> 1)\n\
              RETURNING id, ",
             created_seconds!()
         )
@@ -160,7 +160,7 @@ macro_rules! load_all_forms {
 macro_rules! update {
     () => {
         concat!(
-            "UPDATE encryption_key SET key_record = ?4 \
+            "UPDATE encryption_key SET key_record = ?4\n\
              WHERE ",
             of_id!(),
             " AND ",
@@ -179,10 +179,10 @@ macro_rules! list {
             created_seconds!(),
             " AS seconds, ",
             json!(),
-            " FROM encryption_key \
+            " FROM encryption_key\n\
              WHERE id >= ?1 AND (id > ?1 OR seconds > ?2) AND ",
             is_key!(),
-            " \
+            "\n\
              ORDER BY id, seconds LIMIT ?3"
         )
     };
@@ -197,45 +197,6 @@ macro_rules! delete {
 macro_rules! count {
     () => {
         concat!("SELECT count(*) FROM encryption_key WHERE ", is_key!())
-    };
-}
-
-/// Lists the statements, for the store's documentation.
-macro_rules! statements_in_words {
-    () => {
-        concat!(
-            "- `load`: `",
-            load!(),
-            "`\n",
-            "- `load_latest`: `",
-            load_latest!(),
-            "`\n",
-            "- `load_many`: `",
-            load_many!(),
-            "`, and for what it does not find `",
-            load_many_other_forms!(),
-            "`\n",
-            "- `load_latest_many`: `",
-            load_latest_many!(),
-            "`\n",
-            "- `insert`: `",
-            insert!(),
-            "`\n",
-            "- `revoke`, `replace_wrapped_key`: `",
-            load_all_forms!(),
-            "`, then for each row `",
-            update!(),
-            "`\n",
-            "- `delete`: `",
-            delete!(),
-            "`\n",
-            "- `list`: `",
-            list!(),
-            "`\n",
-            "- `count`: `",
-            count!(),
-            "`\n",
-        )
     };
 }
 

@@ -1,0 +1,63 @@
+//! PostgreSQL: loads of one key, and of a thousand.
+
+use std::time::Instant;
+
+use claviger::{Consistency, KeyMeta, Metastore as _};
+use claviger_metastore::PostgresMetastore;
+use claviger_test_servers::Postgres;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::query_scalar;
+
+use crate::{compare_loads, fill, print_ratio, shuffled};
+
+pub(crate) async fn run(rounds: usize) {
+    let server = Postgres::start();
+    // Without a round trip before each query, which would hide what differs behind it.
+    let options = PgPoolOptions::new().max_connections(4).test_before_acquire(false);
+    let pool = options.connect(&server.url("postgres")).await.unwrap();
+    PostgresMetastore::builder()
+        .danger_unchecked()
+        .pool(pool.clone())
+        .await
+        .unwrap()
+        .migrate()
+        .await
+        .unwrap();
+    let store = PostgresMetastore::new(pool.clone()).await.unwrap();
+    fill(&store).await;
+    let bare = |key: KeyMeta| {
+        let pool = pool.clone();
+        async move {
+            let bare =
+                "SELECT key_record::text FROM encryption_key WHERE id = $1 AND created = to_timestamp($2)";
+            let record: String = query_scalar(bare)
+                .bind(key.id().as_str())
+                .bind(key.created().unix_seconds() as f64)
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            record.len()
+        }
+    };
+    compare_loads("PostgreSQL", rounds, 500, &store, bare).await;
+    many(&store, rounds.div_ceil(4)).await;
+    pool.close().await;
+}
+
+/// A thousand keys in one call, and in as many calls.
+async fn many(store: &PostgresMetastore, rounds: usize) {
+    let keys: Vec<_> = shuffled().take(1_000).collect();
+    let (mut at_once, mut one_by_one) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let begun = Instant::now();
+        let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
+        at_once.push(begun.elapsed());
+        assert_eq!(found.into_iter().flatten().count(), keys.len());
+        let begun = Instant::now();
+        for key in &keys {
+            assert!(store.load(key, Consistency::Strong).await.unwrap().is_some());
+        }
+        one_by_one.push(begun.elapsed());
+    }
+    print_ratio("PostgreSQL: load 1 000 keys", "load_many", at_once, "one by one", one_by_one);
+}
