@@ -2,7 +2,7 @@
 //! one of it encrypts, every one decrypts.
 //!
 //! It runs for half a minute, or for `CLAVIGER_SOAK_SECONDS`. Five minutes of it:
-//! `CLAVIGER_SOAK_SECONDS=300 cargo xtask test -p claviger-interop soak -- --nocapture`
+//! `CLAVIGER_SOAK_SECONDS=300 cargo xtask test -- -p claviger-interop soak -- --nocapture`
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
