@@ -116,7 +116,6 @@ impl PostgresMetastore {
     }
 
     /// Returns a builder for a store with settings of its own.
-    #[must_use]
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::default()
     }

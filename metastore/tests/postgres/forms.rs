@@ -186,3 +186,34 @@ async fn a_unique_violation_of_another_kind_is_not_taken_for_a_duplicate() {
     assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);
     assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW + 1)).await, "cannot tell key");
 }
+
+#[tokio::test]
+async fn keys_that_the_table_cannot_hold_are_refused_before_the_database_is_asked() {
+    let place = Place::migrated().await;
+    let store = place.open().await;
+    // A closed store would answer that it is closed.
+    store.close().await;
+    let long = "x".repeat(256);
+    let cases = [
+        ("", 1, "key id is empty"),
+        (long.as_str(), 1, "key id of 256 characters is over the limit of 255"),
+        ("a\0b", 1, "key id contains NUL"),
+        ("__asherah_internal_x", 1, "key id __asherah_internal_x is reserved"),
+        ("a", 253_402_300_800, "creation time 253402300800 is past the year 9999"),
+        ("a", i64::MAX, "creation time 9223372036854775807 is past the year 9999"),
+    ];
+    for (id, created, says) in cases {
+        let key = meta(id, created);
+        assert_permanent(store.insert(&record(id, created)).await, says);
+        assert_permanent(store.load(&key, Consistency::Strong).await, says);
+        assert_permanent(store.load(&key, Consistency::Eventual).await, says);
+        assert_permanent(store.load_many(std::slice::from_ref(&key), Consistency::Strong).await, says);
+        assert_permanent(store.revoke(&key).await, says);
+        assert_permanent(store.replace_wrapped_key(&key, b"old", b"new").await, says);
+        if created == 1 {
+            assert_permanent(store.load_latest(key.id()).await, says);
+            assert_permanent(store.load_latest_many(std::slice::from_ref(key.id())).await, says);
+            assert_permanent(store.delete(key.id()).await, says);
+        }
+    }
+}

@@ -105,6 +105,21 @@ async fn reads_do_not_notice_that_all_pooled_connections_died() {
     assert_whole(&pool).await;
 }
 
+#[tokio::test]
+async fn reads_do_not_notice_that_a_pooler_cleaned_their_connection() {
+    let place = Place::migrated().await;
+    let pool = PgPoolOptions::new().max_connections(1).connect(&place.url).await.unwrap();
+    let store = store_on(&pool).await;
+    let first = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
+    for _ in 0..3 {
+        assert_eq!(store.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
+        sqlx::query("DISCARD ALL").persistent(false).execute(&pool).await.unwrap();
+    }
+    assert_transient(store.insert(&first).await, "26000");
+    assert_eq!(store.insert(&first).await.unwrap(), Insert::AlreadyExists);
+}
+
 async fn terminate_all(place: &Place) {
     place
         .execute(

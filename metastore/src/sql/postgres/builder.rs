@@ -111,9 +111,10 @@ impl PostgresBuilder {
     /// `postgres://user:password@host:port/database?sslmode=verify-full`.
     ///
     /// The URL's parts are percent-encoded; what it leaves out comes from the environment and the
-    /// password file, as for `psql`. TLS is used as `sslmode` says: `prefer`, the default, takes what
-    /// the server offers and proves nothing; `verify-full` with `sslrootcert` does. A parameter that
-    /// is not known is refused, since one that is misspelled would go without a word.
+    /// password file, as for `psql`. TLS is used as `sslmode` says: `disable` and `allow` do without,
+    /// `prefer`, the default, takes what the server offers and proves nothing, `require` insists on it
+    /// and proves nothing, `verify-full` with `sslrootcert` proves who it is. A parameter that is not
+    /// known is refused, since one that is misspelled would go without a word.
     ///
     /// # Errors
     /// Permanent when the URL is wrong, the user is not let in, TLS is required and not to be had, or,

@@ -423,8 +423,6 @@ const fn listed_after(seconds: i64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn reserved_ids_begin_as_the_statements_say() {
         let (_, prefix) = no_reserved_id!().split_once("<> ").unwrap();
