@@ -3,11 +3,13 @@
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde::Deserialize;
+use claviger_metastore::FindingId;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::exit::EXIT_CODES;
+use crate::store::text::{StoreText, StoreTextParser};
 
 /// Encrypts files, or single columns of them, under a key of its own for every customer.
 #[derive(Debug, Parser)]
@@ -26,11 +28,59 @@ pub(crate) enum Command {
     /// Restores what encrypt made, byte for byte.
     #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
     Decrypt(Crypt),
+    /// Shows, makes and checks the table that a key store keeps its keys in.
+    #[command(subcommand, after_help = SCHEMA_EXAMPLES, after_long_help = format!("{SCHEMA_EXAMPLES}\n{EXIT_CODES}"))]
+    Schema(Schema),
     /// Prints a shell's completions.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Schema {
+    /// Prints what apply would run. It connects to nothing: postgres:// alone will do.
+    Show(SchemaStore),
+    /// Makes the table if it is not there, and then checks it. A table that is there is left as it is.
+    Apply(SchemaCheck),
+    /// Looks for what could lose keys; exits with 3 when it finds something dangerous.
+    Check(SchemaCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaStore {
+    #[arg(long, value_name = "STORE", env = STORE_VARIABLE, hide_env_values = true, value_parser = StoreTextParser)]
+    #[arg(help = STORE_HELP, long_help = STORE_LONG_HELP)]
+    pub(crate) metastore: Option<StoreText>,
+
+    /// A TOML file with the options; a flag wins over a variable, a variable over the file.
+    #[arg(long, value_name = "FILE", env = "CLAVIGER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaCheck {
+    #[command(flatten)]
+    pub(crate) store: SchemaStore,
+
+    /// Counts this dangerous finding as none; may be given several times.
+    #[arg(long, value_name = "ID", env = "CLAVIGER_ACCEPT_FINDING", value_delimiter = ',')]
+    #[arg(value_parser = finding_parser(), hide_possible_values = true)]
+    pub(crate) accept_finding: Vec<FindingId>,
+
+    /// How to print what was found.
+    #[arg(long, value_enum, default_value_t = Report::Text)]
+    pub(crate) format: Report,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Report {
+    /// For people.
+    Text,
+    /// One JSON object, for programs.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -87,9 +137,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME", env = "CLAVIGER_PRODUCT", help_heading = KEYS)]
     pub(crate) product: Option<String>,
 
-    /// The key store: sqlite:PATH or memory: [default: keys.db in claviger's folder].
-    #[arg(long, value_name = "STORE", env = "CLAVIGER_METASTORE", help_heading = KEYS)]
-    pub(crate) metastore: Option<String>,
+    #[arg(long, value_name = "STORE", env = STORE_VARIABLE, hide_env_values = true, help_heading = KEYS)]
+    #[arg(value_parser = StoreTextParser, help = STORE_HELP, long_help = STORE_LONG_HELP)]
+    pub(crate) metastore: Option<StoreText>,
+
+    /// Starts in spite of this dangerous finding of `claviger schema check`; may be given several
+    /// times.
+    #[arg(long, value_name = "ID", env = "CLAVIGER_ACCEPT_FINDING", value_delimiter = ',', help_heading = KEYS)]
+    #[arg(value_parser = finding_parser(), hide_possible_values = true)]
+    #[serde(deserialize_with = "findings")]
+    pub(crate) accept_finding: Vec<FindingId>,
 
     /// The master key: local:PATH, a file made at first use, or static:@FILE, a file of 64 hex
     /// digits [default: master.key in claviger's folder].
@@ -126,7 +183,47 @@ pub(crate) enum Format {
     Jsonl,
 }
 
+/// Knows the findings by name, so that shells complete them.
+fn finding_parser() -> impl clap::builder::TypedValueParser<Value = FindingId> {
+    PossibleValuesParser::new(FindingId::ALL.iter().map(|id| id.as_str())).try_map(|name| finding(&name))
+}
+
+fn finding(name: &str) -> Result<FindingId, String> {
+    FindingId::ALL.iter().copied().find(|id| id.as_str() == name).ok_or_else(|| {
+        let names: Vec<&str> = FindingId::ALL.iter().map(|id| id.as_str()).collect();
+        format!("no such finding; there are {}", names.join(", "))
+    })
+}
+
+fn findings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FindingId>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    names.iter().map(|name| finding(name).map_err(de::Error::custom)).collect()
+}
+
 const KEYS: &str = "Keys";
+
+const STORE_VARIABLE: &str = "CLAVIGER_METASTORE";
+
+const STORE_HELP: &str = "The key store: sqlite:PATH, postgres://…, mysql://…, dynamodb://TABLE, memory: or @FILE \
+                          [default: keys.db in claviger's folder]";
+
+const STORE_LONG_HELP: &str = "\
+The key store [default: keys.db in claviger's folder]:
+  sqlite:PATH                               a file, made at first use
+  postgres://USER@HOST[:PORT]/DATABASE      with ?sslmode=verify-full and the like
+  mysql://USER@HOST[:PORT]/DATABASE         MySQL or MariaDB, with ?ssl-mode=VERIFY_IDENTITY and the like
+  dynamodb://TABLE[?region=…&endpoint=…]    with the credentials that AWS's tools use
+  memory:                                   forgotten at the end
+  @FILE                                     what is in a file that only its owner may read
+A password does not belong here, where all users of the machine see it: see docs/cli.md.
+";
+
+const SCHEMA_EXAMPLES: &str = "\
+Examples:
+  claviger schema show --metastore postgres://
+  claviger schema apply --metastore @/etc/claviger/metastore
+  claviger schema check --metastore mysql://app@db.example/keys --format json
+";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,29 +3,31 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::num::NonZeroU64;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::args::Options;
+use claviger_metastore::FindingId;
+
+use crate::args::{Options, SchemaStore};
 use crate::exit::{Exit, Failure};
+use crate::private;
+use crate::store::StoreChoice;
+use crate::store::text::StoreText;
 
 /// What the options come to.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) service: String,
     pub(crate) product: String,
-    pub(crate) metastore: MetastoreChoice,
+    pub(crate) metastore: StoreChoice,
+    /// The dangerous findings in spite of which the key store is used.
+    pub(crate) accepted: Vec<FindingId>,
     pub(crate) kms: KmsChoice,
     pub(crate) region_suffix: Option<String>,
     pub(crate) cache: NonZeroU64,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum MetastoreChoice {
-    /// `keys.db` in claviger's own folder.
-    Embedded(PathBuf),
-    Sqlite(PathBuf),
-    Memory,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -45,16 +47,34 @@ impl Settings {
         let file = config.map_or_else(|| Ok(Options::default()), read_config)?;
         let options = over(given, file);
         Ok(Self {
-            metastore: metastore_choice(
-                options.metastore.as_deref(),
+            metastore: StoreChoice::resolve(
+                options.metastore,
                 options.danger_discard_keys.unwrap_or_default(),
             )?,
+            accepted: options.accept_finding,
             kms: kms_choice(options.kms.as_deref(), options.danger_known_key.unwrap_or_default())?,
             service: options.service.unwrap_or_else(|| "claviger".to_owned()),
             product: options.product.unwrap_or_else(|| "default".to_owned()),
             region_suffix: options.region_suffix,
             cache: options.cache.unwrap_or(CACHE),
         })
+    }
+}
+
+/// Which key store the `schema` commands are about, and which findings the user accepts. `memory:`
+/// is none of those.
+pub(crate) fn resolve_store(
+    given: SchemaStore,
+    accepted: Vec<FindingId>,
+) -> Result<(StoreChoice, Vec<FindingId>), Failure> {
+    let file = given.config.as_deref().map_or_else(|| Ok(Options::default()), read_config)?;
+    let given = Options { metastore: given.metastore, accept_finding: accepted, ..Options::default() };
+    let options = over(given, file);
+    match StoreChoice::resolve(options.metastore, true)? {
+        StoreChoice::Memory => {
+            Err(Failure::new(Exit::Config, "memory: has no schema; name another store with --metastore"))
+        }
+        choice => Ok((choice, options.accept_finding)),
     }
 }
 
@@ -65,6 +85,11 @@ fn over(first: Options, second: Options) -> Options {
         service: first.service.or(second.service),
         product: first.product.or(second.product),
         metastore: first.metastore.or(second.metastore),
+        accept_finding: if first.accept_finding.is_empty() {
+            second.accept_finding
+        } else {
+            first.accept_finding
+        },
         kms: first.kms.or(second.kms),
         region_suffix: first.region_suffix.or(second.region_suffix),
         cache: first.cache.or(second.cache),
@@ -74,36 +99,27 @@ fn over(first: Options, second: Options) -> Options {
 }
 
 fn read_config(path: &Path) -> Result<Options, Failure> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::read(&format!("the configuration file {shown}"), &error))?;
-    toml::from_str(&text).map_err(|error| {
+    let shown = format!("the configuration file {}", path.display());
+    let read = || -> io::Result<(u32, String)> {
+        let mut file = File::open(path)?;
+        let mode = file.metadata()?.permissions().mode();
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok((mode, text))
+    };
+    let (mode, text) = read().map_err(|error| Failure::read(&shown, &error))?;
+    let options: Options = toml::from_str(&text).map_err(|error| {
         // Only the message: the whole text of the error quotes the file's line, and there may be
         // a key in it that does not belong there.
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
-        Failure::new(
-            Exit::Config,
-            format!("{shown}:{line}: {}; correct the file", error.message().trim_end()),
-        )
-    })
-}
-
-fn metastore_choice(text: Option<&str>, danger_discard_keys: bool) -> Result<MetastoreChoice, Failure> {
-    let wrong = |message: &str| Failure::new(Exit::Config, message);
-    match text {
-        None => Ok(MetastoreChoice::Embedded(home()?.join("keys.db"))),
-        Some("memory:") if danger_discard_keys => Ok(MetastoreChoice::Memory),
-        Some("memory:") => Err(wrong(
-            "--metastore memory: forgets the keys when claviger ends, so that nothing encrypted with it can be \
-             decrypted; name a file with sqlite:PATH, or say --danger-discard-keys for a trial",
-        )),
-        Some(text) => match text.strip_prefix("sqlite:") {
-            Some("") => Err(wrong("--metastore sqlite: lacks its path; say sqlite:PATH")),
-            Some(path) => Ok(MetastoreChoice::Sqlite(path.into())),
-            None => Err(wrong("--metastore names no store that claviger knows; say sqlite:PATH or memory:")),
-        },
+        let (path, message) = (path.display(), error.message().trim_end());
+        Failure::new(Exit::Config, format!("{path}:{line}: {message}; correct the file"))
+    })?;
+    if options.metastore.as_ref().is_some_and(StoreText::has_password) {
+        private::check_mode(mode, &format!("{shown} holds a password and"), "change it")?;
     }
+    Ok(options)
 }
 
 /// Reads the text of `--kms`. What is not understood is not repeated, since it may be a key.
@@ -128,7 +144,7 @@ fn kms_choice(text: Option<&str>, danger_known_key: bool) -> Result<KmsChoice, F
 }
 
 /// Claviger's own folder. Empty variables count as unset, as the XDG specification has it.
-fn home() -> Result<PathBuf, Failure> {
+pub(crate) fn home() -> Result<PathBuf, Failure> {
     let variable =
         |name: &str| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
     variable("CLAVIGER_HOME")

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use claviger::{BackendError, Error};
 use claviger_metastore::SqlFault;
 
+use crate::store::backend::fault;
+
 /// What a run tells the one who started it. The numbers are those of BSD's `sysexits.h` where
 /// it has one; `EXIT_CODES` explains them to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub(crate) enum Exit {
     /// Everything else was written (`--keep-going`).
     RowsLeftOut = 1,
     Usage = 2,
+    /// The check of the key store's table found what can lose keys.
+    Dangerous = 3,
     BadInput = 65,
     NotFound = 66,
     Unavailable = 69,
@@ -34,6 +38,7 @@ Exit codes:
     0  done
     1  done but for the rows that --keep-going left out; they are in the errors file
     2  the command line is wrong
+    3  keys could be lost in the key store as it is; claviger schema check tells why
    65  the input is wrong: not CSV, JSON Lines, UTF-8 or a record, or too large
    66  not found or cannot be decrypted: no such input, no such key, another partition,
        a damaged record
@@ -41,7 +46,8 @@ Exit codes:
    70  claviger itself failed; please report it
    73  the output cannot be created
    74  reading or writing failed, as on a full disk
-   77  a file may not be read, or a key file may be read by others
+   77  a file may not be read, a file with a secret may be read by others, or the key store
+       refuses the user
    78  an option, a CLAVIGER_ variable or the configuration file says what cannot work
   130  stopped by SIGINT (129 SIGHUP, 143 SIGTERM)
 ";
@@ -173,7 +179,8 @@ fn explain(error: &Error) -> (Exit, String) {
             ),
         ),
         Error::Metastore { source, .. } => {
-            (Exit::Unavailable, format!("the key store failed ({}); check --metastore", chain(source)))
+            let fault = fault::of(source);
+            (fault.exit, format!("the key store failed ({}); {}", chain(source), fault.advice))
         }
         Error::Kms { operation, source, .. } if *operation == "unwrap_key" && !source.is_transient() => (
             Exit::NotFound,

@@ -8,13 +8,17 @@ mod input;
 mod open;
 mod output;
 mod payload;
+mod private;
 mod progress;
+mod schema;
+mod store;
 mod table;
 
-use std::io;
 use std::process::ExitCode;
+use std::{env, io};
 
 use clap::{CommandFactory as _, Parser as _};
+use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command, Crypt};
 use crate::cleanup::Cleanup;
@@ -22,13 +26,23 @@ use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::output::Output;
+use crate::store::text::{is_password_among, password_on_command_line};
 use crate::table::file::Plan;
 use crate::table::rows::Direction;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // What clap says repeats the argument it could not use.
+        Err(error) if error.use_stderr() && is_password_among(env::args_os()) => {
+            return report(&password_on_command_line());
+        }
+        Err(error) => error.exit(),
+    };
+    let outcome = match cli.command {
         Command::Encrypt(crypt) => run(Direction::Encrypt, crypt),
         Command::Decrypt(crypt) => run(Direction::Decrypt, crypt),
+        Command::Schema(schema) => schema::run(schema),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut io::stdout());
             Ok(Exit::Done)
@@ -36,20 +50,20 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(exit) => exit.into(),
-        Err(failure) => {
-            eprintln!("claviger: {}", failure.message());
-            failure.exit().into()
-        }
+        Err(failure) => report(&failure),
     }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("claviger: {}", failure.message());
+    failure.exit().into()
 }
 
 /// Encrypts or decrypts.
 fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
     let plan = crypt.partition_field.as_deref().map(|field| Plan::new(&crypt, field)).transpose()?;
     let settings = Settings::resolve(std::mem::take(&mut crypt.options), crypt.config.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Failure::new(Exit::Unavailable, format!("cannot start threads: {error}; try again"))
-    })?;
+    let runtime = runtime()?;
     let cleanup = Cleanup::default();
     cleanup.on_signals(&runtime).map_err(|error| {
         Failure::new(Exit::Unavailable, format!("cannot watch for signals: {error}; try again"))
@@ -66,4 +80,11 @@ fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
     };
     runtime.block_on(keys.close());
     outcome
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Unavailable, format!("cannot start threads: {error}; try again")))
 }

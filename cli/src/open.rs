@@ -1,41 +1,37 @@
 //! Opens the key store and the master key, and makes them at first use.
 
-use std::error::Error as _;
 use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{
-    BackendError, BoxedKms, BoxedMetastore, CryptoPolicy, InMemoryMetastore, SecretKey, SessionFactory,
-    StaticKms,
-};
+use claviger::{BoxedKms, CryptoPolicy, Limits, SecretKey, SessionFactory, StaticKms};
 use claviger_kms::{LocalKms, LocalKmsError};
-use claviger_metastore::SqliteMetastore;
-use zeroize::Zeroizing;
 
-use crate::config::{KmsChoice, MetastoreChoice, Settings};
+use crate::config::{KmsChoice, Settings};
 use crate::exit::{Exit, Failure, chain};
+use crate::private;
+use crate::store::StoreChoice;
+use crate::store::backend::{Admission, Backend, CALL_WAIT, CALLS_MAX};
 use crate::table::rows::Direction;
 
 /// The keys of a run.
 #[derive(Debug)]
 pub(crate) struct Keys {
     pub(crate) factory: SessionFactory,
-    sqlite: Option<SqliteMetastore>,
+    store: Backend,
 }
 
 impl Keys {
-    /// Wipes the keys and lets SQLite tidy up, so that a copy of the key store's one file is whole.
+    /// Wipes the keys and closes the key store; SQLite tidies up then, so that a copy of its one file
+    /// is whole.
     ///
     /// The data is safe by now; what could go wrong here is about keys that nobody uses any more.
     pub(crate) async fn close(self) {
         self.tell_unlocked_memory();
         drop(self.factory.close(CLOSE_DEADLINE).await);
-        if let Some(sqlite) = self.sqlite {
-            sqlite.close().await;
-        }
+        self.store.close().await;
     }
 
     fn tell_unlocked_memory(&self) {
@@ -58,30 +54,33 @@ pub(crate) async fn open(settings: &Settings, direction: Direction) -> Result<Ke
     // The master key first: a key store that is there then had its master key, and one without is
     // a loss to tell, not a first use.
     let kms = open_kms(&settings.kms)?;
-    let sqlite = open_sqlite(&settings.metastore).await?;
+    let store = Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await?;
     announce(&missing);
-    let metastore = match &sqlite {
-        Some(sqlite) => BoxedMetastore::new(sqlite.clone()),
-        None => BoxedMetastore::new(InMemoryMetastore::new()),
-    };
     let policy = CryptoPolicy::production().intermediate_keys_max(settings.cache.get());
-    let mut builder = SessionFactory::builder(metastore, kms)
+    let mut builder = SessionFactory::builder(store.boxed(), kms)
         .service(&settings.service)
         .product(&settings.product)
-        .policy(policy);
+        .policy(policy)
+        .limits(limits());
     if let Some(suffix) = &settings.region_suffix {
         builder = builder.region_suffix(suffix);
     }
     let factory = builder.build().map_err(|error| Failure::crypt(&error))?;
-    Ok(Keys { factory, sqlite })
+    Ok(Keys { factory, store })
+}
+
+/// The store's own deadline ends first, so that the reason is told; three tries end before the
+/// operation's.
+fn limits() -> Limits {
+    Limits::new()
+        .store_calls_max(CALLS_MAX)
+        .store_deadline(CALL_WAIT + Duration::from_secs(1))
+        .operation_deadline(CALL_WAIT * 4)
 }
 
 /// The files that hold keys and that encrypting makes if need be.
 fn wanted_files(settings: &Settings) -> Vec<&Path> {
-    let metastore = match &settings.metastore {
-        MetastoreChoice::Embedded(path) | MetastoreChoice::Sqlite(path) => Some(path.as_path()),
-        MetastoreChoice::Memory => None,
-    };
+    let metastore = settings.metastore.file();
     let kms = match &settings.kms {
         KmsChoice::Embedded(path) | KmsChoice::Local(path) => Some(path.as_path()),
         KmsChoice::Static { .. } => None,
@@ -100,7 +99,7 @@ fn check_missing(settings: &Settings, direction: Direction, missing: &[&Path]) -
         );
         return Err(Failure::new(Exit::NotFound, message));
     }
-    if let (KmsChoice::Embedded(key), MetastoreChoice::Embedded(store)) = (&settings.kms, &settings.metastore)
+    if let (KmsChoice::Embedded(key), StoreChoice::Embedded(store)) = (&settings.kms, &settings.metastore)
         && missing.contains(&key.as_path())
         && !missing.contains(&store.as_path())
     {
@@ -122,18 +121,6 @@ fn announce(made: &[&Path]) {
             paths.join(" and ")
         );
     }
-}
-
-async fn open_sqlite(choice: &MetastoreChoice) -> Result<Option<SqliteMetastore>, Failure> {
-    let path = match choice {
-        MetastoreChoice::Memory => return Ok(None),
-        MetastoreChoice::Embedded(path) => {
-            make_folder_of(path)?;
-            path
-        }
-        MetastoreChoice::Sqlite(path) => path,
-    };
-    SqliteMetastore::open(path).await.map(Some).map_err(|error| store_failure(path, &error))
 }
 
 fn open_kms(choice: &KmsChoice) -> Result<BoxedKms, Failure> {
@@ -165,20 +152,9 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn make_folder_of(path: &Path) -> Result<(), Failure> {
+pub(crate) fn make_folder_of(path: &Path) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(Path::new(""));
     make_folder(folder).map_err(|error| Failure::create(folder, &error))
-}
-
-fn store_failure(path: &Path, error: &BackendError) -> Failure {
-    let what = format!("the key store {}", path.display());
-    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-        Some(error) => Failure::read(&what, error),
-        None => Failure::new(
-            Exit::Unavailable,
-            format!("cannot open {what} ({}); check that it is a SQLite file and try again", chain(error)),
-        ),
-    }
 }
 
 fn master_key_failure(error: &LocalKmsError) -> Failure {
@@ -206,29 +182,11 @@ fn static_kms(file: &Path, danger_known_key: bool) -> Result<BoxedKms, Failure> 
 
 /// Reads 64 hex digits. What else is in the file is not told.
 fn read_static_key(path: &Path) -> Result<SecretKey, Failure> {
-    let shown = format!("the master key {}", path.display());
-    let mut text = Zeroizing::new([0; KEY_FILE_BYTES_MAX]);
-    let mut read = || -> io::Result<(u32, usize)> {
-        let mut file = File::open(path)?;
-        let mode = file.metadata()?.permissions().mode();
-        let mut len = 0;
-        while let Some(free) = text.get_mut(len..).filter(|free| !free.is_empty()) {
-            match file.read(free)? {
-                0 => break,
-                more => len += more,
-            }
-        }
-        Ok((mode, len))
-    };
-    let (mode, len) = read().map_err(|error| Failure::read(&shown, &error))?;
-    if mode & 0o077 != 0 {
-        let message =
-            format!("{shown} can be read by others; say chmod 600 and, if they may have, change the key");
-        return Err(Failure::new(Exit::Permission, message));
-    }
-    let digits = text.get(..len).unwrap_or_default().trim_ascii();
-    SecretKey::try_init(|key| decode_hex(digits, key))
-        .map_err(|NotHex| Failure::new(Exit::Config, format!("{shown} is not 64 hex digits; write it anew")))
+    let text = private::read(path, "the master key", KEY_FILE_BYTES_MAX, "change the key")?;
+    SecretKey::try_init(|key| decode_hex(text.trim_ascii(), key)).map_err(|NotHex| {
+        let shown = path.display();
+        Failure::new(Exit::Config, format!("the master key {shown} is not 64 hex digits; write it anew"))
+    })
 }
 
 #[derive(Debug)]

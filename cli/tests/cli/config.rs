@@ -94,7 +94,8 @@ fn a_key_on_the_command_line_is_refused_and_not_repeated() {
 fn s2_7_back_ends_that_are_not_there_are_refused_and_those_that_are_named() {
     let kit = Kit::new();
     for (options, named) in [
-        (["--metastore", "postgres://user:pw@host/keys"], "sqlite:PATH"),
+        (["--metastore", "redis://user:pw@host/keys"], "CLAVIGER_METASTORE"),
+        (["--metastore", "redis://host"], "sqlite:PATH, postgres://"),
         (["--metastore", "sqlite:"], "sqlite:PATH"),
         (["--kms", "aws:us-east-1=arn"], "local:PATH"),
         (["--kms", "local:"], "local:PATH"),

@@ -12,4 +12,8 @@ mod files;
 mod jsonl;
 mod kit;
 mod payload;
+mod schema;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "dynamodb"))]
+mod servers;
+mod store;
 mod usage;

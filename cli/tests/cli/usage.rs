@@ -9,10 +9,15 @@ fn help_shows_examples_and_every_exit_code_and_so_does_the_manual() {
     let kit = Kit::new();
     let manual =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md")).unwrap();
-    for arguments in [&["--help"][..], &["encrypt", "--help"], &["decrypt", "--help"]] {
+    for (arguments, example) in [
+        (&["--help"][..], "claviger encrypt customers.csv"),
+        (&["encrypt", "--help"], "claviger encrypt customers.csv"),
+        (&["decrypt", "--help"], "claviger encrypt customers.csv"),
+        (&["schema", "--help"], "claviger schema apply"),
+    ] {
         let help = kit.ok(arguments);
-        assert!(help.text().contains("claviger encrypt customers.csv"), "{}", help.text());
-        for code in ["0", "1", "2", "65", "66", "69", "70", "73", "74", "77", "78", "130"] {
+        assert!(help.text().contains(example), "{}", help.text());
+        for code in ["0", "1", "2", "3", "65", "66", "69", "70", "73", "74", "77", "78", "130"] {
             assert!(
                 help.text().lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))),
                 "{code}"
@@ -27,12 +32,25 @@ fn the_manual_has_every_option() {
     let kit = Kit::new();
     let manual =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md")).unwrap();
-    let help = kit.ok(&["encrypt", "--help"]);
-    let words = help.text().split(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'));
+    let help =
+        kit.ok(&["encrypt", "--help"]).text().to_owned() + kit.ok(&["schema", "check", "--help"]).text();
+    let words = help.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'));
     let options: Vec<&str> = words.filter(|word| word.starts_with("--") && word.len() > 2).collect();
     assert!(options.len() > 15);
     for option in options {
         assert!(manual.contains(option), "{option} is not in docs/cli.md");
+    }
+}
+
+#[test]
+fn the_documents_have_every_finding() {
+    let read = |name: &str| {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
+    };
+    let document = read("metastores.md");
+    assert!(claviger_metastore::FindingId::ALL.len() >= 18);
+    for id in claviger_metastore::FindingId::ALL {
+        assert!(document.contains(&format!("| `{id}` |")), "{id} is not in docs/metastores.md");
     }
 }
 
@@ -45,7 +63,10 @@ fn version_is_the_crates() {
 fn completions_know_the_options() {
     let kit = Kit::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        assert!(kit.ok(&["completions", shell]).text().contains("partition-field"), "{shell}");
+        let completions = kit.ok(&["completions", shell]);
+        for word in ["partition-field", "accept-finding", "apply"] {
+            assert!(completions.text().contains(word), "{shell}: {word}");
+        }
     }
     assert_eq!(kit.run(&["completions", "csh"]).code, Some(2));
 }
@@ -54,8 +75,11 @@ fn completions_know_the_options() {
 fn command_lines_that_say_too_little_or_too_much_exit_with_2() {
     let kit = Kit::new();
     let kit = &kit;
-    let wrong: [&[&str]; 13] = [
+    let wrong: [&[&str]; 16] = [
         &[],
+        &["schema"],
+        &["schema", "drop"],
+        &["schema", "check", "--format", "xml"],
         &["rotate"],
         &["encrypt"],
         &["encrypt", "in.csv", "--fields", "a"],

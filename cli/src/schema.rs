@@ -1,0 +1,115 @@
+//! Shows, makes and checks the table that a key store keeps its keys in.
+
+use std::io::{self, Write as _};
+
+use claviger_metastore::{Finding, FindingId, SchemaReport, Severity};
+use serde::Serialize;
+
+use crate::args::{Report, Schema, SchemaCheck};
+use crate::config::resolve_store;
+use crate::exit::{Exit, Failure};
+use crate::store::StoreChoice;
+use crate::store::backend::{Admission, Backend};
+
+pub(crate) fn run(command: Schema) -> Result<Exit, Failure> {
+    match command {
+        Schema::Show(given) => {
+            let (choice, _) = resolve_store(given, Vec::new())?;
+            print(&Backend::schema(&choice)?)?;
+            Ok(Exit::Done)
+        }
+        Schema::Apply(check) => look(check, Making::IfMissing),
+        Schema::Check(check) => look(check, Making::Never),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Making {
+    IfMissing,
+    Never,
+}
+
+fn look(check: SchemaCheck, making: Making) -> Result<Exit, Failure> {
+    let (choice, accepted) = resolve_store(check.store, check.accept_finding)?;
+    if let (Making::Never, Some(path)) = (making, choice.file().filter(|path| !path.exists())) {
+        let message = format!("there is no key store at {}; check --metastore", path.display());
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    let report = crate::runtime()?.block_on(async {
+        let store = Backend::open(&choice, Admission::Unchecked).await?;
+        if making == Making::IfMissing {
+            store.migrate(&choice).await?;
+        }
+        let report = store.check_schema(&choice).await;
+        store.close().await;
+        report
+    })?;
+    print(&match check.format {
+        Report::Text => text(&choice, &report, &accepted),
+        Report::Json => json(&choice, &report, &accepted)?,
+    })?;
+    let is_dangerous = report.findings().iter().any(|finding| is_dangerous(finding, &accepted));
+    Ok(if is_dangerous { Exit::Dangerous } else { Exit::Done })
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    printed.map_err(|error| Failure::write("standard output", &error))
+}
+
+fn is_dangerous(finding: &Finding, accepted: &[FindingId]) -> bool {
+    finding.severity == Severity::Dangerous && !accepted.contains(&finding.id)
+}
+
+fn text(choice: &StoreChoice, report: &SchemaReport, accepted: &[FindingId]) -> String {
+    if report.findings().is_empty() {
+        return format!("{choice}: nothing found\n");
+    }
+    let paragraph = |finding: &Finding| {
+        let severity = match finding.severity {
+            Severity::Warning => "warning",
+            Severity::Dangerous if accepted.contains(&finding.id) => "dangerous, accepted",
+            Severity::Dangerous => "dangerous",
+        };
+        format!("{} ({severity})\n  {}\n  {}\n", finding.id, finding.what, finding.remedy)
+    };
+    report.findings().iter().map(paragraph).collect::<Vec<_>>().join("\n")
+}
+
+/// What `--format json` prints; its names are part of the command line's interface.
+#[derive(Serialize)]
+struct JsonReport<'a> {
+    store: String,
+    dangerous: bool,
+    findings: Vec<JsonFinding<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonFinding<'a> {
+    id: &'a str,
+    severity: &'a str,
+    accepted: bool,
+    what: &'a str,
+    remedy: &'a str,
+}
+
+fn json(choice: &StoreChoice, report: &SchemaReport, accepted: &[FindingId]) -> Result<String, Failure> {
+    let findings = report.findings().iter().map(|finding| JsonFinding {
+        id: finding.id.as_str(),
+        severity: match finding.severity {
+            Severity::Warning => "warning",
+            Severity::Dangerous => "dangerous",
+        },
+        accepted: accepted.contains(&finding.id),
+        what: &finding.what,
+        remedy: &finding.remedy,
+    });
+    let report = JsonReport {
+        store: choice.to_string(),
+        dangerous: report.findings().iter().any(|finding| is_dangerous(finding, accepted)),
+        findings: findings.collect(),
+    };
+    let line = serde_json::to_string(&report).map_err(|error| Failure::internal(&error.to_string()))?;
+    Ok(line + "\n")
+}

@@ -1,0 +1,114 @@
+//! MariaDB.
+
+use std::sync::OnceLock;
+
+use claviger_test_servers::MariaDb;
+
+use super::{Client, documented_sql, with_password};
+
+/// One for all tests here, each with a database of its own.
+fn server() -> &'static MariaDb {
+    static SERVER: OnceLock<MariaDb> = OnceLock::new();
+    SERVER.get_or_init(MariaDb::start)
+}
+
+fn database(name: &str) -> String {
+    server().create_database(name, "utf8mb4 COLLATE utf8mb4_general_ci");
+    server().url(name)
+}
+
+#[test]
+fn mysql_keys_are_made_and_found_again() {
+    Client::new(database("made")).starts_from_nothing();
+}
+
+/// Asherah's table as its documentation has it.
+const ASHERAH: &str = "CREATE TABLE encryption_key (id VARCHAR(255) NOT NULL, \
+    created TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, \
+    key_record TEXT NOT NULL, PRIMARY KEY (id, created))";
+
+#[test]
+fn mysql_fault_is_found_refused_and_accepted() {
+    let client = Client::new(database("fault"));
+    server().sql("fault", ASHERAH);
+    client.has_fault("on-update");
+}
+
+#[test]
+fn mysql_shown_schema_is_the_one_that_is_applied() {
+    let shown = Client::new("mysql://".to_owned()).ends_with(0, &["schema", "show"]);
+    let client = Client::new(database("shown"));
+    server().sql("shown", shown.text());
+    assert!(client.dangers(0).is_empty());
+    Client::new(database("applied")).ends_with(0, &["schema", "apply"]);
+    let create = "SHOW CREATE TABLE encryption_key";
+    let by_hand = server().sql("shown", create);
+    assert_eq!(server().sql("applied", create), by_hand);
+    assert!(by_hand.contains("key_record"), "{by_hand}");
+}
+
+#[test]
+fn mysql_wrong_password_and_missing_rights_are_told_with_77() {
+    let url = database("rights");
+    let says =
+        ["cannot open the key store mysql://claviger@127.0.0.1:", "28000", "check the user and the password"];
+    Client::new(with_password(&url, "NotThePassword")).fails(77, &says);
+    Client::new(url.clone()).ends_with(0, &["schema", "apply"]);
+    server().sql(
+        "rights",
+        "CREATE USER reader@127.0.0.1 IDENTIFIED BY 'reading'; GRANT SELECT ON rights.* TO reader@127.0.0.1",
+    );
+    let client = Client::new(format!("mysql://reader:reading@{}", url.split_once('@').unwrap().1));
+    assert_eq!(client.dangers(3), ["permission-missing"]);
+    client.kit.write("payload", "x");
+    let accept = ["encrypt", "payload", "-p", "me", "--accept-finding", "permission-missing"];
+    let run = client.run(&accept);
+    run.assert_failed(77);
+    assert!(run.stderr.contains("docs/metastores.md"), "{}", run.stderr);
+}
+
+#[test]
+fn mysql_documented_rights_are_enough() {
+    let url = database("keydb");
+    let host = url.split_once('@').unwrap().1;
+    server().sql(
+        "",
+        "CREATE USER checkout@127.0.0.1 IDENTIFIED BY 'pw1'; CREATE USER keeper@127.0.0.1 IDENTIFIED BY 'pw2'",
+    );
+    let grants = documented_sql("MySQL and MariaDB:").replace("10.%", "127.0.0.1");
+    let (service, keeper): (Vec<&str>, Vec<&str>) =
+        grants.lines().partition(|grant| grant.contains("checkout"));
+    assert_eq!((service.len(), keeper.len()), (1, 1));
+    server().sql("", keeper[0]);
+    let mut client = Client::new(format!("mysql://keeper:pw2@{host}"));
+    client.ends_with(0, &["schema", "apply"]);
+    server().sql("", service[0]);
+    client.url = format!("mysql://checkout:pw1@{host}");
+    client.has_rights(false);
+    client.url = format!("mysql://keeper:pw2@{host}");
+    client.has_rights(true);
+}
+
+#[test]
+fn mysql_time_zone_is_a_parameter_of_the_url() {
+    let url = database("zone");
+    server().sql("zone", ASHERAH.replace(" ON UPDATE CURRENT_TIMESTAMP", "").as_str());
+    let berlin = Client::new(url.clone() + "?timezone=Europe/Berlin");
+    berlin.there_and_back();
+    assert!(berlin.dangers(0).is_empty());
+    assert_eq!(Client::new(url.clone() + "?timezone=America/Los_Angeles").dangers(3), ["zone-mismatch"]);
+    Client::new(url.clone() + "?timezone=Europe/Berlln").fails(78, &["1298", "check timezone"]);
+    Client::new(url + "?timezone=a%27b").fails(78, &["check the URL of --metastore and its parameters"]);
+}
+
+#[test]
+fn mysql_server_that_is_down_is_told_with_69() {
+    let mut server = MariaDb::start();
+    server.create_database("made", "utf8mb4");
+    let client = Client::new(server.url("made"));
+    client.ends_with(0, &["schema", "apply"]);
+    server.kill();
+    client.fails(69, &["cannot open the key store mysql://", "check that it runs and can be reached"]);
+    server.restart();
+    client.there_and_back();
+}
