@@ -1,7 +1,12 @@
 //! PostgreSQL: the contract on our table and on others', what is Postgres' own, and what goes wrong
 //! with servers.
 
-#![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper fails its test by panicking"
+)]
 
 mod contract;
 mod durable;
