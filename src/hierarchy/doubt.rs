@@ -31,7 +31,7 @@ impl Hierarchy {
     /// whose own keyring is gone, so that only the children lead to it.
     fn doubt_children_of(&self, id: &KeyId) {
         for ring in self.intermediate.rings() {
-            ring.flights().outdate();
+            ring.flights().outdate_under_way();
             for parent in ring.keys().versions.iter().filter_map(|key| key.parent()) {
                 if parent.meta.id() == id {
                     parent.state.doubt();

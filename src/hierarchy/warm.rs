@@ -31,10 +31,8 @@ enum Warmed {
     Missing,
 }
 
-/// A part of the partitions, warmed up by a task of its own.
+/// What became of the partitions that one task warms up.
 struct Chunk {
-    rings: Vec<Arc<Keyring>>,
-    /// What became of each.
     results: Vec<Option<Result<Warmed, Error>>>,
     halvings_left: usize,
 }
@@ -85,9 +83,7 @@ impl Hierarchy {
         let (mut to_load, mut rings) = (Vec::new(), Vec::new());
         for partition in names {
             match self.naming.intermediate_key_id(&partition).map(|id| self.intermediate.ring(&id)) {
-                Ok(ring) if ring.latest().is_some_and(|key| self.rules.is_ready(&key, self.now())) => {
-                    report.cached += 1;
-                }
+                Ok(ring) if self.is_warm(&ring) => report.cached += 1,
                 Ok(ring) => {
                     to_load.push(partition);
                     rings.push(ring);
@@ -98,6 +94,10 @@ impl Hierarchy {
         (to_load, rings)
     }
 
+    fn is_warm(&self, ring: &Keyring) -> bool {
+        ring.latest().is_some_and(|key| self.rules.is_ready(&key, self.now()))
+    }
+
     /// Warms up a chunk as a task of its own. Returns what became of each keyring, and how many
     /// halvings are left.
     async fn run_chunk(
@@ -106,13 +106,15 @@ impl Hierarchy {
         halvings_left: usize,
     ) -> Result<(Vec<Result<Warmed, Error>>, usize), Error> {
         let count = rings.len();
+        if count == 0 {
+            return Ok((Vec::new(), halvings_left));
+        }
         let (sender, receiver) = oneshot::channel();
         let this = Arc::clone(self);
         self.tasks.spawn(move |stopped| async move {
-            let results = rings.iter().map(|_| None).collect();
-            let mut chunk = Chunk { rings, results, halvings_left };
+            let mut chunk = Chunk { results: rings.iter().map(|_| None).collect(), halvings_left };
             let deadline = this.operation_deadline;
-            let work = tokio::time::timeout(deadline, this.load_chunk(&mut chunk));
+            let work = tokio::time::timeout(deadline, this.load_chunk(&mut chunk, rings));
             let error = match stopped.run_until_cancelled(work).await {
                 Some(Ok(())) => Error::Interrupted,
                 Some(Err(_elapsed)) => Error::Deadline(deadline),
@@ -130,25 +132,25 @@ impl Hierarchy {
     /// Loads a chunk in one batch. A call that fails is made again in two halves: the batch may have
     /// been too large to be answered in time, or a single row spoils it. Meanwhile others may load
     /// these keys.
-    async fn load_chunk(self: &Arc<Self>, chunk: &mut Chunk) {
+    async fn load_chunk(self: &Arc<Self>, chunk: &mut Chunk, rings: Vec<Arc<Keyring>>) {
         let mut awaited = Vec::new();
-        let mut batches = vec![(0..chunk.rings.len()).collect::<Vec<usize>>()];
-        while let Some(mut places) = batches.pop() {
-            let boarded = self.board(chunk, &places, &mut awaited);
+        let mut batches = vec![rings.into_iter().enumerate().collect::<Vec<_>>()];
+        while let Some(batch) = batches.pop() {
+            let boarded = self.board(chunk, batch, &mut awaited);
             let begun = self.now();
             match self.read_batch(&boarded).await {
                 Ok(rows) => self.land(chunk, boarded, rows, begun).await,
                 Err(error) => {
-                    drop(boarded);
-                    if places.len() > 1 && chunk.halvings_left > 0 && !matches!(error, Error::Overloaded) {
-                        chunk.halvings_left -= 1;
-                        let second_half = places.split_off(places.len() / 2);
-                        batches.extend([second_half, places]);
-                    } else {
-                        for place in places {
-                            let error = chunk.rings.get(place).map(|ring| error.clone().about(ring.id()));
-                            chunk.note(place, error.map_or(Err(Error::Interrupted), Err));
+                    let is_last = boarded.len() == 1 || chunk.halvings_left == 0;
+                    if is_last || matches!(error, Error::Overloaded) {
+                        for Boarded { place, course, .. } in boarded {
+                            chunk.note(place, Err(error.clone().about(course.ring.id())));
                         }
+                    } else {
+                        chunk.halvings_left -= 1;
+                        let mut batch: Vec<_> = boarded.into_iter().map(Boarded::leave).collect();
+                        let second_half = batch.split_off(batch.len() / 2);
+                        batches.extend([second_half, batch]);
                     }
                 }
             }
@@ -159,13 +161,22 @@ impl Hierarchy {
         }
     }
 
-    /// Takes the flights of a batch, but those that others run.
-    fn board(&self, chunk: &Chunk, places: &[usize], awaited: &mut Vec<(usize, Seat)>) -> Vec<Boarded> {
-        let mut boarded = Vec::with_capacity(places.len());
-        for (place, ring) in places.iter().filter_map(|place| Some((*place, chunk.rings.get(*place)?))) {
+    /// Takes the flights of a batch, but those that others run or have landed meanwhile.
+    fn board(
+        &self,
+        chunk: &mut Chunk,
+        batch: Vec<(usize, Arc<Keyring>)>,
+        awaited: &mut Vec<(usize, Seat)>,
+    ) -> Vec<Boarded> {
+        let mut boarded = Vec::with_capacity(batch.len());
+        for (place, ring) in batch {
+            if self.is_warm(&ring) {
+                chunk.note(place, Ok(Warmed::Loaded));
+                continue;
+            }
             match ring.flights().board(Target::Latest, Flights::any_ticket()) {
                 (_, Some(pilot)) => {
-                    let mut course = Course::latest(Level::Intermediate, ring);
+                    let mut course = Course::latest(Level::Intermediate, &ring);
                     course.flight = pilot.number();
                     boarded.push(Boarded { place, course, pilot });
                 }
@@ -235,6 +246,13 @@ impl Hierarchy {
             // It fails without a runtime only, and this runs on one.
             let _launched = self.launch(course, pilot, None);
         }
+    }
+}
+
+impl Boarded {
+    /// Ends the flight without an outcome.
+    fn leave(self) -> (usize, Arc<Keyring>) {
+        (self.place, self.course.ring)
     }
 }
 

@@ -110,12 +110,6 @@ impl Listeners {
     }
 }
 
-impl Drop for Listeners {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
 impl Slot {
     fn source(&self) -> MutexGuard<'_, Option<BoxedSource>> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)

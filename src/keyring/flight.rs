@@ -84,6 +84,14 @@ impl Flights {
         state.outdated = state.begun;
     }
 
+    /// Notes that what flights under way bring is no news, if there are any.
+    pub(crate) fn outdate_under_way(&self) {
+        let mut state = self.state();
+        if !state.under_way.is_empty() {
+            state.outdated = state.begun;
+        }
+    }
+
     /// Tells whether the flight of this number began since the rows were last said to have changed.
     pub(crate) fn is_current(&self, number: u64) -> bool {
         number > self.state().outdated

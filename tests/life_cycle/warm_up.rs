@@ -381,3 +381,31 @@ fn warm_up_without_a_runtime_is_an_error() {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(matches!(warm_up.as_mut().poll(&mut context), std::task::Poll::Ready(Err(Error::NoRuntime))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn warm_up_leaves_to_others_what_it_cannot_read_and_loads_it_no_second_time() {
+    let partitions = names(4);
+    let world = cold(&partitions).await;
+    world.faults().next(Operation::LoadLatestMany, Fault::Delay(SECOND));
+    world.faults().next(Operation::LoadLatestMany, Fault::Hang);
+    let begun = tokio::time::Instant::now();
+    // The first call is in time.
+    assert_eq!(counts(&warm_up(&world, &partitions[..2]).await), [2, 0, 0, 0, 0]);
+    assert_eq!(begun.elapsed(), SECOND);
+    let (factory, all) = (world.factory.clone(), partitions.clone());
+    let warm_up = tokio::spawn(async move { factory.warm_up(&all).await });
+    world.faults().until_hanging(1).await;
+    let waiting = spawn_encrypt(world.session_of("customer-3"));
+    assert_eq!(counts(&warm_up.await.unwrap().unwrap()), [2, 2, 0, 0, 0]);
+    waiting.await.unwrap().unwrap();
+    for partition in &partitions[2..] {
+        assert_eq!(world.calls_for(Operation::LoadLatest, &ik(partition)), 1, "{partition}");
+    }
+}
+
+#[tokio::test]
+async fn warm_up_of_nothing_does_nothing() {
+    let world = World::new();
+    assert_eq!(counts(&warm_up(&world, &[]).await), [0; 5]);
+    assert_eq!(world.faults().calls(), 0);
+}
