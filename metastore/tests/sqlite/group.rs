@@ -60,14 +60,14 @@ async fn what_waits_is_committed_at_once() {
     assert_eq!(place.rows_of("_IK_a").await, 200);
 }
 
-/// Makes the table refuse the ids that begin with `refused` when they are written.
-async fn refuse_when_written(place: &Place) {
-    execute(
-        place,
+/// Makes the table refuse the ids that begin with `refused` when they are written: the statement is
+/// given up, or with `ROLLBACK` the whole transaction.
+async fn refuse_when_written(place: &Place, how: &str) {
+    let trigger = format!(
         "CREATE TRIGGER refuse BEFORE INSERT ON encryption_key WHEN new.id LIKE 'refused%' \
-         BEGIN SELECT RAISE(ABORT, 'refused'); END",
-    )
-    .await;
+         BEGIN SELECT RAISE({how}, 'refused'); END"
+    );
+    execute(place, &trigger).await;
 }
 
 /// Makes the table refuse those ids when they are committed.
@@ -82,9 +82,9 @@ async fn refuse_when_committed(place: &Place) {
     .await;
 }
 
-async fn execute(place: &Place, sql: &'static str) {
+async fn execute(place: &Place, sql: &str) {
     let pool = place.pool().await;
-    sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
     pool.close().await;
 }
 
@@ -158,10 +158,12 @@ async fn each_of_a_batch_gets_its_own_outcome() {
 
 #[tokio::test]
 async fn a_write_that_the_table_refuses_does_not_fail_the_others() {
-    let place = Place::new();
-    place.open().await.close().await;
-    refuse_when_written(&place).await;
-    assert_each_gets_its_own_outcome(&place, true).await;
+    for how in ["ABORT", "FAIL", "ROLLBACK"] {
+        let place = Place::new();
+        place.open().await.close().await;
+        refuse_when_written(&place, how).await;
+        assert_each_gets_its_own_outcome(&place, true).await;
+    }
 }
 
 #[tokio::test]
@@ -320,8 +322,13 @@ fn a_full_disk_is_transient_for_all_of_a_batch_and_passes() {
                 .map(|second| EnvelopeKeyRecord::new(meta("_IK_batch", NOW + second), [7; 20_000], None));
             let (_pool, held) = hold(&place).await;
             let calls = records.clone().map(|record| insert(&store, record));
+            // Not inserts alone, so that the batch is a transaction of several statements.
+            let revoke = queue({
+                let (store, key) = (store.clone(), kept.meta().clone());
+                async move { store.revoke(&key).await.map(|_found| Insert::Inserted) }
+            });
             held.rollback().await.unwrap();
-            for call in calls {
+            for call in calls.into_iter().chain([revoke]) {
                 let error = call.await.unwrap_err();
                 assert!(error.is_transient(), "{}", chain(&error));
             }
