@@ -1,1 +1,251 @@
-//! In the making.
+//! Connections: dropped calls, dead servers, half-open ways.
+
+use std::future::poll_fn;
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::MysqlMetastore;
+use claviger_test_servers::{Direction, Fault, MariaDb, Proxy};
+use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
+use tokio::task::JoinSet;
+
+use crate::support::{
+    NOW, PLENTY, Place, UTF8, assert_permanent, assert_transient, builder, execute, record,
+};
+
+const CONNECTIONS: u32 = 5;
+
+async fn pool(url: &str) -> MySqlPool {
+    let options = MySqlPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PLENTY);
+    options.test_before_acquire(false).connect(url).await.unwrap()
+}
+
+/// Takes every connection at once, each as good as new.
+async fn assert_whole(pool: &MySqlPool) {
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = pool.acquire().await.unwrap();
+        let one: i64 = sqlx::query_scalar("SELECT 1").fetch_one(&mut *connection).await.unwrap();
+        assert_eq!(one, 1);
+        connections.push(connection);
+    }
+    assert_eq!(pool.size(), CONNECTIONS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
+    let place = Place::migrated(UTF8).await;
+    let pool = pool(&place.url).await;
+    let store = builder().pool(pool.clone()).await.unwrap();
+    for round in 0..500 {
+        let record = record("_IK_a_svc_prod", NOW + round);
+        let calls = async {
+            let _either = store.insert(&record).await?;
+            store.revoke(record.meta()).await?;
+            store.list(None, 3).await?;
+            store.load_latest(record.meta().id()).await
+        };
+        let mut calls = pin!(calls);
+        for _ in 0..round % 40 {
+            if poll_fn(|context| Poll::Ready(calls.as_mut().poll(context).is_ready())).await {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for worker in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for second in 0..100 {
+                let record = record(&format!("_IK_{worker}_svc_prod"), NOW + second);
+                assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+                assert_eq!(
+                    store.load(record.meta(), Consistency::Strong).await.unwrap().as_ref(),
+                    Some(&record)
+                );
+                assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_whole(&pool).await;
+}
+
+#[tokio::test]
+async fn reads_do_not_notice_that_all_pooled_connections_died() {
+    let place = Place::migrated(UTF8).await;
+    let pool = pool(&place.url).await;
+    let store = builder().pool(pool.clone()).await.unwrap();
+    let first = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
+    for round in 1..=10 {
+        assert_whole(&pool).await;
+        kill_all(&place).await;
+        assert_eq!(store.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
+        assert_whole(&pool).await;
+        kill_all(&place).await;
+        // A write may have happened: who asked for it decides. Each try closes one connection.
+        let another = record("_IK_b_svc_prod", NOW + round);
+        let mut inserted = store.insert(&another).await;
+        for _ in 0..CONNECTIONS {
+            let Err(error) = &inserted else { break };
+            assert!(error.is_transient(), "{error:?}");
+            inserted = store.insert(&another).await;
+        }
+        assert_eq!(inserted.unwrap(), Insert::Inserted);
+    }
+    assert_whole(&pool).await;
+}
+
+/// Kills every connection to the place's database.
+async fn kill_all(place: &Place) {
+    let database = place.url.rsplit_once('/').unwrap().1;
+    let elsewhere = Place { url: place.url.replace(database, "information_schema") };
+    let ids = format!("SELECT CAST(id AS CHAR) FROM processlist WHERE db = '{database}'");
+    for id in elsewhere.texts(&ids).await {
+        execute(&elsewhere.url, &format!("KILL HARD CONNECTION {id}")).await;
+    }
+    while !elsewhere.texts(&ids).await.is_empty() {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_5_the_pool_is_whole_again_after_the_server_was_killed_twenty_times() {
+    let mut server = MariaDb::start();
+    let place = Place::at(&server, UTF8).await;
+    place.unchecked().await.migrate().await.unwrap();
+    let pool = pool(&place.url).await;
+    let store = builder().pool(pool.clone()).await.unwrap();
+    for round in 0..20 {
+        assert_whole(&pool).await;
+        let mut calls = JoinSet::new();
+        let is_over = Arc::new(AtomicBool::new(false));
+        for worker in 0..10 {
+            let (store, is_over) = (store.clone(), Arc::clone(&is_over));
+            calls.spawn(async move {
+                let mut inserted = Vec::new();
+                for second in 0.. {
+                    // Who waited for a connection while the server was away has noticed nothing.
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let record = record(&format!("_IK_{worker}_svc_prod"), NOW + round * 100_000 + second);
+                    match store.insert(&record).await {
+                        Ok(outcome) => assert_eq!(outcome, Insert::Inserted),
+                        Err(error) => {
+                            assert!(error.is_transient(), "{error:?}");
+                            break;
+                        }
+                    }
+                    inserted.push(record);
+                }
+                inserted
+            });
+        }
+        // In the midst of it.
+        while store.count().await.unwrap() < 20 {}
+        server.kill();
+        server.restart();
+        is_over.store(true, Ordering::Relaxed);
+        let kept: Vec<EnvelopeKeyRecord> = calls.join_all().await.into_iter().flatten().collect();
+        let keys: Vec<_> = kept.iter().map(|record| record.meta().clone()).collect();
+        let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
+        assert!(found.iter().flatten().eq(&kept), "an insert that was answered is gone");
+        place.execute("TRUNCATE encryption_key").await;
+    }
+    assert_whole(&pool).await;
+}
+
+#[tokio::test]
+async fn a_half_open_connection_is_given_up_and_closed() {
+    let place = Place::migrated(UTF8).await;
+    let server = place.url.rsplit_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    let proxy = Proxy::start(&server).await;
+    let url = place.url.replace(&server, &proxy.address());
+    let one = NonZeroU32::new(1).unwrap();
+    let record = record("_IK_a_svc_prod", NOW);
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        // How many bytes a connection is good for that has loaded once.
+        proxy.set(Fault::None);
+        let store = builder().max_connections(one).danger_unchecked().open(&url).await.unwrap();
+        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), None);
+        let (to_server, to_client) = proxy.bytes();
+        let after = if direction == Direction::ToServer { to_server } else { to_client };
+        store.close().await;
+        let hasty = MysqlMetastore::builder().max_connections(one).danger_unchecked();
+        let hasty = hasty.deadline(Duration::from_millis(300)).open(&url).await.unwrap();
+        proxy.set(Fault::Stall { direction, after: after.saturating_sub(8) });
+        for _ in 0..2 {
+            if let Err(error) = hasty.load_latest(record.meta().id()).await {
+                assert!(error.is_transient(), "{error:?}");
+            }
+        }
+        assert_transient(hasty.load_latest(record.meta().id()).await, "database");
+        proxy.set(Fault::None);
+        // The one place in the pool is free, and what is made in it works.
+        let mut answer = hasty.load_latest(record.meta().id()).await;
+        for _ in 0..100 {
+            if answer.is_ok() {
+                break;
+            }
+            answer = hasty.load_latest(record.meta().id()).await;
+        }
+        assert_eq!(answer.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn eventual_loads_go_to_the_replica_and_the_rest_to_the_primary() {
+    let (primary, replica) = (Place::migrated(UTF8).await, Place::migrated(UTF8).await);
+    let (here, there) = (record("_IK_a_svc_prod", NOW), record("_IK_b_svc_prod", NOW));
+    assert_eq!(primary.open().await.insert(&here).await.unwrap(), Insert::Inserted);
+    assert_eq!(replica.open().await.insert(&there).await.unwrap(), Insert::Inserted);
+    let of_replica = pool(&replica.url).await;
+    for builder in [builder().replica(of_replica.clone()), builder().replica_url(replica.url.clone())] {
+        let store = builder.open(&primary.url).await.unwrap();
+        let keys = [here.meta().clone(), there.meta().clone()];
+        let loads = async |consistency| {
+            let many = store.load_many(&keys, consistency).await.unwrap();
+            for (key, record) in keys.iter().zip(&many) {
+                assert_eq!(store.load(key, consistency).await.unwrap(), *record);
+            }
+            many
+        };
+        assert_eq!(loads(Consistency::Strong).await, [Some(here.clone()), None]);
+        assert_eq!(loads(Consistency::Eventual).await, [None, Some(there.clone())]);
+        assert_eq!(store.load_latest(here.meta().id()).await.unwrap().as_ref(), Some(&here));
+        let latest = store.load_latest_many(&[here.meta().id().clone(), there.meta().id().clone()]).await;
+        assert_eq!(latest.unwrap(), [Some(here.clone()), None]);
+        assert_eq!(store.list(None, 9).await.unwrap().records, [here.clone()]);
+    }
+    // Without a replica, or with one that is not to be had, the primary answers.
+    of_replica.close().await;
+    let store = builder().replica(of_replica).open(&primary.url).await.unwrap();
+    for store in [store, primary.open().await] {
+        assert_eq!(store.load(here.meta(), Consistency::Eventual).await.unwrap().as_ref(), Some(&here));
+    }
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_calls() {
+    let store = Place::migrated(UTF8).await.open().await;
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    store.close().await;
+    assert_permanent(store.insert(&record).await, "closed");
+    assert_permanent(store.load_latest(record.meta().id()).await, "closed");
+    assert_permanent(store.count().await, "closed");
+}
+
+#[test]
+fn a_call_outside_a_runtime_is_an_error() {
+    let mut call = pin!(MysqlMetastore::open("mysql://a:b@127.0.0.1/keys"));
+    let polled = call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    let Poll::Ready(Err(error)) = polled else { panic!("it waits, or connected") };
+    assert!(!error.is_transient());
+}
