@@ -117,7 +117,7 @@ impl DynamoDbBuilder {
         runtime()?;
         let no_answer = |_elapsed| BackendError::from(DynamoDbFault::NoAnswer(START_WAIT));
         let config = tokio::time::timeout(START_WAIT, load).await.map_err(no_answer)?;
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT).read_timeout(READ_WAIT);
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT);
         let config = Builder::from(&config)
             .timeout_config(timeouts.build())
             .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_WAIT).build());
@@ -170,12 +170,13 @@ pub(super) const START_WAIT: Duration = Duration::from_secs(8);
 /// that asked for them first goes on after its caller has gone.
 const CREDENTIALS_WAIT: Duration = Duration::from_secs(10);
 
-const CONNECT_WAIT: Duration = Duration::from_millis(1_000);
+/// Below what a call waits, so that it learns what was slow. Everything else is bounded by the wait.
+const CONNECT_WAIT: Duration = Duration::from_millis(1_500);
 
-/// Until the answer begins. Below what a call waits, so that it learns what was slow.
-const READ_WAIT: Duration = Duration::from_millis(1_500);
+/// How many idle connections are kept: what is dropped while it connects leaves one more.
+const IDLE_MAX: usize = 32;
 
 fn http_client() -> impl aws_sdk_dynamodb::config::HttpClient + 'static {
-    let crypto = tls::rustls_provider::CryptoMode::Ring;
-    aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(crypto)).build_https()
+    let client = aws_smithy_http_client::Builder::new().pool_max_idle_per_host(IDLE_MAX);
+    client.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https()
 }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::stand_in::{Reply, Request, StandIn};
 use crate::support::{
-    Beside, NOW, assert_failed, builder, client, fresh_name, key, meta, new_named_table, new_table, record,
+    Beside, NOW, assert_failed, builder, chain, client, fresh_name, key, meta, new_named_table, new_table,
+    record,
 };
 
 use FindingId as Id;
@@ -29,9 +30,15 @@ async fn findings(store: &DynamoDbMetastore) -> Vec<(FindingId, Severity)> {
     report.findings().iter().map(|finding| (finding.id, finding.severity)).collect()
 }
 
-/// What keeps a store from starting.
+/// What keeps a store from starting, once the table is no longer being created.
 async fn refused(endpoint: &str, table: &str) -> Vec<FindingId> {
-    let error = builder(endpoint, table).open().await.unwrap_err();
+    let error = loop {
+        let error = builder(endpoint, table).open().await.unwrap_err();
+        if !error.is_transient() {
+            break error;
+        }
+        assert!(chain(&error).contains("the table is CREATING"), "{}", chain(&error));
+    };
     assert_eq!(error.class(), FailureClass::Permanent);
     let source = std::error::Error::source(&error).unwrap();
     let schema = source.downcast_ref::<DangerousSchema>().unwrap();

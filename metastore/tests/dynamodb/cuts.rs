@@ -1,15 +1,29 @@
 //! The way to the server, cut, stalled and delayed at every point of an exchange.
 //!
-//! The server is moto: dynalite dies of a request whose body ends early.
+//! The server is a moto that no other tests wait for: dynalite dies of a request whose body ends early.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{Direction, Fault, Proxy, shared_moto};
+use claviger_test_servers::{Direction, Fault, Moto, Proxy};
 use tokio::task::JoinSet;
 
 use crate::support::{NOW, builder, chain, new_named_table, record};
+
+fn moto() -> &'static str {
+    static MOTO: OnceLock<(Moto, String)> = OnceLock::new();
+    let start = || {
+        let server = Moto::start();
+        let endpoint = server.endpoint();
+        (server, endpoint)
+    };
+    &MOTO.get_or_init(start).1
+}
 
 /// A table reached past a proxy and through it.
 struct Way {
@@ -20,7 +34,7 @@ struct Way {
 
 impl Way {
     async fn to(direct: &DynamoDbMetastore, table: &str) -> Self {
-        let proxy = Proxy::start(shared_moto().trim_start_matches("http://")).await;
+        let proxy = Proxy::start(moto().trim_start_matches("http://")).await;
         let through = builder(&format!("http://{}", proxy.address()), table).danger_unchecked();
         Self { direct: direct.clone(), through: through.open().await.unwrap(), proxy }
     }
@@ -129,7 +143,7 @@ fn points(lengths: (u64, u64), step: usize, fault: impl Fn(Direction, u64) -> Fa
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_4_an_insert_cut_after_every_byte_is_made_or_not_and_says_so() {
-    let (direct, table) = new_named_table(shared_moto()).await;
+    let (direct, table) = new_named_table(moto()).await;
     let lengths = Lengths::measure(&direct, &table).await.insert;
     let faults = points(lengths, 1, |direction, after| Fault::Cut { direction, after });
     let way = Way::to(&direct, &table).await;
@@ -149,7 +163,7 @@ async fn s1_4_an_insert_cut_after_every_byte_is_made_or_not_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_4_a_load_cut_after_every_byte_never_misses_the_key() {
-    let (direct, table) = new_named_table(shared_moto()).await;
+    let (direct, table) = new_named_table(moto()).await;
     let lengths = Lengths::measure(&direct, &table).await.load;
     let faults = points(lengths, 1, |direction, after| Fault::Cut { direction, after });
     let way = Way::to(&direct, &table).await;
@@ -166,7 +180,7 @@ async fn s1_4_a_load_cut_after_every_byte_never_misses_the_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_4_an_exchange_that_stalls_is_done_or_transient() {
-    let (direct, table) = new_named_table(shared_moto()).await;
+    let (direct, table) = new_named_table(moto()).await;
     let lengths = Lengths::measure(&direct, &table).await.insert;
     let faults = points(lengths, 50, |direction, after| Fault::Stall { direction, after });
     let mut lanes = JoinSet::new();
@@ -188,7 +202,7 @@ async fn s1_4_an_exchange_that_stalls_is_done_or_transient() {
 /// What comes late is still the answer to its own request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_4_an_exchange_that_is_late_crosses_no_replies() {
-    let (direct, table) = new_named_table(shared_moto()).await;
+    let (direct, table) = new_named_table(moto()).await;
     let time = Duration::from_millis(20);
     let lengths = Lengths::measure(&direct, &table).await.insert;
     let faults = points(lengths, 50, |direction, after| Fault::Delay { direction, after, time });
@@ -201,4 +215,56 @@ async fn s1_4_an_exchange_that_is_late_crosses_no_replies() {
         way.recover(&record).await;
     }
     assert!(answered > 0);
+}
+
+/// Polls a call so many times, with others' work in between, and drops it.
+async fn abandon(call: impl Future, polls: usize) {
+    let mut call = pin!(call);
+    for _poll in 0..polls {
+        if poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready())).await {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Calls that are dropped anywhere get no others' replies, and do not pile up connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_4_thousands_of_dropped_calls_leave_good_connections() {
+    const CALLERS: usize = 8;
+    const DROPPED: usize = 130;
+    const KEPT: usize = 20;
+    /// What the client keeps idle.
+    const IDLE: usize = 32;
+    let (direct, table) = new_named_table(moto()).await;
+    let way = Arc::new(Way::to(&direct, &table).await);
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let way = Arc::clone(&way);
+        callers.spawn(async move {
+            for round in 0..DROPPED {
+                let record = numbered((caller * DROPPED + round) as u64);
+                abandon(way.through.insert(&record), round % 12).await;
+                abandon(way.through.load_latest(record.meta().id()), round % 12).await;
+            }
+            for round in 0..KEPT {
+                let record = numbered((caller * DROPPED + round) as u64);
+                way.recover(&record).await;
+                assert_eq!(way.look(&record).await.as_ref(), Some(&record));
+                // Each caller reads its own record back, whatever the others read meanwhile.
+                let loaded = way.through.load_latest(record.meta().id()).await;
+                assert!(loaded.is_err() || loaded.unwrap() == Some(record));
+            }
+        });
+    }
+    callers.join_all().await;
+    let last = numbered(0);
+    for _try in 0..TRIES {
+        if way.proxy.connections() <= IDLE {
+            break;
+        }
+        // Those that were closed are gone after a while.
+        assert_eq!(way.look(&last).await.as_ref(), Some(&last));
+    }
+    assert!(way.proxy.connections() <= IDLE, "{} connections", way.proxy.connections());
 }
