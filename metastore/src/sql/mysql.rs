@@ -129,7 +129,6 @@ impl MysqlMetastore {
     }
 
     /// Returns a builder for a store with settings of its own.
-    #[must_use]
     pub fn builder() -> MysqlBuilder {
         MysqlBuilder::default()
     }

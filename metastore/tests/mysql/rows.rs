@@ -10,7 +10,7 @@ const AT: &str = "2023-11-14 22:13:20";
 
 async fn pages(store: &MysqlMetastore, limit: usize) -> Vec<Page> {
     let mut pages = vec![store.list(None, limit).await.unwrap()];
-    while let Some(next) = &pages[pages.len() - 1].next {
+    while let Some(next) = pages.last().and_then(|page| page.next.as_ref()) {
         pages.push(store.list(Some(next), limit).await.unwrap());
     }
     pages

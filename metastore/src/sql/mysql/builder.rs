@@ -83,7 +83,7 @@ impl MysqlBuilder {
     }
 
     /// Lets a replica answer loads of [`Consistency::Eventual`](claviger::Consistency::Eventual). If it
-    /// does not answer, the primary does.
+    /// does not answer, the primary does. Its sessions must be as those of [`pool`](Self::pool).
     pub fn replica(mut self, pool: MySqlPool) -> Self {
         self.replica = Some(Replica::Pool(pool));
         self
