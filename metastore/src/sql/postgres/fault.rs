@@ -40,7 +40,10 @@ fn is_transient(error: &sqlx::Error) -> bool {
         // TLS says so when a certificate is not good, or what was decrypted is not.
         sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
         // The driver reads the end of a connection that is cut during its first bytes as an answer.
-        sqlx::Error::Protocol(message) => message == "unexpected response from SSLRequest: 0x00",
+        // After it comes where in the driver that was.
+        sqlx::Error::Protocol(message) => {
+            message.starts_with("unexpected response from SSLRequest: 0x00 (")
+        }
         sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
         _ => false,
     }
@@ -125,7 +128,11 @@ mod tests {
         assert!(!is_transient(&sqlx::Error::Tls("server does not support TLS".into())));
         assert!(is_transient(&sqlx::Error::PoolTimedOut));
         assert!(!is_transient(&sqlx::Error::PoolClosed));
-        assert!(is_transient(&sqlx::Error::Protocol("unexpected response from SSLRequest: 0x00".into())));
-        assert!(!is_transient(&sqlx::Error::Protocol("unexpected response from SSLRequest: 0x48".into())));
+        let protocol = |byte: &str| {
+            let message = format!("unexpected response from SSLRequest: {byte} (sqlx_postgres::tls:1)");
+            sqlx::Error::Protocol(message)
+        };
+        assert!(is_transient(&protocol("0x00")));
+        assert!(!is_transient(&protocol("0x48")));
     }
 }
