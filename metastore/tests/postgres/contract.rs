@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use claviger_metastore::PostgresMetastore;
 use tokio::sync::OnceCell;
 
-use crate::support::{ASHERAH, PLENTY, Place};
+use crate::support::{PLENTY, Place};
 
 /// The table that Asherah in Rust works on.
 const ASHERAH_RUST: &str = "CREATE TABLE encryption_key (id TEXT NOT NULL, created TIMESTAMPTZ NOT NULL, \
@@ -46,7 +46,6 @@ macro_rules! suites {
 }
 
 suites!(ours, "");
-suites!(asherah, ASHERAH);
 suites!(asherah_rust, ASHERAH_RUST);
 suites!(asherah_in_english, ASHERAH_IN_ENGLISH);
 

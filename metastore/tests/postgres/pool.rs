@@ -1,7 +1,6 @@
 //! Connections: dropped calls, dead servers, half-open ways.
 
 use std::future::poll_fn;
-use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -116,6 +115,8 @@ async fn reads_do_not_notice_that_a_pooler_cleaned_their_connection() {
         assert_eq!(store.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
         sqlx::query("DISCARD ALL").persistent(false).execute(&pool).await.unwrap();
     }
+    assert_eq!(store.insert(&first).await.unwrap(), Insert::AlreadyExists);
+    sqlx::query("DISCARD ALL").persistent(false).execute(&pool).await.unwrap();
     assert_transient(store.insert(&first).await, "26000");
     assert_eq!(store.insert(&first).await.unwrap(), Insert::AlreadyExists);
 }
@@ -184,32 +185,44 @@ async fn a_half_open_connection_is_given_up_and_closed() {
     let server = place.url.rsplit_once('@').unwrap().1.split_once('/').unwrap().0;
     let proxy = Proxy::start(server).await;
     let url = place.url.replace(server, &proxy.address());
-    let connections = NonZeroU32::new(1).unwrap();
-    let record = record("_IK_a_svc_prod", NOW);
+    let id = record("_IK_a_svc_prod", NOW).meta().id().clone();
     for direction in [Direction::ToServer, Direction::ToClient] {
-        // How many bytes a connection is good for that has loaded once.
-        proxy.set(Fault::None);
-        let plenty =
-            PostgresMetastore::builder().max_connections(connections).deadline(PLENTY).danger_unchecked();
-        let store = plenty.open(&url).await.unwrap();
-        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), None);
-        let (to_server, to_client) = proxy.bytes();
-        let after = if direction == Direction::ToServer { to_server } else { to_client };
-        store.close().await;
-        let hasty = PostgresMetastore::builder().max_connections(connections).danger_unchecked();
-        let hasty = hasty.deadline(Duration::from_secs(1)).open(&url).await.unwrap();
-        proxy.set(Fault::Stall { direction, after: after.saturating_sub(8) });
-        assert_transient(hasty.load_latest(record.meta().id()).await, "");
-        proxy.set(Fault::None);
-        // The one place in the pool is free, and what is made in it works.
-        let mut answer = hasty.load_latest(record.meta().id()).await;
-        for _ in 0..100 {
-            if answer.is_ok() {
-                break;
-            }
-            answer = hasty.load_latest(record.meta().id()).await;
+        for after in [0, 20] {
+            let pool =
+                PgPoolOptions::new().max_connections(1).acquire_timeout(PLENTY).connect(&url).await.unwrap();
+            let patient = store_on(&pool).await;
+            let hasty = PostgresMetastore::builder().deadline(Duration::from_millis(700)).danger_unchecked();
+            let hasty = hasty.pool(pool.clone()).await.unwrap();
+            assert_eq!(patient.load_latest(&id).await.unwrap(), None);
+            assert_eq!(hasty.load_latest(&id).await.unwrap(), None);
+            idle(&pool).await;
+            proxy.set_open(Fault::Stall { direction, after });
+            assert_transient(hasty.load_latest(&id).await, "no answer from the database within 700ms");
+            assert_eq!(pool.size(), 0);
+            // The one place in the pool is free for a connection that works.
+            assert_eq!(patient.load_latest(&id).await.unwrap(), None);
+            idle(&pool).await;
+            idle(&pool).await;
+            // A way that breaks right after an answer, when only the pool asks for a sign of life.
+            let (_, before) = proxy.bytes();
+            assert_eq!(patient.load_latest(&id).await.unwrap(), None);
+            idle(&pool).await;
+            let answer = proxy.bytes().1 - before - SIGN_OF_LIFE_BYTES;
+            proxy.set_open(Fault::Stall { direction: Direction::ToClient, after: answer });
+            assert_eq!(hasty.load_latest(&id).await.unwrap(), None);
+            assert_eq!(patient.load_latest(&id).await.unwrap(), None);
+            pool.close().await;
         }
-        assert_eq!(answer.unwrap(), None);
+    }
+}
+
+/// The server's `ReadyForQuery`.
+const SIGN_OF_LIFE_BYTES: u64 = 6;
+
+/// Waits until all connections are back in the pool.
+async fn idle(pool: &PgPool) {
+    while pool.num_idle() < pool.size() as usize {
+        tokio::task::yield_now().await;
     }
 }
 
