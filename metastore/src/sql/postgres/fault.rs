@@ -41,9 +41,7 @@ fn is_transient(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
         // The driver reads the end of a connection that is cut during its first bytes as an answer.
         // After it comes where in the driver that was.
-        sqlx::Error::Protocol(message) => {
-            message.starts_with("unexpected response from SSLRequest: 0x00 (")
-        }
+        sqlx::Error::Protocol(message) => message.starts_with("unexpected response from SSLRequest: 0x00 ("),
         sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
         _ => false,
     }
