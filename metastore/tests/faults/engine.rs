@@ -5,11 +5,10 @@ mod mariadb;
 mod postgres;
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::pin::Pin;
 use std::time::Duration;
 
 use claviger::BoxedMetastore;
-
-use crate::bytes::Operation;
 
 pub(crate) use dynamodb::DynamoDb;
 pub(crate) use mariadb::MariaDb;
@@ -18,17 +17,6 @@ pub(crate) use postgres::Postgres;
 /// A server with an empty table, and stores on it.
 pub(crate) trait Engine: Send + Sync + 'static {
     const NAME: &str;
-    /// How many connections to it may be open in one test, with many others at work.
-    const CONNECTIONS: usize;
-
-    /// How long a call waits for an answer that never comes: longer than honest ones take, on a machine
-    /// with other things to do.
-    const SHORT: Duration;
-    /// The calls whose exchanges are broken after every byte.
-    const OPERATIONS: &[Operation];
-    /// How many calls may fail after a connection was cut that nobody used. A request over HTTP that
-    /// was sent on it may have been done, and so is not sent again.
-    const IDLE_DEATHS_FELT: u32;
 
     /// A table of its own on the server that all tests share.
     fn shared() -> impl Future<Output = Self> + Send
@@ -38,16 +26,16 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Where the server is, as `127.0.0.1:PORT`.
     fn address(&self) -> String;
 
-    /// A store whose connections, one at most, go to `address`. It has made none, and gives up a call
-    /// after `patience`.
-    fn way(&self, address: &str, patience: Duration) -> impl Future<Output = Way> + Send;
+    /// A store whose connections, so many at most, go to `address`. It has made none, and gives up a
+    /// call after `patience`.
+    fn way(&self, address: &str, connections: u32, patience: Duration) -> impl Future<Output = Way> + Send;
 
     /// How many rows its table has.
     fn rows(&self) -> impl Future<Output = u64> + Send;
 
     /// A store with the straight way to the server.
     fn direct(&self) -> impl Future<Output = BoxedMetastore> + Send {
-        async { self.way(&self.address(), LONG).await.store }
+        async { self.way(&self.address(), 1, LONG).await.store }
     }
 }
 
@@ -58,7 +46,10 @@ const LONG: Duration = Duration::from_secs(20);
 pub(crate) struct Way {
     pub(crate) store: BoxedMetastore,
     is_idle: Box<dyn Fn() -> bool + Send + Sync>,
+    hold_all: Box<dyn Fn() -> BoxFuture + Send + Sync>,
 }
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Way {
     /// Waits until nothing goes on after the answers that there were.
@@ -66,6 +57,11 @@ impl Way {
         while !(self.is_idle)() {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Takes all connections of the pool at once, if it has one: none was lost, and each works.
+    pub(crate) async fn hold_all(&self) {
+        (self.hold_all)().await;
     }
 }
 

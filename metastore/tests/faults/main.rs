@@ -4,5 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod bytes;
+mod cancel;
+mod causes;
 mod engine;
 mod keys;
+mod sessions;

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use crate::program::{self, find, unprivileged};
+use crate::scratch::Place;
 use crate::server::Server;
 use crate::{port, scratch};
 
@@ -21,7 +22,7 @@ pub struct MariaDb {
     client: PathBuf,
     socket: PathBuf,
     password: String,
-    _folder: TempDir,
+    place: Place,
 }
 
 impl MariaDb {
@@ -46,20 +47,40 @@ impl MariaDb {
     /// Starts one with arguments, as on a machine in a time zone: the one it calls `SYSTEM`.
     #[must_use]
     pub fn start_in(system_zone: &str, args: &[&str]) -> Self {
-        let folder = scratch::folder("mariadb");
-        let data = folder.path().join("data");
+        Self::start_at(Place::new("mariadb"), system_zone, args)
+    }
+
+    /// Starts one whose data are on a disk of its own, of so many mebibytes. It takes root.
+    #[must_use]
+    pub fn start_on_small_disk(mebibytes: u32) -> Self {
+        Self::start_at(Place::on_small_disk("mariadb", mebibytes), "UTC", &[])
+    }
+
+    /// Fills the small disk but for so many bytes.
+    pub fn fill_disk(&self, left: u64) {
+        self.place.fill(left);
+    }
+
+    /// Makes room again after [`fill_disk`](Self::fill_disk).
+    pub fn free_disk(&self) {
+        self.place.free();
+    }
+
+    fn start_at(place: Place, system_zone: &str, args: &[&str]) -> Self {
+        let data = place.path().join("data");
         let mut copy = unprivileged(Path::new("cp"));
-        copy.args(["--archive", "--reflink=auto"]).arg(Self::empty_data()).arg(&data);
+        // Without holes, for which a full disk has no room.
+        copy.args(["--archive", "--sparse=never"]).arg(Self::empty_data()).arg(&data);
         program::run(copy, b"");
 
-        let socket = folder.path().join("socket");
+        let socket = place.path().join("socket");
         let client = program("mariadb");
         let password = port::password();
         let launch = {
             let (program, socket) = (program("mariadbd"), socket.clone());
             let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
             let system_zone = system_zone.to_owned();
-            let own = folder.path().to_owned();
+            let own = place.path().to_owned();
             move |port: u16| {
                 let mut command = server_in(&own, &program);
                 command.env("TZ", &system_zone);
@@ -81,8 +102,8 @@ impl MariaDb {
                         .is_ok_and(|output| output.status.success())
             }
         };
-        let server = Server::start("MariaDB", folder.path(), launch, is_ready);
-        let mariadb = Self { server, client, socket, password, _folder: folder };
+        let server = Server::start("MariaDB", place.path(), launch, is_ready);
+        let mariadb = Self { server, client, socket, password, place };
         mariadb.sql(
             "",
             &format!(

@@ -5,11 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tempfile::TempDir;
-
+use crate::port;
 use crate::program::{self, find, unprivileged};
+use crate::scratch::Place;
 use crate::server::Server;
-use crate::{port, scratch};
 
 /// A PostgreSQL server with the superuser `postgres`, who needs a password.
 ///
@@ -19,7 +18,7 @@ pub struct Postgres {
     server: Server,
     bin: PathBuf,
     password: String,
-    _folder: TempDir,
+    place: Place,
 }
 
 impl Postgres {
@@ -38,18 +37,30 @@ impl Postgres {
     /// Starts one with settings as in `postgresql.conf`.
     #[must_use]
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
-        let folder = scratch::folder("postgres");
-        Self::start_in(folder, |_| (), settings)
+        Self::start_at(Place::new("postgres"), settings)
     }
 
-    /// Starts one whose data are in `folder`, which exists, and which `prepare` is called for
-    /// between the making of the data and the start.
-    fn start_in(folder: TempDir, prepare: impl FnOnce(&Path), settings: &[(&str, &str)]) -> Self {
+    /// Starts one whose data are on a disk of its own, of so many mebibytes. It takes root.
+    #[must_use]
+    pub fn start_on_small_disk(mebibytes: u32) -> Self {
+        Self::start_at(Place::on_small_disk("postgres", mebibytes), &[])
+    }
+
+    /// Fills the small disk but for so many bytes.
+    pub fn fill_disk(&self, left: u64) {
+        self.place.fill(left);
+    }
+
+    /// Makes room again after [`fill_disk`](Self::fill_disk).
+    pub fn free_disk(&self) {
+        self.place.free();
+    }
+
+    fn start_at(place: Place, settings: &[(&str, &str)]) -> Self {
         let bin = bin().unwrap_or_else(|| program::missing("PostgreSQL"));
-        let data = folder.path().join("data");
+        let data = place.path().join("data");
         let password = port::password();
-        initialise(&bin, folder.path(), &data, &password);
-        prepare(&data);
+        initialise(&bin, place.path(), &data, &password);
         let always = [
             ("listen_addresses", "127.0.0.1"),
             ("unix_socket_directories", ""),
@@ -73,8 +84,8 @@ impl Postgres {
             command.args(["--quiet", "--host=127.0.0.1", &format!("--port={port}")]);
             command.status().is_ok_and(|status| status.success())
         };
-        let server = Server::start("PostgreSQL", folder.path(), launch, is_ready);
-        Self { server, bin, password, _folder: folder }
+        let server = Server::start("PostgreSQL", place.path(), launch, is_ready);
+        Self { server, bin, password, place }
     }
 
     /// Returns the superuser's URL of a database.

@@ -1,8 +1,9 @@
 //! Temporary folders that go when this process goes.
 
-use std::fs::Permissions;
+use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -25,6 +26,65 @@ pub(crate) fn folder(name: &str) -> TempDir {
     folder
 }
 
+/// The folder of a server, on the common disk or on a small one of its own.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: TempDir,
+    is_disk: bool,
+}
+
+impl Place {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { folder: folder(name), is_disk: false }
+    }
+
+    /// Mounts a disk of so many mebibytes.
+    pub(crate) fn on_small_disk(name: &str, mebibytes: u32) -> Self {
+        let folder = folder(&format!("{name}-disk"));
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"]).arg(folder.path());
+        let output = mount.output().unwrap();
+        assert!(
+            output.status.success(),
+            "no small disk can be mounted for this test, which takes root and tmpfs: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let place = Self { folder, is_disk: true };
+        give_to_server(place.path());
+        place
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Fills it but for so many bytes.
+    pub(crate) fn fill(&self, left: u64) {
+        let mut file = File::create(self.filler()).unwrap();
+        // It ends where the disk does.
+        drop(io::copy(&mut io::repeat(0), &mut file));
+        let length = file.metadata().unwrap().len();
+        file.set_len(length.saturating_sub(left)).unwrap();
+    }
+
+    pub(crate) fn free(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path().join("filler")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_disk {
+            // Lazily: a process of the server may be about to end.
+            drop(Command::new("umount").arg("--lazy").arg(self.path()).status());
+        }
+    }
+}
+
 /// Makes the server's user the owner of the folder.
 pub(crate) fn give_to_server(folder: &Path) {
     if let Some((uid, gid)) = server_user() {
@@ -38,7 +98,7 @@ fn root() -> Root {
     let passable = Permissions::from_mode(0o711);
     let folder =
         tempfile::Builder::new().prefix("claviger-servers-").permissions(passable).tempdir().unwrap();
-    let script = r#"trap "" INT TERM HUP; cat; rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }"#;
+    let script = r#"trap "" INT TERM HUP; cat; umount -l "$1"/*disk-* 2>/dev/null; rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }"#;
     let remover = Command::new("sh")
         .args(["-c", script, "sh"])
         .arg(folder.path())

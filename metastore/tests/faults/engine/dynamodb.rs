@@ -1,4 +1,4 @@
-//! DynamoDB, as dynalite has it.
+//! DynamoDB, as moto has it: dynalite dies of a request that ends early.
 
 use std::time::Duration;
 
@@ -8,9 +8,8 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use claviger::{BoxedMetastore, MetastoreAdmin as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::shared_dynalite;
+use claviger_test_servers::shared_moto;
 
-use crate::bytes::Operation;
 use crate::engine::{Engine, LONG, Way, new_name};
 
 pub(crate) struct DynamoDb {
@@ -48,22 +47,18 @@ impl DynamoDb {
 
 impl Engine for DynamoDb {
     const NAME: &str = "dynamodb";
-    const CONNECTIONS: usize = 48;
-    const SHORT: Duration = Duration::from_millis(500);
-    const OPERATIONS: &[Operation] = &[Operation::Load, Operation::Insert];
-    const IDLE_DEATHS_FELT: u32 = 1;
 
     async fn shared() -> Self {
-        Self::create(shared_dynalite()).await
+        Self::create(shared_moto()).await
     }
 
     fn address(&self) -> String {
         self.address.clone()
     }
 
-    async fn way(&self, address: &str, patience: Duration) -> Way {
+    async fn way(&self, address: &str, _connections: u32, patience: Duration) -> Way {
         let store = BoxedMetastore::new(self.open(address, patience).await);
-        Way { store, is_idle: Box::new(|| true) }
+        Way { store, is_idle: Box::new(|| true), hold_all: Box::new(|| Box::pin(async {})) }
     }
 
     async fn rows(&self) -> u64 {

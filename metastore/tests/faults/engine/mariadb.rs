@@ -9,7 +9,6 @@ use claviger_test_servers::shared_mariadb;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::bytes::Operation;
 use crate::engine::{Engine, LONG, Way, host_and_port, new_name};
 
 pub(crate) struct MariaDb(pub(crate) MySqlConnectOptions);
@@ -33,7 +32,7 @@ impl MariaDb {
         builder.pool(pool).await.unwrap()
     }
 
-    pub(crate) fn pool(&self, address: &str, connections: u32) -> MySqlPool {
+    fn pool(&self, address: &str, connections: u32) -> MySqlPool {
         let (host, port) = host_and_port(address);
         MySqlPoolOptions::new()
             .max_connections(connections)
@@ -44,10 +43,6 @@ impl MariaDb {
 
 impl Engine for MariaDb {
     const NAME: &str = "mariadb";
-    const CONNECTIONS: usize = 48;
-    const SHORT: Duration = Duration::from_millis(1000);
-    const OPERATIONS: &[Operation] = &[Operation::Load, Operation::LoadLatest, Operation::Insert];
-    const IDLE_DEATHS_FELT: u32 = 0;
 
     async fn shared() -> Self {
         Self::create(shared_mariadb()).await
@@ -57,14 +52,28 @@ impl Engine for MariaDb {
         format!("{}:{}", self.0.get_host(), self.0.get_port())
     }
 
-    async fn way(&self, address: &str, patience: Duration) -> Way {
-        let pool = self.pool(address, 1);
+    async fn way(&self, address: &str, connections: u32, patience: Duration) -> Way {
+        let pool = self.pool(address, connections);
         let store = Self::open(pool.clone(), patience).await;
-        let is_idle = Box::new(move || pool.num_idle() == pool.size() as usize);
-        Way { store: BoxedMetastore::new(store), is_idle }
+        let held = pool.clone();
+        Way {
+            store: BoxedMetastore::new(store),
+            is_idle: Box::new(move || pool.num_idle() == pool.size() as usize),
+            hold_all: Box::new(move || Box::pin(hold(held.clone(), connections))),
+        }
     }
 
     async fn rows(&self) -> u64 {
         Self::open(self.pool(&self.address(), 1), LONG).await.count().await.unwrap()
     }
+}
+
+async fn hold(pool: MySqlPool, count: u32) {
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        let mut connection = pool.acquire().await.unwrap();
+        connection.ping().await.unwrap();
+        connections.push(connection);
+    }
+    assert_eq!(pool.size(), count);
 }

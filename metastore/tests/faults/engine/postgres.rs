@@ -9,7 +9,6 @@ use claviger_test_servers::shared_postgres;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::bytes::Operation;
 use crate::engine::{Engine, LONG, Way, host_and_port, new_name};
 
 /// Of the password `faults`, hashed once and not 4096 times: the tests connect thousands of times.
@@ -42,7 +41,7 @@ impl Postgres {
         builder.pool(pool).await.unwrap()
     }
 
-    pub(crate) fn pool(&self, address: &str, connections: u32) -> PgPool {
+    fn pool(&self, address: &str, connections: u32) -> PgPool {
         let (host, port) = host_and_port(address);
         PgPoolOptions::new()
             .max_connections(connections)
@@ -53,10 +52,6 @@ impl Postgres {
 
 impl Engine for Postgres {
     const NAME: &str = "postgres";
-    const CONNECTIONS: usize = 48;
-    const SHORT: Duration = Duration::from_millis(1000);
-    const OPERATIONS: &[Operation] = &[Operation::Load, Operation::LoadLatest, Operation::Insert];
-    const IDLE_DEATHS_FELT: u32 = 0;
 
     async fn shared() -> Self {
         Self::create(shared_postgres()).await
@@ -66,14 +61,28 @@ impl Engine for Postgres {
         format!("{}:{}", self.0.get_host(), self.0.get_port())
     }
 
-    async fn way(&self, address: &str, patience: Duration) -> Way {
-        let pool = self.pool(address, 1);
+    async fn way(&self, address: &str, connections: u32, patience: Duration) -> Way {
+        let pool = self.pool(address, connections);
         let store = Self::open(pool.clone(), patience).await;
-        let is_idle = Box::new(move || pool.num_idle() == pool.size() as usize);
-        Way { store: BoxedMetastore::new(store), is_idle }
+        let held = pool.clone();
+        Way {
+            store: BoxedMetastore::new(store),
+            is_idle: Box::new(move || pool.num_idle() == pool.size() as usize),
+            hold_all: Box::new(move || Box::pin(hold(held.clone(), connections))),
+        }
     }
 
     async fn rows(&self) -> u64 {
         Self::open(self.pool(&self.address(), 1), LONG).await.count().await.unwrap()
     }
+}
+
+async fn hold(pool: PgPool, count: u32) {
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        let mut connection = pool.acquire().await.unwrap();
+        connection.ping().await.unwrap();
+        connections.push(connection);
+    }
+    assert_eq!(pool.size(), count);
 }
