@@ -16,8 +16,9 @@ const SAMPLE: &str = concat!(
     "SELECT id::text, ",
     seconds!(),
     ", key_record::text, date_trunc('second', created) <> created FROM (\
-       (SELECT * FROM encryption_key ORDER BY id DESC, created DESC LIMIT 200) UNION ALL \
-       (SELECT * FROM encryption_key ORDER BY id, created LIMIT 200)) AS sample \
+       (SELECT id, created, key_record FROM encryption_key ORDER BY id DESC, created DESC LIMIT 200) \
+       UNION ALL \
+       (SELECT id, created, key_record FROM encryption_key ORDER BY id, created LIMIT 200)) AS sample \
      WHERE ",
     no_reserved_id!()
 );
