@@ -72,6 +72,21 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
                 assert_by_primary_key(&row, &short, sql.contains("LIMIT"));
             }
         }
+        server.sql("", "TRUNCATE mysql.general_log; SET GLOBAL general_log = 1");
+        store.check_schema().await.unwrap();
+        server.sql("", "SET GLOBAL general_log = 0");
+        let samples = "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log \
+                       WHERE command_type = 'Execute' AND argument LIKE '%JSON_VALID%'";
+        let samples = place.texts(samples).await;
+        assert_eq!(samples.len(), if table.is_empty() { 2 } else { 3 });
+        for sql in samples {
+            let plan =
+                raw_sql(AssertSqlSafe(format!("EXPLAIN {sql}"))).fetch_one(&mut connection).await.unwrap();
+            let [kind, rows, extra] =
+                ["type", "rows", "Extra"].map(|name| plan.get::<Option<String>, _>(name));
+            assert_eq!((kind.as_deref(), rows.as_deref()), (Some("index"), Some("100")), "{sql}");
+            assert!(!extra.unwrap_or_default().contains("filesort"), "{sql}");
+        }
         store.close().await;
     }
 }

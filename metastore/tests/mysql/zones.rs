@@ -232,6 +232,10 @@ async fn rows_of_another_zone_are_found_and_the_zone_that_fits_is_named() {
         // Who starts all the same finds none, and who follows the remedy all.
         let accepted = builder().session_time_zone(read).accept(FindingId::ZoneMismatch);
         let accepted = accepted.open(&place.url).await.unwrap();
+        // No statement is offered that would take them for times of this zone, for good.
+        let report = accepted.check_schema().await.unwrap();
+        assert!(ids(&report).contains(&FindingId::EndsIn2038));
+        assert!(!format!("{report:?}").contains("SET time_zone"), "{report:?}");
         assert_eq!(accepted.load(records[0].meta(), Consistency::Strong).await.unwrap(), None);
         let Some(zone) = fits.strip_prefix("to ").map(|zone| zone.trim_end_matches(':')) else { continue };
         let store = builder().session_time_zone(zone).open(&place.url).await.unwrap();

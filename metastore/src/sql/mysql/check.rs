@@ -6,7 +6,7 @@ mod zone;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{query_as, raw_sql};
 
-use crate::schema::{Finding, FindingId, SchemaReport};
+use crate::schema::{Finding, FindingId, SchemaReport, Severity};
 use crate::sql::mysql::fault::number;
 use crate::sql::mysql::layout::{self, Column, is_strict};
 use crate::sql::pool::{SqlError, SqlFuture};
@@ -22,19 +22,28 @@ pub(super) fn report(connection: &mut MySqlConnection) -> SqlFuture<'_, SchemaRe
             return Ok(report);
         }
         let columns = layout::columns(connection).await?;
-        columns::check(&columns, &session.zone, &mut report);
-        let has_key = check_key(connection, &mut report).await?;
-        check_engine(connection, &mut report).await?;
         let is_whole = columns::NAMES.iter().all(|&name| columns.iter().any(|column| column.name == name));
+        let mut of_keys = SchemaReport::default();
+        let has_key = check_key(connection, &mut of_keys).await?;
+        // Without the key it would read the whole table.
+        let of_rows = if is_whole && has_key {
+            let is_timestamp = |column: &Column| column.name == "created" && column.kind == "timestamp";
+            zone::check(connection, &session.zone, columns.iter().any(is_timestamp)).await?
+        } else {
+            SchemaReport::default()
+        };
+        // Rows of another zone would be made those of this one, for good.
+        let is_of_other_zone = |finding: &Finding| {
+            finding.id == FindingId::ZoneMismatch && finding.severity == Severity::Dangerous
+        };
+        let zone = (!of_rows.findings().iter().any(is_of_other_zone)).then_some(session.zone.as_str());
+        columns::check(&columns, zone, &mut report);
+        of_keys.findings().iter().for_each(|finding| report.add(finding.clone()));
+        check_engine(connection, &mut report).await?;
         if is_whole {
             check_rights(connection, &mut report).await?;
         }
-        // Without the key it would read the whole table.
-        if is_whole && has_key {
-            let has_timestamps =
-                columns.iter().any(|column| column.name == "created" && column.kind == "timestamp");
-            zone::check(connection, &session.zone, has_timestamps, &mut report).await?;
-        }
+        of_rows.findings().iter().for_each(|finding| report.add(finding.clone()));
         Ok(report)
     })
 }

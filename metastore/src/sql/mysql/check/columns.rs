@@ -6,7 +6,7 @@ use crate::sql::mysql::layout::Encoding;
 
 pub(super) const NAMES: [&str; 3] = ["id", "created", "key_record"];
 
-pub(super) fn check(columns: &[Column], zone: &str, report: &mut SchemaReport) {
+pub(super) fn check(columns: &[Column], zone: Option<&str>, report: &mut SchemaReport) {
     let [id, created, record] = NAMES.map(|name| columns.iter().find(|column| column.name == name));
     for (name, column) in NAMES.iter().zip([id, created, record]) {
         if column.is_none() {
@@ -30,9 +30,13 @@ pub(super) fn check(columns: &[Column], zone: &str, report: &mut SchemaReport) {
 
 /// Makes Asherah's table ours. In a session of the zone that rows are read in, since what is a text in
 /// that zone becomes the text itself; in two steps, since a column's bytes are those of its encoding.
-fn migration(zone: &str) -> String {
+fn migration(zone: Option<&str>) -> String {
+    let Some(zone) = zone else {
+        return "Mend zone-mismatch, and look again: the statements depend on it.".to_owned();
+    };
     format!(
-        "SET time_zone = '{zone}', sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'); \
+        "With all programs stopped, SET time_zone = '{zone}', \
+         sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'); \
          ALTER TABLE encryption_key MODIFY id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
          MODIFY created DATETIME NOT NULL, \
          MODIFY key_record MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL; \
@@ -40,7 +44,7 @@ fn migration(zone: &str) -> String {
     )
 }
 
-fn check_id(id: &Column, zone: &str, report: &mut SchemaReport) {
+fn check_id(id: &Column, zone: Option<&str>, report: &mut SchemaReport) {
     let encoding = Encoding::of(id);
     if !["varchar", "varbinary", "char"].contains(&id.kind.as_str()) || encoding == Encoding::Foreign {
         report.add(Finding::dangerous(
@@ -61,8 +65,12 @@ fn check_id(id: &Column, zone: &str, report: &mut SchemaReport) {
     if encoding != Encoding::Any {
         report.add(Finding::warning(
             FindingId::Encoding,
-            format!("The column id is in {}: ids with characters that it lacks are refused.", id.charset),
-            format!("With all programs stopped, {}", migration(zone)),
+            format!(
+                "The column id is in {}: ids with characters {} are refused.",
+                id.charset,
+                if encoding == Encoding::Ascii { "beyond ASCII" } else { "that it lacks" },
+            ),
+            migration(zone),
         ));
     }
     if id.kind != "varbinary" && !tells_all_apart(&id.collation) {
@@ -74,7 +82,7 @@ fn check_id(id: &Column, zone: &str, report: &mut SchemaReport) {
                 id.collation,
                 if id.collation.ends_with("_bin") { "trailing blanks" } else { "case, accents or trailing blanks" },
             ),
-            format!("With all programs stopped, {}", migration(zone)),
+            migration(zone),
         ));
     }
 }
@@ -84,14 +92,14 @@ fn tells_all_apart(collation: &str) -> bool {
     collation.ends_with("_nopad_bin") || collation == "utf8mb4_0900_bin"
 }
 
-fn check_created(created: &Column, zone: &str, report: &mut SchemaReport) {
+fn check_created(created: &Column, zone: Option<&str>, report: &mut SchemaReport) {
     match created.kind.as_str() {
         "datetime" => {}
         "timestamp" => report.add(Finding::warning(
             FindingId::EndsIn2038,
             "The column created is a TIMESTAMP: it ends in January 2038, and its values depend on the time zone of \
              the session, which must be the same in all programs.",
-            format!("With all programs stopped, {}", migration(zone)),
+            migration(zone),
         )),
         kind => report.add(Finding::dangerous(
             FindingId::ColumnType,

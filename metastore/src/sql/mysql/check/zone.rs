@@ -17,8 +17,8 @@ pub(super) async fn check(
     connection: &mut MySqlConnection,
     zone: &str,
     has_timestamps: bool,
-    report: &mut SchemaReport,
-) -> Result<(), SqlError> {
+) -> Result<SchemaReport, SqlError> {
+    let mut report = SchemaReport::default();
     let rows = sample(connection).await?;
     let damaged = rows.iter().filter(|row| row.read.is_none() || row.meant.is_none()).count();
     if damaged > 0 {
@@ -43,7 +43,7 @@ pub(super) async fn check(
             "Before an Asherah shares the table, make created a DATETIME (ends-in-2038), which no zone changes.",
         ));
     }
-    Ok(())
+    Ok(report)
 }
 
 /// A row, in Unix seconds.
