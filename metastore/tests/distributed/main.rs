@@ -2,7 +2,7 @@
 //! the server is killed and restarted: whatever one of them encrypted, all of them decrypt, and in the
 //! end all use one key per partition.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod child;
 mod place;
