@@ -21,7 +21,7 @@ pub use self::builder::MysqlBuilder;
 use self::fault::MysqlDialect;
 use self::layout::{Layout, Layouts};
 use self::statements::{
-    Rewritten, count_sql, delete_sql, holder_sql, insert_sql, key_sql, list_sql, load_latest_many_sql,
+    Rewritten, count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql,
     load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
 };
 use crate::schema::SchemaReport;
@@ -77,7 +77,7 @@ use crate::sql::pool::{SqlFuture, with_connection, with_live_connection};
 /// The latest version:
 #[doc = concat!("```sql\n", load_latest_sql!(), "\n```")]
 /// Several key versions, up to 512 by statement:
-#[doc = concat!("```sql\n", load_many_sql!(concat!(key_sql!(), "\n   OR ", key_sql!(), "\n   OR …")), "\n```")]
+#[doc = concat!("```sql\n", load_many_sql!("?, ?, …", "?, ?, …"), "\n```")]
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many_sql!("?, ?, …"), "\n```")]
 /// A new key. That it is taken is known by the violation of the primary key and a look at who holds
