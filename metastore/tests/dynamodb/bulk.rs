@@ -85,15 +85,20 @@ async fn eight_at_a_time(requests: usize) -> (StandIn, Arc<AtomicUsize>) {
     let server = StandIn::start_with(move |request| {
         let (waiting, gate, seen) = (Arc::clone(&waiting), Arc::clone(&gate), Arc::clone(&seen));
         async move {
-            {
+            let is_full = {
                 let mut waiting = waiting.lock().unwrap();
                 waiting.0 += 1;
                 seen.fetch_max(waiting.0, Ordering::SeqCst);
-                if waiting.0 == waiting.1.min(8) {
-                    gate.add_permits(waiting.0);
-                    waiting.1 -= waiting.0;
-                    waiting.0 = 0;
+                waiting.0 == waiting.1.min(8)
+            };
+            if is_full {
+                // One more would come now: the client has nothing else to do.
+                for _turn in 0..1_000 {
+                    tokio::task::yield_now().await;
                 }
+                let mut waiting = waiting.lock().unwrap();
+                gate.add_permits(waiting.0);
+                *waiting = (0, waiting.1 - waiting.0);
             }
             gate.acquire().await.unwrap().forget();
             match request.operation.as_str() {

@@ -95,6 +95,8 @@ async fn a_page_is_filled_over_several_scans() {
     assert_eq!(page.next, None);
     let page = beside.store.list(None, 11).await.unwrap();
     assert_eq!(page.records, records[..11]);
+    // A page of nothing leads nowhere.
+    assert_eq!(beside.store.list(page.next.as_ref(), 0).await.unwrap().next, None);
     let rest = beside.store.list(page.next.as_ref(), 11).await.unwrap();
     assert_eq!(rest.records, records[11..]);
     assert_eq!(beside.store.count().await.unwrap(), 12);
