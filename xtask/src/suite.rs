@@ -56,17 +56,21 @@ pub(crate) fn run(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -
 
 /// Runs the benchmarks that `cargo_args` select, all of the workspace if there are none.
 pub(crate) fn bench(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -> Result<()> {
+    let servers = Servers::start(tools);
+    servers.known_to(workspace.cargo(&bench_args(cargo_args))).run()
+}
+
+fn bench_args(cargo_args: &[String]) -> Vec<&str> {
     let mut args = vec!["bench", "--all-features"];
     if !selects_package(cargo_args) {
         args.push("--workspace");
     }
-    // Unit tests are targets of `cargo bench`, too, and do not know its options.
+    // Unit tests are targets of `cargo bench`, too, and do not know the benchmarks' options.
     if !cargo_args.iter().any(|arg| arg.starts_with("--bench")) {
         args.push("--bench=*");
     }
     args.extend(cargo_args.iter().map(String::as_str));
-    let servers = Servers::start(tools);
-    servers.known_to(workspace.cargo(&args)).run()
+    args
 }
 
 fn selects_package(cargo_args: &[String]) -> bool {
@@ -128,6 +132,17 @@ mod tests {
         let mut sum = Summary::default();
         lines.lines().filter_map(Summary::parse).for_each(|binary| sum += binary);
         assert_eq!(sum, summary(27, 3, 1));
+    }
+
+    #[test]
+    fn benches_are_those_of_the_workspace_unless_others_are_named() {
+        let args = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            bench_args(&words).join(" ")
+        };
+        assert_eq!(args(""), "bench --all-features --workspace --bench=*");
+        assert_eq!(args("-p a -- --quick"), "bench --all-features --bench=* -p a -- --quick");
+        assert_eq!(args("-p a --bench b"), "bench --all-features -p a --bench b");
     }
 
     #[test]
