@@ -215,8 +215,7 @@ The key store [default: keys.db in claviger's folder]:
   dynamodb://TABLE[?region=…&endpoint=…]    with the credentials that AWS's tools use
   memory:                                   forgotten at the end
   @FILE                                     what is in a file that only its owner may read
-A password does not belong here, where all users of the machine see it: see docs/cli.md.
-";
+A password does not belong here, where all users of the machine see it: see docs/cli.md.";
 
 const SCHEMA_EXAMPLES: &str = "\
 Examples:

@@ -72,7 +72,7 @@ fn text(choice: &StoreChoice, report: &SchemaReport, accepted: &[FindingId]) -> 
             Severity::Dangerous if accepted.contains(&finding.id) => "dangerous, accepted",
             Severity::Dangerous => "dangerous",
         };
-        format!("{} ({severity})\n  {}\n  {}\n", finding.id, finding.what, finding.remedy)
+        format!("{} ({severity})\n  {}\n  Remedy: {}\n", finding.id, finding.what, finding.remedy)
     };
     report.findings().iter().map(paragraph).collect::<Vec<_>>().join("\n")
 }

@@ -196,7 +196,7 @@ async fn mysql(_: &ServerUrl, _: Admission<'_>) -> Result<Backend, OpenError> {
 
 #[cfg(feature = "dynamodb")]
 async fn dynamodb(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, OpenError> {
-    let mut builder = DynamoDbMetastore::builder().table(url.host());
+    let mut builder = DynamoDbMetastore::builder().table(dynamodb_table(url));
     if let Some(region) = url.option("region") {
         builder = builder.region(region);
     }
@@ -237,15 +237,20 @@ fn mysql_schema() -> Result<String, OpenError> {
     Err(NO_MYSQL)
 }
 
+/// Asherah's own table, unless one is named.
+#[cfg(feature = "dynamodb")]
+fn dynamodb_table(url: &ServerUrl) -> &str {
+    match url.host() {
+        "" => "EncryptionKey",
+        table => table,
+    }
+}
+
 /// What `aws dynamodb create-table --cli-input-json` takes, and what the store's own request says.
 #[cfg(feature = "dynamodb")]
 fn dynamodb_schema(url: &ServerUrl) -> Result<String, OpenError> {
-    let table = match url.host() {
-        "" => "EncryptionKey",
-        table => table,
-    };
     let schema = serde_json::json!({
-        "TableName": table,
+        "TableName": dynamodb_table(url),
         "AttributeDefinitions": [
             {"AttributeName": "Id", "AttributeType": "S"},
             {"AttributeName": "Created", "AttributeType": "N"},

@@ -23,6 +23,7 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn new(url: String) -> Self {
         Self::with(url, &[])
     }
@@ -102,6 +103,7 @@ impl<'a> Client<'a> {
     }
 
     /// A table with this fault: found, refused, and used when the user says so.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn has_fault(&self, id: &str) {
         assert_eq!(self.dangers(3), [id]);
         let text = self.ends_with(3, &["schema", "check"]);

@@ -146,7 +146,7 @@ fn refused(choice: &StoreChoice, dangerous: &DangerousSchema) -> Failure {
     let mut message = format!("keys could be lost in the key store {choice}, so nothing was done with it:\n");
     for finding in &dangerous.findings {
         // Writing to a `String` cannot fail.
-        let _ = write!(message, "\n{}\n  {}\n  {}\n", finding.id, finding.what, finding.remedy);
+        let _ = write!(message, "\n{}\n  {}\n  Remedy: {}\n", finding.id, finding.what, finding.remedy);
     }
     if dangerous.findings.iter().any(|finding| finding.id == FindingId::TableMissing) {
         message.push_str("\nMake the table with claviger schema apply");

@@ -48,6 +48,13 @@ fn dynamodb_shown_schema_is_the_one_that_is_applied() {
 }
 
 #[test]
+fn dynamodb_table_is_asherahs_unless_one_is_named() {
+    let shown = Client::with("dynamodb://?region=us-east-1".to_owned(), &CREDENTIALS)
+        .ends_with(0, &["schema", "show"]);
+    assert!(shown.text().contains("\"TableName\": \"EncryptionKey\""), "{}", shown.text());
+}
+
+#[test]
 fn dynamodb_fault_is_found_and_refused() {
     let client = table(shared_dynalite(), "Fault");
     let body = format!(
