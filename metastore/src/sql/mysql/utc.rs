@@ -3,55 +3,34 @@
 //! The server is never asked to convert between a time and its text: it would by the zone of the
 //! session, and where clocks change two times have one text.
 
-const DAY: i64 = 86_400;
-const DAYS_OF_400_YEARS: i64 = 146_097;
-/// From the first of January of the year 1.
-const DAYS_TO_1970: i64 = 719_162;
+use time::{Date, Month, Time, UtcDateTime};
 
 /// Writes Unix seconds, of the years 1 to 9999.
 pub(super) fn text(unix_seconds: i64) -> String {
-    let days = unix_seconds.div_euclid(DAY) + DAYS_TO_1970;
-    let second = unix_seconds.rem_euclid(DAY);
-    // By the mean length of a year it is the right one or the one before.
-    let mut year = days * 400 / DAYS_OF_400_YEARS;
-    while days_before(year + 1) <= days {
-        year += 1;
-    }
-    let (mut month, mut day) = (1, days - days_before(year));
-    for length in months(year) {
-        if day < length {
-            break;
-        }
-        (month, day) = (month + 1, day - length);
-    }
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02}", day + 1)
+    // Times past those years were refused before.
+    let time = UtcDateTime::from_unix_timestamp(unix_seconds).unwrap_or(UtcDateTime::MAX);
+    let (hour, minute, second) = time.as_hms();
+    let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
 /// Reads what [`text`] writes, also with a fraction of zeros; `None` of anything else, such as the
 /// `0000-00-00 00:00:00` that servers make of what they cannot hold.
 pub(super) fn seconds(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let mut numbers = whole.split(['-', ' ', ':']).map(|digits| digits.parse::<u16>().ok().map(i64::from));
+    let mut numbers = whole.split(['-', ' ', ':']).map(|digits| digits.parse::<u16>().ok());
     let mut next = || numbers.next().flatten();
-    let (year, month, day) = (next()?, next()?, next()?);
-    let (hour, minute, second) = (next()?, next()?, next()?);
-    let months_before = usize::try_from(month).ok()?.checked_sub(1)?;
-    let days = days_before(year) + months(year).iter().take(months_before).sum::<i64>() + day - 1;
-    let unix_seconds = (days - DAYS_TO_1970) * DAY + hour * 3_600 + minute * 60 + second;
+    let (year, month, day) = (next()?, two_digits(next()?)?, two_digits(next()?)?);
+    let (hour, minute, second) = (two_digits(next()?)?, two_digits(next()?)?, two_digits(next()?)?);
+    let date = Date::from_calendar_date(i32::from(year), Month::try_from(month).ok()?, day).ok()?;
+    let time = Time::from_hms(hour, minute, second).ok()?;
+    let unix_seconds = UtcDateTime::new(date, time).unix_timestamp();
     let is_exact = fraction.bytes().all(|digit| digit == b'0') && self::text(unix_seconds) == whole;
     is_exact.then_some(unix_seconds)
 }
 
-/// How many days there are before a year, from the year 1 on.
-const fn days_before(year: i64) -> i64 {
-    let years = year - 1;
-    years * 365 + years / 4 - years / 100 + years / 400
-}
-
-const fn months(year: i64) -> [i64; 12] {
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    [31, if is_leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+fn two_digits(number: u16) -> Option<u8> {
+    number.try_into().ok()
 }
 
 #[cfg(test)]
