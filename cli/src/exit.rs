@@ -6,8 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
-use claviger::{BackendError, Error};
-use claviger_metastore::SqlFault;
+use claviger::Error;
 
 use crate::store::backend::fault;
 
@@ -172,12 +171,9 @@ fn explain(error: &Error) -> (Exit, String) {
         Error::TooLarge { bytes_max, .. } => {
             (Exit::BadInput, format!("the data is over the limit of {bytes_max} bytes; split it"))
         }
-        Error::Metastore { source, .. } if let Some(chars) = too_long(source) => (
-            Exit::BadInput,
-            format!(
-                "the partition makes a key id of {chars} characters, which the key store cannot hold; shorten it"
-            ),
-        ),
+        Error::Metastore { source, .. } if let Some(message) = fault::of_id(source) => {
+            (Exit::BadInput, message)
+        }
         Error::Metastore { source, .. } => {
             let fault = fault::of(source);
             (fault.exit, format!("the key store failed ({}); {}", chain(source), fault.advice))
@@ -203,14 +199,6 @@ fn explain(error: &Error) -> (Exit, String) {
         _ => {
             (Exit::Internal, format!("{}; this is a fault of claviger, please report it", without_ids(error)))
         }
-    }
-}
-
-/// How long a key id is that the store refused for its length.
-fn too_long(error: &BackendError) -> Option<usize> {
-    match error.source()?.downcast_ref()? {
-        SqlFault::IdTooLong { chars } => Some(*chars),
-        _ => None,
     }
 }
 

@@ -1,11 +1,13 @@
 //! What a key store's failures mean for someone at a terminal.
 
 use std::error::Error as StdError;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
 
 use claviger::BackendError;
-use claviger_metastore::{DangerousSchema, DriverFault, FindingId};
+#[cfg(feature = "dynamodb")]
+use claviger_metastore::DynamoDbFault;
+use claviger_metastore::{DangerousSchema, DriverFault, FindingId, SqlFault};
 
 use super::OpenError;
 use crate::exit::{Exit, Failure, chain};
@@ -101,6 +103,34 @@ fn dynamodb_kind(error: &BackendError) -> Option<Kind> {
 /// MySQL has one SQLSTATE for many errors; its store puts their numbers before the messages.
 fn mysql_number(message: &str) -> Option<&str> {
     message.strip_prefix("error ")?.split_once(": ").map(|(number, _)| number)
+}
+
+/// What is wrong with the key id that a partition makes, if the store refused it for that. The id is
+/// not repeated.
+pub(crate) fn of_id(error: &BackendError) -> Option<String> {
+    #[cfg(feature = "dynamodb")]
+    if let Some(DynamoDbFault::IdTooLong { bytes }) = find(error) {
+        return Some(too_long(bytes, "bytes"));
+    }
+    match find(error)? {
+        SqlFault::IdTooLong { chars } => Some(too_long(chars, "characters")),
+        SqlFault::IdOverColumn { length, unit, .. } => Some(too_long(length, unit)),
+        SqlFault::Indistinct(_) => Some(
+            "the key store's table takes the partition for another one that differs in case, accents or trailing \
+             blanks; mend collation-folds, which claviger schema check explains"
+                .to_owned(),
+        ),
+        SqlFault::CharactersNotHeld { .. } => Some(
+            "the key store's table has no room for some characters of the partition; mend encoding, which claviger \
+             schema check explains"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+fn too_long(length: impl fmt::Display, unit: &str) -> String {
+    format!("the partition makes a key id of {length} {unit}, which the key store cannot hold; shorten it")
 }
 
 pub(super) fn opening(choice: &StoreChoice, error: &OpenError) -> Failure {

@@ -90,6 +90,21 @@ fn mysql_documented_rights_are_enough() {
 }
 
 #[test]
+fn mysql_partition_that_the_table_cannot_hold_is_told_with_65_and_not_repeated() {
+    let client = Client::new(database("folds"));
+    server().sql("folds", ASHERAH.replace(" ON UPDATE CURRENT_TIMESTAMP", "").as_str());
+    client.kit.write("payload", "x");
+    client.ends_with(0, &["encrypt", "payload", "-p", "alice", "-o", "record"]);
+    let run = client.run(&["encrypt", "payload", "-p", "ALICE"]);
+    run.assert_failed(65);
+    assert!(run.stderr.contains("mend collation-folds"), "{}", run.stderr);
+    assert!(!run.stderr.to_lowercase().contains("alice"), "{}", run.stderr);
+    let run = client.run(&["encrypt", "payload", "-p", &"x".repeat(255)]);
+    run.assert_failed(65);
+    assert!(run.stderr.contains("a key id of 276 characters"), "{}", run.stderr);
+}
+
+#[test]
 fn mysql_time_zone_is_a_parameter_of_the_url() {
     let url = database("zone");
     server().sql("zone", ASHERAH.replace(" ON UPDATE CURRENT_TIMESTAMP", "").as_str());
