@@ -6,7 +6,7 @@ use crate::dynamodb::DynamoDbMetastore;
 use crate::dynamodb::fault::CONDITION_FAILED;
 use crate::dynamodb::item::{self, check_id, encode_key};
 use crate::dynamodb::requests::{Answer, Items, start_after};
-use crate::task::in_task;
+use crate::task::to_its_end;
 
 impl MetastoreAdmin for DynamoDbMetastore {
     /// Scans the table, consistently, on from the key version: pages cost what they hold. Ids come in
@@ -56,7 +56,7 @@ impl MetastoreAdmin for DynamoDbMetastore {
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
         check_id(id)?;
         let (store, id) = (self.clone(), id.clone());
-        in_task(async move {
+        to_its_end(async move {
             let (mut deleted, mut from) = (0, None);
             loop {
                 let Items { items, next } = store.query_versions(&id, from).await??;

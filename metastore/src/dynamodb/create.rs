@@ -13,7 +13,7 @@ use crate::dynamodb::DynamoDbMetastore;
 use crate::dynamodb::fault::{DynamoDbFault, TABLE_NOT_FOUND};
 use crate::dynamodb::item::{CREATED, ID};
 use crate::dynamodb::requests::{ADMIN_WAIT, Answer, send};
-use crate::task::in_task;
+use crate::task::to_its_end;
 
 impl DynamoDbMetastore {
     /// Creates the table if it is not there, and waits until it can be used: billed by request,
@@ -30,7 +30,7 @@ impl DynamoDbMetastore {
     /// The work goes on to its end.
     pub async fn migrate(&self) -> Result<(), BackendError> {
         let store = self.clone();
-        in_task(async move {
+        to_its_end(async move {
             match store.create_table().await? {
                 Ok(()) => {
                     store.wait_until_active().await?;

@@ -9,7 +9,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
 
 use crate::sql::SqlFault;
-use crate::task::in_task;
+use crate::task::to_its_end;
 
 /// What a database's failures mean.
 pub(crate) trait Dialect: Sized + Send + Sync + 'static {
@@ -54,8 +54,7 @@ impl SqlError {
 
 pub(crate) type SqlFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SqlError>> + Send + 'a>>;
 
-/// Runs `work` on a connection of `pool`, as a task of its own: a caller that goes away leaves it
-/// to its end. `deadline` bounds it all, the wait for a connection too.
+/// Runs `work` on a connection of `pool`, to its end also when its caller goes away. `deadline` bounds it all, the wait for a connection too.
 ///
 /// The connection goes back to the pool only after a whole answer. Otherwise, after `deadline` too,
 /// it is closed: a reply still on its way would else be read as the next call's.
@@ -65,7 +64,7 @@ pub(crate) async fn with_connection<D: Dialect, T: Send + 'static>(
     work: impl FnOnce(&mut <D::Database as Database>::Connection) -> SqlFuture<'_, T> + Send + 'static,
 ) -> Result<T, BackendError> {
     let pool = pool.clone();
-    in_task(async move {
+    to_its_end(async move {
         let attempt = async { attempt::<D, T>(&pool, deadline, work).await.map_err(Failure::into_error) };
         in_time(deadline, attempt).await
     })
@@ -80,7 +79,7 @@ pub(crate) async fn with_live_connection<D: Dialect, T: Send + 'static>(
     work: impl Fn(&mut <D::Database as Database>::Connection) -> SqlFuture<'_, T> + Send + Sync + 'static,
 ) -> Result<T, BackendError> {
     let pool = pool.clone();
-    in_task(async move {
+    to_its_end(async move {
         let attempts = async {
             for _ in 0..pool.options().get_max_connections() {
                 match attempt::<D, T>(&pool, deadline, &work).await {

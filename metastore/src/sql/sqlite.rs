@@ -28,7 +28,7 @@ use crate::sql::sqlite::fault::backend_error;
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::Write;
 use crate::sql::{check_id, check_meta};
-use crate::task::in_task;
+use crate::task::to_its_end;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
 /// of other Asherah implementations included.
@@ -133,7 +133,7 @@ impl SqliteMetastore {
     /// Nothing is changed.
     pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
         let pool = self.pool.clone();
-        in_task(async move { check::check(&mut *connection(&pool).await?).await }).await
+        to_its_end(async move { check::check(&mut *connection(&pool).await?).await }).await
     }
 
     /// Creates the table if it is not there.
@@ -145,7 +145,7 @@ impl SqliteMetastore {
     /// The table was created or was not.
     pub async fn migrate(&self) -> Result<(), BackendError> {
         let pool = self.pool.clone();
-        in_task(async move {
+        to_its_end(async move {
             statements::create_table(&mut *connection(&pool).await?).await.map_err(backend_error)
         })
         .await
@@ -198,7 +198,7 @@ impl SqliteBuilder {
     /// The file may have been made, and is as good as new.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteMetastore, BackendError> {
         let path = path.as_ref().to_owned();
-        let pool = in_task(async move {
+        let pool = to_its_end(async move {
             create_private(&path).map_err(BackendError::permanent)?;
             let options = SqliteConnectOptions::new()
                 .filename(&path)
@@ -251,13 +251,13 @@ impl Metastore for SqliteMetastore {
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_meta(key)?;
         let (pool, key) = (self.pool.clone(), key.clone());
-        in_task(async move { statements::load(&mut *connection(&pool).await?, &key).await }).await
+        to_its_end(async move { statements::load(&mut *connection(&pool).await?, &key).await }).await
     }
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_id(id)?;
         let (pool, id) = (self.pool.clone(), id.clone());
-        in_task(async move { statements::load_latest(&mut *connection(&pool).await?, &id).await }).await
+        to_its_end(async move { statements::load_latest(&mut *connection(&pool).await?, &id).await }).await
     }
 
     async fn load_many(
@@ -267,13 +267,14 @@ impl Metastore for SqliteMetastore {
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(check_meta)?;
         let (pool, keys) = (self.pool.clone(), keys.to_vec());
-        in_task(async move { statements::load_many(&mut *connection(&pool).await?, &keys).await }).await
+        to_its_end(async move { statements::load_many(&mut *connection(&pool).await?, &keys).await }).await
     }
 
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
         let (pool, ids) = (self.pool.clone(), ids.to_vec());
-        in_task(async move { statements::load_latest_many(&mut *connection(&pool).await?, &ids).await }).await
+        to_its_end(async move { statements::load_latest_many(&mut *connection(&pool).await?, &ids).await })
+            .await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
@@ -286,8 +287,10 @@ impl Metastore for SqliteMetastore {
 impl MetastoreAdmin for SqliteMetastore {
     async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
         let (pool, after) = (self.pool.clone(), after.cloned());
-        in_task(async move { statements::list(&mut *connection(&pool).await?, after.as_ref(), limit).await })
-            .await
+        to_its_end(
+            async move { statements::list(&mut *connection(&pool).await?, after.as_ref(), limit).await },
+        )
+        .await
     }
 
     async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
@@ -308,7 +311,7 @@ impl MetastoreAdmin for SqliteMetastore {
 
     async fn count(&self) -> Result<u64, BackendError> {
         let pool = self.pool.clone();
-        in_task(async move { statements::count(&mut *connection(&pool).await?).await }).await
+        to_its_end(async move { statements::count(&mut *connection(&pool).await?).await }).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::sql::mysql::fault::MysqlDialect;
 use crate::sql::mysql::layout::Layouts;
 use crate::sql::mysql::{ADMIN_DEADLINE, MysqlMetastore, check};
 use crate::sql::pool::{Dialect as _, SqlError, with_live_connection};
-use crate::task::in_task;
+use crate::task::to_its_end;
 
 /// Sets up a [`MysqlMetastore`].
 ///
@@ -186,7 +186,7 @@ impl MysqlBuilder {
             connection.close().await.ok();
             Ok(report)
         };
-        let report = in_task(async move {
+        let report = to_its_end(async move {
             match tokio::time::timeout(ADMIN_DEADLINE, look).await {
                 Ok(answer) => answer.map_err(|error: SqlError| error.classified::<MysqlDialect>()),
                 Err(_) => Err(MysqlDialect::backend_error(sqlx::Error::PoolTimedOut)),

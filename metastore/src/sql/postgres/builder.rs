@@ -14,7 +14,7 @@ use crate::sql::pool::{Dialect as _, SqlError, with_live_connection};
 use crate::sql::postgres::fault::PostgresDialect;
 use crate::sql::postgres::statements::Dialects;
 use crate::sql::postgres::{ADMIN_DEADLINE, PostgresMetastore, check};
-use crate::task::in_task;
+use crate::task::to_its_end;
 
 /// Sets up a [`PostgresMetastore`].
 ///
@@ -164,7 +164,7 @@ impl PostgresBuilder {
             connection.close().await.ok();
             Ok(report)
         };
-        let report = in_task(async move {
+        let report = to_its_end(async move {
             match tokio::time::timeout(ADMIN_DEADLINE, look).await {
                 Ok(answer) => answer.map_err(|error: SqlError| error.classified::<PostgresDialect>()),
                 Err(_) => Err(PostgresDialect::backend_error(sqlx::Error::PoolTimedOut)),
