@@ -40,6 +40,7 @@ enum Need {
     CCompiler,
     Postgres,
     MariaDb,
+    OpenSsl,
     Node,
     Dynalite,
     Python,
@@ -114,10 +115,11 @@ impl Needs {
 
 impl Need {
     /// In the order in which they are installed.
-    const FOR_TESTS: [Self; 9] = [
+    const FOR_TESTS: [Self; 10] = [
         Self::CCompiler,
         Self::Postgres,
         Self::MariaDb,
+        Self::OpenSsl,
         Self::Node,
         Self::Dynalite,
         Self::Python,
@@ -132,6 +134,7 @@ impl Need {
             Self::CCompiler => runs("cc", &["--version"]),
             Self::Postgres => Postgres::is_installed(),
             Self::MariaDb => MariaDb::is_installed(),
+            Self::OpenSsl => runs("openssl", &["version"]),
             Self::Node => runs("node", &["--version"]) && runs("npm", &["--version"]),
             Self::Dynalite => Process::new(&tools.dynalite, &["--help"]).probe().is_some(),
             Self::Python => runs("python3", &["-c", PYTHON_SERVES]),
@@ -150,6 +153,7 @@ impl Need {
             Self::CCompiler => &["gcc", "libc6-dev"],
             Self::Postgres => &["postgresql"],
             Self::MariaDb => &["mariadb-server", "tzdata"],
+            Self::OpenSsl => &["openssl"],
             Self::Node => &["nodejs", "npm"],
             Self::Python => &["python3", "python3-venv"],
             _ => &[],
@@ -163,6 +167,7 @@ impl Need {
             Self::CCompiler => format!("a C compiler, for ring and SQLite: apt packages {apt}"),
             Self::Postgres => format!("PostgreSQL, not started: apt package {apt}"),
             Self::MariaDb => format!("MariaDB, not started: apt packages {apt}"),
+            Self::OpenSsl => format!("the program openssl, for certificates of tests: apt package {apt}"),
             Self::Node => format!("Node.js, for dynalite: apt packages {apt}"),
             Self::Dynalite => {
                 format!("dynalite {}, a DynamoDB for tests: npm, into {folder}", Dynalite::VERSION)
@@ -185,7 +190,12 @@ impl Need {
 
     fn install(self, tools: &Tools) -> Result<()> {
         match self {
-            Self::CCompiler | Self::Postgres | Self::MariaDb | Self::Node | Self::Python => {
+            Self::CCompiler
+            | Self::Postgres
+            | Self::MariaDb
+            | Self::OpenSsl
+            | Self::Node
+            | Self::Python => {
                 apt::install(self.apt_packages())?;
             }
             Self::Dynalite => install_dynalite(&tools.dynalite)?,
@@ -254,6 +264,7 @@ mod tests {
             "gcc",
             "postgresql",
             "mariadb-server",
+            "openssl",
             "npm",
             "dynalite",
             "python3-venv",

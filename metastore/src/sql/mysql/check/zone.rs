@@ -25,7 +25,7 @@ pub(super) async fn check(
         report.add(Finding::warning(
             FindingId::DamagedRows,
             format!("Of {} rows looked at {damaged} cannot be read.", rows.len()),
-            "List them with `claviger keys list`; what was encrypted under them needs a backup.",
+            "`MetastoreAdmin::list` names them; what was encrypted under them needs a backup of these rows.",
         ));
     }
     let rows: Vec<_> = rows.into_iter().filter(|row| row.read.is_some() && row.meant.is_some()).collect();
