@@ -190,12 +190,7 @@ impl Need {
 
     fn install(self, tools: &Tools) -> Result<()> {
         match self {
-            Self::CCompiler
-            | Self::Postgres
-            | Self::MariaDb
-            | Self::OpenSsl
-            | Self::Node
-            | Self::Python => {
+            Self::CCompiler | Self::Postgres | Self::MariaDb | Self::OpenSsl | Self::Node | Self::Python => {
                 apt::install(self.apt_packages())?;
             }
             Self::Dynalite => install_dynalite(&tools.dynalite)?,
