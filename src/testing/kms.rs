@@ -243,6 +243,6 @@ fn assert_shows_no_key(text: &str, key: &SecretKey) {
 mod tests {
     #[test]
     fn the_macro_names_every_clause() {
-        crate::testing::support::assert_macro_names_every_clause(include_str!("kms.rs"));
+        crate::testing::support::assert_macro_names_every_clause(&[include_str!("kms.rs")]);
     }
 }
