@@ -1,5 +1,7 @@
 //! What SQL metastores share: which keys the table can hold, and how a row becomes a record.
 
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod connections;
 mod driver;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
@@ -7,6 +9,10 @@ pub(crate) mod mysql;
 mod pool;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod rewrite;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod settings;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 

@@ -8,8 +8,8 @@ mod statements;
 mod utc;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use claviger::{
     BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
@@ -19,13 +19,15 @@ use sqlx::mysql::{MySqlConnection, MySqlPool};
 pub use self::builder::MysqlBuilder;
 
 use self::fault::MysqlDialect;
-use self::layout::{Layout, Layouts};
+use self::layout::Layout;
 use self::statements::{
-    Rewritten, count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql,
-    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
+    count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
+    load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
 };
 use crate::schema::SchemaReport;
-use crate::sql::pool::{SqlFuture, with_connection, with_live_connection};
+use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections, TableDialect};
+use crate::sql::pool::{SqlFuture, with_connection};
+use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 
 /// Keeps key records in a MySQL or MariaDB table that any number of processes share, those of other
 /// Asherah implementations included.
@@ -92,17 +94,28 @@ use crate::sql::pool::{SqlFuture, with_connection, with_live_connection};
 )]
 #[derive(Clone)]
 pub struct MysqlMetastore {
-    pool: MySqlPool,
-    replica: Option<MySqlPool>,
-    deadline: Duration,
-    layouts: Layouts,
+    connections: Connections<MysqlDialect>,
 }
 
-/// How long an operator's call may take: lists of thousands of rows, deletions, checks.
-const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
+impl TableDialect for MysqlDialect {
+    type Table = Layout;
 
-/// How long it may take to count, which reads the index from end to end.
-const COUNT_DEADLINE: Duration = Duration::from_secs(600);
+    const NO_TABLE: Layout = Layout::OURS;
+
+    fn table(connection: &mut MySqlConnection) -> SqlFuture<'_, Option<Layout>> {
+        Box::pin(Layout::read(connection))
+    }
+
+    fn report(connection: &mut MySqlConnection) -> SqlFuture<'_, SchemaReport> {
+        check::report(connection)
+    }
+
+    fn set_up(
+        connection: &mut MySqlConnection,
+    ) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + '_>> {
+        Box::pin(builder::set_up(connection))
+    }
+}
 
 impl MysqlMetastore {
     /// Connects to the database and looks at its table. What else can be set is in
@@ -144,7 +157,7 @@ impl MysqlMetastore {
     /// # Cancel safety
     /// The table was created or was not.
     pub async fn migrate(&self) -> Result<(), BackendError> {
-        with_connection::<MysqlDialect, _>(&self.pool, ADMIN_DEADLINE, |connection| {
+        with_connection::<MysqlDialect, _>(&self.connections.pool, ADMIN_DEADLINE, |connection| {
             Box::pin(statements::create_table(connection))
         })
         .await
@@ -159,10 +172,7 @@ impl MysqlMetastore {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
-        with_live_connection::<MysqlDialect, _>(&self.pool, ADMIN_DEADLINE, |connection| {
-            Box::pin(check::report(connection))
-        })
-        .await
+        self.connections.report().await
     }
 
     /// Closes the connections, once calls under way have ended. Calls made later are refused.
@@ -170,61 +180,7 @@ impl MysqlMetastore {
     /// # Cancel safety
     /// Closing goes on.
     pub async fn close(&self) {
-        self.pool.close().await;
-        if let Some(replica) = &self.replica {
-            replica.close().await;
-        }
-    }
-
-    /// Makes a read, on any connection that is alive.
-    async fn read<T: Send + 'static>(
-        &self,
-        pool: &MySqlPool,
-        deadline: Duration,
-        read: impl for<'a> Fn(&'a mut MySqlConnection, Layout) -> SqlFuture<'a, T> + Clone + Send + Sync + 'static,
-    ) -> Result<T, BackendError> {
-        let layouts = self.layouts.clone();
-        with_live_connection::<MysqlDialect, _>(pool, deadline, move |connection| {
-            let (layouts, read) = (layouts.clone(), read.clone());
-            Box::pin(async move {
-                let layout = layouts.layout(connection).await?;
-                read(connection, layout).await
-            })
-        })
-        .await
-    }
-
-    /// Makes a read that a replica may answer. The primary answers if the replica does not.
-    async fn read_at<T: Send + 'static>(
-        &self,
-        consistency: Consistency,
-        read: impl for<'a> Fn(&'a mut MySqlConnection, Layout) -> SqlFuture<'a, T> + Clone + Send + Sync + 'static,
-    ) -> Result<T, BackendError> {
-        let Some(replica) = self.replica.as_ref().filter(|_| consistency == Consistency::Eventual) else {
-            return self.read(&self.pool, self.deadline, read).await;
-        };
-        // Both together end before the one deadline.
-        let half = self.deadline / 2;
-        match self.read(replica, half, read.clone()).await {
-            Ok(answer) => Ok(answer),
-            Err(_) => self.read(&self.pool, half, read).await,
-        }
-    }
-
-    /// Makes a write, once.
-    async fn write<T: Send + 'static>(
-        &self,
-        deadline: Duration,
-        write: impl for<'a> FnOnce(&'a mut MySqlConnection, Layout) -> SqlFuture<'a, T> + Send + 'static,
-    ) -> Result<T, BackendError> {
-        let layouts = self.layouts.clone();
-        with_connection::<MysqlDialect, _>(&self.pool, deadline, move |connection| {
-            Box::pin(async move {
-                let layout = layouts.layout(connection).await?;
-                write(connection, layout).await
-            })
-        })
-        .await
+        self.connections.close().await;
     }
 
     async fn rewrite(
@@ -233,7 +189,7 @@ impl MysqlMetastore {
         change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> + Send + Sync + 'static,
     ) -> Result<Rewritten, BackendError> {
         let key = key.clone();
-        self.write(ADMIN_DEADLINE, move |connection, layout| {
+        let rewrite = self.connections.write(ADMIN_DEADLINE, move |connection, layout| {
             Box::pin(async move {
                 layout.check_meta(&key)?;
                 let change = |record: &EnvelopeKeyRecord| {
@@ -241,19 +197,14 @@ impl MysqlMetastore {
                 };
                 statements::rewrite(connection, &key, change).await
             })
-        })
-        .await
+        });
+        rewrite.await
     }
 }
 
 impl fmt::Debug for MysqlMetastore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MysqlMetastore")
-            .field("connections", &self.pool.size())
-            .field("idle", &self.pool.num_idle())
-            .field("replica", &self.replica.is_some())
-            .field("deadline", &self.deadline)
-            .finish_non_exhaustive()
+        self.connections.debug("MysqlMetastore", f)
     }
 }
 
@@ -264,26 +215,26 @@ impl Metastore for MysqlMetastore {
         consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         let key = key.clone();
-        self.read_at(consistency, move |connection, layout| {
+        let load = self.connections.read_at(consistency, move |connection, layout| {
             let key = key.clone();
             Box::pin(async move {
                 layout.check_meta(&key)?;
                 statements::load(connection, &key).await
             })
-        })
-        .await
+        });
+        load.await
     }
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         let id = id.clone();
-        self.read(&self.pool, self.deadline, move |connection, layout| {
+        let load = self.connections.read_at(Consistency::Strong, move |connection, layout| {
             let id = id.clone();
             Box::pin(async move {
                 layout.check_id(&id)?;
                 statements::load_latest(connection, &id).await
             })
-        })
-        .await
+        });
+        load.await
     }
 
     async fn load_many(
@@ -292,31 +243,31 @@ impl Metastore for MysqlMetastore {
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         let keys: Arc<[KeyMeta]> = keys.into();
-        self.read_at(consistency, move |connection, layout| {
+        let load = self.connections.read_at(consistency, move |connection, layout| {
             let keys = Arc::clone(&keys);
             Box::pin(async move {
                 keys.iter().try_for_each(|key| layout.check_meta(key))?;
                 statements::load_many(connection, &keys).await
             })
-        })
-        .await
+        });
+        load.await
     }
 
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         let ids: Arc<[KeyId]> = ids.into();
-        self.read(&self.pool, self.deadline, move |connection, layout| {
+        let load = self.connections.read_at(Consistency::Strong, move |connection, layout| {
             let ids = Arc::clone(&ids);
             Box::pin(async move {
                 ids.iter().try_for_each(|id| layout.check_id(id))?;
                 statements::load_latest_many(connection, &ids).await
             })
-        })
-        .await
+        });
+        load.await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         let record = record.clone();
-        self.write(self.deadline, move |connection, layout| {
+        let insert = self.connections.write(self.connections.deadline, move |connection, layout| {
             Box::pin(async move {
                 layout.check_meta(record.meta())?;
                 let json = layout.checked_json(&record)?;
@@ -326,53 +277,44 @@ impl Metastore for MysqlMetastore {
                     statements::insert_looked_at(connection, record.meta(), &json).await
                 }
             })
-        })
-        .await
+        });
+        insert.await
     }
 }
 
 impl MetastoreAdmin for MysqlMetastore {
     async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
         let after = after.cloned();
-        self.read(&self.pool, ADMIN_DEADLINE, move |connection, layout| {
+        let list = self.connections.read(ADMIN_DEADLINE, move |connection, layout| {
             let after = after.clone();
             Box::pin(async move {
                 after.iter().try_for_each(|after| layout.check_characters(after.id()))?;
                 statements::list(connection, after.as_ref(), limit).await
             })
-        })
-        .await
+        });
+        list.await
     }
 
     async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-        let revoke =
-            |record: &EnvelopeKeyRecord| (!record.is_revoked()).then(|| record.clone().revoked(true));
         Ok(self.rewrite(key, revoke).await? != Rewritten::NotFound)
     }
 
     async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        let (old, new): (Arc<[u8]>, Arc<[u8]>) = (old.into(), new.into());
-        let replace = move |record: &EnvelopeKeyRecord| {
-            (*record.wrapped_key() == old).then(|| {
-                let (meta, parent) = (record.meta().clone(), record.parent().cloned());
-                EnvelopeKeyRecord::new(meta, Arc::clone(&new), parent).revoked(record.is_revoked())
-            })
-        };
-        Ok(self.rewrite(key, replace).await? == Rewritten::Changed)
+        Ok(self.rewrite(key, replace_wrapped_key(old, new)).await? == Rewritten::Changed)
     }
 
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
         let id = id.clone();
-        self.write(ADMIN_DEADLINE, move |connection, layout| {
+        let delete = self.connections.write(ADMIN_DEADLINE, move |connection, layout| {
             Box::pin(async move {
                 layout.check_id(&id)?;
                 statements::delete(connection, &id).await
             })
-        })
-        .await
+        });
+        delete.await
     }
 
     async fn count(&self) -> Result<u64, BackendError> {
-        self.read(&self.pool, COUNT_DEADLINE, |connection, _| Box::pin(statements::count(connection))).await
+        self.connections.read(COUNT_DEADLINE, |connection, _| Box::pin(statements::count(connection))).await
     }
 }

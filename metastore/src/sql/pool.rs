@@ -23,6 +23,8 @@ pub(crate) trait Dialect: Sized + Send + Sync + 'static {
     fn leaves_connection_good(error: &sqlx::Error) -> bool;
 }
 
+pub(crate) type ConnectionOf<D> = <<D as Dialect>::Database as Database>::Connection;
+
 /// Why a statement brought nothing.
 #[derive(Debug)]
 pub(crate) enum SqlError {
@@ -54,14 +56,15 @@ impl SqlError {
 
 pub(crate) type SqlFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SqlError>> + Send + 'a>>;
 
-/// Runs `work` on a connection of `pool`, to its end also when its caller goes away. `deadline` bounds it all, the wait for a connection too.
+/// Runs `work` on a connection of `pool`, to its end also when its caller goes away. `deadline` bounds
+/// it all, the wait for a connection too.
 ///
 /// The connection goes back to the pool only after a whole answer. Otherwise, after `deadline` too,
 /// it is closed: a reply still on its way would else be read as the next call's.
 pub(crate) async fn with_connection<D: Dialect, T: Send + 'static>(
     pool: &Pool<D::Database>,
     deadline: Duration,
-    work: impl FnOnce(&mut <D::Database as Database>::Connection) -> SqlFuture<'_, T> + Send + 'static,
+    work: impl FnOnce(&mut ConnectionOf<D>) -> SqlFuture<'_, T> + Send + 'static,
 ) -> Result<T, BackendError> {
     let pool = pool.clone();
     to_its_end(async move {
@@ -76,7 +79,7 @@ pub(crate) async fn with_connection<D: Dialect, T: Send + 'static>(
 pub(crate) async fn with_live_connection<D: Dialect, T: Send + 'static>(
     pool: &Pool<D::Database>,
     deadline: Duration,
-    work: impl Fn(&mut <D::Database as Database>::Connection) -> SqlFuture<'_, T> + Send + Sync + 'static,
+    work: impl Fn(&mut ConnectionOf<D>) -> SqlFuture<'_, T> + Send + Sync + 'static,
 ) -> Result<T, BackendError> {
     let pool = pool.clone();
     to_its_end(async move {
@@ -120,7 +123,7 @@ impl Failure {
 async fn attempt<D: Dialect, T>(
     pool: &Pool<D::Database>,
     deadline: Duration,
-    work: impl FnOnce(&mut <D::Database as Database>::Connection) -> SqlFuture<'_, T>,
+    work: impl FnOnce(&mut ConnectionOf<D>) -> SqlFuture<'_, T>,
 ) -> Result<T, Failure> {
     let connection = pool.acquire().await.map_err(|error| Failure::Other(D::backend_error(error)))?;
     let mut lease = Lease(Some(connection));

@@ -8,7 +8,6 @@ mod statements;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use claviger::{
     BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
@@ -20,11 +19,13 @@ pub use self::invalidations::PostgresInvalidations;
 
 use self::fault::PostgresDialect;
 use self::statements::{
-    Dialects, Rewritten, Texts, count_sql, delete_sql, durably, insert_sql, list_sql, load_latest_many_sql,
-    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, seconds, update_sql,
+    Texts, count_sql, delete_sql, durably, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
+    load_many_sql, load_sql, no_reserved_id, of_id, seconds, update_sql,
 };
 use crate::schema::SchemaReport;
-use crate::sql::pool::{SqlFuture, with_connection, with_live_connection};
+use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections, TableDialect};
+use crate::sql::pool::{SqlFuture, with_connection};
+use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 use crate::sql::{check_id, check_meta};
 
 /// Keeps key records in a PostgreSQL table that any number of processes share, those of other
@@ -79,17 +80,22 @@ use crate::sql::{check_id, check_meta};
 #[doc = concat!("```sql\n", list_sql!(""), ";\n\n", delete_sql!(), ";\n\n", count_sql!(), "\n```")]
 #[derive(Clone)]
 pub struct PostgresMetastore {
-    pool: PgPool,
-    replica: Option<PgPool>,
-    deadline: Duration,
-    dialects: Dialects,
+    connections: Connections<PostgresDialect>,
 }
 
-/// How long an operator's call may take: lists of thousands of rows, deletions, checks.
-const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
+impl TableDialect for PostgresDialect {
+    type Table = &'static Texts;
 
-/// How long it may take to count, which reads the index from end to end.
-const COUNT_DEADLINE: Duration = Duration::from_secs(600);
+    const NO_TABLE: &'static Texts = Texts::OURS;
+
+    fn table(connection: &mut PgConnection) -> SqlFuture<'_, Option<&'static Texts>> {
+        Box::pin(Texts::of_table(connection))
+    }
+
+    fn report(connection: &mut PgConnection) -> SqlFuture<'_, SchemaReport> {
+        check::report(connection)
+    }
+}
 
 impl PostgresMetastore {
     /// Connects to the database and looks at its table. What else can be set is in
@@ -136,7 +142,7 @@ impl PostgresMetastore {
     /// # Cancel safety
     /// Both are made or neither is.
     pub async fn migrate(&self) -> Result<(), BackendError> {
-        with_connection::<PostgresDialect, _>(&self.pool, ADMIN_DEADLINE, |connection| {
+        with_connection::<PostgresDialect, _>(&self.connections.pool, ADMIN_DEADLINE, |connection| {
             Box::pin(async move { Ok(statements::migrate(connection).await?) })
         })
         .await
@@ -151,17 +157,14 @@ impl PostgresMetastore {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
-        with_live_connection::<PostgresDialect, _>(&self.pool, ADMIN_DEADLINE, |connection| {
-            Box::pin(check::report(connection))
-        })
-        .await
+        self.connections.report().await
     }
 
     /// Returns a source of what is told on the channel `claviger_invalidations`, on a connection of its
     /// own to the same server.
     #[must_use]
     pub fn invalidations(&self) -> PostgresInvalidations {
-        PostgresInvalidations::new((*self.pool.connect_options()).clone())
+        PostgresInvalidations::new((*self.connections.pool.connect_options()).clone())
     }
 
     /// Closes the connections, once calls under way have ended. Calls made later are refused.
@@ -169,69 +172,7 @@ impl PostgresMetastore {
     /// # Cancel safety
     /// Closing goes on.
     pub async fn close(&self) {
-        self.pool.close().await;
-        if let Some(replica) = &self.replica {
-            replica.close().await;
-        }
-    }
-
-    /// Makes a read, on any connection that is alive.
-    async fn read<T: Send + 'static>(
-        &self,
-        pool: &PgPool,
-        deadline: Duration,
-        read: impl for<'a> Fn(&'a mut PgConnection, &'static Texts) -> SqlFuture<'a, T>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    ) -> Result<T, BackendError> {
-        let dialects = self.dialects.clone();
-        with_live_connection::<PostgresDialect, _>(pool, deadline, move |connection| {
-            let (dialects, read) = (dialects.clone(), read.clone());
-            Box::pin(async move {
-                let texts = dialects.texts(connection).await?;
-                read(connection, texts).await
-            })
-        })
-        .await
-    }
-
-    /// Makes a read that a replica may answer. The primary answers if the replica does not.
-    async fn read_at<T: Send + 'static>(
-        &self,
-        consistency: Consistency,
-        read: impl for<'a> Fn(&'a mut PgConnection, &'static Texts) -> SqlFuture<'a, T>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    ) -> Result<T, BackendError> {
-        let Some(replica) = self.replica.as_ref().filter(|_| consistency == Consistency::Eventual) else {
-            return self.read(&self.pool, self.deadline, read).await;
-        };
-        // Both together end before the one deadline.
-        let half = self.deadline / 2;
-        match self.read(replica, half, read.clone()).await {
-            Ok(answer) => Ok(answer),
-            Err(_) => self.read(&self.pool, half, read).await,
-        }
-    }
-
-    /// Makes a write, once.
-    async fn write<T: Send + 'static>(
-        &self,
-        deadline: Duration,
-        write: impl for<'a> FnOnce(&'a mut PgConnection, &'static Texts) -> SqlFuture<'a, T> + Send + 'static,
-    ) -> Result<T, BackendError> {
-        let dialects = self.dialects.clone();
-        with_connection::<PostgresDialect, _>(&self.pool, deadline, move |connection| {
-            Box::pin(async move {
-                let texts = dialects.texts(connection).await?;
-                write(connection, texts).await
-            })
-        })
-        .await
+        self.connections.close().await;
     }
 
     async fn rewrite(
@@ -241,21 +182,16 @@ impl PostgresMetastore {
     ) -> Result<Rewritten, BackendError> {
         check_meta(key)?;
         let key = key.clone();
-        self.write(ADMIN_DEADLINE, move |connection, texts| {
+        let rewrite = self.connections.write(ADMIN_DEADLINE, move |connection, texts| {
             Box::pin(async move { texts.rewrite(connection, &key, change).await })
-        })
-        .await
+        });
+        rewrite.await
     }
 }
 
 impl fmt::Debug for PostgresMetastore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresMetastore")
-            .field("connections", &self.pool.size())
-            .field("idle", &self.pool.num_idle())
-            .field("replica", &self.replica.is_some())
-            .field("deadline", &self.deadline)
-            .finish_non_exhaustive()
+        self.connections.debug("PostgresMetastore", f)
     }
 }
 
@@ -267,21 +203,21 @@ impl Metastore for PostgresMetastore {
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_meta(key)?;
         let key = key.clone();
-        self.read_at(consistency, move |connection, texts| {
+        let load = self.connections.read_at(consistency, move |connection, texts| {
             let key = key.clone();
             Box::pin(async move { texts.load(connection, &key).await })
-        })
-        .await
+        });
+        load.await
     }
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_id(id)?;
         let id = id.clone();
-        self.read(&self.pool, self.deadline, move |connection, _| {
+        let load = self.connections.read_at(Consistency::Strong, move |connection, _| {
             let id = id.clone();
             Box::pin(async move { statements::load_latest(connection, &id).await })
-        })
-        .await
+        });
+        load.await
     }
 
     async fn load_many(
@@ -291,70 +227,61 @@ impl Metastore for PostgresMetastore {
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(check_meta)?;
         let keys: Arc<[KeyMeta]> = keys.into();
-        self.read_at(consistency, move |connection, texts| {
+        let load = self.connections.read_at(consistency, move |connection, texts| {
             let keys = Arc::clone(&keys);
             Box::pin(async move { texts.load_many(connection, &keys).await })
-        })
-        .await
+        });
+        load.await
     }
 
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
         let ids: Arc<[KeyId]> = ids.into();
-        self.read(&self.pool, self.deadline, move |connection, _| {
+        let load = self.connections.read_at(Consistency::Strong, move |connection, _| {
             let ids = Arc::clone(&ids);
             Box::pin(async move { statements::load_latest_many(connection, &ids).await })
-        })
-        .await
+        });
+        load.await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         check_meta(record.meta())?;
         let record = record.clone();
-        self.write(self.deadline, move |connection, texts| {
+        let insert = self.connections.write(self.connections.deadline, move |connection, texts| {
             Box::pin(async move { texts.insert(connection, &record).await })
-        })
-        .await
+        });
+        insert.await
     }
 }
 
 impl MetastoreAdmin for PostgresMetastore {
     async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
         let after = after.cloned();
-        self.read(&self.pool, ADMIN_DEADLINE, move |connection, texts| {
+        let list = self.connections.read(ADMIN_DEADLINE, move |connection, texts| {
             let after = after.clone();
             Box::pin(async move { texts.list(connection, after.as_ref(), limit).await })
-        })
-        .await
+        });
+        list.await
     }
 
     async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-        let revoke =
-            |record: &EnvelopeKeyRecord| (!record.is_revoked()).then(|| record.clone().revoked(true));
         Ok(self.rewrite(key, revoke).await? != Rewritten::NotFound)
     }
 
     async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        let (old, new): (Arc<[u8]>, Arc<[u8]>) = (old.into(), new.into());
-        let replace = move |record: &EnvelopeKeyRecord| {
-            (*record.wrapped_key() == old).then(|| {
-                let (meta, parent) = (record.meta().clone(), record.parent().cloned());
-                EnvelopeKeyRecord::new(meta, Arc::clone(&new), parent).revoked(record.is_revoked())
-            })
-        };
-        Ok(self.rewrite(key, replace).await? == Rewritten::Changed)
+        Ok(self.rewrite(key, replace_wrapped_key(old, new)).await? == Rewritten::Changed)
     }
 
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
         check_id(id)?;
         let id = id.clone();
-        self.write(ADMIN_DEADLINE, move |connection, _| {
+        let delete = self.connections.write(ADMIN_DEADLINE, move |connection, _| {
             Box::pin(async move { statements::delete(connection, &id).await })
-        })
-        .await
+        });
+        delete.await
     }
 
     async fn count(&self) -> Result<u64, BackendError> {
-        self.read(&self.pool, COUNT_DEADLINE, |connection, _| Box::pin(statements::count(connection))).await
+        self.connections.read(COUNT_DEADLINE, |connection, _| Box::pin(statements::count(connection))).await
     }
 }

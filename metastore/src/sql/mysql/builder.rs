@@ -6,15 +6,14 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use claviger::BackendError;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, raw_sql};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool};
+use sqlx::{ConnectOptions as _, raw_sql};
 
-use crate::schema::{FindingId, SchemaReport};
+use crate::schema::FindingId;
+use crate::sql::mysql::MysqlMetastore;
 use crate::sql::mysql::fault::MysqlDialect;
-use crate::sql::mysql::layout::Layouts;
-use crate::sql::mysql::{ADMIN_DEADLINE, MysqlMetastore, check};
-use crate::sql::pool::{Dialect as _, SqlError, with_live_connection};
-use crate::task::to_its_end;
+use crate::sql::pool::Dialect as _;
+use crate::sql::settings::{Replica, Settings};
 
 /// Sets up a [`MysqlMetastore`].
 ///
@@ -26,72 +25,37 @@ use crate::task::to_its_end;
 /// let metastore = MysqlMetastore::builder().session_time_zone("SYSTEM").open(url).await?;
 /// # Ok(()) }
 /// ```
+#[derive(Default)]
 #[must_use]
 pub struct MysqlBuilder {
-    accepted: Vec<FindingId>,
-    checks: bool,
-    replica: Option<Replica>,
+    settings: Settings<MysqlDialect>,
     session_time_zone: Option<String>,
-    connections_max: NonZeroU32,
-    deadline: Duration,
-}
-
-enum Replica {
-    Pool(MySqlPool),
-    Url(String),
-}
-
-/// Below the two seconds that the core gives a store call, so that the caller learns what happened.
-const DEADLINE: Duration = Duration::from_millis(1_500);
-
-const CONNECTIONS_MAX: NonZeroU32 = match NonZeroU32::new(10) {
-    Some(ten) => ten,
-    None => NonZeroU32::MIN,
-};
-
-/// A connection is replaced after this time, so that load moves to servers that join a cluster.
-const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
-
-/// Below the time after which firewalls and load balancers commonly forget a connection.
-const IDLE_MAX: Duration = Duration::from_secs(4 * 60);
-
-impl Default for MysqlBuilder {
-    fn default() -> Self {
-        Self {
-            accepted: Vec::new(),
-            checks: true,
-            replica: None,
-            session_time_zone: None,
-            connections_max: CONNECTIONS_MAX,
-            deadline: DEADLINE,
-        }
-    }
 }
 
 impl MysqlBuilder {
     /// Starts in spite of this dangerous finding.
     pub fn accept(mut self, finding: FindingId) -> Self {
-        self.accepted.push(finding);
+        self.settings.accepted.push(finding);
         self
     }
 
     /// Starts without a look at the table: to create it, or to look at it with
     /// [`MysqlMetastore::check_schema`].
     pub fn danger_unchecked(mut self) -> Self {
-        self.checks = false;
+        self.settings.checks = false;
         self
     }
 
     /// Lets a replica answer loads of [`Consistency::Eventual`](claviger::Consistency::Eventual). If it
     /// does not answer, the primary does. Its sessions must be as those of [`pool`](Self::pool).
     pub fn replica(mut self, pool: MySqlPool) -> Self {
-        self.replica = Some(Replica::Pool(pool));
+        self.settings.replica = Some(Replica::Pool(pool));
         self
     }
 
     /// As [`replica`](Self::replica), with connections of its own.
     pub fn replica_url(mut self, url: impl Into<String>) -> Self {
-        self.replica = Some(Replica::Url(url.into()));
+        self.settings.replica = Some(Replica::Url(url.into()));
         self
     }
 
@@ -110,14 +74,14 @@ impl MysqlBuilder {
     /// Sets how many connections are open at most, to each server; 10 unless set. For pools that this
     /// builder makes.
     pub const fn max_connections(mut self, connections: NonZeroU32) -> Self {
-        self.connections_max = connections;
+        self.settings.connections_max = connections;
         self
     }
 
     /// Sets how long a load or an insert may take, the wait for a connection included; 1.5 seconds
     /// unless set. It should be below the store deadline of the factory's policy.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.settings.deadline = deadline;
         self
     }
 
@@ -138,12 +102,8 @@ impl MysqlBuilder {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn open(self, url: &str) -> Result<MysqlMetastore, BackendError> {
-        let options = self.connect_options(url)?;
-        let layouts = Layouts::default();
-        // Not by the pool, which tells no reason when a server refuses connections.
-        self.look(options.clone(), layouts.clone()).await?;
-        let pool = self.make_pool(options);
-        self.build(pool, layouts).await
+        let connections = self.settings.open(url, |url| self.connect_options(url)).await?;
+        Ok(MysqlMetastore { connections })
     }
 
     /// Uses a pool made by the caller, after a look at the table.
@@ -162,58 +122,8 @@ impl MysqlBuilder {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn pool(self, pool: MySqlPool) -> Result<MysqlMetastore, BackendError> {
-        if self.checks {
-            self.check(&pool).await?;
-        }
-        self.build(pool, Layouts::default()).await
-    }
-
-    async fn check(&self, pool: &MySqlPool) -> Result<(), BackendError> {
-        let report = with_live_connection::<MysqlDialect, _>(pool, ADMIN_DEADLINE, |connection| {
-            Box::pin(check::report(connection))
-        });
-        report.await?.admit(&self.accepted).map_err(BackendError::permanent)
-    }
-
-    async fn look(&self, options: MySqlConnectOptions, layouts: Layouts) -> Result<(), BackendError> {
-        let checks = self.checks;
-        let look = async move {
-            let mut connection = options.connect().await?;
-            set_up(&mut connection).await?;
-            let report = if checks { check::report(&mut connection).await? } else { SchemaReport::default() };
-            layouts.layout(&mut connection).await?;
-            // It was good to the last; how it ends is of no consequence.
-            connection.close().await.ok();
-            Ok(report)
-        };
-        let report = to_its_end(async move {
-            match tokio::time::timeout(ADMIN_DEADLINE, look).await {
-                Ok(answer) => answer.map_err(|error: SqlError| error.classified::<MysqlDialect>()),
-                Err(_) => Err(MysqlDialect::backend_error(sqlx::Error::PoolTimedOut)),
-            }
-        });
-        report.await?.admit(&self.accepted).map_err(BackendError::permanent)
-    }
-
-    fn make_pool(&self, options: MySqlConnectOptions) -> MySqlPool {
-        MySqlPoolOptions::new()
-            .max_connections(self.connections_max.get())
-            .acquire_timeout(self.deadline)
-            // It costs a round trip for each call. Who meets a dead connection closes it.
-            .test_before_acquire(false)
-            .max_lifetime(LIFETIME_MAX)
-            .idle_timeout(IDLE_MAX)
-            .after_connect(|connection, _| Box::pin(set_up(connection)))
-            .connect_lazy_with(options)
-    }
-
-    async fn build(mut self, pool: MySqlPool, layouts: Layouts) -> Result<MysqlMetastore, BackendError> {
-        let replica = match self.replica.take() {
-            None => None,
-            Some(Replica::Pool(pool)) => Some(pool),
-            Some(Replica::Url(url)) => Some(self.make_pool(self.connect_options(&url)?)),
-        };
-        Ok(MysqlMetastore { pool, replica, deadline: self.deadline, layouts })
+        let connections = self.settings.pool(pool, |url| self.connect_options(url)).await?;
+        Ok(MysqlMetastore { connections })
     }
 
     /// Reads a URL.
@@ -245,7 +155,7 @@ impl MysqlBuilder {
 
 /// Makes a session in which nothing is cut, every statement commits, and nobody waits for a lock
 /// longer than for an answer.
-async fn set_up(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn set_up(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
     raw_sql(
         "SET SESSION autocommit = 1, innodb_lock_wait_timeout = 1, \
          sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')",
@@ -279,14 +189,9 @@ fn decoded_zone(value: &str) -> String {
 
 impl fmt::Debug for MysqlBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MysqlBuilder")
-            .field("accepted", &self.accepted)
-            .field("checks", &self.checks)
-            .field("replica", &self.replica.is_some())
-            .field("session_time_zone", &self.session_time_zone)
-            .field("connections_max", &self.connections_max)
-            .field("deadline", &self.deadline)
-            .finish()
+        let mut fields = f.debug_struct("MysqlBuilder");
+        self.settings.debug(&mut fields);
+        fields.field("session_time_zone", &self.session_time_zone).finish()
     }
 }
 

@@ -3,8 +3,6 @@
 //! The limits are those of the table that is there, ours or another Asherah's. Nothing is left to
 //! the server, which may cut in silence.
 
-use std::sync::{Arc, OnceLock};
-
 use claviger::{EnvelopeKeyRecord, KeyId, KeyMeta};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{query_as, query_scalar};
@@ -95,7 +93,7 @@ impl Layout {
     };
 
     /// Asks the server; `None` if there is no such table.
-    async fn read(connection: &mut MySqlConnection) -> Result<Option<Self>, SqlError> {
+    pub(super) async fn read(connection: &mut MySqlConnection) -> Result<Option<Self>, SqlError> {
         let columns = columns(connection).await?;
         let mode: String =
             query_scalar("SELECT CAST(@@SESSION.sql_mode AS CHAR)").fetch_one(connection).await?;
@@ -142,23 +140,6 @@ impl Layout {
         } else {
             Err(SqlFault::CharactersNotHeld { column: "key_record", key: record.meta().id().clone() })
         }
-    }
-}
-
-/// The layout of the table, once it is known.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Layouts(Arc<OnceLock<Layout>>);
-
-impl Layouts {
-    /// Returns it, of a table that is there; else our own, to be asked for again.
-    pub(super) async fn layout(&self, connection: &mut MySqlConnection) -> Result<Layout, SqlError> {
-        if let Some(layout) = self.0.get() {
-            return Ok(*layout);
-        }
-        Ok(match Layout::read(connection).await? {
-            Some(layout) => *self.0.get_or_init(|| layout),
-            None => Layout::OURS,
-        })
     }
 }
 

@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, FromRow, Row as _, query, query_as, q
 use crate::sql::mysql::fault::number;
 use crate::sql::mysql::utc;
 use crate::sql::pool::SqlError;
+use crate::sql::rewrite::Rewritten;
 use crate::sql::{SqlFault, read_page, read_row};
 
 /// The rows of an id. The first condition finds them by the primary key, but a collation takes other
@@ -321,14 +322,6 @@ pub(super) async fn insert_looked_at(
     Ok(answer)
 }
 
-/// What became of a rewrite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rewritten {
-    NotFound,
-    LeftAsItIs,
-    Changed,
-}
-
 /// Puts what `change` makes of the record in its place, if nobody else changed it meanwhile; else
 /// again, for as long as the call may take. `None` leaves it.
 pub(super) async fn rewrite(
@@ -338,7 +331,7 @@ pub(super) async fn rewrite(
 ) -> Result<Rewritten, SqlError> {
     loop {
         let Some(row) = load_row(connection, key).await? else { return Ok(Rewritten::NotFound) };
-        let Some(json) = change(&row.record(key.id())?)? else { return Ok(Rewritten::LeftAsItIs) };
+        let Some(json) = change(&row.record(key.id())?)? else { return Ok(Rewritten::Left) };
         let done = query(update_sql!())
             .bind(json)
             .bind(key.id().as_str())

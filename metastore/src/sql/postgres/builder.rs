@@ -6,15 +6,14 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use claviger::BackendError;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgPool};
 
 use crate::schema::FindingId;
-use crate::sql::pool::{Dialect as _, SqlError, with_live_connection};
+use crate::sql::pool::Dialect as _;
+use crate::sql::postgres::PostgresMetastore;
 use crate::sql::postgres::fault::PostgresDialect;
-use crate::sql::postgres::statements::Dialects;
-use crate::sql::postgres::{ADMIN_DEADLINE, PostgresMetastore, check};
-use crate::task::to_its_end;
+use crate::sql::settings::{Replica, Settings};
 
 /// Sets up a [`PostgresMetastore`].
 ///
@@ -26,84 +25,50 @@ use crate::task::to_its_end;
 /// let metastore = PostgresMetastore::builder().accept(FindingId::ReadOnly).open(url).await?;
 /// # Ok(()) }
 /// ```
+#[derive(Default)]
 #[must_use]
 pub struct PostgresBuilder {
-    accepted: Vec<FindingId>,
-    checks: bool,
-    replica: Option<Replica>,
-    connections_max: NonZeroU32,
-    deadline: Duration,
-}
-
-enum Replica {
-    Pool(PgPool),
-    Url(String),
-}
-
-/// Below the two seconds that the core gives a store call, so that the caller learns what happened.
-const DEADLINE: Duration = Duration::from_millis(1_500);
-
-const CONNECTIONS_MAX: NonZeroU32 = match NonZeroU32::new(10) {
-    Some(ten) => ten,
-    None => NonZeroU32::MIN,
-};
-
-/// A connection is replaced after this time, so that load moves to servers that join a cluster.
-const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
-
-/// Below the time after which firewalls and load balancers commonly forget a connection.
-const IDLE_MAX: Duration = Duration::from_secs(4 * 60);
-
-impl Default for PostgresBuilder {
-    fn default() -> Self {
-        Self {
-            accepted: Vec::new(),
-            checks: true,
-            replica: None,
-            connections_max: CONNECTIONS_MAX,
-            deadline: DEADLINE,
-        }
-    }
+    settings: Settings<PostgresDialect>,
 }
 
 impl PostgresBuilder {
     /// Starts in spite of this dangerous finding.
     pub fn accept(mut self, finding: FindingId) -> Self {
-        self.accepted.push(finding);
+        self.settings.accepted.push(finding);
         self
     }
 
     /// Starts without a look at the table: to create it, or to look at it with
     /// [`PostgresMetastore::check_schema`].
     pub fn danger_unchecked(mut self) -> Self {
-        self.checks = false;
+        self.settings.checks = false;
         self
     }
 
     /// Lets a replica answer loads of [`Consistency::Eventual`](claviger::Consistency::Eventual). If it
     /// does not answer, the primary does.
     pub fn replica(mut self, pool: PgPool) -> Self {
-        self.replica = Some(Replica::Pool(pool));
+        self.settings.replica = Some(Replica::Pool(pool));
         self
     }
 
     /// As [`replica`](Self::replica), with connections of its own.
     pub fn replica_url(mut self, url: impl Into<String>) -> Self {
-        self.replica = Some(Replica::Url(url.into()));
+        self.settings.replica = Some(Replica::Url(url.into()));
         self
     }
 
     /// Sets how many connections are open at most, to each server; 10 unless set. For pools that this
     /// builder makes.
     pub const fn max_connections(mut self, connections: NonZeroU32) -> Self {
-        self.connections_max = connections;
+        self.settings.connections_max = connections;
         self
     }
 
     /// Sets how long a load or an insert may take, the wait for a connection included; 1.5 seconds
     /// unless set. It should be below the store deadline of the factory's policy.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.settings.deadline = deadline;
         self
     }
 
@@ -125,12 +90,8 @@ impl PostgresBuilder {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn open(self, url: &str) -> Result<PostgresMetastore, BackendError> {
-        let options = connect_options(url)?;
-        let dialects = Dialects::default();
-        // Not by the pool, which tells no reason when a server refuses connections.
-        self.look(options.clone(), dialects.clone()).await?;
-        let pool = self.make_pool(options);
-        self.build(pool, dialects)
+        let connections = self.settings.open(url, connect_options).await?;
+        Ok(PostgresMetastore { connections })
     }
 
     /// Uses a pool made by the caller, after a look at the table.
@@ -144,65 +105,16 @@ impl PostgresBuilder {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn pool(self, pool: PgPool) -> Result<PostgresMetastore, BackendError> {
-        let dialects = Dialects::default();
-        if self.checks {
-            let report = with_live_connection::<PostgresDialect, _>(&pool, ADMIN_DEADLINE, |connection| {
-                Box::pin(check::report(connection))
-            });
-            report.await?.admit(&self.accepted).map_err(BackendError::permanent)?;
-        }
-        self.build(pool, dialects)
-    }
-
-    async fn look(&self, options: PgConnectOptions, dialects: Dialects) -> Result<(), BackendError> {
-        let (checks, accepted) = (self.checks, self.accepted.clone());
-        let look = async move {
-            let mut connection = options.connect().await?;
-            let report = if checks { check::report(&mut connection).await? } else { Default::default() };
-            dialects.texts(&mut connection).await?;
-            // It was good to the last; how it ends is of no consequence.
-            connection.close().await.ok();
-            Ok(report)
-        };
-        let report = to_its_end(async move {
-            match tokio::time::timeout(ADMIN_DEADLINE, look).await {
-                Ok(answer) => answer.map_err(|error: SqlError| error.classified::<PostgresDialect>()),
-                Err(_) => Err(PostgresDialect::backend_error(sqlx::Error::PoolTimedOut)),
-            }
-        });
-        report.await?.admit(&accepted).map_err(BackendError::permanent)
-    }
-
-    fn make_pool(&self, options: PgConnectOptions) -> PgPool {
-        PgPoolOptions::new()
-            .max_connections(self.connections_max.get())
-            .acquire_timeout(self.deadline)
-            // It costs a round trip for each call. Who meets a dead connection closes it.
-            .test_before_acquire(false)
-            .max_lifetime(LIFETIME_MAX)
-            .idle_timeout(IDLE_MAX)
-            .connect_lazy_with(options)
-    }
-
-    fn build(mut self, pool: PgPool, dialects: Dialects) -> Result<PostgresMetastore, BackendError> {
-        let replica = match self.replica.take() {
-            None => None,
-            Some(Replica::Pool(pool)) => Some(pool),
-            Some(Replica::Url(url)) => Some(self.make_pool(connect_options(&url)?)),
-        };
-        Ok(PostgresMetastore { pool, replica, deadline: self.deadline, dialects })
+        let connections = self.settings.pool(pool, connect_options).await?;
+        Ok(PostgresMetastore { connections })
     }
 }
 
 impl fmt::Debug for PostgresBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresBuilder")
-            .field("accepted", &self.accepted)
-            .field("checks", &self.checks)
-            .field("replica", &self.replica.is_some())
-            .field("connections_max", &self.connections_max)
-            .field("deadline", &self.deadline)
-            .finish()
+        let mut fields = f.debug_struct("PostgresBuilder");
+        self.settings.debug(&mut fields);
+        fields.finish()
     }
 }
 

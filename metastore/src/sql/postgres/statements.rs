@@ -3,13 +3,12 @@
 //! Each is one statement, atomic by itself. Their text is made by macros, so that the rustdoc of
 //! [`PostgresMetastore`](super::PostgresMetastore) shows what is run.
 
-use std::sync::{Arc, OnceLock};
-
 use claviger::{EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Page};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _, query, query_scalar, raw_sql};
 
 use crate::sql::pool::SqlError;
+use crate::sql::rewrite::Rewritten;
 use crate::sql::{CREATED_MAX, SqlFault, read_page, read_row};
 
 /// The rows of the id `$1`, byte by byte: a table made by others may fold case. The first condition
@@ -194,26 +193,6 @@ const CREATED_TYPE: &str = "SELECT atttypid::regtype::text FROM pg_attribute \
 const CREATE_TABLE: &str = include_str!("../../../migrations/postgres/0001_encryption_key.sql");
 const CREATE_TRIGGER: &str = include_str!("../../../migrations/postgres/0002_notify.sql");
 
-/// Which statements the table takes. It is looked at once, when it is there.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Dialects(Arc<OnceLock<&'static Texts>>);
-
-impl Dialects {
-    pub(super) async fn texts(&self, connection: &mut PgConnection) -> Result<&'static Texts, sqlx::Error> {
-        if let Some(texts) = self.0.get() {
-            return Ok(texts);
-        }
-        let created_type: Option<String> = query_scalar(CREATED_TYPE).fetch_optional(connection).await?;
-        let texts = match created_type.as_deref() {
-            // The statement will say that there is no table.
-            None => return Ok(&OF_TIMESTAMPTZ),
-            Some("timestamp without time zone") => &OF_TIMESTAMP,
-            Some(_) => &OF_TIMESTAMPTZ,
-        };
-        Ok(self.0.get_or_init(|| texts))
-    }
-}
-
 /// Creates the table and its trigger, both or neither, unless there is a table.
 pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
@@ -231,6 +210,18 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::E
 const MIGRATION_LOCK: i64 = 0x636c_6176_6967_6572;
 
 impl Texts {
+    /// Those of our own table. If there is none, the statement will say so.
+    pub(super) const OURS: &'static Self = &OF_TIMESTAMPTZ;
+
+    /// Returns those that the table takes; `None` if there is no table.
+    pub(super) async fn of_table(connection: &mut PgConnection) -> Result<Option<&'static Self>, SqlError> {
+        let created_type: Option<String> = query_scalar(CREATED_TYPE).fetch_optional(connection).await?;
+        Ok(created_type.map(|created_type| match created_type.as_str() {
+            "timestamp without time zone" => &OF_TIMESTAMP,
+            _ => &OF_TIMESTAMPTZ,
+        }))
+    }
+
     pub(super) async fn load(
         &self,
         connection: &mut PgConnection,
@@ -345,14 +336,6 @@ impl Texts {
         });
         Ok(read_page(rows.collect::<Result<_, sqlx::Error>>()?, limit))
     }
-}
-
-/// What became of a rewrite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rewritten {
-    NotFound,
-    Left,
-    Changed,
 }
 
 /// How often a rewrite is begun anew when others rewrite the same record. They do so once or twice
