@@ -12,23 +12,33 @@ use claviger::{BoxedMetastore, Consistency, EnvelopeKeyRecord, Insert, Metastore
 use claviger_test_servers::shared_dynalite;
 use tokio::task::JoinSet;
 
-use crate::engine::{DynamoDb, Engine, MariaDb, Postgres};
+use crate::engine::{DynamoDb, Engine, MariaDb, Postgres, Way, sqlite};
 use crate::keys::{NOW, record};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s1_4_postgres_is_whole_after_thousands_of_dropped_calls() {
-    dropped_calls(Postgres::shared().await, 10_000).await;
+    dropped_calls_to(Postgres::shared().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s1_4_mariadb_is_whole_after_thousands_of_dropped_calls() {
-    dropped_calls(MariaDb::shared().await, 10_000).await;
+    dropped_calls_to(MariaDb::shared().await).await;
 }
 
-/// Fewer, since dynalite takes milliseconds for each.
+/// On dynalite: moto would take minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s1_4_dynamodb_is_whole_after_thousands_of_dropped_calls() {
-    dropped_calls(DynamoDb::create(shared_dynalite()).await, 2_000).await;
+    dropped_calls_to(DynamoDb::create(shared_dynalite()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s1_4_sqlite_is_whole_after_thousands_of_dropped_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    dropped_calls("sqlite", &sqlite::way(folder.path(), CONNECTIONS).await).await;
+}
+
+async fn dropped_calls_to<E: Engine>(engine: E) {
+    dropped_calls(E::NAME, &engine.way(&engine.address(), CONNECTIONS, Duration::from_secs(60)).await).await;
 }
 
 const CONNECTIONS: u32 = 4;
@@ -36,9 +46,9 @@ const TASKS: usize = 16;
 const POLLS_MAX: usize = 200;
 const DROPPED: usize = 3_000;
 const KEYS: usize = 100;
+const ROUND_TRIPS: usize = 10_000;
 
-async fn dropped_calls<E: Engine>(engine: E, round_trips: usize) {
-    let way = engine.way(&engine.address(), CONNECTIONS, Duration::from_secs(60)).await;
+async fn dropped_calls(name: &str, way: &Way) {
     let keys: Arc<Vec<_>> = Arc::new((0..KEYS).map(|number| record(&format!("k{number}"), NOW)).collect());
     for key in keys.iter() {
         assert_eq!(way.store.insert(key).await.unwrap(), Insert::Inserted);
@@ -75,7 +85,7 @@ async fn dropped_calls<E: Engine>(engine: E, round_trips: usize) {
     for task in 0..TASKS {
         let (store, keys) = (way.store.clone(), Arc::clone(&keys));
         tasks.spawn(async move {
-            for round in 0..round_trips / TASKS {
+            for round in 0..ROUND_TRIPS / TASKS {
                 round_trip(&store, keys.get((task * 31 + round * 7) % KEYS).unwrap()).await;
             }
         });
@@ -84,7 +94,7 @@ async fn dropped_calls<E: Engine>(engine: E, round_trips: usize) {
     way.idle().await;
     way.hold_all().await;
     let dropped = dropped.load(Ordering::Relaxed);
-    println!("{}: {dropped} calls dropped at random, {round_trips} round trips right", E::NAME);
+    println!("{name}: {dropped} calls dropped at random, {ROUND_TRIPS} round trips right");
     assert!(dropped > DROPPED / 2);
 }
 

@@ -3,12 +3,14 @@
 mod dynamodb;
 mod mariadb;
 mod postgres;
+pub(crate) mod sqlite;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::time::Duration;
 
 use claviger::BoxedMetastore;
+use sqlx::{Connection as _, Database, Pool};
 
 pub(crate) use dynamodb::DynamoDb;
 pub(crate) use mariadb::MariaDb;
@@ -52,6 +54,16 @@ pub(crate) struct Way {
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Way {
+    /// Of a store over this pool of so many connections.
+    fn over<DB: Database>(store: BoxedMetastore, pool: Pool<DB>, connections: u32) -> Self {
+        let held = pool.clone();
+        Self {
+            store,
+            is_idle: Box::new(move || pool.num_idle() == pool.size() as usize),
+            hold_all: Box::new(move || Box::pin(hold(held.clone(), connections))),
+        }
+    }
+
     /// Waits until nothing goes on after the answers that there were.
     pub(crate) async fn idle(&self) {
         while !(self.is_idle)() {
@@ -63,6 +75,16 @@ impl Way {
     pub(crate) async fn hold_all(&self) {
         (self.hold_all)().await;
     }
+}
+
+async fn hold<DB: Database>(pool: Pool<DB>, count: u32) {
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        let mut connection = pool.acquire().await.unwrap();
+        connection.ping().await.unwrap();
+        connections.push(connection);
+    }
+    assert_eq!(pool.size(), count);
 }
 
 /// A name that no other test and no earlier run uses.

@@ -55,25 +55,10 @@ impl Engine for MariaDb {
     async fn way(&self, address: &str, connections: u32, patience: Duration) -> Way {
         let pool = self.pool(address, connections);
         let store = Self::open(pool.clone(), patience).await;
-        let held = pool.clone();
-        Way {
-            store: BoxedMetastore::new(store),
-            is_idle: Box::new(move || pool.num_idle() == pool.size() as usize),
-            hold_all: Box::new(move || Box::pin(hold(held.clone(), connections))),
-        }
+        Way::over(BoxedMetastore::new(store), pool, connections)
     }
 
     async fn rows(&self) -> u64 {
         Self::open(self.pool(&self.address(), 1), LONG).await.count().await.unwrap()
     }
-}
-
-async fn hold(pool: MySqlPool, count: u32) {
-    let mut connections = Vec::new();
-    for _ in 0..count {
-        let mut connection = pool.acquire().await.unwrap();
-        connection.ping().await.unwrap();
-        connections.push(connection);
-    }
-    assert_eq!(pool.size(), count);
 }

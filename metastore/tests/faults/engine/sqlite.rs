@@ -1,0 +1,19 @@
+//! SQLite, which has no way that could break: a file.
+
+use std::path::Path;
+
+use claviger::BoxedMetastore;
+use claviger_metastore::SqliteMetastore;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+
+use crate::engine::Way;
+
+/// A store in a new file of this folder, with so many connections.
+pub(crate) async fn way(folder: &Path, connections: u32) -> Way {
+    let options = SqliteConnectOptions::new().filename(folder.join("keys.db")).create_if_missing(true);
+    let options = options.journal_mode(SqliteJournalMode::Wal);
+    let pool = SqlitePoolOptions::new().max_connections(connections).connect_lazy_with(options);
+    let store = SqliteMetastore::new(pool.clone()).await.unwrap();
+    store.migrate().await.unwrap();
+    Way::over(BoxedMetastore::new(store), pool, connections)
+}
