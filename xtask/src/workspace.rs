@@ -53,7 +53,9 @@ impl Workspace {
                 let path = entry?.path();
                 let is_hidden =
                     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-                if path.is_dir() && !is_hidden && !path.join("CACHEDIR.TAG").exists() {
+                // A target folder that was there before cargo has no tag.
+                let is_built = path == self.target || path.join("CACHEDIR.TAG").exists();
+                if path.is_dir() && !is_hidden && !is_built {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "rs") {
                     sources.push(path);
@@ -111,13 +113,15 @@ mod tests {
             "kms/notes.md",
             "target/CACHEDIR.TAG",
             "target/a.rs",
+            "built/c.rs",
             ".git/b.rs",
         ] {
             let file = root.path().join(file);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, "").unwrap();
         }
-        let workspace = Workspace { root: root.path().into(), target: "/t".into(), packages: Vec::new() };
+        let workspace =
+            Workspace { root: root.path().into(), target: root.path().join("built"), packages: Vec::new() };
         let mut sources = workspace.sources().unwrap();
         sources.sort();
         assert_eq!(sources, [root.path().join("kms/src/lib.rs"), root.path().join("src/lib.rs")]);
