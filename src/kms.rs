@@ -18,7 +18,9 @@ use crate::record::KeyMeta;
 /// The core may drop any of these futures at any await; the service stays usable.
 pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
     /// Wraps a system key. `meta` names it, for logs and for services that bind a context.
-    /// Two wraps of one key differ.
+    ///
+    /// Two wraps of one key differ, unless the service wraps without randomness as AES key wrap
+    /// does; no two system keys are equal, so that even then nothing is told.
     fn wrap_key(
         &self,
         key: &SecretKey,
@@ -29,7 +31,9 @@ pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
     /// master key.
     ///
     /// Anything forged or damaged is an error, never transient; [`BackendError::damaged`] where the
-    /// service can tell that from a refusal, which raises an alarm.
+    /// service can tell that from a refusal, which raises an alarm. Of a service that keeps several
+    /// copies of a key, one that is damaged may be passed over: what comes back is the key that was
+    /// wrapped, or nothing.
     fn unwrap_key(
         &self,
         wrapped: &[u8],

@@ -74,6 +74,14 @@ mod static_key {
     claviger::testing::kms_contract!(async { static_kms() });
 }
 
+mod static_wrong_key {
+    use super::*;
+    claviger::testing::kms_wrong_key_contract!(async {
+        let other = SecretKey::generate(&SeededRandom::new(2)).unwrap();
+        (static_kms(), StaticKms::new(&other).unwrap())
+    });
+}
+
 mod arc_kms {
     use super::*;
     claviger::testing::kms_contract!(async { Arc::new(static_kms()) });

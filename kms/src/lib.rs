@@ -5,9 +5,30 @@
 //! | feature | service |
 //! |---|---|
 //! | `local` | `LocalKms`: a master key in a file of this machine |
+//! | `aws` | `AwsKms`: AWS KMS, in one region or several |
+//! | `pkcs11` | `Pkcs11Kms`: a hardware security module, by its PKCS#11 library |
+//! | `vault` | `VaultTransitKms`: the transit engine of HashiCorp Vault or OpenBao |
+//! | `any-of` | `AnyOfKms`: several services, each of which unwraps alone |
+//! | `k-of-n` | `KofNKms`: several services, some of which must unwrap together |
 
+#[cfg(feature = "any-of")]
+mod any_of;
+#[cfg(feature = "aws")]
+mod aws;
+mod check;
+#[cfg(feature = "_copies")]
+mod copies;
+#[cfg(feature = "k-of-n")]
+mod k_of_n;
 #[cfg(feature = "local")]
 mod local;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
+#[cfg(feature = "vault")]
+mod vault;
 
+pub use check::{CopyCheck, check};
+#[cfg(feature = "_copies")]
+pub use copies::{CopyFailure, CopyFailures};
 #[cfg(feature = "local")]
 pub use local::{LocalKms, LocalKmsError};

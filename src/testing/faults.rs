@@ -13,6 +13,7 @@ use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
 use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page};
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::testing::fakes::lock;
+use crate::testing::kms::{Outage, Trouble};
 
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +200,20 @@ impl Faults {
         let mut released = self.0.released.subscribe();
         let _hanging = Hanging::new(&self.0.hanging);
         drop(released.changed().await);
+    }
+}
+
+impl Outage for Faults {
+    async fn begin(&self, trouble: Trouble) {
+        self.always(match trouble {
+            Trouble::OutOfReach => Fault::Fail(FailureClass::Transient),
+            Trouble::Hanging => Fault::Hang,
+            Trouble::Slow => Fault::Delay(Duration::from_millis(20)),
+        });
+    }
+
+    async fn end(&self) {
+        self.heal();
     }
 }
 

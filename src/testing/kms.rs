@@ -1,9 +1,12 @@
 //! The contract of [`KeyManagementService`], clause by clause.
 
+#![expect(clippy::expect_used, reason = "a contract that is broken fails its test by a panic")]
 #![expect(clippy::missing_panics_doc, reason = "a clause that does not hold panics: that is what it is for")]
 
 use std::fmt::Debug;
+use std::time::Duration;
 
+use crate::error::BackendError;
 use crate::key::SecretKey;
 use crate::kms::KeyManagementService;
 use crate::record::{KeyId, KeyMeta};
@@ -11,26 +14,128 @@ use crate::testing::support::{NOW, abandon, created, ok, race, random_bytes};
 
 /// Makes a test of each clause of [`KeyManagementService`]'s contract:
 /// `kms_contract!(async { MyKms::connect().await })`.
+///
+/// For services that keep one copy of a key and wrap it by random means. What holds several copies
+/// is for [`kms_copies_contract!`](crate::kms_copies_contract), and what wraps without randomness
+/// for [`kms_key_wrap_contract!`](crate::kms_key_wrap_contract).
 #[macro_export]
 macro_rules! kms_contract {
+    ($($open:tt)*) => {
+        $crate::__kms_contract_of_all! { $($open)* }
+        $crate::__kms_contract_of_one_copy! { $($open)* }
+        $crate::__kms_contract_of_random_wraps! { $($open)* }
+    };
+}
+
+/// As [`kms_contract!`](crate::kms_contract), for services that keep several copies of a key: one
+/// that is damaged need not keep the others from serving.
+#[macro_export]
+macro_rules! kms_copies_contract {
+    ($($open:tt)*) => {
+        $crate::__kms_contract_of_all! { $($open)* }
+        $crate::__kms_contract_of_copies! { $($open)* }
+        $crate::__kms_contract_of_random_wraps! { $($open)* }
+    };
+}
+
+/// As [`kms_contract!`](crate::kms_contract), for services that wrap a key the same way each time,
+/// as AES key wrap does: keys are random, so that no two are equal.
+#[macro_export]
+macro_rules! kms_key_wrap_contract {
+    ($($open:tt)*) => {
+        $crate::__kms_contract_of_all! { $($open)* }
+        $crate::__kms_contract_of_one_copy! { $($open)* }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kms_contract_of_all {
     ($($open:tt)*) => { $crate::__contract_tests! { kms, $($open)*,
         a_wrapped_key_unwraps_to_itself
         keys_of_any_bytes_unwrap_to_themselves
         every_wrapped_key_unwraps_to_its_own_key
-        two_wraps_of_one_key_differ
         a_wrapped_key_does_not_show_the_key
         every_copy_is_made_when_nothing_fails
         inspect_accepts_what_wrap_made
-        a_flipped_bit_in_any_byte_is_refused_for_good
         a_truncated_wrapped_key_is_refused_for_good
         an_extended_wrapped_key_is_refused_for_good
         garbage_is_refused_for_good
+        a_huge_wrapped_key_is_refused_for_good
         inspect_of_garbage_answers_or_refuses_for_good
         concurrent_calls_do_not_mix
         dropped_calls_leave_the_kms_usable
         debug_shows_no_key
         errors_show_no_key
     } };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kms_contract_of_one_copy {
+    ($($open:tt)*) => { $crate::__contract_tests! { kms, $($open)*,
+        a_flipped_bit_in_any_byte_is_refused_for_good
+    } };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kms_contract_of_copies {
+    ($($open:tt)*) => { $crate::__contract_tests! { kms, $($open)*,
+        a_flipped_bit_in_any_byte_is_refused_for_good_or_does_no_harm
+    } };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kms_contract_of_random_wraps {
+    ($($open:tt)*) => { $crate::__contract_tests! { kms, $($open)*,
+        two_wraps_of_one_key_differ
+    } };
+}
+
+/// Makes a test of what [`KeyManagementService`]'s contract says of other master keys: opened is a
+/// pair of services alike in everything but that, `async { (kms, other_kms) }`.
+#[macro_export]
+macro_rules! kms_wrong_key_contract {
+    ($($open:tt)*) => { $crate::__contract_tests! { kms, $($open)*,
+        what_another_master_key_wrapped_is_refused_for_good
+    } };
+}
+
+/// Makes a test of each clause of [`KeyManagementService`]'s contract for a service that is far
+/// away: `kms_outage_contract!(async { (kms, outage) })`, the latter an [`Outage`].
+#[macro_export]
+macro_rules! kms_outage_contract {
+    ($($open:tt)*) => { $crate::__contract_tests! { kms, $($open)*,
+        a_service_out_of_reach_is_a_transient_failure
+        a_service_that_hangs_is_a_transient_failure
+        a_slow_service_is_waited_for
+        an_outage_loses_nothing
+        calls_dropped_in_an_outage_leave_the_kms_usable
+        errors_of_an_outage_show_no_key
+    } };
+}
+
+/// What happens on the way to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// Connections are refused, or closed at once; or the device is gone.
+    OutOfReach,
+    /// Calls get no answer.
+    Hanging,
+    /// Answers take long, but less than the service's own deadline.
+    Slow,
+}
+
+/// Makes trouble on the way to a service that a test has to itself.
+pub trait Outage: Debug + Send + Sync {
+    /// From now on, there is this trouble.
+    fn begin(&self, trouble: Trouble) -> impl Future<Output = ()> + Send;
+
+    /// From now on, there is none.
+    fn end(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// What `wrap_key` made, `unwrap_key` turns back into the same key, as often as asked.
@@ -100,6 +205,23 @@ pub async fn a_flipped_bit_in_any_byte_is_refused_for_good(kms: &impl KeyManagem
     }
 }
 
+/// A wrapped key in which one bit differs is a permanent error, or unwraps to the very same key by
+/// another copy or since nothing hangs on that bit: never to another key.
+pub async fn a_flipped_bit_in_any_byte_is_refused_for_good_or_does_no_harm(kms: &impl KeyManagementService) {
+    let key = fresh_key();
+    let wrapped = wrap(kms, &key).await;
+    for (place, bit) in (0..wrapped.len()).zip((0..8).cycle()) {
+        let mut forged = wrapped.clone();
+        if let Some(byte) = forged.get_mut(place) {
+            *byte ^= 1 << bit;
+        }
+        match kms.unwrap_key(&forged, &meta()).await {
+            Ok(unwrapped) => assert_same(&unwrapped, &key),
+            Err(error) => assert!(!error.is_transient(), "bit {bit} of byte {place}: {error:?}"),
+        }
+    }
+}
+
 /// A wrapped key that was cut is a permanent error, wherever it was cut.
 pub async fn a_truncated_wrapped_key_is_refused_for_good(kms: &impl KeyManagementService) {
     let mut wrapped = wrap(kms, &fresh_key()).await;
@@ -121,6 +243,23 @@ pub async fn an_extended_wrapped_key_is_refused_for_good(kms: &impl KeyManagemen
 pub async fn garbage_is_refused_for_good(kms: &impl KeyManagementService) {
     for garbage in garbage() {
         assert_refused(kms, &garbage, &format!("{} bytes of garbage", garbage.len())).await;
+    }
+}
+
+/// What is far too long for a wrapped key is a permanent error, whatever it begins like, and brings
+/// nobody down.
+pub async fn a_huge_wrapped_key_is_refused_for_good(kms: &impl KeyManagementService) {
+    const BYTES: usize = 8 * 1024 * 1024;
+    let wrapped = wrap(kms, &fresh_key()).await;
+    let copy = br#"{"region":"us-east-1","arn":"","encryptedKek":"AAAA"},"#;
+    let copies =
+        [br#"{"encryptedKey":"AAAA","kmsKeks":["#, copy.repeat(BYTES / copy.len()).as_slice()].concat();
+    for start in [&copies, b"vault:v1:".as_slice(), b"CLV1", b"CLV1{\"", b"[", b"", &wrapped] {
+        for filling in [b"A", b"[", b" "] {
+            let mut huge = start.to_vec();
+            huge.resize(start.len() + BYTES, filling[0]);
+            assert_refused(kms, &huge, &format!("{} bytes that begin like {start:.8?}", huge.len())).await;
+        }
     }
 }
 
@@ -171,14 +310,140 @@ pub async fn errors_show_no_key(kms: &impl KeyManagementService) {
     let key = fresh_key();
     // The key itself, put where a wrapped one belongs.
     let error = kms.unwrap_key(key.expose_secret(), &meta()).await.err();
-    let mut cause = error.as_ref().map(|error| error as &dyn std::error::Error);
-    assert!(cause.is_some(), "a key in the clear was unwrapped");
-    while let Some(error) = cause {
-        assert_shows_no_key(&error.to_string(), &key);
-        assert_shows_no_key(&print(error), &key);
-        cause = error.source();
+    assert!(error.is_some(), "a key in the clear was unwrapped");
+    assert_error_shows_no_key(error.as_ref(), &key);
+}
+
+/// What was wrapped under another master key is a permanent error, never a key.
+pub async fn what_another_master_key_wrapped_is_refused_for_good<K, O>((kms, other): &(K, O))
+where
+    K: KeyManagementService,
+    O: KeyManagementService,
+{
+    let key = fresh_key();
+    assert_refused(kms, &wrap(other, &key).await, "another master key").await;
+    assert_refused(other, &wrap(kms, &key).await, "another master key").await;
+    assert_unwraps_to(kms, &wrap(kms, &key).await, &key).await;
+}
+
+/// While the service is out of reach, calls fail transiently.
+pub async fn a_service_out_of_reach_is_a_transient_failure<K, O>(subject: &(K, O))
+where
+    K: KeyManagementService,
+    O: Outage,
+{
+    assert_transient_in(subject, Trouble::OutOfReach).await;
+}
+
+/// While the service does not answer, calls fail transiently, and by themselves.
+pub async fn a_service_that_hangs_is_a_transient_failure<K, O>(subject: &(K, O))
+where
+    K: KeyManagementService,
+    O: Outage,
+{
+    assert_transient_in(subject, Trouble::Hanging).await;
+}
+
+/// A service that answers within the deadline is waited for.
+pub async fn a_slow_service_is_waited_for<K, O>((kms, outage): &(K, O))
+where
+    K: KeyManagementService,
+    O: Outage,
+{
+    let key = fresh_key();
+    outage.begin(Trouble::Slow).await;
+    assert_unwraps_to(kms, &wrap(kms, &key).await, &key).await;
+}
+
+/// What was wrapped before an outage unwraps after it, and the service wraps again, with nothing
+/// done about it.
+pub async fn an_outage_loses_nothing<K, O>((kms, outage): &(K, O))
+where
+    K: KeyManagementService,
+    O: Outage,
+{
+    let (key, about) = (fresh_key(), meta());
+    let wrapped = wrap(kms, &key).await;
+    for trouble in [Trouble::OutOfReach, Trouble::Hanging] {
+        outage.begin(trouble).await;
+        assert!(kms.unwrap_key(&wrapped, &meta()).await.is_err(), "{trouble:?}");
+        outage.end().await;
+        let unwrapped = until_up(|| kms.unwrap_key(&wrapped, &about)).await;
+        assert_same(&unwrapped, &key);
+        let again = until_up(|| kms.wrap_key(&key, &about)).await;
+        assert_unwraps_to(kms, again.bytes(), &key).await;
     }
 }
+
+/// Calls that are dropped while the service does not answer hold up nothing after it.
+pub async fn calls_dropped_in_an_outage_leave_the_kms_usable<K, O>((kms, outage): &(K, O))
+where
+    K: KeyManagementService,
+    O: Outage,
+{
+    let (key, about) = (fresh_key(), meta());
+    let wrapped = wrap(kms, &key).await;
+    outage.begin(Trouble::Hanging).await;
+    for round in 0..50 {
+        let polls = round % 10 + 1;
+        abandon(kms.wrap_key(&key, &meta()), polls).await;
+        abandon(kms.unwrap_key(&wrapped, &meta()), polls).await;
+    }
+    outage.end().await;
+    assert_same(&until_up(|| kms.unwrap_key(&wrapped, &about)).await, &key);
+    assert!(!until_up(|| kms.wrap_key(&key, &about)).await.bytes().is_empty());
+}
+
+/// What an outage's errors say shows nothing of the key.
+pub async fn errors_of_an_outage_show_no_key<K, O>((kms, outage): &(K, O))
+where
+    K: KeyManagementService,
+    O: Outage,
+{
+    let key = fresh_key();
+    for trouble in [Trouble::OutOfReach, Trouble::Hanging] {
+        outage.begin(trouble).await;
+        let error = kms.wrap_key(&key, &meta()).await.err();
+        assert!(error.is_some(), "{trouble:?}");
+        assert_error_shows_no_key(error.as_ref(), &key);
+    }
+}
+
+async fn assert_transient_in<K, O>((kms, outage): &(K, O), trouble: Trouble)
+where
+    K: KeyManagementService,
+    O: Outage,
+{
+    let key = fresh_key();
+    let wrapped = wrap(kms, &key).await;
+    outage.begin(trouble).await;
+    // More than a breaker's patience.
+    for _ in 0..6 {
+        let errors = [kms.wrap_key(&key, &meta()).await.err(), kms.unwrap_key(&wrapped, &meta()).await.err()];
+        for error in errors {
+            assert!(error.as_ref().is_some_and(BackendError::is_transient), "{trouble:?}: {error:?}");
+        }
+    }
+}
+
+/// Calls until it succeeds: a service that was out of reach may be left alone for a while. Transient
+/// failures alone are forgiven.
+async fn until_up<T, F>(mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, BackendError>>,
+{
+    let up = async {
+        loop {
+            match call().await {
+                Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(20)).await,
+                answer => return ok(answer),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, up).await.expect("the service comes back")
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn meta() -> KeyMeta {
     KeyMeta::new(KeyId::new("_SK_contract_suite"), created(NOW))
@@ -201,7 +466,11 @@ async fn wrap(kms: &impl KeyManagementService, key: &SecretKey) -> Vec<u8> {
 }
 
 async fn assert_unwraps_to(kms: &impl KeyManagementService, wrapped: &[u8], key: &SecretKey) {
-    let unwrapped = ok(kms.unwrap_key(wrapped, &meta()).await);
+    assert_same(&ok(kms.unwrap_key(wrapped, &meta()).await), key);
+}
+
+#[track_caller]
+fn assert_same(unwrapped: &SecretKey, key: &SecretKey) {
     // Not `assert_eq!`, which would print the keys.
     assert!(unwrapped.expose_secret() == key.expose_secret(), "another key came back");
 }
@@ -226,6 +495,15 @@ fn garbage() -> Vec<Vec<u8>> {
 
 fn print(value: &(impl Debug + ?Sized)) -> String {
     format!("{value:?} {value:#?}")
+}
+
+fn assert_error_shows_no_key(error: Option<&BackendError>, key: &SecretKey) {
+    let mut cause = error.map(|error| error as &dyn std::error::Error);
+    while let Some(error) = cause {
+        assert_shows_no_key(&error.to_string(), key);
+        assert_shows_no_key(&print(error), key);
+        cause = error.source();
+    }
 }
 
 /// Looks for the key's first bytes as hexadecimal digits, as a list of numbers and as text.

@@ -1,0 +1,1 @@
+//! Several services, each of which unwraps alone.

@@ -1,0 +1,1 @@
+//! AWS KMS, in one region or several.

@@ -1,0 +1,325 @@
+//! Several copies of one wrapped key: whom to ask for them, when to ask the next, and what became of
+//! each.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{BackendError, Breaker, Clock, FailureClass};
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+
+/// Who can wrap and unwrap one of the copies: a region, a member. Each call has a deadline, and a
+/// circuit breaker of its own, so that one that is down costs the others nothing.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    name: Arc<str>,
+    deadline: Duration,
+    breaker: Breaker,
+    clock: Arc<dyn Clock>,
+}
+
+/// A keeper did not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {0:?}")]
+struct NoAnswer(Duration);
+
+const FAILURES_MAX: u32 = 3;
+const COOL_DOWN: Duration = Duration::from_secs(1);
+
+impl Keeper {
+    pub(crate) fn new(name: impl Into<Arc<str>>, deadline: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self { name: name.into(), deadline, breaker: Breaker::new(FAILURES_MAX, COOL_DOWN), clock }
+    }
+
+    pub(crate) const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Makes the call, unless the keeper is taken to be down.
+    ///
+    /// # Cancel safety
+    /// The call is dropped where it stands. Should it have been a probe of the breaker, the next may
+    /// go after the cool-down.
+    pub(crate) async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        self.breaker.admit(self.clock.monotonic()).map_err(BackendError::transient)?;
+        let result = tokio::time::timeout(self.deadline, call)
+            .await
+            .unwrap_or_else(|_elapsed| Err(BackendError::transient(NoAnswer(self.deadline))));
+        match &result {
+            Err(error) if error.is_transient() => self.breaker.failed(self.clock.monotonic()),
+            // A permanent refusal is an answer: the keeper is up.
+            Ok(_) | Err(_) => self.breaker.succeeded(),
+        }
+        result
+    }
+}
+
+/// Returns what the first attempt to succeed brought. The next one is started when one fails, or
+/// has not answered after `hedge_after`; when one succeeds, the others are dropped.
+///
+/// What failed is told to the operator here, also when another attempt succeeded.
+///
+/// # Cancel safety
+/// All attempts are dropped where they stand.
+pub(crate) async fn first_of<T, F>(
+    attempts: impl IntoIterator<Item = (Arc<str>, F)>,
+    hedge_after: Duration,
+) -> Result<T, CopyFailures>
+where
+    F: Future<Output = Result<T, BackendError>>,
+{
+    let mut waiting = attempts.into_iter().peekable();
+    let mut running = FuturesUnordered::new();
+    let mut failures = CopyFailures::default();
+    loop {
+        running.extend(waiting.next().map(|(name, attempt)| async { (name, attempt.await) }));
+        let answer = if waiting.peek().is_some() {
+            let Ok(answer) = tokio::time::timeout(hedge_after, running.next()).await else { continue };
+            answer
+        } else {
+            running.next().await
+        };
+        match answer {
+            Some((_, Ok(value))) => return Ok(value),
+            Some((name, Err(error))) => failures.add(&name, error),
+            None => return Err(failures),
+        }
+    }
+}
+
+/// Makes all attempts at once, and returns what came of each, in their order. Failures are told to
+/// the operator here.
+///
+/// # Cancel safety
+/// As of [`first_of`].
+pub(crate) async fn all_of<T, F>(
+    attempts: impl IntoIterator<Item = (Arc<str>, F)>,
+) -> (Vec<(Arc<str>, T)>, CopyFailures)
+where
+    F: Future<Output = Result<T, BackendError>>,
+{
+    let attempts = attempts.into_iter().map(|(name, attempt)| async { (name, attempt.await) });
+    let mut made = Vec::new();
+    let mut failures = CopyFailures::default();
+    for (name, answer) in join_all(attempts).await {
+        match answer {
+            Ok(value) => made.push((name, value)),
+            Err(error) => failures.add(&name, error),
+        }
+    }
+    (made, failures)
+}
+
+/// What went wrong with each copy that was tried, none of which served.
+///
+/// It is the source of a [`BackendError`] whose class follows from theirs: transient if one may
+/// serve later, else damaged if one was found to be damaged or forged, else permanent.
+#[derive(Debug, Default)]
+pub struct CopyFailures(Vec<CopyFailure>);
+
+/// What went wrong with one copy.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CopyFailure {
+    /// The service's name for the copy: a region, a member.
+    pub name: String,
+    /// Why it did not serve.
+    pub error: BackendError,
+}
+
+impl CopyFailures {
+    /// Returns them in the order in which they failed.
+    #[must_use]
+    pub fn failures(&self) -> &[CopyFailure] {
+        &self.0
+    }
+
+    /// Adds a failure, and tells the operator of it.
+    pub(crate) fn add(&mut self, name: &str, error: BackendError) {
+        let class = match error.class() {
+            FailureClass::Transient => "transient",
+            FailureClass::Damaged => "damaged",
+            _ => "permanent",
+        };
+        let labels = [("copy", name.to_owned()), ("class", class.to_owned())];
+        metrics::counter!("claviger_kms_copy_failures_total", &labels).increment(1);
+        let failure = CopyFailure { name: name.to_owned(), error };
+        tracing::warn!(copy = name, class, cause = %failure, "a copy of a wrapped key failed");
+        self.0.push(failure);
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.iter().map(|failure| failure.name.clone()).collect()
+    }
+
+    fn any(&self, class: FailureClass) -> bool {
+        self.0.iter().any(|failure| failure.error.class() == class)
+    }
+}
+
+impl From<CopyFailures> for BackendError {
+    fn from(failures: CopyFailures) -> Self {
+        if failures.any(FailureClass::Transient) {
+            Self::transient(failures)
+        } else if failures.any(FailureClass::Damaged) {
+            Self::damaged(failures)
+        } else {
+            Self::permanent(failures)
+        }
+    }
+}
+
+impl fmt::Display for CopyFailures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "there is no copy to try" } else { "no copy served" })?;
+        self.0.iter().try_for_each(|failure| write!(f, "; {failure}"))
+    }
+}
+
+impl std::error::Error for CopyFailures {}
+
+impl fmt::Display for CopyFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.error)?;
+        let mut cause = std::error::Error::source(&self.error);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use claviger::testing::FixedClock;
+
+    use super::*;
+
+    type Attempt = std::pin::Pin<Box<dyn Future<Output = Result<u32, BackendError>>>>;
+
+    const HEDGE: Duration = Duration::from_millis(50);
+
+    fn attempt(
+        name: &str,
+        attempt: impl Future<Output = Result<u32, BackendError>> + 'static,
+    ) -> (Arc<str>, Attempt) {
+        (Arc::from(name), Box::pin(attempt))
+    }
+
+    async fn after(time: Duration, answer: Result<u32, BackendError>) -> Result<u32, BackendError> {
+        tokio::time::sleep(time).await;
+        answer
+    }
+
+    fn transient() -> BackendError {
+        BackendError::transient("down")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_attempt_that_answers_in_time_is_the_only_one() {
+        let never = attempt("b", async { panic!("was started") });
+        let answer = first_of([attempt("a", after(HEDGE / 2, Ok(1))), never], HEDGE).await;
+        assert_eq!(answer.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_is_started_at_once_when_one_fails() {
+        let begun = tokio::time::Instant::now();
+        let answer =
+            first_of([attempt("a", ready(Err(transient()))), attempt("b", ready(Ok(2)))], HEDGE).await;
+        assert_eq!(answer.unwrap(), 2);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_next_is_started_when_the_hedge_is_over_and_the_losers_are_dropped() {
+        let (sender, dropped) = tokio::sync::oneshot::channel::<()>();
+        let loser = attempt("a", async move {
+            let _sender = sender;
+            pending().await
+        });
+        let begun = tokio::time::Instant::now();
+        let answer =
+            first_of([loser, attempt("b", pending()), attempt("c", after(HEDGE / 2, Ok(3)))], HEDGE).await;
+        assert_eq!(answer.unwrap(), 3);
+        assert_eq!(begun.elapsed(), HEDGE * 2 + HEDGE / 2);
+        assert!(dropped.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_first_may_still_win() {
+        let answer = first_of([attempt("a", after(HEDGE * 2, Ok(1))), attempt("b", pending())], HEDGE).await;
+        assert_eq!(answer.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_cause_is_kept_and_the_class_follows_from_them() {
+        let fail = async |errors: Vec<BackendError>| {
+            let attempts = errors.into_iter().map(|error| attempt("a", ready(Err(error))));
+            BackendError::from(first_of(attempts, HEDGE).await.unwrap_err())
+        };
+        let (damaged, permanent) = (|| BackendError::damaged("forged"), || BackendError::permanent("denied"));
+        let all = fail(vec![permanent(), damaged(), transient()]).await;
+        assert_eq!(all.class(), FailureClass::Transient);
+        let shown = std::error::Error::source(&all).unwrap().to_string();
+        for cause in ["denied", "forged", "down"] {
+            assert!(shown.contains(cause), "{shown}");
+        }
+        assert_eq!(fail(vec![damaged(), permanent()]).await.class(), FailureClass::Damaged);
+        assert_eq!(fail(vec![permanent()]).await.class(), FailureClass::Permanent);
+        assert_eq!(fail(vec![]).await.class(), FailureClass::Permanent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_of_runs_them_at_once_and_keeps_their_order() {
+        let begun = tokio::time::Instant::now();
+        let slow = attempt("slow", after(HEDGE, Ok(1)));
+        let (made, failures) = all_of([
+            slow,
+            attempt("bad", ready(Err(transient()))),
+            attempt("quick", after(HEDGE / 2, Ok(2))),
+        ])
+        .await;
+        assert_eq!(begun.elapsed(), HEDGE);
+        assert_eq!(
+            made.iter().map(|(name, value)| (&**name, *value)).collect::<Vec<_>>(),
+            [("slow", 1), ("quick", 2)]
+        );
+        assert_eq!(failures.names(), ["bad"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s3_11_a_dead_keeper_gets_one_probe_a_second() {
+        let clock = FixedClock::new(1_700_000_000);
+        let keeper = Keeper::new("r", HEDGE, Arc::new(clock.clone()));
+        let mut asked = 0;
+        for _ in 0..10_000 {
+            let call = async {
+                asked += 1;
+                Err::<(), _>(transient())
+            };
+            assert!(keeper.call(call).await.unwrap_err().is_transient());
+            clock.advance(Duration::from_millis(1));
+        }
+        assert_eq!(asked, FAILURES_MAX + 9);
+        clock.advance(COOL_DOWN);
+        assert_eq!(keeper.call(ready(Ok(1))).await.unwrap(), 1);
+        assert_eq!(keeper.call(ready(Ok(2))).await.unwrap(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_keeper_that_hangs_is_left_at_its_deadline() {
+        let keeper = Keeper::new("r", HEDGE, Arc::new(FixedClock::new(1_700_000_000)));
+        let begun = tokio::time::Instant::now();
+        assert!(keeper.call(pending::<Result<(), _>>()).await.unwrap_err().is_transient());
+        assert_eq!(begun.elapsed(), HEDGE);
+    }
+}

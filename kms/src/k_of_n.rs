@@ -1,0 +1,1 @@
+//! Several services, some of which must unwrap together.

@@ -1,0 +1,1 @@
+//! A hardware security module, by its PKCS#11 library.

@@ -1,0 +1,1 @@
+//! AWS KMS on moto and LocalStack.

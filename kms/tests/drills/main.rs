@@ -1,0 +1,1 @@
+//! Moves from one service to another, with writers running.

@@ -1,0 +1,1 @@
+//! An HSM in software.

@@ -1,0 +1,1 @@
+//! Vault, as a fake of its HTTP API.
