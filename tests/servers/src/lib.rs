@@ -13,11 +13,13 @@
 //! | `CLAVIGER_MARIADB_URL` | what [`shared_mariadb`] returns | likewise |
 //! | `CLAVIGER_DYNALITE_URL` | what [`shared_dynalite`] returns | likewise |
 //! | `CLAVIGER_MOTO_URL` | what [`shared_moto`] returns | likewise |
+//! | `CLAVIGER_LOCALSTACK_URL` | what [`shared_localstack`] returns | likewise |
 //! | `CLAVIGER_POSTGRES_BIN` | the folder of `postgres`, `initdb`, `pg_isready` and `psql` | `/usr/lib/postgresql/*/bin`, the latest; `PATH` |
 //! | `CLAVIGER_MARIADB_BIN` | the folder of `mariadbd`, `mariadb` and the other programs | `/usr/sbin`, `/usr/bin`; `PATH` |
 //! | `CLAVIGER_MARIADB_EMPTY` | what [`MariaDb::empty_data`] returns | made once per test process |
 //! | `CLAVIGER_DYNALITE_BIN` | the program `dynalite` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_MOTO_BIN` | the program `moto_server` | the tools of `cargo xtask test`, `PATH` |
+//! | `CLAVIGER_LOCALSTACK_PYTHON` | a Python with LocalStack's packages | the tools of `cargo xtask test` |
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "what a test needs and does not get ends it")]
 #![expect(clippy::missing_panics_doc, reason = "all of it panics, as said above")]
@@ -32,8 +34,8 @@ mod scratch;
 mod server;
 mod shared;
 
-pub use http::{Dynalite, Moto};
+pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
 pub use postgres::Postgres;
 pub use proxy::{Direction, Fault, Proxy};
-pub use shared::{shared_dynalite, shared_mariadb, shared_moto, shared_postgres};
+pub use shared::{shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres};

@@ -3,7 +3,7 @@
 use std::env;
 use std::sync::OnceLock;
 
-use crate::{Dynalite, MariaDb, Moto, Postgres};
+use crate::{Dynalite, LocalStack, MariaDb, Moto, Postgres};
 
 /// Returns where the server of the test run is, or starts one for this process.
 fn shared<S: Sync>(
@@ -65,6 +65,14 @@ shared!(
     /// Returns the endpoint of a moto, `http://127.0.0.1:PORT`.
     shared_moto, Moto, "CLAVIGER_MOTO_URL", || {
         let server = Moto::start();
+        let url = server.endpoint();
+        (server, url)
+    }
+);
+shared!(
+    /// Returns the endpoint of a LocalStack, `http://127.0.0.1:PORT`.
+    shared_localstack, LocalStack, "CLAVIGER_LOCALSTACK_URL", || {
+        let server = LocalStack::start();
         let url = server.endpoint();
         (server, url)
     }

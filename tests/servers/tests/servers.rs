@@ -11,8 +11,25 @@ use std::thread;
 use std::time::Duration;
 
 use claviger_test_servers::{
-    Dynalite, MariaDb, Moto, Postgres, shared_dynalite, shared_mariadb, shared_moto, shared_postgres,
+    Dynalite, LocalStack, MariaDb, Moto, Postgres, shared_dynalite, shared_localstack, shared_mariadb,
+    shared_moto, shared_postgres,
 };
+
+/// Asks an AWS for something, with a signature that nobody checks.
+fn ask(endpoint: &str, target: &str, body: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap())?;
+    let signature = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/any/aws4_request, \
+                     SignedHeaders=host, Signature=0";
+    write!(
+        stream,
+        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         X-Amz-Target: {target}\r\nX-Amz-Date: 20260101T000000Z\r\n\
+         Content-Type: application/x-amz-json-1.0\r\nAuthorization: {signature}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    io::read_to_string(stream)
+}
 
 /// Starts a client that asks for something that never ends, and waits until the server is at it.
 fn hang(mut client: Command, is_at_it: impl Fn() -> bool) -> Child {
@@ -95,20 +112,7 @@ fn mariadb_knows_time_zones_by_name() {
 fn dynalite_comes_back_with_its_tables() {
     let mut dynalite = Dynalite::start();
     let endpoint = dynalite.endpoint();
-    let ask = |target: &str, body: &str| -> io::Result<String> {
-        let mut stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap())?;
-        let signature = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/dynamodb/aws4_request, \
-                         SignedHeaders=host, Signature=0";
-        write!(
-            stream,
-            "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             X-Amz-Target: DynamoDB_20120810.{target}\r\nX-Amz-Date: 20260101T000000Z\r\n\
-             Content-Type: application/x-amz-json-1.0\r\nAuthorization: {signature}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        io::read_to_string(stream)
-    };
+    let ask = |target: &str, body: &str| ask(&endpoint, &format!("DynamoDB_20120810.{target}"), body);
     let created = ask(
         "CreateTable",
         r#"{"TableName":"abc","BillingMode":"PAY_PER_REQUEST",
@@ -136,12 +140,34 @@ fn moto_comes_back() {
 }
 
 #[test]
+fn localstack_refuses_a_disabled_key_and_forgets_it_when_it_dies() {
+    let mut localstack = LocalStack::start();
+    let endpoint = localstack.endpoint();
+    let ask = |target: &str, body: &str| ask(&endpoint, &format!("TrentService.{target}"), body);
+    let created = ask("CreateKey", "{}").unwrap();
+    let (_, id) = created.split_once("\"KeyId\": \"").or_else(|| created.split_once("\"KeyId\":\"")).unwrap();
+    let key = format!(r#"{{"KeyId":"{}"}}"#, id.split('"').next().unwrap());
+    let data_key = key.replace('}', r#","KeySpec":"AES_256"}"#);
+    let made = ask("GenerateDataKey", &data_key).unwrap();
+    assert!(made.contains("CiphertextBlob"), "{made}");
+    ask("DisableKey", &key).unwrap();
+    let refused = ask("GenerateDataKey", &data_key).unwrap();
+    assert!(refused.contains("DisabledException"), "{refused}");
+    localstack.kill();
+    ask("ListKeys", "{}").unwrap_err();
+    localstack.restart();
+    let keys = ask("ListKeys", "{}").unwrap();
+    assert!(keys.contains("\"Keys\"") && !keys.contains("KeyArn"), "{keys}");
+}
+
+#[test]
 fn shared_servers_are_started_once() {
     for (shared, scheme) in [
         (shared_postgres as fn() -> &'static str, "postgres://"),
         (shared_mariadb, "mysql://"),
         (shared_dynalite, "http://127.0.0.1:"),
         (shared_moto, "http://127.0.0.1:"),
+        (shared_localstack, "http://127.0.0.1:"),
     ] {
         assert!(shared().starts_with(scheme), "{}", shared());
         assert_eq!(shared(), shared());
