@@ -1,5 +1,6 @@
 //! What operators should hear of: one place that logs, counts and shows it.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,13 +68,28 @@ impl fmt::Display for Event {
     }
 }
 
+/// An error and all its causes, outermost first, in one line.
+struct Chain<'a>(&'a dyn StdError);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// How often each event was raised by one factory.
 #[derive(Debug, Default)]
 pub(crate) struct Events([AtomicU64; Event::ALL.len()]);
 
 impl Events {
     pub(crate) fn raise(&self, event: Event, key: &KeyId) {
-        self.raise_because(event, key, &"");
+        self.tell(event, key, &"");
     }
 
     /// Counts the event, and logs it if `log`: what repeats at every call during an outage is not
@@ -86,7 +102,13 @@ impl Events {
         }
     }
 
-    pub(crate) fn raise_because(&self, event: Event, key: &KeyId, cause: &dyn fmt::Display) {
+    /// Raises the event with its cause, and the causes of that.
+    pub(crate) fn raise_because(&self, event: Event, key: &KeyId, cause: &dyn StdError) {
+        self.tell(event, key, &Chain(cause));
+    }
+
+    /// Raises the event with a cause that is no error.
+    pub(crate) fn tell(&self, event: Event, key: &KeyId, cause: &dyn fmt::Display) {
         self.count(event);
         tracing::warn!(event = event.name(), key = %key, cause = %cause, "key management event");
     }

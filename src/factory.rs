@@ -151,6 +151,7 @@ impl SessionFactory {
             flights: core.tasks.flights(),
             memory: core.arena.stats(),
             events: core.events.counts(),
+            degraded_keys: core.degraded.list(),
             metastore_down: core.store.gate().is_open(),
             kms_down: core.kms.gate().is_open(),
             sources_connected: core.listeners.connected(),
@@ -389,6 +390,7 @@ impl SessionFactoryBuilder {
             tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
             listeners: Listeners::new(self.sources),
             missing: Default::default(),
+            degraded: Default::default(),
             naming,
         };
         Ok(SessionFactory {

@@ -2,6 +2,7 @@
 //!
 //! What they cannot answer from memory they leave to a flight, which [`load`] runs: T2, T3 and T4.
 
+pub(crate) mod degraded;
 mod doubt;
 mod load;
 mod missing;
@@ -32,6 +33,7 @@ use crate::policy::RevokedDecrypt;
 use crate::random::SecureRandom;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::tasks::Tasks;
+use degraded::Degraded;
 use missing::Missing;
 use rules::{Fitness, Freshness, Purpose, Rules};
 
@@ -56,6 +58,7 @@ pub(crate) struct Hierarchy {
     pub(crate) tasks: Tasks,
     pub(crate) listeners: Listeners,
     pub(crate) missing: Missing,
+    pub(crate) degraded: Degraded,
 }
 
 /// A level of the tree of keys that the metastore keeps.

@@ -40,7 +40,8 @@ pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
         meta: &KeyMeta,
     ) -> impl Future<Output = Result<SecretKey, BackendError>> + Send;
 
-    /// Tells which copies a wrapped key holds, without unwrapping it.
+    /// Tells which copies a wrapped key holds, from its bytes alone: nothing is unwrapped, and no
+    /// service is asked.
     fn inspect(&self, wrapped: &[u8]) -> impl Future<Output = Result<WrapHealth, BackendError>> + Send;
 }
 
@@ -203,13 +204,18 @@ impl KmsHandle {
         self.gate.call(call).await.map_err(|error| to_error("wrap_key", meta, error))
     }
 
+    pub(crate) async fn inspect(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<WrapHealth, Error> {
+        let call = self.kms.inspect(wrapped);
+        self.gate.call_once(call).await.map_err(|error| to_error("inspect", meta, error))
+    }
+
     pub(crate) async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, Error> {
         let call = || self.kms.unwrap_key(wrapped, meta);
         self.gate.call(call).await.map_err(|error| to_error("unwrap_key", meta, error))
     }
 }
 
-fn to_error(operation: &'static str, key: &KeyMeta, error: CallError) -> Error {
+pub(crate) fn to_error(operation: &'static str, key: &KeyMeta, error: CallError) -> Error {
     match error {
         CallError::Backend(source) => Error::Kms { operation, key: key.clone(), source },
         CallError::Overloaded => Error::Overloaded,

@@ -19,6 +19,7 @@ mod plaintext;
 mod policy;
 mod random;
 mod record;
+mod rewrap;
 mod session;
 mod status;
 mod tasks;
@@ -45,8 +46,9 @@ pub use plaintext::Plaintext;
 pub use policy::{Capacity, CryptoPolicy, Limits, RevokedDecrypt, Span};
 pub use random::{RandomError, SecureRandom, SystemRandom};
 pub use record::{Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord};
+pub use rewrap::{Rewrap, RewrapOptions, RewrapReport, repair_system_keys, rewrap_system_keys};
 pub use session::{Persistence, Session};
-pub use status::{CloseReport, Status, WarmUp};
+pub use status::{CloseReport, DegradedKey, Status, WarmUp};
 
 /// A future that plug-in traits return behind `dyn`.
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

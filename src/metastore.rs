@@ -406,7 +406,7 @@ fn in_order<T>(
     }
 }
 
-fn to_error(operation: &'static str, key: &KeyId, error: CallError) -> Error {
+pub(crate) fn to_error(operation: &'static str, key: &KeyId, error: CallError) -> Error {
     match error {
         CallError::Backend(source) => Error::Metastore { operation, key: key.clone(), source },
         CallError::Overloaded => Error::Overloaded,

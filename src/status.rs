@@ -5,7 +5,7 @@ use claviger_memory::Stats;
 use crate::error::Error;
 use crate::events::Event;
 use crate::keyring::orphans::Orphan;
-use crate::record::KeyId;
+use crate::record::{KeyId, KeyMeta};
 
 /// What a factory holds, and what happened to it, at one moment.
 #[derive(Clone, Debug)]
@@ -23,6 +23,9 @@ pub struct Status {
     pub memory: Stats,
     /// What happened since the factory was built, with how often; what never happened is left out.
     pub events: Vec<(Event, u64)>,
+    /// System keys that lack copies, as of their last wrap or load here: where those are missing,
+    /// the KMS cannot unwrap them. [`repair_system_keys`](crate::repair_system_keys) makes them.
+    pub degraded_keys: Vec<DegradedKey>,
     /// The metastore is taken to be down: calls fail at once, but for a probe each second.
     pub metastore_down: bool,
     /// The KMS is taken to be down.
@@ -32,6 +35,16 @@ pub struct Status {
     pub sources_connected: Vec<bool>,
     /// The factory was closed.
     pub closed: bool,
+}
+
+/// A system key that lacks copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DegradedKey {
+    /// The key.
+    pub key: KeyMeta,
+    /// The KMS's names for the copies: regions, say.
+    pub missing: Vec<String>,
 }
 
 /// What a warm-up did. Each partition counts once.

@@ -203,9 +203,7 @@ impl Hierarchy {
         let record = match &parent {
             None => {
                 let wrapped = self.kms.wrap_key(&secret, &meta).await?;
-                if !wrapped.missing_copies().is_empty() {
-                    self.events.raise(Event::DegradedWrap, ring.id());
-                }
+                self.note_copies(&meta, wrapped.missing_copies());
                 EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)
             }
             Some(parent) => {
@@ -252,7 +250,10 @@ impl Hierarchy {
         let is_same = |key: &CryptoKey| key.is_from(record, &state, parent.as_deref());
         let same = match held() {
             Some(held) => Some(held).filter(|held| is_same(held)),
-            None => self.orphans.adopt(is_same),
+            None => match self.orphans.adopt(is_same) {
+                None => self.unwrapped_with_others(course, record, begun).await?.filter(|key| is_same(key)),
+                adopted => adopted,
+            },
         };
         let key = match same {
             Some(key) => key,
@@ -280,6 +281,28 @@ impl Hierarchy {
         Ok(key)
     }
 
+    /// Lets the flight for exactly this version unwrap a system key for the one for the latest, so
+    /// that the KMS is asked once however the two meet. `None` if that is not to be, or brought
+    /// nothing but for a failure of the KMS.
+    async fn unwrapped_with_others(
+        self: &Arc<Self>,
+        course: &Course,
+        record: &EnvelopeKeyRecord,
+        begun: Moment,
+    ) -> Result<Option<Arc<CryptoKey>>, Error> {
+        if course.level == Level::Intermediate || course.target != Target::Latest {
+            return Ok(None);
+        }
+        let mut version = Course::version(course.level, &course.ring, record.meta().created());
+        version.prefetched = Some((Some(record.clone()), begun));
+        // Boxed, since a flight's future holds this one.
+        match Box::pin(self.fly(version, Flights::any_ticket())).await {
+            Ok(key) => Ok(Some(key)),
+            Err(error @ (Error::Kms { .. } | Error::Authentication)) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Reads a row; one that cannot be read is an alarm, as somebody or something wrote it.
     pub(super) async fn read(
         &self,
@@ -303,11 +326,36 @@ impl Hierarchy {
             Some(parent) => aead::open_key(parent.cipher()?, record.wrapped_key()),
             None => self.kms.unwrap_key(record.wrapped_key(), record.meta()).await,
         };
-        unwrapped.inspect_err(|error| {
+        let secret = unwrapped.map_err(|error| {
             if error.is_damage() {
-                self.events.raise_because(Event::Tampered, course.ring.id(), error);
+                self.events.raise_because(Event::Tampered, course.ring.id(), &error);
+                // What is wrong with it is for the operator, not for who may have done it.
+                return Error::Authentication;
             }
-        })
+            error
+        })?;
+        if parent.is_none() {
+            self.look_for_copies(record).await;
+        }
+        Ok(secret)
+    }
+
+    /// Notes the copies that a system key lacks, and tells of them once.
+    async fn look_for_copies(&self, record: &EnvelopeKeyRecord) {
+        // A service that cannot say is no obstacle: the key was unwrapped.
+        if let Ok(health) = self.kms.inspect(record.wrapped_key(), record.meta()).await {
+            self.note_copies(record.meta(), &health.missing);
+        }
+    }
+
+    fn note_copies(&self, key: &KeyMeta, missing: &[String]) {
+        if self.degraded.note(key, missing) {
+            self.events.tell(
+                Event::DegradedWrap,
+                key.id(),
+                &format_args!("no copy of {}", missing.join(", ")),
+            );
+        }
     }
 
     /// Returns exactly this version of a system key, its row read lately.

@@ -151,6 +151,12 @@ impl World {
         }
     }
 
+    /// Returns how often the KMS was asked to wrap or unwrap a key.
+    pub(crate) fn kms_calls(&self) -> usize {
+        let Calls { wrap, unwrap, .. } = self.calls();
+        wrap + unwrap
+    }
+
     /// Returns how many metastore calls were made of `operation` for the key id or version `key`.
     pub(crate) fn calls_for(&self, operation: Operation, key: &str) -> usize {
         let is_it = |call: &&Call| call.operation == operation && call.key.split('@').next() == Some(key);

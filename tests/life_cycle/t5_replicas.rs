@@ -114,7 +114,7 @@ async fn t5_replica_answers_for_a_key_that_is_not_cached() {
     assert_eq!((pair.loads(), pair.world.calls_for(Operation::Load, SK)), ([0, 1], 1));
     pair.world.decrypts(&pair.record).await;
     assert_eq!(pair.loads(), [0, 1], "the key is cached");
-    assert_eq!(pair.world.kms.faults().calls(), 1);
+    assert_eq!(pair.world.kms_calls(), 1);
 }
 
 #[tokio::test]

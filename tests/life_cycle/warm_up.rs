@@ -49,11 +49,11 @@ async fn warm_up_of_ten_thousand_partitions_takes_eleven_calls_and_one_of_the_km
     assert_eq!(counts(&report), [10_000, 0, 0, 0, 0]);
     assert_eq!(bulk_calls(&world), [10, 1]);
     assert_eq!(world.faults().calls(), 11);
-    assert_eq!(world.kms.faults().calls(), 1);
+    assert_eq!(world.kms_calls(), 1);
     for partition in &partitions {
         assert_eq!(created(&world.session_of(partition).encrypt(b"").await.unwrap()), 0);
     }
-    assert_eq!((world.faults().calls(), world.kms.faults().calls()), (11, 1), "nothing is left to load");
+    assert_eq!((world.faults().calls(), world.kms_calls()), (11, 1), "nothing is left to load");
     assert_eq!(counts(&warm_up(&world, &partitions).await), [0, 10_000, 0, 0, 0]);
     assert_eq!(world.faults().calls(), 11);
 }
@@ -71,7 +71,7 @@ async fn warm_up_unwraps_each_system_key_once() {
     assert_eq!(home.row_times(SK).await, [0, 1]);
     let world = home.other_process();
     assert_eq!(counts(&warm_up(&world, &partitions).await), [20, 0, 0, 0, 0]);
-    assert_eq!((bulk_calls(&world), world.faults().calls(), world.kms.faults().calls()), ([1, 1], 2, 2));
+    assert_eq!((bulk_calls(&world), world.faults().calls(), world.kms_calls()), ([1, 1], 2, 2));
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn warm_up_and_encrypts_load_each_key_once() {
         let own_loads = usize::from(number == 0 || number >= 40);
         assert_eq!(world.calls_for(Operation::LoadLatest, &ik(partition)), own_loads, "{partition}");
     }
-    assert_eq!((world.calls().insert, world.kms.faults().calls()), (10, 1));
+    assert_eq!((world.calls().insert, world.kms_calls()), (10, 1));
 }
 
 #[tokio::test]

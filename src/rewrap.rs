@@ -1,0 +1,428 @@
+//! Moves system keys from one KMS, or one state of it, to another, while they are in use.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::call::{CallError, Gate, GateRules};
+use crate::clock::SystemClock;
+use crate::error::{BackendError, Error};
+use crate::key::SecretKey;
+use crate::kms::{KeyManagementService, WrappedKey, to_error as of_kms};
+use crate::metastore::{Consistency, DamagedRow, MetastoreAdmin, to_error as of_store};
+use crate::partition::is_system_key_id;
+use crate::policy::Limits;
+use crate::random::SystemRandom;
+use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+
+/// Which system keys are to be wrapped anew, and how.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct RewrapOptions {
+    only: Option<Vec<KeyId>>,
+    even_if_up_to_date: bool,
+    dry_run: bool,
+    limits: Limits,
+}
+
+impl RewrapOptions {
+    /// All system keys of the store that need it.
+    pub const fn new() -> Self {
+        Self { only: None, even_if_up_to_date: false, dry_run: false, limits: Limits::new() }
+    }
+
+    /// Looks at all versions of these keys only. Without this all rows of the store are read, of
+    /// which those of partitions may be very many.
+    pub fn only(mut self, ids: impl IntoIterator<Item = KeyId>) -> Self {
+        self.only = Some(ids.into_iter().collect());
+        self
+    }
+
+    /// Wraps keys anew that need it not: under a new version of the master key, say.
+    pub const fn even_if_up_to_date(mut self, even: bool) -> Self {
+        self.even_if_up_to_date = even;
+        self
+    }
+
+    /// Looks, unwraps and says what would be done; writes nothing, and wraps nothing.
+    pub const fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Sets deadlines and attempts of the calls to the store and the services.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+impl Default for RewrapOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What became of the system keys.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RewrapReport {
+    /// Each version that was looked at, with what was done.
+    pub keys: Vec<(KeyMeta, Rewrap)>,
+    /// Rows of system keys that cannot be read.
+    pub damaged: Vec<DamagedRow>,
+}
+
+impl RewrapReport {
+    /// Tells whether every system key is as it should be now, or in a dry run can be brought there.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let is_good = |(_, rewrap): &(KeyMeta, Rewrap)| match rewrap {
+            Rewrap::UpToDate | Rewrap::Due { .. } | Rewrap::Gone => true,
+            Rewrap::Rewrapped { missing } => missing.is_empty(),
+            Rewrap::Failed(_) => false,
+        };
+        self.damaged.is_empty() && self.keys.iter().all(is_good)
+    }
+}
+
+/// What was done about one version of a system key.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Rewrap {
+    /// Nothing: it is wrapped as it should be.
+    UpToDate,
+    /// It was wrapped anew, read back from the store and unwrapped again.
+    Rewrapped {
+        /// The copies that could not be made now either.
+        missing: Vec<String>,
+    },
+    /// It would be wrapped anew, were this no dry run: it was unwrapped.
+    Due {
+        /// The copies that it lacks.
+        missing: Vec<String>,
+    },
+    /// Its row was deleted meanwhile.
+    Gone,
+    /// It is wrapped as it was before.
+    Failed(Error),
+}
+
+/// Wraps the store's system keys, which `from` unwraps, anew with `to`, one after the other, so that
+/// `to` alone will do.
+///
+/// A key is up to date, and left alone, if `to` unwraps it and misses no copy. Any other is
+/// unwrapped, wrapped, and unwrapped again to be compared; only then does the new form replace the old
+/// one, if that has not changed meanwhile, and is read back and unwrapped once more. A form that does
+/// not serve is taken back. So the key can be unwrapped at any moment, by the one service or the other;
+/// services that run meanwhile should be able to do both. What is interrupted is done again by the
+/// next call.
+///
+/// ```
+/// # use claviger::{BackendError, Error, KeyManagementService, MetastoreAdmin, RewrapOptions, rewrap_system_keys};
+/// # async fn f(store: impl MetastoreAdmin, old: impl KeyManagementService, new: impl KeyManagementService) -> Result<(), Error> {
+/// let report = rewrap_system_keys(&store, &old, &new, &RewrapOptions::new()).await?;
+/// assert!(report.is_clean(), "{report:?}");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Error::Metastore`] when the rows cannot be listed. What went wrong with single keys is in the
+/// report, and does not keep it from the others.
+///
+/// # Cancel safety
+/// A key that was begun is wrapped the one way or the other.
+pub async fn rewrap_system_keys(
+    store: &impl MetastoreAdmin,
+    from: &impl KeyManagementService,
+    to: &impl KeyManagementService,
+    options: &RewrapOptions,
+) -> Result<RewrapReport, Error> {
+    Move::new(store, from, to, options, Purpose::Move).run().await
+}
+
+/// Wraps those of the store's system keys anew that lack copies which `kms` is to keep, so that any of
+/// its regions or members can unwrap them: after an outage, or when one was added.
+///
+/// As [`rewrap_system_keys`]; but a new form is only taken if it lacks fewer copies than the old one.
+///
+/// # Errors
+/// As of [`rewrap_system_keys`].
+///
+/// # Cancel safety
+/// As of [`rewrap_system_keys`].
+pub async fn repair_system_keys(
+    store: &impl MetastoreAdmin,
+    kms: &impl KeyManagementService,
+    options: &RewrapOptions,
+) -> Result<RewrapReport, Error> {
+    Move::new(store, kms, kms, options, Purpose::Repair).run().await
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Move,
+    Repair,
+}
+
+/// Why a new form was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("the service unwraps another key than it wrapped; its form was not stored")]
+    OtherKey,
+    #[error("still no copy of {0}; the key is left as it is")]
+    StillMissing(String),
+    #[error("what was stored reads back differently; the former wrapped key was put back")]
+    ReadBack,
+    #[error("other writers kept changing the row")]
+    Contended,
+}
+
+impl Unfit {
+    fn of(self, meta: &KeyMeta) -> Error {
+        let kms = |source| Error::Kms { operation: "wrap_key", key: meta.clone(), source };
+        let store =
+            |source| Error::Metastore { operation: "replace_wrapped_key", key: meta.id().clone(), source };
+        match self {
+            Self::OtherKey => kms(BackendError::damaged(self)),
+            Self::StillMissing(_) => kms(BackendError::transient(self)),
+            Self::ReadBack => store(BackendError::damaged(self)),
+            Self::Contended => store(BackendError::transient(self)),
+        }
+    }
+}
+
+const PAGE: usize = 1_000;
+const PAGE_OF_VERSIONS: usize = 100;
+/// How often a row that another writer changed meanwhile is looked at again.
+const ROUNDS_MAX: u32 = 3;
+
+/// How a system key is wrapped now.
+enum State {
+    UpToDate,
+    Due { missing: Vec<String> },
+}
+
+struct Move<'a, S, F, T> {
+    store: &'a S,
+    from: &'a F,
+    to: &'a T,
+    options: &'a RewrapOptions,
+    purpose: Purpose,
+    store_gate: Gate,
+    from_gate: Gate,
+    to_gate: Gate,
+}
+
+impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Move<'a, S, F, T> {
+    fn new(store: &'a S, from: &'a F, to: &'a T, options: &'a RewrapOptions, purpose: Purpose) -> Self {
+        let Limits { store_deadline, kms_deadline, attempts_max, .. } = options.limits;
+        let gate = |deadline| {
+            let rules = GateRules { calls_max: 1, waiting_max: 0, deadline, attempts_max };
+            Gate::new(rules, Arc::new(SystemClock::new()), Arc::new(SystemRandom::new()))
+        };
+        let (store_gate, from_gate, to_gate) = (gate(store_deadline), gate(kms_deadline), gate(kms_deadline));
+        Self { store, from, to, options, purpose, store_gate, from_gate, to_gate }
+    }
+
+    async fn run(&self) -> Result<RewrapReport, Error> {
+        let mut report = RewrapReport::default();
+        match &self.options.only {
+            None => self.all(&mut report).await?,
+            Some(ids) => {
+                for id in ids {
+                    self.versions(id, &mut report).await?;
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    async fn all(&self, report: &mut RewrapReport) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let page = self.list(after.as_ref(), PAGE).await?;
+            let is_ours = |id: &KeyId| is_system_key_id(id);
+            report.damaged.extend(page.damaged.into_iter().filter(|row| is_ours(&row.id)));
+            for record in page.records.into_iter().filter(|record| is_ours(record.meta().id())) {
+                self.look_at(record, report).await;
+            }
+            match page.next {
+                None => return Ok(()),
+                next => after = next,
+            }
+        }
+    }
+
+    /// Versions of one key are neighbours, wherever the store's order puts them.
+    async fn versions(&self, id: &KeyId, report: &mut RewrapReport) -> Result<(), Error> {
+        let mut after = KeyMeta::new(id.clone(), Created::MIN);
+        loop {
+            let page = self.list(Some(&after), PAGE_OF_VERSIONS).await?;
+            let others = page.records.iter().any(|record| record.meta().id() != id);
+            report.damaged.extend(page.damaged.into_iter().filter(|row| row.id == *id));
+            for record in page.records.into_iter().filter(|record| record.meta().id() == id) {
+                self.look_at(record, report).await;
+            }
+            match page.next {
+                Some(next) if !others && next.id() == id => after = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<crate::Page, Error> {
+        let key = after.map_or_else(|| KeyId::new("_SK_"), |key| key.id().clone());
+        let listed = self.store_gate.call(|| self.store.list(after, limit)).await;
+        listed.map_err(|error| of_store("list", &key, error))
+    }
+
+    async fn look_at(&self, record: EnvelopeKeyRecord, report: &mut RewrapReport) {
+        let meta = record.meta().clone();
+        let done = self.renew(record).await.unwrap_or_else(Rewrap::Failed);
+        tracing::info!(key = %meta, outcome = %done, "system key looked at");
+        report.keys.push((meta, done));
+    }
+
+    async fn renew(&self, mut record: EnvelopeKeyRecord) -> Result<Rewrap, Error> {
+        let meta = record.meta().clone();
+        for _ in 0..ROUNDS_MAX {
+            let lacks = match self.state(&record).await? {
+                State::UpToDate => return Ok(Rewrap::UpToDate),
+                State::Due { missing } => missing,
+            };
+            let secret = self.unwrap_from(&record).await?;
+            if self.options.dry_run {
+                return Ok(Rewrap::Due { missing: lacks });
+            }
+            let new = self.wrapped(&meta, &secret, &lacks).await?;
+            let (old, bytes) = (record.wrapped_key(), new.bytes());
+            if self.replace(&meta, old, bytes).await? {
+                self.read_back(&meta, old, bytes, &secret).await?;
+                return Ok(Rewrap::Rewrapped { missing: new.missing_copies().to_vec() });
+            }
+            record = match self.load(&meta).await? {
+                Some(record) => record,
+                None => return Ok(Rewrap::Gone),
+            };
+        }
+        Err(Unfit::Contended.of(&meta))
+    }
+
+    async fn state(&self, record: &EnvelopeKeyRecord) -> Result<State, Error> {
+        let (wrapped, meta) = (record.wrapped_key(), record.meta());
+        let inspected = self.to_gate.call(|| self.to.inspect(wrapped)).await;
+        let missing = match inspected {
+            Ok(health) => health.missing,
+            Err(CallError::Backend(error)) if !error.is_transient() && self.purpose == Purpose::Move => {
+                // Another service's.
+                return Ok(State::Due { missing: Vec::new() });
+            }
+            Err(error) => return Err(of_kms("inspect", meta, error)),
+        };
+        if !missing.is_empty() || self.options.even_if_up_to_date {
+            return Ok(State::Due { missing });
+        }
+        if self.purpose == Purpose::Repair {
+            return Ok(State::UpToDate);
+        }
+        match self.to_gate.call(|| self.to.unwrap_key(wrapped, meta)).await {
+            Ok(_) => Ok(State::UpToDate),
+            Err(CallError::Backend(error)) if !error.is_transient() => Ok(State::Due { missing }),
+            Err(error) => Err(of_kms("unwrap_key", meta, error)),
+        }
+    }
+
+    async fn unwrap_from(&self, record: &EnvelopeKeyRecord) -> Result<SecretKey, Error> {
+        let (wrapped, meta) = (record.wrapped_key(), record.meta());
+        let unwrapped = self.from_gate.call(|| self.from.unwrap_key(wrapped, meta)).await;
+        unwrapped.map_err(|error| of_kms("unwrap_key", meta, error))
+    }
+
+    /// Wraps the key, and makes sure that the new form serves before anybody sees it.
+    async fn wrapped(
+        &self,
+        meta: &KeyMeta,
+        secret: &SecretKey,
+        lacks: &[String],
+    ) -> Result<WrappedKey, Error> {
+        let wrapped = self.to_gate.call(|| self.to.wrap_key(secret, meta)).await;
+        let wrapped = wrapped.map_err(|error| of_kms("wrap_key", meta, error))?;
+        let missing = wrapped.missing_copies();
+        let is_better = missing.len() < lacks.len() && missing.iter().all(|copy| lacks.contains(copy));
+        let may_lack = match self.purpose {
+            Purpose::Move => true,
+            Purpose::Repair => missing.is_empty() || is_better,
+        };
+        if !may_lack {
+            return Err(Unfit::StillMissing(missing.join(", ")).of(meta));
+        }
+        if !self.unwraps_to(wrapped.bytes(), meta, secret).await? {
+            return Err(Unfit::OtherKey.of(meta));
+        }
+        Ok(wrapped)
+    }
+
+    async fn unwraps_to(&self, wrapped: &[u8], meta: &KeyMeta, secret: &SecretKey) -> Result<bool, Error> {
+        let unwrapped = self.to_gate.call(|| self.to.unwrap_key(wrapped, meta)).await;
+        let unwrapped = unwrapped.map_err(|error| of_kms("unwrap_key", meta, error))?;
+        // Who could measure this holds the key: both come from his own service.
+        Ok(unwrapped.expose_secret() == secret.expose_secret())
+    }
+
+    async fn replace(&self, meta: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, Error> {
+        match self.store_gate.call(|| self.store.replace_wrapped_key(meta, old, new)).await {
+            Ok(true) => Ok(true),
+            // The reply to a first attempt may have been lost.
+            answer => match self.load(meta).await? {
+                Some(record) if **record.wrapped_key() == *new => Ok(true),
+                _ => answer.map_err(|error| of_store("replace_wrapped_key", meta.id(), error)),
+            },
+        }
+    }
+
+    /// Makes sure that what is stored now can be unwrapped; if not, puts the former key back.
+    async fn read_back(
+        &self,
+        meta: &KeyMeta,
+        old: &[u8],
+        new: &[u8],
+        secret: &SecretKey,
+    ) -> Result<(), Error> {
+        let stored = match self.load(meta).await? {
+            // Deleted by an operator: what was wrapped is gone with it.
+            None => return Ok(()),
+            Some(record) => Arc::clone(record.wrapped_key()),
+        };
+        // Another writer's form may be the other service's.
+        if *stored == *new
+            || self.unwraps_to(&stored, meta, secret).await.unwrap_or(false)
+            || self.unwrap_from(&EnvelopeKeyRecord::new(meta.clone(), stored.clone(), None)).await.is_ok()
+        {
+            return Ok(());
+        }
+        self.replace(meta, &stored, old).await?;
+        Err(Unfit::ReadBack.of(meta))
+    }
+
+    async fn load(&self, meta: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        let loaded = self.store_gate.call(|| self.store.load(meta, Consistency::Strong)).await;
+        loaded.map_err(|error| of_store("load", meta.id(), error))
+    }
+}
+
+impl fmt::Display for Rewrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lacking = |f: &mut fmt::Formatter<'_>, what: &str, missing: &[String]| {
+            f.write_str(what)?;
+            if missing.is_empty() { Ok(()) } else { write!(f, ", no copy of {}", missing.join(", ")) }
+        };
+        match self {
+            Self::UpToDate => f.write_str("up to date"),
+            Self::Rewrapped { missing } => lacking(f, "wrapped anew", missing),
+            Self::Due { missing } => lacking(f, "to be wrapped anew", missing),
+            Self::Gone => f.write_str("deleted meanwhile"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+        }
+    }
+}
