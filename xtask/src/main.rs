@@ -5,6 +5,7 @@ mod checks;
 mod ci;
 mod needs;
 mod process;
+mod python;
 mod servers;
 mod suite;
 mod workspace;
@@ -25,10 +26,11 @@ Usage:
   cargo xtask help                             print this
 
 What it would install it says first. Tools go to the target folder; a compiler, Python, Node.js,
-PostgreSQL and MariaDB come from apt, where that is there and we are root, and are not started by
-it. With --no-install it names what is missing and stops.
+PostgreSQL, MariaDB and SoftHSM come from apt, where that is there and we are root, and are not
+started by it. With --no-install it names what is missing and stops. Python 3.12, for LocalStack,
+must be there: without it this stops before it installs anything.
 
-The servers (PostgreSQL, MariaDB, a DynamoDB and a KMS for tests) listen on loopback, on free
+The servers (PostgreSQL, MariaDB, a DynamoDB and two KMSs for tests) listen on loopback, on free
 ports, with temporary data, and end with this program.
 
 Examples:

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use claviger_test_servers::{Dynalite, MariaDb, Moto, Postgres};
+use claviger_test_servers::{Dynalite, LocalStack, MariaDb, Moto, Postgres};
 
-use crate::Result;
-use crate::apt;
 use crate::process::Process;
 use crate::workspace::Workspace;
+use crate::{Result, apt, python};
 
 /// The other implementations that the interoperability tests run, Python packages: one with Rust
 /// inside, one with Go.
@@ -15,6 +14,10 @@ const ASHERAH_RUST: &str = "0.5.56";
 const ASHERAH_GO: &str = "0.3.9";
 /// Written against this one; a newer one may warn about more.
 const CARGO_DENY: &str = "0.20.2";
+
+/// What LocalStack's KMS imports besides, each below the version that breaks it.
+const LOCALSTACK_NEEDS: &[&str] =
+    &["moto-ext<5.2", "cryptography<47", "pyopenssl<26", "cbor2<6", "service_identity"];
 
 /// What is missing, in the order it must be installed.
 pub(crate) struct Needs {
@@ -32,6 +35,8 @@ pub(crate) struct Tools {
     pub(crate) asherah_go_python: PathBuf,
     pub(crate) dynalite: PathBuf,
     pub(crate) moto: PathBuf,
+    /// A Python that has LocalStack.
+    pub(crate) localstack: PathBuf,
     pub(crate) cargo_deny: PathBuf,
 }
 
@@ -47,6 +52,10 @@ enum Need {
     AsherahRust,
     AsherahGo,
     Moto,
+    /// It installs LocalStack, and we cannot install it.
+    Python312,
+    LocalStack,
+    SoftHsm,
     CargoDeny,
 }
 
@@ -57,6 +66,7 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Needs {
     // What only installs others is not needed when those are there.
     needs.drop_unless(Need::Node, &[Need::Dynalite]);
     needs.drop_unless(Need::Python, &[Need::AsherahRust, Need::AsherahGo, Need::Moto]);
+    needs.drop_unless(Need::Python312, &[Need::LocalStack]);
     needs
 }
 
@@ -76,6 +86,7 @@ impl Tools {
             asherah_go_python: folder.join(format!("asherah-python-{ASHERAH_GO}/bin/python")),
             dynalite: Dynalite::program_in(&folder),
             moto: Moto::program_in(&folder),
+            localstack: LocalStack::program_in(&folder),
             cargo_deny: folder.join("bin/cargo-deny"),
             folder,
         }
@@ -89,7 +100,13 @@ impl Needs {
             println!("Everything needed is installed.");
             return Ok(self.tools);
         }
-        println!("{}", self.announcement(if install { "Installing" } else { "Missing" }));
+        // At once, not when minutes were spent on the others.
+        let is_by_hand = self.missing.contains(&Need::Python312);
+        let installs = install && !is_by_hand;
+        println!("{}", self.announcement(if installs { "Installing" } else { "Missing" }));
+        if is_by_hand {
+            return Err(python::NO_3_12.into());
+        }
         if !install {
             return Err("something is missing and --no-install was given".into());
         }
@@ -115,7 +132,7 @@ impl Needs {
 
 impl Need {
     /// In the order in which they are installed.
-    const FOR_TESTS: [Self; 10] = [
+    const FOR_TESTS: [Self; 13] = [
         Self::CCompiler,
         Self::Postgres,
         Self::MariaDb,
@@ -126,6 +143,9 @@ impl Need {
         Self::AsherahRust,
         Self::AsherahGo,
         Self::Moto,
+        Self::Python312,
+        Self::LocalStack,
+        Self::SoftHsm,
     ];
 
     fn is_met(self, tools: &Tools) -> bool {
@@ -137,10 +157,18 @@ impl Need {
             Self::OpenSsl => runs("openssl", &["version"]),
             Self::Node => runs("node", &["--version"]) && runs("npm", &["--version"]),
             Self::Dynalite => Process::new(&tools.dynalite, &["--help"]).probe().is_some(),
-            Self::Python => runs("python3", &["-c", PYTHON_SERVES]),
-            Self::AsherahRust => has_asherah(&tools.asherah_python, ASHERAH_RUST),
-            Self::AsherahGo => has_asherah(&tools.asherah_go_python, ASHERAH_GO),
+            Self::Python => python::serves(),
+            Self::AsherahRust => python::has(&tools.asherah_python, "asherah", "asherah", ASHERAH_RUST),
+            Self::AsherahGo => python::has(&tools.asherah_go_python, "asherah", "asherah", ASHERAH_GO),
             Self::Moto => Process::new(&tools.moto, &["--help"]).probe().is_some(),
+            Self::Python312 => python::find_3_12().is_some(),
+            Self::LocalStack => python::has(
+                &tools.localstack,
+                "localstack.runtime, moto",
+                "localstack-core",
+                LocalStack::VERSION,
+            ),
+            Self::SoftHsm => runs("softhsm2-util", &["--version"]),
             Self::CargoDeny => Process::new(&tools.cargo_deny, &["--version"])
                 .probe()
                 .is_some_and(|version| version == format!("cargo-deny {CARGO_DENY}")),
@@ -156,6 +184,7 @@ impl Need {
             Self::OpenSsl => &["openssl"],
             Self::Node => &["nodejs", "npm"],
             Self::Python => &["python3", "python3-venv"],
+            Self::SoftHsm => &["softhsm2", "opensc"],
             _ => &[],
         }
     }
@@ -182,6 +211,12 @@ impl Need {
             Self::Moto => {
                 format!("Python package moto=={}, an AWS for tests: pip, into {folder}", Moto::VERSION)
             }
+            Self::Python312 => "Python 3.12 with venv, for LocalStack: to be installed by hand".to_owned(),
+            Self::LocalStack => format!(
+                "Python package localstack-core=={}, an AWS KMS for tests: pip, into {folder}",
+                LocalStack::VERSION
+            ),
+            Self::SoftHsm => format!("SoftHSM and OpenSC, an HSM for tests: apt packages {apt}"),
             Self::CargoDeny => format!(
                 "cargo-deny {CARGO_DENY}, for licences and bans: cargo install, into {folder} (minutes)"
             ),
@@ -189,22 +224,31 @@ impl Need {
     }
 
     fn install(self, tools: &Tools) -> Result<()> {
+        let pip = |program: &Path, packages: &[&str]| python::install("python3".as_ref(), program, packages);
         match self {
-            Self::CCompiler | Self::Postgres | Self::MariaDb | Self::OpenSsl | Self::Node | Self::Python => {
-                apt::install(self.apt_packages())?;
-            }
+            Self::CCompiler
+            | Self::Postgres
+            | Self::MariaDb
+            | Self::OpenSsl
+            | Self::Node
+            | Self::Python
+            | Self::SoftHsm => apt::install(self.apt_packages())?,
             Self::Dynalite => install_dynalite(&tools.dynalite)?,
-            Self::AsherahRust => {
-                install_python(&tools.asherah_python, &[&format!("asherah=={ASHERAH_RUST}")])?;
-            }
-            Self::AsherahGo => {
-                install_python(&tools.asherah_go_python, &[&format!("asherah=={ASHERAH_GO}")])?;
-            }
+            Self::AsherahRust => pip(&tools.asherah_python, &[&format!("asherah=={ASHERAH_RUST}")])?,
+            Self::AsherahGo => pip(&tools.asherah_go_python, &[&format!("asherah=={ASHERAH_GO}")])?,
             // What its extra `server` would bring besides is for services that we do not use.
-            Self::Moto => install_python(
-                &tools.moto,
-                &[&format!("moto[dynamodb,kms]=={}", Moto::VERSION), "flask", "flask-cors"],
-            )?,
+            Self::Moto => {
+                pip(
+                    &tools.moto,
+                    &[&format!("moto[dynamodb,kms]=={}", Moto::VERSION), "flask", "flask-cors"],
+                )?;
+            }
+            Self::Python312 => return Err(python::NO_3_12.into()),
+            Self::LocalStack => {
+                let python = python::find_3_12().ok_or(python::NO_3_12)?;
+                let package = format!("localstack-core[base-runtime]=={}", LocalStack::VERSION);
+                python::install(&python, &tools.localstack, &[&[&*package], LOCALSTACK_NEEDS].concat())?;
+            }
             Self::CargoDeny => {
                 let root = tools.folder.to_string_lossy();
                 let spec = format!("cargo-deny@{CARGO_DENY}");
@@ -220,28 +264,12 @@ impl Need {
     }
 }
 
-/// Makes a Python environment with packages, around a program of its folder `bin`.
-fn install_python(program: &Path, packages: &[&str]) -> Result<()> {
-    let folder = program.parent().and_then(Path::parent).ok_or("no folder for the Python packages")?;
-    // --clear: an earlier run may have been interrupted.
-    Process::new("python3", &["-m", "venv", "--clear", &folder.to_string_lossy()]).run()?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"];
-    Process::new(folder.join("bin/python"), &[&pip, packages].concat()).run()
-}
-
 fn install_dynalite(program: &Path) -> Result<()> {
     let folder = program.ancestors().nth(3).ok_or("no folder for dynalite")?.to_string_lossy();
     let package = format!("dynalite@{}", Dynalite::VERSION);
     Process::new("npm", &["install", "--silent", "--no-audit", "--no-fund", "--prefix", &folder, &package])
         .run()
 }
-
-fn has_asherah(python: &Path, wanted: &str) -> bool {
-    Process::new(python, &["-c", ASHERAH_VERSION]).probe().is_some_and(|version| version == wanted)
-}
-
-const PYTHON_SERVES: &str = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))";
-const ASHERAH_VERSION: &str = "import asherah, importlib.metadata as m; print(m.version('asherah'))";
 
 #[cfg(test)]
 mod tests {
@@ -266,6 +294,9 @@ mod tests {
             "asherah==0.5.56",
             "asherah==0.3.9",
             "moto",
+            "Python 3.12",
+            "localstack-core==4.13.1",
+            "softhsm2",
         ] {
             assert!(announcement.contains(name), "{name}: {announcement}");
         }
@@ -289,7 +320,22 @@ mod tests {
     }
 
     #[test]
-    fn python_without_the_package_is_missing() {
-        assert!(!has_asherah(Path::new("/no/such/python"), ASHERAH_RUST));
+    fn without_python_3_12_nothing_is_installed() {
+        // Were it to begin, it would run npm first.
+        let folder = tempfile::tempdir().unwrap();
+        let missing = vec![Need::Dynalite, Need::Python312, Need::LocalStack];
+        let needs = Needs { tools: Tools::below(folder.path().join("tools")), missing };
+        let announcement = needs.announcement("Missing");
+        assert!(announcement.contains("Python 3.12"), "{announcement}");
+        let error = needs.provide(true).err().unwrap().to_string();
+        assert!(error.contains("uv python install 3.12") && error.contains("nothing was"), "{error}");
+        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn python_3_12_is_not_missed_where_localstack_is_there() {
+        let mut needs = needs(&[Need::Moto, Need::Python312]);
+        needs.drop_unless(Need::Python312, &[Need::LocalStack]);
+        assert_eq!(needs.missing, [Need::Moto]);
     }
 }

@@ -1,8 +1,8 @@
 //! The servers that all tests of a run share.
 
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
-use claviger_test_servers::{Dynalite, MariaDb, Moto, Postgres};
+use claviger_test_servers::{Dynalite, LocalStack, MariaDb, Moto, Postgres};
 
 use crate::needs::Tools;
 use crate::process::Process;
@@ -10,22 +10,25 @@ use crate::process::Process;
 /// They end with this value, and with this process, however it ends.
 pub(crate) struct Servers {
     variables: Vec<(&'static str, String)>,
-    _running: (Postgres, MariaDb, Dynalite, Moto),
+    _running: (Postgres, MariaDb, Dynalite, Moto, LocalStack),
 }
 
 impl Servers {
     /// Starts them on loopback, each with data of its own.
     pub(crate) fn start(tools: &Tools) -> Self {
-        let (postgres, mariadb) = thread::scope(|scope| {
+        let (postgres, mariadb, dynalite, moto, localstack) = thread::scope(|scope| {
             let postgres = scope.spawn(Postgres::start);
+            // It takes the longest, and the others are started beside it.
+            let localstack = scope.spawn(|| LocalStack::start_program(&tools.localstack));
+            let dynalite = scope.spawn(|| Dynalite::start_program(&tools.dynalite));
+            let moto = scope.spawn(|| Moto::start_program(&tools.moto));
             let mariadb = MariaDb::start();
-            (postgres.join(), mariadb)
+            (started(postgres), mariadb, started(dynalite), started(moto), started(localstack))
         });
-        let postgres = postgres.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let (dynalite, moto) = (Dynalite::start_program(&tools.dynalite), Moto::start_program(&tools.moto));
         postgres.create_database("claviger");
         println!("\nPostgreSQL is on port {}, MariaDB on {}.", postgres.port(), mariadb.port());
         println!("DynamoDB is at {}, AWS with KMS at {}.", dynalite.endpoint(), moto.endpoint());
+        println!("LocalStack's KMS is at {}.", localstack.endpoint());
         let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
         let variables = vec![
             ("CLAVIGER_POSTGRES_URL", postgres.url("claviger")),
@@ -35,12 +38,19 @@ impl Servers {
             ("CLAVIGER_DYNALITE_BIN", path(&tools.dynalite)),
             ("CLAVIGER_MOTO_URL", moto.endpoint()),
             ("CLAVIGER_MOTO_BIN", path(&tools.moto)),
+            ("CLAVIGER_LOCALSTACK_URL", localstack.endpoint()),
+            ("CLAVIGER_LOCALSTACK_PYTHON", path(&tools.localstack)),
         ];
-        Self { variables, _running: (postgres, mariadb, dynalite, moto) }
+        Self { variables, _running: (postgres, mariadb, dynalite, moto, localstack) }
     }
 
     /// Tells the process where they are.
     pub(crate) fn known_to(&self, process: Process) -> Process {
         self.variables.iter().fold(process, |process, (name, value)| process.secret_env(name, value))
     }
+}
+
+/// Waits for a server, and fails as its start did.
+fn started<S>(server: ScopedJoinHandle<'_, S>) -> S {
+    server.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
