@@ -6,6 +6,7 @@
 
 mod flights;
 mod invalidate;
+mod kms_calls;
 mod promises;
 mod states;
 mod support;

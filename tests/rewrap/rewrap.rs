@@ -1,0 +1,301 @@
+//! The move from one KMS to another: whatever fails, every key can be unwrapped by one of the two.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::testing::{Fault, FaultyKms, FaultyMetastore, Operation};
+use claviger::{
+    BackendError, Consistency, EnvelopeKeyRecord, Error, FailureClass, InMemoryMetastore, Insert, KeyId,
+    KeyManagementService, KeyMeta, Limits, Metastore, MetastoreAdmin, Page, Rewrap, RewrapOptions,
+    RewrapReport, StaticKms, rewrap_system_keys,
+};
+
+use crate::regions::{Regions, master_key};
+use crate::support::{assert_all_decrypt, populate, system_key_metas, system_keys};
+
+static ALL: RewrapOptions = RewrapOptions::new();
+
+fn rewrapped(report: &RewrapReport) -> usize {
+    report.keys.iter().filter(|(_, done)| matches!(done, Rewrap::Rewrapped { .. })).count()
+}
+
+fn up_to_date(report: &RewrapReport) -> usize {
+    report.keys.iter().filter(|(_, done)| matches!(done, Rewrap::UpToDate)).count()
+}
+
+fn kms(name: &str) -> Arc<StaticKms> {
+    Arc::new(master_key(name))
+}
+
+#[tokio::test]
+async fn moves_every_system_key_and_nothing_else() {
+    let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
+    let records = populate(&store, &old).await;
+    let rows = store.list(None, 1_000).await.unwrap().records;
+    let report = rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
+    assert!(report.is_clean());
+    assert_eq!((rewrapped(&report), report.keys.len()), (6, 6));
+    assert_all_decrypt(&store, &new, &records).await;
+    for (before, after) in rows.iter().zip(store.list(None, 1_000).await.unwrap().records) {
+        let is_system_key = before.meta().id().as_str().starts_with("_SK_");
+        assert_eq!(*before != after, is_system_key, "{}", before.meta());
+        assert_eq!(
+            (before.meta(), before.parent(), before.is_revoked()),
+            (after.meta(), after.parent(), after.is_revoked())
+        );
+    }
+}
+
+#[tokio::test]
+async fn moved_keys_are_left_alone() {
+    let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
+    populate(&store, &old).await;
+    rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
+    let rows = system_keys(&store).await;
+    let report = rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
+    assert_eq!(up_to_date(&report), 6);
+    assert_eq!(system_keys(&store).await, rows);
+    let anew = ALL.clone().even_if_up_to_date(true);
+    assert_eq!(rewrapped(&rewrap_system_keys(&store, &new, &new, &anew).await.unwrap()), 6);
+    assert!(system_keys(&store).await.iter().zip(&rows).all(|(now, before)| now != before));
+}
+
+#[tokio::test]
+async fn revoked_keys_move_and_stay_revoked() {
+    let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
+    let records = populate(&store, &old).await;
+    for key in system_key_metas(&store).await {
+        store.revoke(&key).await.unwrap();
+    }
+    assert!(rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap().is_clean());
+    assert!(system_keys(&store).await.iter().all(EnvelopeKeyRecord::is_revoked));
+    assert_all_decrypt(&store, &new, &records).await;
+}
+
+#[tokio::test]
+async fn only_the_keys_asked_for_are_looked_at() {
+    let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
+    populate(&store, &old).await;
+    let metas = system_key_metas(&store).await;
+    let faulty = FaultyMetastore::new(store.clone());
+    let only = ALL.clone().only([metas[0].id().clone()]);
+    let report = rewrap_system_keys(&faulty, &old, &new, &only).await.unwrap();
+    let seen: Vec<&KeyMeta> = report.keys.iter().map(|(key, _)| key).collect();
+    assert_eq!(seen, metas.iter().take(3).collect::<Vec<_>>());
+    assert_eq!(faulty.faults().calls_of(Operation::List), 1);
+    let nobodys = ALL.clone().only([KeyId::new("_SK_nobody_payments")]);
+    assert_eq!(rewrap_system_keys(&faulty, &old, &new, &nobodys).await.unwrap().keys.len(), 0);
+}
+
+#[tokio::test]
+async fn dry_run_unwraps_and_writes_nothing() {
+    let (store, old, new) = (InMemoryMetastore::new(), kms("old"), FaultyKms::new(master_key("new")));
+    populate(&store, &old).await;
+    let rows = system_keys(&store).await;
+    let report = rewrap_system_keys(&store, &old, &new, &ALL.clone().dry_run(true)).await.unwrap();
+    assert!(report.is_clean());
+    assert!(report.keys.iter().all(|(_, done)| matches!(done, Rewrap::Due { .. })));
+    assert_eq!(system_keys(&store).await, rows);
+    assert_eq!(new.faults().calls_of(Operation::WrapKey), 0);
+    let stranger = kms("stranger");
+    let report = rewrap_system_keys(&store, &stranger, &new, &ALL.clone().dry_run(true)).await.unwrap();
+    assert!(!report.is_clean(), "what cannot be unwrapped cannot be moved");
+}
+
+#[tokio::test]
+async fn key_of_a_third_service_fails_alone() {
+    let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
+    let records = populate(&store, &old).await;
+    let stranger = kms("stranger");
+    let odd = &system_key_metas(&store).await[1];
+    let row = system_keys(&store).await.swap_remove(1);
+    let secret = old.unwrap_key(row.wrapped_key(), odd).await.unwrap();
+    let foreign = stranger.wrap_key(&secret, odd).await.unwrap();
+    assert!(store.replace_wrapped_key(odd, row.wrapped_key(), foreign.bytes()).await.unwrap());
+    let report = rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
+    assert_eq!(rewrapped(&report), 5);
+    let failed: Vec<_> = report.keys.iter().filter(|(_, done)| matches!(done, Rewrap::Failed(_))).collect();
+    assert_eq!(failed.iter().map(|(key, _)| key).collect::<Vec<_>>(), [odd]);
+    assert_eq!(**system_keys(&store).await[1].wrapped_key(), **foreign.bytes());
+    drop(records);
+}
+
+/// Who can read every record when a call fails, hangs or loses its reply: a fleet that has both.
+#[tokio::test(start_paused = true)]
+async fn every_call_failing_loses_no_key() {
+    let count = async |fault_at: Option<(u8, u64, Fault)>| {
+        let (rows, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
+        let records = populate(&rows, &old).await;
+        let store = FaultyMetastore::new(rows.clone());
+        let (from, to) = (FaultyKms::new(Arc::clone(&old)), FaultyKms::new(Arc::clone(&new)));
+        let parts = [store.faults(), from.faults(), to.faults()];
+        if let Some((part, n, fault)) = fault_at {
+            parts[usize::from(part)].at(n, fault);
+        }
+        let report =
+            rewrap_system_keys(&store, &from, &to, &ALL.clone().limits(Limits::new().attempts_max(1))).await;
+        let calls = parts.map(|faults| faults.calls() as u64);
+        // At any time one of the two unwraps each key.
+        for row in system_keys(&rows).await {
+            let by_old = old.unwrap_key(row.wrapped_key(), row.meta()).await.is_ok();
+            let by_new = new.unwrap_key(row.wrapped_key(), row.meta()).await.is_ok();
+            assert!(by_old || by_new, "{fault_at:?}");
+        }
+        // And another run brings it to its end.
+        assert!(rewrap_system_keys(&rows, &old, &new, &ALL).await.unwrap().is_clean());
+        assert_all_decrypt(&rows, &new, &records).await;
+        (calls, report)
+    };
+    let (calls, report) = count(None).await;
+    assert!(report.unwrap().is_clean());
+    let mut failed = 0;
+    for part in 0..3_u8 {
+        for n in 1..=calls[usize::from(part)] {
+            for class in [FailureClass::Transient, FailureClass::Permanent] {
+                for fault in [Fault::Fail(class), Fault::LoseReply(class), Fault::Hang] {
+                    let (_, report) = count(Some((part, n, fault))).await;
+                    failed += u32::from(!report.is_ok_and(|report| report.is_clean()));
+                }
+            }
+        }
+    }
+    println!("{calls:?} calls, {failed} runs that did not end clean");
+    assert!(failed > 0);
+}
+
+/// A table that cuts what is over so many bytes, as a TEXT column does in a careless mode.
+#[derive(Clone, Debug)]
+struct CuttingStore(InMemoryMetastore);
+
+impl Metastore for CuttingStore {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.0.load(key, consistency).await
+    }
+
+    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.0.load_latest(id).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        self.0.load_many(keys, consistency).await
+    }
+
+    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        self.0.load_latest_many(ids).await
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        self.0.insert(record).await
+    }
+}
+
+impl MetastoreAdmin for CuttingStore {
+    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
+        self.0.list(after, limit).await
+    }
+
+    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+        self.0.revoke(key).await
+    }
+
+    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
+        self.0.replace_wrapped_key(key, old, &new[..new.len().min(60)]).await
+    }
+
+    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+        self.0.delete(id).await
+    }
+
+    async fn count(&self) -> Result<u64, BackendError> {
+        self.0.count().await
+    }
+}
+
+#[tokio::test]
+async fn what_a_store_mangles_is_taken_back() {
+    let (rows, old, new) = (InMemoryMetastore::new(), kms("old"), Regions::new(&["us", "eu"]));
+    let records = populate(&rows, &old).await;
+    let before = system_keys(&rows).await;
+    let report = rewrap_system_keys(&CuttingStore(rows.clone()), &old, &new, &ALL).await.unwrap();
+    let is_told = |done: &Rewrap| {
+        matches!(done, Rewrap::Failed(Error::Metastore { operation: "replace_wrapped_key", .. }))
+    };
+    assert!(report.keys.iter().all(|(_, done)| is_told(done)), "{report:?}");
+    assert_eq!(system_keys(&rows).await, before);
+    assert_all_decrypt(&rows, &old, &records).await;
+}
+
+#[tokio::test]
+async fn two_operators_at_once_agree() {
+    let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
+    let records = populate(&store, &old).await;
+    let (one, other) = tokio::join!(
+        rewrap_system_keys(&store, &old, &new, &ALL),
+        rewrap_system_keys(&store, &old, &new, &ALL)
+    );
+    for report in [one.unwrap(), other.unwrap()] {
+        assert!(report.is_clean(), "{report:?}");
+    }
+    assert_all_decrypt(&store, &new, &records).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_writer_in_between_is_not_overwritten() {
+    let (rows, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
+    let records = populate(&rows, &old).await;
+    let slow = FaultyKms::new(Arc::clone(&new));
+    slow.faults().next(Operation::WrapKey, Fault::Hang);
+    let run = rewrap_system_keys(&rows, &old, &slow, &ALL);
+    let meanwhile = async {
+        slow.faults().until_hanging(1).await;
+        let anew = ALL.clone().even_if_up_to_date(true);
+        assert!(rewrap_system_keys(&rows, &old, &new, &anew).await.unwrap().is_clean());
+        let rows = system_keys(&rows).await;
+        slow.faults().release();
+        rows
+    };
+    let (report, by_other) = tokio::join!(run, meanwhile);
+    let report = report.unwrap();
+    assert!(report.is_clean());
+    assert_eq!((up_to_date(&report), rewrapped(&report)), (6, 0));
+    assert_eq!(system_keys(&rows).await, by_other);
+    assert_all_decrypt(&rows, &new, &records).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_at_every_await_loses_no_key() {
+    let slow = Fault::Delay(Duration::from_millis(3));
+    for polls in 0.. {
+        let (rows, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
+        let records = populate(&rows, &old).await;
+        let store = FaultyMetastore::new(rows.clone());
+        let (from, to) = (FaultyKms::new(Arc::clone(&old)), FaultyKms::new(Arc::clone(&new)));
+        for faults in [store.faults(), from.faults(), to.faults()] {
+            faults.always(slow);
+        }
+        let run = async { rewrap_system_keys(&store, &from, &to, &ALL).await };
+        let ended = tokio::time::timeout(Duration::from_millis(3) * polls, run).await.is_ok();
+        assert!(rewrap_system_keys(&rows, &old, &new, &ALL).await.unwrap().is_clean());
+        assert_all_decrypt(&rows, &new, &records).await;
+        if ended {
+            assert!(polls > 30, "it was dropped at {polls} points only");
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn store_that_cannot_be_listed_is_an_error() {
+    let (store, old) = (FaultyMetastore::new(InMemoryMetastore::new()), kms("old"));
+    store.faults().always(Fault::Fail(FailureClass::Transient));
+    let error = rewrap_system_keys(&store, &old, &old, &ALL).await.unwrap_err();
+    assert!(matches!(error, Error::Metastore { operation: "list", .. }) && error.is_retryable());
+}
