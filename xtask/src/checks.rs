@@ -15,11 +15,30 @@ const FILE_LINES_MAX: usize = 500;
 /// The core stays below this many crates.
 const CORE_CRATES: usize = 75;
 
-/// What the core must not pull in, by the beginning of the name.
-const BANNED_FROM_CORE: &[&str] = &["sqlx", "aws", "openssl", "native-tls", "async-trait", "anyhow"];
+/// What nothing of ours may pull in, by the beginning of the name: what needs more than gcc to
+/// build, a second TLS, and what hides errors and futures.
+const BANNED: &[&str] = &[
+    "cmake ",
+    "bindgen ",
+    "clang-sys ",
+    "openssl ",
+    "openssl-sys ",
+    "aws-lc",
+    "native-tls ",
+    "async-trait ",
+    "anyhow ",
+];
 
-/// What needs more than gcc to build, anywhere.
-const BANNED_BUILD_TOOLS: &[&str] = &["cmake", "bindgen", "clang-sys", "openssl-sys", "aws-lc"];
+/// What only these features of a back end may pull in, by the beginning of the name. The core may
+/// pull in none of it.
+const BACK_ENDS: &[(&str, &[&str])] = &[
+    ("aws-", &["aws", "dynamodb"]),
+    ("cryptoki", &["pkcs11"]),
+    ("hyper", &["aws", "dynamodb", "vault"]),
+    ("rustls", &["aws", "dynamodb", "vault", "mysql", "postgres"]),
+    ("sqlx", &["sqlite", "mysql", "postgres"]),
+    ("vsss-rs", &["k-of-n"]),
+];
 
 /// The one crate with `unsafe` repeats the workspace's lint table, for a member cannot override a
 /// single lint of it; every other member inherits it.
@@ -78,7 +97,8 @@ fn lines_before_tests(source: &str) -> usize {
     source.lines().take_while(|line| *line != "#[cfg(test)]").count()
 }
 
-/// The core is small and builds with gcc alone, and so does everything else.
+/// The core is small and knows no back end, each feature brings its own back end alone, and
+/// everything builds with gcc alone.
 pub(crate) fn dependencies(workspace: &Workspace) -> Result<()> {
     let tree = |args: &[&str]| -> Result<BTreeSet<String>> {
         let format = ["tree", "--prefix=none", "--no-dedupe", "--format={p}", "--locked"];
@@ -86,13 +106,30 @@ pub(crate) fn dependencies(workspace: &Workspace) -> Result<()> {
     };
     let core = tree(&["--edges=normal", "--package=claviger"])?;
     println!("the core has {} crates", core.len());
-    let mut wrong = banned("the core", &core, BANNED_FROM_CORE);
+    let mut wrong = foreign("the core", None, &core);
     if core.len() >= CORE_CRATES {
         wrong.push(format!("the core has {} crates, not under {CORE_CRATES}", core.len()));
     }
+    for name in ["claviger-metastore", "claviger-kms"] {
+        let package = workspace.packages.iter().find(|package| package.name == name);
+        let package = package.ok_or_else(|| format!("there is no package {name}"))?;
+        for feature in &package.features {
+            let args = ["--edges=normal,build", "--no-default-features", "--package", name, "--features"];
+            let crates = tree(&[&args[..], &[feature.as_str()]].concat())?;
+            println!("{name} with {feature} has {} crates", crates.len());
+            wrong.extend(foreign(&format!("{name} with {feature}"), Some(feature), &crates));
+        }
+    }
     let all = tree(&["--workspace", "--all-features"])?;
-    wrong.extend(banned("the workspace", &all, BANNED_BUILD_TOOLS));
+    wrong.extend(banned("the workspace", &all, BANNED));
     none(wrong)
+}
+
+/// Names what is banned everywhere, and what is other back ends'.
+fn foreign(whose: &str, feature: Option<&str>, crates: &BTreeSet<String>) -> Vec<String> {
+    let is_own = |features: &[&str]| feature.is_some_and(|feature| features.contains(&feature));
+    let others = BACK_ENDS.iter().filter(|(_, features)| !is_own(features)).map(|(prefix, _)| *prefix);
+    banned(whose, crates, &[BANNED, &others.collect::<Vec<_>>()].concat())
 }
 
 /// Reads `name v1.2.3 (path)` lines; each crate and version counts once.
@@ -148,7 +185,19 @@ mod tests {
     fn crates_are_counted_once_and_banned_by_prefix() {
         let crates = crates("claviger v0.1.0 (/w)\nring v0.17.1\nring v0.17.1\nsqlx-core v0.9.0\n\n");
         assert_eq!(crates.len(), 3);
-        assert_eq!(banned("the core", &crates, BANNED_FROM_CORE), ["the core pulls in sqlx-core v0.9.0"]);
-        assert!(banned("the core", &crates, BANNED_BUILD_TOOLS).is_empty());
+        assert_eq!(banned("the core", &crates, &["sqlx"]), ["the core pulls in sqlx-core v0.9.0"]);
+        assert!(banned("the core", &crates, BANNED).is_empty());
+    }
+
+    #[test]
+    fn back_ends_of_others_are_foreign_and_probing_for_openssl_is_not() {
+        let crates = crates(
+            "claviger v0.1.0 (/w)\naws-sdk-kms v1.0.0\nrustls v0.23.0\nopenssl-probe v0.2.0\nsqlx v0.9.0\n",
+        );
+        assert_eq!(foreign("aws", Some("aws"), &crates), ["aws pulls in sqlx v0.9.0"]);
+        assert_eq!(foreign("it", Some("local"), &crates).len(), 3);
+        assert_eq!(foreign("the core", None, &crates).len(), 3);
+        let tools = super::crates("openssl v0.10.0\naws-lc-rs v1.0.0\ncmake v0.1.0\naws-lc-sys v0.1.0\n");
+        assert_eq!(foreign("aws", Some("aws"), &tools).len(), 4);
     }
 }

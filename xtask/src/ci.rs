@@ -126,7 +126,7 @@ mod tests {
         let workspace = Workspace::find().unwrap();
         for (name, back_ends) in [
             ("claviger-metastore", &["sqlite", "postgres", "mysql", "dynamodb"][..]),
-            ("claviger-kms", &["local"]),
+            ("claviger-kms", &["local", "aws", "pkcs11", "vault", "any-of", "k-of-n"]),
         ] {
             // `lints_per_feature` builds each package with none and with each of these alone.
             let package = workspace.packages.iter().find(|package| package.name == name).unwrap();
