@@ -47,6 +47,17 @@ impl Keeper {
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
         self.breaker.admit(self.clock.monotonic()).map_err(BackendError::transient)?;
+        self.call_anyway(call).await
+    }
+
+    /// Makes the call, also when the keeper is taken to be down: for who wants to know how it is.
+    ///
+    /// # Cancel safety
+    /// As of [`call`](Self::call).
+    pub(crate) async fn call_anyway<T>(
+        &self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
         let result = tokio::time::timeout(self.deadline, call)
             .await
             .unwrap_or_else(|_elapsed| Err(BackendError::transient(NoAnswer(self.deadline))));
@@ -66,9 +77,38 @@ impl Keeper {
 ///
 /// # Cancel safety
 /// All attempts are dropped where they stand.
+#[cfg(any(test, feature = "any-of", feature = "aws"))]
 pub(crate) async fn first_of<T, F>(
     attempts: impl IntoIterator<Item = (Arc<str>, F)>,
     hedge_after: Duration,
+) -> Result<T, CopyFailures>
+where
+    F: Future<Output = Result<T, BackendError>>,
+{
+    race(attempts, hedge_after, CopyFailures::add).await
+}
+
+/// As [`first_of`], of keepers that are asked for what may be another's. That they do not know it is
+/// no news if another does, so failures are told to the operator only when all have failed.
+///
+/// # Cancel safety
+/// As of [`first_of`].
+#[cfg(any(feature = "any-of", feature = "k-of-n"))]
+pub(crate) async fn first_of_strangers<T, F>(
+    attempts: impl IntoIterator<Item = (Arc<str>, F)>,
+    hedge_after: Duration,
+) -> Result<T, CopyFailures>
+where
+    F: Future<Output = Result<T, BackendError>>,
+{
+    race(attempts, hedge_after, CopyFailures::note).await.inspect_err(CopyFailures::tell)
+}
+
+#[cfg(any(test, feature = "any-of", feature = "aws", feature = "k-of-n"))]
+async fn race<T, F>(
+    attempts: impl IntoIterator<Item = (Arc<str>, F)>,
+    hedge_after: Duration,
+    fail: impl Fn(&mut CopyFailures, &str, BackendError),
 ) -> Result<T, CopyFailures>
 where
     F: Future<Output = Result<T, BackendError>>,
@@ -86,7 +126,7 @@ where
         };
         match answer {
             Some((_, Ok(value))) => return Ok(value),
-            Some((name, Err(error))) => failures.add(&name, error),
+            Some((name, Err(error))) => fail(&mut failures, &name, error),
             None => return Err(failures),
         }
     }
@@ -141,32 +181,51 @@ impl CopyFailures {
 
     /// Adds a failure, and tells the operator of it.
     pub(crate) fn add(&mut self, name: &str, error: BackendError) {
-        let class = match error.class() {
-            FailureClass::Transient => "transient",
-            FailureClass::Damaged => "damaged",
-            _ => "permanent",
-        };
-        let labels = [("copy", name.to_owned()), ("class", class.to_owned())];
-        metrics::counter!("claviger_kms_copy_failures_total", &labels).increment(1);
         let failure = CopyFailure { name: name.to_owned(), error };
-        tracing::warn!(copy = name, class, cause = %failure, "a copy of a wrapped key failed");
+        failure.tell();
         self.0.push(failure);
+    }
+
+    /// Adds a failure that is no news yet.
+    #[cfg(any(feature = "any-of", feature = "k-of-n"))]
+    pub(crate) fn note(&mut self, name: &str, error: BackendError) {
+        self.0.push(CopyFailure { name: name.to_owned(), error });
+    }
+
+    /// Tells the operator of all of them.
+    #[cfg(any(feature = "any-of", feature = "k-of-n"))]
+    pub(crate) fn tell(&self) {
+        self.0.iter().for_each(CopyFailure::tell);
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
         self.0.iter().map(|failure| failure.name.clone()).collect()
     }
 
-    fn any(&self, class: FailureClass) -> bool {
-        self.0.iter().any(|failure| failure.error.class() == class)
+    /// Returns how many are of this class.
+    pub(crate) fn count(&self, class: FailureClass) -> usize {
+        self.0.iter().filter(|failure| failure.error.class() == class).count()
+    }
+}
+
+impl CopyFailure {
+    fn tell(&self) {
+        let class = match self.error.class() {
+            FailureClass::Transient => "transient",
+            FailureClass::Damaged => "damaged",
+            _ => "permanent",
+        };
+        let labels = [("copy", self.name.clone()), ("class", class.to_owned())];
+        metrics::counter!("claviger_kms_copy_failures_total", &labels).increment(1);
+        tracing::warn!(copy = self.name, class, cause = %self, "a copy of a wrapped key failed");
     }
 }
 
 impl From<CopyFailures> for BackendError {
     fn from(failures: CopyFailures) -> Self {
-        if failures.any(FailureClass::Transient) {
+        if failures.count(FailureClass::Transient) > 0 {
             Self::transient(failures)
-        } else if failures.any(FailureClass::Damaged) {
+        } else if failures.count(FailureClass::Damaged) > 0 {
             Self::damaged(failures)
         } else {
             Self::permanent(failures)

@@ -16,19 +16,29 @@ mod any_of;
 #[cfg(feature = "aws")]
 mod aws;
 mod check;
+#[cfg(any(feature = "any-of", feature = "k-of-n"))]
+mod clv1;
 #[cfg(feature = "_copies")]
 mod copies;
 #[cfg(feature = "k-of-n")]
 mod k_of_n;
 #[cfg(feature = "local")]
 mod local;
+#[cfg(any(feature = "any-of", feature = "k-of-n"))]
+mod members;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
 #[cfg(feature = "vault")]
 mod vault;
 
+#[cfg(feature = "aws")]
+pub use aws::{AwsKms, AwsKmsBuilder, AwsKmsError, AwsKmsFault};
+#[cfg(feature = "any-of")]
+pub use any_of::{AnyOfKms, AnyOfKmsBuilder};
 pub use check::{CopyCheck, check};
 #[cfg(feature = "_copies")]
 pub use copies::{CopyFailure, CopyFailures};
+#[cfg(feature = "k-of-n")]
+pub use k_of_n::{KofNKms, KofNKmsBuilder};
 #[cfg(feature = "local")]
 pub use local::{LocalKms, LocalKmsError};

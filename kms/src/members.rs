@@ -1,0 +1,237 @@
+//! The services that others are made of, each with its name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{
+    BackendError, BoxedKms, Clock, Error, KeyManagementService, KeyMeta, SecretKey, SecureRandom,
+    SystemClock, SystemRandom, WrapHealth, WrappedKey,
+};
+use futures_util::future::join_all;
+
+use crate::check::{CopyCheck, check};
+use crate::clv1::{Envelope, Kind, MEMBERS_MAX, MemberCopy, is_name};
+use crate::copies::{CopyFailures, Keeper, all_of};
+
+/// One service, and how it is called: within its deadline, and seldom while it is down.
+#[derive(Clone, Debug)]
+pub(crate) struct Member(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    keeper: Keeper,
+    kms: BoxedKms,
+}
+
+impl Member {
+    pub(crate) fn name(&self) -> &Arc<str> {
+        self.0.keeper.name()
+    }
+
+    /// Names a copy of this member's own, so that it is told from the others'.
+    pub(crate) fn name_within(&self, copy: &str) -> String {
+        format!("{}/{copy}", self.name())
+    }
+
+    pub(crate) async fn wrap(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+        self.0.keeper.call(self.0.kms.wrap_key(key, meta)).await
+    }
+
+    pub(crate) async fn unwrap(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+        self.0.keeper.call(self.0.kms.unwrap_key(wrapped, meta)).await
+    }
+
+    pub(crate) async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.0.keeper.call_anyway(self.0.kms.inspect(wrapped)).await
+    }
+}
+
+/// A member as [`check`] asks it: within its deadline, and also when it is taken to be down.
+#[derive(Debug)]
+struct Checked(Member);
+
+impl KeyManagementService for Checked {
+    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+        let Inner { keeper, kms } = &*self.0.0;
+        keeper.call_anyway(kms.wrap_key(key, meta)).await
+    }
+
+    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+        let Inner { keeper, kms } = &*self.0.0;
+        keeper.call_anyway(kms.unwrap_key(wrapped, meta)).await
+    }
+
+    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.0.inspect(wrapped).await
+    }
+}
+
+/// What the builders of both services collect.
+#[derive(Debug)]
+pub(crate) struct MembersBuilder {
+    members: Vec<(String, BoxedKms)>,
+    pub(crate) call_deadline: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn SecureRandom>,
+}
+
+const CALL_DEADLINE: Duration = Duration::from_secs(2);
+
+impl MembersBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            members: Vec::new(),
+            call_deadline: CALL_DEADLINE,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom::new()),
+        }
+    }
+
+    pub(crate) fn add(&mut self, name: impl Into<String>, kms: impl KeyManagementService) {
+        self.members.push((name.into(), BoxedKms::new(kms)));
+    }
+
+    pub(crate) fn build(self) -> Result<Members, Error> {
+        if !(1..=MEMBERS_MAX).contains(&self.members.len()) {
+            return Err(invalid(format!(
+                "there are {} members; there may be 1 to {MEMBERS_MAX}",
+                self.members.len()
+            )));
+        }
+        for (place, (name, _)) in self.members.iter().enumerate() {
+            if !is_name(name) {
+                return Err(invalid(format!(
+                    "a member is called {name:?}; a name is 1 to 64 visible ASCII characters, no quotation mark or backslash"
+                )));
+            }
+            if self.members.iter().take(place).any(|(earlier, _)| earlier == name) {
+                return Err(invalid(format!("two members are called {name:?}")));
+            }
+        }
+        let members = self.members.into_iter().map(|(name, kms)| {
+            let keeper = Keeper::new(name, self.call_deadline, Arc::clone(&self.clock));
+            Member(Arc::new(Inner { keeper, kms }))
+        });
+        Ok(Members { members: members.collect(), random: self.random })
+    }
+}
+
+pub(crate) fn invalid(reason: impl Into<Arc<str>>) -> Error {
+    Error::InvalidConfig { reason: reason.into() }
+}
+
+/// The members in the order of the configuration.
+#[derive(Debug)]
+pub(crate) struct Members {
+    members: Vec<Member>,
+    random: Arc<dyn SecureRandom>,
+}
+
+impl Members {
+    pub(crate) const fn random(&self) -> &Arc<dyn SecureRandom> {
+        &self.random
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.members.iter()
+    }
+
+    /// Returns how many there are.
+    #[cfg(feature = "k-of-n")]
+    pub(crate) fn count(&self) -> u8 {
+        // There are no more than MEMBERS_MAX.
+        u8::try_from(self.members.len()).unwrap_or(u8::MAX)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|member| &**member.name())
+    }
+
+    /// Returns each member that has a copy in the envelope, with it. Members that the configuration
+    /// does not know are passed over: whoever writes the store must not choose them.
+    pub(crate) fn with_copies<'a>(
+        &'a self,
+        envelope: &'a Envelope,
+    ) -> impl Iterator<Item = (&'a Member, &'a MemberCopy)> {
+        self.members.iter().filter_map(|member| Some((member, envelope.copy_of(member.name())?)))
+    }
+
+    /// Has each member wrap its share, all at once, and writes the envelope of those that did.
+    pub(crate) async fn wrap_shares(
+        &self,
+        draft: Draft,
+        shares: impl IntoIterator<Item = &SecretKey>,
+        meta: &KeyMeta,
+    ) -> Result<WrappedKey, BackendError> {
+        let attempts: Vec<_> = (1..)
+            .zip(self.members.iter().zip(shares))
+            .map(|(x, (member, share))| {
+                (Arc::clone(member.name()), async move { Ok((member, x, member.wrap(share, meta).await?)) })
+            })
+            .collect();
+        let (made, failures) = all_of(attempts).await;
+        if made.len() < draft.copies_min {
+            return Err(failures.into());
+        }
+        let mut missing = failures.names();
+        let mut copies = Vec::with_capacity(made.len());
+        for (name, (member, x, wrapped)) in made {
+            missing.extend(wrapped.missing_copies().iter().map(|copy| member.name_within(copy)));
+            copies.push(MemberCopy { member: name.to_string(), x, copy: wrapped.bytes().to_vec() });
+        }
+        let envelope = Envelope { kind: draft.kind, k: draft.k, sealed: draft.sealed, copies };
+        let bytes = envelope.to_bytes().map_err(BackendError::permanent)?;
+        Ok(WrappedKey::new(bytes).degraded(missing))
+    }
+
+    /// Tells which members have a copy, and which have none though they are configured, or lack one
+    /// of their own.
+    pub(crate) async fn inspect(&self, envelope: &Envelope) -> Result<WrapHealth, BackendError> {
+        let present = envelope.members().map(str::to_owned).collect();
+        let lacking = self.names().filter(|name| envelope.copy_of(name).is_none());
+        let mut missing: Vec<String> = lacking.map(str::to_owned).collect();
+        for (member, copy) in self.with_copies(envelope) {
+            let within = member.inspect(&copy.copy).await?.missing;
+            missing.extend(within.iter().map(|copy| member.name_within(copy)));
+        }
+        Ok(WrapHealth::new(present, missing))
+    }
+
+    /// Asks the members one after the other who takes a bare envelope for one of its own. What it
+    /// says is missing in it is missing.
+    pub(crate) async fn inspect_bare<'a>(
+        members: impl IntoIterator<Item = &'a Member>,
+        wrapped: &[u8],
+    ) -> Result<(&'a Member, WrapHealth), BackendError> {
+        let mut failures = CopyFailures::default();
+        for member in members {
+            match member.inspect(wrapped).await {
+                Ok(health) => {
+                    let missing = health.missing.iter().map(|copy| member.name_within(copy));
+                    return Ok((member, WrapHealth::new(vec![member.name().to_string()], missing.collect())));
+                }
+                Err(error) => failures.note(member.name(), error),
+            }
+        }
+        Err(failures.into())
+    }
+
+    /// Tries each member, all at once.
+    pub(crate) async fn check(&self) -> Vec<CopyCheck> {
+        let checks = self
+            .members
+            .iter()
+            .map(|member| async move { check(&**member.name(), &Checked(member.clone())).await });
+        join_all(checks).await
+    }
+}
+
+/// An envelope whose copies are still to be made.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) kind: Kind,
+    pub(crate) k: u8,
+    pub(crate) sealed: Vec<u8>,
+    /// With fewer copies it is not written.
+    pub(crate) copies_min: usize,
+}
