@@ -1,0 +1,308 @@
+//! How the regions are configured: keys, clients, credentials, HTTPS, and no retries of the SDK's own.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::config::timeout::TimeoutConfig;
+use aws_sdk_kms::config::{Builder, IdentityCache, Region as SdkRegion, StalledStreamProtectionConfig};
+use aws_smithy_http_client::tls;
+use claviger::{BackendError, Clock, SystemClock};
+
+use crate::aws::error::AwsKmsFault;
+use crate::aws::region::Region;
+use crate::aws::{AwsKms, Binding, COPIES_MAX, Settings};
+use crate::copies::Keeper;
+
+/// Says which keys in which regions to use and how to reach them.
+///
+/// Credentials come from where every AWS program has them (environment, profile, web identity,
+/// container or instance role; not SSO), for each region that has no client of its own.
+#[derive(Debug)]
+#[must_use]
+pub struct AwsKmsBuilder {
+    keys: Vec<(String, String)>,
+    previous: Vec<(String, String)>,
+    clients: Vec<(String, Client)>,
+    endpoints: Vec<(String, String)>,
+    preferred: Option<String>,
+    min_regions: usize,
+    hedge_after: Duration,
+    call_deadline: Duration,
+    encryption_context: bool,
+    accept_no_context: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl AwsKmsBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            keys: Vec::new(),
+            previous: Vec::new(),
+            clients: Vec::new(),
+            endpoints: Vec::new(),
+            preferred: None,
+            min_regions: 1,
+            hedge_after: Duration::from_millis(300),
+            call_deadline: Duration::from_secs(2),
+            encryption_context: false,
+            accept_no_context: false,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// Adds a region and the key that wraps there: its ARN, or its id or alias. Regions are tried in
+    /// the order in which they are added, after the preferred one; there may be 16.
+    ///
+    /// A copy's ARN is stored as it is given here; other Asherahs want ARNs of keys.
+    pub fn region(mut self, region: impl Into<String>, key_arn: impl Into<String>) -> Self {
+        self.keys.push((region.into(), key_arn.into()));
+        self
+    }
+
+    /// Adds a key that may still unwrap in a region, and never wraps: the one that wrapped there
+    /// before. It is asked when KMS answers that another key than those before it wrapped a copy.
+    pub fn previous_arn(mut self, region: impl Into<String>, key_arn: impl Into<String>) -> Self {
+        self.previous.push((region.into(), key_arn.into()));
+        self
+    }
+
+    /// Sets the region that is asked first, the nearest one; else it is the one added first.
+    pub fn preferred(mut self, region: impl Into<String>) -> Self {
+        self.preferred = Some(region.into());
+        self
+    }
+
+    /// Sets the client for a region, with its HTTP client, credentials and time-outs. Its retries are
+    /// switched off, since the core does them.
+    pub fn client(mut self, region: impl Into<String>, client: Client) -> Self {
+        self.clients.push((region.into(), client));
+        self
+    }
+
+    /// Sets the URL to send a region's requests to, for a VPC endpoint or a local stand-in of KMS.
+    pub fn endpoint(mut self, region: impl Into<String>, url: impl Into<String>) -> Self {
+        self.endpoints.push((region.into(), url.into()));
+        self
+    }
+
+    /// Makes it an error when fewer regions than this wrap a key; 1 unless told.
+    pub const fn min_regions(mut self, min_regions: usize) -> Self {
+        self.min_regions = min_regions;
+        self
+    }
+
+    /// Sets how long a region may take until the next is asked, too; 300 ms unless told.
+    pub const fn hedge_after(mut self, hedge_after: Duration) -> Self {
+        self.hedge_after = hedge_after;
+        self
+    }
+
+    /// Sets how long a request may take; 2 s unless told. A wrap takes two of them.
+    pub const fn call_deadline(mut self, call_deadline: Duration) -> Self {
+        self.call_deadline = call_deadline;
+        self
+    }
+
+    /// Binds each wrapped key to the id and creation of the key it is, so that KMS does not unwrap it
+    /// in another's place. **No Asherah can read what is wrapped so.** Off unless told.
+    ///
+    /// The encryption context is `claviger-key-id` (`_SK_service_product`) and `claviger-created` (Unix
+    /// seconds). Once something was wrapped so it must stay on.
+    pub const fn encryption_context(mut self, encryption_context: bool) -> Self {
+        self.encryption_context = encryption_context;
+        self
+    }
+
+    /// Takes keys that were wrapped without an encryption context, too, while
+    /// [`encryption_context`](Self::encryption_context) is on. Off unless told.
+    ///
+    /// It is for the time between switching the context on and wrapping the last old key anew. As long,
+    /// who can write the store can still put the envelope of an *old* key in another's place: therefore
+    /// it has to be asked for.
+    pub const fn accept_no_context(mut self, accept_no_context: bool) -> Self {
+        self.accept_no_context = accept_no_context;
+        self
+    }
+
+    /// Sets the clock of the regions' circuit breakers.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Checks the configuration and makes the clients. Nothing is asked of KMS:
+    /// [`AwsKms::check`] does that.
+    ///
+    /// # Errors
+    /// Permanent, with [`AwsKmsFault::ConfigInvalid`] as its source, unless there are 1 to 16 regions,
+    /// each once, among them the preferred one and every one that something else is said of; keys are
+    /// ARNs of KMS in their region, ids or aliases; `min_regions` is between 1 and the number of
+    /// regions, and the times are above zero. Transient when the machine's configuration, for regions
+    /// without a client, does not come in time.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn open(self) -> Result<AwsKms, BackendError> {
+        self.validate().map_err(AwsKmsFault::ConfigInvalid)?;
+        let shared = self.load_shared().await?;
+        let mut regions = Vec::with_capacity(self.keys.len());
+        for (name, key) in &self.keys {
+            let client = Client::from_conf(self.client_config(name, shared.as_ref())?.build());
+            let previous = of(&self.previous, name).cloned().collect();
+            let keeper = Keeper::new(name.as_str(), self.call_deadline, Arc::clone(&self.clock));
+            regions.push(Arc::new(Region { keeper, client, key: key.clone(), previous }));
+        }
+        // Stable: the others keep their order.
+        regions.sort_by_key(|region| self.preferred.as_deref().is_some_and(|name| name != &**region.name()));
+        let binding = match self.encryption_context {
+            false => Binding::Unbound,
+            true => Binding::Bound { or_not: self.accept_no_context },
+        };
+        let settings = Settings { min_regions: self.min_regions, hedge_after: self.hedge_after, binding };
+        Ok(AwsKms { regions, settings })
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        if !(1..=COPIES_MAX).contains(&self.keys.len()) {
+            return Err(format!("there are {} regions, where 1 to {COPIES_MAX} can be", self.keys.len()));
+        }
+        let mut names = HashSet::new();
+        for (region, _) in &self.keys {
+            if !is_region(region) {
+                return Err(format!("{region:?} is no region"));
+            }
+            if !names.insert(region.as_str()) {
+                return Err(format!("region {region} is there twice"));
+            }
+        }
+        let said = self.previous.iter().map(|(region, _)| region);
+        let said = said.chain(self.clients.iter().map(|(region, _)| region));
+        let said = said.chain(self.endpoints.iter().map(|(region, _)| region)).chain(&self.preferred);
+        for region in said {
+            if !names.contains(region.as_str()) {
+                return Err(format!("region {region:?} has no key"));
+            }
+        }
+        for (region, key) in self.keys.iter().chain(&self.previous) {
+            check_key(region, key)?;
+        }
+        for name in names {
+            if of(&self.previous, name).count() > PREVIOUS_MAX {
+                return Err(format!("region {name} has more than {PREVIOUS_MAX} previous keys"));
+            }
+        }
+        if !(1..=self.keys.len()).contains(&self.min_regions) {
+            return Err(format!("min_regions is {} of {} regions", self.min_regions, self.keys.len()));
+        }
+        if self.hedge_after.is_zero() || self.call_deadline.is_zero() {
+            return Err("hedge_after and call_deadline must be above zero".to_owned());
+        }
+        if self.accept_no_context && !self.encryption_context {
+            return Err("accept_no_context is for when encryption_context is on".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What the machine says of AWS, if a region needs it.
+    async fn load_shared(&self) -> Result<Option<SdkConfig>, BackendError> {
+        let Some((region, _)) =
+            self.keys.iter().find(|(region, _)| of(&self.clients, region).next().is_none())
+        else {
+            return Ok(None);
+        };
+        // One for all regions: they have the same credentials. A region is given, lest the machine's
+        // metadata service be asked for one.
+        let identities = IdentityCache::lazy().load_timeout(CREDENTIALS_WAIT).build();
+        let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client());
+        let loader = loader.region(SdkRegion::new(region.clone())).identity_cache(identities);
+        let load: Pin<Box<dyn Future<Output = SdkConfig> + Send>> = Box::pin(loader.load());
+        let loaded = tokio::time::timeout(START_WAIT, load).await;
+        Ok(Some(loaded.map_err(|_elapsed| AwsKmsFault::ConfigLate)?))
+    }
+
+    fn client_config(&self, region: &str, shared: Option<&SdkConfig>) -> Result<Builder, AwsKmsFault> {
+        let mut config = match (of(&self.clients, region).last(), shared) {
+            (Some(client), _) => match client.config().region() {
+                Some(other) if other.as_ref() != region => {
+                    let reason = format!("the client for region {region} is one for {other}");
+                    return Err(AwsKmsFault::ConfigInvalid(reason));
+                }
+                _ => client.config().to_builder(),
+            },
+            (None, Some(shared)) => {
+                // Below the deadline, so that a call learns what was slow.
+                let timeouts = TimeoutConfig::builder().connect_timeout(self.call_deadline * 3 / 4);
+                Builder::from(shared).timeout_config(timeouts.build())
+            }
+            (None, None) => Builder::new(),
+        };
+        if let Some(endpoint) = of(&self.endpoints, region).last() {
+            config = config.endpoint_url(endpoint);
+        }
+        // The protection of uploads is there for its side effect: it wraps the body of a request, in
+        // which a data key stands, so that the SDK's traces do not print it.
+        let stalled = StalledStreamProtectionConfig::enabled().upload_enabled(true).download_enabled(true);
+        Ok(config
+            .region(SdkRegion::new(region.to_owned()))
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(stalled.build()))
+    }
+}
+
+/// What is said of a region.
+fn of<'a, T>(said: &'a [(String, T)], region: &str) -> impl Iterator<Item = &'a T> {
+    said.iter().filter(move |(name, _)| name == region).map(|(_, value)| value)
+}
+
+/// How many previous keys a region may have: each is one more request for a copy of the oldest.
+const PREVIOUS_MAX: usize = 8;
+
+/// How long the start waits for what the machine says of AWS.
+const START_WAIT: Duration = Duration::from_secs(8);
+
+/// How long credentials may take to come.
+const CREDENTIALS_WAIT: Duration = Duration::from_secs(10);
+
+/// How many idle connections a region may keep.
+const IDLE_MAX: usize = 32;
+
+fn http_client() -> impl aws_sdk_kms::config::HttpClient + 'static {
+    let client = aws_smithy_http_client::Builder::new().pool_max_idle_per_host(IDLE_MAX);
+    client.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https()
+}
+
+fn is_region(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Checks that a key can be one of its region: an ARN says which region it is of, an id and an alias do
+/// not.
+fn check_key(region: &str, key: &str) -> Result<(), String> {
+    let Some(rest) = key.strip_prefix("arn:") else {
+        return if is_id(key) { Ok(()) } else { Err(format!("{key:?} is no key of KMS")) };
+    };
+    let fields: Vec<_> = rest.splitn(5, ':').collect();
+    let [partition, "kms", of, account, resource] = fields.as_slice() else {
+        return Err(format!("{key:?} is no ARN of KMS"));
+    };
+    let id = resource.strip_prefix("key/").or_else(|| resource.strip_prefix("alias/"));
+    let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    if partition.is_empty() || !is_account || !id.is_some_and(is_id) {
+        return Err(format!("{key:?} is no ARN of a key of KMS"));
+    }
+    if *of != region {
+        return Err(format!("{key:?} is of region {of}, not of {region}"));
+    }
+    Ok(())
+}
+
+/// What KMS takes in ids and aliases.
+fn is_id(id: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/".contains(&byte);
+    (1..=256).contains(&id.len()) && id.bytes().all(is_part)
+}
