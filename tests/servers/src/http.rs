@@ -111,8 +111,14 @@ impl LocalStack {
     /// Starts one.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_program(&Self::python())
+    }
+
+    /// Returns the Python that it is a package of; boto3 and cryptography are others.
+    #[must_use]
+    pub fn python() -> PathBuf {
         let python = installed("CLAVIGER_LOCALSTACK_PYTHON", Self::program_in);
-        Self::start_program(&python.unwrap_or_else(|| program::missing("LocalStack")))
+        python.unwrap_or_else(|| program::missing("LocalStack"))
     }
 
     /// Starts the one that is among the packages of a Python.
