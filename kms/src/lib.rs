@@ -42,3 +42,5 @@ pub use copies::{CopyFailure, CopyFailures};
 pub use k_of_n::{KofNKms, KofNKmsBuilder};
 #[cfg(feature = "local")]
 pub use local::{LocalKms, LocalKmsError};
+#[cfg(feature = "pkcs11")]
+pub use pkcs11::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
