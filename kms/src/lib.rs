@@ -44,3 +44,5 @@ pub use k_of_n::{KofNKms, KofNKmsBuilder};
 pub use local::{LocalKms, LocalKmsError};
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
+#[cfg(feature = "vault")]
+pub use vault::{VaultAuth, VaultTransitError, VaultTransitKms, VaultTransitKmsBuilder};
