@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::tcp::WriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -66,7 +67,9 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     upstream: String,
+    accepted: AtomicUsize,
     open: AtomicUsize,
+    clients: AtomicUsize,
     next: Mutex<Fault>,
     recent: Mutex<Arc<Forwarded>>,
 }
@@ -93,7 +96,9 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
+            accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
             next: Mutex::new(Fault::None),
             recent: Mutex::default(),
         });
@@ -133,6 +138,19 @@ impl Proxy {
         self.shared.open.load(Ordering::SeqCst)
     }
 
+    /// Returns how many of them the client has not closed. While one is stalled the server does not
+    /// learn of that, nor does the connection end by it.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.shared.clients.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many connections were made since the proxy was started.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
     /// Cuts all connections there are. They are gone soon after.
     pub fn cut_all(&self) {
         self.orders.send_modify(|orders| orders.cut += 1);
@@ -160,34 +178,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 async fn accept(listener: TcpListener, shared: Arc<Shared>, orders: watch::Receiver<Orders>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
         let forwarded = Arc::new(Forwarded::default());
         *lock(&shared.recent) = forwarded.clone();
-        let open = Open::new(&shared);
+        let open = Counted::new(&shared, |shared| &shared.open);
+        let present = Counted::new(&shared, |shared| &shared.clients);
         let mut orders = orders.clone();
         let seen = *orders.borrow_and_update();
         let fault = *lock(&shared.next);
         let connection = Connection { fault, from: (0, 0), forwarded, orders, seen };
         tokio::spawn(async move {
             // Whichever way it ends, both sockets are closed by it.
-            drop(connection.run(client, &open.0.upstream).await);
+            drop(connection.run(client, present, &open.shared.upstream).await);
             drop(open);
         });
     }
 }
 
-/// Counts as an open connection while it lives.
-struct Open(Arc<Shared>);
+/// Is counted while it lives.
+struct Counted {
+    shared: Arc<Shared>,
+    count: fn(&Shared) -> &AtomicUsize,
+}
 
-impl Open {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.open.fetch_add(1, Ordering::SeqCst);
-        Self(shared.clone())
+impl Counted {
+    fn new(shared: &Arc<Shared>, count: fn(&Shared) -> &AtomicUsize) -> Self {
+        count(shared).fetch_add(1, Ordering::SeqCst);
+        Self { shared: shared.clone(), count }
     }
 }
 
-impl Drop for Open {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        (self.count)(&self.shared).fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -203,10 +226,12 @@ struct Connection {
 impl Connection {
     /// Forwards in one task, a piece at a time, so that once the fault happened not a byte more
     /// goes either way.
-    async fn run(mut self, mut client: TcpStream, upstream: &str) -> io::Result<()> {
+    async fn run(mut self, mut client: TcpStream, present: Counted, upstream: &str) -> io::Result<()> {
         let mut server = TcpStream::connect(upstream).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
+        let (mut client, mut answers) = client.split();
+        let mut present = Some(present);
         let (mut from_client, mut from_server) = (Box::new([0; 16 * 1024]), Box::new([0; 16 * 1024]));
         loop {
             let to_server = self.room(Direction::ToServer, from_client.len());
@@ -231,11 +256,12 @@ impl Connection {
                     }
                     self.fault = Fault::None;
                 }
+                () = hung_up(&answers), if has_struck && present.is_some() => present = None,
                 length = client.read(upward), if !has_struck => {
                     forward(upward, length?, &mut server, &self.forwarded.to_server).await?;
                 }
                 length = server.read(downward), if !has_struck => {
-                    forward(downward, length?, &mut client, &self.forwarded.to_client).await?;
+                    forward(downward, length?, &mut answers, &self.forwarded.to_client).await?;
                 }
             }
         }
@@ -290,7 +316,25 @@ impl Forwarded {
     }
 }
 
-async fn forward(from: &[u8], length: usize, to: &mut TcpStream, count: &AtomicU64) -> io::Result<()> {
+/// Waits until the client has closed its end, whatever it sent before that and nobody has read.
+async fn hung_up(client: &WriteHalf<'_>) {
+    loop {
+        match client.ready(Interest::READABLE).await {
+            // What is there to be read is no news, and keeps it ready.
+            Ok(ready) if !ready.is_read_closed() => tokio::time::sleep(LOOK_AGAIN).await,
+            _ => return,
+        }
+    }
+}
+
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+async fn forward(
+    from: &[u8],
+    length: usize,
+    to: &mut (impl AsyncWrite + Unpin),
+    count: &AtomicU64,
+) -> io::Result<()> {
     if length == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

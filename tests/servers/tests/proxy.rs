@@ -193,6 +193,27 @@ async fn connections_end_when_all_are_cut_and_when_the_proxy_is_dropped() {
 }
 
 #[tokio::test]
+async fn client_that_hangs_up_on_a_stalled_connection_is_noticed_and_the_server_does_not_know() {
+    let world = World::new().await;
+    for sent in [&b""[..], MESSAGE] {
+        world.proxy.set(Fault::Stall { direction: Direction::ToClient, after: 0 });
+        let (mut client, mut server) = world.connect(Direction::ToServer).await;
+        client.write_all(sent).await.unwrap();
+        assert!(is_silent(&mut server).await);
+        assert_eq!((world.proxy.clients(), world.proxy.connections()), (1, 1));
+        drop(client);
+        while world.proxy.clients() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.proxy.connections(), 1);
+        assert!(is_silent(&mut server).await);
+        world.proxy.set_open(Fault::None);
+        assert_eq!(all(server).await, sent);
+    }
+    assert_eq!(world.proxy.accepted(), 2);
+}
+
+#[tokio::test]
 async fn client_of_a_server_that_is_down_is_cut() {
     let world = World::new().await;
     drop(world.listener);
