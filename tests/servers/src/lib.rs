@@ -20,6 +20,7 @@
 //! | `CLAVIGER_DYNALITE_BIN` | the program `dynalite` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_MOTO_BIN` | the program `moto_server` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_LOCALSTACK_PYTHON` | a Python with LocalStack's packages | the tools of `cargo xtask test` |
+//! | `CLAVIGER_SOFTHSM_LIB` | the folder of `libsofthsm2.so` | `/usr/lib/softhsm` and other usual folders |
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "what a test needs and does not get ends it")]
 #![expect(clippy::missing_panics_doc, reason = "all of it panics, as said above")]
@@ -33,9 +34,11 @@ mod proxy;
 mod scratch;
 mod server;
 mod shared;
+mod softhsm;
 
 pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
 pub use postgres::Postgres;
 pub use proxy::{Direction, Fault, Proxy};
 pub use shared::{shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres};
+pub use softhsm::{HsmFault, HsmFunction, SoftHsm};

@@ -93,22 +93,27 @@ pub(crate) fn give_to_server(folder: &Path) {
     }
 }
 
-/// What is static is never dropped, and a killed process drops nothing at all. So a shell waits for
-/// the end of its input, which only we hold, and removes the folder then.
+/// What is static is never dropped, and a killed process drops nothing at all. So a shell removes it.
 fn root() -> Root {
     let passable = Permissions::from_mode(0o711);
     let folder =
         tempfile::Builder::new().prefix("claviger-servers-").permissions(passable).tempdir().unwrap();
+    let remover = remover(folder.path());
+    Root { folder, _remover: remover }
+}
+
+/// Starts a shell that removes the folder when we are gone: it waits for the end of its input, which
+/// only we hold.
+pub(crate) fn remover(folder: &Path) -> Child {
     let script = r#"trap "" INT TERM HUP; cat; umount -l "$1"/*disk-* 2>/dev/null; rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }"#;
-    let remover = Command::new("sh")
+    Command::new("sh")
         .args(["-c", script, "sh"])
-        .arg(folder.path())
+        .arg(folder)
         // What kills a whole group of processes does not kill it.
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
-    Root { folder, _remover: remover }
+        .unwrap()
 }

@@ -131,7 +131,7 @@ static ul call(int n, ul a, ul b, ul c, ul d, ul e, ul f, ul g, ul h)
         usleep(20000);
     }
     /* SoftHSM searches its slots without a lock, and adds to them when it lists them. */
-    int is_of_slots = n >= GET_SLOT_LIST && n <= INIT_TOKEN || n == OPEN_SESSION;
+    int is_of_slots = (n >= GET_SLOT_LIST && n <= INIT_TOKEN) || n == OPEN_SESSION;
     if (is_of_slots)
         pthread_mutex_lock(slots);
     rv = pass(n, a, b, c, d, e, f, g, h);
