@@ -390,7 +390,8 @@ fn configure() {
         tokens.display()
     );
     fs::write(&configuration, text).unwrap();
-    outlive_exec(&scratch::remover(&folder.keep()));
+    let remover = scratch::remover(&folder.keep());
+    outlive_exec(&remover);
     let error = Command::new(env::current_exe().unwrap())
         .args(env::args_os().skip(1))
         .env(CONFIGURED, process)
