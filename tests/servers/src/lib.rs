@@ -35,6 +35,7 @@ mod scratch;
 mod server;
 mod shared;
 mod softhsm;
+mod vault;
 
 pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
@@ -42,3 +43,4 @@ pub use postgres::Postgres;
 pub use proxy::{Direction, Fault, Proxy};
 pub use shared::{shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres};
 pub use softhsm::{HsmFault, HsmFunction, SoftHsm};
+pub use vault::{FakeVault, Grant, TestCa, TestCertificate, Trick};
