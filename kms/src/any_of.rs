@@ -149,29 +149,24 @@ impl KeyManagementService for AnyOfKms {
         }
     }
 
-    /// Tells whose copies an envelope names. Of a bare one the first member that takes it for its own
-    /// is named; the others are missing if they should have copies. What a member says is missing
-    /// within its copy is called `member/copy`.
+    /// Tells whose copies an envelope names; a bare one is taken for that of the first member that takes
+    /// it for its own. Missing is what is not there of what would be written now: the first member's
+    /// copy, or everybody's. What a member says is missing within its copy is called `member/copy`.
     async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        if let Some(envelope) = is_ours(wrapped)? {
-            let mut health = self.members.inspect(&envelope).await?;
-            if self.is_asherah_compatible {
-                health.missing.clear();
-            }
-            return Ok(health);
-        }
-        let (maker, mut health) = Members::inspect_bare(self.members.iter(), wrapped).await?;
-        if !self.is_asherah_compatible {
-            let others = self.members.names().filter(|name| **name != **maker.name());
-            health.missing.extend(others.map(str::to_owned));
+        let mut health = match is_ours(wrapped)? {
+            Some(envelope) => self.members.inspect(&envelope).await?,
+            None => self.members.inspect_bare(self.members.iter(), wrapped).await?,
+        };
+        if let (true, Some(first)) = (self.is_asherah_compatible, self.members.iter().next()) {
+            health.missing.retain(|missing| first.has_made(missing));
         }
         Ok(health)
     }
 }
 
 impl AnyOfKmsBuilder {
-    /// Adds a service by a name, 1 to 64 visible ASCII characters. The first wraps, or is asked first;
-    /// there may be 10.
+    /// Adds a service by a name, 1 to 64 visible ASCII characters other than `"`, `\` and `/`. The
+    /// first one wraps, or is asked first; there may be 10.
     ///
     /// The name is stored in `CLV1` envelopes: under another name the member does not find its copies.
     pub fn member(mut self, name: impl Into<String>, kms: impl KeyManagementService) -> Self {
@@ -243,6 +238,3 @@ struct NoMember {
     named: Vec<String>,
     configured: Vec<String>,
 }
-
-#[cfg(test)]
-mod tests;

@@ -131,10 +131,11 @@ impl Envelope {
     }
 }
 
-/// Tells whether a member may be called so: short, visible, and the same in JSON.
+/// Tells whether a member may be called so: short, visible, the same in JSON, and apart from the copies
+/// within a member, `member/copy`.
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'/'))
 }
 
 /// Seals a system key under a wrapping key.

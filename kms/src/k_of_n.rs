@@ -141,15 +141,13 @@ impl KeyManagementService for KofNKms {
         if self.legacy.is_empty() {
             return Err(BackendError::permanent(Bare));
         }
-        let (maker, mut health) = Members::inspect_bare(&self.legacy, wrapped).await?;
-        let others = self.members.names().filter(|name| **name != **maker.name());
-        health.missing.extend(others.map(str::to_owned));
-        Ok(health)
+        self.members.inspect_bare(&self.legacy, wrapped).await
     }
 }
 
 impl KofNKmsBuilder {
-    /// Adds a service by a name, 1 to 64 visible ASCII characters; there may be 10.
+    /// Adds a service by a name, 1 to 64 visible ASCII characters other than `"`, `\` and `/`; there
+    /// may be 10.
     ///
     /// The name is stored in the envelopes: under another name the member does not find its shares.
     pub fn member(mut self, name: impl Into<String>, kms: impl KeyManagementService) -> Self {
@@ -247,6 +245,3 @@ struct Downgrade {
     k: u8,
     k_min: u8,
 }
-
-#[cfg(test)]
-mod tests;

@@ -33,6 +33,13 @@ impl Member {
         format!("{}/{copy}", self.name())
     }
 
+    /// Tells whether a copy is this member's, or one of those within it.
+    #[cfg(feature = "any-of")]
+    pub(crate) fn has_made(&self, copy: &str) -> bool {
+        let rest = copy.strip_prefix(&**self.name());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     pub(crate) async fn wrap(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
         self.0.keeper.call(self.0.kms.wrap_key(key, meta)).await
     }
@@ -101,7 +108,7 @@ impl MembersBuilder {
         for (place, (name, _)) in self.members.iter().enumerate() {
             if !is_name(name) {
                 return Err(invalid(format!(
-                    "a member is called {name:?}; a name is 1 to 64 visible ASCII characters, no quotation mark or backslash"
+                    "a member is called {name:?}; a name is 1 to 64 visible ASCII characters other than \" \\ /"
                 )));
             }
             if self.members.iter().take(place).any(|(earlier, _)| earlier == name) {
@@ -184,33 +191,47 @@ impl Members {
         Ok(WrappedKey::new(bytes).degraded(missing))
     }
 
-    /// Tells which members have a copy, and which have none though they are configured, or lack one
-    /// of their own.
+    /// Tells which members have a copy; and which have none, though they are configured, or one that
+    /// they do not take for theirs, or that lacks copies of its own.
     pub(crate) async fn inspect(&self, envelope: &Envelope) -> Result<WrapHealth, BackendError> {
-        let present = envelope.members().map(str::to_owned).collect();
-        let lacking = self.names().filter(|name| envelope.copy_of(name).is_none());
-        let mut missing: Vec<String> = lacking.map(str::to_owned).collect();
-        for (member, copy) in self.with_copies(envelope) {
-            let within = member.inspect(&copy.copy).await?.missing;
-            missing.extend(within.iter().map(|copy| member.name_within(copy)));
+        let is_strange = |name: &&str| self.names().all(|configured| configured != *name);
+        let mut present: Vec<String> = envelope.members().filter(is_strange).map(str::to_owned).collect();
+        let mut missing = Vec::new();
+        for member in &self.members {
+            let name = member.name();
+            let Some(copy) = envelope.copy_of(name) else {
+                missing.push(name.to_string());
+                continue;
+            };
+            match member.inspect(&copy.copy).await {
+                Ok(health) => {
+                    present.push(name.to_string());
+                    missing.extend(health.missing.iter().map(|copy| member.name_within(copy)));
+                }
+                Err(error) if error.is_transient() => return Err(error),
+                Err(_) => missing.push(name.to_string()),
+            }
         }
         Ok(WrapHealth::new(present, missing))
     }
 
-    /// Asks the members one after the other who takes a bare envelope for one of its own. What it
-    /// says is missing in it is missing.
+    /// Takes a bare envelope for that of the first of `makers` that takes it for its own: then the
+    /// others' copies are missing, and what the maker says is missing in it.
     pub(crate) async fn inspect_bare<'a>(
-        members: impl IntoIterator<Item = &'a Member>,
+        &self,
+        makers: impl IntoIterator<Item = &'a Member>,
         wrapped: &[u8],
-    ) -> Result<(&'a Member, WrapHealth), BackendError> {
+    ) -> Result<WrapHealth, BackendError> {
         let mut failures = CopyFailures::default();
-        for member in members {
-            match member.inspect(wrapped).await {
+        for maker in makers {
+            match maker.inspect(wrapped).await {
                 Ok(health) => {
-                    let missing = health.missing.iter().map(|copy| member.name_within(copy));
-                    return Ok((member, WrapHealth::new(vec![member.name().to_string()], missing.collect())));
+                    let others = self.names().filter(|name| **name != **maker.name());
+                    let mut missing: Vec<String> = others.map(str::to_owned).collect();
+                    missing.extend(health.missing.iter().map(|copy| maker.name_within(copy)));
+                    return Ok(WrapHealth::new(vec![maker.name().to_string()], missing));
                 }
-                Err(error) => failures.note(member.name(), error),
+                Err(error) => failures.note(maker.name(), error),
             }
         }
         Err(failures.into())
