@@ -1,6 +1,7 @@
 //! How the regions are configured: keys, clients, credentials, HTTPS, and no retries of the SDK's own.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,6 @@ use crate::copies::Keeper;
 ///
 /// Credentials come from where every AWS program has them (environment, profile, web identity,
 /// container or instance role; not SSO), for each region that has no client of its own.
-#[derive(Debug)]
 #[must_use]
 pub struct AwsKmsBuilder {
     keys: Vec<(String, String)>,
@@ -36,6 +36,22 @@ pub struct AwsKmsBuilder {
     encryption_context: bool,
     accept_no_context: bool,
     clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for AwsKmsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the clients: what is in them is the caller's.
+        f.debug_struct("AwsKmsBuilder")
+            .field("keys", &self.keys)
+            .field("previous", &self.previous)
+            .field("preferred", &self.preferred)
+            .field("min_regions", &self.min_regions)
+            .field("hedge_after", &self.hedge_after)
+            .field("call_deadline", &self.call_deadline)
+            .field("encryption_context", &self.encryption_context)
+            .field("accept_no_context", &self.accept_no_context)
+            .finish_non_exhaustive()
+    }
 }
 
 impl AwsKmsBuilder {

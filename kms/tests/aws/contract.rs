@@ -1,0 +1,87 @@
+//! The contract of a KMS, on moto and on LocalStack, with one, two and three regions.
+
+use std::time::Duration;
+
+use claviger::testing::kms::{Outage, Trouble};
+use claviger_kms::AwsKms;
+use claviger_test_servers::{Direction, Fault, Proxy};
+
+use crate::support::{REGIONS, builder, client, new_key};
+
+async fn open(endpoint: &str, regions: usize) -> AwsKms {
+    builder(endpoint, &REGIONS[..regions]).await.open().await.unwrap()
+}
+
+/// Two services on the same server, with other keys.
+async fn pair(endpoint: &str) -> (AwsKms, AwsKms) {
+    (open(endpoint, 2).await, open(endpoint, 2).await)
+}
+
+/// A way to the server for each region.
+#[derive(Debug)]
+struct Ways(Vec<Proxy>);
+
+/// Short, since a hanging service is waited for until then, but long enough for a busy machine.
+const DEADLINE: Duration = Duration::from_millis(1_500);
+const SLOW: Duration = Duration::from_millis(400);
+
+async fn behind_proxies(endpoint: &str, regions: usize) -> (AwsKms, Ways) {
+    let mut builder = AwsKms::builder().call_deadline(DEADLINE);
+    let mut ways = Vec::new();
+    for region in &REGIONS[..regions] {
+        let proxy = Proxy::start(endpoint.trim_start_matches("http://")).await;
+        let through = client(&format!("http://{}", proxy.address()), region);
+        builder = builder.region(*region, new_key(endpoint, region).await).client(*region, through);
+        ways.push(proxy);
+    }
+    (builder.open().await.unwrap(), Ways(ways))
+}
+
+impl Ways {
+    fn set(&self, fault: Fault) {
+        for proxy in &self.0 {
+            proxy.set(fault);
+            proxy.set_open(fault);
+        }
+    }
+}
+
+impl Outage for Ways {
+    async fn begin(&self, trouble: Trouble) {
+        let (direction, after) = (Direction::ToServer, 0);
+        self.set(match trouble {
+            Trouble::OutOfReach => Fault::Cut { direction, after },
+            Trouble::Hanging => Fault::Stall { direction, after },
+            Trouble::Slow => Fault::Delay { direction, after, time: SLOW },
+            other => panic!("{other:?} is new"),
+        });
+    }
+
+    async fn end(&self) {
+        self.set(Fault::None);
+    }
+}
+
+macro_rules! contract_on {
+    ($server:ident, $endpoint:expr) => {
+        mod $server {
+            mod one_region {
+                claviger::testing::kms_copies_contract!(crate::contract::open($endpoint, 1));
+                claviger::testing::kms_outage_contract!(crate::contract::behind_proxies($endpoint, 1));
+            }
+
+            mod two_regions {
+                claviger::testing::kms_copies_contract!(crate::contract::open($endpoint, 2));
+                claviger::testing::kms_wrong_key_contract!(crate::contract::pair($endpoint));
+            }
+
+            mod three_regions {
+                claviger::testing::kms_copies_contract!(crate::contract::open($endpoint, 3));
+                claviger::testing::kms_outage_contract!(crate::contract::behind_proxies($endpoint, 3));
+            }
+        }
+    };
+}
+
+contract_on!(moto, claviger_test_servers::shared_moto());
+contract_on!(localstack, claviger_test_servers::shared_localstack());

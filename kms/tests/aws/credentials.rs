@@ -1,0 +1,89 @@
+//! Credentials that are missing, refused, or come from the environment.
+
+use std::process::Command;
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future;
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::ProvideCredentials;
+use claviger::KeyManagementService as _;
+use claviger_kms::AwsKms;
+
+use crate::stand_in::{StandIn, honest};
+use crate::support::{EAST, PERMANENT, TRANSIENT, arn, assert_failed, chain, client_config, meta, new_secret};
+
+/// Fails as it is told.
+#[derive(Debug)]
+struct Failing(fn() -> CredentialsError);
+
+impl ProvideCredentials for Failing {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(self.0()))
+    }
+}
+
+#[tokio::test]
+async fn failures_of_credentials_have_their_class() {
+    let cases: [(fn() -> CredentialsError, _); 5] = [
+        (CredentialsError::not_loaded_no_source, PERMANENT),
+        (|| CredentialsError::invalid_configuration("canary"), PERMANENT),
+        (|| CredentialsError::unhandled("canary"), PERMANENT),
+        (|| CredentialsError::provider_error("canary"), TRANSIENT),
+        (|| CredentialsError::provider_timed_out(Duration::from_secs(1)), TRANSIENT),
+    ];
+    let server = StandIn::start(honest).await;
+    for (failure, class) in cases {
+        let config = client_config(&server.endpoint, EAST).credentials_provider(Failing(failure)).build();
+        let kms = AwsKms::builder().region(EAST, arn(EAST)).client(EAST, Client::from_conf(config));
+        let kms = kms.open().await.unwrap();
+        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, class, "no credentials");
+    }
+    assert!(server.seen().is_empty(), "nothing was sent");
+}
+
+/// Tells a child that it is one, and where the server is.
+const CHILD: &str = "CLAVIGER_TEST_CHILD";
+
+/// Runs this binary again, as the test of this name, with nothing of AWS in its environment but this,
+/// and returns what it prints.
+async fn in_environment(test: &str, endpoint: &str, variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env_clear().env(CHILD, endpoint);
+    // No profile, and no waiting for a machine's metadata service that is not there.
+    command.env("HOME", "/nonexistent").env("AWS_EC2_METADATA_DISABLED", "true");
+    command.envs(variables.iter().copied());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// As a child, opens a service that has no client, and prints what comes of a wrap.
+async fn wrap_as_child() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the test is told so whether it is the child")]
+    let Ok(endpoint) = std::env::var(CHILD) else { return false };
+    let kms = AwsKms::builder().region(EAST, arn(EAST)).endpoint(EAST, endpoint).open().await.unwrap();
+    match kms.wrap_key(&new_secret(), &meta()).await {
+        Ok(_) => println!("wrapped"),
+        Err(error) => println!("{:?} {}", error.class(), chain(&error)),
+    }
+    true
+}
+
+#[tokio::test]
+async fn credentials_are_found_in_the_environment() {
+    if wrap_as_child().await {
+        return;
+    }
+    let server = StandIn::start(honest).await;
+    let found = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "canary-secret")];
+    let test = "credentials::credentials_are_found_in_the_environment";
+    let said = in_environment(test, &server.endpoint, &found).await;
+    assert!(said.contains("wrapped"), "{said}");
+    assert_eq!(server.operations(), ["GenerateDataKey"]);
+    let said = in_environment(test, &server.endpoint, &[]).await;
+    assert!(said.contains("Permanent") && said.contains("no credentials: none in the environment"), "{said}");
+}
