@@ -1,7 +1,5 @@
 //! Any one of several services is enough.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper fails its test by panicking")]
-
 use std::time::Duration;
 
 use claviger::testing::{FailingRandom, Fault, Operation};

@@ -1,6 +1,6 @@
 //! A quorum: which shares open it, how soon, and which do not.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper fails its test by panicking")]
+#![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
 
 use std::time::Duration;
 
@@ -224,8 +224,8 @@ async fn a_wrong_share_and_too_few_others_is_damage_unless_more_may_come() {
     assert_eq!(unwrap(&kms, &wrapped).await.unwrap_err().class(), FailureClass::Transient);
     // Whatever the one that is down says later, three it will not be.
     members.iter().for_each(Member::heal);
-    for place in 0..3 {
-        members[place].faults().always(Fault::Fail(FailureClass::Permanent));
+    for member in &members[..3] {
+        member.faults().always(Fault::Fail(FailureClass::Permanent));
     }
     members[3].faults().always(Fault::Fail(FailureClass::Transient));
     let error = unwrap(&kms, &wrapped).await.unwrap_err();

@@ -1,7 +1,5 @@
 //! Members that are made of members.
 
-#![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
-
 use claviger::testing::{Fault, Operation};
 use claviger::{FailureClass, KeyManagementService};
 use claviger_kms::AnyOfKms;
