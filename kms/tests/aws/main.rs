@@ -12,6 +12,7 @@ mod configuration;
 mod context;
 mod contract;
 mod credentials;
+mod drills;
 mod envelopes;
 mod errors;
 mod forgery;

@@ -1,0 +1,214 @@
+//! A region that is dead, throttles, hangs, or whose key is taken away: writes and reads go on, what
+//! lacks a copy is told and mended, and then that region alone does.
+
+use std::time::Duration;
+
+use claviger::{Event, Rewrap, RewrapOptions, repair_system_keys};
+use claviger_test_servers::{shared_localstack, shared_moto};
+
+use crate::drills::world::{LATE, Site, World, assert_reads, missing, raised, write};
+
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Dead,
+    Stalled,
+    Throttling,
+    KeyDisabled,
+    KeyPendingDeletion,
+}
+
+impl Trouble {
+    async fn begin(self, site: &Site) {
+        let (kms, key) = (&site.operator, &site.arn);
+        match self {
+            Self::Dead => site.die(),
+            Self::Stalled => site.stall(),
+            Self::Throttling => site.throttle(true),
+            Self::KeyDisabled => drop(kms.disable_key().key_id(key).send().await.unwrap()),
+            Self::KeyPendingDeletion => {
+                let deletion = kms.schedule_key_deletion().key_id(key).pending_window_in_days(7);
+                drop(deletion.send().await.unwrap());
+            }
+        }
+    }
+
+    async fn end(self, site: &Site) {
+        let (kms, key) = (&site.operator, &site.arn);
+        match self {
+            Self::Dead | Self::Stalled => site.revive(),
+            Self::Throttling => site.throttle(false),
+            Self::KeyPendingDeletion => {
+                drop(kms.cancel_key_deletion().key_id(key).send().await.unwrap());
+                drop(kms.enable_key().key_id(key).send().await.unwrap());
+            }
+            Self::KeyDisabled => drop(kms.enable_key().key_id(key).send().await.unwrap()),
+        }
+    }
+}
+
+/// Long enough for a busy machine; a region that hangs is waited for so long.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// Longer than another region takes.
+const HEDGE: Duration = Duration::from_millis(500);
+
+/// How long a breaker leaves a region alone, and a key's check counts.
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+async fn drill(endpoint: &'static str, trouble: Trouble, place: usize) {
+    let world = World::new(endpoint).await;
+    let site = &world.sites[place];
+    let builder = match trouble {
+        Trouble::Stalled => world.builder().hedge_after(HEDGE).call_deadline(DEADLINE),
+        _ => world.builder(),
+    };
+    let kms = builder.open().await.unwrap();
+    let before = world.process(&kms, "before");
+    let old = write(&before, "alice").await;
+    assert_eq!(missing(&before), Vec::<Vec<String>>::new());
+
+    trouble.begin(site).await;
+    // Under a system key from before: what is there is read, and new partitions are written, by a
+    // process that runs and by one that starts.
+    let process = world.process(&kms, "before");
+    let mut rows = vec![("before", "alice", old)];
+    for (process, partition) in [(&before, "bob"), (&process, "carol")] {
+        assert_reads(process, "alice", &rows[0].2).await;
+        rows.push(("before", partition, write(process, partition).await));
+        assert_eq!((raised(process, Event::DegradedWrap), missing(process).len()), (0, 0));
+    }
+    // Under one that is made now.
+    let during = world.process(&kms, "during");
+    rows.push(("during", "dave", write(&during, "dave").await));
+    let degraded = &rows[3].2;
+    assert_eq!((raised(&during, Event::DegradedWrap), missing(&during)), (1, vec![vec![site.region.into()]]));
+    // Who comes later is told so, too, and reads it.
+    let reader = world.process(&kms, "during");
+    assert_reads(&reader, "dave", degraded).await;
+    assert_eq!((raised(&reader, Event::DegradedWrap), missing(&reader)), (1, vec![vec![site.region.into()]]));
+    // While there is trouble, repair changes nothing.
+    let early = repair_system_keys(&world.store, &kms, &RewrapOptions::new()).await.unwrap();
+    assert!(!early.is_clean(), "{early:?}");
+
+    trouble.end(site).await;
+    world.clock.advance(HOUR);
+    let repaired = repair_system_keys(&world.store, &kms, &RewrapOptions::new()).await.unwrap();
+    assert!(repaired.is_clean(), "{repaired:?}");
+    let done = |id: &str| &repaired.keys.iter().find(|(key, _)| key.id().as_str() == id).unwrap().1;
+    assert!(matches!(done("_SK_shop_before"), Rewrap::UpToDate), "{repaired:?}");
+    assert!(
+        matches!(done("_SK_shop_during"), Rewrap::Rewrapped { missing } if missing.is_empty()),
+        "{repaired:?}"
+    );
+    // The process that made it finds the same key whole at its next check.
+    assert_reads(&during, "dave", degraded).await;
+    write(&during, "dave").await;
+    assert_eq!((raised(&during, Event::KeyChanged), missing(&during).len()), (0, 0));
+
+    for other in world.sites.iter().filter(|other| other.region != site.region) {
+        other.die();
+    }
+    world.clock.advance(HOUR);
+    for (product, partition, row) in &rows {
+        let process = world.process(&kms, product);
+        assert_reads(&process, partition, row).await;
+        assert_eq!(missing(&process).len(), 0, "{product}");
+    }
+}
+
+macro_rules! drills {
+    ($server:ident, $endpoint:expr, $($name:ident: $trouble:ident in $place:expr;)+) => {
+        mod $server {
+            use super::*;
+
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    drill($endpoint, Trouble::$trouble, $place).await;
+                }
+            )+
+        }
+    };
+}
+
+drills! { localstack, shared_localstack(),
+    the_preferred_region_is_dead: Dead in 0;
+    the_preferred_region_hangs: Stalled in 0;
+    the_preferred_region_throttles: Throttling in 0;
+    the_preferred_regions_key_is_disabled: KeyDisabled in 0;
+    the_preferred_regions_key_is_pending_deletion: KeyPendingDeletion in 0;
+    another_region_is_dead: Dead in 1;
+    another_region_hangs: Stalled in 2;
+    another_region_throttles: Throttling in 1;
+    another_regions_key_is_disabled: KeyDisabled in 2;
+    another_regions_key_is_pending_deletion: KeyPendingDeletion in 1;
+}
+
+// Which does not know the states of keys.
+drills! { moto, shared_moto(),
+    the_preferred_region_is_dead: Dead in 0;
+    the_preferred_region_hangs: Stalled in 0;
+    the_preferred_region_throttles: Throttling in 0;
+    another_region_is_dead: Dead in 2;
+    another_region_hangs: Stalled in 1;
+    another_region_throttles: Throttling in 2;
+}
+
+/// Slow, but up: it is not waited for where another region will do, and its copy is made where all
+/// are to be.
+async fn slow(endpoint: &'static str) {
+    let world = World::new(endpoint).await;
+    let kms = world.builder().hedge_after(HEDGE).open().await.unwrap();
+    let old = write(&world.process(&kms, "before"), "alice").await;
+    world.sites[0].slow_down(Duration::from_secs(2));
+    world.forget();
+    assert_reads(&world.process(&kms, "before"), "alice", &old).await;
+    assert_eq!(world.asked()[1], ["Decrypt"]);
+    let writer = world.process(&kms, "during");
+    let new = write(&writer, "bob").await;
+    assert_eq!((raised(&writer, Event::DegradedWrap), missing(&writer).len()), (0, 0));
+    // Its own copy serves.
+    world.sites[1..].iter().for_each(Site::die);
+    assert_reads(&world.process(&kms, "during"), "bob", &new).await;
+}
+
+#[tokio::test]
+async fn localstack_a_slow_region_makes_its_copy_and_holds_up_no_read() {
+    slow(shared_localstack()).await;
+}
+
+#[tokio::test]
+async fn moto_a_slow_region_makes_its_copy_and_holds_up_no_read() {
+    slow(shared_moto()).await;
+}
+
+/// The preferred region never answers, and nothing but the hedge could end the wait for it: no
+/// deadline comes while a test runs.
+async fn hedged(endpoint: &'static str) {
+    let world = World::new(endpoint).await;
+    let kms = world.builder().hedge_after(HEDGE).call_deadline(LATE).open().await.unwrap();
+    let record = write(&world.process(&kms, "before"), "alice").await;
+    let east = &world.sites[0];
+    east.stall();
+    for round in 1..=3 {
+        world.forget();
+        assert_reads(&world.process(&kms, "before"), "alice", &record).await;
+        assert!(world.asked()[0].is_empty(), "nothing passed there");
+        assert_eq!(world.asked()[1], ["Decrypt"], "round {round}");
+        // The call that lost was dropped, with its connection.
+        east.until_deserted().await;
+    }
+    east.revive();
+    world.forget();
+    assert_reads(&world.process(&kms, "before"), "alice", &record).await;
+    assert_eq!(world.asked()[0], ["Decrypt"], "the preferred region is preferred again");
+}
+
+#[tokio::test]
+async fn localstack_the_hedge_answers_for_a_region_that_hangs_and_the_loser_is_cancelled() {
+    hedged(shared_localstack()).await;
+}
+
+#[tokio::test]
+async fn moto_the_hedge_answers_for_a_region_that_hangs_and_the_loser_is_cancelled() {
+    hedged(shared_moto()).await;
+}
