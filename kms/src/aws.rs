@@ -1,6 +1,7 @@
 //! AWS KMS, in one region or several.
 
 mod builder;
+mod credentials;
 mod envelope;
 mod error;
 mod region;
@@ -69,8 +70,9 @@ use crate::copies::{CopyFailures, all_of, first_of};
 /// Data keys are wiped when done with, in the buffers that belong to us or come to us from the SDK.
 /// Out of reach are the SDK's and the HTTP client's own: the body of each request and answer, in
 /// which the data key stands in base64, under TLS on the network but not in memory. They are freed
-/// when the call ends and overwritten when the allocator reuses them. A system key itself never
-/// leaves the process.
+/// when the call ends and overwritten when the allocator reuses them. No trace of the SDK, on any
+/// level, shows them unless `LOG_SENSITIVE_BODIES` is set in the environment: leave it unset. A system
+/// key itself never leaves the process.
 ///
 /// # Retries and HTTPS
 /// The core retries, so the SDK does not: a client made by the caller is copied with its retries

@@ -10,10 +10,11 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::timeout::TimeoutConfig;
-use aws_sdk_kms::config::{Builder, IdentityCache, Region as SdkRegion, StalledStreamProtectionConfig};
+use aws_sdk_kms::config::{Builder, IdentityCache, Region as SdkRegion, SharedCredentialsProvider};
 use aws_smithy_http_client::tls;
 use claviger::{BackendError, Clock, SystemClock};
 
+use crate::aws::credentials::Enduring;
 use crate::aws::error::AwsKmsFault;
 use crate::aws::region::Region;
 use crate::aws::{AwsKms, Binding, COPIES_MAX, Settings};
@@ -238,7 +239,11 @@ impl AwsKmsBuilder {
         let loader = loader.region(SdkRegion::new(region.clone())).identity_cache(identities);
         let load: Pin<Box<dyn Future<Output = SdkConfig> + Send>> = Box::pin(loader.load());
         let loaded = tokio::time::timeout(START_WAIT, load).await;
-        Ok(Some(loaded.map_err(|_elapsed| AwsKmsFault::ConfigLate)?))
+        let loaded = loaded.map_err(|_elapsed| AwsKmsFault::ConfigLate)?;
+        let credentials = loaded.credentials_provider().map(Enduring::new);
+        let mut shared = loaded.into_builder();
+        shared.set_credentials_provider(credentials.map(SharedCredentialsProvider::new));
+        Ok(Some(shared.build()))
     }
 
     fn client_config(&self, region: &str, shared: Option<&SdkConfig>) -> Result<Builder, AwsKmsFault> {
@@ -260,13 +265,7 @@ impl AwsKmsBuilder {
         if let Some(endpoint) = of(&self.endpoints, region).last() {
             config = config.endpoint_url(endpoint);
         }
-        // The protection of uploads is there for its side effect: it wraps the body of a request, in
-        // which a data key stands, so that the SDK's traces do not print it.
-        let stalled = StalledStreamProtectionConfig::enabled().upload_enabled(true).download_enabled(true);
-        Ok(config
-            .region(SdkRegion::new(region.to_owned()))
-            .retry_config(RetryConfig::disabled())
-            .stalled_stream_protection(stalled.build()))
+        Ok(config.region(SdkRegion::new(region.to_owned())).retry_config(RetryConfig::disabled()))
     }
 }
 

@@ -14,7 +14,8 @@ use crate::support::{
 async fn on_moto(configure: impl Fn(AwsKmsBuilder) -> AwsKmsBuilder) -> (AwsKms, AwsKms) {
     // The same master keys, without a context and as configured.
     let endpoint = shared_moto();
-    let (east, west) = (crate::support::new_key(endpoint, EAST).await, crate::support::new_key(endpoint, WEST).await);
+    let (east, west) =
+        (crate::support::new_key(endpoint, EAST).await, crate::support::new_key(endpoint, WEST).await);
     let plain = || {
         let builder = AwsKms::builder().region(EAST, &east).region(WEST, &west);
         builder.client(EAST, client(endpoint, EAST)).client(WEST, client(endpoint, WEST))

@@ -13,8 +13,8 @@ async fn open(endpoint: &str, regions: usize) -> AwsKms {
 }
 
 /// Two services on the same server, with other keys.
-async fn pair(endpoint: &str) -> (AwsKms, AwsKms) {
-    (open(endpoint, 2).await, open(endpoint, 2).await)
+async fn pair(endpoint: &str, regions: usize) -> (AwsKms, AwsKms) {
+    (open(endpoint, regions).await, open(endpoint, regions).await)
 }
 
 /// A way to the server for each region.
@@ -63,25 +63,18 @@ impl Outage for Ways {
 }
 
 macro_rules! contract_on {
-    ($server:ident, $endpoint:expr) => {
-        mod $server {
-            mod one_region {
-                claviger::testing::kms_copies_contract!(crate::contract::open($endpoint, 1));
-                claviger::testing::kms_outage_contract!(crate::contract::behind_proxies($endpoint, 1));
+    ($server:ident, $endpoint:expr, $($name:ident: $regions:literal),*) => {
+        mod $server {$(
+            mod $name {
+                claviger::testing::kms_copies_contract!(crate::contract::open($endpoint, $regions));
+                claviger::testing::kms_wrong_key_contract!(crate::contract::pair($endpoint, $regions));
+                claviger::testing::kms_outage_contract!(crate::contract::behind_proxies($endpoint, $regions));
             }
-
-            mod two_regions {
-                claviger::testing::kms_copies_contract!(crate::contract::open($endpoint, 2));
-                claviger::testing::kms_wrong_key_contract!(crate::contract::pair($endpoint));
-            }
-
-            mod three_regions {
-                claviger::testing::kms_copies_contract!(crate::contract::open($endpoint, 3));
-                claviger::testing::kms_outage_contract!(crate::contract::behind_proxies($endpoint, 3));
-            }
-        }
+        )*}
     };
 }
 
-contract_on!(moto, claviger_test_servers::shared_moto());
-contract_on!(localstack, claviger_test_servers::shared_localstack());
+contract_on!(moto, claviger_test_servers::shared_moto(), one_region: 1, two_regions: 2, three_regions: 3);
+contract_on!(
+    localstack, claviger_test_servers::shared_localstack(), one_region: 1, two_regions: 2, three_regions: 3
+);

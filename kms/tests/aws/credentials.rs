@@ -11,7 +11,9 @@ use claviger::KeyManagementService as _;
 use claviger_kms::AwsKms;
 
 use crate::stand_in::{StandIn, honest};
-use crate::support::{EAST, PERMANENT, TRANSIENT, arn, assert_failed, chain, client_config, meta, new_secret};
+use crate::support::{
+    EAST, PERMANENT, TRANSIENT, arn, assert_failed, chain, client_config, meta, new_secret,
+};
 
 /// Fails as it is told.
 #[derive(Debug)]
@@ -86,4 +88,69 @@ async fn credentials_are_found_in_the_environment() {
     assert_eq!(server.operations(), ["GenerateDataKey"]);
     let said = in_environment(test, &server.endpoint, &[]).await;
     assert!(said.contains("Permanent") && said.contains("no credentials: none in the environment"), "{said}");
+}
+
+/// A program that gives out credentials, and waits for a word before it does.
+struct SlowProgram {
+    folder: tempfile::TempDir,
+}
+
+impl SlowProgram {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = Self { folder };
+        let made = Command::new("mkfifo").arg(program.path("word")).status().unwrap();
+        assert!(made.success());
+        let credentials = r#"{"Version":1,"AccessKeyId":"AKIDEXAMPLE","SecretAccessKey":"canary-secret"}"#;
+        let script = format!(
+            "echo >> {}; read word < {}; echo '{credentials}'",
+            program.path("starts"),
+            program.path("word")
+        );
+        std::fs::write(program.path("script"), script).unwrap();
+        let profile = format!("[default]\ncredential_process = sh {}\n", program.path("script"));
+        std::fs::write(program.path("config"), profile).unwrap();
+        program
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// How often it was started.
+    fn starts(&self) -> usize {
+        std::fs::read(self.path("starts")).map_or(0, |lines| lines.len())
+    }
+}
+
+/// Credentials that take longer than a call waits are asked for once, and come in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_come_late_do_come() {
+    #[expect(clippy::disallowed_methods, reason = "the test is told so whether it is the child")]
+    if let Ok(endpoint) = std::env::var(CHILD) {
+        let word = std::env::var("WORD").unwrap();
+        let deadline = Duration::from_millis(100);
+        let builder = AwsKms::builder().region(EAST, arn(EAST)).endpoint(EAST, endpoint);
+        let kms = builder.call_deadline(deadline).open().await.unwrap();
+        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "no answer within 100ms");
+        // Opened for both, a pipe waits for nobody at its other end.
+        let mut word = std::fs::OpenOptions::new().read(true).write(true).open(word).unwrap();
+        std::io::Write::write_all(&mut word, b"now\n").unwrap();
+        // The program ends soon after it has the word; until then, and while the region is left alone
+        // for its silence, calls go on to fail.
+        let come = async {
+            while let Err(error) = kms.wrap_key(&new_secret(), &meta()).await {
+                assert_eq!(error.class(), TRANSIENT, "{}", chain(&error));
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), come).await.expect("credentials come");
+        return;
+    }
+    let (server, program) = (StandIn::start(honest).await, SlowProgram::new());
+    let (config, word) = (program.path("config"), program.path("word"));
+    let found = [("AWS_CONFIG_FILE", config.as_str()), ("WORD", &word), ("PATH", "/usr/bin:/bin")];
+    in_environment("credentials::credentials_that_come_late_do_come", &server.endpoint, &found).await;
+    assert_eq!(program.starts(), 1);
+    assert_eq!(server.operations(), ["GenerateDataKey"]);
 }

@@ -109,7 +109,8 @@ async fn previous_keys_are_asked_only_when_another_key_wrapped_the_copy() {
     let older = format!("{}-older", arn(EAST));
     let kms = now().previous_arn(EAST, &older).previous_arn(EAST, &old_key).open().await.unwrap();
     let asked = |server: &StandIn| {
-        let keys = server.seen().into_iter().map(|request| request.body["KeyId"].as_str().unwrap().to_owned());
+        let keys =
+            server.seen().into_iter().map(|request| request.body["KeyId"].as_str().unwrap().to_owned());
         keys.collect::<Vec<_>>()
     };
     server.forget();
@@ -120,7 +121,8 @@ async fn previous_keys_are_asked_only_when_another_key_wrapped_the_copy() {
     assert_unwraps(&kms, &again, &key).await;
     assert_eq!(asked(&server), [arn(EAST), arn(EAST)], "it wraps with the new key alone");
     // Another refusal is not taken for it.
-    for code in ["AccessDeniedException", "NotFoundException", "DisabledException", "InvalidCiphertextException"]
+    for code in
+        ["AccessDeniedException", "NotFoundException", "DisabledException", "InvalidCiphertextException"]
     {
         let server = StandIn::start(move |_| Reply::error(400, code, "as told")).await;
         let kms = regions([(EAST, &server)]).previous_arn(EAST, &old_key).open().await.unwrap();

@@ -119,7 +119,8 @@ pub(crate) fn honest(request: &Request) -> Reply {
             Reply::ok(&answer)
         }
         "Decrypt" => {
-            let bytes = base64_simd::STANDARD.decode_to_vec(body["CiphertextBlob"].as_str().unwrap()).unwrap();
+            let bytes =
+                base64_simd::STANDARD.decode_to_vec(body["CiphertextBlob"].as_str().unwrap()).unwrap();
             let Ok(ciphertext) = serde_json::from_slice::<Value>(&bytes) else {
                 return Reply::error(400, "InvalidCiphertextException", "");
             };
