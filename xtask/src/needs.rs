@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use claviger_test_servers::{Dynalite, LocalStack, MariaDb, Moto, Postgres};
+use claviger_test_servers::{Dynalite, LocalStack, MariaDb, Moto, Postgres, SoftHsm};
 
 use crate::process::Process;
 use crate::workspace::Workspace;
@@ -168,7 +168,7 @@ impl Need {
                 "localstack-core",
                 LocalStack::VERSION,
             ),
-            Self::SoftHsm => runs("softhsm2-util", &["--version"]),
+            Self::SoftHsm => SoftHsm::is_installed(),
             Self::CargoDeny => Process::new(&tools.cargo_deny, &["--version"])
                 .probe()
                 .is_some_and(|version| version == format!("cargo-deny {CARGO_DENY}")),
@@ -184,7 +184,7 @@ impl Need {
             Self::OpenSsl => &["openssl"],
             Self::Node => &["nodejs", "npm"],
             Self::Python => &["python3", "python3-venv"],
-            Self::SoftHsm => &["softhsm2", "opensc"],
+            Self::SoftHsm => &["softhsm2"],
             _ => &[],
         }
     }
@@ -193,7 +193,9 @@ impl Need {
         let folder = tools.folder.display();
         let apt = self.apt_packages().join(", ");
         match self {
-            Self::CCompiler => format!("a C compiler, for ring and SQLite: apt packages {apt}"),
+            Self::CCompiler => {
+                format!("a C compiler, for ring, SQLite and tests of HSMs: apt packages {apt}")
+            }
             Self::Postgres => format!("PostgreSQL, not started: apt package {apt}"),
             Self::MariaDb => format!("MariaDB, not started: apt packages {apt}"),
             Self::OpenSsl => format!("the program openssl, for certificates of tests: apt package {apt}"),
@@ -216,7 +218,7 @@ impl Need {
                 "Python package localstack-core=={}, an AWS KMS for tests: pip, into {folder}",
                 LocalStack::VERSION
             ),
-            Self::SoftHsm => format!("SoftHSM and OpenSC, an HSM for tests: apt packages {apt}"),
+            Self::SoftHsm => format!("SoftHSM, an HSM for tests: apt package {apt}"),
             Self::CargoDeny => format!(
                 "cargo-deny {CARGO_DENY}, for licences and bans: cargo install, into {folder} (minutes)"
             ),
