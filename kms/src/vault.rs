@@ -52,8 +52,8 @@ use crate::vault::login::{Lease, Login};
 /// The first call logs in. Two thirds into its lease the token is renewed by the next call, or
 /// replaced by a new login where it cannot be; that call may take longer, and its failure is not the
 /// call's as long as the token is good. A call that is denied (403) logs in anew and is made once
-/// more: tokens get lost and used up. Logins that follow a denial are at least ten seconds apart.
-/// Calls that need the same login wait for one. A token that was given cannot be replaced: it is
+/// more: tokens are revoked and used up. A token had so that was denied everything is replaced after
+/// ten seconds at the earliest. Calls that need the same login wait for one. A token that was given cannot be replaced: it is
 /// renewed while Vault does so, and then refused. Nothing runs in the background; a service that was
 /// idle for too long logs in at its next call.
 ///
@@ -139,10 +139,13 @@ impl VaultTransitKms {
         let body = Bytes::from_owner(body);
         let lease = self.login.lease(&self.client).await?;
         let mut answer = self.post(operation, &lease, &body).await?;
-        if answer.status == StatusCode::FORBIDDEN
-            && let Some(fresh) = self.login.after_denial(&self.client, &lease).await?
-        {
+        if answer.status != StatusCode::FORBIDDEN {
+            lease.served();
+        } else if let Some(fresh) = self.login.after_denial(&self.client, &lease).await? {
             answer = self.post(operation, &fresh, &body).await?;
+            if answer.status != StatusCode::FORBIDDEN {
+                fresh.served();
+            }
         }
         Ok(answer.expect_success(operation)?)
     }

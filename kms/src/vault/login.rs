@@ -1,7 +1,7 @@
 //! The token that calls are made with: had by a login, renewed, replaced.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(super) struct Lease {
     why: Why,
     /// Whether a new login can bring another.
     can_replace: bool,
+    /// Whether a call was not denied with it.
+    has_served: AtomicBool,
     term: Option<Term>,
 }
 
@@ -69,8 +71,8 @@ struct Term {
     ends_at: Duration,
 }
 
-/// A policy that lacks a right is not mended by logins: they are kept apart, so that calls which go
-/// on being denied do not make three requests of one.
+/// A policy that lacks a right is not mended by logins: those whose tokens serve nothing are kept
+/// apart, so that calls which go on being denied do not make three requests of one.
 const DENIED_AGAIN: Duration = Duration::from_secs(10);
 const RENEW_AGAIN_MIN: Duration = Duration::from_secs(1);
 
@@ -110,7 +112,8 @@ impl Login {
             return Ok(Some(other));
         }
         let again_at = denied.obtained.saturating_add(DENIED_AGAIN);
-        if denied.why == Why::Denied && self.clock.monotonic() < again_at {
+        let is_useless = denied.why == Why::Denied && !denied.has_served.load(Ordering::Relaxed);
+        if is_useless && self.clock.monotonic() < again_at {
             return Ok(None);
         }
         self.log_in(client, Why::Denied, |lease| lease.number != denied.number).await.map(Some)
@@ -176,8 +179,8 @@ impl Login {
         let term = time.and_then(|time| Term::begin(obtained, time));
         tracing::debug!(lease = ?term, "logged in to Vault");
         let number = self.current().map_or(0, |lease| lease.number + 1);
-        let can_replace = !self.is_given();
-        Ok(self.set(Lease { token, number, obtained, why, can_replace, term }))
+        let (can_replace, has_served) = (!self.is_given(), AtomicBool::new(false));
+        Ok(self.set(Lease { token, number, obtained, why, can_replace, has_served, term }))
     }
 
     /// Asks how long a token that was given is good; `None` if it may not ask.
@@ -251,6 +254,11 @@ impl Lease {
         &self.token
     }
 
+    /// Notes that Vault carried out a call with it.
+    pub(super) fn served(&self) {
+        self.has_served.store(true, Ordering::Relaxed);
+    }
+
     fn is_due(&self, now: Duration) -> bool {
         self.term.is_some_and(|term| (term.renewable || self.can_replace) && now >= term.renew_at)
     }
@@ -261,7 +269,8 @@ impl Lease {
 
     fn with(&self, term: Option<Term>) -> Self {
         let Self { number, obtained, why, can_replace, .. } = *self;
-        Self { token: self.token.clone(), number, obtained, why, can_replace, term }
+        let has_served = AtomicBool::new(self.has_served.load(Ordering::Relaxed));
+        Self { token: self.token.clone(), number, obtained, why, can_replace, has_served, term }
     }
 
     fn renewed(&self, now: Duration, time: Time) -> Self {

@@ -1,1 +1,14 @@
 //! Vault, as a fake of its HTTP API.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails its test by panicking")]
+
+mod answers;
+mod configuration;
+mod connections;
+mod contract;
+mod login;
+mod nodes;
+mod secrets;
+mod support;
+mod tls;
+mod versions;

@@ -9,7 +9,7 @@ mod transit;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -63,6 +63,7 @@ pub(crate) struct Node {
     released: Condvar,
     log: Mutex<Log>,
     sockets: Mutex<Vec<TcpStream>>,
+    open: AtomicUsize,
     is_stopped: AtomicBool,
 }
 
@@ -96,6 +97,8 @@ pub(crate) struct Tricks {
 pub enum Trick {
     /// This status with this error, in Vault's form.
     Fail(u16, String),
+    /// This status with an error that repeats the request's token and body, as Vault does not.
+    Echo(u16),
     /// This status with these headers (`Location: …`) and this body.
     Answer(u16, Vec<String>, Vec<u8>),
     /// These bytes and no others, after which the connection is closed.
@@ -146,6 +149,7 @@ impl FakeVault {
             released: Condvar::new(),
             log: Mutex::default(),
             sockets: Mutex::default(),
+            open: AtomicUsize::new(0),
             is_stopped: AtomicBool::new(false),
         });
         let (is_tls, of) = (node.tls.is_some(), (cluster.clone(), node.clone()));
@@ -189,6 +193,18 @@ impl FakeVault {
     /// See <https://developer.hashicorp.com/vault/api-docs/secret/transit#update-key-configuration>.
     pub fn set_min_decryption_version(&self, path: &str, version: usize) {
         self.state().key(path).min_decryption_version = version;
+    }
+
+    /// Encrypts what is base64 already, as who has asked before.
+    #[must_use]
+    pub fn encrypt(&self, path: &str, plaintext: &str) -> String {
+        self.state().key(path).encrypt(plaintext).unwrap()
+    }
+
+    /// Decrypts into base64.
+    #[must_use]
+    pub fn decrypt(&self, path: &str, ciphertext: &str) -> String {
+        self.state().key(path).decrypt(ciphertext).unwrap()
     }
 
     /// Makes a token, `hvs.…`.
@@ -303,6 +319,18 @@ impl FakeVault {
     #[must_use]
     pub fn connections(&self) -> usize {
         lock(&self.node.log).connections
+    }
+
+    /// Returns how many connections are open now.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.node.open.load(Ordering::SeqCst)
+    }
+
+    /// Returns all tokens there are.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<String> {
+        self.state().tokens.keys().cloned().collect()
     }
 
     /// Closes all connections there are.

@@ -37,6 +37,11 @@ pub(crate) fn answer(cluster: &Cluster, node: &Node, request: &Request) -> Reply
     if state.is_sealed {
         return Reply::error(503, "Vault is sealed");
     }
+    // https://developer.hashicorp.com/vault/docs/agent-and-proxy/agent#require_request_header: an
+    // agent may want it, so it is wanted here.
+    if request.header("x-vault-request") != Some("true") {
+        return Reply::error(412, "missing 'X-Vault-Request' header");
+    }
     // https://developer.hashicorp.com/vault/docs/concepts/ha#client-redirection
     match lock(&node.role).clone() {
         NodeRole::Active => {}

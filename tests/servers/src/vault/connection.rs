@@ -30,6 +30,11 @@ impl Request {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    fn secrets(&self) -> String {
+        let token = self.header("x-vault-token").unwrap_or_default();
+        format!("{token} {}", String::from_utf8_lossy(&self.body))
+    }
+
     fn line(&self) -> String {
         let namespace = self.header("x-vault-namespace").map(|namespace| format!("{namespace}:"));
         format!("{} {}{}", self.method, namespace.unwrap_or_default(), self.path)
@@ -45,10 +50,12 @@ pub(crate) fn accept(listener: &TcpListener, cluster: &Arc<Cluster>, node: &Arc<
         lock(&node.log).connections += 1;
         lock(&node.sockets).extend(socket.try_clone());
         let (cluster, node) = (cluster.clone(), node.clone());
+        node.open.fetch_add(1, Ordering::SeqCst);
         thread::spawn(move || {
             // Whichever way it ends, the connection is closed by it.
             drop(serve(&socket, &cluster, &node));
             drop(socket.shutdown(Shutdown::Both));
+            node.open.fetch_sub(1, Ordering::SeqCst);
         });
     }
 }
@@ -58,15 +65,35 @@ fn serve(socket: &TcpStream, cluster: &Cluster, node: &Node) -> io::Result<()> {
     match &node.tls {
         None => converse(socket.try_clone()?, cluster, node),
         Some(config) => {
+            let mut first = [0];
+            if socket.peek(&mut first)? == 1 && first != [TLS_HANDSHAKE] {
+                let answer =
+                    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+                return (&*socket).write_all(answer);
+            }
             let session = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
             converse(StreamOwned::new(session, socket.try_clone()?), cluster, node)
         }
     }
 }
 
+/// What a TLS connection begins with.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 fn converse(stream: impl Read + Write, cluster: &Cluster, node: &Node) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
-    while let Some(request) = read(&mut stream)? {
+    loop {
+        let request = match read(&mut stream) {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                stream
+                    .get_mut()
+                    .write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request")?;
+                stream.get_mut().flush()?;
+                return Err(error);
+            }
+        };
         lock(&node.log).requests.push(request.line());
         let trick = node.trick(&request.line());
         let closes_after = matches!(trick, Some(Trick::CloseAfter));
@@ -82,6 +109,7 @@ fn converse(stream: impl Read + Write, cluster: &Cluster, node: &Node) -> io::Re
                 return Ok(());
             }
             Some(Trick::Fail(status, message)) => Reply::error(status, &message),
+            Some(Trick::Echo(status)) => Reply::error(status, &request.secrets()),
             Some(Trick::Answer(status, headers, body)) => Reply { status, headers, body },
             Some(Trick::Bytes(bytes)) => {
                 stream.get_mut().write_all(&bytes)?;
@@ -93,7 +121,6 @@ fn converse(stream: impl Read + Write, cluster: &Cluster, node: &Node) -> io::Re
             return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Reads a request; `None` if there is none any more.
