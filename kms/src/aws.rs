@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use claviger::{BackendError, KeyManagementService, KeyMeta, SecretKey, StaticKms, WrapHealth, WrappedKey};
+use claviger::{
+    BackendError, Clock, KeyManagementService, KeyMeta, SecretKey, StaticKms, WrapHealth, WrappedKey,
+};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use zeroize::Zeroizing;
@@ -47,7 +49,7 @@ use crate::copies::{CopyFailures, all_of, first_of};
 /// Each request has a deadline, 2 seconds unless told. The next region is asked at once when one
 /// fails, and also when it has not answered after 300 ms; the first answer counts, and requests still
 /// under way are dropped with their connections. A region that failed three times in a row is left
-/// alone but for one request a second.
+/// alone but for one request a second; one that was dropped for being late is asked last for a second.
 ///
 /// A wrap in which a region fails succeeds without that region's copy, and names it among
 /// [`missing_copies`](WrappedKey::missing_copies): until the key is wrapped anew, that region cannot
@@ -103,6 +105,7 @@ struct Settings {
     min_regions: usize,
     hedge_after: Duration,
     binding: Binding,
+    clock: Arc<dyn Clock>,
 }
 
 /// Whether data keys are bound to an encryption context.
@@ -131,7 +134,7 @@ impl AwsKms {
     pub async fn check(&self) -> Vec<CopyCheck> {
         let settings = Settings { min_regions: 1, ..self.settings.clone() };
         join_all(self.regions.iter().map(|region| {
-            let alone = Self { regions: vec![Arc::clone(region)], settings: settings.clone() };
+            let alone = Self { regions: vec![Arc::new(region.afresh())], settings: settings.clone() };
             async move { check(&**region.name(), &alone).await }
         }))
         .await
@@ -144,11 +147,29 @@ impl AwsKms {
         }
     }
 
+    /// The regions in the order in which they are tried now.
+    fn in_order(&self) -> impl Iterator<Item = &Arc<Region>> {
+        let now = self.settings.clock.monotonic();
+        let (in_time, late): (Vec<_>, Vec<_>) =
+            self.regions.iter().partition(|region| region.is_in_time(now));
+        in_time.into_iter().chain(late)
+    }
+
+    /// What is asked of a region that others stand in for when it is late.
+    fn attempt<'a, T: Send + 'a>(
+        &'a self,
+        region: &'a Region,
+        attempt: impl Future<Output = Result<T, BackendError>> + Send + 'a,
+    ) -> Attempt<'a, T> {
+        let Settings { hedge_after, clock, .. } = &self.settings;
+        (Arc::clone(region.name()), region.watched(attempt, *hedge_after, &**clock).boxed())
+    }
+
     /// Draws a data key in the first region that answers.
     async fn generate(&self, contexts: &Contexts) -> Result<(&Arc<Region>, DataKey), BackendError> {
-        let attempts = self.regions.iter().map(|region| {
+        let attempts = self.in_order().map(|region| {
             let generated = region.generate(contexts.bound.clone());
-            attempt(region, async move { Ok((region, generated.await?)) })
+            self.attempt(region, async move { Ok((region, generated.await?)) })
         });
         let attempts: Vec<_> = attempts.collect();
         Ok(first_of(attempts, self.settings.hedge_after).await?)
@@ -166,9 +187,9 @@ impl AwsKms {
         let others = self.regions.iter().filter(|region| !Arc::ptr_eq(region, drawn_in));
         let attempts = others.map(|region| {
             let wrapped = region.encrypt(data_key.clone(), contexts.bound.clone());
-            attempt(region, async move { Ok(region.copy(&wrapped.await?)) })
+            (Arc::clone(region.name()), async move { Ok(region.copy(&wrapped.await?)) }.boxed())
         });
-        let attempts: Vec<_> = attempts.collect();
+        let attempts: Vec<Attempt<'_, _>> = attempts.collect();
         drop(data_key);
         let (made, failures) = all_of(attempts).await;
         (made.into_iter().map(|(_, copy)| copy).collect(), failures)
@@ -190,7 +211,7 @@ impl AwsKms {
     /// that the envelope names more than once.
     fn candidates<'e>(&self, envelope: &'e Envelope<'_>) -> Vec<(&Arc<Region>, &'e RegionCopy<'e>)> {
         let mut candidates = Vec::new();
-        for (place, region) in self.regions.iter().enumerate() {
+        for (place, region) in self.in_order().enumerate() {
             let copies = envelope.copies().iter().filter(|copy| copy.region == **region.name());
             candidates.extend(copies.enumerate().map(|(round, copy)| ((round, place), region, copy)));
         }
@@ -224,9 +245,9 @@ impl KeyManagementService for AwsKms {
             return Err(AwsKmsFault::RegionsUnknown { regions: envelope.regions_shown() }.into());
         }
         let contexts = self.contexts(meta);
-        let attempts = candidates
-            .into_iter()
-            .map(|(region, copy)| attempt(region, Self::unwrap_copy(region, copy, &sealed, &contexts, meta)));
+        let attempts = candidates.into_iter().map(|(region, copy)| {
+            self.attempt(region, Self::unwrap_copy(region, copy, &sealed, &contexts, meta))
+        });
         let attempts: Vec<_> = attempts.collect();
         Ok(first_of(attempts, self.settings.hedge_after).await?)
     }
@@ -246,13 +267,6 @@ impl KeyManagementService for AwsKms {
 
 /// Collected before they are awaited: the compiler does not see that an iterator over them is `Send`.
 type Attempt<'a, T> = (Arc<str>, BoxFuture<'a, Result<T, BackendError>>);
-
-fn attempt<'a, T>(
-    region: &Region,
-    attempt: impl Future<Output = Result<T, BackendError>> + Send + 'a,
-) -> Attempt<'a, T> {
-    (Arc::clone(region.name()), attempt.boxed())
-}
 
 /// What seals a system key under a data key. Without protected memory now, there may be some later.
 fn seal_under(data_key: &SecretKey) -> Result<StaticKms, BackendError> {

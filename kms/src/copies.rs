@@ -33,6 +33,12 @@ impl Keeper {
         Self { name: name.into(), deadline, breaker: Breaker::new(FAILURES_MAX, COOL_DOWN), clock }
     }
 
+    /// The same keeper, of which nothing is known yet: for who wants to know how it is.
+    #[cfg(feature = "aws")]
+    pub(crate) fn afresh(&self) -> Self {
+        Self::new(Arc::clone(&self.name), self.deadline, Arc::clone(&self.clock))
+    }
+
     pub(crate) const fn name(&self) -> &Arc<str> {
         &self.name
     }

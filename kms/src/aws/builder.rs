@@ -172,7 +172,7 @@ impl AwsKmsBuilder {
             let client = Client::from_conf(self.client_config(name, shared.as_ref())?.build());
             let previous = of(&self.previous, name).cloned().collect();
             let keeper = Keeper::new(name.as_str(), self.call_deadline, Arc::clone(&self.clock));
-            regions.push(Arc::new(Region { keeper, client, key: key.clone(), previous }));
+            regions.push(Arc::new(Region::new(keeper, client, key.clone(), previous)));
         }
         // Stable: the others keep their order.
         regions.sort_by_key(|region| self.preferred.as_deref().is_some_and(|name| name != &**region.name()));
@@ -180,7 +180,8 @@ impl AwsKmsBuilder {
             false => Binding::Unbound,
             true => Binding::Bound { or_not: self.accept_no_context },
         };
-        let settings = Settings { min_regions: self.min_regions, hedge_after: self.hedge_after, binding };
+        let Self { min_regions, hedge_after, clock, .. } = self;
+        let settings = Settings { min_regions, hedge_after, binding, clock };
         Ok(AwsKms { regions, settings })
     }
 

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use bytes::Bytes;
-use claviger::{BackendError, KeyMeta, SecretKey};
+use claviger::{BackendError, Breaker, Clock, KeyMeta, SecretKey};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::aws::envelope::RegionCopy;
@@ -20,13 +22,19 @@ use crate::aws::error::{AwsKmsError, AwsKmsFault, INCORRECT_KEY, INVALID_CIPHERT
 use crate::copies::Keeper;
 
 pub(super) struct Region {
-    pub(super) keeper: Keeper,
-    pub(super) client: Client,
+    keeper: Keeper,
+    client: Client,
     /// What wraps here: an ARN, an id or an alias.
-    pub(super) key: String,
+    key: String,
     /// What may still unwrap here.
-    pub(super) previous: Vec<String>,
+    previous: Vec<String>,
+    /// Open while the region is asked last, since another answered long before it. Not the keeper's,
+    /// which would leave out a region that is slow when a key is wrapped for all.
+    late: Breaker,
 }
+
+/// How long a region that was late is asked last, but for one call.
+const LATE_FOR: Duration = Duration::from_secs(1);
 
 /// A data key in the clear, and as a region wrapped it.
 pub(super) struct DataKey {
@@ -56,6 +64,35 @@ pub(super) fn context_of(meta: &KeyMeta) -> Context {
 }
 
 impl Region {
+    pub(super) const fn new(keeper: Keeper, client: Client, key: String, previous: Vec<String>) -> Self {
+        Self { keeper, client, key, previous, late: Breaker::new(1, LATE_FOR) }
+    }
+
+    /// The same region, of which nothing is known yet.
+    pub(super) fn afresh(&self) -> Self {
+        Self::new(self.keeper.afresh(), self.client.clone(), self.key.clone(), self.previous.clone())
+    }
+
+    /// Tells whether the region takes its place in the order of trial, or comes last.
+    pub(super) fn is_in_time(&self, now: Duration) -> bool {
+        self.late.admit(now).is_ok()
+    }
+
+    /// Makes a call, and notes if it was dropped without an answer after the time in which there
+    /// should have been one: another region was quicker, or nobody waited any longer.
+    pub(super) async fn watched<T>(
+        &self,
+        call: impl Future<Output = T>,
+        in_time: Duration,
+        clock: &dyn Clock,
+    ) -> T {
+        let mut watch = Watch { late: Some(&self.late), since: Instant::now(), in_time, clock };
+        let answer = call.await;
+        watch.late = None;
+        self.late.succeeded();
+        answer
+    }
+
     pub(super) const fn name(&self) -> &Arc<str> {
         self.keeper.name()
     }
@@ -149,6 +186,22 @@ impl Region {
     }
 }
 
+/// A call that has not been answered yet.
+struct Watch<'a> {
+    late: Option<&'a Breaker>,
+    since: Instant,
+    in_time: Duration,
+    clock: &'a dyn Clock,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(late) = self.late.filter(|_| self.since.elapsed() >= self.in_time) {
+            late.failed(self.clock.monotonic());
+        }
+    }
+}
+
 /// What became of a call of Decrypt: the plaintext, or that KMS does not take the ciphertext; no
 /// answer, or another refusal, is an error of its own.
 type Decrypted = Result<Result<Blob, AwsKmsError>, BackendError>;
@@ -171,5 +224,47 @@ impl fmt::Debug for Region {
             .field("key", &self.key)
             .field("previous", &self.previous)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use aws_sdk_kms::config::BehaviorVersion;
+    use claviger::testing::FixedClock;
+
+    use super::*;
+
+    const IN_TIME: Duration = Duration::from_millis(300);
+
+    fn region(clock: &FixedClock) -> Region {
+        let client = Client::from_conf(
+            aws_sdk_kms::Config::builder().behavior_version(BehaviorVersion::latest()).build(),
+        );
+        Region::new(Keeper::new("r", LATE_FOR, Arc::new(clock.clone())), client, "key".into(), Vec::new())
+    }
+
+    async fn drop_after(region: &Region, time: Duration, clock: &FixedClock) {
+        let call = region.watched(pending::<()>(), IN_TIME, clock);
+        assert!(tokio::time::timeout(time, call).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s3_11_a_region_that_was_late_takes_its_place_once_a_second() {
+        let clock = FixedClock::new(1_700_000_000);
+        let region = region(&clock);
+        let in_time = || region.is_in_time(clock.monotonic());
+        drop_after(&region, IN_TIME / 2, &clock).await;
+        assert!(in_time(), "who is dropped early is not late");
+        drop_after(&region, IN_TIME, &clock).await;
+        for _ in 0..5 {
+            assert!(!in_time());
+            clock.advance(LATE_FOR);
+            assert!(in_time());
+            assert!(!in_time(), "one call at a time");
+        }
+        region.watched(ready(()), IN_TIME, &clock).await;
+        assert!(in_time() && in_time());
     }
 }

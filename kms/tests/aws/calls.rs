@@ -270,6 +270,41 @@ async fn s3_11_a_dead_region_gets_one_request_a_second_and_its_copies_are_missin
     assert_eq!(kms.wrap_key(&key, &meta()).await.unwrap().missing_copies(), [""; 0]);
 }
 
+/// A region that says nothing is not what every call waits for first; it is still asked when no other
+/// answers.
+#[tokio::test]
+async fn s3_11_a_region_that_was_late_is_asked_last() {
+    let silent = [Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false))];
+    let server = |silent: &Arc<AtomicBool>| {
+        let silent = Arc::clone(silent);
+        StandIn::start(
+            move |request| {
+                if silent.load(Ordering::SeqCst) { Reply::Silence } else { honest(request) }
+            },
+        )
+    };
+    let servers = [server(&silent[0]).await, server(&silent[1]).await];
+    // The clock stands still: what is late now stays so.
+    let clock = FixedClock::new(1_700_000_000);
+    let kms = regions(named(&servers)).hedge_after(Duration::from_secs(1)).call_deadline(LATE);
+    let kms = kms.clock(clock.clone()).open().await.unwrap();
+    let key = new_secret();
+    let wrapped = wrap(&kms, &key).await;
+    silent[0].store(true, Ordering::SeqCst);
+    servers.iter().for_each(StandIn::forget);
+    for _ in 0..20 {
+        assert_unwraps(&kms, &wrapped, &key).await;
+    }
+    assert_eq!(operations(&servers), [vec!["Decrypt"; 1], vec!["Decrypt"; 20]]);
+    clock.advance(Duration::from_secs(1));
+    assert_unwraps(&kms, &wrapped, &key).await;
+    assert_eq!(operations(&servers), [vec!["Decrypt"; 2], vec!["Decrypt"; 21]]);
+    silent[0].store(false, Ordering::SeqCst);
+    silent[1].store(true, Ordering::SeqCst);
+    assert_unwraps(&kms, &wrapped, &key).await;
+    assert_eq!(operations(&servers), [vec!["Decrypt"; 3], vec!["Decrypt"; 22]]);
+}
+
 /// However many copies an envelope has, few are tried, and every region's first is among them.
 #[tokio::test]
 async fn the_number_of_copies_that_are_tried_is_bounded() {
