@@ -64,7 +64,8 @@ use token::Token;
 /// later is wiped. A module that hangs keeps the thread of that call until it returns, and its
 /// caller has a transient error at the deadline; when all threads hang so, all calls end at the
 /// deadline or are refused at once. When this is dropped, the threads end with the call that they
-/// are in, and nobody waits for them.
+/// are in; dropping waits for that, half a second at most, for a process had better not end while
+/// a module works in it. What then hangs still is left behind.
 ///
 /// When the token was removed, reset or restarted, the next call finds its slot by label again,
 /// opens a session, logs in, finds the keys and tries once more. **A PIN that was refused is never
@@ -111,6 +112,8 @@ pub struct Pkcs11KmsBuilder {
     takes_extractable_keys: bool,
 }
 
+/// By the standard.
+const TOKEN_LABEL_BYTES_MAX: usize = 32;
 const SESSIONS: usize = 4;
 const SESSIONS_MAX: usize = 256;
 const CALL_DEADLINE: Duration = Duration::from_secs(2);
@@ -217,7 +220,10 @@ impl Pkcs11KmsBuilder {
     }
 
     fn check(&self) -> Result<(), Pkcs11Error> {
-        let reason = if self.keys.iter().any(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX) {
+        let token = &self.token_label;
+        let reason = if token.is_empty() || token.len() > TOKEN_LABEL_BYTES_MAX || token.contains('\0') {
+            "the label of a token has 1 to 32 bytes, none of them zero"
+        } else if self.keys.iter().any(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX) {
             "the label of a key has 1 to 255 bytes"
         } else if self
             .keys

@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{io, process, thread};
+use std::{io, process};
 
 use tokio::sync::oneshot;
 
@@ -18,10 +19,12 @@ use super::token::{Connection, Token};
 /// Threads of which each connects to the token when it has something to do.
 ///
 /// When it is dropped the threads end, and close their sessions, as soon as the call that they are
-/// in returns. Nobody waits for them: a module that hangs would hold up whoever drops the KMS.
+/// in returns. Dropping waits for that, since a process must not end while a module works in it; but
+/// not for long, since the module may hang.
 #[derive(Debug)]
 pub(super) struct Pool {
     shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
     deadline: Duration,
     process: u32,
 }
@@ -31,6 +34,7 @@ struct Shared {
     token: Token,
     queue: Mutex<Queue>,
     is_due: Condvar,
+    has_ended: Condvar,
     queue_max: usize,
 }
 
@@ -38,6 +42,8 @@ struct Shared {
 struct Queue {
     jobs: VecDeque<Box<dyn Job>>,
     is_closed: bool,
+    /// How many threads have not ended.
+    serving: usize,
 }
 
 impl std::fmt::Debug for Queue {
@@ -55,13 +61,18 @@ impl Pool {
             token,
             queue: Mutex::default(),
             is_due: Condvar::new(),
+            has_ended: Condvar::new(),
             queue_max: sessions.saturating_mul(WAITING_PER_SESSION),
         });
         // Dropped if a thread cannot be had, and those before it end.
-        let pool = Self { shared, deadline, process: process::id() };
+        let mut pool =
+            Self { shared, threads: Vec::with_capacity(sessions), deadline, process: process::id() };
         for _ in 0..sessions {
             let shared = Arc::clone(&pool.shared);
-            thread::Builder::new().name("claviger-pkcs11".to_owned()).spawn(move || shared.serve())?;
+            // The system shows the first 15 bytes.
+            let name = format!("hsm {}", shared.token.label);
+            pool.threads.push(thread::Builder::new().name(name).spawn(move || shared.serve())?);
+            pool.shared.queue().serving += 1;
         }
         Ok(pool)
     }
@@ -101,14 +112,29 @@ impl Pool {
     }
 }
 
+/// How long dropping waits for calls to return.
+const DROP_MAX: Duration = Duration::from_millis(500);
+
 impl Drop for Pool {
     fn drop(&mut self) {
         let mut queue = self.shared.queue();
         queue.is_closed = true;
+        // What waits there is given up; callers are told outside the lock.
         let waiting = std::mem::take(&mut queue.jobs);
         drop(queue);
         drop(waiting);
         self.shared.is_due.notify_all();
+        // A child process has no threads to wait for.
+        if process::id() == self.process {
+            let queue = self.shared.queue();
+            let serves = |queue: &mut Queue| queue.serving > 0;
+            let waited = self.shared.has_ended.wait_timeout_while(queue, DROP_MAX, serves);
+            let have_all_ended = waited.unwrap_or_else(PoisonError::into_inner).0.serving == 0;
+            for thread in self.threads.drain(..).filter(|thread| have_all_ended || thread.is_finished()) {
+                // It catches its panics.
+                drop(thread.join());
+            }
+        }
     }
 }
 
@@ -156,6 +182,9 @@ impl Shared {
                 connection = None;
             }
         }
+        drop(connection);
+        self.queue().serving -= 1;
+        self.has_ended.notify_all();
     }
 }
 

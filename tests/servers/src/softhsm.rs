@@ -54,6 +54,7 @@ pub enum HsmFunction {
     GetInfo = 2,
     GetSlotList = 4,
     GetTokenInfo = 6,
+    GetMechanismInfo = 8,
     OpenSession = 12,
     CloseSession = 13,
     Login = 18,
@@ -108,13 +109,7 @@ impl SoftHsm {
             keys: Mutex::default(),
             _folder: folder,
         };
-        // All tokens are made in the one slot that is free.
-        static FREE_SLOT: Mutex<()> = Mutex::new(());
-        let free_slot = FREE_SLOT.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_free = |slot: &Slot| !modules.context.get_token_info(*slot).unwrap().token_initialized();
-        let slot = modules.context.get_slots_with_token().unwrap().into_iter().find(is_free).unwrap();
-        modules.context.init_token(slot, &AuthPin::from(SO_PIN), &hsm.label).unwrap();
-        drop(free_slot);
+        init_free_slot(&hsm.label);
         hsm.init_pin();
         hsm
     }
@@ -139,22 +134,39 @@ impl SoftHsm {
 
     /// Makes an AES-256 key that is sensitive and not extractable.
     pub fn add_key(&self, label: &str) {
-        self.add_key_with(label, 32, vec![Attribute::Sensitive(true), Attribute::Extractable(false)]);
+        self.add_key_of(label, &std::array::from_fn::<u8, 32, _>(|_| port::random().to_le_bytes()[0]));
     }
 
-    /// Makes an AES key of so many bytes with these attributes besides.
-    pub fn add_key_with(&self, label: &str, bytes: usize, attributes: Vec<Attribute>) {
-        let value = (0..bytes).map(|_| port::random().to_le_bytes()[0]).collect();
-        let key = Key { label: label.to_owned(), value, attributes };
+    /// Makes such a key of these bytes.
+    pub fn add_key_of(&self, label: &str, value: &[u8]) {
+        self.add_key_with(label, value, &[Attribute::Sensitive(true), Attribute::Extractable(false)]);
+    }
+
+    /// Makes a key that the token gives out in the clear, if it is not sensitive, or wrapped.
+    pub fn add_extractable_key(&self, label: &str, is_sensitive: bool) {
+        self.add_key_with(
+            label,
+            &[1; 32],
+            &[Attribute::Sensitive(is_sensitive), Attribute::Extractable(true)],
+        );
+    }
+
+    fn add_key_with(&self, label: &str, value: &[u8], attributes: &[Attribute]) {
+        let key = Key { label: label.to_owned(), value: value.to_vec(), attributes: attributes.to_vec() };
         self.create(&key);
         self.keys().push(key);
     }
 
-    /// Copies a key of another token under a label, as by a backup.
-    pub fn add_copy_of(&self, other: &Self, label: &str) {
-        let keys = other.keys();
-        let key = keys.iter().find(|key| key.label == label).unwrap();
-        self.create(key);
+    /// Makes another token of the same label.
+    pub fn add_double(&self) {
+        init_free_slot(&self.label);
+    }
+
+    /// Gives the user another PIN, which [`pin`](Self::pin) does not know of, and ends all sessions.
+    pub fn change_pin(&self) {
+        let pins = [self.pin.as_str(), "another PIN"].map(AuthPin::from);
+        self.session().set_pin(&pins[0], &pins[1]).unwrap();
+        self.end_sessions();
     }
 
     /// Resets the token as its maker's tool does: all sessions end, the keys are gone. While that
@@ -212,6 +224,12 @@ impl SoftHsm {
     #[must_use]
     pub fn hanging(&self) -> u32 {
         self.get(4 * FUNCTIONS)
+    }
+
+    /// Returns how many objects there are that go with the sessions they were made in.
+    #[must_use]
+    pub fn objects_in_sessions(&self) -> usize {
+        self.session().find_objects(&[Attribute::Token(false)]).unwrap().len()
     }
 
     /// Returns what the token says of itself.
@@ -341,7 +359,7 @@ static MODULES: LazyLock<Modules> = LazyLock::new(|| {
         program::run(cc, b"");
         output
     };
-    let lock = "#include <pthread.h>\npthread_mutex_t slots = PTHREAD_MUTEX_INITIALIZER;\n";
+    let lock = "#include <pthread.h>\npthread_rwlock_t inside = PTHREAD_RWLOCK_INITIALIZER;\n";
     let lock = compile("lock", lock, &[]);
     let defines =
         [("REAL", &library), ("LOCK", &lock)].map(|(name, path)| format!("-D{name}=\"{}\"", path.display()));
@@ -351,6 +369,16 @@ static MODULES: LazyLock<Modules> = LazyLock::new(|| {
     drop(control_of(&admin));
     Modules { between, context: initialised(&admin), _folder: folder }
 });
+
+/// Makes a token where all are made, in the one slot that is free.
+fn init_free_slot(label: &str) {
+    static FREE_SLOT: Mutex<()> = Mutex::new(());
+    let _free_slot = FREE_SLOT.lock().unwrap_or_else(PoisonError::into_inner);
+    let context = &MODULES.context;
+    let is_free = |slot: &Slot| !context.get_token_info(*slot).unwrap().token_initialized();
+    let slot = context.get_slots_with_token().unwrap().into_iter().find(is_free).unwrap();
+    context.init_token(slot, &AuthPin::from(SO_PIN), label).unwrap();
+}
 
 fn library() -> Option<PathBuf> {
     let usual = ["/usr/lib/softhsm", "/usr/lib64/softhsm", "/usr/local/lib/softhsm", "/usr/lib64/pkcs11"];

@@ -19,7 +19,7 @@ typedef ul (*function)(ul, ul, ul, ul, ul, ul, ul, ul);
 
 /* By the order in the standard's list of functions. */
 enum {
-    GET_FUNCTION_LIST = 3, GET_SLOT_LIST = 4, GET_MECHANISM_INFO = 8, INIT_TOKEN = 9, OPEN_SESSION = 12,
+    GET_FUNCTION_LIST = 3, GET_SLOT_LIST = 4, GET_MECHANISM_INFO = 8, INIT_TOKEN = 9,
     CLOSE_ALL_SESSIONS = 14, CREATE_OBJECT = 20, DESTROY_OBJECT = 22, GET_ATTRIBUTE_VALUE = 24,
     ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34, WRAP_KEY = 60, UNWRAP_KEY = 61,
     FUNCTIONS = 68
@@ -36,7 +36,7 @@ static struct control {
     unsigned hanging, only_closes, encrypts_with_kwp, has_own_iv;
 } *control;
 static struct list *real, list = {2, 40, {0}};
-static pthread_mutex_t *slots;
+static pthread_rwlock_t *inside;
 
 struct mechanism { ul type; void *parameter; ul length; };
 struct attribute { ul type; void *value; ul length; };
@@ -130,13 +130,14 @@ static ul call(int n, ul a, ul b, ul c, ul d, ul e, ul f, ul g, ul h)
     case SLOW:
         usleep(20000);
     }
-    /* SoftHSM searches its slots without a lock, and adds to them when it lists them. */
-    int is_of_slots = (n >= GET_SLOT_LIST && n <= INIT_TOKEN) || n == OPEN_SESSION;
-    if (is_of_slots)
-        pthread_mutex_lock(slots);
+    /* SoftHSM lists its slots without a lock, and adds to them when it does; and it frees what other
+       threads are at work with when a token is initialised or its sessions end. */
+    if (n == GET_SLOT_LIST || n == INIT_TOKEN)
+        pthread_rwlock_wrlock(inside);
+    else
+        pthread_rwlock_rdlock(inside);
     rv = pass(n, a, b, c, d, e, f, g, h);
-    if (is_of_slots)
-        pthread_mutex_unlock(slots);
+    pthread_rwlock_unlock(inside);
     return rv;
 }
 
@@ -164,7 +165,7 @@ ul C_GetFunctionList(struct list **out)
     if (!module || !lock || !dladdr((void *)C_GetFunctionList, &self))
         return 5;
     get = (ul (*)(struct list **))dlsym(module, "C_GetFunctionList");
-    slots = dlsym(lock, "slots");
+    inside = dlsym(lock, "inside");
     snprintf(path, sizeof path, "%s.control", self.dli_fname);
     file = open(path, O_RDWR);
     control = mmap(0, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
