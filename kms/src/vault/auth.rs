@@ -17,7 +17,6 @@ pub enum VaultAuth {
     /// A token that was made for the service.
     Token(SecretString),
     /// [AppRole](https://developer.hashicorp.com/vault/docs/auth/approle): a role and its secret.
-    #[non_exhaustive]
     AppRole {
         /// Where the method is mounted below `auth/`.
         mount: String,
@@ -28,7 +27,6 @@ pub enum VaultAuth {
     },
     /// [Kubernetes](https://developer.hashicorp.com/vault/docs/auth/kubernetes): the pod's service
     /// account.
-    #[non_exhaustive]
     Kubernetes {
         /// Where the method is mounted below `auth/`.
         mount: String,
@@ -43,7 +41,7 @@ pub enum VaultAuth {
 /// Where Kubernetes puts it.
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// Service accounts' tokens have about a kibibyte.
-const JWT_BYTES_MAX: u64 = 64 * 1024;
+const JWT_BYTES_MAX: usize = 64 * 1024;
 
 impl VaultAuth {
     /// Uses a token as it is, renewed while Vault does so.
@@ -119,11 +117,11 @@ async fn read_jwt(path: &Path) -> Result<Zeroizing<String>, VaultTransitError> {
 }
 
 fn read_text(path: &Path) -> io::Result<Zeroizing<String>> {
-    let file = File::open(path)?;
-    let bytes = file.metadata()?.len().min(JWT_BYTES_MAX);
-    // One more than there is: what grows leaves copies behind.
-    let room = usize::try_from(bytes).map_err(io::Error::other)? + 1;
-    let mut text = Zeroizing::new(String::with_capacity(room));
-    file.take(bytes).read_to_string(&mut text)?;
+    // Room for all that may come, and for the read that finds no more: what grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(JWT_BYTES_MAX + 64));
+    File::open(path)?.take(JWT_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > JWT_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long for a token"));
+    }
     Ok(text)
 }

@@ -48,7 +48,7 @@ pub(super) struct Lease {
     /// Whether a new login can bring another.
     can_replace: bool,
     /// Whether a call was not denied with it.
-    has_served: AtomicBool,
+    has_served: Arc<AtomicBool>,
     term: Option<Term>,
 }
 
@@ -179,7 +179,7 @@ impl Login {
         let term = time.and_then(|time| Term::begin(obtained, time));
         tracing::debug!(lease = ?term, "logged in to Vault");
         let number = self.current().map_or(0, |lease| lease.number + 1);
-        let (can_replace, has_served) = (!self.is_given(), AtomicBool::new(false));
+        let (can_replace, has_served) = (!self.is_given(), Arc::default());
         Ok(self.set(Lease { token, number, obtained, why, can_replace, has_served, term }))
     }
 
@@ -269,8 +269,8 @@ impl Lease {
 
     fn with(&self, term: Option<Term>) -> Self {
         let Self { number, obtained, why, can_replace, .. } = *self;
-        let has_served = AtomicBool::new(self.has_served.load(Ordering::Relaxed));
-        Self { token: self.token.clone(), number, obtained, why, can_replace, has_served, term }
+        let (token, has_served) = (self.token.clone(), self.has_served.clone());
+        Self { token, number, obtained, why, can_replace, has_served, term }
     }
 
     fn renewed(&self, now: Duration, time: Time) -> Self {

@@ -197,12 +197,11 @@ pub(super) fn read_errors(answer: &[u8], secrets: &[&[u8]]) -> String {
 
 /// Tells whether a text holds as much of a secret as would be of use.
 fn repeats(text: &[u8], secrets: &[&[u8]]) -> bool {
-    let windows = |secret: &'_ [u8]| secret.windows(ECHO_BYTES).any(|part| contains(text, part));
-    secrets.iter().any(|secret| windows(secret))
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+    let contains = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
+    secrets.iter().any(|secret| match secret.len() {
+        0 => false,
+        bytes => secret.windows(bytes.min(ECHO_BYTES)).any(contains),
+    })
 }
 
 /// Less tells nothing of a token or a key, and may be a word that a request and an error have in
@@ -284,5 +283,6 @@ mod tests {
         assert_eq!(said(r#"{"errors":["bad token hvs.a-token-of-ours", "denied"]}"#), "denied");
         assert_eq!(said(r#"{"errors":["bad token ...vs.a-token-of-our..."]}"#), "");
         assert_eq!(said(r#"{"errors":["bad token"]}"#), "bad token");
+        assert_eq!(read_errors(br#"{"errors":["bad token root", "denied"]}"#, &[b"root"]), "denied");
     }
 }

@@ -364,6 +364,8 @@ async fn a_service_accounts_token_that_is_not_there_is_named() {
     assert_told(&failed(&file).await, FailureClass::Permanent, &[&name, "No such file"]);
     fs::write(&file, " \n").unwrap();
     assert_told(&failed(&file).await, FailureClass::Permanent, &[&name, "service account"]);
+    fs::write(&file, "x".repeat(64 * 1024 + 1)).unwrap();
+    assert_told(&failed(&file).await, FailureClass::Permanent, &[&name, "too long"]);
     assert_told(&failed(folder.path()).await, FailureClass::Permanent, &["cannot read"]);
     assert_eq!(vault.count(""), 0);
 }

@@ -1,6 +1,12 @@
 //! Vault, as a fake of its HTTP API.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails its test by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper fails its test by panicking"
+)]
 
 mod answers;
 mod configuration;
