@@ -107,3 +107,6 @@ impl<'a> RegionCopy<'a> {
 fn decode(base64: &str) -> Option<Vec<u8>> {
     STANDARD.decode_to_vec(base64).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use claviger::{Event, Rewrap, RewrapOptions, repair_system_keys};
 use claviger_test_servers::{shared_localstack, shared_moto};
 
-use crate::drills::world::{LATE, Site, World, assert_reads, missing, raised, write};
+use crate::drills::world::{Site, World, assert_reads, missing, raised, write};
 
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
@@ -185,21 +185,29 @@ async fn moto_a_slow_region_makes_its_copy_and_holds_up_no_read() {
 /// deadline comes while a test runs.
 async fn hedged(endpoint: &'static str) {
     let world = World::new(endpoint).await;
-    let kms = world.builder().hedge_after(HEDGE).call_deadline(LATE).open().await.unwrap();
-    let record = write(&world.process(&kms, "before"), "alice").await;
+    let kms = world.builder().hedge_after(HEDGE).open().await.unwrap();
+    let row = write(&world.process(&kms, "before"), "alice").await;
+    let start = async || assert_reads(&world.process(&kms, "before"), "alice", &row).await;
     let east = &world.sites[0];
     east.stall();
-    for round in 1..=3 {
+    for second in 1..=3 {
         world.forget();
-        assert_reads(&world.process(&kms, "before"), "alice", &record).await;
+        start().await;
         assert!(world.asked()[0].is_empty(), "nothing passed there");
-        assert_eq!(world.asked()[1], ["Decrypt"], "round {round}");
+        assert_eq!(world.asked()[1], ["Decrypt"], "second {second}");
         // The call that lost was dropped, with its connection.
         east.until_deserted().await;
+        // Nobody waits for it again before a second is over.
+        let connections = east.way.accepted();
+        for _ in 0..10 {
+            start().await;
+        }
+        assert_eq!((east.way.accepted(), world.asked()[1].len()), (connections, 11));
+        world.clock.advance(Duration::from_secs(1));
     }
     east.revive();
     world.forget();
-    assert_reads(&world.process(&kms, "before"), "alice", &record).await;
+    start().await;
     assert_eq!(world.asked()[0], ["Decrypt"], "the preferred region is preferred again");
 }
 
