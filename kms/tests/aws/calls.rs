@@ -122,8 +122,11 @@ async fn fewer_regions_than_min_regions_are_an_error_of_the_failures_class() {
         let open = |least| regions(named(&servers)).hedge_after(LATE).min_regions(least).open();
         let kms = open(2).await.unwrap();
         let answer = kms.wrap_key(&new_secret(), &meta()).await;
-        let says = format!("only 1 of the 2 regions that are asked for could wrap the key: back end");
-        assert_failed(answer, class, &says);
+        assert_failed(
+            answer,
+            class,
+            "only 1 of the 2 regions that are asked for could wrap the key: back end",
+        );
         let kms = open(1).await.unwrap();
         assert_eq!(kms.wrap_key(&new_secret(), &meta()).await.unwrap().missing_copies(), [WEST]);
     }

@@ -1,6 +1,7 @@
 //! `AwsKms` on moto and LocalStack, and on a stand-in that answers as it is told.
 
 #![expect(
+    clippy::expect_used,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
