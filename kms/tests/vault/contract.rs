@@ -54,7 +54,7 @@ mod outage {
         let token = vault.create_token(&Grant::new());
         let kms = VaultTransitKms::builder(format!("http://{}", proxy.address()), "claviger")
             .auth(VaultAuth::token(token))
-            .call_deadline(Duration::from_millis(500))
+            .call_deadline(Duration::from_secs(1))
             .open()
             .await
             .unwrap();
@@ -72,7 +72,7 @@ impl Outage for Way {
         let fault = match trouble {
             Trouble::OutOfReach => Fault::Cut { direction, after: 0 },
             Trouble::Hanging => Fault::Stall { direction, after: 0 },
-            Trouble::Slow => Fault::Delay { direction, after: 0, time: Duration::from_millis(50) },
+            Trouble::Slow => Fault::Delay { direction, after: 0, time: Duration::from_millis(20) },
             other => panic!("{other:?} is new"),
         };
         self.0.set(fault);
