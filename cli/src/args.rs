@@ -1,5 +1,8 @@
 //! The command line.
 
+mod kms;
+mod schema;
+
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
@@ -8,12 +11,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use claviger_metastore::FindingId;
 use serde::{Deserialize, Deserializer, de};
 
+pub(crate) use crate::args::kms::{Kms, KmsCheck, KmsKeys};
+pub(crate) use crate::args::schema::{Schema, SchemaCheck, SchemaStore};
 use crate::exit::EXIT_CODES;
-use crate::store::text::{StoreText, StoreTextParser};
+use crate::given::{Given, GivenParser};
+use crate::kms::text::KmsGiven;
 
 /// Encrypts files, or single columns of them, under a key of its own for every customer.
 #[derive(Debug, Parser)]
-#[command(name = "claviger", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+#[command(name = "claviger", version, after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -23,14 +29,17 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Encrypts a payload, or fields of a CSV or JSON Lines file.
-    #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+    #[command(after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
     Encrypt(Crypt),
     /// Restores what encrypt made, byte for byte.
-    #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+    #[command(after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
     Decrypt(Crypt),
     /// Shows, makes and checks the table that a key store keeps its keys in.
-    #[command(subcommand, after_help = SCHEMA_EXAMPLES, after_long_help = format!("{SCHEMA_EXAMPLES}\n{EXIT_CODES}"))]
+    #[command(subcommand, after_help = schema::EXAMPLES, after_long_help = with_codes(schema::EXAMPLES))]
     Schema(Schema),
+    /// Checks the master key, and wraps the system keys anew that it does not keep as it should.
+    #[command(subcommand, after_help = kms::EXAMPLES, after_long_help = with_codes(kms::EXAMPLES))]
+    Kms(Kms),
     /// Prints a shell's completions.
     Completions {
         /// The shell.
@@ -38,43 +47,7 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Schema {
-    /// Prints what apply would run. It connects to nothing: postgres:// alone will do.
-    Show(SchemaStore),
-    /// Makes the table if it is not there, and then checks it. A table that is there is left as it is.
-    Apply(SchemaCheck),
-    /// Looks for what could lose keys; exits with 3 when it finds something dangerous.
-    Check(SchemaCheck),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SchemaStore {
-    #[arg(long, value_name = "STORE", env = STORE_VARIABLE, hide_env_values = true, value_parser = StoreTextParser)]
-    #[arg(help = STORE_HELP, long_help = STORE_LONG_HELP)]
-    pub(crate) metastore: Option<StoreText>,
-
-    /// A TOML file with the options; a flag wins over a variable, a variable over the file.
-    #[arg(long, value_name = "FILE", env = "CLAVIGER_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SchemaCheck {
-    #[command(flatten)]
-    pub(crate) store: SchemaStore,
-
-    /// Counts this dangerous finding as none; may be given several times.
-    #[arg(long, value_name = "ID", env = "CLAVIGER_ACCEPT_FINDING", value_delimiter = ',')]
-    #[arg(value_parser = finding_parser(), hide_possible_values = true)]
-    pub(crate) accept_finding: Vec<FindingId>,
-
-    /// How to print what was found.
-    #[arg(long, value_enum, default_value_t = Report::Text)]
-    pub(crate) format: Report,
-}
-
-/// How findings are printed.
+/// How what was found is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Report {
     /// For people.
@@ -138,8 +111,8 @@ pub(crate) struct Options {
     pub(crate) product: Option<String>,
 
     #[arg(long, value_name = "STORE", env = STORE_VARIABLE, hide_env_values = true, help_heading = KEYS)]
-    #[arg(value_parser = StoreTextParser, help = STORE_HELP, long_help = STORE_LONG_HELP)]
-    pub(crate) metastore: Option<StoreText>,
+    #[arg(value_parser = GivenParser::<Given>::NEW, help = STORE_HELP, long_help = STORE_LONG_HELP)]
+    pub(crate) metastore: Option<Given>,
 
     /// Starts in spite of this dangerous finding of `claviger schema check`; may be given several
     /// times.
@@ -148,10 +121,9 @@ pub(crate) struct Options {
     #[serde(deserialize_with = "findings")]
     pub(crate) accept_finding: Vec<FindingId>,
 
-    /// The master key: local:PATH, a file made at first use, or static:@FILE, a file of 64 hex
-    /// digits [default: master.key in claviger's folder].
-    #[arg(long, value_name = "KMS", env = "CLAVIGER_KMS", hide_env_values = true, help_heading = KEYS)]
-    pub(crate) kms: Option<String>,
+    #[arg(long, value_name = "KMS", env = kms::VARIABLE, hide_env_values = true, help_heading = KEYS)]
+    #[arg(value_parser = GivenParser::<KmsGiven>::NEW, help = kms::HELP, long_help = kms::LONG_HELP)]
+    pub(crate) kms: Option<KmsGiven>,
 
     /// The region that is appended to key ids, such as us-west-2.
     #[arg(long, value_name = "REGION", env = "CLAVIGER_REGION_SUFFIX", help_heading = KEYS)]
@@ -172,6 +144,10 @@ pub(crate) struct Options {
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new())]
     pub(crate) danger_discard_keys: Option<bool>,
+}
+
+fn with_codes(examples: &str) -> String {
+    format!("{examples}\n{EXIT_CODES}")
 }
 
 /// How a file of rows is written.
@@ -216,13 +192,6 @@ The key store [default: keys.db in claviger's folder]:
   memory:                                   forgotten at the end
   @FILE                                     what is in a file that only its owner may read
 A password does not belong here, where all users of the machine see it: see docs/cli.md.";
-
-const SCHEMA_EXAMPLES: &str = "\
-Examples:
-  claviger schema show --metastore postgres://
-  claviger schema apply --metastore @/etc/claviger/metastore
-  claviger schema check --metastore mysql://app@db.example/keys --format json
-";
 
 const EXAMPLES: &str = "\
 Examples:

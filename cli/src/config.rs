@@ -13,9 +13,11 @@ use claviger_metastore::FindingId;
 
 use crate::args::{Options, SchemaStore};
 use crate::exit::{Exit, Failure};
+use crate::kms::KmsChoice;
+use crate::kms::text::{KMS, KmsGiven};
 use crate::private;
 use crate::store::StoreChoice;
-use crate::store::text::StoreText;
+use crate::store::text::METASTORE;
 
 /// What the options come to.
 #[derive(Debug)]
@@ -26,19 +28,10 @@ pub(crate) struct Settings {
     /// The dangerous findings in spite of which the key store is used.
     pub(crate) accepted: Vec<FindingId>,
     pub(crate) kms: KmsChoice,
+    /// The well-known test key serves as static master key.
+    pub(crate) danger_known_key: bool,
     pub(crate) region_suffix: Option<String>,
     pub(crate) cache: NonZeroU64,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum KmsChoice {
-    /// `master.key` in claviger's own folder.
-    Embedded(PathBuf),
-    Local(PathBuf),
-    Static {
-        file: PathBuf,
-        danger_known_key: bool,
-    },
 }
 
 impl Settings {
@@ -52,7 +45,8 @@ impl Settings {
                 options.danger_discard_keys.unwrap_or_default(),
             )?,
             accepted: options.accept_finding,
-            kms: kms_choice(options.kms.as_deref(), options.danger_known_key.unwrap_or_default())?,
+            kms: kms_choice(options.kms)?,
+            danger_known_key: options.danger_known_key.unwrap_or_default(),
             service: options.service.unwrap_or_else(|| "claviger".to_owned()),
             product: options.product.unwrap_or_else(|| "default".to_owned()),
             region_suffix: options.region_suffix,
@@ -75,6 +69,20 @@ pub(crate) fn resolve_store(
             Err(Failure::new(Exit::Config, "memory: has no schema; name another store with --metastore"))
         }
         choice => Ok((choice, options.accept_finding)),
+    }
+}
+
+/// Which master key is to be checked, and whether it may be the well-known one.
+pub(crate) fn resolve_kms(given: Options, config: Option<&Path>) -> Result<(KmsChoice, bool), Failure> {
+    let file = config.map_or_else(|| Ok(Options::default()), read_config)?;
+    let options = over(given, file);
+    Ok((kms_choice(options.kms)?, options.danger_known_key.unwrap_or_default()))
+}
+
+fn kms_choice(given: Option<KmsGiven>) -> Result<KmsChoice, Failure> {
+    match given {
+        Some(given) => given.resolve(&KMS),
+        None => Ok(KmsChoice::Embedded(home()?.join("master.key"))),
     }
 }
 
@@ -108,39 +116,28 @@ fn read_config(path: &Path) -> Result<Options, Failure> {
         Ok((mode, text))
     };
     let (mode, text) = read().map_err(|error| Failure::read(&shown, &error))?;
-    let options: Options = toml::from_str(&text).map_err(|error| {
+    let place = |at: Option<usize>| {
+        let before = at.and_then(|at| text.get(..at)).unwrap_or_default();
+        format!("{}:{}", path.display(), before.matches('\n').count() + 1)
+    };
+    let mut options: Options = toml::from_str(&text).map_err(|error| {
         // Only the message: the whole text of the error quotes the file's line, and there may be
         // a key in it that does not belong there.
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let (path, message) = (path.display(), error.message().trim_end());
-        Failure::new(Exit::Config, format!("{path}:{line}: {message}; correct the file"))
+        let message = format!("{}; correct the file", error.message().trim_end());
+        Failure::new(Exit::Config, message).at(&place(error.span().map(|span| span.start)))
     })?;
-    if options.metastore.as_ref().is_some_and(StoreText::has_password) {
+    let read = options.kms.map(KmsGiven::read_table).transpose();
+    options.kms = read.map_err(|wrong| {
+        let at = wrong.at;
+        wrong.into_failure().at(&format!("{}: kms", place(at)))
+    })?;
+    if options.metastore.as_ref().is_some_and(|given| given.has_secret(&METASTORE)) {
         private::check_mode(mode, &format!("{shown} holds a password and"), "change it")?;
     }
+    if options.kms.as_ref().is_some_and(KmsGiven::has_secret) {
+        private::check_mode(mode, &format!("{shown} holds a secret and"), "change it")?;
+    }
     Ok(options)
-}
-
-/// Reads the text of `--kms`. What is not understood is not repeated, since it may be a key.
-fn kms_choice(text: Option<&str>, danger_known_key: bool) -> Result<KmsChoice, Failure> {
-    let wrong = |message: &str| Err(Failure::new(Exit::Config, message));
-    let Some(text) = text else { return Ok(KmsChoice::Embedded(home()?.join("master.key"))) };
-    if let Some(path) = text.strip_prefix("local:") {
-        return match path {
-            "" => wrong("--kms local: lacks its path; say local:PATH"),
-            path => Ok(KmsChoice::Local(path.into())),
-        };
-    }
-    match text.strip_prefix("static:").map(|file| file.strip_prefix('@')) {
-        Some(Some("")) => wrong("--kms static:@ lacks its file; say static:@FILE"),
-        Some(Some(file)) => Ok(KmsChoice::Static { file: file.into(), danger_known_key }),
-        Some(None) => wrong(
-            "--kms static: takes no key, which every user of the machine would see in the process list; write its 64 \
-             hex digits to a file that only you may read and say static:@FILE",
-        ),
-        None => wrong("--kms names no master key that claviger knows; say local:PATH or static:@FILE"),
-    }
 }
 
 /// Claviger's own folder. Empty variables count as unset, as the XDG specification has it.

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
-use claviger::Error;
+use claviger::{BackendError, Error, FailureClass};
 
 use crate::store::backend::fault;
 
@@ -19,7 +19,7 @@ pub(crate) enum Exit {
     /// Everything else was written (`--keep-going`).
     RowsLeftOut = 1,
     Usage = 2,
-    /// The check of the key store's table found what can lose keys.
+    /// A check of the key store's table or of the master key found what can lose keys.
     Dangerous = 3,
     BadInput = 65,
     NotFound = 66,
@@ -37,7 +37,8 @@ Exit codes:
     0  done
     1  done but for the rows that --keep-going left out; they are in the errors file
     2  the command line is wrong
-    3  keys could be lost in the key store as it is; claviger schema check tells why
+    3  keys could be lost as it is: claviger schema check tells why of the key store, claviger
+       kms check and repair of the master key
    65  the input is wrong: not CSV, JSON Lines, UTF-8 or a record, or too large
    66  not found or cannot be decrypted: no such input, no such key, another partition,
        a damaged record
@@ -45,8 +46,8 @@ Exit codes:
    70  claviger itself failed; please report it
    73  the output cannot be created
    74  reading or writing failed, as on a full disk
-   77  a file may not be read, a file with a secret may be read by others, or the key store
-       refuses the user
+   77  a file may not be read, a file with a secret may be read by others, or the key store or
+       the master key's service refuses the user
    78  an option, a CLAVIGER_ variable or the configuration file says what cannot work
   130  stopped by SIGINT (129 SIGHUP, 143 SIGTERM)
 ";
@@ -178,13 +179,7 @@ fn explain(error: &Error) -> (Exit, String) {
             let fault = fault::of(source);
             (fault.exit, format!("the key store failed ({}); {}", chain(source), fault.advice))
         }
-        Error::Kms { operation, source, .. } if *operation == "unwrap_key" && !source.is_transient() => (
-            Exit::NotFound,
-            format!("the master key does not open the system key ({}); check --kms", chain(source)),
-        ),
-        Error::Kms { source, .. } => {
-            (Exit::Unavailable, format!("the master key cannot be used ({}); check --kms", chain(source)))
-        }
+        Error::Kms { source, .. } => of_kms(source),
         Error::ClockSkew(_) => (
             Exit::Unavailable,
             "the key store holds a key from the future; set this machine's clock and try again".to_owned(),
@@ -199,6 +194,27 @@ fn explain(error: &Error) -> (Exit, String) {
         _ => {
             (Exit::Internal, format!("{}; this is a fault of claviger, please report it", without_ids(error)))
         }
+    }
+}
+
+fn of_kms(source: &BackendError) -> (Exit, String) {
+    let cause = chain(source);
+    match source.class() {
+        FailureClass::Transient => (
+            Exit::Unavailable,
+            format!(
+                "the master key cannot be used now ({cause}); claviger kms check tells more, or try again"
+            ),
+        ),
+        FailureClass::Damaged => {
+            (Exit::NotFound, format!("the master key does not open the system key ({cause}); check --kms"))
+        }
+        _ => (
+            Exit::Permission,
+            format!(
+                "the master key's service refuses ({cause}); see to its rights and its keys, or check --kms"
+            ),
+        ),
     }
 }
 

@@ -4,10 +4,13 @@ mod args;
 mod cleanup;
 mod config;
 mod exit;
+mod given;
 mod input;
+mod kms;
 mod open;
 mod output;
 mod payload;
+mod print;
 mod private;
 mod progress;
 mod schema;
@@ -25,8 +28,9 @@ use crate::cleanup::Cleanup;
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
+use crate::kms::text::KMS;
 use crate::output::Output;
-use crate::store::text::{is_password_among, password_on_command_line};
+use crate::store::text::METASTORE;
 use crate::table::file::Plan;
 use crate::table::rows::Direction;
 
@@ -34,15 +38,18 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // What clap says repeats the argument it could not use.
-        Err(error) if error.use_stderr() && is_password_among(env::args_os()) => {
-            return report(&password_on_command_line());
+        Err(error) => {
+            match [&KMS, &METASTORE].iter().try_for_each(|option| option.check_arguments(env::args_os())) {
+                Err(failure) if error.use_stderr() => return report(&failure),
+                _ => error.exit(),
+            }
         }
-        Err(error) => error.exit(),
     };
     let outcome = match cli.command {
         Command::Encrypt(crypt) => run(Direction::Encrypt, crypt),
         Command::Decrypt(crypt) => run(Direction::Decrypt, crypt),
         Command::Schema(schema) => schema::run(schema),
+        Command::Kms(command) => kms::commands::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut io::stdout());
             Ok(Exit::Done)
@@ -72,10 +79,10 @@ fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
     let output = Output::create(crypt.output.as_deref(), &cleanup)?;
     let keys = runtime.block_on(open::open(&settings, direction))?;
     let outcome = match (&plan, &crypt.partition) {
-        (Some(plan), _) => plan.run(&runtime, direction, &keys.factory, input, output, &cleanup),
+        (Some(plan), _) => plan.run(&runtime, direction, &keys, input, output, &cleanup),
         (None, partition) => {
             let partition = partition.as_deref().unwrap_or_default();
-            payload::run(&runtime, direction, &keys.factory, partition, input, output)
+            payload::run(&runtime, direction, &keys, partition, input, output)
         }
     };
     runtime.block_on(keys.close());

@@ -2,12 +2,13 @@
 
 use std::io::Read;
 
-use claviger::{Error, SessionFactory};
+use claviger::Error;
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
+use crate::open::Keys;
 use crate::output::Output;
 use crate::table::rows::Direction;
 
@@ -15,14 +16,14 @@ use crate::table::rows::Direction;
 pub(crate) fn run(
     runtime: &Runtime,
     direction: Direction,
-    factory: &SessionFactory,
+    keys: &Keys,
     partition: &str,
     input: Input,
     mut output: Output,
 ) -> Result<Exit, Failure> {
-    let session = factory.session(partition).map_err(|error| Failure::crypt(&error))?;
+    let session = keys.factory.session(partition).map_err(|error| Failure::crypt(&error))?;
     let Input { mut reader, name, .. } = input;
-    let explain = |error: Error| Failure::crypt(&error).at(&name);
+    let explain = |error: Error| Failure::crypt(&keys.kms.explain(error)).at(&name);
     match direction {
         Direction::Encrypt => {
             let payload = Zeroizing::new(read(&mut *reader, &name, PAYLOAD_BYTES_MAX)?);

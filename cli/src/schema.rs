@@ -1,13 +1,12 @@
 //! Shows, makes and checks the table that a key store keeps its keys in.
 
-use std::io::{self, Write as _};
-
 use claviger_metastore::{Finding, FindingId, SchemaReport, Severity};
 use serde::Serialize;
 
 use crate::args::{Report, Schema, SchemaCheck};
 use crate::config::resolve_store;
 use crate::exit::{Exit, Failure};
+use crate::print::{json_line, print};
 use crate::store::StoreChoice;
 use crate::store::backend::{Admission, Backend};
 
@@ -50,12 +49,6 @@ fn look(check: SchemaCheck, making: Making) -> Result<Exit, Failure> {
     })?;
     let is_dangerous = report.findings().iter().any(|finding| is_dangerous(finding, &accepted));
     Ok(if is_dangerous { Exit::Dangerous } else { Exit::Done })
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    printed.map_err(|error| Failure::write("standard output", &error))
 }
 
 fn is_dangerous(finding: &Finding, accepted: &[FindingId]) -> bool {
@@ -110,6 +103,5 @@ fn json(choice: &StoreChoice, report: &SchemaReport, accepted: &[FindingId]) -> 
         dangerous: report.findings().iter().any(|finding| is_dangerous(finding, accepted)),
         findings: findings.collect(),
     };
-    let line = serde_json::to_string(&report).map_err(|error| Failure::internal(&error.to_string()))?;
-    Ok(line + "\n")
+    json_line(&report)
 }

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::config::home;
 use crate::exit::{Exit, Failure};
-use crate::store::text::StoreText;
+use crate::given::Given;
+use crate::store::text::METASTORE;
 pub(crate) use crate::store::url::ServerUrl;
 
 /// A key store, not opened yet.
@@ -30,9 +31,9 @@ pub(crate) enum StoreChoice {
 
 impl StoreChoice {
     /// Reads what was given, if anything was. Nothing of it is repeated that may be a password.
-    pub(crate) fn resolve(given: Option<StoreText>, danger_discard_keys: bool) -> Result<Self, Failure> {
+    pub(crate) fn resolve(given: Option<Given>, danger_discard_keys: bool) -> Result<Self, Failure> {
         let Some(given) = given else { return Ok(Self::Embedded(home()?.join("keys.db"))) };
-        let text = given.reveal()?;
+        let text = given.reveal(&METASTORE)?;
         let wrong = |message: &str| Err(Failure::new(Exit::Config, message));
         let Some((scheme, rest)) = text.split_once(':') else { return wrong(UNKNOWN) };
         match (scheme, rest) {

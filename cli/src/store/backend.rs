@@ -5,7 +5,10 @@ pub(crate) mod fault;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{BackendError, BoxedMetastore, InMemoryMetastore};
+use claviger::{
+    BackendError, BoxedKms, BoxedMetastore, Error, InMemoryMetastore, RewrapOptions, RewrapReport,
+    repair_system_keys, rewrap_system_keys,
+};
 #[cfg(feature = "dynamodb")]
 use claviger_metastore::DynamoDbMetastore;
 #[cfg(feature = "mysql")]
@@ -112,6 +115,21 @@ impl Backend {
     pub(crate) async fn check_schema(&self, choice: &StoreChoice) -> Result<SchemaReport, Failure> {
         let report = with_table!(self, store => store.check_schema().await, Ok(SchemaReport::default()));
         report.map_err(|error| fault::using(choice, "cannot check", &error))
+    }
+
+    pub(crate) async fn repair(&self, kms: &BoxedKms, which: &RewrapOptions) -> Result<RewrapReport, Error> {
+        let nothing = Ok(RewrapReport::default());
+        with_table!(self, store => Box::pin(repair_system_keys(store, kms, which)).await, nothing)
+    }
+
+    pub(crate) async fn rewrap(
+        &self,
+        from: &BoxedKms,
+        to: &BoxedKms,
+        which: &RewrapOptions,
+    ) -> Result<RewrapReport, Error> {
+        let nothing = Ok(RewrapReport::default());
+        with_table!(self, store => Box::pin(rewrap_system_keys(store, from, to, which)).await, nothing)
     }
 
     /// Returns what makes the table of a store that need not be there.

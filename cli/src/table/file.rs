@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use claviger::SessionFactory;
 use tokio::runtime::Runtime;
 
 use super::chunks::Chunks;
@@ -15,6 +14,7 @@ use crate::args::{Crypt, Format};
 use crate::cleanup::Cleanup;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
+use crate::open::Keys;
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -61,7 +61,7 @@ impl Plan {
         &self,
         runtime: &Runtime,
         direction: Direction,
-        factory: &SessionFactory,
+        keys: &Keys,
         input: Input,
         mut output: Output,
         cleanup: &Cleanup,
@@ -93,12 +93,12 @@ impl Plan {
             Some(header) => {
                 let layout = CsvLayout::from_header(&header, &self.partition_field, &self.fields)
                     .map_err(|failure| failure.at(&name))?;
-                let work = self.work(layout, direction, factory);
+                let work = self.work(layout, direction, keys);
                 pipeline::run(runtime, chunks, work, &name, &mut on_done)?;
             }
             None => {
                 let layout = JsonLayout::new(&self.partition_field, &self.fields);
-                let work = self.work(layout, direction, factory);
+                let work = self.work(layout, direction, keys);
                 pipeline::run(runtime, chunks, work, &name, &mut on_done)?;
             }
         }
@@ -111,8 +111,9 @@ impl Plan {
         Ok(if left_out == 0 { Exit::Done } else { self.report(left_out, &name) })
     }
 
-    fn work<L: Layout>(&self, layout: L, direction: Direction, factory: &SessionFactory) -> Work<L> {
-        Work { layout, direction, factory: factory.clone(), keep_going: self.errors.is_some() }
+    fn work<L: Layout>(&self, layout: L, direction: Direction, keys: &Keys) -> Work<L> {
+        let (factory, kms) = (keys.factory.clone(), keys.kms.clone());
+        Work { layout, direction, factory, kms, keep_going: self.errors.is_some() }
     }
 
     fn report(&self, left_out: u64, name: &str) -> Exit {

@@ -4,6 +4,7 @@ use claviger::{Error, Session, SessionFactory};
 
 use super::chunks::{Chunk, count_lines};
 use super::{Cell, Layout, RowError, RowFault, tail};
+use crate::kms::watched::Watched;
 
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub(crate) struct Work<L> {
     pub(crate) layout: L,
     pub(crate) direction: Direction,
     pub(crate) factory: SessionFactory,
+    pub(crate) kms: Watched,
     /// Leave out rows that fail, instead of ending at the first.
     pub(crate) keep_going: bool,
 }
@@ -107,7 +109,7 @@ impl<L: Layout> Work<L> {
         let name = self.layout.field_name(field);
         match error {
             CellError::Fault(fault) => RowError::Field { name: name.to_owned(), fault },
-            CellError::Crypt(error) => RowError::crypt(&error, Some(name)),
+            CellError::Crypt(error) => RowError::crypt(&self.kms.explain(error), Some(name)),
         }
     }
 }

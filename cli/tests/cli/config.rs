@@ -97,7 +97,8 @@ fn s2_7_back_ends_that_are_not_there_are_refused_and_those_that_are_named() {
         (["--metastore", "redis://user:pw@host/keys"], "CLAVIGER_METASTORE"),
         (["--metastore", "redis://host"], "sqlite:PATH, postgres://"),
         (["--metastore", "sqlite:"], "sqlite:PATH"),
-        (["--kms", "aws:us-east-1=arn"], "local:PATH"),
+        (["--kms", "gcp:projects/p/locations/l"], "local:PATH, static:@FILE, aws:REGION=ARN, pkcs11:"),
+        (["--kms", "aws:us-east-1"], "say aws:REGION=ARN"),
         (["--kms", "local:"], "local:PATH"),
         (["--kms", "static:@"], "static:@FILE"),
     ] {

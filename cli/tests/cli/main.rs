@@ -11,6 +11,7 @@ mod damage;
 mod files;
 mod jsonl;
 mod kit;
+mod kms;
 mod payload;
 mod schema;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "dynamodb"))]

@@ -14,6 +14,7 @@ fn help_shows_examples_and_every_exit_code_and_so_does_the_manual() {
         (&["encrypt", "--help"], "claviger encrypt customers.csv"),
         (&["decrypt", "--help"], "claviger encrypt customers.csv"),
         (&["schema", "--help"], "claviger schema apply"),
+        (&["kms", "--help"], "claviger kms check --kms aws:"),
     ] {
         let help = kit.ok(arguments);
         assert!(help.text().contains(example), "{}", help.text());
@@ -32,8 +33,9 @@ fn the_manual_has_every_option() {
     let kit = Kit::new();
     let manual =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md")).unwrap();
-    let help =
-        kit.ok(&["encrypt", "--help"]).text().to_owned() + kit.ok(&["schema", "check", "--help"]).text();
+    let help = [&["encrypt", "--help"][..], &["schema", "check", "--help"], &["kms", "rewrap", "--help"]]
+        .map(|arguments| kit.ok(arguments).text().to_owned())
+        .concat();
     let words = help.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'));
     let options: Vec<&str> = words.filter(|word| word.starts_with("--") && word.len() > 2).collect();
     assert!(options.len() > 15);
@@ -64,7 +66,7 @@ fn completions_know_the_options() {
     let kit = Kit::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let completions = kit.ok(&["completions", shell]);
-        for word in ["partition-field", "accept-finding", "apply"] {
+        for word in ["partition-field", "accept-finding", "apply", "kms", "rewrap", "dry-run"] {
             assert!(completions.text().contains(word), "{shell}: {word}");
         }
     }
@@ -75,12 +77,16 @@ fn completions_know_the_options() {
 fn command_lines_that_say_too_little_or_too_much_exit_with_2() {
     let kit = Kit::new();
     let kit = &kit;
-    let wrong: [&[&str]; 16] = [
+    let wrong: [&[&str]; 20] = [
         &[],
         &["schema"],
         &["schema", "drop"],
         &["schema", "check", "--format", "xml"],
         &["rotate"],
+        &["kms"],
+        &["kms", "drop"],
+        &["kms", "check", "--all"],
+        &["kms", "rewrap"],
         &["encrypt"],
         &["encrypt", "in.csv", "--fields", "a"],
         &["encrypt", "in.csv", "--partition-field", "a"],

@@ -1,4 +1,4 @@
-use claviger::{InMemoryMetastore, SecretKey, StaticKms};
+use claviger::{BoxedKms, InMemoryMetastore, SecretKey, StaticKms};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use tokio::runtime::Runtime;
@@ -12,13 +12,16 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn factory() -> SessionFactory {
+fn kms() -> Watched {
     let master_key = SecretKey::try_init(|key| {
         key.iter_mut().zip(1..).for_each(|(byte, number)| *byte = number);
         Ok::<_, ()>(())
     });
-    let kms = StaticKms::new(&master_key.unwrap()).unwrap();
-    SessionFactory::builder(InMemoryMetastore::new(), kms).service("test").product("test").build().unwrap()
+    Watched::new(BoxedKms::new(StaticKms::new(&master_key.unwrap()).unwrap()))
+}
+
+fn factory() -> SessionFactory {
+    SessionFactory::builder(InMemoryMetastore::new(), kms()).service("test").product("test").build().unwrap()
 }
 
 /// Sends all rows one way; `Err` with the line of the row that ends it.
@@ -29,7 +32,7 @@ fn send<L: Layout>(
     layout: L,
     bytes: &[u8],
 ) -> Result<Vec<u8>, u64> {
-    let work = Work { layout, direction, factory: factory.clone(), keep_going: false };
+    let work = Work { layout, direction, factory: factory.clone(), kms: kms(), keep_going: false };
     let mut chunks = Chunks::new(bytes);
     let mut out = Vec::new();
     while let Some(chunk) = chunks.next_rows(L::row_len).unwrap() {

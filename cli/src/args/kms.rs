@@ -1,0 +1,148 @@
+//! The arguments of `claviger kms`, and what `--kms` says.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Subcommand};
+use claviger_metastore::FindingId;
+
+use super::{Options, Report, STORE_HELP, STORE_LONG_HELP, STORE_VARIABLE, finding_parser};
+use crate::given::{Given, GivenParser};
+use crate::kms::text::KmsGiven;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Kms {
+    /// Wraps and unwraps a key that is thrown away, in every region or by every member; exits with 69
+    /// or 3 when one fails.
+    Check(KmsCheck),
+    /// Wraps the system keys anew that lack the copy of a region or member.
+    Repair(Box<KmsKeys>),
+    /// Wraps the system keys anew that another master key wrapped: a move from --from to --kms.
+    Rewrap(Box<KmsRewrap>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KmsCheck {
+    #[arg(long, value_name = "KMS", env = VARIABLE, hide_env_values = true)]
+    #[arg(value_parser = GivenParser::<KmsGiven>::NEW, help = HELP, long_help = LONG_HELP)]
+    pub(crate) kms: Option<KmsGiven>,
+
+    /// Accepts the well-known test key as static master key, for reading test data.
+    #[arg(long, env = "CLAVIGER_DANGER_KNOWN_KEY")]
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub(crate) danger_known_key: Option<bool>,
+
+    /// A TOML file with the options; a flag wins over a variable, a variable over the file.
+    #[arg(long, value_name = "FILE", env = "CLAVIGER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// How to print what was found.
+    #[arg(long, value_enum, default_value_t = Report::Text)]
+    pub(crate) format: Report,
+}
+
+/// Which system keys of which store.
+#[derive(Debug, Args)]
+pub(crate) struct KmsKeys {
+    #[command(flatten)]
+    pub(crate) kms: KmsCheck,
+
+    #[arg(long, value_name = "STORE", env = STORE_VARIABLE, hide_env_values = true)]
+    #[arg(value_parser = GivenParser::<Given>::NEW, help = STORE_HELP, long_help = STORE_LONG_HELP)]
+    pub(crate) metastore: Option<Given>,
+
+    /// Starts in spite of this dangerous finding of `claviger schema check`; may be given several
+    /// times.
+    #[arg(long, value_name = "ID", env = "CLAVIGER_ACCEPT_FINDING", value_delimiter = ',')]
+    #[arg(value_parser = finding_parser(), hide_possible_values = true)]
+    pub(crate) accept_finding: Vec<FindingId>,
+
+    /// The service that the keys belong to [default: claviger].
+    #[arg(long, value_name = "NAME", env = "CLAVIGER_SERVICE")]
+    pub(crate) service: Option<String>,
+
+    /// The product that the keys belong to [default: default].
+    #[arg(long, value_name = "NAME", env = "CLAVIGER_PRODUCT")]
+    pub(crate) product: Option<String>,
+
+    /// The region that is appended to key ids, such as us-west-2.
+    #[arg(long, value_name = "REGION", env = "CLAVIGER_REGION_SUFFIX")]
+    pub(crate) region_suffix: Option<String>,
+
+    /// Takes the system keys of all services and products. Every row of the store is read for it.
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// Says what would be done, and does nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KmsRewrap {
+    /// What the system keys are wrapped by now, in the words of --kms [default: what --kms says].
+    #[arg(long, value_name = "KMS", value_parser = GivenParser::<KmsGiven>::NEW, required_unless_present = "again")]
+    pub(crate) from: Option<KmsGiven>,
+
+    /// Wraps keys anew that --kms unwraps already, too: under the newest version of its master key.
+    #[arg(long)]
+    pub(crate) again: bool,
+
+    #[command(flatten)]
+    pub(crate) keys: KmsKeys,
+}
+
+impl KmsCheck {
+    /// The same as the options of other commands, and the configuration file.
+    pub(crate) fn into_options(self) -> (Options, Option<PathBuf>) {
+        let options =
+            Options { kms: self.kms, danger_known_key: self.danger_known_key, ..Options::default() };
+        (options, self.config)
+    }
+}
+
+impl KmsKeys {
+    pub(crate) fn into_options(self) -> (Options, Option<PathBuf>) {
+        let (options, config) = self.kms.into_options();
+        let options = Options {
+            metastore: self.metastore,
+            accept_finding: self.accept_finding,
+            service: self.service,
+            product: self.product,
+            region_suffix: self.region_suffix,
+            ..options
+        };
+        (options, config)
+    }
+}
+
+pub(super) const VARIABLE: &str = "CLAVIGER_KMS";
+
+pub(super) const HELP: &str = "The master key: local:PATH, static:@FILE, aws:REGION=ARN, pkcs11:…, vault:https://… or \
+                               @FILE [default: master.key in claviger's folder]";
+
+pub(super) const LONG_HELP: &str = "\
+The master key [default: master.key in claviger's folder]:
+  local:PATH                                a file, made at first use
+  static:@FILE                              a file of 64 hex digits
+  aws:REGION=ARN[,REGION=ARN…][,preferred=REGION]
+                                            AWS KMS, with the credentials that AWS's tools use
+  pkcs11:token=LABEL;object=LABEL?module-path=PATH&pin-source=file:PATH
+                                            a hardware security module; the PIN may also be in
+                                            CLAVIGER_PKCS11_PIN
+  vault:https://HOST:8200/MOUNT/KEY[?auth=token|approle|kubernetes&…]
+                                            Vault or OpenBao; the token in VAULT_TOKEN or token=@FILE
+  @FILE                                     what is in a file that only its owner may read
+In the configuration file it can be a table, which can also put several of these together. A secret does
+not belong here, where all users of the machine see it: see docs/cli.md.";
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  claviger kms check --kms local:/var/lib/claviger/master.key
+  claviger kms check --kms aws:us-east-1=ARN,eu-west-1=ARN,preferred=us-east-1 --format json
+  claviger kms check --kms 'pkcs11:token=keys;object=claviger?module-path=/usr/lib/hsm.so&pin-source=file:/etc/claviger/pin'
+  claviger kms check --kms 'vault:https://vault.example:8200/transit/claviger?auth=kubernetes&role=checkout'
+  claviger kms repair --config /etc/claviger/claviger.toml --dry-run
+  claviger kms rewrap --from static:@old.hex --kms aws:us-east-1=ARN,eu-west-1=ARN --all
+";

@@ -1,0 +1,153 @@
+//! Checks the master key, and wraps system keys anew.
+
+mod print;
+
+use claviger::{BackendError, KeyId, Rewrap, RewrapOptions, RewrapReport};
+use claviger_kms::CopyCheck;
+
+use crate::args::{Kms, KmsCheck, KmsKeys};
+use crate::config::{Settings, resolve_kms};
+use crate::exit::{Exit, Failure};
+use crate::kms::KmsChoice;
+use crate::kms::commands::print::{checks, report};
+use crate::kms::open::{Absent, Making, OpenKms, Opening};
+use crate::kms::text::FROM;
+use crate::open::{announce, limits};
+use crate::print::print;
+use crate::store::backend::{Admission, Backend};
+
+pub(crate) fn run(command: Kms) -> Result<Exit, Failure> {
+    match command {
+        Kms::Check(given) => check(given),
+        Kms::Repair(keys) => renew(*keys, &Work::Repair),
+        Kms::Rewrap(given) => {
+            let from = given.from.map(|from| from.resolve(&FROM)).transpose()?.map(Box::new);
+            renew(given.keys, &Work::Rewrap { from, again: given.again })
+        }
+    }
+}
+
+/// What is done about system keys.
+enum Work {
+    Repair,
+    Rewrap {
+        /// Else what they are wrapped by then.
+        from: Option<Box<KmsChoice>>,
+        again: bool,
+    },
+}
+
+fn check(given: KmsCheck) -> Result<Exit, Failure> {
+    let format = given.format;
+    let (options, config) = given.into_options();
+    let (choice, danger_known_key) = resolve_kms(options, config.as_deref())?;
+    let opening = Opening { making: Making::Never, absent: Absent::Member, danger_known_key };
+    let checked = crate::runtime()?.block_on(async {
+        let kms = OpenKms::open(&choice, opening).await?;
+        Ok::<_, Failure>(kms.check().await)
+    })?;
+    print(&checks(&checked, format)?)?;
+    Ok(worst(checked.iter().flat_map(failures).map(of_failure)))
+}
+
+/// What went wrong with a copy.
+fn failures(check: &CopyCheck) -> impl Iterator<Item = &BackendError> {
+    let unwrap = check.unwrap.as_ref().and_then(|unwrap| unwrap.as_ref().err());
+    check.wrap.as_ref().err().into_iter().chain(unwrap)
+}
+
+fn of_failure(error: &BackendError) -> Exit {
+    if error.is_transient() { Exit::Unavailable } else { Exit::Dangerous }
+}
+
+/// What can lose keys counts more than what passes by itself.
+fn worst(exits: impl IntoIterator<Item = Exit>) -> Exit {
+    let rank = |exit: &Exit| match exit {
+        Exit::Done => 0,
+        Exit::Unavailable => 1,
+        _ => 2,
+    };
+    exits.into_iter().max_by_key(rank).unwrap_or(Exit::Done)
+}
+
+fn renew(keys: KmsKeys, work: &Work) -> Result<Exit, Failure> {
+    let (all, dry_run, format) = (keys.all, keys.dry_run, keys.kms.format);
+    let (options, config) = keys.into_options();
+    let settings = Settings::resolve(options, config.as_deref())?;
+    if let Some(path) = settings.metastore.file().filter(|path| !path.exists()) {
+        let message = format!("there is no key store at {}; check --metastore", path.display());
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    let mut which = RewrapOptions::new().dry_run(dry_run).limits(limits());
+    if !all {
+        which = which.only([settings.system_key_id()]);
+    }
+    let renewed = crate::runtime()?.block_on(renew_in(&settings, work, which, dry_run))?;
+    if renewed.keys.is_empty() && renewed.damaged.is_empty() {
+        let message = format!(
+            "there are no system keys of {} in the key store {}; check --service, --product and --metastore, or say \
+             --all",
+            if all { "anybody" } else { "this service and product" },
+            settings.metastore
+        );
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    print(&report(&settings.metastore, &renewed, format)?)?;
+    let damaged = renewed.damaged.iter().map(|_| Exit::Dangerous);
+    Ok(worst(renewed.keys.iter().map(|(_, done)| of_outcome(done, work)).chain(damaged)))
+}
+
+async fn renew_in(
+    settings: &Settings,
+    work: &Work,
+    which: RewrapOptions,
+    dry_run: bool,
+) -> Result<RewrapReport, Failure> {
+    let opening = Opening {
+        making: Making::Never,
+        absent: Absent::Failure,
+        danger_known_key: settings.danger_known_key,
+    };
+    let from = match work {
+        Work::Rewrap { from: Some(from), .. } => Some(OpenKms::open(from, opening).await?),
+        _ => None,
+    };
+    // A master key to move to may be new.
+    let is_new = from.is_some() && !dry_run;
+    let making = if is_new { Making::IfMissing } else { Making::Never };
+    let missing: Vec<_> = settings.kms.files().into_iter().filter(|path| !path.exists()).collect();
+    let kms = OpenKms::open(&settings.kms, Opening { making, ..opening }).await?;
+    announce(&missing);
+    let store = Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await?;
+    let to = kms.boxed();
+    let renewed = match work {
+        Work::Repair => store.repair(&to, &which).await,
+        Work::Rewrap { again, .. } => {
+            let from = from.map_or_else(|| to.clone(), |from| from.boxed());
+            store.rewrap(&from, &to, &which.even_if_up_to_date(*again)).await
+        }
+    };
+    store.close().await;
+    renewed.map_err(|error| Failure::crypt(&error))
+}
+
+impl Settings {
+    fn system_key_id(&self) -> KeyId {
+        let Self { service, product, .. } = self;
+        let suffix = self.region_suffix.as_ref().map(|suffix| format!("_{suffix}")).unwrap_or_default();
+        KeyId::new(format!("_SK_{service}_{product}{suffix}"))
+    }
+}
+
+fn of_outcome(done: &Rewrap, work: &Work) -> Exit {
+    match done {
+        Rewrap::UpToDate | Rewrap::Gone => Exit::Done,
+        Rewrap::Rewrapped { missing } if missing.is_empty() => Exit::Done,
+        Rewrap::Rewrapped { .. } => Exit::Unavailable,
+        // Nothing was repaired, and something needs to be.
+        Rewrap::Due { .. } if matches!(work, Work::Repair) => Exit::Dangerous,
+        Rewrap::Due { .. } => Exit::Done,
+        Rewrap::Failed(error) if error.is_retryable() => Exit::Unavailable,
+        _ => Exit::Dangerous,
+    }
+}

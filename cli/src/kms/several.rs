@@ -1,0 +1,91 @@
+//! Several services at once, which only the configuration file can describe.
+
+use std::time::Duration;
+
+use crate::given::Given;
+use crate::kms::KmsChoice;
+use crate::kms::fields::{Fields, TextOrTable, Wrong};
+use crate::kms::text::KMS;
+
+/// Services each of which unwraps alone.
+#[derive(Clone, Debug)]
+pub(crate) struct AnyOfChoice {
+    pub(super) members: Vec<Member>,
+    pub(super) asherah_compatible: Option<bool>,
+    pub(super) min_copies: Option<usize>,
+    pub(super) hedge_after: Option<Duration>,
+    pub(super) call_deadline: Option<Duration>,
+}
+
+/// Services some of which must unwrap together.
+#[derive(Clone, Debug)]
+pub(crate) struct KofNChoice {
+    pub(super) k: u8,
+    pub(super) members: Vec<Member>,
+    pub(super) asherah_compatible: Option<bool>,
+    pub(super) min_shares: Option<usize>,
+    pub(super) previous_k: Option<u8>,
+    pub(super) legacy_members: Vec<String>,
+    pub(super) call_deadline: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) kms: KmsChoice,
+}
+
+impl AnyOfChoice {
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Wrong> {
+        let choice = Self {
+            members: members(&mut fields)?,
+            asherah_compatible: fields.truth("asherah-compatible")?,
+            min_copies: fields.number("min-copies")?,
+            hedge_after: fields.time("hedge-after")?,
+            call_deadline: fields.time("call-deadline")?,
+        };
+        fields.finish()?;
+        Ok(choice)
+    }
+}
+
+impl KofNChoice {
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Wrong> {
+        let k = fields.number("k")?;
+        let choice = Self {
+            k: k.ok_or_else(|| fields.wrong("lacks its k; say how many members must unwrap together"))?,
+            members: members(&mut fields)?,
+            asherah_compatible: fields.truth("asherah-compatible")?,
+            min_shares: fields.number("min-shares")?,
+            previous_k: fields.number("previous-k")?,
+            legacy_members: fields.texts("legacy-members")?,
+            call_deadline: fields.time("call-deadline")?,
+        };
+        fields.finish()?;
+        Ok(choice)
+    }
+}
+
+fn members(fields: &mut Fields) -> Result<Vec<Member>, Wrong> {
+    let members: Vec<Member> =
+        fields.list("members")?.into_iter().map(Member::read).collect::<Result<_, _>>()?;
+    if members.is_empty() {
+        return Err(fields.wrong("lacks its members; say [[kms.members]] with name and kms for each"));
+    }
+    Ok(members)
+}
+
+impl Member {
+    fn read(mut fields: Fields) -> Result<Self, Wrong> {
+        let name = fields.need("name", "say how copies are to be called")?;
+        let kms = match fields.text_or_table("kms", "say what --kms would say, or a table")? {
+            TextOrTable::Table(table) => KmsChoice::from_table(table)?,
+            TextOrTable::Text(at, text) => Given::in_config(text)
+                .reveal(&KMS)
+                .and_then(|text| KmsChoice::from_text(&text, "kms"))
+                .map_err(|failure| Wrong::from(failure).or_at(at))?,
+        };
+        fields.finish()?;
+        Ok(Self { name, kms })
+    }
+}

@@ -1,0 +1,117 @@
+//! What `--kms` and its like may say where.
+
+use std::fmt;
+
+use clap::builder::ValueParserFactory;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::exit::Failure;
+use crate::given::{Given, GivenParser, Guarded};
+use crate::kms::fields::{Fields, Wrong};
+use crate::kms::{KmsChoice, pkcs11, vault};
+
+/// A master key as the command line, a variable or the configuration file describes it.
+#[derive(Clone, Debug)]
+pub(crate) enum KmsGiven {
+    Text(Given),
+    /// A table of the configuration file.
+    Table(Fields),
+    /// The table, read.
+    Choice(KmsChoice),
+}
+
+impl KmsGiven {
+    pub(crate) fn resolve(self, option: &Guarded) -> Result<KmsChoice, Failure> {
+        match self {
+            Self::Text(given) => KmsChoice::from_text(&given.reveal(option)?, option.flag),
+            Self::Table(fields) => KmsChoice::from_table(fields).map_err(Wrong::into_failure),
+            Self::Choice(choice) => Ok(choice),
+        }
+    }
+
+    /// Reads a table, as long as it is known where it stands.
+    pub(crate) fn read_table(self) -> Result<Self, Wrong> {
+        match self {
+            Self::Table(fields) => KmsChoice::from_table(fields).map(Self::Choice),
+            other => Ok(other),
+        }
+    }
+
+    pub(crate) fn has_secret(&self) -> bool {
+        match self {
+            Self::Text(given) => given.has_secret(&KMS),
+            Self::Table(_) => false,
+            Self::Choice(choice) => choice.has_secret(),
+        }
+    }
+}
+
+pub(crate) const KMS: Guarded = Guarded {
+    flag: "--kms",
+    content: "what --kms would say",
+    secret: "the secret",
+    has_secret,
+    refusal: REFUSAL,
+};
+
+pub(crate) const FROM: Guarded = Guarded {
+    flag: "--from",
+    content: "what --from would say",
+    secret: "the secret",
+    has_secret,
+    refusal: REFUSAL,
+};
+
+/// Tells whether a secret stands in the text, also in one that cannot be read.
+fn has_secret(text: &str) -> bool {
+    match text.split_once(':') {
+        Some(("static", rest)) => !rest.is_empty() && !rest.starts_with('@'),
+        Some(("pkcs11", rest)) => pkcs11::has_secret(rest),
+        Some(("vault", rest)) => vault::has_secret(rest),
+        _ => false,
+    }
+}
+
+const REFUSAL: &str = "a secret of the master key on the command line can be seen by every user of the machine, in the process list; \
+     give a static key as static:@FILE, the PIN of a token as pin-source=file:PATH or in the variable \
+     CLAVIGER_PKCS11_PIN, Vault's token as token=@FILE or in VAULT_TOKEN and its secret id as secret-id=@FILE or in \
+     VAULT_SECRET_ID; or all of it in the variable CLAVIGER_KMS, as kms in the configuration file, or with --kms @FILE";
+
+impl From<Given> for KmsGiven {
+    fn from(given: Given) -> Self {
+        Self::Text(given)
+    }
+}
+
+impl ValueParserFactory for KmsGiven {
+    type Parser = GivenParser<Self>;
+
+    fn value_parser() -> GivenParser<Self> {
+        GivenParser::NEW
+    }
+}
+
+impl<'de> Deserialize<'de> for KmsGiven {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrTable;
+
+        impl<'de> Visitor<'de> for TextOrTable {
+            type Value = KmsGiven;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a table")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<KmsGiven, E> {
+                Ok(KmsGiven::Text(Given::in_config(text.to_owned())))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KmsGiven, A::Error> {
+                Fields::from_map(map).map(KmsGiven::Table)
+            }
+        }
+
+        deserializer.deserialize_any(TextOrTable)
+    }
+}
