@@ -1,8 +1,10 @@
-//! What Asherah's implementations write, we unwrap; what we write, they do. Their part is played by
-//! a script that shares no code with us, on a server of its own language: `envelopes/asherah.py`.
+//! What Asherah's implementations write, we unwrap; what we write, they do. The part of those that
+//! cannot be run here is played by a script that shares no code with us: `envelopes/asherah.py`.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+mod peers;
+mod script;
+
+use std::process::Command;
 
 use base64_simd::STANDARD;
 use claviger::testing::FixedClock;
@@ -14,6 +16,7 @@ use claviger_kms::{AwsKms, AwsKmsBuilder};
 use claviger_test_servers::{LocalStack, shared_localstack, shared_moto};
 use serde_json::{Value, json};
 
+use crate::envelopes::script::Script;
 use crate::support::{
     EAST, EUROPE, REGIONS, WEST, assert_unwraps, client, envelope, meta, new_key, new_secret, regions_of,
     wrap,
@@ -22,47 +25,22 @@ use crate::support::{
 /// As which of the Asherahs the script writes.
 const STYLES: [&str; 5] = ["go", "go-late", "java", "csharp", "csharp-plugin"];
 
-/// The script, which ends with its input.
-struct Asherah {
-    process: Child,
-    requests: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
+/// The script.
+struct Asherah(Script);
 
 impl Asherah {
     fn start() -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/aws/envelopes/asherah.py");
-        let mut process = Command::new(LocalStack::python())
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (requests, answers) = (process.stdin.take(), process.stdout.take().unwrap());
-        Self { process, requests, answers: BufReader::new(answers) }
-    }
-
-    fn ask(&mut self, request: &Value) -> Value {
-        writeln!(self.requests.as_ref().unwrap(), "{request}").unwrap();
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
+        Self(Script::start(Command::new(LocalStack::python()).arg(script)))
     }
 
     fn wrap(&mut self, style: &str, key: &[u8], regions: &Value) -> Vec<u8> {
         let request = json!({ "do": "wrap", "as": style, "key": base64(key), "regions": regions });
-        from_base64(&self.ask(&request)["envelope"])
+        from_base64(&self.0.ask(&request)["envelope"])
     }
 
     fn unwrap(&mut self, envelope: &[u8], regions: &Value) -> Value {
-        self.ask(&json!({ "do": "unwrap", "envelope": base64(envelope), "regions": regions }))
-    }
-}
-
-impl Drop for Asherah {
-    fn drop(&mut self) {
-        drop(self.requests.take());
-        drop(self.process.wait());
+        self.0.ask(&json!({ "do": "unwrap", "envelope": base64(envelope), "regions": regions }))
     }
 }
 

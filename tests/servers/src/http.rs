@@ -111,7 +111,13 @@ impl LocalStack {
     /// Starts one.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_program(&Self::python())
+        Self::start_with(&[])
+    }
+
+    /// Starts one with variables of its configuration.
+    #[must_use]
+    pub fn start_with(variables: &[(&str, &str)]) -> Self {
+        Self::start_configured(&Self::python(), variables)
     }
 
     /// Returns the Python that it is a package of; boto3 and cryptography are others.
@@ -124,6 +130,12 @@ impl LocalStack {
     /// Starts the one that is among the packages of a Python.
     #[must_use]
     pub fn start_program(python: &Path) -> Self {
+        Self::start_configured(python, &[])
+    }
+
+    fn start_configured(python: &Path, variables: &[(&str, &str)]) -> Self {
+        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        let variables: Vec<_> = variables.iter().map(owned).collect();
         let folder = scratch::folder("localstack");
         let (python, own) = (python.to_owned(), folder.path().to_owned());
         let launch = move |port: u16| {
@@ -136,7 +148,7 @@ impl LocalStack {
             command.env("SERVICES", "kms").env("DNS_ADDRESS", "0");
             // It asks nobody for anything, and tells nobody that it was started.
             command.env("SKIP_SSL_CERT_DOWNLOAD", "1").env("DISABLE_EVENTS", "1");
-            command.env("PYTHONUNBUFFERED", "1");
+            command.env("PYTHONUNBUFFERED", "1").envs(variables.iter().cloned());
             command
         };
         // It loads its KMS for the first who asks, which takes longer than tests wait for an answer.
