@@ -185,14 +185,14 @@ async fn a_token_at_the_end_of_its_longest_time_is_replaced_before() {
     let grant = Grant::new().ttl(MINUTE).max_ttl(Duration::from_secs(200));
     let (vault, clock) = (vault_with_role(&grant), clock());
     let kms = with_role(&vault, &clock).await;
-    for _ in 0..100 {
+    for _ in 0..800 {
         assert_works(&kms).await;
-        advance(&vault, &clock, 7);
+        advance(&vault, &clock, 1);
     }
     // No call was denied and made twice.
-    assert_eq!((vault.count(ENCRYPT), vault.count(DECRYPT)), (100, 100));
-    assert!((4..=6).contains(&vault.count(LOGIN)), "{}", vault.count(LOGIN));
-    assert!(vault.count(RENEW) < 20, "{}", vault.count(RENEW));
+    assert_eq!((vault.count(ENCRYPT), vault.count(DECRYPT)), (800, 800));
+    // Four renewals of a token, then another token: not renewals ever faster.
+    assert_eq!((vault.count(LOGIN), vault.count(RENEW)), (5, 20));
 }
 
 #[tokio::test]
