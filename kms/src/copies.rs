@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use claviger::{BackendError, Breaker, Clock, FailureClass};
@@ -17,6 +18,7 @@ pub(crate) struct Keeper {
     name: Arc<str>,
     deadline: Duration,
     breaker: Breaker,
+    is_down: AtomicBool,
     clock: Arc<dyn Clock>,
 }
 
@@ -30,7 +32,8 @@ const COOL_DOWN: Duration = Duration::from_secs(1);
 
 impl Keeper {
     pub(crate) fn new(name: impl Into<Arc<str>>, deadline: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { name: name.into(), deadline, breaker: Breaker::new(FAILURES_MAX, COOL_DOWN), clock }
+        let breaker = Breaker::new(FAILURES_MAX, COOL_DOWN);
+        Self { name: name.into(), deadline, breaker, is_down: AtomicBool::new(false), clock }
     }
 
     /// The same keeper, of which nothing is known yet: for who wants to know how it is.
@@ -41,6 +44,13 @@ impl Keeper {
 
     pub(crate) const fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Tells whether the keeper was found to be down and not yet to be up again. A call is then refused,
+    /// or it is the probe that tells; who may drop it early should see it to its end.
+    #[cfg(any(feature = "any-of", feature = "k-of-n"))]
+    pub(crate) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
     }
 
     /// Makes the call, unless the keeper is taken to be down.
@@ -68,9 +78,16 @@ impl Keeper {
             .await
             .unwrap_or_else(|_elapsed| Err(BackendError::transient(NoAnswer(self.deadline))));
         match &result {
-            Err(error) if error.is_transient() => self.breaker.failed(self.clock.monotonic()),
+            Err(error) if error.is_transient() => {
+                let now = self.clock.monotonic();
+                self.breaker.failed(now);
+                self.is_down.store(self.breaker.is_open(now), Ordering::Relaxed);
+            }
             // A permanent refusal is an answer: the keeper is up.
-            Ok(_) | Err(_) => self.breaker.succeeded(),
+            Ok(_) | Err(_) => {
+                self.breaker.succeeded();
+                self.is_down.store(false, Ordering::Relaxed);
+            }
         }
         result
     }

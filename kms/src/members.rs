@@ -40,12 +40,28 @@ impl Member {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// Wraps, also when the member is taken to be down: keys are made seldom, and a copy that is missing
+    /// costs an operator more than this a call.
     pub(crate) async fn wrap(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        self.0.keeper.call(self.0.kms.wrap_key(key, meta)).await
+        self.0.keeper.call_anyway(self.0.kms.wrap_key(key, meta)).await
     }
 
+    /// Unwraps.
+    ///
+    /// # Cancel safety
+    /// The call is dropped where it stands. But one that is to tell whether the member is up again is
+    /// seen to its end: a member that others are quicker than would never be found to be.
     pub(crate) async fn unwrap(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        self.0.keeper.call(self.0.kms.unwrap_key(wrapped, meta)).await
+        let Inner { keeper, kms } = &*self.0;
+        if !keeper.is_down() {
+            return keeper.call(kms.unwrap_key(wrapped, meta)).await;
+        }
+        let (member, wrapped, meta) = (self.clone(), wrapped.to_vec(), meta.clone());
+        let probe = tokio::spawn(async move {
+            let Inner { keeper, kms } = &*member.0;
+            keeper.call(kms.unwrap_key(&wrapped, &meta)).await
+        });
+        probe.await.unwrap_or_else(|error| Err(BackendError::transient(error)))
     }
 
     pub(crate) async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {

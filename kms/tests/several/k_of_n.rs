@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use claviger::testing::{FailingRandom, Fault, Operation};
+use claviger::testing::{FailingRandom, Fault, FixedClock, Operation};
 use claviger::{Error, FailureClass, KeyManagementService, SecretKey, SystemRandom, WrapHealth};
 use claviger_kms::{KofNKms, KofNKmsBuilder};
 use tokio::time::Instant;
@@ -153,6 +153,53 @@ async fn calls_that_are_not_needed_any_more_are_dropped() {
     members[4].faults().always(Fault::Hang);
     assert_same(unwrap(&kms, &wrapped).await, &key);
     assert_eq!([members[0].faults().hanging(), members[4].faults().hanging()], [0, 0]);
+}
+
+/// A member that came back is found out though the others are quicker, so that its call is never needed.
+#[tokio::test(start_paused = true)]
+async fn a_slow_member_that_was_down_is_asked_again_before_it_is_needed() {
+    let members = members::<3>();
+    let clock = FixedClock::new(1_700_000_000);
+    let kms = k_of_n(2, &members).clock(clock.clone()).build().unwrap();
+    let key = fresh_key();
+    let wrapped = wrap(&kms, &key).await;
+    members[2].faults().always(Fault::Fail(FailureClass::Transient));
+    members[1].faults().always(Fault::Delay(Duration::from_millis(1)));
+    for _ in 0..5 {
+        assert_same(unwrap(&kms, &wrapped).await, &key);
+    }
+    let asked = members[2].faults().calls_of(Operation::UnwrapKey);
+    assert_eq!(asked, 3, "it is left alone");
+
+    members[2].faults().heal();
+    members[2].faults().always(Fault::Delay(Duration::from_millis(50)));
+    clock.advance(Duration::from_secs(1));
+    for _ in 0..5 {
+        assert_same(unwrap(&kms, &wrapped).await, &key);
+    }
+    assert_eq!(members[2].faults().calls_of(Operation::UnwrapKey), asked + 1, "it is probed once");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    members[0].faults().always(Fault::Fail(FailureClass::Transient));
+    assert_same(unwrap(&kms, &wrapped).await, &key);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrap_asks_members_that_are_left_alone_too() {
+    let members = members::<3>();
+    let kms = k_of_n(2, &members).build().unwrap();
+    let key = fresh_key();
+    let wrapped = wrap(&kms, &key).await;
+    members[2].faults().always(Fault::Fail(FailureClass::Transient));
+    members[1].faults().always(Fault::Delay(Duration::from_millis(1)));
+    for _ in 0..5 {
+        assert_same(unwrap(&kms, &wrapped).await, &key);
+    }
+    members[2].faults().heal();
+    let wrapped = kms.wrap_key(&key, &meta()).await.unwrap();
+    assert_eq!(wrapped.missing_copies(), [""; 0]);
+    // It answered, so it is up.
+    members[0].faults().always(Fault::Fail(FailureClass::Transient));
+    assert_same(unwrap(&kms, wrapped.bytes()).await, &key);
 }
 
 #[tokio::test(start_paused = true)]
