@@ -326,6 +326,7 @@ async fn a_given_token_at_its_end_is_refused_for_good() {
         assert_works(&kms).await;
         advance(&vault, &clock, 50);
         assert_works(&kms).await;
+        assert_eq!(vault.count(LOOK_UP), 1, "{grant:?}");
         advance(&vault, &clock, 60);
         vault.forget();
         assert_told(&wrap_error(&kms).await, FailureClass::Permanent, &["403", "the token is gone"]);
