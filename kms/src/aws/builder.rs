@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub struct AwsKmsBuilder {
     call_deadline: Duration,
     encryption_context: bool,
     accept_no_context: bool,
+    danger_http: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -51,6 +53,7 @@ impl fmt::Debug for AwsKmsBuilder {
             .field("call_deadline", &self.call_deadline)
             .field("encryption_context", &self.encryption_context)
             .field("accept_no_context", &self.accept_no_context)
+            .field("danger_http", &self.danger_http)
             .finish_non_exhaustive()
     }
 }
@@ -68,6 +71,7 @@ impl AwsKmsBuilder {
             call_deadline: Duration::from_secs(2),
             encryption_context: false,
             accept_no_context: false,
+            danger_http: false,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -101,9 +105,16 @@ impl AwsKmsBuilder {
         self
     }
 
-    /// Sets the URL to send a region's requests to, for a VPC endpoint or a local stand-in of KMS.
+    /// Sets the URL to send a region's requests to, for a VPC endpoint or a local stand-in of KMS. It
+    /// must be `https://` unless it is of this machine.
     pub fn endpoint(mut self, region: impl Into<String>, url: impl Into<String>) -> Self {
         self.endpoints.push((region.into(), url.into()));
+        self
+    }
+
+    /// Takes endpoints of other machines with `http://`: data keys then go over the network in the clear.
+    pub const fn danger_http(mut self, danger_http: bool) -> Self {
+        self.danger_http = danger_http;
         self
     }
 
@@ -158,7 +169,7 @@ impl AwsKmsBuilder {
     /// # Errors
     /// Permanent, with [`AwsKmsFault::ConfigInvalid`] as its source, unless there are 1 to 16 regions,
     /// each once, among them the preferred one and every one that something else is said of; keys are
-    /// ARNs of KMS in their region, ids or aliases; `min_regions` is between 1 and the number of
+    /// ARNs of KMS in their region, ids or aliases; endpoints are `https://`; `min_regions` is between 1 and the number of
     /// regions, and the times are above zero. Transient when the machine's configuration, for regions
     /// without a client, does not come in time.
     ///
@@ -208,6 +219,11 @@ impl AwsKmsBuilder {
         }
         for (region, key) in self.keys.iter().chain(&self.previous) {
             check_key(region, key)?;
+        }
+        for (region, endpoint) in &self.endpoints {
+            if !(endpoint.starts_with("https://") || is_of_this_machine(endpoint) || self.danger_http) {
+                return Err(format!("the endpoint of region {region} is not https"));
+            }
         }
         for name in names {
             if of(&self.previous, name).count() > PREVIOUS_MAX {
@@ -294,6 +310,16 @@ fn http_client() -> impl aws_sdk_kms::config::HttpClient + 'static {
 
 fn is_region(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn is_of_this_machine(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let host =
+        authority.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(authority, |(host, _)| host);
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host == "localhost" || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// Checks that a key can be one of its region: an ARN says which region it is of, an id and an alias do

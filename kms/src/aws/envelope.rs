@@ -11,6 +11,7 @@
 //! order.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use base64_simd::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,8 @@ use crate::aws::error::AwsKmsFault;
 /// Far above what sixteen regions need; a store that keeps records in 64 KiB of text holds less.
 pub(super) const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 
-/// How long KMS's ciphertexts are at most.
-const KEK_BYTES_MAX: usize = 6144;
+/// How long KMS's ciphertexts are.
+pub(super) const KEK_BYTES: RangeInclusive<usize> = 1..=6144;
 
 const REGIONS_SHOWN: usize = 16;
 const REGION_CHARS_SHOWN: usize = 32;
@@ -52,16 +53,18 @@ impl<'a> Envelope<'a> {
         Self { encrypted_key: STANDARD.encode_to_string(encrypted_key).into(), copies }
     }
 
+    /// Writes what [`read`](Self::read) reads, or nothing.
     pub(super) fn write(&self) -> Result<Vec<u8>, AwsKmsFault> {
         #[expect(clippy::map_err_ignore, reason = "text in memory has no reason not to be written")]
-        serde_json::to_vec(self).map_err(|_| AwsKmsFault::EnvelopeMalformed("it cannot be written"))
+        let stored =
+            serde_json::to_vec(self).map_err(|_| AwsKmsFault::EnvelopeMalformed("it cannot be written"))?;
+        check_length(&stored)?;
+        Ok(stored)
     }
 
     /// Reads what any Asherah wrote: fields in any order, unknown ones left out of account.
     pub(super) fn read(stored: &'a [u8]) -> Result<Self, AwsKmsFault> {
-        if stored.len() > ENVELOPE_BYTES_MAX {
-            return Err(AwsKmsFault::EnvelopeTooLong { bytes: stored.len() });
-        }
+        check_length(stored)?;
         // Why not is left out: serde's errors quote what they do not like.
         #[expect(clippy::map_err_ignore, reason = "it may quote what is stored")]
         let envelope: Self = serde_json::from_slice(stored)
@@ -99,8 +102,15 @@ impl<'a> RegionCopy<'a> {
     /// Returns the wrapped data key, if it can be one.
     pub(super) fn encrypted_kek(&self) -> Result<Vec<u8>, AwsKmsFault> {
         decode(&self.encrypted_kek)
-            .filter(|kek| (1..=KEK_BYTES_MAX).contains(&kek.len()))
+            .filter(|kek| KEK_BYTES.contains(&kek.len()))
             .ok_or(AwsKmsFault::CopyMalformed)
+    }
+}
+
+const fn check_length(stored: &[u8]) -> Result<(), AwsKmsFault> {
+    match stored.len() {
+        0..=ENVELOPE_BYTES_MAX => Ok(()),
+        bytes => Err(AwsKmsFault::EnvelopeTooLong { bytes }),
     }
 }
 

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::aws::envelope::RegionCopy;
+use crate::aws::envelope::{KEK_BYTES, RegionCopy};
 use crate::aws::error::{AwsKmsError, AwsKmsFault, INCORRECT_KEY, INVALID_CIPHERTEXT};
 use crate::copies::Keeper;
 
@@ -109,8 +109,7 @@ impl Region {
         let request = self.send(OPERATION, request.set_encryption_context(context).send());
         let answer = self.keeper.call(async { Ok(request.await?) }).await?;
         let secret = answer.plaintext.and_then(secret_of);
-        let wrapped = answer.ciphertext_blob.map(Blob::into_inner);
-        let (Some(secret), Some(wrapped)) = (secret, wrapped) else {
+        let (Some(secret), Some(wrapped)) = (secret, wrapped_of(answer.ciphertext_blob)) else {
             return Err(self.incomplete(OPERATION));
         };
         Ok(DataKey { secret, wrapped })
@@ -123,7 +122,7 @@ impl Region {
         let request = request.plaintext(Blob::from_maybe_shared(data_key));
         let request = self.send(OPERATION, request.send());
         let answer = self.keeper.call(async { Ok(request.await?) }).await?;
-        answer.ciphertext_blob.map(Blob::into_inner).ok_or_else(|| self.incomplete(OPERATION))
+        wrapped_of(answer.ciphertext_blob).ok_or_else(|| self.incomplete(OPERATION))
     }
 
     /// Decrypt: unwraps a data key with the configured key; with one of the previous keys only when
@@ -205,6 +204,11 @@ impl Drop for Watch<'_> {
 /// What became of a call of Decrypt: the plaintext, or that KMS does not take the ciphertext; no
 /// answer, or another refusal, is an error of its own.
 type Decrypted = Result<Result<Blob, AwsKmsError>, BackendError>;
+
+/// Takes what can be unwrapped again out of an answer.
+fn wrapped_of(ciphertext: Option<Blob>) -> Option<Vec<u8>> {
+    ciphertext.map(Blob::into_inner).filter(|kek| KEK_BYTES.contains(&kek.len()))
+}
 
 /// Takes a data key out of the SDK's buffer, which is wiped.
 fn secret_of(plaintext: Blob) -> Option<SecretKey> {

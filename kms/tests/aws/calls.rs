@@ -187,12 +187,30 @@ async fn what_is_unwrapped_must_be_a_data_key() {
 
 #[tokio::test]
 async fn an_answer_without_what_was_asked_for_is_transient() {
-    let servers = [StandIn::start(|_| Reply::ok(&json!({}))).await];
-    let kms = regions(named(&servers)).open().await.unwrap();
     let better_times = StandIn::start(honest).await;
     let wrapped = wrap(&regions([(EAST, &better_times)]).open().await.unwrap(), &new_secret()).await;
-    assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "GenerateDataKey in us-east-1");
-    assert_failed(kms.unwrap_key(&wrapped, &meta()).await, TRANSIENT, "Decrypt in us-east-1");
+    let key = base64(&[7; 32]);
+    for half in [
+        json!({}),
+        json!({ "Plaintext": key }),
+        json!({ "Plaintext": key, "CiphertextBlob": "" }),
+        json!({ "Plaintext": key, "CiphertextBlob": base64(&[7; 6145]) }),
+        json!({ "Plaintext": base64(&[7; 31]), "CiphertextBlob": "AAAA" }),
+        json!({ "CiphertextBlob": "AAAA" }),
+    ] {
+        let can_decrypt = half.get("Plaintext").is_some();
+        let servers = [StandIn::start(move |_| Reply::ok(&half)).await];
+        let kms = regions(named(&servers)).open().await.unwrap();
+        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "GenerateDataKey in us-east-1");
+        if !can_decrypt {
+            assert_failed(kms.unwrap_key(&wrapped, &meta()).await, TRANSIENT, "Decrypt in us-east-1");
+        }
+    }
+    // Of another region's copy, it is a copy that is missing.
+    let empty = |_: &crate::stand_in::Request| Reply::ok(&json!({ "CiphertextBlob": "" }));
+    let servers = [better_times, StandIn::start(empty).await];
+    let kms = regions(named(&servers)).hedge_after(LATE).open().await.unwrap();
+    assert_eq!(kms.wrap_key(&new_secret(), &meta()).await.unwrap().missing_copies(), [WEST]);
 }
 
 /// The preferred region is asked and says nothing; the next one wins. The request that lost is dropped,

@@ -55,6 +55,35 @@ async fn what_cannot_be_is_refused_with_what_is_wrong() {
     }
 }
 
+/// Data keys are in what KMS is told and answers.
+#[tokio::test]
+async fn an_endpoint_of_another_machine_must_be_https() {
+    for refused in [
+        "http://kms.us-east-1.amazonaws.com",
+        "http://10.0.0.1:4566",
+        "http://localhost.example.com/",
+        "http://localhost@example.com/",
+        "http://127.0.0.1@example.com:80/",
+        "http://example.com:80/127.0.0.1",
+        "http://[::2]:80",
+        "ftp://localhost",
+        "localhost",
+        "",
+    ] {
+        assert_failed(two().endpoint(EAST, refused).open().await, PERMANENT, "is not https");
+        two().endpoint(EAST, refused).danger_http(true).open().await.unwrap();
+    }
+    for taken in [
+        "https://vpce-1a2b3c.kms.us-east-1.vpce.amazonaws.com",
+        "http://localhost",
+        "http://localhost:4566/",
+        "http://127.0.0.1:4566",
+        "http://[::1]:4566/path",
+    ] {
+        two().endpoint(EAST, taken).open().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn arns_ids_aliases_and_keys_of_several_regions_are_taken() {
     for key in [

@@ -85,12 +85,15 @@ fn sixteen_regions_with_the_longest_ciphertexts_of_their_kind_fit() {
     let arn = format!("arn:aws-us-gov:kms:us-gov-northwest-1:111122223333:alias/{}", "a".repeat(250));
     let copies = (0..16).map(|_| RegionCopy::new("us-gov-northwest-1", &arn, &[7; 1024])).collect();
     assert!(written(&Envelope::new(&[0; 60], copies)).len() < ENVELOPE_BYTES_MAX);
+    // What could not be read again is not written.
+    let copies = (0..16).map(|_| RegionCopy::new("us-gov-northwest-1", &arn, &[7; 6144])).collect();
+    assert!(matches!(Envelope::new(&[0; 60], copies).write(), Err(AwsKmsFault::EnvelopeTooLong { .. })));
 }
 
 #[test]
 fn one_copy_that_is_broken_does_not_break_the_others() {
-    let too_long = STANDARD.encode_to_string(vec![0; KEK_BYTES_MAX + 1]);
-    let longest = STANDARD.encode_to_string(vec![0; KEK_BYTES_MAX]);
+    let too_long = STANDARD.encode_to_string(vec![0; KEK_BYTES.end() + 1]);
+    let longest = STANDARD.encode_to_string(vec![0; *KEK_BYTES.end()]);
     for (kek, is_good) in
         [("*", false), ("", false), ("AAA", false), (&*too_long, false), (&*longest, true), ("AA==", true)]
     {
