@@ -38,6 +38,21 @@ use crate::members::{Draft, Members, MembersBuilder, invalid};
 /// envelope of *another* system key may be put in its place, which then fails to open what it wrapped.
 /// For a key of his own choice he must be able to wrap under a member's master key, and any one
 /// member is enough: the members are as strong together as the weakest.
+///
+/// ```
+/// use claviger::{Error, KeyManagementService};
+/// use claviger_kms::AnyOfKms;
+///
+/// /// What is new is wrapped by the module; what AWS has wrapped is read until it is rewrapped.
+/// fn moving(hsm: impl KeyManagementService, aws: impl KeyManagementService) -> Result<AnyOfKms, Error> {
+///     AnyOfKms::builder().member("hsm", hsm).member("aws", aws).build()
+/// }
+///
+/// /// Either can be lost.
+/// fn both(hsm: impl KeyManagementService, aws: impl KeyManagementService) -> Result<AnyOfKms, Error> {
+///     AnyOfKms::builder().member("hsm", hsm).member("aws", aws).asherah_compatible(false).build()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct AnyOfKms {
     members: Members,

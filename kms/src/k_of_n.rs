@@ -45,6 +45,24 @@ use crate::members::{Draft, Member, Members, MembersBuilder, invalid};
 /// # Who sees what
 /// The process that wraps or unwraps has the system key and all shares in its memory, as with every
 /// other KMS: the quorum is among the services, not among processes.
+///
+/// ```
+/// use claviger::{Error, KeyManagementService};
+/// use claviger_kms::KofNKms;
+///
+/// fn two_of_three(
+///     aws: impl KeyManagementService,
+///     hsm: impl KeyManagementService,
+///     vault: impl KeyManagementService,
+/// ) -> Result<KofNKms, Error> {
+///     KofNKms::builder(2)
+///         .member("aws", aws)
+///         .member("hsm", hsm)
+///         .member("vault", vault)
+///         .asherah_compatible(false)
+///         .build()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct KofNKms {
     members: Members,

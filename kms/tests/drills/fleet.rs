@@ -266,7 +266,7 @@ impl Fleet {
 
     /// Waits until a process has done each of its works some times from now on.
     async fn until_at_work(&self, number: usize) {
-        const TIMES: usize = 5;
+        const TIMES: usize = 2;
         let mut tally = self.shared.tally.subscribe();
         let before = tally.borrow().present[number];
         let is_at_work = |tally: &Tally| {

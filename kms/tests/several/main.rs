@@ -5,3 +5,4 @@ mod contracts;
 mod k_of_n;
 mod nested;
 mod support;
+mod told;
