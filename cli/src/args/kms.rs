@@ -17,7 +17,8 @@ pub(crate) enum Kms {
     Check(KmsCheck),
     /// Wraps the system keys anew that lack the copy of a region or member.
     Repair(Box<KmsKeys>),
-    /// Wraps the system keys anew that another master key wrapped: a move from --from to --kms.
+    /// Wraps system keys anew: those that another master key wrapped, as a move from --from to --kms, or all, after
+    /// the master key was rotated.
     Rewrap(Box<KmsRewrap>),
 }
 
@@ -81,13 +82,10 @@ pub(crate) struct KmsKeys {
 
 #[derive(Debug, Args)]
 pub(crate) struct KmsRewrap {
-    /// What the system keys are wrapped by now, in the words of --kms [default: what --kms says].
-    #[arg(long, value_name = "KMS", value_parser = GivenParser::<KmsGiven>::NEW, required_unless_present = "again")]
+    /// What the system keys are wrapped by, in the words of --kms; those that --kms unwraps already are left as
+    /// they are. Without it all keys are wrapped anew by --kms itself: under the newest version of its master key.
+    #[arg(long, value_name = "KMS", value_parser = GivenParser::<KmsGiven>::NEW)]
     pub(crate) from: Option<KmsGiven>,
-
-    /// Wraps keys anew that --kms unwraps already, too: under the newest version of its master key.
-    #[arg(long)]
-    pub(crate) again: bool,
 
     #[command(flatten)]
     pub(crate) keys: KmsKeys,
@@ -145,4 +143,5 @@ Examples:
   claviger kms check --kms 'vault:https://vault.example:8200/transit/claviger?auth=kubernetes&role=checkout'
   claviger kms repair --config /etc/claviger/claviger.toml --dry-run
   claviger kms rewrap --from static:@old.hex --kms aws:us-east-1=ARN,eu-west-1=ARN --all
+  claviger kms rewrap --config /etc/claviger/claviger.toml
 ";

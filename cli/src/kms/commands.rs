@@ -22,7 +22,7 @@ pub(crate) fn run(command: Kms) -> Result<Exit, Failure> {
         Kms::Repair(keys) => renew(*keys, &Work::Repair),
         Kms::Rewrap(given) => {
             let from = given.from.map(|from| from.resolve(&FROM)).transpose()?.map(Box::new);
-            renew(given.keys, &Work::Rewrap { from, again: given.again })
+            renew(given.keys, &Work::Rewrap(from))
         }
     }
 }
@@ -30,11 +30,8 @@ pub(crate) fn run(command: Kms) -> Result<Exit, Failure> {
 /// What is done about system keys.
 enum Work {
     Repair,
-    Rewrap {
-        /// Else what they are wrapped by then.
-        from: Option<Box<KmsChoice>>,
-        again: bool,
-    },
+    /// From this master key to that of `--kms`; else all, by that of `--kms` itself.
+    Rewrap(Option<Box<KmsChoice>>),
 }
 
 fn check(given: KmsCheck) -> Result<Exit, Failure> {
@@ -109,7 +106,7 @@ async fn renew_in(
         danger_known_key: settings.danger_known_key,
     };
     let from = match work {
-        Work::Rewrap { from: Some(from), .. } => Some(OpenKms::open(from, opening).await?),
+        Work::Rewrap(Some(from)) => Some(OpenKms::open(from, opening).await?),
         _ => None,
     };
     // A master key to move to may be new.
@@ -122,10 +119,10 @@ async fn renew_in(
     let to = kms.boxed();
     let renewed = match work {
         Work::Repair => store.repair(&to, &which).await,
-        Work::Rewrap { again, .. } => {
-            let from = from.map_or_else(|| to.clone(), |from| from.boxed());
-            store.rewrap(&from, &to, &which.even_if_up_to_date(*again)).await
-        }
+        Work::Rewrap(_) => match from {
+            Some(from) => store.rewrap(&from.boxed(), &to, &which).await,
+            None => store.rewrap(&to, &to, &which.even_if_up_to_date(true)).await,
+        },
     };
     store.close().await;
     renewed.map_err(|error| Failure::crypt(&error))

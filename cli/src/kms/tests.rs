@@ -289,3 +289,15 @@ fn no_debug_shows_a_secret() {
         assert!(!shown.contains("SECRET"), "{shown}");
     }
 }
+
+#[test]
+fn the_manuals_tables_can_be_read() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let blocks: Vec<&str> =
+        manual.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    let kinds: Vec<String> = blocks.iter().map(|block| shown(table(block))).collect();
+    for kind in ["Aws(", "Pkcs11(", "Vault(", "AnyOf("] {
+        assert!(kinds.iter().any(|shown| shown.starts_with(kind)), "{kind}: {kinds:?}");
+    }
+}

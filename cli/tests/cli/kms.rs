@@ -263,9 +263,7 @@ fn system_keys_move_to_another_master_key() {
         assert_eq!(kit.ok(&[&decrypt[..], &store, &new].concat()).text(), "x");
         kit.fails(66, &[&decrypt[..], &store, &old].concat());
     }
-    let again = json(
-        &kit.ok(&[&["kms", "rewrap", "--again", "--all", "--format", "json"][..], &store, &new].concat()),
-    );
+    let again = json(&kit.ok(&[&["kms", "rewrap", "--all", "--format", "json"][..], &store, &new].concat()));
     assert_eq!(outcomes(&again), ["_SK_a_default rewrapped", "_SK_b_default rewrapped"]);
 }
 

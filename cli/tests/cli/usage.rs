@@ -86,7 +86,7 @@ fn command_lines_that_say_too_little_or_too_much_exit_with_2() {
         &["kms"],
         &["kms", "drop"],
         &["kms", "check", "--all"],
-        &["kms", "rewrap"],
+        &["kms", "rewrap", "--from"],
         &["encrypt"],
         &["encrypt", "in.csv", "--fields", "a"],
         &["encrypt", "in.csv", "--partition-field", "a"],

@@ -137,7 +137,7 @@ fn pkcs11_master_key_is_rotated_by_a_previous_object_and_a_rewrap() {
         run
     };
     assert_eq!(run(&next, &["decrypt", "record", "-p", "me"]).text(), "x");
-    let moved = run(&next, &["kms", "rewrap", "--again", "--format", "json"]);
+    let moved = run(&next, &["kms", "rewrap", "--format", "json"]);
     let moved: Value = serde_json::from_slice(&moved.stdout).unwrap();
     assert_eq!(moved["keys"][0]["outcome"], "rewrapped");
     let alone = client.uri("&pin-source=pin").replace("object=master", "object=next");
