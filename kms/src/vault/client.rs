@@ -209,8 +209,9 @@ fn was_closed(error: &PoolError) -> bool {
     !error.is_connect()
         && causes(error).any(|cause| {
             let hyper = cause.downcast_ref::<hyper::Error>();
-            hyper.is_some_and(|error| error.is_incomplete_message() || error.is_closed())
-                || cause.downcast_ref::<io::Error>().is_some_and(|error| signs.contains(&error.kind()))
+            hyper.is_some_and(|error| {
+                error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+            }) || cause.downcast_ref::<io::Error>().is_some_and(|error| signs.contains(&error.kind()))
         })
 }
 
@@ -236,4 +237,23 @@ fn is_no_http(cause: &(dyn StdError + 'static)) -> bool {
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_not_shown_by_its_header_either() {
+        let token = Token::new("hvs.secret").unwrap();
+        assert_eq!(token.0.as_bytes(), b"hvs.secret");
+        assert!(!format!("{token:?} {:?}", token.0).contains("secret"));
+    }
+
+    #[test]
+    fn what_no_header_holds_is_no_token() {
+        for text in ["", "a\n", "a\r\nX-Evil: b", "a\u{0}", "a\u{7f}"] {
+            assert!(Token::new(text).is_none(), "{text:?}");
+        }
+    }
 }

@@ -102,6 +102,10 @@ fn log_in(state: &mut State, request: &Request, path: &str) -> Reply {
         }
         // https://developer.hashicorp.com/vault/docs/auth/approle
         None if fields == ["role_id", "secret_id"] => Reply::error(400, "invalid role or secret ID"),
+        // https://developer.hashicorp.com/vault/docs/auth/kubernetes
+        None if !state.roles.iter().any(|role| is_at(&role.mount) && role.is_named(&body)) => {
+            Reply::error(400, "invalid role name")
+        }
         None => Reply::error(403, "permission denied"),
     }
 }

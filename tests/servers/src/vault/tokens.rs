@@ -84,10 +84,17 @@ impl Role {
     }
 
     pub(crate) fn accepts(&self, body: &Value) -> bool {
-        let is_given = |(field, credential): (&&str, &String)| {
-            body.get(field).and_then(Value::as_str).unwrap_or_default() == credential
-        };
-        self.fields.iter().zip(&self.credentials).all(is_given)
+        self.matches(body).all(|matches| matches)
+    }
+
+    /// Tells whether the role's name is the one in the body, whatever the secret.
+    pub(crate) fn is_named(&self, body: &Value) -> bool {
+        self.matches(body).next() == Some(true)
+    }
+
+    fn matches(&self, body: &Value) -> impl Iterator<Item = bool> {
+        let given = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
+        self.fields.iter().zip(&self.credentials).map(move |(field, credential)| given(field) == credential)
     }
 
     pub(crate) const fn grant(&self) -> &Grant {
