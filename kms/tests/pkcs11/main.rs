@@ -1,6 +1,11 @@
 //! An HSM in software: the contract of a KMS, and what goes wrong with tokens.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails its test by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper fails its test by panicking"
+)]
 
 mod opening;
 mod support;

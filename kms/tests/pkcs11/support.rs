@@ -1,6 +1,7 @@
 //! Tokens, and services opened on them.
 
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use claviger::testing::kms::{Outage, Trouble};
@@ -79,9 +80,14 @@ impl Outage for Troubled {
     }
 }
 
+/// The service, which goes first, leaves a thread behind that hangs. It must not be at work in the
+/// module when the process ends.
 impl Drop for Troubled {
     fn drop(&mut self) {
         self.0.fault_all(HsmFault::None);
+        while threads_of(&self.0) > 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

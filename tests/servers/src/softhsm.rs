@@ -418,6 +418,7 @@ fn configure() {
         tokens.display()
     );
     fs::write(&configuration, text).unwrap();
+    #[expect(clippy::zombie_processes, reason = "it outlives us")]
     let remover = scratch::remover(&folder.keep());
     outlive_exec(&remover);
     let error = Command::new(env::current_exe().unwrap())
