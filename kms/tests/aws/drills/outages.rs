@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Rewrap, RewrapOptions, repair_system_keys};
+use claviger::{Event, MetastoreAdmin as _, Rewrap, RewrapOptions, repair_system_keys};
 use claviger_test_servers::{shared_localstack, shared_moto};
 
 use crate::drills::world::{Site, World, assert_reads, missing, raised, write};
@@ -220,4 +220,47 @@ async fn localstack_the_hedge_answers_for_a_region_that_hangs_and_the_loser_is_c
 #[tokio::test]
 async fn moto_the_hedge_answers_for_a_region_that_hangs_and_the_loser_is_cancelled() {
     hedged(shared_moto()).await;
+}
+
+/// With all regions dead, who has the keys goes on and who starts errs, for a while; nothing is stored
+/// that could not be read, and nothing has to be done when they are back.
+#[tokio::test]
+async fn all_regions_are_dead_and_nothing_is_lost() {
+    let world = World::new(shared_localstack()).await;
+    let kms = world.kms().await;
+    let running = world.process(&kms, "before");
+    let row = write(&running, "alice").await;
+    world.sites.iter().for_each(Site::die);
+    assert_reads(&running, "alice", &row).await;
+    let another = write(&running, "bob").await;
+    let (starting, new) = (world.process(&kms, "before"), world.process(&kms, "during"));
+    let refused = starting.session("alice").unwrap().decrypt(&row).await.unwrap_err();
+    assert!(refused.is_retryable(), "{refused:?}");
+    let refused = new.session("carol").unwrap().encrypt(b"carol").await.unwrap_err();
+    assert!(refused.is_retryable(), "{refused:?}");
+    // The system key of the first product, and its two partitions'.
+    assert_eq!(world.store.count().await.unwrap(), 3);
+    world.sites.iter().for_each(Site::revive);
+    world.clock.advance(Duration::from_secs(1));
+    assert_reads(&starting, "bob", &another).await;
+    write(&new, "carol").await;
+    assert_eq!(missing(&new).len(), 0);
+}
+
+#[tokio::test]
+async fn with_min_regions_a_system_key_with_too_few_copies_is_not_stored() {
+    let world = World::new(shared_localstack()).await;
+    let kms = world.builder().min_regions(3).open().await.unwrap();
+    let row = write(&world.process(&kms, "before"), "alice").await;
+    world.sites[2].die();
+    let process = world.process(&kms, "during");
+    let refused = process.session("bob").unwrap().encrypt(b"bob").await.unwrap_err();
+    assert!(refused.is_retryable(), "{refused:?}");
+    assert_eq!(world.store.count().await.unwrap(), 2, "those from before");
+    // It is about wraps alone.
+    assert_reads(&world.process(&kms, "before"), "alice", &row).await;
+    world.sites[2].revive();
+    world.clock.advance(Duration::from_secs(1));
+    write(&process, "bob").await;
+    assert_eq!((raised(&process, Event::DegradedWrap), missing(&process).len()), (0, 0));
 }
