@@ -14,7 +14,7 @@ use claviger_metastore::FindingId;
 use crate::args::{Options, SchemaStore};
 use crate::exit::{Exit, Failure};
 use crate::kms::KmsChoice;
-use crate::kms::text::{KMS, KmsGiven};
+use crate::kms::text::{FROM, KMS, KmsGiven};
 use crate::private;
 use crate::store::StoreChoice;
 use crate::store::text::METASTORE;
@@ -77,6 +77,16 @@ pub(crate) fn resolve_kms(given: Options, config: Option<&Path>) -> Result<(KmsC
     let file = config.map_or_else(|| Ok(Options::default()), read_config)?;
     let options = over(given, file);
     Ok((kms_choice(options.kms)?, options.danger_known_key.unwrap_or_default()))
+}
+
+/// Which master key `--from` means: in the words of `--kms`, or the one of another configuration file,
+/// where alone some can be described.
+pub(crate) fn resolve_from(given: KmsGiven) -> Result<KmsChoice, Failure> {
+    let Some(path) = given.config() else { return given.resolve(&FROM) };
+    let lacks = || {
+        Failure::new(Exit::Config, format!("{} says no kms; name another file with --from", path.display()))
+    };
+    read_config(path)?.kms.ok_or_else(lacks)?.resolve(&KMS)
 }
 
 fn kms_choice(given: Option<KmsGiven>) -> Result<KmsChoice, Failure> {

@@ -55,6 +55,11 @@ impl Given {
         Ok(self.text)
     }
 
+    /// Returns what is behind a word that the text begins with.
+    pub(crate) fn after(&self, word: &str) -> Option<&str> {
+        self.text.strip_prefix(word)
+    }
+
     pub(crate) fn has_secret(&self, option: &Guarded) -> bool {
         (option.has_secret)(&self.text)
     }

@@ -87,13 +87,17 @@ impl KmsChoice {
         }
     }
 
-    /// The files that hold master keys and that encrypting makes if need be.
-    pub(crate) fn files(&self) -> Vec<&Path> {
-        let file = |choice| match choice {
-            &Self::Embedded(ref path) | &Self::Local(ref path) => Some(path.as_path()),
+    /// The file it is, if it is one and has no members.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Embedded(path) | Self::Local(path) => Some(path),
             _ => None,
-        };
-        self.parts().into_iter().filter_map(file).collect()
+        }
+    }
+
+    /// The files that hold master keys, its members' as well.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        self.parts().into_iter().filter_map(Self::file).collect()
     }
 
     /// Tells whether a secret stands in the text or table itself.

@@ -64,11 +64,14 @@ pub(crate) async fn open(settings: &Settings, direction: Direction) -> Result<Ke
     check_missing(settings, direction, &missing)?;
     // The master key first: a key store that is there then had its master key, and one without is
     // a loss to tell, not a first use.
-    let making = match direction {
-        Direction::Encrypt => Making::IfMissing,
-        Direction::Decrypt => Making::Never,
+    let making_if = |may_make| if may_make { Making::IfMissing } else { Making::Never };
+    let is_first_use = missing.len() == wanted.len();
+    let opening = Opening {
+        making: making_if(direction == Direction::Encrypt),
+        members: making_if(direction == Direction::Encrypt && is_first_use),
+        absent: Absent::Failure,
+        danger_known_key: settings.danger_known_key,
     };
-    let opening = Opening { making, absent: Absent::Failure, danger_known_key: settings.danger_known_key };
     let kms = Watched::new(OpenKms::open(&settings.kms, opening).await?.boxed());
     let store = Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await?;
     announce(&missing);
@@ -103,7 +106,10 @@ fn wanted_files(settings: &Settings) -> Vec<&Path> {
 }
 
 fn check_missing(settings: &Settings, direction: Direction, missing: &[&Path]) -> Result<(), Failure> {
-    let Some(first) = missing.first() else { return Ok(()) };
+    // Without one of its members a master key may serve.
+    let is_needed =
+        |path: &&&Path| settings.metastore.file() == Some(**path) || settings.kms.file() == Some(**path);
+    let Some(first) = missing.iter().find(is_needed) else { return Ok(()) };
     if direction == Direction::Decrypt {
         let message = format!(
             "there are no keys at {}; check --metastore, --kms and CLAVIGER_HOME, or restore the file from a copy",
@@ -125,9 +131,11 @@ fn check_missing(settings: &Settings, direction: Direction, missing: &[&Path]) -
     Ok(())
 }
 
-pub(crate) fn announce(made: &[&Path]) {
-    if !made.is_empty() {
-        let paths: Vec<String> = made.iter().map(|path| path.display().to_string()).collect();
+/// Tells which of the files that were missing are there now.
+pub(crate) fn announce(missing: &[&Path]) {
+    let made = missing.iter().filter(|path| path.exists());
+    let paths: Vec<String> = made.map(|path| path.display().to_string()).collect();
+    if !paths.is_empty() {
         eprintln!(
             "claviger: made {}; keep a copy: without the key store and its master key nothing can be decrypted",
             paths.join(" and ")

@@ -82,7 +82,7 @@ pub(crate) struct KmsKeys {
 
 #[derive(Debug, Args)]
 pub(crate) struct KmsRewrap {
-    /// What the system keys are wrapped by, in the words of --kms; those that --kms unwraps already are left as
+    /// What the system keys are wrapped by, in the words of --kms, or config:FILE for what another TOML file says; those that --kms unwraps already are left as
     /// they are. Without it all keys are wrapped anew by --kms itself: under the newest version of its master key.
     #[arg(long, value_name = "KMS", value_parser = GivenParser::<KmsGiven>::NEW)]
     pub(crate) from: Option<KmsGiven>,

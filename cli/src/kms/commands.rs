@@ -6,12 +6,11 @@ use claviger::{BackendError, KeyId, Rewrap, RewrapOptions, RewrapReport};
 use claviger_kms::CopyCheck;
 
 use crate::args::{Kms, KmsCheck, KmsKeys};
-use crate::config::{Settings, resolve_kms};
+use crate::config::{Settings, resolve_from, resolve_kms};
 use crate::exit::{Exit, Failure};
 use crate::kms::KmsChoice;
 use crate::kms::commands::print::{checks, report};
 use crate::kms::open::{Absent, Making, OpenKms, Opening};
-use crate::kms::text::FROM;
 use crate::open::{announce, limits};
 use crate::print::print;
 use crate::store::backend::{Admission, Backend};
@@ -21,7 +20,7 @@ pub(crate) fn run(command: Kms) -> Result<Exit, Failure> {
         Kms::Check(given) => check(given),
         Kms::Repair(keys) => renew(*keys, &Work::Repair),
         Kms::Rewrap(given) => {
-            let from = given.from.map(|from| from.resolve(&FROM)).transpose()?.map(Box::new);
+            let from = given.from.map(resolve_from).transpose()?.map(Box::new);
             renew(given.keys, &Work::Rewrap(from))
         }
     }
@@ -38,7 +37,8 @@ fn check(given: KmsCheck) -> Result<Exit, Failure> {
     let format = given.format;
     let (options, config) = given.into_options();
     let (choice, danger_known_key) = resolve_kms(options, config.as_deref())?;
-    let opening = Opening { making: Making::Never, absent: Absent::Member, danger_known_key };
+    let never = Making::Never;
+    let opening = Opening { making: never, members: never, absent: Absent::Member, danger_known_key };
     let checked = crate::runtime()?.block_on(async {
         let kms = OpenKms::open(&choice, opening).await?;
         Ok::<_, Failure>(kms.check().await)
@@ -100,20 +100,15 @@ async fn renew_in(
     which: RewrapOptions,
     dry_run: bool,
 ) -> Result<RewrapReport, Failure> {
-    let opening = Opening {
-        making: Making::Never,
-        absent: Absent::Failure,
-        danger_known_key: settings.danger_known_key,
-    };
+    let never = Making::Never;
+    let danger_known_key = settings.danger_known_key;
+    let opening = Opening { making: never, members: never, absent: Absent::Failure, danger_known_key };
     let from = match work {
         Work::Rewrap(Some(from)) => Some(OpenKms::open(from, opening).await?),
         _ => None,
     };
-    // A master key to move to may be new.
-    let is_new = from.is_some() && !dry_run;
-    let making = if is_new { Making::IfMissing } else { Making::Never };
     let missing: Vec<_> = settings.kms.files().into_iter().filter(|path| !path.exists()).collect();
-    let kms = OpenKms::open(&settings.kms, Opening { making, ..opening }).await?;
+    let kms = OpenKms::open(&settings.kms, making_what_is_new(work, opening, dry_run)).await?;
     announce(&missing);
     let store = Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await?;
     let to = kms.boxed();
@@ -126,6 +121,17 @@ async fn renew_in(
     };
     store.close().await;
     renewed.map_err(|error| Failure::crypt(&error))
+}
+
+/// A master key to move to may be new, and so may a member: after this all keys have its copy.
+fn making_what_is_new(work: &Work, opening: Opening, dry_run: bool) -> Opening {
+    match work {
+        Work::Rewrap(from) if !dry_run => {
+            let making = if from.is_some() { Making::IfMissing } else { Making::Never };
+            Opening { making, members: Making::IfMissing, ..opening }
+        }
+        _ => opening,
+    }
 }
 
 impl Settings {

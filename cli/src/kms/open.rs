@@ -32,6 +32,8 @@ pub(crate) enum OpenKms {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
     pub(crate) making: Making,
+    /// The same for members' files. One that is made anew where it was lost looks as if it had its copies.
+    pub(crate) members: Making,
     pub(crate) absent: Absent,
     pub(crate) danger_known_key: bool,
 }
@@ -46,7 +48,7 @@ pub(crate) enum Making {
 /// What becomes of a member that cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Absent {
-    /// If that may pass, a member whose calls fail; else the others do not serve either.
+    /// If that may pass, or its file is gone, a member whose calls fail; else the others do not serve either.
     Failure,
     /// A member whose calls fail.
     Member,
@@ -57,7 +59,18 @@ pub(crate) enum Absent {
 pub(super) enum OpenError {
     /// By what we were told, or what is on this machine.
     Here(Failure),
+    Local(LocalKmsError),
     Service(BackendError),
+}
+
+impl OpenError {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Here(failure) => failure,
+            Self::Local(error) => master_key_failure(&error),
+            Self::Service(error) => failed(&error),
+        }
+    }
 }
 
 impl From<Failure> for OpenError {
@@ -74,10 +87,7 @@ impl From<BackendError> for OpenError {
 
 impl OpenKms {
     pub(crate) async fn open(choice: &KmsChoice, opening: Opening) -> Result<Self, Failure> {
-        Self::try_open(choice, opening).await.map_err(|error| match error {
-            OpenError::Here(failure) => failure,
-            OpenError::Service(error) => failed(&error),
-        })
+        Self::try_open(choice, opening).await.map_err(OpenError::into_failure)
     }
 
     async fn try_open(choice: &KmsChoice, opening: Opening) -> Result<Self, OpenError> {
@@ -86,7 +96,7 @@ impl OpenKms {
                 if matches!(choice, KmsChoice::Embedded(_)) && opening.making == Making::IfMissing {
                     make_folder_of(path)?;
                 }
-                Ok(local(path, opening.making)?)
+                local(path, opening.making)
             }
             KmsChoice::Static(file) => Ok(static_key(file, opening.danger_known_key)?),
             #[cfg(feature = "aws")]
@@ -128,16 +138,19 @@ impl OpenKms {
     }
 }
 
-/// Opens a member. One that is down now must not keep the others from serving.
+/// Opens a member. One that is down or lost must not keep the others from serving.
 async fn open_member(choice: &KmsChoice, opening: Opening) -> Result<BoxedKms, Failure> {
-    match Box::pin(OpenKms::try_open(choice, opening)).await {
-        Ok(kms) => Ok(kms.boxed()),
-        Err(OpenError::Service(error)) if error.is_transient() || opening.absent == Absent::Member => {
-            Ok(BoxedKms::new(Unopened(error)))
-        }
-        Err(OpenError::Service(error)) => Err(failed(&error)),
-        Err(OpenError::Here(failure)) => Err(failure),
-    }
+    let takes_any = opening.absent == Absent::Member;
+    let absent =
+        match Box::pin(OpenKms::try_open(choice, Opening { making: opening.members, ..opening })).await {
+            Ok(kms) => return Ok(kms.boxed()),
+            Err(OpenError::Service(error)) if error.is_transient() || takes_any => error,
+            Err(OpenError::Local(error)) if matches!(error, LocalKmsError::NotFound { .. }) || takes_any => {
+                BackendError::permanent(error)
+            }
+            Err(error) => return Err(error.into_failure()),
+        };
+    Ok(BoxedKms::new(Unopened(absent)))
 }
 
 /// Answers every call with the reason why it was not opened.
@@ -222,14 +235,14 @@ fn failed(error: &BackendError) -> Failure {
     Failure::new(exit, format!("cannot open the master key's service ({}); {advice}", chain(error)))
 }
 
-fn local(path: &Path, making: Making) -> Result<OpenKms, Failure> {
+fn local(path: &Path, making: Making) -> Result<OpenKms, OpenError> {
     let opened = match making {
         Making::IfMissing => LocalKms::open_or_create(path),
         Making::Never => LocalKms::open(path),
     };
     match opened {
         Ok(kms) => Ok(OpenKms::One("local", BoxedKms::new(kms))),
-        Err(error) => Err(master_key_failure(&error)),
+        Err(error) => Err(OpenError::Local(error)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `--kms` and its like may say where.
 
 use std::fmt;
+use std::path::Path;
 
 use clap::builder::ValueParserFactory;
 use serde::de::{MapAccess, Visitor};
@@ -27,6 +28,14 @@ impl KmsGiven {
             Self::Text(given) => KmsChoice::from_text(&given.reveal(option)?, option.flag),
             Self::Table(fields) => KmsChoice::from_table(fields).map_err(Wrong::into_failure),
             Self::Choice(choice) => Ok(choice),
+        }
+    }
+
+    /// Returns the configuration file that describes it, if it is `config:FILE`.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        match self {
+            Self::Text(given) => given.after("config:").map(Path::new),
+            _ => None,
         }
     }
 

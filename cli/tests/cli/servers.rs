@@ -62,6 +62,7 @@ impl<'a> Client<'a> {
         self.ends_with(0, &[&["encrypt", example, "-o", "sealed.csv"][..], &FIELDS].concat());
         self.ends_with(0, &[&["decrypt", "sealed.csv", "-o", "back.csv"][..], &FIELDS].concat());
         assert_eq!(self.kit.read("back.csv"), original);
+        assert!(self.ends_with(0, &["kms", "repair"]).text().ends_with(": as it should be\n"));
         assert!(!String::from_utf8(self.kit.read("sealed.csv")).unwrap().contains("@example.com"));
     }
 
@@ -77,6 +78,11 @@ impl<'a> Client<'a> {
         assert!(self.dangers(0).is_empty());
         self.ends_with(0, &["schema", "apply"]);
         self.there_and_back();
+        for scope in [&[][..], &["--all"]] {
+            let rewrapped = self.ends_with(0, &[&["kms", "rewrap"][..], scope].concat());
+            assert!(rewrapped.text().ends_with(": wrapped anew\n"), "{}", rewrapped.text());
+        }
+        self.ends_with(0, &[&["decrypt", "sealed.csv", "-o", "back.csv"][..], &FIELDS].concat());
     }
 
     /// The dangerous findings of a check that ends with this code.
@@ -100,6 +106,8 @@ impl<'a> Client<'a> {
         let report = self.ends_with(0, &["schema", "check", "--format", "json"]);
         assert_eq!(report.text().contains("admin-permission-missing"), !operates, "{}", report.text());
         self.there_and_back();
+        let rewrapped = self.ends_with(if operates { 0 } else { 3 }, &["kms", "rewrap"]);
+        assert_eq!(rewrapped.text().contains("the user lacks a right"), !operates, "{}", rewrapped.text());
     }
 
     /// A table with this fault: found, refused, and used when the user says so.

@@ -30,28 +30,59 @@ fn a_move_is_a_configuration_change_and_a_rewrap() {
 }
 
 #[test]
-fn a_member_that_was_added_gets_its_copy_by_repair() {
+fn a_member_that_was_added_is_made_and_gets_its_copies_by_rewrap() {
     let kit = Kit::new();
-    kit.write("claviger.toml", any_of(&["a"], "asherah-compatible = false\n"));
+    let config = |names: &[&str]| kit.write("claviger.toml", any_of(names, "asherah-compatible = false\n"));
+    config(&["a"]);
     there_and_back(&kit, &CONFIG);
-    kit.write("claviger.toml", any_of(&["a", "b"], "asherah-compatible = false\n"));
-    // Nobody makes the new member's key but those who encrypt: theirs is a key that lacks a copy.
+    config(&["a", "b"]);
+    // Others than rewrap take the file for one that was lost, and go on without it.
     let told = kit.ok(&[&["encrypt", "payload", "-p", "me"][..], &CONFIG].concat());
-    assert!(told.stderr.contains("made b.key"), "{}", told.stderr);
+    assert!(!kit.path("b.key").exists() && !told.stderr.contains("made "), "{}", told.stderr);
     assert!(told.stderr.contains("_SK_claviger_default has no copy of b; "), "{}", told.stderr);
     assert!(told.stderr.contains("claviger kms repair makes it"), "{}", told.stderr);
+    let checked = kit.run(&[&["kms", "check"][..], &CONFIG].concat());
+    assert_eq!(checked.code, Some(3), "{}", checked.stderr);
+    assert!(checked.text().contains("\nb: wrap failed: "), "{}", checked.text());
+    assert!(checked.text().contains("master-key file b.key does not exist"), "{}", checked.text());
     let repair = [&["kms", "repair", "--format", "json"][..], &CONFIG].concat();
     let dry = kit.run(&[&repair[..], &["--dry-run"]].concat());
     assert_eq!(dry.code, Some(3), "{}", dry.stderr);
-    assert_eq!(json(&dry)["keys"][0]["outcome"], "due");
-    assert_eq!(json(&dry)["keys"][0]["missing"][0], "b");
-    assert_eq!(json(&kit.ok(&repair))["keys"][0]["outcome"], "rewrapped");
+    assert_eq!(
+        (&json(&dry)["keys"][0]["outcome"], &json(&dry)["keys"][0]["missing"][0]),
+        (&"due".into(), &"b".into())
+    );
+    assert_eq!(json(&kit.run(&repair))["keys"][0]["outcome"], "failed");
+    let made = kit.ok(&[&["kms", "rewrap"][..], &CONFIG].concat());
+    assert!(made.stderr.contains("made b.key; keep a copy"), "{}", made.stderr);
     assert_eq!(json(&kit.ok(&repair))["keys"][0]["outcome"], "up-to-date");
-    let quiet = kit.ok(&[&["encrypt", "payload", "-p", "me"][..], &CONFIG].concat());
-    assert_eq!(quiet.stderr, "");
-    // The first is not needed any more.
-    kit.write("claviger.toml", any_of(&["b"], "asherah-compatible = false\n"));
+    assert_eq!(kit.ok(&[&["encrypt", "payload", "-p", "me"][..], &CONFIG].concat()).stderr, "");
+    // The first is not needed any more: neither when it is lost, nor when it is taken out.
+    std::fs::remove_file(kit.path("a.key")).unwrap();
+    for names in [&["a", "b"][..], &["b"]] {
+        config(names);
+        assert_eq!(kit.ok(&[&["decrypt", "record", "-p", "me"][..], &CONFIG].concat()).text(), "x");
+        let told = kit.ok(&[&["encrypt", "payload", "-p", "me"][..], &CONFIG].concat()).stderr;
+        assert_eq!(told.contains("has no copy of a; "), names.len() == 2, "{told}");
+    }
+    assert!(!kit.path("a.key").exists());
+}
+
+#[test]
+fn keys_of_several_move_to_one_by_the_old_configuration_file() {
+    let kit = Kit::new();
+    let old = any_of(&["a", "b"], "asherah-compatible = false\n");
+    kit.write("claviger.toml", &old);
+    there_and_back(&kit, &CONFIG);
+    kit.write("old.toml", &old);
+    kit.write("claviger.toml", "metastore = \"sqlite:keys.db\"\nkms = \"local:c.key\"\n");
+    let made = kit.ok(&[&["kms", "rewrap", "--from", "config:old.toml"][..], &CONFIG].concat());
+    assert!(made.stderr.contains("made c.key"), "{}", made.stderr);
     assert_eq!(kit.ok(&[&["decrypt", "record", "-p", "me"][..], &CONFIG].concat()).text(), "x");
+    kit.write("old.toml", "service = \"a\"\n");
+    let run = kit.fails(78, &[&["kms", "rewrap", "--from", "config:old.toml"][..], &CONFIG].concat());
+    assert!(run.stderr.contains("old.toml says no kms"), "{}", run.stderr);
+    kit.fails(66, &[&["kms", "rewrap", "--from", "config:missing.toml"][..], &CONFIG].concat());
 }
 
 #[test]
@@ -68,10 +99,14 @@ fn two_of_three_open_and_one_does_not() {
         kit.write("claviger.toml", quorum(&pair));
         assert_eq!(kit.ok(&[&["decrypt", "record", "-p", "me"][..], &CONFIG].concat()).text(), "x");
     }
-    let foreign = quorum(&["a", "b"]).replace("name = \"b\"", "name = \"c\"");
-    kit.write("claviger.toml", foreign);
-    let run = kit.run(&[&["decrypt", "record", "-p", "me"][..], &CONFIG].concat());
-    assert_ne!(run.code, Some(0), "{}", run.stderr);
+    // What is there of one is a share too few.
+    kit.write("claviger.toml", quorum(&["a", "b", "c"]));
+    let decrypt = [&["decrypt", "record", "-p", "me"][..], &CONFIG].concat();
+    std::fs::remove_file(kit.path("a.key")).unwrap();
+    assert_eq!(kit.ok(&decrypt).text(), "x");
+    std::fs::remove_file(kit.path("b.key")).unwrap();
+    let run = kit.fails(77, &decrypt);
+    assert!(run.stderr.contains("master-key file b.key does not exist"), "{}", run.stderr);
 }
 
 #[test]
