@@ -99,6 +99,25 @@ async fn a_token_that_is_reset_under_load_is_found_again_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_removed_under_load_is_found_again_in_another_slot() {
+    for mechanism in [Pkcs11Mechanism::AesKwp, Pkcs11Mechanism::AesGcm] {
+        let (kms, hsm) = opened(mechanism, |_| {}).await;
+        let kms = Arc::new(kms);
+        let key = fresh_key();
+        let wrapped = wrap(&kms, &key).await;
+        let load = Load::start(8, &kms);
+        load.goes_on().await;
+        let failed = load.failed.load(Ordering::SeqCst);
+        hsm.remove();
+        until("the tasks notice", || load.failed.load(Ordering::SeqCst) > failed).await;
+        hsm.replace();
+        load.goes_on().await;
+        load.end().await;
+        assert_unwraps_to(&kms, &wrapped, &key).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_end_under_load_fail_no_call() {
     let (kms, hsm) = opened(Pkcs11Mechanism::Auto, |_| {}).await;
     let kms = Arc::new(kms);

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command};
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -34,6 +34,8 @@ pub struct SoftHsm {
     label: String,
     pin: String,
     keys: Mutex<Vec<Key>>,
+    /// Where `SoftHSM` has the token.
+    storage: Mutex<PathBuf>,
     _folder: TempDir,
 }
 
@@ -104,12 +106,12 @@ impl SoftHsm {
             module,
             control,
             context: OnceLock::new(),
-            label,
             pin: port::password(),
             keys: Mutex::default(),
+            storage: Mutex::new(init_free_slot(&label)),
+            label,
             _folder: folder,
         };
-        init_free_slot(&hsm.label);
         hsm.init_pin();
         hsm
     }
@@ -159,7 +161,21 @@ impl SoftHsm {
 
     /// Makes another token of the same label.
     pub fn add_double(&self) {
-        init_free_slot(&self.label);
+        drop(init_free_slot(&self.label));
+    }
+
+    /// Takes the token's storage away while it is in use: the device is gone.
+    pub fn remove(&self) {
+        // By one step: SoftHSM goes on to make files in it.
+        let elsewhere = self.module.with_file_name(format!("removed-{:016x}", port::random()));
+        fs::rename(&*self.storage(), elsewhere).unwrap();
+    }
+
+    /// Makes a token of the same label and PIN, and with the same keys, in another slot.
+    pub fn replace(&self) {
+        *self.storage() = init_free_slot(&self.label);
+        self.init_pin();
+        self.restore_keys();
     }
 
     /// Gives the user another PIN, which [`pin`](Self::pin) does not know of, and ends all sessions.
@@ -242,13 +258,18 @@ impl SoftHsm {
         self.context.get_or_init(|| initialised(&self.module))
     }
 
-    fn keys(&self) -> std::sync::MutexGuard<'_, Vec<Key>> {
+    fn keys(&self) -> MutexGuard<'_, Vec<Key>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn storage(&self) -> MutexGuard<'_, PathBuf> {
+        self.storage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slot(&self) -> Slot {
         let context = &MODULES.context;
-        let is_ours = |slot: &Slot| context.get_token_info(*slot).unwrap().label() == self.label;
+        let is_ours =
+            |slot: &Slot| context.get_token_info(*slot).is_ok_and(|token| token.label() == self.label);
         context.get_slots_with_token().unwrap().into_iter().find(is_ours).unwrap()
     }
 
@@ -370,14 +391,23 @@ static MODULES: LazyLock<Modules> = LazyLock::new(|| {
     Modules { between, context: initialised(&admin), _folder: folder }
 });
 
-/// Makes a token where all are made, in the one slot that is free.
-fn init_free_slot(label: &str) {
+/// Makes a token where all are made, in the one slot that is free, and returns its folder.
+fn init_free_slot(label: &str) -> PathBuf {
     static FREE_SLOT: Mutex<()> = Mutex::new(());
     let _free_slot = FREE_SLOT.lock().unwrap_or_else(PoisonError::into_inner);
     let context = &MODULES.context;
-    let is_free = |slot: &Slot| !context.get_token_info(*slot).unwrap().token_initialized();
+    // The slot of a token that was removed knows nothing.
+    let is_free = |slot: &Slot| context.get_token_info(*slot).is_ok_and(|token| !token.token_initialized());
     let slot = context.get_slots_with_token().unwrap().into_iter().find(is_free).unwrap();
+    let before = token_folders();
     context.init_token(slot, &AuthPin::from(SO_PIN), label).unwrap();
+    token_folders().into_iter().find(|folder| !before.contains(folder)).unwrap()
+}
+
+fn token_folders() -> Vec<PathBuf> {
+    let configuration = PathBuf::from(env::var_os("SOFTHSM2_CONF").unwrap());
+    let folders = fs::read_dir(configuration.with_file_name("tokens")).unwrap();
+    folders.map(|folder| folder.unwrap().path()).collect()
 }
 
 fn library() -> Option<PathBuf> {
