@@ -175,14 +175,16 @@ async fn a_copy_that_does_not_open_the_key_is_passed_over() {
 
 #[tokio::test]
 async fn what_is_unwrapped_must_be_a_data_key() {
-    let short = |request: &crate::stand_in::Request| match request.operation.as_str() {
-        "Decrypt" => Reply::ok(&json!({ "Plaintext": base64(&[7; 31]) })),
-        _ => honest(request),
-    };
-    let servers = [StandIn::start(short).await];
-    let kms = regions(named(&servers)).open().await.unwrap();
-    let wrapped = wrap(&kms, &new_secret()).await;
-    assert_failed(kms.unwrap_key(&wrapped, &meta()).await, DAMAGED, "not a data key");
+    for length in [0, 1, 31, 33, 64] {
+        let wrong = move |request: &crate::stand_in::Request| match request.operation.as_str() {
+            "Decrypt" => Reply::ok(&json!({ "Plaintext": base64(&vec![7; length]) })),
+            _ => honest(request),
+        };
+        let servers = [StandIn::start(wrong).await];
+        let kms = regions(named(&servers)).open().await.unwrap();
+        let wrapped = wrap(&kms, &new_secret()).await;
+        assert_failed(kms.unwrap_key(&wrapped, &meta()).await, DAMAGED, "not a data key");
+    }
 }
 
 #[tokio::test]
@@ -381,4 +383,19 @@ async fn check_tries_every_region_by_itself() {
         operations(&servers),
         [vec!["GenerateDataKey", "Decrypt"], vec!["GenerateDataKey"], vec!["GenerateDataKey", "Decrypt"]]
     );
+}
+
+/// A check asks, and says why, also where calls are not made any more.
+#[tokio::test]
+async fn check_asks_a_region_that_is_left_alone() {
+    let servers = [StandIn::start(|_| throttled()).await];
+    let clock = FixedClock::new(1_700_000_000);
+    let kms = regions(named(&servers)).clock(clock).open().await.unwrap();
+    for _ in 0..5 {
+        assert!(kms.wrap_key(&new_secret(), &meta()).await.is_err());
+    }
+    assert_eq!(servers[0].operations().len(), 3);
+    let [check] = kms.check().await.try_into().unwrap();
+    assert_failed(check.wrap, TRANSIENT, "ThrottlingException");
+    assert_eq!(servers[0].operations().len(), 4);
 }

@@ -180,3 +180,13 @@ async fn a_peer_without_tls_is_permanent() {
     assert_failed(answer, PERMANENT, "the connection failed");
     server.abort();
 }
+
+/// What is never sent says why.
+#[tokio::test]
+async fn an_endpoint_that_is_no_url_is_permanent() {
+    let server = StandIn::start(honest).await;
+    let kms = regions([(EAST, &server)]).endpoint(EAST, "no url").danger_http(true).open().await.unwrap();
+    assert_failed(kms.unwrap_key(&wrapped().await, &meta()).await, PERMANENT, "the request failed: ");
+    assert_failed(kms.wrap_key(&new_secret(), &meta()).await, PERMANENT, "the request failed: ");
+    assert!(server.seen().is_empty());
+}

@@ -1,7 +1,9 @@
 //! What the SDK traces, and what errors show, of the keys that pass through it.
 
 use std::fmt::{Debug, Write as _};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use claviger::KeyManagementService as _;
 use serde_json::json;
@@ -68,10 +70,30 @@ fn forms(key: &[u8]) -> Vec<String> {
     ]
 }
 
+/// Runs a test in a process of its own: what is traced where in this one depends on the tests beside
+/// it, since all share the memory of which places anybody listens to.
+fn alone<F: Future<Output = ()>>(test: &str, run: impl FnOnce() -> F) {
+    const CHILD: &str = "CLAVIGER_TEST_ALONE";
+    #[expect(clippy::disallowed_methods, reason = "the test is told so whether it is the child")]
+    let is_child = std::env::var_os(CHILD).is_some();
+    if is_child {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        return runtime.unwrap().block_on(run());
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", test]).env(CHILD, "").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
 /// Whoever traces everything, on every level, sees no key: neither of a call that succeeds nor of one
 /// whose answer cannot be read.
-#[tokio::test]
-async fn nothing_that_is_traced_shows_a_key() {
+#[test]
+fn nothing_that_is_traced_shows_a_key() {
+    alone("secrets::nothing_that_is_traced_shows_a_key", trace_calls);
+}
+
+async fn trace_calls() {
     let everything = Everything::default();
     let _scope = tracing::subscriber::set_default(everything.clone());
     let data_keys = Arc::new(Mutex::new(Vec::new()));
@@ -96,7 +118,9 @@ async fn nothing_that_is_traced_shows_a_key() {
         reply => reply,
     }))
     .await;
-    let kms = regions([(EAST, &broken), (WEST, &good)]).open().await.unwrap();
+    let patience = Duration::from_secs(100);
+    let kms = regions([(EAST, &broken), (WEST, &good)]).hedge_after(patience).call_deadline(patience);
+    let kms = kms.open().await.unwrap();
     let key = new_secret();
     let wrapped = kms.wrap_key(&key, &meta()).await.unwrap();
     assert_eq!(wrapped.missing_copies(), [""; 0], "{EAST} wraps what {WEST} drew");
@@ -118,8 +142,12 @@ async fn nothing_that_is_traced_shows_a_key() {
 }
 
 /// So the sieve above lets nothing through.
-#[tokio::test]
-async fn a_key_that_is_traced_is_found() {
+#[test]
+fn a_key_that_is_traced_is_found() {
+    alone("secrets::a_key_that_is_traced_is_found", trace_a_key);
+}
+
+async fn trace_a_key() {
     let everything = Everything::default();
     let _scope = tracing::subscriber::set_default(everything.clone());
     let key = new_secret();
