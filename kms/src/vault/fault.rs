@@ -30,8 +30,8 @@ pub enum VaultTransitError {
         /// What it should hold.
         what: &'static str,
     },
-    /// What is stored was not wrapped by a transit engine, or was changed since.
-    #[error("what is stored is no transit ciphertext: {0}")]
+    /// What is stored was not wrapped by a transit engine, was changed since, or is no key.
+    #[error("what is stored is no key wrapped by transit: {0}")]
     Stored(&'static str),
     /// The server's certificate is not trusted, or there is no TLS that both speak.
     #[error("TLS with Vault failed")]

@@ -100,13 +100,15 @@ pub(super) fn read_ciphertext(operation: Operation, answer: &[u8]) -> Result<&st
 pub(super) fn read_key(operation: Operation, answer: &[u8]) -> Result<SecretKey, VaultTransitError> {
     let answer: Data<Decrypted<'_>> = read(operation, answer)?;
     let base64 = answer.data.plaintext.as_bytes();
-    let no_key = || operation.malformed("holds no key of 32 bytes");
+    // Vault has opened it, so that somebody has stored what was wrapped for another purpose.
+    let no_key = || VaultTransitError::Stored("it holds no key of 32 bytes");
     SecretKey::try_init(|key| {
         let mut bytes = Zeroizing::new([0; KEY_BASE64_BYTES / 4 * 3]);
         if base64.len() != KEY_BASE64_BYTES {
             return Err(no_key());
         }
-        let decoded = STANDARD.decode(base64, bytes.as_mut_slice().as_out()).map_err(|_invalid| no_key())?;
+        let decoded = STANDARD.decode(base64, bytes.as_mut_slice().as_out());
+        let decoded = decoded.map_err(|_invalid| operation.malformed("holds no base64"))?;
         // What has 31 or 33 bytes is as long in base64.
         if decoded.len() != key.len() {
             return Err(no_key());
@@ -251,16 +253,22 @@ mod tests {
             r#"{"data":null}"#.into(),
             r#"{"data":{"plaintext":null}}"#.into(),
             r#"{"data":{"plaintext":["MDEy"]}}"#.into(),
-            of(""),
-            of("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZQ=="),
-            of("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWZn"),
-            of("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"),
             of("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZW!="),
             of("\\u004dDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
             good.repeat(2),
         ] {
             let refused = read_key(Operation::Unwrap, bad.as_bytes()).unwrap_err();
             assert!(matches!(refused, VaultTransitError::Malformed { .. }), "{bad}");
+        }
+        for other in [
+            "",
+            "AAAA",
+            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZQ==",
+            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWZn",
+            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY",
+        ] {
+            let refused = read_key(Operation::Unwrap, of(other).as_bytes()).unwrap_err();
+            assert!(matches!(refused, VaultTransitError::Stored(_)), "{other}");
         }
     }
 

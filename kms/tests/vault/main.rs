@@ -15,6 +15,7 @@ mod contract;
 mod login;
 mod nodes;
 mod secrets;
+mod sessions;
 mod support;
 mod tls;
 mod versions;

@@ -85,7 +85,11 @@ async fn what_vault_would_take_for_the_same_ciphertext_is_not_sent() {
         // It would be opened.
         assert_eq!(vault.decrypt(KEY, other), plaintext, "{other:?}");
         vault.forget();
-        assert_told(&unwrap_error(&kms, other.as_bytes()).await, FailureClass::Damaged, &["is no transit"]);
+        assert_told(
+            &unwrap_error(&kms, other.as_bytes()).await,
+            FailureClass::Damaged,
+            &["is no key wrapped by transit"],
+        );
         assert_eq!(vault.requests(), [""; 0]);
     }
     assert_unwraps_to(&kms, wrapped.as_bytes(), &key).await;
