@@ -50,6 +50,8 @@ use token::Token;
 ///   own (CloudHSM) writes it over ours, and that is what is stored.
 /// - A token that can do neither, as `YubiHSM` 2, does not serve.
 ///
+/// All this is tested on `SoftHSM` 2.6; of other tokens it is what their makers' documents say.
+///
 /// What is stored is `P11`, a version, the mechanism, the label of the key, and what the token
 /// made: some 50 bytes, or 70 with AES-GCM. No Asherah reads it. With AES-GCM all of it is
 /// authenticated; with AES-KWP what comes before is checked byte for byte.
@@ -70,10 +72,12 @@ use token::Token;
 /// When the token was removed, reset or restarted, the next call finds its slot by label again,
 /// opens a session, logs in, finds the keys and tries once more. **A PIN that was refused is never
 /// tried again**, since tokens lock themselves: all further calls that would need a login fail for
-/// good, until the KMS is opened anew.
+/// good, until the KMS is opened anew. A supervisor that starts the service over and over tries it
+/// each time.
 ///
-/// A module is initialised once in a process (`C_Initialize`) and never finalised. After a fork the
-/// child says so in its errors; it opens a KMS of its own.
+/// A module is initialised once in a process (`C_Initialize`) and never finalised. It is its maker's
+/// code in this process, and takes it along when it crashes. After a fork the child says so in its
+/// errors; it opens a KMS of its own.
 ///
 /// # Copies of keys
 /// What passes through here is wiped. What cannot be: the memory of the PKCS#11 library itself, and
