@@ -179,6 +179,12 @@ async fn a_slow_member_that_was_down_is_asked_again_before_it_is_needed() {
     }
     assert_eq!(members[2].faults().calls_of(Operation::UnwrapKey), asked + 1, "it is probed once");
     tokio::time::sleep(Duration::from_millis(50)).await;
+    // From now on its calls are dropped again when they are not needed.
+    members[2].faults().heal();
+    members[2].faults().always(Fault::Hang);
+    assert_same(unwrap(&kms, &wrapped).await, &key);
+    assert_eq!(members[2].faults().hanging(), 0);
+    members[2].faults().heal();
     members[0].faults().always(Fault::Fail(FailureClass::Transient));
     assert_same(unwrap(&kms, &wrapped).await, &key);
 }
