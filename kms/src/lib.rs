@@ -31,10 +31,10 @@ mod pkcs11;
 #[cfg(feature = "vault")]
 mod vault;
 
-#[cfg(feature = "aws")]
-pub use aws::{AwsKms, AwsKmsBuilder, AwsKmsError, AwsKmsFault};
 #[cfg(feature = "any-of")]
 pub use any_of::{AnyOfKms, AnyOfKmsBuilder};
+#[cfg(feature = "aws")]
+pub use aws::{AwsKms, AwsKmsBuilder, AwsKmsError, AwsKmsFault};
 pub use check::{CopyCheck, check};
 #[cfg(feature = "_copies")]
 pub use copies::{CopyFailure, CopyFailures};
