@@ -11,15 +11,16 @@ use crate::given::{Given, GivenParser};
 use crate::kms::text::KmsGiven;
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Kms {
     /// Wraps and unwraps a key that is thrown away, in every region or by every member; exits with 69
     /// or 3 when one fails.
     Check(KmsCheck),
     /// Wraps the system keys anew that lack the copy of a region or member.
-    Repair(Box<KmsKeys>),
+    Repair(KmsKeys),
     /// Wraps system keys anew: those that another master key wrapped, as a move from --from to --kms, or all, after
     /// the master key was rotated.
-    Rewrap(Box<KmsRewrap>),
+    Rewrap(KmsRewrap),
 }
 
 #[derive(Debug, Args)]

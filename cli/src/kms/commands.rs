@@ -18,7 +18,7 @@ use crate::store::backend::{Admission, Backend};
 pub(crate) fn run(command: Kms) -> Result<Exit, Failure> {
     match command {
         Kms::Check(given) => check(given),
-        Kms::Repair(keys) => renew(*keys, &Work::Repair),
+        Kms::Repair(keys) => renew(keys, &Work::Repair),
         Kms::Rewrap(given) => {
             let from = given.from.map(resolve_from).transpose()?.map(Box::new);
             renew(given.keys, &Work::Rewrap(from))

@@ -2,7 +2,7 @@
 //!
 //! It is a test binary of its own, since the first token of a process starts that anew.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[expect(dead_code, reason = "some of it is for the other tests")]
 #[path = "../cli/kit.rs"]
