@@ -284,11 +284,16 @@ async fn a_dropped_call_that_has_not_begun_is_not_made_and_holds_no_place() {
         fill(&mut dropped, &kms).await;
         dropped.shutdown().await;
     }
+    // A queue that is not full is not searched for them before it is their turn.
+    spawn_wrap(&mut calls, &kms);
+    spawn_wrap(&mut dropped, &kms);
+    tokio::task::yield_now().await;
+    dropped.shutdown().await;
     spawn_wrap(&mut calls, &kms);
     tokio::task::yield_now().await;
     hsm.fault(HsmFunction::EncryptInit, HsmFault::None);
     calls.join_all().await;
-    assert_eq!(hsm.calls(HsmFunction::EncryptInit), made + 1);
+    assert_eq!(hsm.calls(HsmFunction::EncryptInit), made + 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
