@@ -1,16 +1,18 @@
 //! The contract of [`KeyManagementService`], clause by clause.
 
-#![expect(clippy::expect_used, reason = "a contract that is broken fails its test by a panic")]
 #![expect(clippy::missing_panics_doc, reason = "a clause that does not hold panics: that is what it is for")]
 
+mod outage;
+
 use std::fmt::Debug;
-use std::time::Duration;
 
 use crate::error::BackendError;
 use crate::key::SecretKey;
 use crate::kms::KeyManagementService;
 use crate::record::{KeyId, KeyMeta};
 use crate::testing::support::{NOW, abandon, created, ok, race, random_bytes};
+
+pub use outage::*;
 
 /// Makes a test of each clause of [`KeyManagementService`]'s contract:
 /// `kms_contract!(async { MyKms::connect().await })`.
@@ -115,27 +117,6 @@ macro_rules! kms_outage_contract {
         calls_dropped_in_an_outage_leave_the_kms_usable
         errors_of_an_outage_show_no_key
     } };
-}
-
-/// What happens on the way to a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Trouble {
-    /// Connections are refused, or closed at once; or the device is gone.
-    OutOfReach,
-    /// Calls get no answer.
-    Hanging,
-    /// Answers take long, but less than the service's own deadline.
-    Slow,
-}
-
-/// Makes trouble on the way to a service that a test has to itself.
-pub trait Outage: Debug + Send + Sync {
-    /// From now on, there is this trouble.
-    fn begin(&self, trouble: Trouble) -> impl Future<Output = ()> + Send;
-
-    /// From now on, there is none.
-    fn end(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// What `wrap_key` made, `unwrap_key` turns back into the same key, as often as asked.
@@ -326,125 +307,6 @@ where
     assert_unwraps_to(kms, &wrap(kms, &key).await, &key).await;
 }
 
-/// While the service is out of reach, calls fail transiently.
-pub async fn a_service_out_of_reach_is_a_transient_failure<K, O>(subject: &(K, O))
-where
-    K: KeyManagementService,
-    O: Outage,
-{
-    assert_transient_in(subject, Trouble::OutOfReach).await;
-}
-
-/// While the service does not answer, calls fail transiently, and by themselves.
-pub async fn a_service_that_hangs_is_a_transient_failure<K, O>(subject: &(K, O))
-where
-    K: KeyManagementService,
-    O: Outage,
-{
-    assert_transient_in(subject, Trouble::Hanging).await;
-}
-
-/// A service that answers within the deadline is waited for.
-pub async fn a_slow_service_is_waited_for<K, O>((kms, outage): &(K, O))
-where
-    K: KeyManagementService,
-    O: Outage,
-{
-    let key = fresh_key();
-    outage.begin(Trouble::Slow).await;
-    assert_unwraps_to(kms, &wrap(kms, &key).await, &key).await;
-}
-
-/// What was wrapped before an outage unwraps after it, and the service wraps again, with nothing
-/// done about it.
-pub async fn an_outage_loses_nothing<K, O>((kms, outage): &(K, O))
-where
-    K: KeyManagementService,
-    O: Outage,
-{
-    let (key, about) = (fresh_key(), meta());
-    let wrapped = wrap(kms, &key).await;
-    for trouble in [Trouble::OutOfReach, Trouble::Hanging] {
-        outage.begin(trouble).await;
-        assert!(kms.unwrap_key(&wrapped, &meta()).await.is_err(), "{trouble:?}");
-        outage.end().await;
-        let unwrapped = until_up(|| kms.unwrap_key(&wrapped, &about)).await;
-        assert_same(&unwrapped, &key);
-        let again = until_up(|| kms.wrap_key(&key, &about)).await;
-        assert_unwraps_to(kms, again.bytes(), &key).await;
-    }
-}
-
-/// Calls that are dropped while the service does not answer hold up nothing after it.
-pub async fn calls_dropped_in_an_outage_leave_the_kms_usable<K, O>((kms, outage): &(K, O))
-where
-    K: KeyManagementService,
-    O: Outage,
-{
-    let (key, about) = (fresh_key(), meta());
-    let wrapped = wrap(kms, &key).await;
-    outage.begin(Trouble::Hanging).await;
-    for round in 0..50 {
-        let polls = round % 10 + 1;
-        abandon(kms.wrap_key(&key, &meta()), polls).await;
-        abandon(kms.unwrap_key(&wrapped, &meta()), polls).await;
-    }
-    outage.end().await;
-    assert_same(&until_up(|| kms.unwrap_key(&wrapped, &about)).await, &key);
-    assert!(!until_up(|| kms.wrap_key(&key, &about)).await.bytes().is_empty());
-}
-
-/// What an outage's errors say shows nothing of the key.
-pub async fn errors_of_an_outage_show_no_key<K, O>((kms, outage): &(K, O))
-where
-    K: KeyManagementService,
-    O: Outage,
-{
-    let key = fresh_key();
-    for trouble in [Trouble::OutOfReach, Trouble::Hanging] {
-        outage.begin(trouble).await;
-        let error = kms.wrap_key(&key, &meta()).await.err();
-        assert!(error.is_some(), "{trouble:?}");
-        assert_error_shows_no_key(error.as_ref(), &key);
-    }
-}
-
-async fn assert_transient_in<K, O>((kms, outage): &(K, O), trouble: Trouble)
-where
-    K: KeyManagementService,
-    O: Outage,
-{
-    let key = fresh_key();
-    let wrapped = wrap(kms, &key).await;
-    outage.begin(trouble).await;
-    // More than a breaker's patience.
-    for _ in 0..6 {
-        let errors = [kms.wrap_key(&key, &meta()).await.err(), kms.unwrap_key(&wrapped, &meta()).await.err()];
-        for error in errors {
-            assert!(error.as_ref().is_some_and(BackendError::is_transient), "{trouble:?}: {error:?}");
-        }
-    }
-}
-
-/// Calls until it succeeds: a service that was out of reach may be left alone for a while. Transient
-/// failures alone are forgiven.
-async fn until_up<T, F>(mut call: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, BackendError>>,
-{
-    let up = async {
-        loop {
-            match call().await {
-                Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(20)).await,
-                answer => return ok(answer),
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, up).await.expect("the service comes back")
-}
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
 fn meta() -> KeyMeta {
     KeyMeta::new(KeyId::new("_SK_contract_suite"), created(NOW))
 }
@@ -521,6 +383,9 @@ fn assert_shows_no_key(text: &str, key: &SecretKey) {
 mod tests {
     #[test]
     fn the_macro_names_every_clause() {
-        crate::testing::support::assert_macro_names_every_clause(&[include_str!("kms.rs")]);
+        crate::testing::support::assert_macro_names_every_clause(&[
+            include_str!("kms.rs"),
+            include_str!("kms/outage.rs"),
+        ]);
     }
 }
