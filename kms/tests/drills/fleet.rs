@@ -1,6 +1,8 @@
 //! Processes that write and read all the time, while an operator gives one after the other a new
 //! configuration.
 
+use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +28,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(25);
 /// Between two operations of one task, so that the other tests of the machine have some of it, too.
 const PACE: Duration = Duration::from_millis(2);
 
-const RETRIES_MAX: usize = 20;
+/// For half a minute: longer than breakers leave a service alone.
+const RETRIES_MAX: usize = 300;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What was encrypted, by whom is all the same.
 #[derive(Debug)]
@@ -53,8 +57,8 @@ pub(crate) struct Tally {
     pub(crate) reads: usize,
     /// By factories without a key in their caches.
     pub(crate) cold_reads: usize,
-    /// What a call in need of patience was made again for.
-    pub(crate) retries: usize,
+    /// What calls were made again for, with how often.
+    pub(crate) retries: BTreeMap<String, usize>,
     pub(crate) failures: Vec<String>,
     /// Of each process: writes, reads and rounds of cold reads with its present configuration.
     present: [[usize; 3]; PROCESSES],
@@ -131,15 +135,21 @@ impl Shared {
 
     /// Waits before a call is made again, as a service does that was told it may help. A machine under
     /// load makes deadlines pass, and how fast things are is not asserted here.
-    async fn pause(&self) {
-        self.tally.send_modify(|tally| tally.retries += 1);
-        tokio::time::sleep(PACE).await;
+    async fn pause(&self, error: &Error) {
+        let mut said = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            said = format!("{said}: {error}");
+            cause = error.source();
+        }
+        self.tally.send_modify(|tally| *tally.retries.entry(said).or_default() += 1);
+        tokio::time::sleep(PAUSE).await;
     }
 
     async fn read(&self, process: &Process, row: &Row) -> Result<bool, Error> {
         for _ in 0..RETRIES_MAX {
             match process.read(row).await {
-                Err(error) if error.is_retryable() => self.pause().await,
+                Err(error) if error.is_retryable() => self.pause(&error).await,
                 answer => return answer,
             }
         }
@@ -149,7 +159,7 @@ impl Shared {
     async fn encrypt(&self, session: &Session, plaintext: &str) -> Result<DataRowRecord, Error> {
         for _ in 0..RETRIES_MAX {
             match session.encrypt(plaintext.as_bytes()).await {
-                Err(error) if error.is_retryable() => self.pause().await,
+                Err(error) if error.is_retryable() => self.pause(&error).await,
                 answer => return answer,
             }
         }
@@ -253,7 +263,8 @@ impl Fleet {
     }
 
     /// Gives one process after the other the new configuration, each when the one before is at work with
-    /// it: so all mixtures of the two were at work.
+    /// it, and lets whoever comes first make new keys meanwhile: so all mixtures of the two were at work,
+    /// on keys of both.
     pub(crate) async fn roll(&self, configuration: &Arc<Configuration>) {
         for number in 0..PROCESSES {
             let old = self.processes[number].send_replace(Process::start(self.store(), configuration));
@@ -261,6 +272,7 @@ impl Fleet {
             no_alarms(&old);
             old.close().await;
             self.until_at_work(number).await;
+            self.rotate().await;
         }
     }
 
@@ -278,9 +290,8 @@ impl Fleet {
         self.assert_no_failures();
     }
 
-    /// Revokes the newest system keys, and waits until the fleet has made new ones. Returns how many
-    /// system keys there are now.
-    pub(crate) async fn rotate(&self) -> usize {
+    /// Revokes the newest system keys, and waits until the fleet has made new ones.
+    pub(crate) async fn rotate(&self) {
         let mut tally = self.shared.tally.subscribe();
         for product in PRODUCTS {
             let id = KeyId::new(format!("_SK_checkout_{product}"));
@@ -291,10 +302,10 @@ impl Fleet {
                 self.assert_no_failures();
             }
         }
-        self.system_keys().await
     }
 
-    async fn system_keys(&self) -> usize {
+    /// Returns how many there are in the store.
+    pub(crate) async fn system_keys(&self) -> usize {
         let page = self.store().list(None, 100_000).await.unwrap();
         assert!(page.next.is_none());
         page.records.iter().filter(|record| record.meta().id().as_str().starts_with("_SK_")).count()

@@ -73,11 +73,12 @@ async fn a_quorum_outlives_each_of_its_members_in_turn_once_it_was_repaired() {
     // AWS is out of reach: keys are made without it, and said to be.
     proxy.set(Fault::Cut { direction: Direction::ToServer, after: 0 });
     proxy.cut_all();
-    let keys = fleet.rotate().await;
+    fleet.rotate().await;
+    let keys = fleet.system_keys().await;
     let degraded = lacking(&fleet, &kms).await;
     println!("without AWS: {degraded} of {keys} system keys lack its share");
     assert!(degraded > 0 && fleet.degraded_keys() > 0);
-    report(&fleet, &quorum, keys).await;
+    report(&fleet, &quorum).await;
 
     // It is back, and they are repaired.
     proxy.set(Fault::None);
@@ -87,19 +88,18 @@ async fn a_quorum_outlives_each_of_its_members_in_turn_once_it_was_repaired() {
 
     // Any one of the others may go now.
     local.switch_off();
-    let keys = fleet.rotate().await;
-    report(&fleet, &quorum, keys).await;
+    fleet.rotate().await;
+    report(&fleet, &quorum).await;
     // Keys made without it need both of the others.
     assert!(lacking(&fleet, &kms).await > 0);
     local.switch_on();
     println!("repaired {}", repair(&fleet, &kms).await);
 
     token.fault_all(HsmFault::Fail(DEVICE_REMOVED, u32::MAX));
-    let keys = fleet.rotate().await;
-    report(&fleet, &quorum, keys).await;
+    fleet.rotate().await;
+    report(&fleet, &quorum).await;
     token.fault_all(HsmFault::None);
-    let tally = fleet.stop().await;
-    assert!(tally.failures.is_empty());
+    fleet.stop().await;
 
     for member in members {
         println!(
