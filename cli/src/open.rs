@@ -94,6 +94,7 @@ pub(crate) fn limits() -> Limits {
     Limits::new()
         .store_calls_max(CALLS_MAX)
         .store_deadline(CALL_WAIT + Duration::from_secs(1))
+        .kms_deadline(CALL_WAIT)
         .operation_deadline(CALL_WAIT * 4)
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 #[cfg(feature = "aws")]
 use claviger_kms::AwsKms;
+use url::Url;
 
 use crate::kms::fields::{Fields, Wrong};
 #[cfg(feature = "aws")]
@@ -138,9 +139,20 @@ impl Region {
         let key = fields.need("key", &format!("say the ARN of the key of {name}"))?;
         let region =
             Self { key, previous: fields.texts("previous")?, endpoint: fields.text("endpoint")?, name };
+        if region.endpoint.as_ref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
+            return Err(
+                fields.wrong("has an endpoint that is none; say http://HOST or https://HOST, without a user")
+            );
+        }
         fields.finish()?;
         Ok(region)
     }
+}
+
+/// Tells whether requests can go there, and nothing secret is in it.
+fn is_endpoint(text: &str) -> bool {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.is_some_and(|url| url.has_host() && url.username().is_empty() && url.password().is_none())
 }
 
 const USAGE: &str = "say aws:REGION=ARN, and more regions with commas between them";

@@ -110,7 +110,12 @@ fn what_is_wrong_with_a_text_is_told_and_not_repeated() {
         ("aws:us-east-1=arn,preferred=a,preferred=SECRET", "says preferred twice"),
         ("aws:us-east-1=arn,min-regions=1,min-regions=2", "says min-regions twice"),
         ("aws:us-east-1=arn,previous.eu-west-1=SECRET", "lacks its key; say the ARN of the key of eu-west-1"),
-        ("aws:us-east-1=arn,endpoint.us-east-1=a,endpoint.us-east-1=b", "says endpoint twice"),
+        ("aws:us-east-1=arn,endpoint.us-east-1=http://a,endpoint.us-east-1=http://b", "says endpoint twice"),
+        (
+            "aws:us-east-1=arn,endpoint.us-east-1=http://user:SECRET@host",
+            "has an endpoint that is none; say http://HOST",
+        ),
+        ("aws:us-east-1=arn,endpoint.us-east-1=SECRET", "has an endpoint that is none"),
         ("aws:us-east-1=arn,min-regions=SECRET", "min-regions is not a number that fits"),
         ("aws:us-east-1=arn,min-regions=-1", "min-regions is not a number that fits"),
         ("aws:us-east-1=arn,hedge-after=300", "hedge-after is not a time such as 300ms or 2s"),

@@ -192,6 +192,28 @@ fn a_service_that_was_not_built_in_is_refused_and_its_feature_named() {
 }
 
 #[test]
+fn help_shows_every_form_of_a_master_key() {
+    let kit = Kit::new();
+    for arguments in [&["encrypt", "--help"][..], &["decrypt", "--help"], &["kms", "check", "--help"]] {
+        let help = kit.ok(arguments);
+        for form in [
+            "local:PATH",
+            "static:@FILE",
+            "aws:REGION=ARN[,REGION=ARN…][,preferred=REGION]",
+            "pkcs11:token=LABEL;object=LABEL?module-path=PATH&pin-source=file:PATH",
+            "vault:https://HOST:8200/MOUNT/KEY[?auth=token|approle|kubernetes&…]",
+            "@FILE ",
+        ] {
+            assert!(help.text().contains(form), "{form}: {}", help.text());
+        }
+    }
+    let examples = kit.ok(&["kms", "--help"]);
+    for form in ["--kms local:", "--kms aws:", "--kms 'pkcs11:", "--kms 'vault:", "--from static:@"] {
+        assert!(examples.text().contains(form), "{form}");
+    }
+}
+
+#[test]
 fn a_local_or_static_master_key_is_checked_and_never_made() {
     let kit = Kit::new();
     for arguments in [&["kms", "check"][..], &["kms", "check", "--kms", "local:a.key"]] {
@@ -265,6 +287,21 @@ fn system_keys_move_to_another_master_key() {
     }
     let again = json(&kit.ok(&[&["kms", "rewrap", "--all", "--format", "json"][..], &store, &new].concat()));
     assert_eq!(outcomes(&again), ["_SK_a_default rewrapped", "_SK_b_default rewrapped"]);
+}
+
+#[test]
+fn where_keys_come_from_may_stand_in_a_file_that_only_its_owner_may_read() {
+    let kit = Kit::new();
+    there_and_back(&kit, &["--kms", "local:old.key", "--metastore", "sqlite:keys.db"]);
+    let rewrap =
+        ["kms", "rewrap", "--from", "@from", "--kms", "local:new.key", "--metastore", "sqlite:keys.db"];
+    with_mode(&kit, "from", "local:old.key\n", 0o644);
+    let run = kit.fails(77, &rewrap);
+    assert!(run.stderr.contains("the file of --from from can be read by others"), "{}", run.stderr);
+    with_mode(&kit, "from", "local:old.key\n", 0o600);
+    assert!(kit.ok(&rewrap).text().ends_with(": wrapped anew\n"));
+    with_mode(&kit, "from", "local:\n", 0o600);
+    assert!(kit.fails(78, &rewrap).stderr.contains("--from local: lacks its path"));
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Client {
 
     fn uri(&self, query: &str) -> String {
         format!(
-            "pkcs11:token={};object=master?module-path={}{query}",
+            "pkcs11:token={};object=master?module-path={}&call-deadline=30s{query}",
             self.hsm.label(),
             self.hsm.module().display()
         )

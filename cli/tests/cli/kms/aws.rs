@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use claviger_test_servers::{Direction, Fault, Proxy, shared_moto};
+use claviger_test_servers::{Direction, Fault, Proxy, shared_localstack, shared_moto};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -11,6 +11,8 @@ use super::json;
 use crate::kit::{Kit, Run, finish};
 
 const NAMES: [&str; 2] = ["us-east-1", "eu-west-1"];
+/// A machine that is busy is no region that is down.
+const PATIENT: &str = "hedge-after=10s,call-deadline=30s";
 const CREDENTIALS: [(&str, &str); 4] = [
     ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
     ("AWS_SECRET_ACCESS_KEY", "a-secret-access-key"),
@@ -35,7 +37,7 @@ impl Regions {
         let proxies = [0, 1].map(|_| runtime.block_on(Proxy::start(address)));
         let kit = Kit::new();
         kit.write("payload", "x");
-        Self { kit, arns: NAMES.map(create_key), proxies, _runtime: runtime }
+        Self { kit, arns: NAMES.map(|name| create_key(shared_moto(), name)), proxies, _runtime: runtime }
     }
 
     fn kms(&self) -> String {
@@ -43,7 +45,7 @@ impl Regions {
             let (name, arn) = (NAMES[place], &self.arns[place]);
             format!("{name}={arn},endpoint.{name}=http://{}", self.proxies[place].address())
         };
-        format!("aws:{},{},preferred=us-east-1,hedge-after=10s", region(0), region(1))
+        format!("aws:{},{},preferred=us-east-1,{PATIENT}", region(0), region(1))
     }
 
     fn run_with(&self, kms: &str, arguments: &[&str]) -> Run {
@@ -92,24 +94,29 @@ impl Regions {
     }
 }
 
-/// Asks as AWS's tools do; moto reads the region from what is to be the signature, and checks none.
-fn create_key(region: &str) -> String {
-    let host = shared_moto().strip_prefix("http://").unwrap().trim_end_matches('/');
+/// Asks as AWS's tools do. Neither server checks the signature, of which they read the region.
+fn request(endpoint: &str, region: &str, operation: &str, body: &str) -> Value {
+    let host = endpoint.strip_prefix("http://").unwrap().trim_end_matches('/');
     let mut stream = TcpStream::connect(host).unwrap();
     write!(
         stream,
         "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/x-amz-json-1.1\r\n\
-         X-Amz-Target: TrentService.CreateKey\r\nX-Amz-Date: 20260101T000000Z\r\n\
+         X-Amz-Target: TrentService.{operation}\r\nX-Amz-Date: 20260101T000000Z\r\n\
          Authorization: AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20260101/{region}/kms/aws4_request, \
-         SignedHeaders=host, Signature=0000\r\nContent-Length: 2\r\n\r\n{{}}"
+         SignedHeaders=host, Signature=0000\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
     )
     .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-    let body: Value = serde_json::from_str(body).unwrap();
-    let arn = body["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+    serde_json::from_str(body).unwrap_or_default()
+}
+
+fn create_key(endpoint: &str, region: &str) -> String {
+    let made = request(endpoint, region, "CreateKey", "{}");
+    let arn = made["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
     assert!(arn.contains(region), "{arn}");
     arn
 }
@@ -185,10 +192,42 @@ fn aws_key_that_is_not_there_is_told_with_3_and_77() {
     let second = &json(&report)["copies"][1];
     assert_eq!(second["wrap"]["class"], "permanent", "{second}");
     assert!(second["wrap"]["error"].as_str().unwrap().contains("NotFoundException"), "{second}");
-    let alone = format!("aws:eu-west-1={},endpoint.eu-west-1={}", regions.arns[1], shared_moto());
+    let alone = format!("aws:eu-west-1={},endpoint.eu-west-1={},{PATIENT}", regions.arns[1], shared_moto());
     let run = regions.run_with(&alone, &["encrypt", "payload", "-p", "me"]);
     run.assert_failed(77);
     assert!(run.stderr.contains("the master key's service refuses"), "{}", run.stderr);
+}
+
+#[test]
+fn aws_key_that_was_disabled_is_told_and_the_other_region_goes_on() {
+    let (kit, server) = (Kit::new(), shared_localstack());
+    kit.write("payload", "x");
+    let arns = NAMES.map(|name| create_key(server, name));
+    let region = |place: usize| format!("{0}={1},endpoint.{0}={server}", NAMES[place], arns[place]);
+    let kms = format!("aws:{},{},{PATIENT}", region(0), region(1));
+    let run = |arguments: &[&str]| finish(kit.command(arguments).env("CLAVIGER_KMS", &kms).envs(CREDENTIALS));
+    let record = kit.path("record");
+    let run_ok = |arguments: &[&str]| {
+        let run = run(arguments);
+        assert_eq!(run.code, Some(0), "{}{}", run.text(), run.stderr);
+        run
+    };
+    run_ok(&["encrypt", "payload", "-p", "me", "-o", record.to_str().unwrap()]);
+    run_ok(&["kms", "check"]);
+    request(server, NAMES[0], "DisableKey", &format!("{{\"KeyId\":\"{}\"}}", arns[0]));
+    let checked = run(&["kms", "check"]);
+    assert_eq!(checked.code, Some(3), "{}{}", checked.text(), checked.stderr);
+    assert!(
+        checked.text().contains("us-east-1: wrap failed: ") && checked.text().contains("DisabledException")
+    );
+    assert!(checked.text().lines().nth(1).unwrap().starts_with("eu-west-1: wrap "), "{}", checked.text());
+    assert_eq!(run_ok(&["decrypt", "record", "-p", "me"]).text(), "x");
+    let told = run_ok(&["encrypt", "payload", "-p", "you", "--service", "other"]);
+    assert!(told.stderr.contains("_SK_other_default has no copy of us-east-1; "), "{}", told.stderr);
+    request(server, NAMES[0], "EnableKey", &format!("{{\"KeyId\":\"{}\"}}", arns[0]));
+    assert!(run_ok(&["kms", "repair", "--all"]).text().contains("_SK_other_default of "));
+    let quiet = run_ok(&["encrypt", "payload", "-p", "you", "--service", "other"]);
+    assert_eq!(quiet.stderr, "");
 }
 
 #[test]
@@ -216,7 +255,11 @@ fn aws_table_of_the_file_does_the_same() {
             NAMES[place], regions.arns[place]
         )
     };
-    let table = format!("[kms]\ntype = \"aws\"\nencryption-context = true\n{}{}", region(1), region(0));
+    let table = format!(
+        "[kms]\ntype = \"aws\"\nencryption-context = true\ncall-deadline = \"30s\"\n{}{}",
+        region(1),
+        region(0)
+    );
     regions.kit.write("claviger.toml", table);
     let run = |arguments: &[&str]| {
         let mut command = regions.kit.command(&[arguments, &["--config", "claviger.toml"]].concat());
