@@ -18,8 +18,8 @@ pub(crate) enum Kms {
     Check(KmsCheck),
     /// Wraps the system keys anew that lack the copy of a region or member.
     Repair(KmsKeys),
-    /// Wraps system keys anew: those that another master key wrapped, as a move from --from to --kms, or all, after
-    /// the master key was rotated.
+    /// Wraps system keys anew: those that another master key wrapped, as a move from --from to --kms, or
+    /// all, after the master key was rotated.
     Rewrap(KmsRewrap),
 }
 
@@ -83,8 +83,9 @@ pub(crate) struct KmsKeys {
 
 #[derive(Debug, Args)]
 pub(crate) struct KmsRewrap {
-    /// What the system keys are wrapped by, in the words of --kms, or config:FILE for what another TOML file says; those that --kms unwraps already are left as
-    /// they are. Without it all keys are wrapped anew by --kms itself: under the newest version of its master key.
+    /// What the system keys are wrapped by, in the words of --kms, or config:FILE for what another TOML
+    /// file says; those that --kms unwraps already are left as they are. Without it all keys are wrapped
+    /// anew by --kms itself: under the newest version of its master key.
     #[arg(long, value_name = "KMS", value_parser = GivenParser::<KmsGiven>::NEW)]
     pub(crate) from: Option<KmsGiven>,
 

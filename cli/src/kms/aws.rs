@@ -6,7 +6,7 @@ use std::time::Duration;
 use claviger_kms::AwsKms;
 use url::Url;
 
-use crate::kms::fields::{Fields, Wrong};
+use crate::kms::fields::{Fields, Wrong, twice};
 #[cfg(feature = "aws")]
 use crate::kms::open::OpenError;
 
@@ -42,6 +42,12 @@ pub(super) fn fields(text: &str) -> Result<Fields, Wrong> {
         match name.split_once('.') {
             Some((part @ ("previous" | "endpoint"), region)) if is_region(region) => {
                 add(&mut regions, region, part, value);
+            }
+            _ if regions
+                .iter()
+                .any(|(region, fields): &(String, Fields)| region == name && fields.has("key")) =>
+            {
+                return Err(twice(name));
             }
             _ if is_region(name) => add(&mut regions, name, "key", value),
             _ => fields.add(name, value),

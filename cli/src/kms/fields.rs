@@ -76,6 +76,10 @@ impl Fields {
         }
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named.iter().any(|field| field.name == name)
+    }
+
     /// Adds tables of a text.
     pub(super) fn add_tables(&mut self, name: &str, tables: Vec<(String, Self)>) {
         let field = |(name, table)| Field { name, at: None, value: Value::Table(table) };
@@ -124,41 +128,37 @@ impl Fields {
     }
 
     pub(super) fn number<N: TryFrom<i64>>(&mut self, name: &'static str) -> Result<Option<N>, Wrong> {
-        let read = |field: Field| {
-            let number = match &field.value {
-                Value::Number(number) => Some(*number),
-                Value::Words(words) => single(words).and_then(|word| word.parse().ok()),
-                _ => None,
+        self.parsed(name, "a number that fits", |value| {
+            let number = match value {
+                Value::Number(number) => *number,
+                other => other.word()?.parse().ok()?,
             };
-            number
-                .and_then(|number| N::try_from(number).ok())
-                .ok_or_else(|| field.is_not("a number that fits"))
-        };
-        self.take(name).map(read).transpose()
+            N::try_from(number).ok()
+        })
     }
 
     pub(super) fn truth(&mut self, name: &'static str) -> Result<Option<bool>, Wrong> {
-        let read = |field: Field| {
-            let truth = match &field.value {
-                Value::Truth(truth) => Some(*truth),
-                Value::Words(words) => single(words).and_then(|word| word.parse().ok()),
-                _ => None,
-            };
-            truth.ok_or_else(|| field.is_not("true or false"))
-        };
-        self.take(name).map(read).transpose()
+        self.parsed(name, "true or false", |value| match value {
+            Value::Truth(truth) => Some(*truth),
+            other => other.word()?.parse().ok(),
+        })
     }
 
     pub(super) fn time(&mut self, name: &'static str) -> Result<Option<Duration>, Wrong> {
-        let read = |field: Field| {
-            let time = match &field.value {
-                Value::Text(text) => duration(text),
-                Value::Words(words) => single(words).and_then(duration),
-                _ => None,
-            };
-            time.ok_or_else(|| field.is_not("a time such as 300ms or 2s"))
-        };
-        self.take(name).map(read).transpose()
+        self.parsed(name, "a time such as 300ms or 2s", |value| match value {
+            Value::Text(text) => duration(text),
+            other => duration(other.word()?),
+        })
+    }
+
+    fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        what: &str,
+        parse: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>, Wrong> {
+        let Some(field) = self.take(name) else { return Ok(None) };
+        parse(&field.value).map(Some).ok_or_else(|| field.is_not(what))
     }
 
     /// A table of tables. A text in place of a table is its field `short`.
@@ -226,34 +226,34 @@ pub(super) enum TextOrTable {
     Table(Fields),
 }
 
+impl Value {
+    /// A word that was said once.
+    fn word(&self) -> Option<&str> {
+        match self {
+            Self::Words(words) if words.len() == 1 => words.first().map(String::as_str),
+            _ => None,
+        }
+    }
+}
+
 impl Field {
     fn text(self) -> Result<String, Wrong> {
-        let is_twice = matches!(&self.value, Value::Words(words) if words.len() > 1);
         match self.value {
             Value::Text(text) => Ok(text),
-            Value::Words(words) if !is_twice => Ok(words.concat()),
-            Value::Words(_) => Err(twice(&self.name)),
-            _ => Err(self.is_not("a text")),
+            ref value => value.word().map(str::to_owned).ok_or_else(|| self.is_not("a text")),
         }
     }
 
     fn is_not(&self, what: &str) -> Wrong {
-        if matches!(&self.value, Value::Words(words) if words.len() > 1) {
-            return twice(&self.name);
+        match &self.value {
+            Value::Words(words) if words.len() > 1 => twice(&self.name),
+            _ => Wrong::new(self.at, &format!("{} is not {what}; correct it", self.name)),
         }
-        Wrong::new(self.at, &format!("{} is not {what}; correct it", self.name))
     }
 }
 
-fn twice(name: &str) -> Wrong {
+pub(super) fn twice(name: &str) -> Wrong {
     Wrong::new(None, &format!("says {name} twice; say it once"))
-}
-
-fn single(words: &[String]) -> Option<&str> {
-    match words {
-        [word] => Some(word),
-        _ => None,
-    }
 }
 
 /// Reads whole milliseconds or seconds.

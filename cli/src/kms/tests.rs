@@ -106,7 +106,7 @@ fn what_is_wrong_with_a_text_is_told_and_not_repeated() {
         ("aws:SECRET", "--kms aws: has a part without its =; say aws:REGION=ARN"),
         ("aws:preferred=us-east-1", "lacks its regions"),
         ("aws:us-east-1=arn,preferred=eu-west-1", "prefers a region that has no key"),
-        ("aws:us-east-1=arn,us-east-1=SECRET", "says key twice; say it once"),
+        ("aws:us-east-1=arn,us-east-1=SECRET", "says us-east-1 twice; say it once"),
         ("aws:us-east-1=arn,preferred=a,preferred=SECRET", "says preferred twice"),
         ("aws:us-east-1=arn,min-regions=1,min-regions=2", "says min-regions twice"),
         ("aws:us-east-1=arn,previous.eu-west-1=SECRET", "lacks its key; say the ARN of the key of eu-west-1"),

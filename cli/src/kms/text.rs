@@ -82,7 +82,8 @@ fn has_secret(text: &str) -> bool {
     }
 }
 
-const REFUSAL: &str = "a secret of the master key on the command line can be seen by every user of the machine, in the process list; \
+const REFUSAL: &str = "\
+     a secret of the master key on the command line can be seen by every user of the machine, in the process list; \
      give a static key as static:@FILE, the PIN of a token as pin-source=file:PATH or in the variable \
      CLAVIGER_PKCS11_PIN, Vault's token as token=@FILE or in VAULT_TOKEN and its secret id as secret-id=@FILE or in \
      VAULT_SECRET_ID; or all of it in the variable CLAVIGER_KMS, as kms in the configuration file, or with --kms @FILE";
