@@ -93,9 +93,20 @@ fn members_are_texts_or_tables_and_each_may_have_members() {
     assert!(matches!(&choice, KmsChoice::AnyOf(choice) if choice.members.len() == 2), "{choice:?}");
 }
 
+/// Each is told with this, and nothing of it repeated.
+fn assert_told(cases: &[(&str, &str)]) {
+    for (given, says) in cases {
+        let failure = text(given).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Config, "{given}");
+        let message = failure.message();
+        assert!(message.contains(says), "{given}: {message}");
+        assert!(message.starts_with("--kms ") && !message.contains("SECRET"), "{given}: {message}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_text_is_told_and_not_repeated() {
-    for (given, says) in [
+    assert_told(&[
         ("", "--kms names no master key that claviger knows"),
         ("SECRET", "--kms names no master key that claviger knows"),
         ("gcp:SECRET", "say local:PATH, static:@FILE, aws:REGION=ARN, pkcs11:token=…"),
@@ -127,6 +138,13 @@ fn what_is_wrong_with_a_text_is_told_and_not_repeated() {
              hedge-after, min-regions, preferred, regions",
         ),
         ("aws:regions=SECRET,us-east-1=arn", "regions is not a table"),
+    ]);
+    assert!(KmsChoice::from_text("aws:", "--from").unwrap_err().message().starts_with("--from aws: lacks"));
+}
+
+#[test]
+fn what_is_wrong_with_a_uri_is_told_and_not_repeated() {
+    assert_told(&[
         ("pkcs11:", "--kms pkcs11: lacks its module-path; say the path of the module"),
         ("pkcs11:token=t;object=o?module-path", "has a part that is no NAME=VALUE"),
         ("pkcs11:token=t?module-path=/m", "lacks its object; say the label of the key"),
@@ -160,14 +178,7 @@ fn what_is_wrong_with_a_text_is_told_and_not_repeated() {
         ),
         ("vault:https://host/transit/k?key=SECRET", "has a parameter that is not known"),
         ("vault:https://host/transit/k?role-id=SECRET", "has a parameter that is not known"),
-    ] {
-        let failure = text(given).unwrap_err();
-        assert_eq!(failure.exit(), Exit::Config, "{given}");
-        let message = failure.message();
-        assert!(message.contains(says), "{given}: {message}");
-        assert!(message.starts_with("--kms ") && !message.contains("SECRET"), "{given}: {message}");
-    }
-    assert!(KmsChoice::from_text("aws:", "--from").unwrap_err().message().starts_with("--from aws: lacks"));
+    ]);
 }
 
 #[test]
