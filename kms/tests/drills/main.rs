@@ -9,6 +9,5 @@
 
 mod fleet;
 mod moves;
-#[cfg(feature = "k-of-n")]
 mod quorum;
 mod services;
