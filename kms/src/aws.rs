@@ -1,7 +1,6 @@
 //! AWS KMS, in one region or several.
 
 mod builder;
-mod credentials;
 mod envelope;
 mod error;
 mod region;

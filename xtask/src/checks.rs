@@ -33,6 +33,7 @@ const BANNED: &[&str] = &[
 /// pull in none of it.
 const BACK_ENDS: &[(&str, &[&str])] = &[
     ("aws-", &["aws", "dynamodb"]),
+    ("claviger-aws ", &["aws", "dynamodb"]),
     ("cryptoki", &["pkcs11"]),
     ("hyper", &["aws", "dynamodb", "vault"]),
     ("rustls", &["aws", "dynamodb", "vault", "mysql", "postgres"]),

@@ -1,21 +1,17 @@
-//! How the regions are configured: keys, clients, credentials, HTTPS, and no retries of the SDK's own.
+//! How the regions are configured: keys, clients, credentials, and no retries of the SDK's own.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::retry::RetryConfig;
-use aws_sdk_kms::config::timeout::TimeoutConfig;
-use aws_sdk_kms::config::{Builder, IdentityCache, Region as SdkRegion, SharedCredentialsProvider};
-use aws_smithy_http_client::tls;
+use aws_sdk_kms::config::{Builder, Region as SdkRegion};
 use claviger::{BackendError, Clock, SystemClock};
+use claviger_aws::SdkConfig;
 
-use crate::aws::credentials::Enduring;
 use crate::aws::error::AwsKmsFault;
 use crate::aws::region::Region;
 use crate::aws::{AwsKms, Binding, COPIES_MAX, Settings};
@@ -251,16 +247,8 @@ impl AwsKmsBuilder {
         };
         // One for all regions: they have the same credentials. A region is given, lest the machine's
         // metadata service be asked for one.
-        let identities = IdentityCache::lazy().load_timeout(CREDENTIALS_WAIT).build();
-        let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client());
-        let loader = loader.region(SdkRegion::new(region.clone())).identity_cache(identities);
-        let load: Pin<Box<dyn Future<Output = SdkConfig> + Send>> = Box::pin(loader.load());
-        let loaded = tokio::time::timeout(START_WAIT, load).await;
-        let loaded = loaded.map_err(|_elapsed| AwsKmsFault::ConfigLate)?;
-        let credentials = loaded.credentials_provider().map(Enduring::new);
-        let mut shared = loaded.into_builder();
-        shared.set_credentials_provider(credentials.map(SharedCredentialsProvider::new));
-        Ok(Some(shared.build()))
+        let loaded = claviger_aws::load(Some(region.clone()), None, self.call_deadline * 3 / 4).await;
+        Ok(Some(loaded.map_err(|_elapsed| AwsKmsFault::ConfigLate)?))
     }
 
     fn client_config(&self, region: &str, shared: Option<&SdkConfig>) -> Result<Builder, AwsKmsFault> {
@@ -272,11 +260,7 @@ impl AwsKmsBuilder {
                 }
                 _ => client.config().to_builder(),
             },
-            (None, Some(shared)) => {
-                // Below the deadline, so that a call learns what was slow.
-                let timeouts = TimeoutConfig::builder().connect_timeout(self.call_deadline * 3 / 4);
-                Builder::from(shared).timeout_config(timeouts.build())
-            }
+            (None, Some(shared)) => Builder::from(shared),
             (None, None) => Builder::new(),
         };
         if let Some(endpoint) = of(&self.endpoints, region).last() {
@@ -293,20 +277,6 @@ fn of<'a, T>(said: &'a [(String, T)], region: &str) -> impl Iterator<Item = &'a 
 
 /// How many previous keys a region may have: each is one more request for a copy of the oldest.
 const PREVIOUS_MAX: usize = 8;
-
-/// How long the start waits for what the machine says of AWS.
-const START_WAIT: Duration = Duration::from_secs(8);
-
-/// How long credentials may take to come.
-const CREDENTIALS_WAIT: Duration = Duration::from_secs(10);
-
-/// How many idle connections a region may keep.
-const IDLE_MAX: usize = 32;
-
-fn http_client() -> impl aws_sdk_kms::config::HttpClient + 'static {
-    let client = aws_smithy_http_client::Builder::new().pool_max_idle_per_host(IDLE_MAX);
-    client.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https()
-}
 
 fn is_region(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

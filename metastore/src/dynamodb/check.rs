@@ -5,9 +5,9 @@ use aws_sdk_dynamodb::types::{
     TableStatus, TimeToLiveStatus,
 };
 use claviger::{BackendError, Consistency, Created, KeyId, KeyMeta, is_reserved_id};
+use claviger_aws::START_WAIT;
 
 use crate::dynamodb::DynamoDbMetastore;
-use crate::dynamodb::client::START_WAIT;
 use crate::dynamodb::fault::{CONDITION_FAILED, DynamoDbError, DynamoDbFault, TABLE_NOT_FOUND};
 use crate::dynamodb::item::{self, CREATED, ID};
 use crate::dynamodb::requests::{Answer, Items, RESERVED, send};

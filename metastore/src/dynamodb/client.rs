@@ -1,18 +1,13 @@
-//! How a client is made: region, credentials, HTTPS, and no retries of its own.
+//! How a client is made: region, credentials, and no retries of its own.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{
-    Builder, IdentityCache, ProvideCredentials, Region, SharedCredentialsProvider,
-};
-use aws_smithy_http_client::tls;
+use aws_sdk_dynamodb::config::{Builder, ProvideCredentials, Region, SharedCredentialsProvider};
 use claviger::BackendError;
+use claviger_aws::{Enduring, START_WAIT};
 
 use crate::dynamodb::fault::DynamoDbFault;
 use crate::dynamodb::{DEFAULT_TABLE, DynamoDbMetastore};
@@ -101,27 +96,11 @@ impl DynamoDbBuilder {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn open(self) -> Result<DynamoDbMetastore, BackendError> {
-        let region = self.region.clone();
-        let credentials = self.credentials.clone();
-        let load: Loading = Box::pin(async move {
-            let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client());
-            if let Some(region) = region {
-                loader = loader.region(Region::new(region));
-            }
-            if let Some(credentials) = credentials {
-                loader = loader.credentials_provider(credentials);
-            }
-            loader.load().await
-        });
-        // Looking for a region may ask the machine's metadata service.
         runtime()?;
-        let no_answer = |_elapsed| BackendError::from(DynamoDbFault::NoAnswer(START_WAIT));
-        let config = tokio::time::timeout(START_WAIT, load).await.map_err(no_answer)?;
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT);
-        let config = Builder::from(&config)
-            .timeout_config(timeouts.build())
-            .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_WAIT).build());
-        self.finish(config).await
+        let (region, credentials) = (self.region.clone(), self.credentials.clone());
+        let config = claviger_aws::load(region, credentials, CONNECT_WAIT).await;
+        let config = config.map_err(|_elapsed| DynamoDbFault::NoAnswer(START_WAIT))?;
+        self.finish(Builder::from(&config)).await
     }
 
     /// Uses a client made by the caller, with its HTTP client, credentials and time-outs, and looks at
@@ -139,7 +118,7 @@ impl DynamoDbBuilder {
             config = config.region(Region::new(region));
         }
         if let Some(credentials) = self.credentials.clone() {
-            config = config.credentials_provider(credentials);
+            config = config.credentials_provider(Enduring::new(credentials));
         }
         self.finish(config).await
     }
@@ -160,23 +139,5 @@ impl DynamoDbBuilder {
     }
 }
 
-/// Boxed, since it nests very deeply.
-type Loading = Pin<Box<dyn Future<Output = SdkConfig> + Send>>;
-
-/// How long the start may wait for one answer: the first request waits for credentials too.
-pub(super) const START_WAIT: Duration = Duration::from_secs(8);
-
-/// Longer than any call waits, so that credentials that are slow to come do come in the end: the call
-/// that asked for them first goes on after its caller has gone.
-const CREDENTIALS_WAIT: Duration = Duration::from_secs(10);
-
 /// Below what a call waits, so that it learns what was slow. Everything else is bounded by the wait.
 const CONNECT_WAIT: Duration = Duration::from_millis(1_500);
-
-/// How many idle connections are kept: what is dropped while it connects leaves one more.
-const IDLE_MAX: usize = 32;
-
-fn http_client() -> impl aws_sdk_dynamodb::config::HttpClient + 'static {
-    let client = aws_smithy_http_client::Builder::new().pool_max_idle_per_host(IDLE_MAX);
-    client.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https()
-}

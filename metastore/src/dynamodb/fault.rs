@@ -1,13 +1,11 @@
 //! What can go wrong, and what of it may pass by itself.
 
 use std::error::Error;
-use std::io;
 use std::time::Duration;
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::operation::RequestId as _;
 use claviger::{BackendError, FailureClass, KeyId, KeyMeta};
+use claviger_aws::Failure;
 
 /// What is wrong with a key, an item or a call, found by us and not by DynamoDB.
 ///
@@ -115,44 +113,8 @@ impl DynamoDbError {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let plain = |class, message: String| Self { code: None, message, request_id: None, class };
-        match error {
-            SdkError::ServiceError(_) => Self::of_service(error),
-            SdkError::DispatchFailure(failure) => {
-                // The last of them is a connection that ended before the answer.
-                let is_network = failure.is_io() || failure.is_timeout() || failure.as_other().is_some();
-                let unknown = if is_network { FailureClass::Transient } else { FailureClass::Permanent };
-                plain(class_of_causes(error).unwrap_or(unknown), what_failed(error))
-            }
-            SdkError::TimeoutError(_) => plain(FailureClass::Transient, "the request timed out".into()),
-            SdkError::ResponseError(_) => {
-                let status = status(error);
-                // A body that ends early is the network's doing, an answer that is not DynamoDB's is not.
-                let class = if (400..500).contains(&status) {
-                    FailureClass::Permanent
-                } else {
-                    FailureClass::Transient
-                };
-                plain(class, format!("the answer (HTTP {status}) cannot be read"))
-            }
-            _ => plain(class_of_causes(error).unwrap_or(FailureClass::Permanent), what_failed(error)),
-        }
-    }
-
-    fn of_service<E>(error: &SdkError<E>) -> Self
-    where
-        E: ProvideErrorMetadata + Error + 'static,
-    {
-        let status = status(error);
-        let code = error.code().map(str::to_owned);
-        let class = class_of_answer(code.as_deref(), status);
-        let message = error.message().map(harmless_part).filter(|message| !message.is_empty());
-        Self {
-            message: message.map_or_else(|| format!("DynamoDB answered HTTP {status}"), str::to_owned),
-            request_id: error.request_id().map(str::to_owned),
-            code,
-            class,
-        }
+        let Failure { code, message, request_id, class, .. } = Failure::new("DynamoDB", class_of_code, error);
+        Self { code, message, request_id, class }
     }
 
     pub(super) fn is(&self, code: &str) -> bool {
@@ -183,108 +145,19 @@ impl From<DynamoDbError> for BackendError {
 pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 pub(super) const TABLE_NOT_FOUND: &str = "ResourceNotFoundException";
 
-/// Codes of what passes by itself, whatever the HTTP status.
-const TRANSIENT: &[&str] = &[
-    // Too much at once: for the table, the account, a partition, or changes of tables.
-    "ProvisionedThroughputExceededException",
-    "ThrottlingException",
-    "Throttling",
-    "RequestLimitExceeded",
-    "LimitExceededException",
-    "TooManyRequestsException",
-    "SlowDown",
-    // Another writer is at the item or the table this moment.
-    "TransactionConflictException",
-    "TransactionInProgressException",
-    "ReplicatedWriteConflictException",
-    "ResourceInUseException",
-    // The service's own troubles.
-    "InternalServerError",
-    "InternalFailure",
-    "ServiceUnavailable",
-    "ServiceUnavailableException",
-    // The provider of temporary credentials replaces them without our doing. Those that were given by
-    // hand stay expired: then the breaker keeps the retries few until somebody looks.
-    "ExpiredTokenException",
-    "ExpiredToken",
-];
-
-/// Classifies an answer. In doubt it is permanent: no right, no table, bad keys, a wrong signature.
-fn class_of_answer(code: Option<&str>, status: u16) -> FailureClass {
-    // A success that cannot be read was damaged on its way: whether a write was made, a second try tells.
-    let is_broken = status < 300 || status == 429 || status >= 500;
-    if is_broken || code.is_some_and(|code| TRANSIENT.contains(&code)) {
-        FailureClass::Transient
-    } else {
-        FailureClass::Permanent
+/// Classifies the codes that are DynamoDB's own, whatever the HTTP status.
+fn class_of_code(code: &str) -> Option<FailureClass> {
+    match code {
+        // Too much for the table or a partition.
+        "ProvisionedThroughputExceededException"
+        // Another writer is at the item or the table this moment.
+        | "TransactionConflictException"
+        | "TransactionInProgressException"
+        | "ReplicatedWriteConflictException"
+        | "ResourceInUseException" => Some(FailureClass::Transient),
+        _ => None,
     }
 }
-
-/// Classifies a request that was not sent, or not answered, by what is behind it.
-fn class_of_causes(error: &(dyn Error + 'static)) -> Option<FailureClass> {
-    let mut class = None;
-    for cause in causes(error) {
-        match cause.downcast_ref::<CredentialsError>() {
-            // An error of a provider is an STS or a machine's metadata service that is down, much more
-            // often than one that refuses.
-            Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => {
-                return Some(FailureClass::Transient);
-            }
-            Some(_) => return Some(FailureClass::Permanent),
-            None => {}
-        }
-        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
-            // So rustls reports certificates and peers that it does not take.
-            Some(io::ErrorKind::InvalidData) => return Some(FailureClass::Permanent),
-            Some(_) => class = Some(FailureClass::Transient),
-            None => {}
-        }
-    }
-    class
-}
-
-/// An error and what is behind it. The `source()` of an input or output error leaves out the error that
-/// it was made of.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
-        Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-        None => error.source(),
-    })
-}
-
-/// Says what kept a request from its answer. Of credentials it says no details: a provider's may
-/// quote a command line or a reply.
-fn what_failed(error: &(dyn Error + 'static)) -> String {
-    for cause in causes(error) {
-        if let Some(error) = cause.downcast_ref::<CredentialsError>() {
-            return match error {
-                CredentialsError::CredentialsNotLoaded(_) => {
-                    "no credentials: none in the environment, a profile or the machine's role".into()
-                }
-                error => format!("no credentials: {error}"),
-            };
-        }
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return format!("the connection failed: {error}");
-        }
-    }
-    causes(error).last().map_or_else(String::new, |cause| format!("the request failed: {cause}"))
-}
-
-fn status<E>(error: &SdkError<E>) -> u16 {
-    error.raw_response().map_or(0, |response| response.status().as_u16())
-}
-
-/// The first line, which says what is wrong. Those after it quote the request with its session
-/// token when the signature is wrong, and one kind of message quotes the signature in the same line.
-fn harmless_part(message: &str) -> &str {
-    let line = message.lines().next().unwrap_or_default();
-    let line = line.split("Authorization=").next().unwrap_or_default();
-    line.char_indices().nth(MESSAGE_CHARS_MAX).map_or(line, |(end, _)| line.get(..end).unwrap_or_default())
-}
-
-/// Enough for every message of the service; what is longer is not one.
-const MESSAGE_CHARS_MAX: usize = 500;
 
 fn in_brackets(code: Option<&str>) -> String {
     code.map(|code| format!(" ({code})")).unwrap_or_default()

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 /// Lets a load of credentials go on when the call that began it goes away, for the next call to find.
 ///
-/// A call is dropped at its deadline, or when another region is quicker. Were the load that it waits
-/// for dropped as well, a provider that takes longer would be asked again and again and never answer.
+/// A call is dropped at its deadline, when another region is quicker, or by whoever made it. Were the
+/// load that it waits for dropped as well, a provider that takes longer would be asked again and again
+/// and never answer.
 #[derive(Debug)]
-pub(super) struct Enduring {
+pub struct Enduring {
     provider: SharedCredentialsProvider,
     begun: Mutex<Option<Load>>,
 }
@@ -28,8 +29,14 @@ struct Load {
 const KEPT: Duration = Duration::from_secs(60);
 
 impl Enduring {
-    pub(super) const fn new(provider: SharedCredentialsProvider) -> Self {
+    /// Has loads from this provider go on.
+    pub const fn new(provider: SharedCredentialsProvider) -> Self {
         Self { provider, begun: Mutex::new(None) }
+    }
+
+    /// As [`new`](Self::new), to be given to a client.
+    pub fn shared(provider: SharedCredentialsProvider) -> SharedCredentialsProvider {
+        SharedCredentialsProvider::new(Self::new(provider))
     }
 
     /// Takes over the load that another call left, or begins one.
@@ -82,33 +89,30 @@ mod tests {
     use std::task::{Context, Waker};
 
     use aws_credential_types::Credentials;
+    use aws_credential_types::credential_fn::provide_credentials_fn;
     use tokio::sync::Semaphore;
 
     use super::*;
 
-    /// Comes when it is let, however often it is asked.
+    /// A provider that answers when it is let, however often it is asked.
     #[derive(Clone, Debug)]
     struct Slow {
         let_go: Arc<Semaphore>,
         asked: Arc<AtomicUsize>,
     }
 
-    impl ProvideCredentials for Slow {
-        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-        where
-            Self: 'a,
-        {
-            future::ProvideCredentials::new(async move {
-                self.asked.fetch_add(1, Ordering::SeqCst);
-                self.let_go.acquire().await.unwrap().forget();
-                Err(CredentialsError::not_loaded_no_source())
-            })
-        }
-    }
-
     fn slow() -> (Slow, Enduring) {
         let slow = Slow { let_go: Arc::new(Semaphore::new(0)), asked: Arc::default() };
-        (slow.clone(), Enduring::new(SharedCredentialsProvider::new(slow)))
+        let provider = slow.clone();
+        let provider = provide_credentials_fn(move || {
+            let Slow { let_go, asked } = provider.clone();
+            async move {
+                asked.fetch_add(1, Ordering::SeqCst);
+                let_go.acquire().await.unwrap().forget();
+                Err(CredentialsError::not_loaded_no_source())
+            }
+        });
+        (slow, Enduring::new(SharedCredentialsProvider::new(provider)))
     }
 
     async fn begin_and_drop(enduring: &Enduring) {
