@@ -7,11 +7,11 @@ use std::time::Duration;
 use claviger::KeyManagementService as _;
 use claviger::testing::FixedClock;
 use claviger_kms::CopyFailures;
-use claviger_test_servers::Proxy;
+use claviger_test_servers::{AwsStandIn, Proxy, Reply};
 use serde_json::json;
 use tokio::sync::{Barrier, Notify};
 
-use crate::stand_in::{Reply, StandIn, base64, honest, regions};
+use crate::stand_in::{base64, honest, regions};
 use crate::support::{
     DAMAGED, EAST, EUROPE, PERMANENT, REGIONS, TRANSIENT, WEST, arn, assert_failed, assert_unwraps, chain,
     client, envelope, meta, new_secret, regions_of, wrap,
@@ -20,16 +20,16 @@ use crate::support::{
 /// No hedge comes by chance.
 const LATE: Duration = Duration::from_secs(100);
 
-async fn three() -> [StandIn; 3] {
-    [StandIn::start(honest).await, StandIn::start(honest).await, StandIn::start(honest).await]
+async fn three() -> [AwsStandIn; 3] {
+    [AwsStandIn::start(honest).await, AwsStandIn::start(honest).await, AwsStandIn::start(honest).await]
 }
 
-fn named(stand_ins: &[StandIn]) -> impl Iterator<Item = (&str, &StandIn)> {
+fn named(stand_ins: &[AwsStandIn]) -> impl Iterator<Item = (&str, &AwsStandIn)> {
     REGIONS.into_iter().zip(stand_ins)
 }
 
-fn operations(stand_ins: &[StandIn]) -> Vec<Vec<String>> {
-    stand_ins.iter().map(StandIn::operations).collect()
+fn operations(stand_ins: &[AwsStandIn]) -> Vec<Vec<String>> {
+    stand_ins.iter().map(AwsStandIn::operations).collect()
 }
 
 fn throttled() -> Reply {
@@ -54,7 +54,7 @@ async fn s3_11_an_unwrap_is_one_decrypt_in_the_preferred_region() {
     let kms = regions(named(&servers)).hedge_after(LATE).preferred(EUROPE).open().await.unwrap();
     let key = new_secret();
     let wrapped = wrap(&kms, &key).await;
-    servers.iter().for_each(StandIn::forget);
+    servers.iter().for_each(AwsStandIn::forget);
     assert_unwraps(&kms, &wrapped, &key).await;
     assert_eq!(operations(&servers), [vec![], vec![], vec!["Decrypt".to_owned()]]);
 }
@@ -63,7 +63,7 @@ async fn s3_11_an_unwrap_is_one_decrypt_in_the_preferred_region() {
 async fn inspect_asks_nobody_and_tells_what_is_there() {
     let servers = three().await;
     let wrapped = wrap(&regions(named(&servers[..2])).open().await.unwrap(), &new_secret()).await;
-    servers.iter().for_each(StandIn::forget);
+    servers.iter().for_each(AwsStandIn::forget);
     let kms = regions(named(&servers).skip(1)).open().await.unwrap();
     let health = kms.inspect(&wrapped).await.unwrap();
     assert_eq!((health.present, health.missing), (vec![WEST.to_owned()], vec![EUROPE.to_owned()]));
@@ -78,12 +78,12 @@ async fn inspect_asks_nobody_and_tells_what_is_there() {
 
 #[tokio::test]
 async fn the_other_regions_wrap_at_the_same_time() {
-    let first = StandIn::start(honest).await;
+    let first = AwsStandIn::start(honest).await;
     let both = Arc::new(Barrier::new(2));
     // Neither answers until both were asked.
     let other = || {
         let both = Arc::clone(&both);
-        StandIn::start_with(move |request| {
+        AwsStandIn::start_with(move |request| {
             let both = Arc::clone(&both);
             async move {
                 both.wait().await;
@@ -98,8 +98,11 @@ async fn the_other_regions_wrap_at_the_same_time() {
 
 #[tokio::test]
 async fn a_region_that_fails_is_named_among_the_missing_copies_and_another_generates() {
-    let servers =
-        [StandIn::start(|_| throttled()).await, StandIn::start(honest).await, StandIn::start(honest).await];
+    let servers = [
+        AwsStandIn::start(|_| throttled()).await,
+        AwsStandIn::start(honest).await,
+        AwsStandIn::start(honest).await,
+    ];
     let kms = regions(named(&servers)).hedge_after(LATE).open().await.unwrap();
     let key = new_secret();
     let wrapped = kms.wrap_key(&key, &meta()).await.unwrap();
@@ -118,7 +121,7 @@ async fn a_region_that_fails_is_named_among_the_missing_copies_and_another_gener
 async fn fewer_regions_than_min_regions_are_an_error_of_the_failures_class() {
     let denied = || Reply::error(400, "AccessDeniedException", "not authorized");
     for (reply, class) in [(throttled as fn() -> Reply, TRANSIENT), (denied, PERMANENT)] {
-        let servers = [StandIn::start(honest).await, StandIn::start(move |_| reply()).await];
+        let servers = [AwsStandIn::start(honest).await, AwsStandIn::start(move |_| reply()).await];
         let open = |least| regions(named(&servers)).hedge_after(LATE).min_regions(least).open();
         let kms = open(2).await.unwrap();
         let answer = kms.wrap_key(&new_secret(), &meta()).await;
@@ -135,9 +138,9 @@ async fn fewer_regions_than_min_regions_are_an_error_of_the_failures_class() {
 #[tokio::test]
 async fn when_all_regions_fail_every_cause_is_kept() {
     let servers = [
-        StandIn::start(|_| Reply::error(400, "DisabledException", "it is disabled")).await,
-        StandIn::start(|_| throttled()).await,
-        StandIn::start(|_| Reply::error(400, "AccessDeniedException", "not authorized")).await,
+        AwsStandIn::start(|_| Reply::error(400, "DisabledException", "it is disabled")).await,
+        AwsStandIn::start(|_| throttled()).await,
+        AwsStandIn::start(|_| Reply::error(400, "AccessDeniedException", "not authorized")).await,
     ];
     let honest = three().await;
     let wrapped = wrap(&regions(named(&honest)).open().await.unwrap(), &new_secret()).await;
@@ -176,11 +179,11 @@ async fn a_copy_that_does_not_open_the_key_is_passed_over() {
 #[tokio::test]
 async fn what_is_unwrapped_must_be_a_data_key() {
     for length in [0, 1, 31, 33, 64] {
-        let wrong = move |request: &crate::stand_in::Request| match request.operation.as_str() {
+        let wrong = move |request: &claviger_test_servers::Request| match request.operation.as_str() {
             "Decrypt" => Reply::ok(&json!({ "Plaintext": base64(&vec![7; length]) })),
             _ => honest(request),
         };
-        let servers = [StandIn::start(wrong).await];
+        let servers = [AwsStandIn::start(wrong).await];
         let kms = regions(named(&servers)).open().await.unwrap();
         let wrapped = wrap(&kms, &new_secret()).await;
         assert_failed(kms.unwrap_key(&wrapped, &meta()).await, DAMAGED, "not a data key");
@@ -189,7 +192,7 @@ async fn what_is_unwrapped_must_be_a_data_key() {
 
 #[tokio::test]
 async fn an_answer_without_what_was_asked_for_is_transient() {
-    let better_times = StandIn::start(honest).await;
+    let better_times = AwsStandIn::start(honest).await;
     let wrapped = wrap(&regions([(EAST, &better_times)]).open().await.unwrap(), &new_secret()).await;
     let key = base64(&[7; 32]);
     for half in [
@@ -201,7 +204,7 @@ async fn an_answer_without_what_was_asked_for_is_transient() {
         json!({ "CiphertextBlob": "AAAA" }),
     ] {
         let can_decrypt = half.get("Plaintext").is_some();
-        let servers = [StandIn::start(move |_| Reply::ok(&half)).await];
+        let servers = [AwsStandIn::start(move |_| Reply::ok(&half)).await];
         let kms = regions(named(&servers)).open().await.unwrap();
         assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "GenerateDataKey in us-east-1");
         if !can_decrypt {
@@ -209,8 +212,8 @@ async fn an_answer_without_what_was_asked_for_is_transient() {
         }
     }
     // Of another region's copy, it is a copy that is missing.
-    let empty = |_: &crate::stand_in::Request| Reply::ok(&json!({ "CiphertextBlob": "" }));
-    let servers = [better_times, StandIn::start(empty).await];
+    let empty = |_: &claviger_test_servers::Request| Reply::ok(&json!({ "CiphertextBlob": "" }));
+    let servers = [better_times, AwsStandIn::start(empty).await];
     let kms = regions(named(&servers)).hedge_after(LATE).open().await.unwrap();
     assert_eq!(kms.wrap_key(&new_secret(), &meta()).await.unwrap().missing_copies(), [WEST]);
 }
@@ -219,9 +222,9 @@ async fn an_answer_without_what_was_asked_for_is_transient() {
 /// and its connection with it.
 #[tokio::test]
 async fn s3_11_the_loser_of_a_hedged_call_is_cancelled_and_its_connection_ends() {
-    let silent = StandIn::start(|_| Reply::Silence).await;
-    let proxy = Proxy::start(silent.endpoint.trim_start_matches("http://")).await;
-    let honest = StandIn::start(honest).await;
+    let silent = AwsStandIn::start(|_| Reply::Silence).await;
+    let proxy = Proxy::start(silent.endpoint().trim_start_matches("http://")).await;
+    let honest = AwsStandIn::start(honest).await;
     let builder = regions([(EAST, &silent), (WEST, &honest)]);
     let through = client(&format!("http://{}", proxy.address()), EAST);
     let builder = builder.client(EAST, through).hedge_after(Duration::from_millis(5)).call_deadline(LATE);
@@ -240,7 +243,7 @@ async fn s3_11_the_loser_of_a_hedged_call_is_cancelled_and_its_connection_ends()
 #[tokio::test]
 async fn a_caller_that_goes_away_takes_its_requests_along() {
     let asked = Arc::new(Notify::new());
-    let silent = StandIn::start_with({
+    let silent = AwsStandIn::start_with({
         let asked = Arc::clone(&asked);
         move |_| {
             asked.notify_one();
@@ -248,7 +251,7 @@ async fn a_caller_that_goes_away_takes_its_requests_along() {
         }
     })
     .await;
-    let proxy = Proxy::start(silent.endpoint.trim_start_matches("http://")).await;
+    let proxy = Proxy::start(silent.endpoint().trim_start_matches("http://")).await;
     let through = client(&format!("http://{}", proxy.address()), EAST);
     let kms = regions([(EAST, &silent)]).client(EAST, through).call_deadline(LATE).open().await.unwrap();
     let (key, about) = (new_secret(), meta());
@@ -272,12 +275,12 @@ async fn assert_ends(proxy: &Proxy) {
 #[tokio::test]
 async fn s3_11_a_dead_region_gets_one_request_a_second_and_its_copies_are_missing() {
     let is_dead = Arc::new(AtomicBool::new(true));
-    let flaky = StandIn::start({
+    let flaky = AwsStandIn::start({
         let is_dead = Arc::clone(&is_dead);
         move |request| if is_dead.load(Ordering::SeqCst) { throttled() } else { honest(request) }
     })
     .await;
-    let servers = [StandIn::start(honest).await, flaky];
+    let servers = [AwsStandIn::start(honest).await, flaky];
     let clock = FixedClock::new(1_700_000_000);
     let kms = regions(named(&servers)).hedge_after(LATE).clock(clock.clone()).open().await.unwrap();
     let key = new_secret();
@@ -300,7 +303,7 @@ async fn s3_11_a_region_that_was_late_is_asked_last() {
     let silent = [Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false))];
     let server = |silent: &Arc<AtomicBool>| {
         let silent = Arc::clone(silent);
-        StandIn::start(
+        AwsStandIn::start(
             move |request| {
                 if silent.load(Ordering::SeqCst) { Reply::Silence } else { honest(request) }
             },
@@ -314,7 +317,7 @@ async fn s3_11_a_region_that_was_late_is_asked_last() {
     let key = new_secret();
     let wrapped = wrap(&kms, &key).await;
     silent[0].store(true, Ordering::SeqCst);
-    servers.iter().for_each(StandIn::forget);
+    servers.iter().for_each(AwsStandIn::forget);
     for _ in 0..20 {
         assert_unwraps(&kms, &wrapped, &key).await;
     }
@@ -339,11 +342,11 @@ async fn the_number_of_copies_that_are_tried_is_bounded() {
     let copies = forged["kmsKeks"].as_array_mut().unwrap();
     copies.remove(0);
     copies.splice(0..0, std::iter::repeat_n(bad.clone(), 100));
-    servers.iter().for_each(StandIn::forget);
+    servers.iter().for_each(AwsStandIn::forget);
     assert_unwraps(&kms, forged.to_string().as_bytes(), &key).await;
     assert_eq!(operations(&servers), [vec!["Decrypt"], vec!["Decrypt"], vec![]]);
     forged["kmsKeks"] = std::iter::repeat_n(bad, 100).collect();
-    servers.iter().for_each(StandIn::forget);
+    servers.iter().for_each(AwsStandIn::forget);
     assert_failed(kms.unwrap_key(forged.to_string().as_bytes(), &meta()).await, DAMAGED, "no copy served");
     assert_eq!(operations(&servers).concat().len(), 16);
 }
@@ -351,7 +354,7 @@ async fn the_number_of_copies_that_are_tried_is_bounded() {
 /// A region that an envelope names twice has two copies.
 #[tokio::test]
 async fn the_second_copy_of_a_region_serves_when_the_first_does_not() {
-    let servers = [StandIn::start(honest).await];
+    let servers = [AwsStandIn::start(honest).await];
     let kms = regions(named(&servers)).hedge_after(LATE).open().await.unwrap();
     let key = new_secret();
     let mut twice = envelope(&wrap(&kms, &key).await);
@@ -364,7 +367,7 @@ async fn the_second_copy_of_a_region_serves_when_the_first_does_not() {
 async fn copies_of_regions_that_are_not_configured_are_not_tried() {
     let servers = three().await;
     let wrapped = wrap(&regions(named(&servers)).open().await.unwrap(), &new_secret()).await;
-    let elsewhere = StandIn::start(honest).await;
+    let elsewhere = AwsStandIn::start(honest).await;
     let kms = regions([("ap-south-1", &elsewhere)]).open().await.unwrap();
     let refused = kms.unwrap_key(&wrapped, &meta()).await;
     assert_failed(refused, PERMANENT, "it has us-east-1, us-west-2, eu-west-1");
@@ -373,8 +376,11 @@ async fn copies_of_regions_that_are_not_configured_are_not_tried() {
 
 #[tokio::test]
 async fn check_tries_every_region_by_itself() {
-    let servers =
-        [StandIn::start(honest).await, StandIn::start(|_| throttled()).await, StandIn::start(honest).await];
+    let servers = [
+        AwsStandIn::start(honest).await,
+        AwsStandIn::start(|_| throttled()).await,
+        AwsStandIn::start(honest).await,
+    ];
     let kms = regions(named(&servers)).hedge_after(LATE).min_regions(3).open().await.unwrap();
     let checks = kms.check().await;
     assert_eq!(checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(), REGIONS);
@@ -388,7 +394,7 @@ async fn check_tries_every_region_by_itself() {
 /// A check asks, and says why, also where calls are not made any more.
 #[tokio::test]
 async fn check_asks_a_region_that_is_left_alone() {
-    let servers = [StandIn::start(|_| throttled()).await];
+    let servers = [AwsStandIn::start(|_| throttled()).await];
     let clock = FixedClock::new(1_700_000_000);
     let kms = regions(named(&servers)).clock(clock).open().await.unwrap();
     for _ in 0..5 {

@@ -2,10 +2,10 @@
 
 use claviger::KeyManagementService as _;
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::shared_moto;
+use claviger_test_servers::{AwsStandIn, shared_moto};
 use serde_json::json;
 
-use crate::stand_in::{StandIn, honest, regions};
+use crate::stand_in::{honest, regions};
 use crate::support::{
     DAMAGED, EAST, REGIONS, WEST, arn, assert_failed, assert_same, assert_unwraps, builder, client, meta,
     meta_of, new_secret, wrap,
@@ -25,12 +25,12 @@ async fn on_moto(configure: impl Fn(AwsKmsBuilder) -> AwsKmsBuilder) -> (AwsKms,
 
 #[tokio::test]
 async fn every_request_carries_the_id_and_creation_of_the_key() {
-    let servers = [StandIn::start(honest).await, StandIn::start(honest).await];
+    let servers = [AwsStandIn::start(honest).await, AwsStandIn::start(honest).await];
     let named = || REGIONS.into_iter().zip(&servers);
     let kms = regions(named()).encryption_context(true).open().await.unwrap();
     let key = new_secret();
     assert_unwraps(&kms, &wrap(&kms, &key).await, &key).await;
-    let seen: Vec<_> = servers.iter().flat_map(StandIn::seen).collect();
+    let seen: Vec<_> = servers.iter().flat_map(AwsStandIn::seen).collect();
     assert_eq!(seen.len(), 3);
     let context = json!({ "claviger-key-id": "_SK_svc_prod", "claviger-created": "1700000000" });
     for request in seen {
@@ -38,9 +38,9 @@ async fn every_request_carries_the_id_and_creation_of_the_key() {
     }
     // Asherah's requests have none.
     let kms = regions(named()).open().await.unwrap();
-    servers.iter().for_each(StandIn::forget);
+    servers.iter().for_each(AwsStandIn::forget);
     assert_unwraps(&kms, &wrap(&kms, &key).await, &key).await;
-    for request in servers.iter().flat_map(StandIn::seen) {
+    for request in servers.iter().flat_map(AwsStandIn::seen) {
         assert_eq!(request.body.get("EncryptionContext"), None, "{}", request.operation);
     }
 }
@@ -78,9 +78,9 @@ async fn envelopes_that_are_not_bound_are_refused_unless_they_are_accepted() {
 /// A copy of the previous key, with no context: what is oldest of all.
 #[tokio::test]
 async fn what_a_previous_key_wrapped_without_a_context_is_accepted_too() {
-    let server = StandIn::start(honest).await;
+    let server = AwsStandIn::start(honest).await;
     let old_key = format!("{}-old", arn(EAST));
-    let through = || client(&server.endpoint, EAST);
+    let through = || client(server.endpoint(), EAST);
     let before = AwsKms::builder().region(EAST, &old_key).client(EAST, through()).open().await.unwrap();
     let key = new_secret();
     let wrapped = wrap(&before, &key).await;

@@ -3,30 +3,17 @@
 use std::process::Command;
 use std::time::Duration;
 
+use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::future;
 use aws_sdk_kms::Client;
-use aws_sdk_kms::config::ProvideCredentials;
 use claviger::KeyManagementService as _;
 use claviger_kms::AwsKms;
+use claviger_test_servers::{AwsStandIn, in_environment, told_by_parent};
 
-use crate::stand_in::{StandIn, honest};
+use crate::stand_in::honest;
 use crate::support::{
     EAST, PERMANENT, TRANSIENT, arn, assert_failed, chain, client_config, meta, new_secret,
 };
-
-/// Fails as it is told.
-#[derive(Debug)]
-struct Failing(fn() -> CredentialsError);
-
-impl ProvideCredentials for Failing {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::ready(Err(self.0()))
-    }
-}
 
 #[tokio::test]
 async fn failures_of_credentials_have_their_class() {
@@ -37,9 +24,10 @@ async fn failures_of_credentials_have_their_class() {
         (|| CredentialsError::provider_error("canary"), TRANSIENT),
         (|| CredentialsError::provider_timed_out(Duration::from_secs(1)), TRANSIENT),
     ];
-    let server = StandIn::start(honest).await;
+    let server = AwsStandIn::start(honest).await;
     for (failure, class) in cases {
-        let config = client_config(&server.endpoint, EAST).credentials_provider(Failing(failure)).build();
+        let failing = provide_credentials_fn(move || async move { Err(failure()) });
+        let config = client_config(server.endpoint(), EAST).credentials_provider(failing).build();
         let kms = AwsKms::builder().region(EAST, arn(EAST)).client(EAST, Client::from_conf(config));
         let kms = kms.open().await.unwrap();
         assert_failed(kms.wrap_key(&new_secret(), &meta()).await, class, "no credentials");
@@ -47,26 +35,9 @@ async fn failures_of_credentials_have_their_class() {
     assert!(server.seen().is_empty(), "nothing was sent");
 }
 
-/// Tells a child that it is one, and where the server is.
-const CHILD: &str = "CLAVIGER_TEST_CHILD";
-
-/// Runs this binary again, as the test of this name, with nothing of AWS in its environment but this,
-/// and returns what it prints.
-async fn in_environment(test: &str, endpoint: &str, variables: &[(&str, &str)]) -> String {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env_clear().env(CHILD, endpoint);
-    // No profile, and no waiting for a machine's metadata service that is not there.
-    command.env("HOME", "/nonexistent").env("AWS_EC2_METADATA_DISABLED", "true");
-    command.envs(variables.iter().copied());
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 /// As a child, opens a service that has no client, and prints what comes of a wrap.
 async fn wrap_as_child() -> bool {
-    #[expect(clippy::disallowed_methods, reason = "the test is told so whether it is the child")]
-    let Ok(endpoint) = std::env::var(CHILD) else { return false };
+    let Some(endpoint) = told_by_parent() else { return false };
     let kms = AwsKms::builder().region(EAST, arn(EAST)).endpoint(EAST, endpoint).open().await.unwrap();
     match kms.wrap_key(&new_secret(), &meta()).await {
         Ok(_) => println!("wrapped"),
@@ -80,13 +51,13 @@ async fn credentials_are_found_in_the_environment() {
     if wrap_as_child().await {
         return;
     }
-    let server = StandIn::start(honest).await;
+    let server = AwsStandIn::start(honest).await;
     let found = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "canary-secret")];
     let test = "credentials::credentials_are_found_in_the_environment";
-    let said = in_environment(test, &server.endpoint, &found).await;
+    let said = in_environment(test, server.endpoint(), &found).await;
     assert!(said.contains("wrapped"), "{said}");
     assert_eq!(server.operations(), ["GenerateDataKey"]);
-    let said = in_environment(test, &server.endpoint, &[]).await;
+    let said = in_environment(test, server.endpoint(), &[]).await;
     assert!(said.contains("Permanent") && said.contains("no credentials: none in the environment"), "{said}");
 }
 
@@ -126,8 +97,8 @@ impl SlowProgram {
 /// Credentials that take longer than a call waits are asked for once, and come in the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_that_come_late_do_come() {
-    #[expect(clippy::disallowed_methods, reason = "the test is told so whether it is the child")]
-    if let Ok(endpoint) = std::env::var(CHILD) {
+    if let Some(endpoint) = told_by_parent() {
+        #[expect(clippy::disallowed_methods, reason = "so the child is told where the pipe is")]
         let word = std::env::var("WORD").unwrap();
         let deadline = Duration::from_millis(100);
         let builder = AwsKms::builder().region(EAST, arn(EAST)).endpoint(EAST, endpoint);
@@ -147,10 +118,10 @@ async fn credentials_that_come_late_do_come() {
         tokio::time::timeout(Duration::from_secs(60), come).await.expect("credentials come");
         return;
     }
-    let (server, program) = (StandIn::start(honest).await, SlowProgram::new());
+    let (server, program) = (AwsStandIn::start(honest).await, SlowProgram::new());
     let (config, word) = (program.path("config"), program.path("word"));
     let found = [("AWS_CONFIG_FILE", config.as_str()), ("WORD", &word), ("PATH", "/usr/bin:/bin")];
-    in_environment("credentials::credentials_that_come_late_do_come", &server.endpoint, &found).await;
+    in_environment("credentials::credentials_that_come_late_do_come", server.endpoint(), &found).await;
     assert_eq!(program.starts(), 1);
     assert_eq!(server.operations(), ["GenerateDataKey"]);
 }

@@ -2,23 +2,23 @@
 
 use claviger::{FailureClass, KeyManagementService as _};
 use claviger_kms::{AwsKms, AwsKmsError, CopyFailures};
-use tokio::io::AsyncReadExt as _;
+use claviger_test_servers::{AwsStandIn, NoTls, Reply};
 use tokio::net::TcpListener;
 
-use crate::stand_in::{Reply, StandIn, honest, regions};
+use crate::stand_in::{honest, regions};
 use crate::support::{
     DAMAGED, EAST, PERMANENT, TRANSIENT, arn, assert_failed, chain, client, meta, new_secret, wrap,
 };
 
 /// A service whose every request is answered so, and a key that was wrapped in better times.
-async fn answering(reply: impl Fn() -> Reply + Send + Sync + 'static) -> (AwsKms, Vec<u8>, StandIn) {
-    let server = StandIn::start(move |_| reply()).await;
+async fn answering(reply: impl Fn() -> Reply + Send + Sync + 'static) -> (AwsKms, Vec<u8>, AwsStandIn) {
+    let server = AwsStandIn::start(move |_| reply()).await;
     let kms = regions([(EAST, &server)]).open().await.unwrap();
     (kms, wrapped().await, server)
 }
 
 async fn wrapped() -> Vec<u8> {
-    let server = StandIn::start(honest).await;
+    let server = AwsStandIn::start(honest).await;
     wrap(&regions([(EAST, &server)]).open().await.unwrap(), &new_secret()).await
 }
 
@@ -83,17 +83,8 @@ async fn an_error_carries_region_operation_code_message_and_request_id() {
 
 #[tokio::test]
 async fn what_a_message_quotes_of_the_request_is_not_shown() {
-    // The wording of the service: its second paragraph holds the signed headers.
-    let mismatch = "The request signature we calculated does not match the signature you provided.\n\n\
-                    The Canonical String for this request should have been\n'POST\n/\n\n\
-                    x-amz-security-token:canary-token\n'";
-    let incomplete = "Authorization header requires 'Signature' parameter. \
-                      Authorization=AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/canary";
-    for (code, message, says) in [
-        ("InvalidSignatureException", mismatch, "does not match the signature you provided."),
-        ("IncompleteSignatureException", incomplete, "requires 'Signature' parameter."),
-    ] {
-        let (kms, wrapped, _server) = answering(|| Reply::error(400, code, message)).await;
+    for (reply, says) in Reply::quoting_the_request() {
+        let (kms, wrapped, _server) = answering(move || reply.clone()).await;
         assert_failed(kms.unwrap_key(&wrapped, &meta()).await, PERMANENT, says);
     }
     let endless = "x".repeat(100_000);
@@ -134,7 +125,7 @@ async fn an_answer_that_ends_early_is_transient() {
 
 #[tokio::test]
 async fn silence_is_transient() {
-    let server = StandIn::start(|_| Reply::Silence).await;
+    let server = AwsStandIn::start(|_| Reply::Silence).await;
     let kms = regions([(EAST, &server)]).call_deadline(std::time::Duration::from_millis(50));
     let kms = kms.open().await.unwrap();
     assert_failed(kms.unwrap_key(&wrapped().await, &meta()).await, TRANSIENT, "no answer within 50ms");
@@ -157,34 +148,22 @@ async fn a_server_that_is_not_there_is_transient() {
 /// A peer whose TLS is not taken will not be taken later: here it does not speak TLS at all.
 #[tokio::test]
 async fn a_peer_without_tls_is_permanent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    let server = tokio::spawn(async move {
-        loop {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let mut hello = [0; 64];
-                let _read = socket.read(&mut hello).await;
-                tokio::io::AsyncWriteExt::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n").await
-            });
-        }
-    });
+    let server = NoTls::start().await;
     let ring = aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring;
     let https = aws_smithy_http_client::Builder::new()
         .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(ring))
         .build_https();
-    let config = crate::support::client_config(&endpoint, EAST).http_client(https).build();
+    let config = crate::support::client_config(server.endpoint(), EAST).http_client(https).build();
     let kms = AwsKms::builder().region(EAST, arn(EAST)).client(EAST, aws_sdk_kms::Client::from_conf(config));
     let kms = kms.open().await.unwrap();
     let answer = kms.unwrap_key(&wrapped().await, &meta()).await;
     assert_failed(answer, PERMANENT, "the connection failed");
-    server.abort();
 }
 
 /// What is never sent says why.
 #[tokio::test]
 async fn an_endpoint_that_is_no_url_is_permanent() {
-    let server = StandIn::start(honest).await;
+    let server = AwsStandIn::start(honest).await;
     let kms = regions([(EAST, &server)]).endpoint(EAST, "no url").danger_http(true).open().await.unwrap();
     assert_failed(kms.unwrap_key(&wrapped().await, &meta()).await, PERMANENT, "the request failed: ");
     assert_failed(kms.wrap_key(&new_secret(), &meta()).await, PERMANENT, "the request failed: ");

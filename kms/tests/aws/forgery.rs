@@ -2,10 +2,10 @@
 
 use claviger::KeyManagementService as _;
 use claviger_kms::AwsKms;
-use claviger_test_servers::shared_moto;
+use claviger_test_servers::{AwsStandIn, Reply, shared_moto};
 use serde_json::json;
 
-use crate::stand_in::{Reply, StandIn, base64, honest, regions};
+use crate::stand_in::{base64, honest, regions};
 use crate::support::{
     DAMAGED, EAST, PERMANENT, WEST, arn, assert_failed, assert_unwraps, builder, client, envelope, meta,
     new_key, new_secret, wrap,
@@ -14,7 +14,7 @@ use crate::support::{
 /// The ARN in an envelope is not looked at.
 #[tokio::test]
 async fn a_copy_is_unwrapped_with_the_configured_key_whatever_its_arn_says() {
-    let servers = [StandIn::start(honest).await, StandIn::start(honest).await];
+    let servers = [AwsStandIn::start(honest).await, AwsStandIn::start(honest).await];
     let named = [EAST, WEST].into_iter().zip(&servers);
     let kms = regions(named).open().await.unwrap();
     let key = new_secret();
@@ -80,7 +80,7 @@ async fn copies_of_two_regions_in_each_others_place_are_refused() {
 /// Names in an envelope reach an operator's terminal as text.
 #[tokio::test]
 async fn names_in_an_envelope_are_shown_without_control_characters() {
-    let kms = regions([(EAST, &StandIn::start(honest).await)]).open().await.unwrap();
+    let kms = regions([(EAST, &AwsStandIn::start(honest).await)]).open().await.unwrap();
     let copy = json!({ "region": "\u{1b}[2Jboo".repeat(100), "arn": "", "encryptedKek": base64(b"x") });
     let forged = json!({ "encryptedKey": "", "kmsKeks": vec![copy; 50] }).to_string();
     let error = kms.unwrap_key(forged.as_bytes(), &meta()).await.unwrap_err();
@@ -93,9 +93,9 @@ async fn names_in_an_envelope_are_shown_without_control_characters() {
 /// is needed, and never wraps.
 #[tokio::test]
 async fn previous_keys_are_asked_only_when_another_key_wrapped_the_copy() {
-    let server = StandIn::start(honest).await;
+    let server = AwsStandIn::start(honest).await;
     let old_key = format!("{}-old", arn(EAST));
-    let endpoint = &server.endpoint;
+    let endpoint = server.endpoint();
     let before = AwsKms::builder().region(EAST, &old_key).client(EAST, client(endpoint, EAST));
     let before = before.open().await.unwrap();
     let key = new_secret();
@@ -108,7 +108,7 @@ async fn previous_keys_are_asked_only_when_another_key_wrapped_the_copy() {
     );
     let older = format!("{}-older", arn(EAST));
     let kms = now().previous_arn(EAST, &older).previous_arn(EAST, &old_key).open().await.unwrap();
-    let asked = |server: &StandIn| {
+    let asked = |server: &AwsStandIn| {
         let keys =
             server.seen().into_iter().map(|request| request.body["KeyId"].as_str().unwrap().to_owned());
         keys.collect::<Vec<_>>()
@@ -124,7 +124,7 @@ async fn previous_keys_are_asked_only_when_another_key_wrapped_the_copy() {
     for code in
         ["AccessDeniedException", "NotFoundException", "DisabledException", "InvalidCiphertextException"]
     {
-        let server = StandIn::start(move |_| Reply::error(400, code, "as told")).await;
+        let server = AwsStandIn::start(move |_| Reply::error(400, code, "as told")).await;
         let kms = regions([(EAST, &server)]).previous_arn(EAST, &old_key).open().await.unwrap();
         assert!(kms.unwrap_key(&wrapped, &meta()).await.is_err());
         assert_eq!(server.operations().len(), 1, "{code}");

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::KeyManagementService as _;
+use claviger_test_servers::{AwsStandIn, Reply, Request};
 use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
-use crate::stand_in::{Reply, Request, StandIn, base64, honest, regions};
+use crate::stand_in::{base64, honest, regions};
 use crate::support::{EAST, WEST, meta, new_secret};
 
 /// Keeps all that is traced, at every level.
@@ -112,8 +113,8 @@ async fn trace_calls() {
         }
     };
     // A region that answers, and one whose answers are followed by rubbish: it has the key in them.
-    let good = StandIn::start(spy(|_, reply| reply)).await;
-    let broken = StandIn::start(spy(|request, reply| match reply {
+    let good = AwsStandIn::start(spy(|_, reply| reply)).await;
+    let broken = AwsStandIn::start(spy(|request, reply| match reply {
         Reply::Http(200, body) if request.operation != "Encrypt" => Reply::Http(200, format!("{body}}}")),
         reply => reply,
     }))

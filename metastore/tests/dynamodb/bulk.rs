@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, KeyId, Metastore as _};
-use claviger_test_servers::{shared_dynalite, shared_moto};
+use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::stand_in::{Reply, Request, StandIn};
 use crate::support::{NOW, assert_failed, builder, meta, new_table, record};
 
 /// The keys of a BatchGetItem.
@@ -34,8 +33,8 @@ fn expected(key: &claviger::KeyMeta) -> Option<EnvelopeKeyRecord> {
 
 #[tokio::test]
 async fn a_batch_has_a_hundred_keys_and_each_once() {
-    let server = StandIn::start(|request| found_and_left(&keys(request), &[])).await;
-    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let server = AwsStandIn::start(|request| found_and_left(&keys(request), &[])).await;
+    let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked: Vec<_> = (0..250).map(|second| meta("a", NOW + second % 230)).collect();
     let records = store.load_many(&asked, Consistency::Strong).await.unwrap();
     assert_eq!(records, asked.iter().map(expected).collect::<Vec<_>>());
@@ -49,13 +48,13 @@ async fn a_batch_has_a_hundred_keys_and_each_once() {
 /// DynamoDB may answer a part of a batch only, when it is throttled or the answer grows too long.
 #[tokio::test]
 async fn what_a_batch_left_undone_is_asked_for_again() {
-    let server = StandIn::start(|request| {
+    let server = AwsStandIn::start(|request| {
         let keys = keys(request);
         let (found, left) = keys.split_at(keys.len().div_ceil(3));
         found_and_left(found, left)
     })
     .await;
-    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked: Vec<_> = (0..40).map(|second| meta("a", NOW + second)).collect();
     let records = store.load_many(&asked, Consistency::Eventual).await.unwrap();
     assert_eq!(records, asked.iter().map(expected).collect::<Vec<_>>());
@@ -69,8 +68,8 @@ async fn what_a_batch_left_undone_is_asked_for_again() {
 /// A key that was left undone is not a key that is not there.
 #[tokio::test]
 async fn a_batch_that_stays_undone_is_a_transient_error() {
-    let server = StandIn::start(|request| found_and_left(&[], &keys(request))).await;
-    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let server = AwsStandIn::start(|request| found_and_left(&[], &keys(request))).await;
+    let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked = [meta("a", NOW), meta("b", NOW)];
     let answer = store.load_many(&asked, Consistency::Strong).await;
     assert_failed(answer, FailureClass::Transient, "did not get to 2 keys");
@@ -79,10 +78,10 @@ async fn a_batch_that_stays_undone_is_a_transient_error() {
 }
 
 /// Holds every answer until eight requests wait, or as many as are left.
-async fn eight_at_a_time(requests: usize) -> (StandIn, Arc<AtomicUsize>) {
+async fn eight_at_a_time(requests: usize) -> (AwsStandIn, Arc<AtomicUsize>) {
     let (waiting, most) = (Arc::new(Mutex::new((0, requests))), Arc::new(AtomicUsize::new(0)));
     let (gate, seen) = (Arc::new(Semaphore::new(0)), Arc::clone(&most));
-    let server = StandIn::start_with(move |request| {
+    let server = AwsStandIn::start_with(move |request| {
         let (waiting, gate, seen) = (Arc::clone(&waiting), Arc::clone(&gate), Arc::clone(&seen));
         async move {
             let is_full = {
@@ -114,7 +113,7 @@ async fn eight_at_a_time(requests: usize) -> (StandIn, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn eight_batches_are_under_way_at_once_and_no_more() {
     let (server, most) = eight_at_a_time(20).await;
-    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked: Vec<_> = (0..2_000).map(|second| meta("a", NOW + second)).collect();
     let records = store.load_many(&asked, Consistency::Strong).await.unwrap();
     assert_eq!(records, asked.iter().map(expected).collect::<Vec<_>>());
@@ -124,7 +123,7 @@ async fn eight_batches_are_under_way_at_once_and_no_more() {
 #[tokio::test]
 async fn eight_latest_are_asked_for_at_once_and_no_more() {
     let (server, most) = eight_at_a_time(30).await;
-    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     // Each id twice.
     let asked: Vec<_> = (0..60).map(|number| KeyId::new(format!("_IK_{}_svc_prod", number % 30))).collect();
     let records = store.load_latest_many(&asked).await.unwrap();
@@ -134,7 +133,7 @@ async fn eight_latest_are_asked_for_at_once_and_no_more() {
 
 #[tokio::test]
 async fn one_failed_part_fails_the_whole() {
-    let server = StandIn::start(|request| match request.operation.as_str() {
+    let server = AwsStandIn::start(|request| match request.operation.as_str() {
         "BatchGetItem" if keys(request).len() == 100 => found_and_left(&keys(request), &[]),
         "Query" if request.body["ExpressionAttributeValues"][":id"]["S"] == json!("0") => {
             Reply::ok(json!({}))
@@ -142,7 +141,7 @@ async fn one_failed_part_fails_the_whole() {
         _ => Reply::error(400, "ProvisionedThroughputExceededException", "as told"),
     })
     .await;
-    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked: Vec<_> = (0..150).map(|second| meta("a", NOW + second)).collect();
     let answer = store.load_many(&asked, Consistency::Strong).await;
     assert_failed(answer, FailureClass::Transient, "as told");

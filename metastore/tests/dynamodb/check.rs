@@ -6,10 +6,9 @@ use aws_sdk_dynamodb::types::{
 };
 use claviger::{FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DangerousSchema, DynamoDbMetastore, FindingId, Severity};
-use claviger_test_servers::{shared_dynalite, shared_moto};
+use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
 use serde_json::{Value, json};
 
-use crate::stand_in::{Reply, Request, StandIn};
 use crate::support::{
     Beside, NOW, assert_failed, builder, chain, client, fresh_name, key, meta, new_named_table, new_table,
     record,
@@ -205,7 +204,7 @@ async fn each_denied_request_is_a_finding() {
         ("DescribeContinuousBackups", &[(Id::NoBackup, Warning)]),
     ];
     for (denied, expected) in cases {
-        let server = StandIn::start(move |request| {
+        let server = AwsStandIn::start(move |request| {
             if request.operation != denied {
                 return good(request);
             }
@@ -216,25 +215,25 @@ async fn each_denied_request_is_a_finding() {
             Reply::Http(400, json!({ "__type": kind, "Message": message }).to_string())
         })
         .await;
-        let store = unchecked(&server.endpoint, "keys").await;
+        let store = unchecked(server.endpoint(), "keys").await;
         assert_eq!(findings(&store).await, expected, "{denied}");
         let report = store.check_schema().await.unwrap();
         assert!(report.findings()[0].remedy.contains(&format!("dynamodb:{denied}")));
-        let opened = builder(&server.endpoint, "keys").open().await;
+        let opened = builder(server.endpoint(), "keys").open().await;
         assert_eq!(opened.is_ok(), expected[0].1 == Warning);
     }
 }
 
 #[tokio::test]
 async fn what_the_server_does_not_know_is_no_failure() {
-    let server = StandIn::start(|request| {
+    let server = AwsStandIn::start(|request| {
         if request.operation.starts_with("Describe") {
             return Reply::error(400, "UnknownOperationException", "");
         }
         good(request)
     })
     .await;
-    let store = builder(&server.endpoint, "keys").open().await.unwrap();
+    let store = builder(server.endpoint(), "keys").open().await.unwrap();
     assert_eq!(findings(&store).await, [(Id::NoBackup, Warning)]);
 }
 
@@ -243,14 +242,14 @@ async fn an_outage_is_an_error_and_no_finding() {
     for failing in
         ["DescribeTable", "GetItem", "Query", "PutItem", "BatchGetItem", "Scan", "DescribeTimeToLive"]
     {
-        let server = StandIn::start(move |request| {
+        let server = AwsStandIn::start(move |request| {
             if request.operation == failing {
                 return Reply::error(400, "ThrottlingException", "as told");
             }
             good(request)
         })
         .await;
-        let opened = builder(&server.endpoint, "keys").open().await;
+        let opened = builder(server.endpoint(), "keys").open().await;
         assert_failed(opened, FailureClass::Transient, "as told");
     }
 }
@@ -258,7 +257,7 @@ async fn an_outage_is_an_error_and_no_finding() {
 /// The key is wrong and may not be described: what a request says of it is heard.
 #[tokio::test]
 async fn a_wrong_key_that_may_not_be_described_is_refused() {
-    let server = StandIn::start(|request| match request.operation.as_str() {
+    let server = AwsStandIn::start(|request| match request.operation.as_str() {
         "DescribeTable" => Reply::error(400, "AccessDeniedException", "as told"),
         "GetItem" => {
             Reply::error(400, "ValidationException", "The provided key element does not match the schema")
@@ -266,7 +265,7 @@ async fn a_wrong_key_that_may_not_be_described_is_refused() {
         _ => good(request),
     })
     .await;
-    assert_eq!(refused(&server.endpoint, "keys").await, [Id::ColumnType]);
+    assert_eq!(refused(server.endpoint(), "keys").await, [Id::ColumnType]);
 }
 
 #[tokio::test]
@@ -281,12 +280,12 @@ async fn replicas_are_a_warning_unless_they_are_consistent() {
         (json!({ "Replicas": replicas, "MultiRegionConsistency": "STRONG" }), vec![]),
         (json!({ "Replicas": [] }), vec![]),
     ] {
-        let server = StandIn::start(move |request| match request.operation.as_str() {
+        let server = AwsStandIn::start(move |request| match request.operation.as_str() {
             "DescribeTable" => Reply::ok(table(more.clone())),
             _ => good(request),
         })
         .await;
-        let store = unchecked(&server.endpoint, "keys").await;
+        let store = unchecked(server.endpoint(), "keys").await;
         assert_eq!(findings(&store).await, expected);
     }
 }
@@ -294,26 +293,26 @@ async fn replicas_are_a_warning_unless_they_are_consistent() {
 #[tokio::test]
 async fn a_table_that_comes_or_goes_is_not_used() {
     let with_status = |status: &'static str| {
-        StandIn::start(move |request| match request.operation.as_str() {
+        AwsStandIn::start(move |request| match request.operation.as_str() {
             "DescribeTable" => Reply::ok(table(json!({ "TableStatus": status }))),
             _ => good(request),
         })
     };
     let creating = with_status("CREATING").await;
-    let opened = builder(&creating.endpoint, "keys").open().await;
+    let opened = builder(creating.endpoint(), "keys").open().await;
     assert_failed(opened, FailureClass::Transient, "the table is CREATING");
     let deleting = with_status("DELETING").await;
-    assert_eq!(refused(&deleting.endpoint, "keys").await, [Id::TableMissing]);
+    assert_eq!(refused(deleting.endpoint(), "keys").await, [Id::TableMissing]);
 }
 
 #[tokio::test]
 async fn a_server_that_ignores_conditions_is_refused() {
-    let server = StandIn::start(|request| match request.operation.as_str() {
+    let server = AwsStandIn::start(|request| match request.operation.as_str() {
         "PutItem" => Reply::ok(json!({})),
         _ => good(request),
     })
     .await;
-    assert_eq!(refused(&server.endpoint, "keys").await, [Id::PrimaryKeyMissing]);
+    assert_eq!(refused(server.endpoint(), "keys").await, [Id::PrimaryKeyMissing]);
 }
 
 /// What makes the table asks for everything that keeps keys, and takes no for an answer where the
@@ -321,12 +320,12 @@ async fn a_server_that_ignores_conditions_is_refused() {
 #[tokio::test]
 async fn a_table_is_made_protected_and_recoverable() {
     for refusal in ["", "AccessDeniedException", "UnknownOperationException"] {
-        let server = StandIn::start(move |request| match request.operation.as_str() {
+        let server = AwsStandIn::start(move |request| match request.operation.as_str() {
             "UpdateContinuousBackups" if !refusal.is_empty() => Reply::error(400, refusal, ""),
             _ => good(request),
         })
         .await;
-        unchecked(&server.endpoint, "keys").await.migrate().await.unwrap();
+        unchecked(server.endpoint(), "keys").await.migrate().await.unwrap();
         let seen = server.seen();
         let operations: Vec<_> = seen.iter().map(|request| request.operation.as_str()).collect();
         assert_eq!(operations, ["CreateTable", "DescribeTable", "UpdateContinuousBackups"]);
@@ -340,19 +339,19 @@ async fn a_table_is_made_protected_and_recoverable() {
 /// A table that is there is never changed.
 #[tokio::test]
 async fn a_table_that_is_there_is_left_as_it_is() {
-    let server = StandIn::start(|request| match request.operation.as_str() {
+    let server = AwsStandIn::start(|request| match request.operation.as_str() {
         "CreateTable" => Reply::error(400, "ResourceInUseException", "Table already exists: keys"),
         _ => good(request),
     })
     .await;
-    unchecked(&server.endpoint, "keys").await.migrate().await.unwrap();
+    unchecked(server.endpoint(), "keys").await.migrate().await.unwrap();
     let operations: Vec<_> = server.seen().into_iter().map(|request| request.operation).collect();
     assert_eq!(operations, ["CreateTable", "DescribeTable"]);
 }
 
 #[tokio::test]
 async fn a_table_that_may_not_be_made_is_an_error() {
-    let server = StandIn::start(|_| Reply::error(400, "AccessDeniedException", "as told")).await;
-    let store = unchecked(&server.endpoint, "keys").await;
+    let server = AwsStandIn::start(|_| Reply::error(400, "AccessDeniedException", "as told")).await;
+    let store = unchecked(server.endpoint(), "keys").await;
     assert_failed(store.migrate().await, FailureClass::Permanent, "as told");
 }

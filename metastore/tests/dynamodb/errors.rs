@@ -4,10 +4,9 @@ use std::slice::from_ref;
 
 use claviger::{Consistency, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DynamoDbError, DynamoDbMetastore};
-use tokio::io::AsyncReadExt as _;
+use claviger_test_servers::{AwsStandIn, NoTls, Reply};
 use tokio::net::TcpListener;
 
-use crate::stand_in::{Reply, StandIn};
 use crate::support::{NOW, assert_failed, builder, chain, meta, record};
 
 const TRANSIENT: FailureClass = FailureClass::Transient;
@@ -18,9 +17,9 @@ async fn unchecked(endpoint: &str) -> DynamoDbMetastore {
 }
 
 /// A store whose every request is answered so.
-async fn answering(reply: impl Fn() -> Reply + Send + Sync + 'static) -> (DynamoDbMetastore, StandIn) {
-    let server = StandIn::start(move |_| reply()).await;
-    (unchecked(&server.endpoint).await, server)
+async fn answering(reply: impl Fn() -> Reply + Send + Sync + 'static) -> (DynamoDbMetastore, AwsStandIn) {
+    let server = AwsStandIn::start(move |_| reply()).await;
+    (unchecked(server.endpoint()).await, server)
 }
 
 /// The errors of the API's reference, with their HTTP status.
@@ -81,17 +80,8 @@ async fn an_error_carries_code_message_and_request_id() {
 
 #[tokio::test]
 async fn what_a_message_quotes_of_the_request_is_not_shown() {
-    // The wording of the service: its second paragraph holds the signed headers.
-    let mismatch = "The request signature we calculated does not match the signature you provided.\n\n\
-                    The Canonical String for this request should have been\n'POST\n/\n\n\
-                    x-amz-security-token:canary-token\n'";
-    let incomplete = "Authorization header requires 'Signature' parameter. \
-                      Authorization=AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/canary";
-    for (code, message, says) in [
-        ("InvalidSignatureException", mismatch, "does not match the signature you provided."),
-        ("IncompleteSignatureException", incomplete, "requires 'Signature' parameter."),
-    ] {
-        let (store, _server) = answering(|| Reply::error(400, code, message)).await;
+    for (reply, says) in Reply::quoting_the_request() {
+        let (store, _server) = answering(move || reply.clone()).await;
         assert_failed(store.load_latest(&KeyId::new("a")).await, PERMANENT, says);
     }
     let endless = "x".repeat(100_000);
@@ -155,21 +145,9 @@ async fn a_name_that_does_not_resolve_is_transient() {
 /// A peer whose TLS is not taken will not be taken later: here it does not speak TLS at all.
 #[tokio::test]
 async fn a_peer_without_tls_is_permanent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    let server = tokio::spawn(async move {
-        loop {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let mut hello = [0; 64];
-                let _read = socket.read(&mut hello).await;
-                tokio::io::AsyncWriteExt::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n").await
-            });
-        }
-    });
-    let store = unchecked(&endpoint).await;
+    let server = NoTls::start().await;
+    let store = unchecked(server.endpoint()).await;
     assert_failed(store.load_latest(&KeyId::new("a")).await, PERMANENT, "the connection failed");
-    server.abort();
 }
 
 #[tokio::test]

@@ -1,16 +1,15 @@
 //! What the table cannot hold is refused before it is asked.
 
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
-use claviger_test_servers::shared_dynalite;
+use claviger_test_servers::{AwsStandIn, Reply, shared_dynalite};
 use serde_json::json;
 
-use crate::stand_in::{Reply, StandIn};
 use crate::support::{NOW, assert_failed, builder, meta, new_table, record};
 
 #[tokio::test]
 async fn ids_that_do_not_fit_are_refused_by_every_call() {
-    let server = StandIn::start(|_| Reply::ok(json!({}))).await;
-    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let server = AwsStandIn::start(|_| Reply::ok(json!({}))).await;
+    let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let cases = [
         (String::new(), "key id is empty"),
         ("x".repeat(2_049), "2049 bytes"),

@@ -18,5 +18,4 @@ mod limits;
 mod list;
 mod outage;
 mod requests;
-mod stand_in;
 mod support;

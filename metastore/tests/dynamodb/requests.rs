@@ -10,20 +10,19 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use claviger::{Consistency, FailureClass, Insert, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::shared_dynalite;
+use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::stand_in::{Reply, Request, StandIn};
 use crate::support::{NOW, assert_failed, builder, client_config, meta, new_table, record};
 
 /// Answers every request with nothing found.
-async fn nothing() -> (DynamoDbMetastore, StandIn) {
-    let server = StandIn::start(|_| Reply::ok(json!({}))).await;
-    (builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap(), server)
+async fn nothing() -> (DynamoDbMetastore, AwsStandIn) {
+    let server = AwsStandIn::start(|_| Reply::ok(json!({}))).await;
+    (builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap(), server)
 }
 
-fn only(server: &StandIn) -> Request {
+fn only(server: &AwsStandIn) -> Request {
     let seen = server.seen();
     assert_eq!(seen.len(), 1, "{seen:?}");
     seen.into_iter().next().unwrap()
@@ -99,10 +98,10 @@ async fn every_write_has_a_condition() {
 
 #[tokio::test]
 async fn the_sdk_does_not_retry() {
-    let server = StandIn::start(|_| Reply::error(500, "InternalServerError", "it broke")).await;
+    let server = AwsStandIn::start(|_| Reply::error(500, "InternalServerError", "it broke")).await;
     let retries = RetryConfig::standard().with_max_attempts(5);
-    let theirs = Client::from_conf(client_config(&server.endpoint).retry_config(retries).build());
-    let ours = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let theirs = Client::from_conf(client_config(server.endpoint()).retry_config(retries).build());
+    let ours = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let theirs = DynamoDbMetastore::builder().danger_unchecked().client(theirs).await.unwrap();
     for store in [ours, theirs] {
         let before = server.seen().len();
@@ -113,15 +112,17 @@ async fn the_sdk_does_not_retry() {
 
 #[tokio::test]
 async fn a_ready_client_keeps_what_it_has_and_takes_what_the_builder_says() {
-    let (one, other) =
-        (StandIn::start(|_| Reply::ok(json!({}))).await, StandIn::start(|_| Reply::ok(json!({}))).await);
-    let client = Client::from_conf(client_config(&one.endpoint).build());
+    let (one, other) = (
+        AwsStandIn::start(|_| Reply::ok(json!({}))).await,
+        AwsStandIn::start(|_| Reply::ok(json!({}))).await,
+    );
+    let client = Client::from_conf(client_config(one.endpoint()).build());
     let unchecked = || DynamoDbMetastore::builder().table("theirs").danger_unchecked();
     let key = meta("a", NOW);
     let kept = unchecked().client(client.clone()).await.unwrap();
     assert_eq!(kept.load(&key, Consistency::Strong).await.unwrap(), None);
     assert_eq!(only(&one).body["TableName"], json!("theirs"));
-    let moved = unchecked().endpoint(&other.endpoint).client(client).await.unwrap();
+    let moved = unchecked().endpoint(other.endpoint()).client(client).await.unwrap();
     assert_eq!(moved.load(&key, Consistency::Strong).await.unwrap(), None);
     assert_eq!((one.seen().len(), other.seen().len()), (1, 1));
 }
@@ -133,7 +134,7 @@ async fn a_reply_of_another_key_is_not_taken() {
         "Created": { "N": "1700000000" },
         "KeyRecord": { "M": { "Key": { "S": "AAAA" }, "Created": { "N": "1700000000" } } },
     });
-    let server = StandIn::start(move |request| {
+    let server = AwsStandIn::start(move |request| {
         Reply::ok(match request.operation.as_str() {
             "Query" => json!({ "Items": [other] }),
             "BatchGetItem" => json!({ "Responses": { "keys": [other] } }),
@@ -141,7 +142,7 @@ async fn a_reply_of_another_key_is_not_taken() {
         })
     })
     .await;
-    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let key = meta("_IK_a_svc_prod", NOW);
     let (damaged, says) = (FailureClass::Damaged, "_IK_b_svc_prod@1700000000 came and was not asked for");
     assert_failed(store.load(&key, Consistency::Strong).await, damaged, says);
@@ -155,7 +156,7 @@ async fn a_reply_of_another_key_is_not_taken() {
 async fn a_dropped_call_takes_no_other_calls_reply() {
     let arrived = Arc::new(Notify::new());
     let told = Arc::clone(&arrived);
-    let server = StandIn::start_with(move |request| {
+    let server = AwsStandIn::start_with(move |request| {
         let told = Arc::clone(&told);
         async move {
             if request.body["Key"]["Id"]["S"] == json!("held") {
@@ -166,7 +167,7 @@ async fn a_dropped_call_takes_no_other_calls_reply() {
         }
     })
     .await;
-    let store = builder(&server.endpoint, "keys").danger_unchecked().open().await.unwrap();
+    let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let (held, free) = (meta("held", NOW), meta("free", NOW));
     for round in 1..=20 {
         {

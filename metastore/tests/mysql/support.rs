@@ -134,13 +134,7 @@ pub(crate) fn record(id: &str, created: i64) -> EnvelopeKeyRecord {
 
 /// Every layer of an error, as a log would show it.
 pub(crate) fn chain(error: &BackendError) -> String {
-    let mut text = format!("{error} {error:?}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
+    format!("{} {error:?}", claviger_test_servers::chain(error))
 }
 
 /// The ids of what the error says is dangerous.

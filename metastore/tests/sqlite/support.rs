@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, SqliteMetastore};
+pub(crate) use claviger_test_servers::chain;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 
@@ -70,17 +71,6 @@ pub(crate) fn meta(id: &str, created: i64) -> KeyMeta {
 pub(crate) fn record(id: &str, created: i64) -> EnvelopeKeyRecord {
     let parent = meta("_SK_svc_prod", NOW - 60);
     EnvelopeKeyRecord::new(meta(id, created), format!("{id}@{created}").into_bytes(), Some(parent))
-}
-
-/// Every layer of an error, as a log would show it.
-pub(crate) fn chain(error: &BackendError) -> String {
-    let mut text = format!("{error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[track_caller]

@@ -1,5 +1,5 @@
-//! Real database servers for the tests, started on loopback and stopped with them, and a proxy that
-//! breaks the way to them. Linux only.
+//! Real database servers for the tests, started on loopback and stopped with them, a proxy that breaks
+//! the way to them, and stand-ins that answer as a test tells them. Linux only.
 //!
 //! Each server has a temporary data folder and a free port of its own. Dropping it kills it; so
 //! does the end of the test process, however it ends. Everything here panics with a sentence when
@@ -25,6 +25,8 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "what a test needs and does not get ends it")]
 #![expect(clippy::missing_panics_doc, reason = "all of it panics, as said above")]
 
+mod aws;
+mod child;
 mod http;
 mod mariadb;
 mod port;
@@ -34,13 +36,17 @@ mod proxy;
 mod scratch;
 mod server;
 mod shared;
+mod shown;
 mod softhsm;
 mod vault;
 
+pub use aws::{AwsStandIn, NoTls, Reply, Request};
+pub use child::{in_environment, told_by_parent};
 pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
 pub use postgres::Postgres;
 pub use proxy::{Direction, Fault, Proxy};
 pub use shared::{shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres};
+pub use shown::{assert_says, chain};
 pub use softhsm::{HsmFault, HsmFunction, SoftHsm};
 pub use vault::{FakeVault, Grant, TestCa, TestCertificate, Trick};

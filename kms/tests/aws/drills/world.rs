@@ -10,11 +10,10 @@ use aws_sdk_kms::Client;
 use claviger::testing::FixedClock;
 use claviger::{CryptoPolicy, DataRowRecord, Event, InMemoryMetastore, Limits, LockPolicy, SessionFactory};
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::{Direction, Fault, Proxy};
+use claviger_test_servers::{AwsStandIn, Direction, Fault, Proxy, Reply, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::stand_in::{Reply, Request, StandIn};
 use crate::support::{REGIONS, client, new_key};
 
 /// Nothing that a drill waits for takes as long.
@@ -37,7 +36,7 @@ pub(crate) struct Site {
     pub(crate) operator: Client,
     /// A service's way there.
     pub(crate) way: Proxy,
-    front: StandIn,
+    front: AwsStandIn,
     throttles: Arc<AtomicBool>,
 }
 
@@ -96,7 +95,7 @@ impl Site {
     async fn new(endpoint: &'static str, region: &'static str) -> Self {
         let throttles = Arc::new(AtomicBool::new(false));
         let switch = Arc::clone(&throttles);
-        let front = StandIn::start_with(move |request| {
+        let front = AwsStandIn::start_with(move |request| {
             let is_throttled = switch.load(Ordering::SeqCst);
             async move {
                 if is_throttled {
@@ -107,7 +106,7 @@ impl Site {
             }
         })
         .await;
-        let way = Proxy::start(front.endpoint.trim_start_matches("http://")).await;
+        let way = Proxy::start(front.endpoint().trim_start_matches("http://")).await;
         let (arn, operator) = (new_key(endpoint, region).await, client(endpoint, region));
         Self { region, arn, operator, way, front, throttles }
     }
