@@ -108,7 +108,7 @@ async fn what_is_no_answer_of_kms_has_its_class() {
 /// An answer whose plaintext is no base64 is broken, and what there is of it is not shown.
 #[tokio::test]
 async fn an_answer_whose_plaintext_cannot_be_read_is_transient() {
-    let reply = || Reply::ok(&serde_json::json!({ "Plaintext": "canary*", "CiphertextBlob": "AAAA" }));
+    let reply = || Reply::ok(serde_json::json!({ "Plaintext": "canary*", "CiphertextBlob": "AAAA" }));
     let (kms, wrapped, _server) = answering(reply).await;
     assert_failed(kms.unwrap_key(&wrapped, &meta()).await, TRANSIENT, "");
     assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "");

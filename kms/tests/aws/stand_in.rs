@@ -24,12 +24,12 @@ pub(crate) fn honest(request: &Request) -> Reply {
     match request.operation.as_str() {
         "GenerateDataKey" => {
             assert_eq!(body["KeySpec"], "AES_256");
-            Reply::ok(&wrapped(&json!(base64(crate::support::new_secret().expose_secret()))))
+            Reply::ok(wrapped(&json!(base64(crate::support::new_secret().expose_secret()))))
         }
         "Encrypt" => {
             let mut answer = wrapped(&body["Plaintext"]);
             answer.as_object_mut().unwrap().remove("Plaintext");
-            Reply::ok(&answer)
+            Reply::ok(answer)
         }
         "Decrypt" => {
             let bytes =
@@ -43,7 +43,7 @@ pub(crate) fn honest(request: &Request) -> Reply {
             if ciphertext["context"] != *context {
                 return Reply::error(400, "InvalidCiphertextException", "");
             }
-            Reply::ok(&json!({ "KeyId": key, "Plaintext": ciphertext["plaintext"] }))
+            Reply::ok(json!({ "KeyId": key, "Plaintext": ciphertext["plaintext"] }))
         }
         operation => panic!("{operation} is not asked for"),
     }

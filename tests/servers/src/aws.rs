@@ -1,6 +1,5 @@
 //! A service of AWS that answers as a test tells it.
 
-use std::borrow::Borrow;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,8 +47,8 @@ pub enum Reply {
 impl Reply {
     /// A success.
     #[must_use]
-    pub fn ok(body: impl Borrow<Value>) -> Self {
-        Self::Http(200, body.borrow().to_string())
+    pub fn ok(body: Value) -> Self {
+        Self::Http(200, body.to_string())
     }
 
     /// A refusal, or a fault of the service's.
