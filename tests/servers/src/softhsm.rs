@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command};
 use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -290,7 +292,6 @@ impl SoftHsm {
     }
 
     fn create(&self, key: &Key) {
-        let session = self.session();
         let mut template = vec![
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(KeyType::AES),
@@ -304,7 +305,20 @@ impl SoftHsm {
             Attribute::Value(key.value.clone()),
         ];
         template.extend(key.attributes.iter().cloned());
-        session.create_object(&template).unwrap();
+        // Who reconnects meanwhile logs everybody out for a moment, and then a private key cannot be
+        // written; nothing is left of it.
+        let mut failure = None;
+        for _ in 0..CREATIONS_MAX {
+            match self.session().create_object(&template) {
+                Ok(_) => return,
+                Err(Error::Pkcs11(RvError::GeneralError | RvError::UserNotLoggedIn, function)) => {
+                    failure = Some(function);
+                    thread::sleep(CREATION_PAUSE);
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("a key cannot be written: {failure:?}");
     }
 
     /// Opens a session of the user. Others may have logged in or out meanwhile.
@@ -355,6 +369,8 @@ enum Setting {
 const FUNCTIONS: usize = 68;
 const CONTROL_BYTES: u64 = 4 * (4 * FUNCTIONS as u64 + 4);
 const SO_PIN: &str = "security officer";
+const CREATIONS_MAX: u32 = 1_000;
+const CREATION_PAUSE: Duration = Duration::from_millis(1);
 const TOKEN_NOT_PRESENT: u32 = 0xe0;
 const SOURCE: &str = include_str!("softhsm/between.c");
 
