@@ -140,8 +140,16 @@ impl<E: Engine> World<E> {
         let second = second.await.unwrap();
         let other = self::factory(self.engine.direct().await, &self.master_key);
         for record in first.iter().chain([&second]) {
-            let plaintext = other.session(&partition).unwrap().decrypt(record).await.unwrap();
-            assert_eq!(&*plaintext, b"new", "{fault:?}");
+            // On a machine with more to do an operation may reach its deadline on a server that is well.
+            let session = other.session(&partition).unwrap();
+            let read = timeout(LONG, async {
+                loop {
+                    if let Ok(plaintext) = checked(session.decrypt(record).await) {
+                        break plaintext;
+                    }
+                }
+            });
+            assert_eq!(&*read.await.unwrap(), b"new", "{fault:?}");
         }
         first.is_err()
     }
