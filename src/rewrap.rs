@@ -91,7 +91,7 @@ impl RewrapReport {
 pub enum Rewrap {
     /// Nothing: it is wrapped as it should be.
     UpToDate,
-    /// It was wrapped anew, read back from the store and unwrapped again.
+    /// It was wrapped anew, unwrapped again, stored, and read back.
     Rewrapped {
         /// The copies that could not be made now either.
         missing: Vec<String>,
@@ -112,8 +112,8 @@ pub enum Rewrap {
 ///
 /// A key is up to date, and left alone, if `to` unwraps it and misses no copy. Any other is
 /// unwrapped, wrapped, and unwrapped again to be compared; only then does the new form replace the old
-/// one, if that has not changed meanwhile, and is read back and unwrapped once more. A form that does
-/// not serve is taken back. So the key can be unwrapped at any moment, by the one service or the other;
+/// one, if that has not changed meanwhile, and is read back and compared. What the store did not keep
+/// as it was written is taken back. So the key can be unwrapped at any moment, by the one service or the other;
 /// services that run meanwhile should be able to do both. What is interrupted is done again by the
 /// next call.
 ///
