@@ -10,8 +10,8 @@ use claviger::{
 
 use crate::check::CopyCheck;
 use crate::clv1::{self, Envelope, Kind};
-use crate::copies::{first_of, first_of_strangers};
-use crate::members::{Draft, Members, MembersBuilder, invalid};
+use crate::copies::first_of;
+use crate::members::{Draft, Members, MembersBuilder, invalid, unwrap_bare};
 
 /// Wraps system keys so that any one of several services unwraps them: to move from one to another,
 /// or to outlive the loss of one.
@@ -115,12 +115,7 @@ impl AnyOfKms {
 
     /// Unwraps by the first member that can.
     async fn open_bare(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        let attempts: Vec<_> = self
-            .members
-            .iter()
-            .map(|member| (Arc::clone(member.name()), async move { member.unwrap(wrapped, meta).await }))
-            .collect();
-        first_of_strangers(attempts, self.hedge_after).await.map_err(BackendError::from)
+        unwrap_bare(self.members.iter(), wrapped, meta, self.hedge_after).await
     }
 
     /// Wraps by the first member alone.

@@ -13,8 +13,7 @@ use claviger::{
 
 use crate::check::CopyCheck;
 use crate::clv1::{self, Envelope, Kind};
-use crate::copies::first_of_strangers;
-use crate::members::{Draft, Member, Members, MembersBuilder, invalid};
+use crate::members::{Draft, Member, Members, MembersBuilder, invalid, unwrap_bare};
 
 /// Wraps system keys so that `k` of `n` services must unwrap together: for roots that no single
 /// provider may open, and that outlive the loss of `n - k` of them.
@@ -120,12 +119,7 @@ impl KofNKms {
         if self.legacy.is_empty() {
             return Err(BackendError::permanent(Bare));
         }
-        let attempts: Vec<_> = self
-            .legacy
-            .iter()
-            .map(|member| (Arc::clone(member.name()), async move { member.unwrap(wrapped, meta).await }))
-            .collect();
-        first_of_strangers(attempts, Duration::ZERO).await.map_err(BackendError::from)
+        unwrap_bare(&self.legacy, wrapped, meta, Duration::ZERO).await
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 
 use crate::check::{CopyCheck, check};
 use crate::clv1::{Envelope, Kind, MEMBERS_MAX, MemberCopy, is_name};
-use crate::copies::{CopyFailures, Keeper, all_of};
+use crate::copies::{CopyFailures, Keeper, all_of, first_of_strangers};
 
 /// One service, and how it is called: within its deadline, and seldom while it is down.
 #[derive(Clone, Debug)]
@@ -141,6 +141,24 @@ impl MembersBuilder {
 
 pub(crate) fn invalid(reason: impl Into<Arc<str>>) -> Error {
     Error::InvalidConfig { reason: reason.into() }
+}
+
+/// Unwraps what does not say whose it is: by the first of these members that can.
+///
+/// # Cancel safety
+/// The calls are dropped where they stand.
+pub(crate) async fn unwrap_bare<'a>(
+    members: impl IntoIterator<Item = &'a Member>,
+    wrapped: &'a [u8],
+    meta: &'a KeyMeta,
+    hedge_after: Duration,
+) -> Result<SecretKey, BackendError> {
+    // Collected before they are awaited, or the compiler does not see that they are `Send`.
+    let attempts: Vec<_> = members
+        .into_iter()
+        .map(|member| (Arc::clone(member.name()), async move { member.unwrap(wrapped, meta).await }))
+        .collect();
+    Ok(first_of_strangers(attempts, hedge_after).await?)
 }
 
 /// The members in the order of the configuration.
