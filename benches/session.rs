@@ -194,12 +194,27 @@ fn interleaved(
     mut ours: impl FnMut(),
 ) -> [f64; 3] {
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
-        times[0].push(time(repeats, &mut floor));
-        times[1].push(time(repeats, &mut wiping_floor));
-        times[2].push(time(repeats, &mut ours));
+    for round in 0..ROUNDS {
+        deeper(round, &mut || {
+            times[0].push(time(repeats, &mut floor));
+            times[1].push(time(repeats, &mut wiping_floor));
+            times[2].push(time(repeats, &mut ours));
+        });
     }
     times.map(median)
+}
+
+/// Runs a round some way down the stack. Where the stack lies against the heap is drawn by the
+/// system for each process, and is worth up to a tenth; so each round has it differently.
+#[inline(never)]
+fn deeper(levels: usize, round: &mut dyn FnMut()) {
+    let room = black_box([0_u8; 80]);
+    if levels == 0 {
+        round()
+    } else {
+        deeper(levels - 1, round)
+    }
+    black_box(&room);
 }
 
 fn time(repeats: u32, work: &mut impl FnMut()) -> f64 {

@@ -82,5 +82,6 @@ pub(crate) const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Returns the duration in nanoseconds, at most `u64::MAX` (the year 2554).
 pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    // Not by `as_nanos`, whose 128 bits cost the hot path some nanoseconds.
+    duration.as_secs().saturating_mul(NANOS_PER_SECOND).saturating_add(duration.subsec_nanos().into())
 }

@@ -2,7 +2,10 @@
 //!
 //! The data row key lives on the stack for the time of one call, and that stack is wiped.
 
-use claviger_memory::{on_wiped_stack, wipe};
+use std::cell::Cell;
+use std::ops::Deref;
+
+use claviger_memory::{StackWipe, wipe};
 
 use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
 use crate::clock::Moment;
@@ -16,9 +19,17 @@ use crate::record::{DataRowRecord, KeyId, KeyMeta, MalformedRecord};
 /// with.
 const DRAW_BYTES: usize = KEY_BYTES + 2 * NONCE_BYTES;
 
+static SEALING: StackWipe = StackWipe::new();
+static OPENING: StackWipe = StackWipe::new();
+
+thread_local! {
+    /// This thread's copy of the key id it used last.
+    static PARENT_ID: Cell<Option<KeyId>> = const { Cell::new(None) };
+}
+
 /// Encrypts `plaintext` under a fresh data row key, and that under `key`.
 pub(crate) fn seal(
-    key: &CryptoKey,
+    key: impl Deref<Target = CryptoKey>,
     random: &dyn SecureRandom,
     now: Moment,
     plaintext: &[u8],
@@ -27,24 +38,40 @@ pub(crate) fn seal(
     data.extend_from_slice(plaintext);
     data.resize(plaintext.len() + OVERHEAD_BYTES, 0);
     let mut wrapped_key = [0; KEY_BYTES + OVERHEAD_BYTES];
-    let sealed = on_wiped_stack(|| {
+    let (buffer, wrapped) = (&mut data, &mut wrapped_key);
+    // `key` moves in, to be given back before the wiping: that waits for all writes under way.
+    let sealed = SEALING.run(move || {
         let mut draw = [0; DRAW_BYTES];
         random.fill(&mut draw)?;
         let (data_row_key, data_nonce, key_nonce) = split(&draw);
+        aead::seal_key(key.cipher()?, key_nonce, data_row_key, wrapped)?;
+        key.wraps().add_one();
+        let parent = KeyMeta::new(own_copy(key.meta().id()), key.created());
         match &aead::expand(data_row_key) {
-            Ok(cipher) => aead::seal(cipher, data_nonce, &mut data)?,
-            Err(_unspecified) => return Err(Error::Authentication),
+            Ok(cipher) => aead::seal(cipher, data_nonce, buffer).map(|()| parent),
+            Err(_unspecified) => Err(Error::Authentication),
         }
-        aead::seal_key(key.cipher()?, key_nonce, data_row_key, &mut wrapped_key)
     });
-    if let Err(error) = sealed {
-        wipe(&mut data);
-        return Err(error);
+    match sealed {
+        Ok(parent) => Ok(DataRowRecord::new(now.unix_seconds(), wrapped_key, parent, data)),
+        Err(error) => {
+            wipe(&mut data);
+            Err(error)
+        }
     }
-    key.wraps().add_one();
-    // A copy of the id, not a shared one: its count would be written to by every thread.
-    let parent = KeyMeta::new(KeyId::new(key.meta().id().as_str()), key.created());
-    Ok(DataRowRecord::new(now.unix_seconds(), wrapped_key, parent, data))
+}
+
+/// Returns a copy of the id that only this thread's records share: a count shared by all threads
+/// would be written to by each of them, and a fresh copy costs an allocation.
+fn own_copy(id: &KeyId) -> KeyId {
+    let fresh = || KeyId::new(id.as_str());
+    PARENT_ID
+        .try_with(|last| {
+            let copy = last.take().filter(|last| last == id).unwrap_or_else(fresh);
+            last.set(Some(copy.clone()));
+            copy
+        })
+        .unwrap_or_else(|_thread_ends| fresh())
 }
 
 fn split(draw: &[u8; DRAW_BYTES]) -> (&[u8; KEY_BYTES], [u8; NONCE_BYTES], [u8; NONCE_BYTES]) {
@@ -56,17 +83,19 @@ fn split(draw: &[u8; DRAW_BYTES]) -> (&[u8; KEY_BYTES], [u8; NONCE_BYTES], [u8; 
 
 /// Decrypts `data`, the sealed data of a record with this wrapped key, in place.
 pub(crate) fn open(
-    key: &CryptoKey,
+    key: impl Deref<Target = CryptoKey>,
     wrapped_key: &[u8; KEY_BYTES + OVERHEAD_BYTES],
     mut data: Vec<u8>,
 ) -> Result<Plaintext, Error> {
-    let opened = on_wiped_stack(|| {
-        let mut buffer = *wrapped_key;
-        let data_row_key = aead::open(key.cipher()?, &mut buffer)?;
+    let buffer = &mut data;
+    // `key` moves in, as in `seal`.
+    let opened = OPENING.run(move || {
+        let mut unwrapped = *wrapped_key;
+        let data_row_key = aead::open(key.cipher()?, &mut unwrapped)?;
         let data_row_key: &[u8; KEY_BYTES] =
             (&*data_row_key).try_into().map_err(|_wrong_length| Error::Authentication)?;
         match &aead::expand(data_row_key) {
-            Ok(cipher) => aead::open(cipher, &mut data).map(|plaintext| plaintext.len()),
+            Ok(cipher) => aead::open(cipher, buffer).map(|plaintext| plaintext.len()),
             Err(_unspecified) => Err(Error::Authentication),
         }
     });

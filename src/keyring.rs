@@ -6,6 +6,7 @@ pub(crate) mod flight;
 pub(crate) mod orphans;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -44,6 +45,31 @@ pub(crate) struct KeySet {
 impl KeySet {
     pub(crate) fn version(&self, created: Created) -> Option<&Arc<CryptoKey>> {
         self.versions.iter().find(|key| key.created() == created)
+    }
+}
+
+/// A key of a keyring in use: it stays in memory until this is dropped. Taking it locks and counts
+/// nothing.
+#[derive(Debug)]
+pub(crate) struct KeyInUse {
+    keys: Guard<Arc<KeySet>>,
+    /// Its place among the versions; `None` is the latest.
+    place: Option<usize>,
+}
+
+impl Deref for KeyInUse {
+    type Target = CryptoKey;
+
+    #[inline]
+    fn deref(&self) -> &CryptoKey {
+        let key = match self.place {
+            Some(place) => self.keys.versions.get(place),
+            None => self.keys.latest.as_ref(),
+        };
+        match key {
+            Some(key) => key,
+            None => unreachable!("it was there when it was taken, and key sets do not change"),
+        }
     }
 }
 
@@ -92,6 +118,25 @@ impl Keyring {
     /// Returns the keys as they are now. Reading takes no lock and writes nothing shared.
     pub(crate) fn keys(&self) -> Guard<Arc<KeySet>> {
         self.keys.load()
+    }
+
+    /// Takes the key to encrypt under, if there is one.
+    #[inline]
+    pub(crate) fn take_latest(&self) -> Option<KeyInUse> {
+        let keys = self.keys();
+        keys.latest.is_some().then_some(KeyInUse { keys, place: None })
+    }
+
+    /// Takes a version, if it is cached.
+    #[inline]
+    pub(crate) fn take_version(&self, created: Created) -> Option<KeyInUse> {
+        let keys = self.keys();
+        // Most records are of the latest key, which is found a step earlier.
+        if keys.latest.as_ref().is_some_and(|key| key.created() == created) {
+            return Some(KeyInUse { keys, place: None });
+        }
+        let place = keys.versions.iter().position(|key| key.created() == created)?;
+        Some(KeyInUse { keys, place: Some(place) })
     }
 
     pub(crate) fn latest(&self) -> Option<Arc<CryptoKey>> {
@@ -219,6 +264,7 @@ impl Keyring {
     }
 
     /// Notes a use. `true` at most once a second: then the cache wants to hear of it too.
+    #[inline]
     pub(crate) fn touch(&self, now: Moment) -> bool {
         let used = self.used.load(Ordering::Relaxed);
         if now.monotonic.saturating_sub(used) < NANOS_PER_SECOND && used != 0 {

@@ -1,8 +1,10 @@
 //! A partition's door: encrypt and decrypt.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::BoxFuture;
 use crate::clock::Moment;
 use crate::envelope;
 use crate::error::{BackendError, Error};
@@ -59,14 +61,11 @@ impl Session {
         envelope::check_payload(plaintext.len(), self.shared.payload_bytes_max())?;
         let now = core.now();
         touch(core, &self.ring, now);
-        {
-            let keys = self.ring.keys();
-            if let Some(key) = keys.latest.as_ref().filter(|key| core.rules.is_ready(key, now)) {
-                return envelope::seal(key, &*core.random, now, plaintext);
-            }
+        if let Some(key) = self.ring.take_latest().filter(|key| core.rules.is_ready(key, now)) {
+            return envelope::seal(key, &*core.random, now, plaintext);
         }
-        let key = core.key_to_encrypt(&self.ring).await?;
-        envelope::seal(&key, &*core.random, now, plaintext)
+        let key = apart(core.key_to_encrypt(&self.ring)).await?;
+        envelope::seal(key, &*core.random, now, plaintext)
     }
 
     /// Decrypts a record of this partition.
@@ -76,9 +75,9 @@ impl Session {
     /// [`Error::Authentication`] for one that was altered; [`Error::KeyNotFound`] if its key is
     /// gone; [`Error::KeyRevoked`] if the policy says so; [`Error::MalformedRecord`],
     /// [`Error::TooLarge`]; otherwise as [`encrypt`](Self::encrypt).
-    pub async fn decrypt(&self, record: &DataRowRecord) -> Result<Plaintext, Error> {
-        let data = record.data();
-        self.open(record.parent(), record.wrapped_key(), data.len(), || data.to_vec()).await
+    // Not an `async fn`, whose future would hold the other one and pass its result on.
+    pub fn decrypt(&self, record: &DataRowRecord) -> impl Future<Output = Result<Plaintext, Error>> + Send {
+        self.open(record.parent(), record.wrapped_key(), record.data().into())
     }
 
     /// Encrypts `plaintext` and returns the record's JSON.
@@ -96,7 +95,7 @@ impl Session {
     pub async fn decrypt_json(&self, json: &[u8]) -> Result<Plaintext, Error> {
         self.shared.open()?;
         let (parent, wrapped_key, data) = DataRowRecord::from_json(json)?.into_parts();
-        self.open(&parent, &wrapped_key, data.len(), || data).await
+        self.open(&parent, &wrapped_key, data.into()).await
     }
 
     /// Encrypts `plaintext` and hands the record to `persistence`; returns what it is found by.
@@ -124,16 +123,15 @@ impl Session {
         }
     }
 
-    /// Opens a record given in its parts; `data` is asked for the sealed data once it is needed.
+    /// Opens a record given in its parts.
     async fn open(
         &self,
         parent: &KeyMeta,
         wrapped_key: &[u8; WRAPPED_DATA_ROW_KEY_BYTES],
-        data_bytes: usize,
-        data: impl FnOnce() -> Vec<u8>,
+        data: Cow<'_, [u8]>,
     ) -> Result<Plaintext, Error> {
         let core = self.shared.open()?;
-        envelope::check_sealed(data_bytes, self.shared.payload_bytes_max())?;
+        envelope::check_sealed(data.len(), self.shared.payload_bytes_max())?;
         let other_ring;
         let ring = match core.naming.owner(self.ring.id(), parent.id()) {
             Owner::Own => &self.ring,
@@ -145,20 +143,24 @@ impl Session {
         };
         let now = core.now();
         touch(core, ring, now);
-        {
-            let keys = ring.keys();
-            let key = keys.version(parent.created());
-            if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
-                return envelope::open(key, wrapped_key, data());
-            }
+        let key = ring.take_version(parent.created());
+        if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
+            return envelope::open(key, wrapped_key, data.into_owned());
         }
-        let key = core.key_to_decrypt(ring, parent.created()).await?;
-        envelope::open(&key, wrapped_key, data())
+        let key = apart(core.key_to_decrypt(ring, parent.created())).await?;
+        envelope::open(key, wrapped_key, data.into_owned())
     }
+}
+
+/// Puts what is seldom awaited on the heap: the futures of the hot path are small without it, and
+/// quicker to poll.
+fn apart<'a, T>(seldom: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    Box::pin(seldom)
 }
 
 /// Notes that the keyring is in use; about once a second the cache hears of it, so that a hot
 /// partition that looks nothing up does not look idle.
+#[inline]
 fn touch(core: &Hierarchy, ring: &Keyring, now: Moment) {
     if ring.touch(now) {
         core.intermediate.touch(ring);

@@ -53,7 +53,8 @@ fn at_once<T, E>(future: impl Future<Output = Result<T, E>>) -> Option<T> {
     }
 }
 
-/// The record's data and its parent's id; the plaintext. The key path allocates nothing.
+/// The record's data; its parent's id where the thread last used another; the plaintext. The key path
+/// allocates nothing.
 #[tokio::test]
 async fn s3_9_the_hot_path_allocates_what_it_returns_and_waits_for_nothing() {
     let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap();
@@ -64,13 +65,17 @@ async fn s3_9_the_hot_path_allocates_what_it_returns_and_waits_for_nothing() {
         .unwrap();
     let session = factory.session("customer-17").unwrap();
     let first = session.encrypt(b"the keys are made now").await.unwrap();
-    let (mut record, mut plaintext, mut again) = (None, None, None);
+    let other = factory.session("customer-18").unwrap();
+    let _other_id = other.encrypt(b"and these").await.unwrap();
+    let (mut elsewhere, mut record, mut plaintext, mut again) = (None, None, None, None);
+    let change = measure(|| elsewhere = at_once(session.encrypt(&[7; 1024])));
     let encrypt = measure(|| record = at_once(session.encrypt(&[7; 1024])));
     let decrypt = measure(|| plaintext = at_once(session.decrypt(&first)));
     let make = measure(|| again = factory.session("customer-17").ok());
     assert_eq!(record.unwrap().data().len(), 1024 + 28);
     assert_eq!(*plaintext.unwrap(), *b"the keys are made now");
+    assert_eq!(elsewhere.unwrap().parent(), first.parent());
     assert!(again.is_some());
-    assert_eq!((encrypt.count_total, decrypt.count_total), (2, 1));
+    assert_eq!((change.count_total, encrypt.count_total, decrypt.count_total), (2, 1, 1));
     assert!(make.count_total <= 1, "{make:?}");
 }

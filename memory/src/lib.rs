@@ -59,7 +59,7 @@ pub use crate::arena::{Arena, LockPolicy, Stats};
 pub use crate::error::{InitError, MemoryError, OsError, Wiped};
 pub use crate::sentinel::ForkSentinel;
 pub use crate::slot::{SLOT_ALIGN, SLOT_BYTES, Slot};
-pub use crate::stack::{WIPED_BYTES, on_wiped_stack, wipe};
+pub use crate::stack::{StackWipe, WIPED_BYTES, on_wiped_stack, wipe};
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!(

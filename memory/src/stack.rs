@@ -2,7 +2,13 @@
 
 #![expect(unsafe_code, reason = "fences and dead stack memory")]
 
-use std::{arch::asm, mem::MaybeUninit};
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256i, _mm256_setzero_si256, _mm256_store_si256};
+use std::{
+    arch::asm,
+    mem::MaybeUninit,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// Runs `f`, then wipes the stack below the caller as deep as `f` can have reached.
 ///
@@ -10,7 +16,7 @@ use std::{arch::asm, mem::MaybeUninit};
 /// [`WIPED_BYTES`] below the caller's frame are zeroed after `f` has returned or
 /// unwound. That is measured: deep enough for making an AES-256-GCM key and sealing or
 /// opening with it, with room to spare. What `f` leaves deeper, on the heap or in another
-/// thread is not wiped.
+/// thread is not wiped. For work done often there is [`StackWipe`].
 ///
 /// The value of `f`, and what `f` captured by value, pass through the caller's frame,
 /// which is **not** wiped: neither may hold a secret. Capture keys by reference and let
@@ -29,8 +35,83 @@ pub fn on_wiped_stack<R>(f: impl FnOnce() -> R) -> R {
 #[inline]
 pub(crate) fn on_stack_wiped_to<R, F: FnOnce() -> R, const BYTES: usize>(f: F) -> R {
     // Wiped by `drop`, so that a panic in `f` is followed by it too.
-    let _wiper = Wiper::<BYTES>;
+    let _wiper = Wiper::<BYTES>(BYTES);
     below_gap(f)
+}
+
+/// Runs one piece of code again and again, each time on a stack that is wiped afterwards, and
+/// only as deep as that code was seen to reach.
+///
+/// How deep that is depends on how the whole program was compiled, by more than a factor of two.
+/// So the first runs are watched: they begin on a painted stack, where the paint that is left
+/// afterwards tells the depth. They wipe all of it; from then on it is the greatest depth
+/// seen and a sixteenth.
+///
+/// It lies in a `static` beside the code that it runs. What [`on_wiped_stack`] says of `f` holds
+/// here too.
+///
+/// ```
+/// use claviger_memory::StackWipe;
+///
+/// static ADDING: StackWipe = StackWipe::new();
+/// assert_eq!(ADDING.run(|| Ok::<_, ()>(2 + 2)), Ok(4));
+/// ```
+#[derive(Debug)]
+pub struct StackWipe {
+    /// The greatest depth seen.
+    depth: AtomicUsize,
+    runs_to_watch: AtomicUsize,
+}
+
+impl StackWipe {
+    /// A piece of code of which nothing is known.
+    #[expect(clippy::new_without_default, reason = "it is made in a constant")]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { depth: AtomicUsize::new(0), runs_to_watch: AtomicUsize::new(RUNS_TO_WATCH) }
+    }
+
+    /// Runs `f`, then wipes the stack below the caller as deep as this code reaches.
+    ///
+    /// A run that fails teaches nothing, since it may have ended early.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    #[inline]
+    pub fn run<T, E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        // `debug_assertions` stand for unoptimised code, of which the tools that look for reads of
+        // dead stack are run.
+        if cfg!(debug_assertions) || self.runs_to_watch.load(Ordering::Acquire) > 0 {
+            return self.run_watched(f);
+        }
+        let depth = self.depth.load(Ordering::Relaxed);
+        let _wiper = Wiper::<WIPED_BYTES>(depth + depth / 16);
+        below_gap(f)
+    }
+
+    #[inline(never)]
+    fn run_watched<T, E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let _wiper = Wiper::<WIPED_BYTES>(WIPED_BYTES);
+        if cfg!(debug_assertions) {
+            return below_gap(f);
+        }
+        paint_below();
+        let value = below_gap(f)?;
+        self.learn(painted_below());
+        Ok(value)
+    }
+
+    /// `left` bytes of paint were left. Where that cannot be, the stack is not what it seems, as
+    /// with a sanitizer's: then all is wiped ever after.
+    fn learn(&self, left: usize) {
+        let is_plausible = (1..WIPED_BYTES - GAP_BYTES).contains(&left);
+        let depth = if is_plausible { WIPED_BYTES - left } else { WIPED_BYTES };
+        self.depth.fetch_max(depth, Ordering::Relaxed);
+        // Several threads may count the same run; below zero it must not go. Whoever reads zero reads a
+        // depth too.
+        let runs = self.runs_to_watch.load(Ordering::Relaxed);
+        self.runs_to_watch.store(runs.saturating_sub(1), Ordering::Release);
+    }
 }
 
 /// Wipes `bytes`, also if nothing reads them afterwards.
@@ -46,12 +127,13 @@ pub fn wipe(bytes: &mut [u8]) {
     fence(bytes.as_ptr());
 }
 
-struct Wiper<const BYTES: usize>;
+/// Wipes so many bytes of the stack when dropped, at most `MAX`.
+struct Wiper<const MAX: usize>(usize);
 
-impl<const BYTES: usize> Drop for Wiper<BYTES> {
+impl<const MAX: usize> Drop for Wiper<MAX> {
     #[inline]
     fn drop(&mut self) {
-        wipe_below::<BYTES>();
+        wipe_below::<MAX>(self.0);
     }
 }
 
@@ -59,10 +141,10 @@ impl<const BYTES: usize> Drop for Wiper<BYTES> {
 /// address and saved registers cover the first bytes that this frame would use.
 #[inline(never)]
 fn below_gap<R>(f: impl FnOnce() -> R) -> R {
-    let gap = MaybeUninit::<[u8; GAP_BYTES]>::uninit();
-    fence(gap.as_ptr().cast());
+    let mut gap = Below::<GAP_BYTES>::uninit();
+    fence(gap.last(GAP_BYTES));
     let value = call(f);
-    fence(gap.as_ptr().cast());
+    fence(gap.last(GAP_BYTES));
     value
 }
 
@@ -72,17 +154,95 @@ fn call<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Overwrites the stack that earlier calls from the same frame have used.
+/// Stack that earlier calls from the same frame have used, or later ones will.
 ///
-/// The compiler probes each page of the array, so that a stack too small for it ends in
-/// the guard page and never beyond.
+/// The compiler probes each page of it, so that a stack too small for it ends in the guard page and
+/// never beyond.
+#[repr(align(64))]
+struct Below<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
+
+impl<const BYTES: usize> Below<BYTES> {
+    #[inline]
+    const fn uninit() -> Self {
+        const { assert!(BYTES.is_multiple_of(LINES)) };
+        Self(MaybeUninit::uninit())
+    }
+
+    /// Returns where the last `bytes` begin; all, if there are not so many.
+    #[inline]
+    fn last(&mut self, bytes: usize) -> *mut u8 {
+        let start = self.0.as_mut_ptr().cast::<u8>();
+        // SAFETY: at most `BYTES` from the start of an array of as many.
+        unsafe { start.add(BYTES.saturating_sub(bytes)) }
+    }
+}
+
+/// Overwrites the first `bytes` of the stack below the caller, at most `MAX`.
+#[inline]
+fn wipe_below<const MAX: usize>(bytes: usize) {
+    let bytes = bytes.next_multiple_of(LINES).min(MAX);
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX.
+        unsafe { wipe_below_by_avx::<MAX>(bytes) };
+        return;
+    }
+    wipe_below_by_memset::<MAX>(bytes);
+}
+
 #[inline(never)]
-fn wipe_below<const BYTES: usize>() {
-    let mut below = MaybeUninit::<[u8; BYTES]>::uninit();
-    let start = below.as_mut_ptr().cast::<u8>();
-    // SAFETY: the array is ours and `BYTES` long.
-    unsafe { start.write_bytes(0, BYTES) };
+fn wipe_below_by_memset<const MAX: usize>(bytes: usize) {
+    let mut below = Below::<MAX>::uninit();
+    let start = below.last(bytes);
+    // SAFETY: `bytes` from there on are the end of the array, which is ours.
+    unsafe { start.write_bytes(0, bytes) };
     fence(start);
+}
+
+/// At these sizes the C library's `memset` uses `rep stos`, which is as fast by itself, but nothing
+/// that comes after it can begin meanwhile. Plain stores do not stand in the way.
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx")]
+fn wipe_below_by_avx<const MAX: usize>(bytes: usize) {
+    const VECTORS: usize = LINES / size_of::<__m256i>();
+    let mut below = Below::<MAX>::uninit();
+    let start = below.last(bytes);
+    let zero = _mm256_setzero_si256();
+    for lines in (0..bytes).step_by(LINES) {
+        // SAFETY: `bytes` from `start` on are the end of the array, which is ours. They are a multiple
+        // of `LINES`, as `MAX` is, so that each vector lies within and is aligned as the array is.
+        unsafe {
+            let lines = start.add(lines).cast::<__m256i>();
+            for vector in 0..VECTORS {
+                _mm256_store_si256(lines.add(vector), zero);
+            }
+            // Else the compiler makes a `memset` of the loop.
+            fence(lines.cast());
+        }
+    }
+}
+
+/// Covers all that [`wipe_below`] could wipe with [`PAINT`].
+#[inline(never)]
+fn paint_below() {
+    let mut below = Below::<WIPED_BYTES>::uninit();
+    let start = below.last(WIPED_BYTES);
+    // SAFETY: the array is ours and `WIPED_BYTES` long.
+    unsafe { start.write_bytes(PAINT, WIPED_BYTES) };
+    fence(start);
+}
+
+/// Returns how many bytes of paint are left, from the deep end on. Zeros count too: the probes of the
+/// pages write some, and they are no secret.
+#[inline(never)]
+fn painted_below() -> usize {
+    let mut below = Below::<WIPED_BYTES>::uninit();
+    fence(below.last(WIPED_BYTES));
+    // SAFETY: the fence counts as a write of the whole array. What it holds is what earlier calls
+    // have left there, and every byte is a `u8`.
+    let bytes = unsafe { below.0.assume_init_ref() };
+    bytes.iter().take_while(|byte| matches!(**byte, PAINT | 0)).count()
 }
 
 /// Makes the compiler believe that the memory behind `start` is read here.
@@ -107,6 +267,15 @@ pub const WIPED_BYTES: usize = if cfg!(debug_assertions) { 48 * 1024 } else { 8 
 /// How deep the stack is wiped after a key was made for keeping, which is rare.
 pub(crate) const WIPED_BYTES_INIT: usize = 2 * WIPED_BYTES;
 
-/// More than the return address, saved registers and padding of [`wipe_below`], and than the
-/// red zone that a sanitizer puts there.
-const GAP_BYTES: usize = 512;
+/// More than the return address, saved registers and padding of [`wipe_below`], and in unoptimised
+/// code than the red zone that a sanitizer puts there.
+const GAP_BYTES: usize = if cfg!(debug_assertions) { 512 } else { 128 };
+
+/// How many good runs a [`StackWipe`] watches.
+const RUNS_TO_WATCH: usize = 16;
+
+/// What a stack is painted with: neither zero nor what data is often filled with.
+const PAINT: u8 = 0xb7;
+
+/// How many bytes are wiped at once: some lines of the processor's cache.
+const LINES: usize = 128;

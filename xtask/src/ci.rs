@@ -25,6 +25,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
         summary = suite::run(workspace, &tools, &[])?;
         summary.verdict()
     });
+    report.step("tests, optimised", || optimised_tests(workspace));
     report.step("lints", || {
         workspace
             .cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"])
@@ -42,6 +43,17 @@ pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
     // The last lines of all are the tests' own.
     let verdict = summary.verdict();
     outcome.and(verdict)
+}
+
+/// The tests that look for keys where none may be: what is left on a stack depends on how the program
+/// was compiled, and how deep it is wiped is learned in optimised programs only.
+fn optimised_tests(workspace: &Workspace) -> Result<()> {
+    let test = |package, name| {
+        let args = ["test", "--release", "--package", package, "--all-features", "--test", name];
+        workspace.cargo(&args).run()
+    };
+    test("claviger-memory", "memory")?;
+    test("claviger", "memory_scan")
 }
 
 /// Each package by itself, with no feature and with each alone: what the workspace's other members

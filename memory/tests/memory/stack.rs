@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use claviger_memory::{Arena, LockPolicy, WIPED_BYTES, on_wiped_stack};
+use claviger_memory::{Arena, LockPolicy, StackWipe, WIPED_BYTES, on_wiped_stack};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use crate::process::read_memory;
@@ -81,6 +81,77 @@ fn all_of_the_promised_depth_is_wiped() {
 }
 
 #[test]
+fn a_stack_wipe_leaves_nothing_of_a_ring_key_while_it_learns_and_after() {
+    static WIPE: StackWipe = StackWipe::new();
+    for run in 0..40 {
+        let (_, stack) = stack_after(|| WIPE.run(succeed).unwrap());
+        assert_eq!(traces(&stack), 0, "run {run}");
+    }
+}
+
+#[test]
+fn a_stack_wipe_learns_nothing_from_runs_that_fail() {
+    static WIPE: StackWipe = StackWipe::new();
+    for _ in 0..40 {
+        assert_eq!(WIPE.run(|| Err::<(), _>("early")), Err("early"));
+    }
+    for run in 0..20 {
+        let (_, stack) = stack_after(|| WIPE.run(succeed).unwrap());
+        assert_eq!(traces(&stack), 0, "run {run}");
+    }
+    let fail_late = || {
+        make_and_use(&needle());
+        Err::<(), _>("late")
+    };
+    let (_, stack) = stack_after(|| assert_eq!(WIPE.run(fail_late), Err("late")));
+    assert_eq!(traces(&stack), 0);
+}
+
+#[test]
+fn a_stack_wipe_wipes_after_a_panic() {
+    static WIPE: StackWipe = StackWipe::new();
+    for run in 0..20 {
+        let panics = || {
+            WIPE.run(|| -> Result<(), ()> {
+                plant();
+                std::panic::resume_unwind(Box::new(()))
+            })
+        };
+        let (_, stack) = stack_after(|| drop(std::panic::catch_unwind(panics)));
+        assert!(!contains(&stack, &needle()), "run {run}");
+        WIPE.run(succeed).unwrap();
+    }
+}
+
+#[test]
+fn a_stack_wipe_goes_as_deep_as_its_code_and_no_deeper_where_that_is_optimised() {
+    static WIPE: StackWipe = StackWipe::new();
+    let goes_deep = AtomicBool::new(false);
+    let op = || {
+        let work = || {
+            make_and_use(&needle());
+            if goes_deep.load(Ordering::Relaxed) {
+                paint::<{ 2 * WIPED_BYTES }>(0x3c);
+            }
+            Ok::<_, ()>(())
+        };
+        WIPE.run(work).unwrap();
+    };
+    for _ in 0..20 {
+        op();
+    }
+    let (depth, _) = stack_after(|| make_and_use(&needle()));
+    goes_deep.store(true, Ordering::Relaxed);
+    let (_, stack) = stack_after(op);
+    // From the end of what is wiped on the paint is left.
+    let wiped = stack.windows(8).rev().position(|bytes| bytes == [0x3c; 8]).unwrap();
+    println!("ring reaches {depth} bytes, {wiped} were wiped");
+    assert!(wiped > depth, "ring reaches {depth} bytes, {wiped} were wiped");
+    let bound = if cfg!(debug_assertions) { 2 * WIPED_BYTES } else { WIPED_BYTES };
+    assert!(wiped < bound, "{wiped} were wiped");
+}
+
+#[test]
 fn the_value_passes_through() {
     let text = String::from("value");
     assert_eq!(on_wiped_stack(|| text.len()), 5);
@@ -90,6 +161,11 @@ fn the_value_passes_through() {
 #[inline(never)]
 fn plant() {
     black_box(needle());
+}
+
+fn succeed() -> Result<(), ()> {
+    make_and_use(&needle());
+    Ok(())
 }
 
 #[inline(never)]
