@@ -254,3 +254,40 @@ impl StdError for BackendError {
         Some(&*self.source)
     }
 }
+
+/// Shows an error with all its causes, outermost first, in one line: for logs and messages.
+///
+/// ```
+/// use claviger::{BackendError, ErrorChain};
+///
+/// let error = BackendError::transient(std::io::Error::other("reset"));
+/// assert!(ErrorChain::new(&error).to_string().ends_with(": reset"));
+/// ```
+#[derive(Clone, Copy)]
+pub struct ErrorChain<'a>(&'a dyn StdError);
+
+impl<'a> ErrorChain<'a> {
+    /// Shows `error`.
+    #[must_use]
+    pub const fn new(error: &'a dyn StdError) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for ErrorChain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ErrorChain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0, f)
+    }
+}

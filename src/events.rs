@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::error::ErrorChain;
 use crate::record::KeyId;
 
 macro_rules! events {
@@ -68,21 +69,6 @@ impl fmt::Display for Event {
     }
 }
 
-/// An error and all its causes, outermost first, in one line.
-struct Chain<'a>(&'a dyn StdError);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
-}
-
 /// How often each event was raised by one factory.
 #[derive(Debug, Default)]
 pub(crate) struct Events([AtomicU64; Event::ALL.len()]);
@@ -104,7 +90,7 @@ impl Events {
 
     /// Raises the event with its cause, and the causes of that.
     pub(crate) fn raise_because(&self, event: Event, key: &KeyId, cause: &dyn StdError) {
-        self.tell(event, key, &Chain(cause));
+        self.tell(event, key, &ErrorChain::new(cause));
     }
 
     /// Raises the event with a cause that is no error.

@@ -291,7 +291,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
                 State::UpToDate => return Ok(Rewrap::UpToDate),
                 State::Due { missing } => missing,
             };
-            let secret = self.unwrap_from(&record).await?;
+            let secret = self.unwrap_from(record.wrapped_key(), &meta).await?;
             if self.options.dry_run {
                 return Ok(Rewrap::Due { missing: lacks });
             }
@@ -333,8 +333,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         }
     }
 
-    async fn unwrap_from(&self, record: &EnvelopeKeyRecord) -> Result<SecretKey, Error> {
-        let (wrapped, meta) = (record.wrapped_key(), record.meta());
+    async fn unwrap_from(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, Error> {
         let unwrapped = self.from_gate.call(|| self.from.unwrap_key(wrapped, meta)).await;
         unwrapped.map_err(|error| of_kms("unwrap_key", meta, error))
     }
@@ -366,8 +365,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     async fn unwraps_to(&self, wrapped: &[u8], meta: &KeyMeta, secret: &SecretKey) -> Result<bool, Error> {
         let unwrapped = self.to_gate.call(|| self.to.unwrap_key(wrapped, meta)).await;
         let unwrapped = unwrapped.map_err(|error| of_kms("unwrap_key", meta, error))?;
-        // Who could measure this holds the key: both come from his own service.
-        Ok(unwrapped.expose_secret() == secret.expose_secret())
+        Ok(is_same(&unwrapped, secret))
     }
 
     async fn replace(&self, meta: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, Error> {
@@ -397,7 +395,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         // Another writer's form may be the other service's.
         if *stored == *new
             || self.unwraps_to(&stored, meta, secret).await.unwrap_or(false)
-            || self.unwrap_from(&EnvelopeKeyRecord::new(meta.clone(), stored.clone(), None)).await.is_ok()
+            || self.unwrap_from(&stored, meta).await.is_ok_and(|unwrapped| is_same(&unwrapped, secret))
         {
             return Ok(());
         }
@@ -409,6 +407,11 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         let loaded = self.store_gate.call(|| self.store.load(meta, Consistency::Strong)).await;
         loaded.map_err(|error| of_store("load", meta.id(), error))
     }
+}
+
+/// Who could measure how long this takes holds the key: both come from his own service.
+fn is_same(one: &SecretKey, other: &SecretKey) -> bool {
+    one.expose_secret() == other.expose_secret()
 }
 
 impl fmt::Display for Rewrap {

@@ -1,12 +1,10 @@
 //! How a run ends: the exit codes, and failures as one sentence each.
 
-use std::error::Error as StdError;
-use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
-use claviger::{BackendError, Error, FailureClass};
+use claviger::{BackendError, Error, ErrorChain, FailureClass};
 
 use crate::store::backend::fault;
 
@@ -177,7 +175,7 @@ fn explain(error: &Error) -> (Exit, String) {
         }
         Error::Metastore { source, .. } => {
             let fault = fault::of(source);
-            (fault.exit, format!("the key store failed ({}); {}", chain(source), fault.advice))
+            (fault.exit, format!("the key store failed ({}); {}", ErrorChain::new(source), fault.advice))
         }
         Error::Kms { source, .. } => of_kms(source),
         Error::ClockSkew(_) => (
@@ -198,7 +196,7 @@ fn explain(error: &Error) -> (Exit, String) {
 }
 
 fn of_kms(source: &BackendError) -> (Exit, String) {
-    let cause = chain(source);
+    let cause = ErrorChain::new(source);
     match source.class() {
         FailureClass::Transient => (
             Exit::Unavailable,
@@ -218,25 +216,13 @@ fn of_kms(source: &BackendError) -> (Exit, String) {
     }
 }
 
-/// The error's sources, outermost first, in one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
-}
-
 /// What went wrong, without the key id that its text would carry.
 fn without_ids(error: &Error) -> String {
     match error {
         Error::ForeignParent { .. } => "it names a foreign parent".to_owned(),
         Error::IndistinctKey(_) => "a key is there but is not given out".to_owned(),
         Error::CreationRace(_) => "other programs kept making the same key".to_owned(),
-        Error::Memory(source) => chain(source),
+        Error::Memory(source) => ErrorChain::new(source).to_string(),
         other => other.to_string(),
     }
 }

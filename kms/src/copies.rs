@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::{BackendError, Breaker, Clock, FailureClass};
+use claviger::{BackendError, Breaker, Clock, ErrorChain, FailureClass};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -267,13 +267,7 @@ impl std::error::Error for CopyFailures {}
 
 impl fmt::Display for CopyFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.error)?;
-        let mut cause = std::error::Error::source(&self.error);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        write!(f, "{}: {}", self.name, ErrorChain::new(&self.error))
     }
 }
 

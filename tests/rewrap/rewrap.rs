@@ -1,13 +1,13 @@
 //! The move from one KMS to another: whatever fails, every key can be unwrapped by one of the two.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use claviger::testing::{Fault, FaultyKms, FaultyMetastore, Operation};
 use claviger::{
     BackendError, Consistency, EnvelopeKeyRecord, Error, FailureClass, InMemoryMetastore, Insert, KeyId,
     KeyManagementService, KeyMeta, Limits, Metastore, MetastoreAdmin, Page, Rewrap, RewrapOptions,
-    RewrapReport, StaticKms, rewrap_system_keys,
+    RewrapReport, SecretKey, StaticKms, SystemRandom, rewrap_system_keys,
 };
 
 use crate::regions::{Regions, master_key};
@@ -163,21 +163,24 @@ async fn every_call_failing_loses_no_key() {
     assert!(failed > 0);
 }
 
-/// A table that cuts what is over so many bytes, as a TEXT column does in a careless mode.
+/// A table that stores something else than it was given.
 #[derive(Clone, Debug)]
-struct CuttingStore(InMemoryMetastore);
+struct MangledStore {
+    rows: InMemoryMetastore,
+    mangled: fn(&[u8]) -> &[u8],
+}
 
-impl Metastore for CuttingStore {
+impl Metastore for MangledStore {
     async fn load(
         &self,
         key: &KeyMeta,
         consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.0.load(key, consistency).await
+        self.rows.load(key, consistency).await
     }
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.0.load_latest(id).await
+        self.rows.load_latest(id).await
     }
 
     async fn load_many(
@@ -185,37 +188,37 @@ impl Metastore for CuttingStore {
         keys: &[KeyMeta],
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.0.load_many(keys, consistency).await
+        self.rows.load_many(keys, consistency).await
     }
 
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.0.load_latest_many(ids).await
+        self.rows.load_latest_many(ids).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        self.0.insert(record).await
+        self.rows.insert(record).await
     }
 }
 
-impl MetastoreAdmin for CuttingStore {
+impl MetastoreAdmin for MangledStore {
     async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
-        self.0.list(after, limit).await
+        self.rows.list(after, limit).await
     }
 
     async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-        self.0.revoke(key).await
+        self.rows.revoke(key).await
     }
 
     async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        self.0.replace_wrapped_key(key, old, &new[..new.len().min(60)]).await
+        self.rows.replace_wrapped_key(key, old, (self.mangled)(new)).await
     }
 
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
-        self.0.delete(id).await
+        self.rows.delete(id).await
     }
 
     async fn count(&self) -> Result<u64, BackendError> {
-        self.0.count().await
+        self.rows.count().await
     }
 }
 
@@ -224,13 +227,35 @@ async fn what_a_store_mangles_is_taken_back() {
     let (rows, old, new) = (InMemoryMetastore::new(), kms("old"), Regions::new(&["us", "eu"]));
     let records = populate(&rows, &old).await;
     let before = system_keys(&rows).await;
-    let report = rewrap_system_keys(&CuttingStore(rows.clone()), &old, &new, &ALL).await.unwrap();
-    let is_told = |done: &Rewrap| {
-        matches!(done, Rewrap::Failed(Error::Metastore { operation: "replace_wrapped_key", .. }))
-    };
+    // As a TEXT column does in a careless mode.
+    let store = MangledStore { rows: rows.clone(), mangled: |new| &new[..new.len().min(60)] };
+    let report = rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
     assert!(report.keys.iter().all(|(_, done)| is_told(done)), "{report:?}");
     assert_eq!(system_keys(&rows).await, before);
     assert_all_decrypt(&rows, &old, &records).await;
+}
+
+#[tokio::test]
+async fn another_key_in_its_place_is_taken_back_though_the_former_service_unwraps_it() {
+    static ANOTHER: OnceLock<Vec<u8>> = OnceLock::new();
+    let (rows, old, new) = (InMemoryMetastore::new(), kms("old"), Regions::new(&["us", "eu"]));
+    let records = populate(&rows, &old).await;
+    let secret = SecretKey::generate(&SystemRandom::new()).unwrap();
+    let before = system_keys(&rows).await;
+    let another = old.wrap_key(&secret, before[0].meta()).await.unwrap();
+    ANOTHER.set(another.bytes().to_vec()).unwrap();
+    let store = MangledStore {
+        rows: rows.clone(),
+        mangled: |new| if new.len() > 60 { ANOTHER.get().unwrap() } else { new },
+    };
+    let report = rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
+    assert!(report.keys.iter().all(|(_, done)| is_told(done)), "{report:?}");
+    assert_eq!(system_keys(&rows).await, before);
+    assert_all_decrypt(&rows, &old, &records).await;
+}
+
+fn is_told(done: &Rewrap) -> bool {
+    matches!(done, Rewrap::Failed(Error::Metastore { operation: "replace_wrapped_key", .. }))
 }
 
 #[tokio::test]

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, BoxedKms, KeyManagementService, KeyMeta, SecretKey, StaticKms, WrapHealth, WrappedKey,
+    BackendError, BoxedKms, ErrorChain, KeyManagementService, KeyMeta, SecretKey, StaticKms, WrapHealth,
+    WrappedKey,
 };
 #[cfg(feature = "aws")]
 use claviger_kms::AwsKms;
 use claviger_kms::{AnyOfKms, CopyCheck, KofNKms, LocalKms, LocalKmsError};
 
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::kms::KmsChoice;
 use crate::kms::several::{AnyOfChoice, KofNChoice};
 use crate::open::make_folder_of;
@@ -232,7 +233,7 @@ fn failed(error: &BackendError) -> Failure {
     } else {
         (Exit::Config, "check --kms")
     };
-    Failure::new(exit, format!("cannot open the master key's service ({}); {advice}", chain(error)))
+    Failure::new(exit, format!("cannot open the master key's service ({}); {advice}", ErrorChain::new(error)))
 }
 
 fn local(path: &Path, making: Making) -> Result<OpenKms, OpenError> {
@@ -260,7 +261,7 @@ fn master_key_failure(error: &LocalKmsError) -> Failure {
         LocalKmsError::Unusable { source, .. } if source.is_retryable() => (Exit::Unavailable, "try again"),
         _ => (Exit::Config, "choose another with --kms"),
     };
-    Failure::new(exit, format!("{}; {advice}", chain(error)))
+    Failure::new(exit, format!("{}; {advice}", ErrorChain::new(error)))
 }
 
 fn static_key(file: &Path, danger_known_key: bool) -> Result<OpenKms, Failure> {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use claviger::{BackendError, FailureClass, Rewrap, RewrapReport};
+use claviger::{BackendError, ErrorChain, FailureClass, Rewrap, RewrapReport};
 use claviger_kms::CopyCheck;
 use serde::Serialize;
 
 use crate::args::Report;
-use crate::exit::{Failure, chain};
+use crate::exit::Failure;
 use crate::print::json_line;
 use crate::store::StoreChoice;
 
@@ -24,7 +24,7 @@ pub(super) fn checks(checks: &[CopyCheck], format: Report) -> Result<String, Fai
 fn check_line(check: &CopyCheck) -> String {
     let part = |name: &str, result: &Result<Duration, BackendError>| match result {
         Ok(time) => format!("{name} {:.1} ms", milliseconds(*time)),
-        Err(error) => format!("{name} failed: {}", chain(error)),
+        Err(error) => format!("{name} failed: {}", ErrorChain::new(error)),
     };
     let unwrap = check.unwrap.as_ref().map(|unwrap| format!(", {}", part("unwrap", unwrap)));
     format!("{}: {}{}\n", check.name, part("wrap", &check.wrap), unwrap.unwrap_or_default())
@@ -61,7 +61,7 @@ impl<'a> JsonCheck<'a> {
     fn new(check: &'a CopyCheck) -> Self {
         let call = |result: &Result<Duration, BackendError>| match result {
             Ok(time) => JsonCall::Good { ms: milliseconds(*time) },
-            Err(error) => JsonCall::Failed { class: class(error), error: chain(error) },
+            Err(error) => JsonCall::Failed { class: class(error), error: ErrorChain::new(error).to_string() },
         };
         Self {
             name: &check.name,
@@ -96,7 +96,7 @@ pub(super) fn report(choice: &StoreChoice, report: &RewrapReport, format: Report
         created: row.created.map(|created| created.unix_seconds()),
         outcome: "damaged",
         missing: &[],
-        error: Some(chain(&row.error)),
+        error: Some(ErrorChain::new(&row.error).to_string()),
     });
     let keys: Vec<JsonKey<'_>> = keys.chain(damaged).collect();
     match format {

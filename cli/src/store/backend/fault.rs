@@ -4,13 +4,13 @@ use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 use std::io;
 
-use claviger::BackendError;
+use claviger::{BackendError, ErrorChain};
 #[cfg(feature = "dynamodb")]
 use claviger_metastore::DynamoDbFault;
 use claviger_metastore::{DangerousSchema, DriverFault, FindingId, SqlFault};
 
 use super::OpenError;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::store::StoreChoice;
 
 /// How a run ends by a failure of the key store, and what to do about it.
@@ -163,7 +163,7 @@ pub(super) fn using(choice: &StoreChoice, doing: &str, error: &BackendError) -> 
         _ if is_settings(error) => (Exit::Config, "check the URL of --metastore and its parameters"),
         _ => (exit, advice),
     };
-    Failure::new(exit, format!("{doing} the key store {choice} ({}); {advice}", chain(error)))
+    Failure::new(exit, format!("{doing} the key store {choice} ({}); {advice}", ErrorChain::new(error)))
 }
 
 /// Tells whether it failed by what we were told, before a server said anything.
