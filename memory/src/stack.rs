@@ -178,7 +178,9 @@ impl<const BYTES: usize> Below<BYTES> {
 }
 
 /// Overwrites the first `bytes` of the stack below the caller, at most `MAX`.
-#[inline]
+///
+/// Always inlined: a frame of its own would add to what [`GAP_BYTES`] has to make room for.
+#[inline(always)]
 fn wipe_below<const MAX: usize>(bytes: usize) {
     let bytes = bytes.next_multiple_of(LINES).min(MAX);
     #[cfg(target_arch = "x86_64")]
@@ -269,7 +271,7 @@ pub(crate) const WIPED_BYTES_INIT: usize = 2 * WIPED_BYTES;
 
 /// More than the return address, saved registers and padding of [`wipe_below`], and in unoptimised
 /// code than the red zone that a sanitizer puts there.
-const GAP_BYTES: usize = if cfg!(debug_assertions) { 512 } else { 128 };
+const GAP_BYTES: usize = if cfg!(debug_assertions) { 1024 } else { 128 };
 
 /// How many good runs a [`StackWipe`] watches.
 const RUNS_TO_WATCH: usize = 16;
