@@ -261,7 +261,7 @@ pub(crate) fn fence(start: *const u8) {
 /// On x86-64 making and using a key alone reaches 3.1 KiB at `opt-level` 3 with link-time
 /// optimisation, 4.2 KiB at `"z"`, 5.2 KiB without link-time optimisation, and 19.3 KiB
 /// unoptimised, where each move of the 544-byte key is a copy of its own; a whole encrypt with
-/// link-time optimisation reaches 4.9 KiB. `debug_assertions` stands for the last, which needs
+/// link-time optimisation reaches 4.5 KiB. `debug_assertions` stands for the last, which needs
 /// more and may cost more. A crate cannot see its `opt-level`: who turns the assertions off
 /// but does not optimise gets less than he needs.
 pub const WIPED_BYTES: usize = if cfg!(debug_assertions) { 48 * 1024 } else { 8 * 1024 };
