@@ -39,7 +39,8 @@ pub(crate) fn seal(
     data.resize(plaintext.len() + OVERHEAD_BYTES, 0);
     let mut wrapped_key = [0; KEY_BYTES + OVERHEAD_BYTES];
     let (buffer, wrapped) = (&mut data, &mut wrapped_key);
-    // `key` moves in, to be given back before the wiping: that waits for all writes under way.
+    // `key` moves in, to be given back as soon as it has served: that waits for all writes under way,
+    // and would wait for the wiping.
     let sealed = SEALING.run(move || {
         let mut draw = [0; DRAW_BYTES];
         random.fill(&mut draw)?;
@@ -47,6 +48,7 @@ pub(crate) fn seal(
         aead::seal_key(key.cipher()?, key_nonce, data_row_key, wrapped)?;
         key.wraps().add_one();
         let parent = KeyMeta::new(own_copy(key.meta().id()), key.created());
+        drop(key);
         match &aead::expand(data_row_key) {
             Ok(cipher) => aead::seal(cipher, data_nonce, buffer).map(|()| parent),
             Err(_unspecified) => Err(Error::Authentication),
@@ -85,7 +87,7 @@ fn split(draw: &[u8; DRAW_BYTES]) -> (&[u8; KEY_BYTES], [u8; NONCE_BYTES], [u8; 
 pub(crate) fn open(
     key: impl Deref<Target = CryptoKey>,
     wrapped_key: &[u8; KEY_BYTES + OVERHEAD_BYTES],
-    mut data: Vec<u8>,
+    mut data: Box<[u8]>,
 ) -> Result<Plaintext, Error> {
     let buffer = &mut data;
     // `key` moves in, as in `seal`.
@@ -94,16 +96,14 @@ pub(crate) fn open(
         let data_row_key = aead::open(key.cipher()?, &mut unwrapped)?;
         let data_row_key: &[u8; KEY_BYTES] =
             (&*data_row_key).try_into().map_err(|_wrong_length| Error::Authentication)?;
+        drop(key);
         match &aead::expand(data_row_key) {
-            Ok(cipher) => aead::open(cipher, buffer).map(|plaintext| plaintext.len()),
+            Ok(cipher) => aead::open(cipher, buffer).map(drop),
             Err(_unspecified) => Err(Error::Authentication),
         }
     });
     match opened {
-        Ok(plaintext_bytes) => {
-            data.truncate(plaintext_bytes);
-            Ok(Plaintext::new(data))
-        }
+        Ok(()) => Ok(Plaintext::new(data)),
         Err(error) => {
             wipe(&mut data);
             Err(error)

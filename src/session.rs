@@ -141,14 +141,15 @@ impl Session {
             }
             Owner::Foreign => return Err(Error::ForeignRecord),
         };
+        let data = data.into();
         let now = core.now();
         touch(core, ring, now);
         let key = ring.take_version(parent.created());
         if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
-            return envelope::open(key, wrapped_key, data.into_owned());
+            return envelope::open(key, wrapped_key, data);
         }
         let key = apart(core.key_to_decrypt(ring, parent.created())).await?;
-        envelope::open(key, wrapped_key, data.into_owned())
+        envelope::open(key, wrapped_key, data)
     }
 }
 
