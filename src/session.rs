@@ -1,6 +1,5 @@
 //! A partition's door: encrypt and decrypt.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,7 +76,7 @@ impl Session {
     /// [`Error::TooLarge`]; otherwise as [`encrypt`](Self::encrypt).
     // Not an `async fn`, whose future would hold the other one and pass its result on.
     pub fn decrypt(&self, record: &DataRowRecord) -> impl Future<Output = Result<Plaintext, Error>> + Send {
-        self.open(record.parent(), record.wrapped_key(), record.data().into())
+        self.open(record.parent(), record.wrapped_key(), record.data())
     }
 
     /// Encrypts `plaintext` and returns the record's JSON.
@@ -95,7 +94,7 @@ impl Session {
     pub async fn decrypt_json(&self, json: &[u8]) -> Result<Plaintext, Error> {
         self.shared.open()?;
         let (parent, wrapped_key, data) = DataRowRecord::from_json(json)?.into_parts();
-        self.open(&parent, &wrapped_key, data.into()).await
+        self.open(&parent, &wrapped_key, data).await
     }
 
     /// Encrypts `plaintext` and hands the record to `persistence`; returns what it is found by.
@@ -128,10 +127,10 @@ impl Session {
         &self,
         parent: &KeyMeta,
         wrapped_key: &[u8; WRAPPED_DATA_ROW_KEY_BYTES],
-        data: Cow<'_, [u8]>,
+        data: impl AsRef<[u8]> + Into<Box<[u8]>>,
     ) -> Result<Plaintext, Error> {
         let core = self.shared.open()?;
-        envelope::check_sealed(data.len(), self.shared.payload_bytes_max())?;
+        envelope::check_sealed(data.as_ref().len(), self.shared.payload_bytes_max())?;
         let other_ring;
         let ring = match core.naming.owner(self.ring.id(), parent.id()) {
             Owner::Own => &self.ring,

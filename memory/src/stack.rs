@@ -164,7 +164,6 @@ struct Below<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
 impl<const BYTES: usize> Below<BYTES> {
     #[inline]
     const fn uninit() -> Self {
-        const { assert!(BYTES.is_multiple_of(LINES)) };
         Self(MaybeUninit::uninit())
     }
 
@@ -182,6 +181,7 @@ impl<const BYTES: usize> Below<BYTES> {
 /// Always inlined: a frame of its own would add to what [`GAP_BYTES`] has to make room for.
 #[inline(always)]
 fn wipe_below<const MAX: usize>(bytes: usize) {
+    const { assert!(MAX.is_multiple_of(LINES)) };
     let bytes = bytes.next_multiple_of(LINES).min(MAX);
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx") {
@@ -280,4 +280,4 @@ const RUNS_TO_WATCH: usize = 16;
 const PAINT: u8 = 0xb7;
 
 /// How many bytes are wiped at once: some lines of the processor's cache.
-const LINES: usize = 128;
+const LINES: usize = 256;
