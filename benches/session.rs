@@ -30,7 +30,9 @@ use ring::rand::SecureRandom as _;
 
 const SIZES: [usize; 3] = [64, 1024, 64 * 1024];
 const PARTITIONS: usize = 10_000;
-const ROUNDS: usize = 41;
+/// How many places on the stack are tried, each as often as the others.
+const PLACES: usize = 41;
+const ROUNDS: usize = 4 * PLACES;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -201,7 +203,7 @@ fn interleaved(
 ) -> [f64; 3] {
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..ROUNDS {
-        deeper(round, &mut || {
+        deeper(round % PLACES, &mut || {
             times[0].push(time(repeats, &mut floor));
             times[1].push(time(repeats, &mut wiping_floor));
             times[2].push(time(repeats, &mut ours));
