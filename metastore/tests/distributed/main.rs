@@ -9,6 +9,8 @@ mod place;
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use claviger::{EnvelopeKeyRecord, KeyId, Metastore, MetastoreAdmin};
@@ -21,8 +23,10 @@ use crate::process::{Children, Record};
 const PROCESSES: usize = 4;
 /// How often the server is killed.
 const KILLS: usize = 5;
-/// How much is encrypted between two kills, by all processes together.
+/// How much is encrypted between two kills, by all processes together, at least.
 const RECORDS_BETWEEN: usize = 250;
+/// How many keys are revoked between two kills, at least.
+const REVOKED_BETWEEN: usize = 2;
 /// Longer than anything takes, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -109,11 +113,11 @@ async fn prove<S: MetastoreAdmin + Clone>(
     server: Option<Box<dyn Mortal>>,
 ) {
     let mut children = Children::start(test, place, PROCESSES);
-    let operator = tokio::spawn(operate(store.clone()));
-    let records = encrypt_through_kills(&mut children, server).await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let operator = tokio::spawn(operate(store.clone(), Arc::clone(&answered)));
+    let records = encrypt_through_kills(&mut children, server, &answered).await;
     operator.abort();
-    let revoked = operator.await.ok();
-    assert!(revoked.is_none(), "the operator stopped by itself");
+    assert!(operator.await.is_err(), "the operator stopped by itself");
 
     let rows = all_rows(&store).await;
     assert_keys_are_unique_and_used(&rows, &records);
@@ -127,18 +131,23 @@ async fn prove<S: MetastoreAdmin + Clone>(
         partitions.len(),
         rows.len()
     );
-    assert!(revoked >= 10, "{revoked}");
+    let answered = answered.load(Ordering::Relaxed);
+    assert!(revoked >= answered, "{revoked} keys are revoked, {answered} revocations were answered");
     children.finish();
 }
 
 /// Lets all processes encrypt, and kills the server again and again.
-async fn encrypt_through_kills(children: &mut Children, server: Option<Box<dyn Mortal>>) -> Vec<Record> {
+async fn encrypt_through_kills(
+    children: &mut Children,
+    server: Option<Box<dyn Mortal>>,
+    revoked: &AtomicUsize,
+) -> Vec<Record> {
     let mut records = Vec::new();
     children.tell("go");
     timeout(PATIENCE, async {
         let mut server = server;
         for _ in 0..KILLS {
-            children.collect(&mut records, RECORDS_BETWEEN).await;
+            encrypt_for_a_while(children, &mut records, revoked).await;
             // Both wait for the server to end and to come back.
             server = tokio::task::spawn_blocking(|| {
                 let mut server = server;
@@ -151,7 +160,7 @@ async fn encrypt_through_kills(children: &mut Children, server: Option<Box<dyn M
             .await
             .unwrap();
         }
-        children.collect(&mut records, RECORDS_BETWEEN).await;
+        encrypt_for_a_while(children, &mut records, revoked).await;
         children.stop(&mut records).await;
         // It lives until the test ends.
         std::mem::forget(server);
@@ -161,8 +170,18 @@ async fn encrypt_through_kills(children: &mut Children, server: Option<Box<dyn M
     records
 }
 
-/// Revokes keys, now an intermediate key, now the system key, for as long as it is let.
-async fn operate(store: impl MetastoreAdmin) {
+/// Lets the processes encrypt until there is enough to go on with, of records and of revocations.
+async fn encrypt_for_a_while(children: &mut Children, records: &mut Vec<Record>, revoked: &AtomicUsize) {
+    let goal = revoked.load(Ordering::Relaxed) + REVOKED_BETWEEN;
+    children.collect(records, RECORDS_BETWEEN).await;
+    while revoked.load(Ordering::Relaxed) < goal {
+        children.collect(records, 1).await;
+    }
+}
+
+/// Revokes keys, now an intermediate key, now the system key, for as long as it is let, and counts
+/// those that the store answered.
+async fn operate(store: impl MetastoreAdmin, revoked: Arc<AtomicUsize>) {
     for turn in 0_usize.. {
         // The pace of somebody in a hurry.
         sleep(Duration::from_millis(40)).await;
@@ -174,7 +193,8 @@ async fn operate(store: impl MetastoreAdmin) {
         candidates.sort_by_key(|row| row.meta().created());
         // While the server is down it fails, and some other key is next.
         if let Some(row) = candidates.get(turn * 7 % candidates.len().max(1)) {
-            drop(store.revoke(row.meta()).await);
+            let answer = store.revoke(row.meta()).await;
+            revoked.fetch_add(usize::from(matches!(answer, Ok(true))), Ordering::Relaxed);
         }
     }
 }
