@@ -43,8 +43,9 @@ pub(crate) struct KeySet {
 }
 
 impl KeySet {
-    pub(crate) fn version(&self, created: Created) -> Option<&Arc<CryptoKey>> {
-        self.versions.iter().find(|key| key.created() == created)
+    /// Returns where among the versions this one is.
+    fn place(&self, created: Created) -> Option<usize> {
+        self.versions.iter().position(|key| key.created() == created)
     }
 }
 
@@ -135,7 +136,7 @@ impl Keyring {
         if keys.latest.as_ref().is_some_and(|key| key.created() == created) {
             return Some(KeyInUse { keys, place: None });
         }
-        let place = keys.versions.iter().position(|key| key.created() == created)?;
+        let place = keys.place(created)?;
         Some(KeyInUse { keys, place: Some(place) })
     }
 
@@ -144,7 +145,8 @@ impl Keyring {
     }
 
     pub(crate) fn version(&self, created: Created) -> Option<Arc<CryptoKey>> {
-        self.keys().version(created).cloned()
+        let keys = self.keys();
+        keys.versions.get(keys.place(created)?).cloned()
     }
 
     /// Returns what is known of a version.
