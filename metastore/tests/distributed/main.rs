@@ -131,6 +131,7 @@ async fn prove<S: MetastoreAdmin + Clone>(
         partitions.len(),
         rows.len()
     );
+    assert!(revoked >= 10, "{revoked}");
     let answered = answered.load(Ordering::Relaxed);
     assert!(revoked >= answered, "{revoked} keys are revoked, {answered} revocations were answered");
     children.finish();
