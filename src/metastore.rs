@@ -60,6 +60,11 @@ pub trait Metastore: fmt::Debug + Send + Sync + 'static {
     /// [`Insert::Inserted`].
     fn insert(&self, record: &EnvelopeKeyRecord)
     -> impl Future<Output = Result<Insert, BackendError>> + Send;
+
+    /// Returns how often the store came to another server, or to another timeline of one, than it
+    /// had asked before: what was committed last may be missing there, so the core reads again what
+    /// it holds. 0 for a store that has one server only or cannot tell. No I/O.
+    fn failovers(&self) -> u64;
 }
 
 /// What became of an insert.
@@ -79,7 +84,8 @@ pub enum Insert {
 pub enum Consistency {
     /// Every write that ended before the load began is seen.
     Strong,
-    /// A replica may answer.
+    /// A replica may answer. If it fails, so does the load: the caller asks again, for
+    /// [`Strong`](Self::Strong).
     Eventual,
 }
 
@@ -197,6 +203,10 @@ impl<M: Metastore> Metastore for Arc<M> {
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         (**self).insert(record).await
     }
+
+    fn failovers(&self) -> u64 {
+        (**self).failovers()
+    }
 }
 
 /// A metastore whose type was chosen at run time.
@@ -238,6 +248,10 @@ impl Metastore for BoxedMetastore {
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         self.0.insert_dyn(record).await
     }
+
+    fn failovers(&self) -> u64 {
+        self.0.failovers_dyn()
+    }
 }
 
 /// The twin of [`Metastore`] that can be a trait object. Written once, here.
@@ -266,6 +280,8 @@ trait DynMetastore: fmt::Debug + Send + Sync {
 
     fn insert_dyn<'a>(&'a self, record: &'a EnvelopeKeyRecord)
     -> BoxFuture<'a, Result<Insert, BackendError>>;
+
+    fn failovers_dyn(&self) -> u64;
 }
 
 impl<M: Metastore> DynMetastore for M {
@@ -304,6 +320,10 @@ impl<M: Metastore> DynMetastore for M {
         record: &'a EnvelopeKeyRecord,
     ) -> BoxFuture<'a, Result<Insert, BackendError>> {
         Box::pin(self.insert(record))
+    }
+
+    fn failovers_dyn(&self) -> u64 {
+        self.failovers()
     }
 }
 

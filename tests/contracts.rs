@@ -198,6 +198,10 @@ impl Metastore for FoldingMetastore {
             Entry::Occupied(_) => Ok(Insert::AlreadyExists),
         }
     }
+
+    fn failovers(&self) -> u64 {
+        0
+    }
 }
 
 impl MetastoreAdmin for FoldingMetastore {

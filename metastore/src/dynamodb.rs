@@ -172,4 +172,8 @@ impl Metastore for DynamoDbMetastore {
             Err(error) => Err(error.into()),
         }
     }
+
+    fn failovers(&self) -> u64 {
+        0
+    }
 }

@@ -75,6 +75,10 @@ impl Metastore for InMemoryMetastore {
             }
         }
     }
+
+    fn failovers(&self) -> u64 {
+        0
+    }
 }
 
 impl MetastoreAdmin for InMemoryMetastore {

@@ -331,6 +331,10 @@ impl<M: Metastore> Metastore for FaultyMetastore<M> {
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         self.faults.run(Operation::Insert, record.meta(), self.inner.insert(record)).await
     }
+
+    fn failovers(&self) -> u64 {
+        self.inner.failovers()
+    }
 }
 
 impl<M: MetastoreAdmin> MetastoreAdmin for FaultyMetastore<M> {

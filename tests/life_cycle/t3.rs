@@ -183,6 +183,10 @@ impl Metastore for Odd {
         }
         self.rows.insert(record).await
     }
+
+    fn failovers(&self) -> u64 {
+        self.rows.failovers()
+    }
 }
 
 fn factory_over(world: &World, oddity: Oddity) -> SessionFactory {

@@ -43,6 +43,10 @@ impl Metastore for Replicated {
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         self.primary.insert(record).await
     }
+
+    fn failovers(&self) -> u64 {
+        self.primary.failovers()
+    }
 }
 
 /// A process that has cached nothing, over a store and a replica with the same rows.

@@ -153,6 +153,10 @@ impl Metastore for PickyStore {
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         self.rows.insert(record).await
     }
+
+    fn failovers(&self) -> u64 {
+        self.rows.failovers()
+    }
 }
 
 fn over(store: PickyStore, world: &World) -> SessionFactory {

@@ -198,6 +198,10 @@ impl Metastore for MangledStore {
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         self.rows.insert(record).await
     }
+
+    fn failovers(&self) -> u64 {
+        self.rows.failovers()
+    }
 }
 
 impl MetastoreAdmin for MangledStore {

@@ -280,6 +280,10 @@ impl Metastore for MysqlMetastore {
         });
         insert.await
     }
+
+    fn failovers(&self) -> u64 {
+        0
+    }
 }
 
 impl MetastoreAdmin for MysqlMetastore {

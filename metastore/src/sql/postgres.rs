@@ -252,6 +252,10 @@ impl Metastore for PostgresMetastore {
         });
         insert.await
     }
+
+    fn failovers(&self) -> u64 {
+        0
+    }
 }
 
 impl MetastoreAdmin for PostgresMetastore {

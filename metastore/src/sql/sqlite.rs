@@ -282,6 +282,10 @@ impl Metastore for SqliteMetastore {
         let inserted = self.group.write(Write::Insert(record.clone())).await?;
         Ok(if inserted == 0 { Insert::AlreadyExists } else { Insert::Inserted })
     }
+
+    fn failovers(&self) -> u64 {
+        0
+    }
 }
 
 impl MetastoreAdmin for SqliteMetastore {
