@@ -26,6 +26,7 @@
 #![expect(clippy::missing_panics_doc, reason = "all of it panics, as said above")]
 
 mod aws;
+mod balancer;
 mod child;
 mod http;
 mod mariadb;
@@ -41,6 +42,7 @@ mod softhsm;
 mod vault;
 
 pub use aws::{AwsStandIn, NoTls, Reply, Request};
+pub use balancer::Balancer;
 pub use child::{in_environment, told_by_parent};
 pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
