@@ -14,9 +14,10 @@
 //! | `CLAVIGER_DYNALITE_URL` | what [`shared_dynalite`] returns | likewise |
 //! | `CLAVIGER_MOTO_URL` | what [`shared_moto`] returns | likewise |
 //! | `CLAVIGER_LOCALSTACK_URL` | what [`shared_localstack`] returns | likewise |
-//! | `CLAVIGER_POSTGRES_BIN` | the folder of `postgres`, `initdb`, `pg_isready` and `psql` | `/usr/lib/postgresql/*/bin`, the latest; `PATH` |
+//! | `CLAVIGER_POSTGRES_BIN` | the folder of `postgres`, `initdb`, `pg_basebackup`, `pg_isready` and `psql` | `/usr/lib/postgresql/*/bin`, the latest; `PATH` |
 //! | `CLAVIGER_MARIADB_BIN` | the folder of `mariadbd`, `mariadb` and the other programs | `/usr/sbin`, `/usr/bin`; `PATH` |
 //! | `CLAVIGER_MARIADB_EMPTY` | what [`MariaDb::empty_data`] returns | made once per test process |
+//! | `CLAVIGER_PGBOUNCER_BIN` | the folder of `pgbouncer` | `/usr/sbin`; `PATH` |
 //! | `CLAVIGER_DYNALITE_BIN` | the program `dynalite` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_MOTO_BIN` | the program `moto_server` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_LOCALSTACK_PYTHON` | a Python with LocalStack's packages | the tools of `cargo xtask test` |
@@ -28,8 +29,10 @@
 mod aws;
 mod balancer;
 mod child;
+mod family;
 mod http;
 mod mariadb;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod program;
@@ -46,6 +49,7 @@ pub use balancer::Balancer;
 pub use child::{in_environment, told_by_parent};
 pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
+pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use proxy::{Direction, Fault, Proxy};
 pub use shared::{shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres};

@@ -7,9 +7,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::{port, program};
+use crate::{family, port, program};
 
 /// How long a server may take to answer, on the slowest machine.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -59,8 +57,23 @@ impl Server {
     /// Kills the server and all processes that it started, and waits until they are gone.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            kill_family(&mut process);
+            family::kill(&mut process);
         }
+    }
+
+    /// Stops all its processes where they are. Its sockets stay open, and the system accepts
+    /// connections for it.
+    pub(crate) fn pause(&self) {
+        family::pause(self.running());
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub(crate) fn resume(&self) {
+        family::resume(self.running());
+    }
+
+    fn running(&self) -> &Child {
+        self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
     }
 
     /// Starts it again on the same port and data, after killing it if it runs.
@@ -87,7 +100,7 @@ impl Server {
                 return Err(self.logged());
             }
             if begin.elapsed() > START_MAX {
-                kill_family(&mut process);
+                family::kill(&mut process);
                 panic!("{} did not answer within {START_MAX:?}:\n{log}", self.name);
             }
             thread::sleep(LOOK_AGAIN);
@@ -115,56 +128,4 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("name", &self.name).field("port", &self.port).finish_non_exhaustive()
     }
-}
-
-/// Kills a process and its children. They are no process group: each of Postgres's makes its own.
-fn kill_family(process: &mut Child) {
-    let pid = Pid::from_child(process);
-    // While it is stopped it starts no more of them. It may have ended by itself.
-    let _ = kill_process(pid, Signal::STOP);
-    wait_until(|| !matches!(state(pid), Some('R' | 'S' | 'D')));
-    let children = children(pid);
-    for child in &children {
-        let _ = kill_process(*child, Signal::KILL);
-    }
-    // An error means that it has ended already.
-    drop(process.kill());
-    process.wait().unwrap();
-    // A new server refuses the data while an old process has them open.
-    for child in children {
-        wait_until(|| matches!(state(child), None | Some('Z' | 'X')));
-    }
-}
-
-fn wait_until(is_so: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < START_MAX, "a killed server still runs");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn state(pid: Pid) -> Option<char> {
-    let (state, _) = state_and_parent(&pid.as_raw_nonzero().to_string())?;
-    Some(state)
-}
-
-fn children(parent: Pid) -> Vec<Pid> {
-    let mut children = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if state_and_parent(name).is_some_and(|(_, of)| of == parent.as_raw_nonzero().get()) {
-            children.extend(name.parse().ok().and_then(Pid::from_raw));
-        }
-    }
-    children
-}
-
-/// Reads `/proc/PID/stat`: after the name in brackets, in which anything can be.
-fn state_and_parent(pid: &str) -> Option<(char, i32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
