@@ -17,6 +17,7 @@
 //! | `CLAVIGER_POSTGRES_BIN` | the folder of `postgres`, `initdb`, `pg_basebackup`, `pg_isready` and `psql` | `/usr/lib/postgresql/*/bin`, the latest; `PATH` |
 //! | `CLAVIGER_MARIADB_BIN` | the folder of `mariadbd`, `mariadb` and the other programs | `/usr/sbin`, `/usr/bin`; `PATH` |
 //! | `CLAVIGER_MARIADB_EMPTY` | what [`MariaDb::empty_data`] returns | made once per test process |
+//! | `CLAVIGER_GALERA_LIB` | the folder of `libgalera_smm.so` | `/usr/lib/galera` and other usual folders |
 //! | `CLAVIGER_PGBOUNCER_BIN` | the folder of `pgbouncer` | `/usr/sbin`; `PATH` |
 //! | `CLAVIGER_DYNALITE_BIN` | the program `dynalite` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_MOTO_BIN` | the program `moto_server` | the tools of `cargo xtask test`, `PATH` |
@@ -30,6 +31,7 @@ mod aws;
 mod balancer;
 mod child;
 mod family;
+mod galera;
 mod http;
 mod mariadb;
 mod pgbouncer;
@@ -47,6 +49,7 @@ mod vault;
 pub use aws::{AwsStandIn, NoTls, Reply, Request};
 pub use balancer::Balancer;
 pub use child::{in_environment, told_by_parent};
+pub use galera::Galera;
 pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
 pub use pgbouncer::{PgBouncer, PoolMode};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub(crate) struct Server {
     launch: Box<dyn Fn(u16) -> Command + Send + Sync>,
     is_ready: Box<IsReady>,
     process: Option<Child>,
+    is_paused: AtomicBool,
 }
 
 impl Server {
@@ -38,7 +40,8 @@ impl Server {
     ) -> Self {
         let log = folder.join("server.log");
         let (launch, is_ready) = (Box::new(launch), Box::new(is_ready));
-        let mut server = Self { name, port: 0, log, launch, is_ready, process: None };
+        let is_paused = AtomicBool::new(false);
+        let mut server = Self { name, port: 0, log, launch, is_ready, process: None, is_paused };
         for _ in 0..PORTS_MAX {
             server.port = port::free();
             match server.launch() {
@@ -61,15 +64,35 @@ impl Server {
         }
     }
 
+    /// Tells whether it was started, and neither killed nor paused since.
+    pub(crate) fn answers(&self) -> bool {
+        self.process.is_some() && !self.is_paused.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has ended by itself, as it was told to.
+    pub(crate) fn wait_until_ended(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let begin = Instant::now();
+        while process.try_wait().unwrap().is_none() {
+            if begin.elapsed() > START_MAX {
+                family::kill(&mut process);
+                panic!("{} did not end within {START_MAX:?}:\n{}", self.name, self.logged());
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// Stops all its processes where they are. Its sockets stay open, and the system accepts
     /// connections for it.
     pub(crate) fn pause(&self) {
         family::pause(self.running());
+        self.is_paused.store(true, Ordering::SeqCst);
     }
 
     /// Lets it go on after [`pause`](Self::pause).
     pub(crate) fn resume(&self) {
         family::resume(self.running());
+        self.is_paused.store(false, Ordering::SeqCst);
     }
 
     fn running(&self) -> &Child {
@@ -106,6 +129,7 @@ impl Server {
             thread::sleep(LOOK_AGAIN);
         }
         self.process = Some(process);
+        self.is_paused.store(false, Ordering::SeqCst);
         Ok(())
     }
 

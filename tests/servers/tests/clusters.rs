@@ -1,4 +1,4 @@
-//! The servers of clusters: what is promoted, pooled and balanced does as it should.
+//! The servers of clusters: what is promoted, pooled, replicated and balanced does as it should.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use claviger_test_servers::{Balancer, PgBouncer, PoolMode, Postgres};
+use claviger_test_servers::{Balancer, Galera, MariaDb, PgBouncer, PoolMode, Postgres};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn psql(url: &str, sql: &str) -> Command {
@@ -246,6 +246,69 @@ fn pgbouncer_takes_what_sqlx_says_first_but_no_float_digits_or_options_unless_to
         let lenient = PgBouncer::start(&postgres, PoolMode::Transaction, &ignores);
         assert!(greeting(lenient.port(), &[(name, value)]).starts_with('R'));
     }
+}
+
+/// Runs SQL as the user `claviger`, as whoever has the URL.
+fn as_claviger(url: &str, sql: &str) -> String {
+    let (password, port) = url.split_once("@127.0.0.1:").unwrap();
+    let password = password.strip_prefix("mysql://claviger:").unwrap();
+    let port = port.split('/').next().unwrap();
+    let mut client = Command::new("mariadb");
+    client.args(["--no-defaults", "--host=127.0.0.1", "--user=claviger", "--skip-column-names"]);
+    client.args([&format!("--port={port}"), &format!("--password={password}"), "--execute", sql]);
+    let output = client.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    said(&output).trim_end().to_owned()
+}
+
+#[test]
+fn row_written_on_one_galera_node_is_read_on_another_by_the_same_user() {
+    let galera = Galera::start(3);
+    assert_eq!(galera.nodes(), 3);
+    as_claviger(&galera.url(0, ""), "CREATE DATABASE d; CREATE TABLE d.t (n int PRIMARY KEY)");
+    for node in 0..3 {
+        as_claviger(&galera.url(node, ""), &format!("INSERT INTO d.t VALUES ({node})"));
+        let reader = (node + 2) % 3;
+        let count = "SET wsrep_sync_wait = 1; SELECT count(*) FROM d.t";
+        assert_eq!(as_claviger(&galera.url(reader, "d"), count), (node + 1).to_string());
+        assert_eq!(galera.sql(reader, "d", count), (node + 1).to_string());
+    }
+    assert_eq!(galera.sql(1, "", "SELECT @@port"), galera.port(1).to_string());
+}
+
+/// With these the others give a node up after two seconds, not six.
+const QUICK: &str = "evs.keepalive_period=PT0.3S;evs.suspect_timeout=PT2S;evs.inactive_timeout=PT4S";
+
+#[test]
+fn galera_goes_on_without_a_node_that_dies_or_hangs_and_takes_it_back() {
+    let mut galera = Galera::start_with(3, QUICK);
+    galera.sql(0, "", "CREATE DATABASE d; CREATE TABLE d.t (n int PRIMARY KEY)");
+    let count = "SET wsrep_sync_wait = 1; SELECT count(*) FROM d.t";
+    galera.kill(2);
+    galera.wait_for_size(2);
+    galera.sql(0, "d", "INSERT INTO t VALUES (1)");
+    galera.restart(2);
+    galera.wait_for_size(3);
+    assert_eq!(galera.sql(2, "d", count), "1");
+
+    galera.pause(1);
+    galera.wait_for_size(2);
+    galera.sql(0, "d", "INSERT INTO t VALUES (2)");
+    galera.resume(1);
+    galera.wait_for_size(3);
+    assert_eq!(galera.sql(1, "d", count), "2");
+}
+
+#[test]
+fn paused_mariadb_answers_nothing_and_goes_on_where_it_was() {
+    let mariadb = MariaDb::start();
+    mariadb.pause();
+    let url = mariadb.url("");
+    let client = thread::spawn(move || as_claviger(&url, "SELECT 1"));
+    thread::sleep(Duration::from_millis(300));
+    assert!(!client.is_finished());
+    mariadb.resume();
+    assert_eq!(client.join().unwrap(), "1");
 }
 
 /// A server that says one letter to whoever comes.
