@@ -1,5 +1,6 @@
-//! Real database servers for the tests, started on loopback and stopped with them, a proxy that breaks
-//! the way to them, and stand-ins that answer as a test tells them. Linux only.
+//! Real database servers for the tests, alone and in clusters, started on loopback and stopped with
+//! them; a proxy that breaks the way to them, a balancer, and stand-ins that answer as a test tells
+//! them. Linux only.
 //!
 //! Each server has a temporary data folder and a free port of its own. Dropping it kills it; so
 //! does the end of the test process, however it ends. Everything here panics with a sentence when
@@ -19,6 +20,7 @@
 //! | `CLAVIGER_MARIADB_EMPTY` | what [`MariaDb::empty_data`] returns | made once per test process |
 //! | `CLAVIGER_GALERA_LIB` | the folder of `libgalera_smm.so` | `/usr/lib/galera` and other usual folders |
 //! | `CLAVIGER_PGBOUNCER_BIN` | the folder of `pgbouncer` | `/usr/sbin`; `PATH` |
+//! | `CLAVIGER_PGBOUNCER_NEWER_BIN` | the folder of `pgbouncer` 1.21 or later, with all it needs | the machine's, if it is new enough; the tools of `cargo xtask test` |
 //! | `CLAVIGER_DYNALITE_BIN` | the program `dynalite` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_MOTO_BIN` | the program `moto_server` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_LOCALSTACK_PYTHON` | a Python with LocalStack's packages | the tools of `cargo xtask test` |

@@ -1,7 +1,9 @@
 //! PgBouncer.
 
+mod newer;
+
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -53,10 +55,38 @@ impl PgBouncer {
         find_program().is_some()
     }
 
+    /// Tells whether there is one that [`start_newer`](Self::start_newer) can start, on this machine
+    /// or in this folder of tools.
+    #[must_use]
+    pub fn is_newer_installed(tools: &Path) -> bool {
+        newer::find(tools).is_some()
+    }
+
+    /// Where a newer one is in a folder of tools, unless the machine's is new enough.
+    #[must_use]
+    pub fn newer_program_in(tools: &Path) -> PathBuf {
+        tools.join("pgbouncer-trixie/pgbouncer")
+    }
+
     /// Starts one with settings as in the section `[pgbouncer]` of `pgbouncer.ini`.
     #[must_use]
     pub fn start(upstream: &Postgres, mode: PoolMode, settings: &[(&str, &str)]) -> Self {
         let program = find_program().unwrap_or_else(|| program::missing("PgBouncer"));
+        Self::start_program(program, upstream, mode, settings)
+    }
+
+    /// The same, of a version that knows `max_prepared_statements`: 1.21 or later.
+    #[must_use]
+    pub fn start_newer(upstream: &Postgres, mode: PoolMode, settings: &[(&str, &str)]) -> Self {
+        Self::start_program(newer::program(), upstream, mode, settings)
+    }
+
+    fn start_program(
+        program: PathBuf,
+        upstream: &Postgres,
+        mode: PoolMode,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let folder = scratch::folder("pgbouncer");
         let mode = match mode {
             PoolMode::Session => "session",

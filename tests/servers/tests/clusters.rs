@@ -216,6 +216,32 @@ fn pgbouncer_follows_a_fail_over_when_it_is_told() {
     assert_eq!(standby.psql("postgres", NUMBERS), "1,2");
 }
 
+/// Has two clients share one connection to the server, each with a prepared statement of the same
+/// name, and returns what came of it.
+fn share_prepared_statements(bouncer: &PgBouncer) -> Output {
+    let mut pgbench = Command::new("pgbench");
+    pgbench.args(["--no-vacuum", "--protocol=prepared", "--client=2", "--transactions=20"]);
+    pgbench.args(["--file=/dev/stdin", &bouncer.url("postgres")]);
+    let mut process =
+        pgbench.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    process.stdin.take().unwrap().write_all(b"SELECT 1;\n").unwrap();
+    process.wait_with_output().unwrap()
+}
+
+#[test]
+fn newer_pgbouncer_carries_prepared_statements_from_one_server_connection_to_another() {
+    let postgres = Postgres::start();
+    let one = ("default_pool_size", "1");
+    let settings = [one, ("max_prepared_statements", "10")];
+    let newer = PgBouncer::start_newer(&postgres, PoolMode::Transaction, &settings);
+    let output = share_prepared_statements(&newer);
+    assert!(output.status.success(), "{}", said(&output));
+    // With 0 it does as the older one does always.
+    let settings = [one, ("max_prepared_statements", "0")];
+    let newer = PgBouncer::start_newer(&postgres, PoolMode::Transaction, &settings);
+    assert!(said(&share_prepared_statements(&newer)).contains("prepared statement"));
+}
+
 /// Connects as a driver does, with these parameters, and returns what comes back first.
 fn greeting(port: u16, parameters: &[(&str, &str)]) -> String {
     let mut message = 196_608_u32.to_be_bytes().to_vec();
@@ -267,7 +293,8 @@ fn row_written_on_one_galera_node_is_read_on_another_by_the_same_user() {
     assert_eq!(galera.nodes(), 3);
     as_claviger(&galera.url(0, ""), "CREATE DATABASE d; CREATE TABLE d.t (n int PRIMARY KEY)");
     for node in 0..3 {
-        as_claviger(&galera.url(node, ""), &format!("INSERT INTO d.t VALUES ({node})"));
+        let insert = format!("SET wsrep_sync_wait = 4; INSERT INTO d.t VALUES ({node})");
+        as_claviger(&galera.url(node, ""), &insert);
         let reader = (node + 2) % 3;
         let count = "SET wsrep_sync_wait = 1; SELECT count(*) FROM d.t";
         assert_eq!(as_claviger(&galera.url(reader, "d"), count), (node + 1).to_string());
