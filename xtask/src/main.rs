@@ -4,6 +4,7 @@ mod apt;
 mod checks;
 mod ci;
 mod needs;
+mod pgbouncer;
 mod process;
 mod python;
 mod servers;
@@ -26,9 +27,9 @@ Usage:
   cargo xtask help                             print this
 
 What it would install it says first. Tools go to the target folder; a compiler, Python, Node.js,
-PostgreSQL, MariaDB and SoftHSM come from apt, where that is there and we are root, and are not
-started by it. With --no-install it names what is missing and stops. Python 3.12, for LocalStack,
-must be there: without it this stops before it installs anything.
+PostgreSQL, PgBouncer, MariaDB with Galera and SoftHSM come from apt, where that is there and we are
+root, and are not started by it. With --no-install it names what is missing and stops. Python 3.12,
+for LocalStack, must be there: without it this stops before it installs anything.
 
 The servers (PostgreSQL, MariaDB, a DynamoDB and two KMSs for tests) listen on loopback, on free
 ports, with temporary data, and end with this program.

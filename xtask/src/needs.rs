@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use claviger_test_servers::{Dynalite, LocalStack, MariaDb, Moto, Postgres, SoftHsm};
+use claviger_test_servers::{Dynalite, Galera, LocalStack, MariaDb, Moto, PgBouncer, Postgres, SoftHsm};
 
 use crate::process::Process;
 use crate::workspace::Workspace;
-use crate::{Result, apt, python};
+use crate::{Result, apt, pgbouncer, python};
 
 /// The other implementations that the interoperability tests run, Python packages: one with Rust
 /// inside, one with Go.
@@ -44,6 +44,8 @@ pub(crate) struct Tools {
 enum Need {
     CCompiler,
     Postgres,
+    PgBouncer,
+    NewerPgBouncer,
     MariaDb,
     OpenSsl,
     Node,
@@ -132,9 +134,11 @@ impl Needs {
 
 impl Need {
     /// In the order in which they are installed.
-    const FOR_TESTS: [Self; 13] = [
+    const FOR_TESTS: [Self; 15] = [
         Self::CCompiler,
         Self::Postgres,
+        Self::PgBouncer,
+        Self::NewerPgBouncer,
         Self::MariaDb,
         Self::OpenSsl,
         Self::Node,
@@ -153,7 +157,9 @@ impl Need {
         match self {
             Self::CCompiler => runs("cc", &["--version"]),
             Self::Postgres => Postgres::is_installed(),
-            Self::MariaDb => MariaDb::is_installed(),
+            Self::PgBouncer => PgBouncer::is_installed(),
+            Self::NewerPgBouncer => PgBouncer::is_newer_installed(&tools.folder),
+            Self::MariaDb => MariaDb::is_installed() && Galera::is_installed(),
             Self::OpenSsl => runs("openssl", &["version"]),
             Self::Node => runs("node", &["--version"]) && runs("npm", &["--version"]),
             Self::Dynalite => Process::new(&tools.dynalite, &["--help"]).probe().is_some(),
@@ -180,7 +186,8 @@ impl Need {
         match self {
             Self::CCompiler => &["gcc", "libc6-dev"],
             Self::Postgres => &["postgresql"],
-            Self::MariaDb => &["mariadb-server", "tzdata"],
+            Self::PgBouncer => &["pgbouncer"],
+            Self::MariaDb => &["mariadb-server", "galera-4", "tzdata"],
             Self::OpenSsl => &["openssl"],
             Self::Node => &["nodejs", "npm"],
             Self::Python => &["python3", "python3-venv"],
@@ -197,7 +204,12 @@ impl Need {
                 format!("a C compiler, for ring, SQLite and tests of HSMs: apt packages {apt}")
             }
             Self::Postgres => format!("PostgreSQL, not started: apt package {apt}"),
-            Self::MariaDb => format!("MariaDB, not started: apt packages {apt}"),
+            Self::PgBouncer => format!("PgBouncer, not started: apt package {apt}"),
+            Self::NewerPgBouncer => format!(
+                "PgBouncer 1.21 or later, for its prepared statements: Debian 13's package and what it \
+                 needs, unpacked into {folder}"
+            ),
+            Self::MariaDb => format!("MariaDB with Galera, not started: apt packages {apt}"),
             Self::OpenSsl => format!("the program openssl, for certificates of tests: apt package {apt}"),
             Self::Node => format!("Node.js, for dynalite: apt packages {apt}"),
             Self::Dynalite => {
@@ -230,11 +242,13 @@ impl Need {
         match self {
             Self::CCompiler
             | Self::Postgres
+            | Self::PgBouncer
             | Self::MariaDb
             | Self::OpenSsl
             | Self::Node
             | Self::Python
             | Self::SoftHsm => apt::install(self.apt_packages())?,
+            Self::NewerPgBouncer => pgbouncer::install(&PgBouncer::newer_program_in(&tools.folder))?,
             Self::Dynalite => install_dynalite(&tools.dynalite)?,
             Self::AsherahRust => pip(&tools.asherah_python, &[&format!("asherah=={ASHERAH_RUST}")])?,
             Self::AsherahGo => pip(&tools.asherah_go_python, &[&format!("asherah=={ASHERAH_GO}")])?,
@@ -288,7 +302,10 @@ mod tests {
         for name in [
             "gcc",
             "postgresql",
+            "package pgbouncer",
+            "PgBouncer 1.21",
             "mariadb-server",
+            "galera-4",
             "openssl",
             "npm",
             "dynalite",

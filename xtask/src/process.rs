@@ -40,6 +40,11 @@ impl Process {
         process
     }
 
+    pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.line = format!("{name}={} {}", value.as_ref().to_string_lossy(), self.line);
         self.command.env(name, value);

@@ -2,7 +2,7 @@
 
 use std::thread::{self, ScopedJoinHandle};
 
-use claviger_test_servers::{Dynalite, LocalStack, MariaDb, Moto, Postgres};
+use claviger_test_servers::{Dynalite, LocalStack, MariaDb, Moto, PgBouncer, Postgres};
 
 use crate::needs::Tools;
 use crate::process::Process;
@@ -30,7 +30,7 @@ impl Servers {
         println!("DynamoDB is at {}, AWS with KMS at {}.", dynalite.endpoint(), moto.endpoint());
         println!("LocalStack's KMS is at {}.", localstack.endpoint());
         let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
-        let variables = vec![
+        let mut variables = vec![
             ("CLAVIGER_POSTGRES_URL", postgres.url("claviger")),
             ("CLAVIGER_MARIADB_URL", mariadb.url("")),
             ("CLAVIGER_MARIADB_EMPTY", path(&MariaDb::empty_data())),
@@ -41,6 +41,11 @@ impl Servers {
             ("CLAVIGER_LOCALSTACK_URL", localstack.endpoint()),
             ("CLAVIGER_LOCALSTACK_PYTHON", path(&tools.localstack)),
         ];
+        let newer = PgBouncer::newer_program_in(&tools.folder);
+        // Without it the machine's own is new enough.
+        if let Some(folder) = newer.parent().filter(|_| newer.is_file()) {
+            variables.push(("CLAVIGER_PGBOUNCER_NEWER_BIN", path(folder)));
+        }
         Self { variables, _running: (postgres, mariadb, dynalite, moto, localstack) }
     }
 

@@ -19,8 +19,8 @@ pub(crate) struct Summary {
 }
 
 /// What a test may not do without.
-const REQUIRED: &str =
-    "asherah-python,asherah-go-python,sqlite,postgres,mysql,dynamodb,kms,localstack,softhsm";
+const REQUIRED: &str = "asherah-python,asherah-go-python,sqlite,postgres,pgbouncer,mysql,galera,dynamodb,\
+     kms,localstack,softhsm";
 
 /// Runs the tests that `cargo_args` select, all of the workspace if there are none.
 pub(crate) fn run(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -> Result<Summary> {

@@ -1,5 +1,6 @@
-//! Real database servers for the tests, started on loopback and stopped with them, a proxy that breaks
-//! the way to them, and stand-ins that answer as a test tells them. Linux only.
+//! Real database servers for the tests, alone and in clusters, started on loopback and stopped with
+//! them; a proxy that breaks the way to them, a balancer, and stand-ins that answer as a test tells
+//! them. Linux only.
 //!
 //! Each server has a temporary data folder and a free port of its own. Dropping it kills it; so
 //! does the end of the test process, however it ends. Everything here panics with a sentence when
@@ -14,9 +15,12 @@
 //! | `CLAVIGER_DYNALITE_URL` | what [`shared_dynalite`] returns | likewise |
 //! | `CLAVIGER_MOTO_URL` | what [`shared_moto`] returns | likewise |
 //! | `CLAVIGER_LOCALSTACK_URL` | what [`shared_localstack`] returns | likewise |
-//! | `CLAVIGER_POSTGRES_BIN` | the folder of `postgres`, `initdb`, `pg_isready` and `psql` | `/usr/lib/postgresql/*/bin`, the latest; `PATH` |
+//! | `CLAVIGER_POSTGRES_BIN` | the folder of `postgres`, `initdb`, `pg_basebackup`, `pg_isready` and `psql` | `/usr/lib/postgresql/*/bin`, the latest; `PATH` |
 //! | `CLAVIGER_MARIADB_BIN` | the folder of `mariadbd`, `mariadb` and the other programs | `/usr/sbin`, `/usr/bin`; `PATH` |
 //! | `CLAVIGER_MARIADB_EMPTY` | what [`MariaDb::empty_data`] returns | made once per test process |
+//! | `CLAVIGER_GALERA_LIB` | the folder of `libgalera_smm.so` | `/usr/lib/galera` and other usual folders |
+//! | `CLAVIGER_PGBOUNCER_BIN` | the folder of `pgbouncer` | `/usr/sbin`; `PATH` |
+//! | `CLAVIGER_PGBOUNCER_NEWER_BIN` | the folder of `pgbouncer` 1.21 or later, with all it needs | the machine's, if it is new enough; the tools of `cargo xtask test` |
 //! | `CLAVIGER_DYNALITE_BIN` | the program `dynalite` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_MOTO_BIN` | the program `moto_server` | the tools of `cargo xtask test`, `PATH` |
 //! | `CLAVIGER_LOCALSTACK_PYTHON` | a Python with LocalStack's packages | the tools of `cargo xtask test` |
@@ -26,9 +30,13 @@
 #![expect(clippy::missing_panics_doc, reason = "all of it panics, as said above")]
 
 mod aws;
+mod balancer;
 mod child;
+mod family;
+mod galera;
 mod http;
 mod mariadb;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod program;
@@ -41,9 +49,12 @@ mod softhsm;
 mod vault;
 
 pub use aws::{AwsStandIn, NoTls, Reply, Request};
+pub use balancer::Balancer;
 pub use child::{in_environment, told_by_parent};
+pub use galera::Galera;
 pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
+pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use proxy::{Direction, Fault, Proxy};
 pub use shared::{shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres};

@@ -66,28 +66,49 @@ impl MariaDb {
         self.place.free();
     }
 
-    fn start_at(place: Place, system_zone: &str, args: &[&str]) -> Self {
-        let data = place.path().join("data");
-        let mut copy = unprivileged(Path::new("cp"));
-        // Without holes, for which a full disk has no room.
-        copy.args(["--archive", "--sparse=never"]).arg(Self::empty_data()).arg(&data);
-        program::run(copy, b"");
+    pub(crate) fn start_at(place: Place, system_zone: &str, args: &[&str]) -> Self {
+        copy_data(&Self::empty_data(), &place);
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let mariadb = Self::start_on_data(place, port::password(), system_zone, args, |_| Vec::new());
+        mariadb.sql(
+            "",
+            &format!(
+                "CREATE USER claviger@127.0.0.1 IDENTIFIED BY '{}'; \
+                 GRANT ALL ON *.* TO claviger@127.0.0.1 WITH GRANT OPTION",
+                mariadb.password
+            ),
+        );
+        mariadb
+    }
 
+    /// Starts one on the data that its place has, whose user has this password. Each time it is about
+    /// to be started `further` is given the command, and says what arguments it needs besides.
+    pub(crate) fn start_on_data(
+        place: Place,
+        password: String,
+        system_zone: &str,
+        args: Vec<String>,
+        further: impl Fn(Command) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
         let socket = place.path().join("socket");
         let client = program("mariadb");
-        let password = port::password();
         let launch = {
             let (program, socket) = (program("mariadbd"), socket.clone());
-            let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
+            let (data, own) = (data_in(&place), place.path().to_owned());
             let system_zone = system_zone.to_owned();
-            let own = place.path().to_owned();
-            move |port: u16| {
+            let command = move |port: u16| {
                 let mut command = server_in(&own, &program);
                 command.env("TZ", &system_zone);
                 command.args(["--no-defaults", "--skip-name-resolve", "--bind-address=127.0.0.1"]);
                 command.arg(format!("--port={port}")).arg(format!("--socket={}", socket.display()));
                 command.arg(format!("--datadir={}", data.display()));
                 command.args(ALWAYS).args(&args);
+                command
+            };
+            move |port: u16| {
+                let further = further(command(port));
+                let mut command = command(port);
+                command.args(further);
                 command
             }
         };
@@ -103,16 +124,7 @@ impl MariaDb {
             }
         };
         let server = Server::start("MariaDB", place.path(), launch, is_ready);
-        let mariadb = Self { server, client, socket, password, place };
-        mariadb.sql(
-            "",
-            &format!(
-                "CREATE USER claviger@127.0.0.1 IDENTIFIED BY '{}'; \
-                 GRANT ALL ON *.* TO claviger@127.0.0.1 WITH GRANT OPTION",
-                mariadb.password
-            ),
-        );
-        mariadb
+        Self { server, client, socket, password, place }
     }
 
     /// Returns a data folder with the system's tables and the time zones, which each server begins
@@ -163,6 +175,34 @@ impl MariaDb {
         self.server.restart();
     }
 
+    /// Stops it where it is: it answers nothing, and no socket of it is closed.
+    ///
+    /// The system goes on accepting connections for it, so that a client waits and is not refused.
+    pub fn pause(&self) {
+        self.server.pause();
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.server.resume();
+    }
+
+    /// Tells whether it was started, and neither killed nor paused since.
+    pub(crate) fn answers(&self) -> bool {
+        self.server.answers()
+    }
+
+    /// Has it end in good order, and returns its data.
+    pub(crate) fn shut_down(&mut self) -> PathBuf {
+        self.sql("", "SHUTDOWN");
+        self.server.wait_until_ended();
+        data_in(&self.place)
+    }
+
+    pub(crate) fn password(&self) -> &str {
+        &self.password
+    }
+
     /// Runs SQL as root, in no database if it is empty, and returns what it brought: a line per row,
     /// a tab between columns.
     pub fn sql(&self, database: &str, sql: &str) -> String {
@@ -183,6 +223,18 @@ const ZONES: &str = "/usr/share/zoneinfo";
 
 /// For all servers. To it a commit is durable, and no file is ever synced.
 const ALWAYS: &[&str] = &["--innodb-flush-method=nosync", "--innodb-log-file-size=8M", "--log-warnings=1"];
+
+/// Where a server whose place this is has its data.
+pub(crate) fn data_in(place: &Place) -> PathBuf {
+    place.path().join("data")
+}
+
+pub(crate) fn copy_data(from: &Path, place: &Place) {
+    let mut copy = unprivileged(Path::new("cp"));
+    // Without holes, for which a full disk has no room.
+    copy.args(["--archive", "--sparse=never"]).arg(from).arg(data_in(place));
+    program::run(copy, b"");
+}
 
 /// A server that keeps temporary files in a folder of its own: one that starts removes those that it
 /// finds in the common one, another's too.

@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::balancer::{Targets, Turn};
+
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there are two")]
@@ -66,7 +68,7 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    upstream: String,
+    targets: Targets,
     accepted: AtomicUsize,
     open: AtomicUsize,
     clients: AtomicUsize,
@@ -92,10 +94,14 @@ struct Forwarded {
 impl Proxy {
     /// Starts one on a free port, to a server at `upstream` (`127.0.0.1:5432`) that need not be there.
     pub async fn start(upstream: &str) -> Self {
+        Self::start_to(Targets::new(&[upstream.to_owned()])).await
+    }
+
+    pub(crate) async fn start_to(targets: Targets) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
-            upstream: upstream.to_owned(),
+            targets,
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
@@ -117,6 +123,10 @@ impl Proxy {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(crate) fn targets(&self) -> &Targets {
+        &self.shared.targets
     }
 
     /// Sets what happens to each connection made from now on.
@@ -171,7 +181,7 @@ impl Drop for Proxy {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -186,10 +196,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, orders: watch::Recei
         let mut orders = orders.clone();
         let seen = *orders.borrow_and_update();
         let fault = *lock(&shared.next);
+        // Here, so that connections have their turns in the order in which they came.
+        let turn = shared.targets.next();
         let connection = Connection { fault, from: (0, 0), forwarded, orders, seen };
         tokio::spawn(async move {
             // Whichever way it ends, both sockets are closed by it.
-            drop(connection.run(client, present, &open.shared.upstream).await);
+            drop(connection.run(client, present, turn, &open.shared.targets).await);
             drop(open);
         });
     }
@@ -226,8 +238,14 @@ struct Connection {
 impl Connection {
     /// Forwards in one task, a piece at a time, so that once the fault happened not a byte more
     /// goes either way.
-    async fn run(mut self, mut client: TcpStream, present: Counted, upstream: &str) -> io::Result<()> {
-        let mut server = TcpStream::connect(upstream).await?;
+    async fn run(
+        mut self,
+        mut client: TcpStream,
+        present: Counted,
+        turn: Turn,
+        targets: &Targets,
+    ) -> io::Result<()> {
+        let mut server = targets.connect(turn).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (mut client, mut answers) = client.split();

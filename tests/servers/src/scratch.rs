@@ -103,9 +103,16 @@ fn root() -> Root {
 }
 
 /// Starts a shell that removes the folder when we are gone: it waits for the end of its input, which
-/// only we hold.
+/// only we hold. Those whom their server has left behind, paused, it lets go on: they would wait for
+/// ever, and end when they see that it is gone.
 pub(crate) fn remover(folder: &Path) -> Child {
-    let script = r#"trap "" INT TERM HUP; cat; umount -l "$1"/*disk-* 2>/dev/null; rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }"#;
+    let script = r#"
+        trap "" INT TERM HUP
+        cat
+        find /proc -maxdepth 2 -name cwd -lname "$1/*" 2>/dev/null | cut -d/ -f3 | xargs -r kill -CONT
+        umount -l "$1"/*disk-* 2>/dev/null
+        rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }
+    "#;
     Command::new("sh")
         .args(["-c", script, "sh"])
         .arg(folder)

@@ -4,12 +4,11 @@ use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::{port, program};
+use crate::{family, port, program};
 
 /// How long a server may take to answer, on the slowest machine.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -27,6 +26,7 @@ pub(crate) struct Server {
     launch: Box<dyn Fn(u16) -> Command + Send + Sync>,
     is_ready: Box<IsReady>,
     process: Option<Child>,
+    is_paused: AtomicBool,
 }
 
 impl Server {
@@ -40,7 +40,8 @@ impl Server {
     ) -> Self {
         let log = folder.join("server.log");
         let (launch, is_ready) = (Box::new(launch), Box::new(is_ready));
-        let mut server = Self { name, port: 0, log, launch, is_ready, process: None };
+        let is_paused = AtomicBool::new(false);
+        let mut server = Self { name, port: 0, log, launch, is_ready, process: None, is_paused };
         for _ in 0..PORTS_MAX {
             server.port = port::free();
             match server.launch() {
@@ -59,8 +60,43 @@ impl Server {
     /// Kills the server and all processes that it started, and waits until they are gone.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            kill_family(&mut process);
+            family::kill(&mut process);
         }
+    }
+
+    /// Tells whether it was started, and neither killed nor paused since.
+    pub(crate) fn answers(&self) -> bool {
+        self.process.is_some() && !self.is_paused.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has ended by itself, as it was told to.
+    pub(crate) fn wait_until_ended(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let begin = Instant::now();
+        while process.try_wait().unwrap().is_none() {
+            if begin.elapsed() > START_MAX {
+                family::kill(&mut process);
+                panic!("{} did not end within {START_MAX:?}:\n{}", self.name, self.logged());
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Stops all its processes where they are. Its sockets stay open, and the system accepts
+    /// connections for it.
+    pub(crate) fn pause(&self) {
+        family::pause(self.running());
+        self.is_paused.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub(crate) fn resume(&self) {
+        family::resume(self.running());
+        self.is_paused.store(false, Ordering::SeqCst);
+    }
+
+    fn running(&self) -> &Child {
+        self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
     }
 
     /// Starts it again on the same port and data, after killing it if it runs.
@@ -87,12 +123,13 @@ impl Server {
                 return Err(self.logged());
             }
             if begin.elapsed() > START_MAX {
-                kill_family(&mut process);
+                family::kill(&mut process);
                 panic!("{} did not answer within {START_MAX:?}:\n{log}", self.name);
             }
             thread::sleep(LOOK_AGAIN);
         }
         self.process = Some(process);
+        self.is_paused.store(false, Ordering::SeqCst);
         Ok(())
     }
 
@@ -115,56 +152,4 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("name", &self.name).field("port", &self.port).finish_non_exhaustive()
     }
-}
-
-/// Kills a process and its children. They are no process group: each of Postgres's makes its own.
-fn kill_family(process: &mut Child) {
-    let pid = Pid::from_child(process);
-    // While it is stopped it starts no more of them. It may have ended by itself.
-    let _ = kill_process(pid, Signal::STOP);
-    wait_until(|| !matches!(state(pid), Some('R' | 'S' | 'D')));
-    let children = children(pid);
-    for child in &children {
-        let _ = kill_process(*child, Signal::KILL);
-    }
-    // An error means that it has ended already.
-    drop(process.kill());
-    process.wait().unwrap();
-    // A new server refuses the data while an old process has them open.
-    for child in children {
-        wait_until(|| matches!(state(child), None | Some('Z' | 'X')));
-    }
-}
-
-fn wait_until(is_so: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < START_MAX, "a killed server still runs");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn state(pid: Pid) -> Option<char> {
-    let (state, _) = state_and_parent(&pid.as_raw_nonzero().to_string())?;
-    Some(state)
-}
-
-fn children(parent: Pid) -> Vec<Pid> {
-    let mut children = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if state_and_parent(name).is_some_and(|(_, of)| of == parent.as_raw_nonzero().get()) {
-            children.extend(name.parse().ok().and_then(Pid::from_raw));
-        }
-    }
-    children
-}
-
-/// Reads `/proc/PID/stat`: after the name in brackets, in which anything can be.
-fn state_and_parent(pid: &str) -> Option<(char, i32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
