@@ -49,6 +49,10 @@ findings! {
     AdminPermissionMissing => "admin-permission-missing",
     /// The server takes no writes.
     ReadOnly => "read-only",
+    /// A pooler mixes up the prepared statements of those who share its connections.
+    SharedStatements => "shared-statements",
+    /// Reads may miss what another server of the cluster has answered already.
+    StaleReads => "stale-reads",
     /// A crash or a power cut can undo a write that was answered.
     NotDurable => "not-durable",
     /// The table's storage engine has no transactions, and loses rows in a crash.

@@ -1,20 +1,30 @@
 //! What SQL metastores share: which keys the table can hold, and how a row becomes a record.
 
-#[cfg(any(feature = "mysql", feature = "postgres"))]
+#[cfg(feature = "_server")]
+mod abandoned;
+#[cfg(feature = "_server")]
 mod connections;
+#[cfg(feature = "_server")]
+mod dialect;
 mod driver;
+#[cfg(feature = "_server")]
+mod hosts;
+#[cfg(feature = "_server")]
+mod look;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-mod pool;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
+#[cfg(feature = "_server")]
 mod rewrite;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
+#[cfg(feature = "_server")]
+mod sessions;
+#[cfg(feature = "_server")]
 mod settings;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+#[cfg(feature = "_server")]
+mod url;
 
 pub use driver::DriverFault;
 
@@ -100,6 +110,19 @@ pub enum SqlFault {
     /// The database took the insert and kept no row: a trigger or a rule of the table is in the way.
     #[error("the database kept no row of key {0}; a trigger or a rule must have taken it")]
     InsertSwallowed(KeyMeta),
+    /// The server answered another statement than the one that was sent: a pooler shares its
+    /// connections, and the names of statements with them.
+    #[error("the answer is not to the statement that was sent: {SHARED_NAMES}")]
+    Crossed,
+    /// The server did not know the statement that was sent, or took it for another one.
+    #[error("the server took the statement for another one: {SHARED_NAMES}")]
+    CrossedBy(#[source] DriverFault),
+    /// The server is not what the URL asks for, and neither is any other of those it names.
+    #[error("no server that was reached is {wanted}")]
+    OtherRole {
+        /// What it is to be.
+        wanted: &'static str,
+    },
     /// Others kept changing the row, so that no change of ours could be made on top of theirs.
     #[error("the row of key {0} kept being changed by others")]
     Contended(KeyMeta),
@@ -111,11 +134,16 @@ impl From<SqlFault> for BackendError {
             SqlFault::RowMalformed { .. } | SqlFault::CreatedUnreadable(_) | SqlFault::IdUnreadable => {
                 Self::damaged(fault)
             }
-            SqlFault::Contended(_) => Self::transient(fault),
+            SqlFault::Contended(_) | SqlFault::OtherRole { .. } => Self::transient(fault),
             _ => Self::permanent(fault),
         }
     }
 }
+
+/// What brings an answer to another statement.
+const SHARED_NAMES: &str = "a pooler shares server connections, and prepared statements with them, as \
+     PgBouncer does in transaction and statement mode unless max_prepared_statements is set; use \
+     prepared-statements=off";
 
 /// How many characters a key id may have, as Asherah's tables have it.
 const ID_CHARS_MAX: usize = 255;

@@ -11,12 +11,13 @@ use crate::{compare_loads, fill};
 pub(crate) async fn run(rounds: usize) {
     let server = MariaDb::start();
     server.create_database("bench", "utf8mb4 COLLATE utf8mb4_general_ci");
-    // Without a round trip before each query, which would hide what differs behind it.
-    let options = MySqlPoolOptions::new().max_connections(4).test_before_acquire(false);
-    let pool = options.connect(&server.url("bench")).await.unwrap();
-    MysqlMetastore::builder().danger_unchecked().pool(pool.clone()).await.unwrap().migrate().await.unwrap();
-    let store = MysqlMetastore::new(pool.clone()).await.unwrap();
+    let url = server.url("bench");
+    MysqlMetastore::builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
+    let store = MysqlMetastore::open(&url).await.unwrap();
     fill(&store).await;
+    // Without a round trip before each query, which would hide what differs behind it.
+    let pool = MySqlPoolOptions::new().max_connections(4).test_before_acquire(false);
+    let pool = pool.connect(&url).await.unwrap();
     let bare = |key: KeyMeta| {
         let pool = pool.clone();
         async move {

@@ -12,19 +12,13 @@ use crate::{compare_loads, fill, print_ratio, shuffled};
 
 pub(crate) async fn run(rounds: usize) {
     let server = Postgres::start();
-    // Without a round trip before each query, which would hide what differs behind it.
-    let options = PgPoolOptions::new().max_connections(4).test_before_acquire(false);
-    let pool = options.connect(&server.url("postgres")).await.unwrap();
-    PostgresMetastore::builder()
-        .danger_unchecked()
-        .pool(pool.clone())
-        .await
-        .unwrap()
-        .migrate()
-        .await
-        .unwrap();
-    let store = PostgresMetastore::new(pool.clone()).await.unwrap();
+    let url = server.url("postgres");
+    PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
+    let store = PostgresMetastore::open(&url).await.unwrap();
     fill(&store).await;
+    // Without a round trip before each query, which would hide what differs behind it.
+    let pool = PgPoolOptions::new().max_connections(4).test_before_acquire(false);
+    let pool = pool.connect(&url).await.unwrap();
     let bare = |key: KeyMeta| {
         let pool = pool.clone();
         async move {
@@ -40,6 +34,9 @@ pub(crate) async fn run(rounds: usize) {
         }
     };
     compare_loads("PostgreSQL", rounds, 500, &store, bare).await;
+    let unnamed = format!("{url}?prepared-statements=off");
+    let unnamed = PostgresMetastore::open(&unnamed).await.unwrap();
+    compare_loads("PostgreSQL, statements without names", rounds, 500, &unnamed, bare).await;
     many(&store, rounds.div_ceil(4)).await;
     pool.close().await;
 }

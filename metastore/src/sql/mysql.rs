@@ -2,31 +2,28 @@
 
 mod builder;
 mod check;
+mod dialect;
 mod fault;
 mod layout;
 mod statements;
 mod utc;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use claviger::{
     BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
 };
-use sqlx::mysql::{MySqlConnection, MySqlPool};
 
 pub use self::builder::MysqlBuilder;
 
-use self::fault::MysqlDialect;
-use self::layout::Layout;
+use self::dialect::MysqlDialect;
 use self::statements::{
     count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
     load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
 };
 use crate::schema::SchemaReport;
-use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections, TableDialect};
-use crate::sql::pool::{SqlFuture, with_connection};
+use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections};
 use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 
 /// Keeps key records in a MySQL or MariaDB table that any number of processes share, those of other
@@ -65,11 +62,17 @@ use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 /// [`SqlFault::CreatedNotHeld`](crate::SqlFault::CreatedNotHeld).
 ///
 /// # Connections
-/// Every call has a deadline, and a connection that did not answer in time, or to the end, is closed.
-/// A read that meets a dead connection is made again on another one; a write is not, since it may
-/// have happened, and is a transient error: the factory tries again. A server that was demoted and
-/// takes no more writes is such an error too, and its connection is closed, so that the next leads to
-/// its successor where the host name or the proxy does.
+/// Every call has a deadline. A call that is given up keeps its place among the connections until the
+/// server has let go of it, and the server is told to end it (`KILL`); so there are never more
+/// connections than are allowed, whatever hangs. A read that meets a dead connection is made again on
+/// another one; a write is not, since it may have happened, and is a transient error: the factory tries
+/// again. A server that was demoted and takes no more writes is such an error too, and its connection
+/// is closed, so that the next leads to its successor, by another host of the URL, the host name or the
+/// proxy.
+///
+/// A new connection that leads to another server, or another cluster, is a fail-over: the others are
+/// closed, and a factory reads again what it holds. On a Galera node (`wsrep_on`) reads wait for what
+/// other nodes have committed (`wsrep_sync_wait`).
 ///
 /// Statements are prepared. Passwords of the kind `caching_sha2_password` need TLS.
 ///
@@ -97,26 +100,6 @@ pub struct MysqlMetastore {
     connections: Connections<MysqlDialect>,
 }
 
-impl TableDialect for MysqlDialect {
-    type Table = Layout;
-
-    const NO_TABLE: Layout = Layout::OURS;
-
-    fn table(connection: &mut MySqlConnection) -> SqlFuture<'_, Option<Layout>> {
-        Box::pin(Layout::read(connection))
-    }
-
-    fn report(connection: &mut MySqlConnection) -> SqlFuture<'_, SchemaReport> {
-        check::report(connection)
-    }
-
-    fn set_up(
-        connection: &mut MySqlConnection,
-    ) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + '_>> {
-        Box::pin(builder::set_up(connection))
-    }
-}
-
 impl MysqlMetastore {
     /// Connects to the database and looks at its table. What else can be set is in
     /// [`builder`](Self::builder).
@@ -128,17 +111,6 @@ impl MysqlMetastore {
     /// Nothing is changed.
     pub async fn open(url: &str) -> Result<Self, BackendError> {
         Self::builder().open(url).await
-    }
-
-    /// Uses a pool made by the caller, after a look at the table.
-    ///
-    /// # Errors
-    /// As [`MysqlBuilder::pool`] does.
-    ///
-    /// # Cancel safety
-    /// Nothing is changed.
-    pub async fn new(pool: MySqlPool) -> Result<Self, BackendError> {
-        Self::builder().pool(pool).await
     }
 
     /// Returns a builder for a store with settings of its own.
@@ -157,10 +129,9 @@ impl MysqlMetastore {
     /// # Cancel safety
     /// The table was created or was not.
     pub async fn migrate(&self) -> Result<(), BackendError> {
-        with_connection::<MysqlDialect, _>(&self.connections.pool, ADMIN_DEADLINE, |connection| {
-            Box::pin(statements::create_table(connection))
-        })
-        .await
+        let create =
+            self.connections.write(ADMIN_DEADLINE, |session, _| Box::pin(statements::create_table(session)));
+        create.await
     }
 
     /// Looks for what is wrong with the table, with the settings of the server and the session, with
@@ -189,13 +160,13 @@ impl MysqlMetastore {
         change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> + Send + Sync + 'static,
     ) -> Result<Rewritten, BackendError> {
         let key = key.clone();
-        let rewrite = self.connections.write(ADMIN_DEADLINE, move |connection, layout| {
+        let rewrite = self.connections.write(ADMIN_DEADLINE, move |session, layout| {
             Box::pin(async move {
                 layout.check_meta(&key)?;
                 let change = |record: &EnvelopeKeyRecord| {
                     change(record).map(|changed| layout.checked_json(&changed)).transpose()
                 };
-                statements::rewrite(connection, &key, change).await
+                statements::rewrite(session, &key, change).await
             })
         });
         rewrite.await
@@ -215,11 +186,11 @@ impl Metastore for MysqlMetastore {
         consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         let key = key.clone();
-        let load = self.connections.read_at(consistency, move |connection, layout| {
+        let load = self.connections.read_at(consistency, move |session, layout| {
             let key = key.clone();
             Box::pin(async move {
                 layout.check_meta(&key)?;
-                statements::load(connection, &key).await
+                statements::load(session, &key).await
             })
         });
         load.await
@@ -227,11 +198,11 @@ impl Metastore for MysqlMetastore {
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         let id = id.clone();
-        let load = self.connections.read_at(Consistency::Strong, move |connection, layout| {
+        let load = self.connections.read_at(Consistency::Strong, move |session, layout| {
             let id = id.clone();
             Box::pin(async move {
                 layout.check_id(&id)?;
-                statements::load_latest(connection, &id).await
+                statements::load_latest(session, &id).await
             })
         });
         load.await
@@ -243,11 +214,11 @@ impl Metastore for MysqlMetastore {
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         let keys: Arc<[KeyMeta]> = keys.into();
-        let load = self.connections.read_at(consistency, move |connection, layout| {
+        let load = self.connections.read_at(consistency, move |session, layout| {
             let keys = Arc::clone(&keys);
             Box::pin(async move {
                 keys.iter().try_for_each(|key| layout.check_meta(key))?;
-                statements::load_many(connection, &keys).await
+                statements::load_many(session, &keys).await
             })
         });
         load.await
@@ -255,11 +226,11 @@ impl Metastore for MysqlMetastore {
 
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         let ids: Arc<[KeyId]> = ids.into();
-        let load = self.connections.read_at(Consistency::Strong, move |connection, layout| {
+        let load = self.connections.read_at(Consistency::Strong, move |session, layout| {
             let ids = Arc::clone(&ids);
             Box::pin(async move {
                 ids.iter().try_for_each(|id| layout.check_id(id))?;
-                statements::load_latest_many(connection, &ids).await
+                statements::load_latest_many(session, &ids).await
             })
         });
         load.await
@@ -267,14 +238,14 @@ impl Metastore for MysqlMetastore {
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         let record = record.clone();
-        let insert = self.connections.write(self.connections.deadline, move |connection, layout| {
+        let insert = self.connections.write(self.connections.deadline, move |session, layout| {
             Box::pin(async move {
                 layout.check_meta(record.meta())?;
                 let json = layout.checked_json(&record)?;
                 if layout.is_strict {
-                    statements::insert(connection, record.meta(), &json).await
+                    statements::insert(session, record.meta(), &json).await
                 } else {
-                    statements::insert_looked_at(connection, record.meta(), &json).await
+                    statements::insert_looked_at(session, record.meta(), &json).await
                 }
             })
         });
@@ -282,18 +253,18 @@ impl Metastore for MysqlMetastore {
     }
 
     fn failovers(&self) -> u64 {
-        0
+        self.connections.primary.failovers()
     }
 }
 
 impl MetastoreAdmin for MysqlMetastore {
     async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
         let after = after.cloned();
-        let list = self.connections.read(ADMIN_DEADLINE, move |connection, layout| {
+        let list = self.connections.read(ADMIN_DEADLINE, move |session, layout| {
             let after = after.clone();
             Box::pin(async move {
                 after.iter().try_for_each(|after| layout.check_characters(after.id()))?;
-                statements::list(connection, after.as_ref(), limit).await
+                statements::list(session, after.as_ref(), limit).await
             })
         });
         list.await
@@ -309,16 +280,16 @@ impl MetastoreAdmin for MysqlMetastore {
 
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
         let id = id.clone();
-        let delete = self.connections.write(ADMIN_DEADLINE, move |connection, layout| {
+        let delete = self.connections.write(ADMIN_DEADLINE, move |session, layout| {
             Box::pin(async move {
                 layout.check_id(&id)?;
-                statements::delete(connection, &id).await
+                statements::delete(session, &id).await
             })
         });
         delete.await
     }
 
     async fn count(&self) -> Result<u64, BackendError> {
-        self.connections.read(COUNT_DEADLINE, |connection, _| Box::pin(statements::count(connection))).await
+        self.connections.read(COUNT_DEADLINE, |session, _| Box::pin(statements::count(session))).await
     }
 }

@@ -2,9 +2,13 @@
 
 mod builder;
 mod check;
+mod dialect;
 mod fault;
 mod invalidations;
+mod pooler;
+mod session;
 mod statements;
+mod texts;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,19 +16,17 @@ use std::sync::Arc;
 use claviger::{
     BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
 };
-use sqlx::postgres::{PgConnection, PgPool};
 
 pub use self::builder::PostgresBuilder;
 pub use self::invalidations::PostgresInvalidations;
 
-use self::fault::PostgresDialect;
-use self::statements::{
-    Texts, count_sql, delete_sql, durably, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_id, seconds, update_sql,
+use self::dialect::PostgresDialect;
+use self::texts::{
+    count_sql, delete_sql, durably, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
+    load_many_sql, load_sql, no_reserved_id, of_asked, of_id, seconds, update_sql,
 };
 use crate::schema::SchemaReport;
-use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections, TableDialect};
-use crate::sql::pool::{SqlFuture, with_connection};
+use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections};
 use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 use crate::sql::{check_id, check_meta};
 
@@ -53,18 +55,24 @@ use crate::sql::{check_id, check_meta};
 #[doc = concat!("```sql\n", include_str!("../../migrations/postgres/0001_encryption_key.sql"), "```")]
 ///
 /// # Connections
-/// Every call has a deadline, and a connection that did not answer in time, or to the end, is closed.
-/// A read that meets a dead connection is made again on another one; a write is not, since it may
-/// have happened, and is a transient error: the factory tries again. A server that was demoted and
-/// takes no more writes is such an error too, and its connection is closed, so that the next leads to
-/// its successor where the host name or the pooler does.
+/// Every call has a deadline. A call that is given up keeps its place among the connections until the
+/// server has let go of it, and the server is told to end it; so there are never more connections than
+/// are allowed, whatever hangs. A read that meets a dead connection is made again on another one; a
+/// write is not, since it may have happened, and is a transient error: the factory tries again. A
+/// server that was demoted and takes no more writes is such an error too, and its connection is closed,
+/// so that the next leads to its successor, by another host of the URL, the host name or the pooler.
 ///
-/// Statements are prepared. `PgBouncer` in transaction mode needs version 1.21 and
-/// `max_prepared_statements` above zero; no statement needs anything of the session it runs in.
+/// A new connection that leads to another server, or to another timeline of one, is a fail-over: the
+/// others are closed, and a factory reads again what it holds.
+///
+/// Statements are prepared. A pooler that shares connections and not the names of statements
+/// **destroys keys** of programs that trust it, since a load can run as a `DELETE`; it is found out at
+/// the start, and refused. See [`PostgresBuilder::open`] for `prepared-statements=off`.
 ///
 /// # The statements
-/// Where `created` is a `TIMESTAMP`, `to_timestamp(…)` is followed by `AT TIME ZONE 'UTC'`, so that
-/// the session's time zone never has a part in it. One key version:
+/// Each has a tag for its first parameter, does nothing for another one, and returns it; an answer
+/// without it is not believed. Where `created` is a `TIMESTAMP`, `to_timestamp(…)` is followed by
+/// `AT TIME ZONE 'UTC'`, so that the session's time zone never has a part in it. One key version:
 #[doc = concat!("```sql\n", load_sql!(""), "\n```")]
 /// The latest version:
 #[doc = concat!("```sql\n", load_latest_sql!(), "\n```")]
@@ -72,8 +80,9 @@ use crate::sql::{check_id, check_meta};
 #[doc = concat!("```sql\n", load_many_sql!(""), "\n```")]
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many_sql!(), "\n```")]
-/// A new key. That it is taken is known by the violation of the primary key, and by nothing else:
-#[doc = concat!("```sql\n", insert_sql!(""), "\n```")]
+/// A new key. That it is taken is known by the violation of the primary key and a look at who holds
+/// it, and by nothing else:
+#[doc = concat!("```sql\n", insert_sql!(""), ";\n\n", holder_sql!(""), "\n```")]
 /// A revocation or a replaced wrapped key, after a read of the row; begun anew if it changes no row:
 #[doc = concat!("```sql\n", update_sql!(""), "\n```")]
 /// Operators' calls:
@@ -81,20 +90,6 @@ use crate::sql::{check_id, check_meta};
 #[derive(Clone)]
 pub struct PostgresMetastore {
     connections: Connections<PostgresDialect>,
-}
-
-impl TableDialect for PostgresDialect {
-    type Table = &'static Texts;
-
-    const NO_TABLE: &'static Texts = Texts::OURS;
-
-    fn table(connection: &mut PgConnection) -> SqlFuture<'_, Option<&'static Texts>> {
-        Box::pin(Texts::of_table(connection))
-    }
-
-    fn report(connection: &mut PgConnection) -> SqlFuture<'_, SchemaReport> {
-        check::report(connection)
-    }
 }
 
 impl PostgresMetastore {
@@ -110,17 +105,6 @@ impl PostgresMetastore {
         Self::builder().open(url).await
     }
 
-    /// Uses a pool made by the caller, after a look at the table.
-    ///
-    /// # Errors
-    /// As [`PostgresBuilder::pool`] does.
-    ///
-    /// # Cancel safety
-    /// Nothing is changed.
-    pub async fn new(pool: PgPool) -> Result<Self, BackendError> {
-        Self::builder().pool(pool).await
-    }
-
     /// Returns a builder for a store with settings of its own.
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::default()
@@ -133,6 +117,13 @@ impl PostgresMetastore {
         include_str!("../../migrations/postgres/0002_notify.sql")
     );
 
+    /// Returns the statements that calls run, by their tags: on our own table first, then on Asherah's.
+    pub fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
+        [&texts::OF_TIMESTAMPTZ, &texts::OF_TIMESTAMP]
+            .into_iter()
+            .flat_map(|texts| texts.all().map(|statement| (statement.tag, statement.sql)))
+    }
+
     /// Creates our own table, with the trigger that tells of revocations, if there is no table. One
     /// that is there is left as it is.
     ///
@@ -142,10 +133,10 @@ impl PostgresMetastore {
     /// # Cancel safety
     /// Both are made or neither is.
     pub async fn migrate(&self) -> Result<(), BackendError> {
-        with_connection::<PostgresDialect, _>(&self.connections.pool, ADMIN_DEADLINE, |connection| {
-            Box::pin(async move { Ok(statements::migrate(connection).await?) })
-        })
-        .await
+        let migrate = self.connections.write(ADMIN_DEADLINE, |session, _| {
+            Box::pin(async move { Ok(statements::migrate(session).await?) })
+        });
+        migrate.await
     }
 
     /// Looks for what is wrong with the table, with the server's settings and with the user's rights,
@@ -161,10 +152,10 @@ impl PostgresMetastore {
     }
 
     /// Returns a source of what is told on the channel `claviger_invalidations`, on a connection of its
-    /// own to the same server.
+    /// own to the same servers.
     #[must_use]
     pub fn invalidations(&self) -> PostgresInvalidations {
-        PostgresInvalidations::new((*self.connections.pool.connect_options()).clone())
+        PostgresInvalidations::of_hosts(self.connections.primary.hosts().to_vec())
     }
 
     /// Closes the connections, once calls under way have ended. Calls made later are refused.
@@ -182,8 +173,8 @@ impl PostgresMetastore {
     ) -> Result<Rewritten, BackendError> {
         check_meta(key)?;
         let key = key.clone();
-        let rewrite = self.connections.write(ADMIN_DEADLINE, move |connection, texts| {
-            Box::pin(async move { texts.rewrite(connection, &key, change).await })
+        let rewrite = self.connections.write(ADMIN_DEADLINE, move |session, texts| {
+            Box::pin(async move { texts.rewrite(session, &key, change).await })
         });
         rewrite.await
     }
@@ -203,9 +194,9 @@ impl Metastore for PostgresMetastore {
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_meta(key)?;
         let key = key.clone();
-        let load = self.connections.read_at(consistency, move |connection, texts| {
+        let load = self.connections.read_at(consistency, move |session, texts| {
             let key = key.clone();
-            Box::pin(async move { texts.load(connection, &key).await })
+            Box::pin(async move { texts.load(session, &key).await })
         });
         load.await
     }
@@ -213,9 +204,9 @@ impl Metastore for PostgresMetastore {
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_id(id)?;
         let id = id.clone();
-        let load = self.connections.read_at(Consistency::Strong, move |connection, _| {
+        let load = self.connections.read_at(Consistency::Strong, move |session, _| {
             let id = id.clone();
-            Box::pin(async move { statements::load_latest(connection, &id).await })
+            Box::pin(async move { statements::load_latest(session, &id).await })
         });
         load.await
     }
@@ -227,9 +218,9 @@ impl Metastore for PostgresMetastore {
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(check_meta)?;
         let keys: Arc<[KeyMeta]> = keys.into();
-        let load = self.connections.read_at(consistency, move |connection, texts| {
+        let load = self.connections.read_at(consistency, move |session, texts| {
             let keys = Arc::clone(&keys);
-            Box::pin(async move { texts.load_many(connection, &keys).await })
+            Box::pin(async move { texts.load_many(session, &keys).await })
         });
         load.await
     }
@@ -237,9 +228,9 @@ impl Metastore for PostgresMetastore {
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
         let ids: Arc<[KeyId]> = ids.into();
-        let load = self.connections.read_at(Consistency::Strong, move |connection, _| {
+        let load = self.connections.read_at(Consistency::Strong, move |session, _| {
             let ids = Arc::clone(&ids);
-            Box::pin(async move { statements::load_latest_many(connection, &ids).await })
+            Box::pin(async move { statements::load_latest_many(session, &ids).await })
         });
         load.await
     }
@@ -247,23 +238,23 @@ impl Metastore for PostgresMetastore {
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         check_meta(record.meta())?;
         let record = record.clone();
-        let insert = self.connections.write(self.connections.deadline, move |connection, texts| {
-            Box::pin(async move { texts.insert(connection, &record).await })
+        let insert = self.connections.write(self.connections.deadline, move |session, texts| {
+            Box::pin(async move { texts.insert(session, &record).await })
         });
         insert.await
     }
 
     fn failovers(&self) -> u64 {
-        0
+        self.connections.primary.failovers()
     }
 }
 
 impl MetastoreAdmin for PostgresMetastore {
     async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
         let after = after.cloned();
-        let list = self.connections.read(ADMIN_DEADLINE, move |connection, texts| {
+        let list = self.connections.read(ADMIN_DEADLINE, move |session, texts| {
             let after = after.clone();
-            Box::pin(async move { texts.list(connection, after.as_ref(), limit).await })
+            Box::pin(async move { texts.list(session, after.as_ref(), limit).await })
         });
         list.await
     }
@@ -279,13 +270,13 @@ impl MetastoreAdmin for PostgresMetastore {
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
         check_id(id)?;
         let id = id.clone();
-        let delete = self.connections.write(ADMIN_DEADLINE, move |connection, _| {
-            Box::pin(async move { statements::delete(connection, &id).await })
+        let delete = self.connections.write(ADMIN_DEADLINE, move |session, _| {
+            Box::pin(async move { statements::delete(session, &id).await })
         });
         delete.await
     }
 
     async fn count(&self) -> Result<u64, BackendError> {
-        self.connections.read(COUNT_DEADLINE, |connection, _| Box::pin(statements::count(connection))).await
+        self.connections.read(COUNT_DEADLINE, |session, _| Box::pin(statements::count(session))).await
     }
 }

@@ -6,30 +6,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::BackendError;
-use sqlx::pool::PoolOptions;
-use sqlx::{ConnectOptions as _, Connection, Pool};
 
 use crate::schema::{FindingId, SchemaReport};
-use crate::sql::connections::{ADMIN_DEADLINE, Connections, Known, TableDialect, table};
-use crate::sql::pool::{ConnectionOf, SqlError};
-use crate::task::to_its_end;
+use crate::sql::connections::{Connections, Known};
+use crate::sql::dialect::{Dialect, Setup};
+use crate::sql::hosts::{Hosts, Role};
+use crate::sql::look::{Sharing, look};
+use crate::sql::sessions::Sessions;
 
 /// How a store is set up.
-pub(crate) struct Settings<D: TableDialect> {
+pub(crate) struct Settings<D: Dialect> {
     pub(crate) accepted: Vec<FindingId>,
     pub(crate) checks: bool,
     pub(crate) replica: Option<Replica<D>>,
     pub(crate) connections_max: NonZeroU32,
     pub(crate) deadline: Duration,
+    pub(crate) server_timeouts: bool,
+    pub(crate) on_connect: Option<Arc<str>>,
 }
 
-pub(crate) enum Replica<D: TableDialect> {
-    Pool(Pool<D::Database>),
+pub(crate) enum Replica<D: Dialect> {
+    Options(D::Options),
     Url(String),
 }
 
-/// What the driver makes of a URL.
-type OptionsOf<D> = <ConnectionOf<D> as Connection>::Options;
+/// Where a store leads to, and how.
+pub(crate) struct Target<D: Dialect> {
+    pub(crate) hosts: Vec<D::Options>,
+    pub(crate) role: Option<Role>,
+    pub(crate) named_statements: bool,
+}
+
+impl<D: Dialect> Target<D> {
+    /// One server, whatever it is.
+    pub(crate) fn one(options: D::Options) -> Self {
+        Self { hosts: vec![options], role: None, named_statements: true }
+    }
+}
 
 /// Below the two seconds that the core gives a store call, so that the caller learns what happened.
 const DEADLINE: Duration = Duration::from_millis(1_500);
@@ -39,13 +52,7 @@ const CONNECTIONS_MAX: NonZeroU32 = match NonZeroU32::new(10) {
     None => NonZeroU32::MIN,
 };
 
-/// A connection is replaced after this time, so that load moves to servers that join a cluster.
-const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
-
-/// Below the time after which firewalls and load balancers commonly forget a connection.
-const IDLE_MAX: Duration = Duration::from_secs(4 * 60);
-
-impl<D: TableDialect> Default for Settings<D> {
+impl<D: Dialect> Default for Settings<D> {
     fn default() -> Self {
         Self {
             accepted: Vec::new(),
@@ -53,85 +60,64 @@ impl<D: TableDialect> Default for Settings<D> {
             replica: None,
             connections_max: CONNECTIONS_MAX,
             deadline: DEADLINE,
+            server_timeouts: true,
+            on_connect: None,
         }
     }
 }
 
-impl<D: TableDialect> Settings<D> {
-    /// Connects to the database of a URL, which `options_of` reads, and looks at its table.
+impl<D: Dialect> Settings<D> {
+    /// Connects, and looks at the table. `read_url` makes a target of a replica's URL.
     pub(crate) async fn open(
         &self,
-        url: &str,
-        options_of: impl Fn(&str) -> Result<OptionsOf<D>, BackendError> + Send,
+        target: Target<D>,
+        read_url: impl Fn(&str) -> Result<Target<D>, BackendError>,
     ) -> Result<Connections<D>, BackendError> {
-        let options = options_of(url)?;
-        let table = Known::<D>::default();
-        // Not by the pool, which tells no reason when a server refuses connections.
-        self.look(options.clone(), Arc::clone(&table)).await?;
-        let pool = self.make_pool(options);
-        Ok(Connections { pool, replica: self.replica(options_of)?, deadline: self.deadline, table })
-    }
-
-    /// Uses a pool made by the caller, after a look at the table.
-    pub(crate) async fn pool(
-        &self,
-        pool: Pool<D::Database>,
-        options_of: impl Fn(&str) -> Result<OptionsOf<D>, BackendError> + Send,
-    ) -> Result<Connections<D>, BackendError> {
-        let table = Known::<D>::default();
-        let mut connections = Connections { pool, replica: None, deadline: self.deadline, table };
-        if self.checks {
-            self.admit(connections.report().await?)?;
-        }
-        connections.replica = self.replica(options_of)?;
-        Ok(connections)
-    }
-
-    async fn look(&self, options: OptionsOf<D>, known: Known<D>) -> Result<(), BackendError> {
-        let checks = self.checks;
-        let look = async move {
-            let mut connection = options.connect().await?;
-            D::set_up(&mut connection).await?;
-            let report = if checks { D::report(&mut connection).await? } else { SchemaReport::default() };
-            table::<D>(&known, &mut connection).await?;
-            // It was good to the last; how it ends is of no consequence.
-            connection.close().await.ok();
-            Ok(report)
+        let replica = match &self.replica {
+            None => None,
+            Some(Replica::Options(options)) => Some(Target::one(options.clone())),
+            Some(Replica::Url(url)) => Some(read_url(url)?),
         };
-        let report = to_its_end(async move {
-            match tokio::time::timeout(ADMIN_DEADLINE, look).await {
-                Ok(answer) => answer.map_err(|error: SqlError| error.classified::<D>()),
-                Err(_) => Err(D::backend_error(sqlx::Error::PoolTimedOut)),
-            }
+        // Where several are named, one that takes no writes is not the one that is meant.
+        let alone = if target.hosts.len() > 1 { Role::ReadWrite } else { Role::Any };
+        let role = target.role.unwrap_or(alone);
+        let mut setup = self.setup(role, target.named_statements);
+        let hosts = Arc::new(Hosts::new(target.hosts));
+        let seen = look::<D>(&hosts, setup.clone(), self.checks).await?;
+        self.admit(seen.report)?;
+        setup.shares_connections |= seen.sharing != Sharing::Nothing;
+        let table = Known::<D>::default();
+        if let Some(seen) = seen.table {
+            table.get_or_init(|| seen);
+        }
+        let shares_connections = setup.shares_connections;
+        let primary = Sessions::new(hosts, setup, self.connections_max)?;
+        primary.came_to(seen.server.as_deref());
+        let replica = replica.map(|target| {
+            let of_replica = self.setup(target.role.unwrap_or_default(), target.named_statements);
+            // Whether a pooler is between is known of the primary alone.
+            let shares_connections = shares_connections || of_replica.shares_connections;
+            let of_replica = Setup { strong_reads: false, shares_connections, ..of_replica };
+            Sessions::new(Arc::new(Hosts::new(target.hosts)), of_replica, self.connections_max)
         });
-        self.admit(report.await?)
+        Ok(Connections { primary, replica: replica.transpose()?, deadline: self.deadline, table })
+    }
+
+    fn setup(&self, role: Role, named_statements: bool) -> Setup {
+        Setup {
+            role,
+            deadline: self.deadline,
+            server_timeouts: self.server_timeouts,
+            named_statements,
+            // That is what statements are left without names for.
+            shares_connections: !named_statements,
+            strong_reads: true,
+            on_connect: self.on_connect.clone(),
+        }
     }
 
     fn admit(&self, report: SchemaReport) -> Result<(), BackendError> {
         report.admit(&self.accepted).map_err(BackendError::permanent)
-    }
-
-    fn replica(
-        &self,
-        options_of: impl Fn(&str) -> Result<OptionsOf<D>, BackendError>,
-    ) -> Result<Option<Pool<D::Database>>, BackendError> {
-        Ok(match &self.replica {
-            None => None,
-            Some(Replica::Pool(pool)) => Some(pool.clone()),
-            Some(Replica::Url(url)) => Some(self.make_pool(options_of(url)?)),
-        })
-    }
-
-    fn make_pool(&self, options: OptionsOf<D>) -> Pool<D::Database> {
-        PoolOptions::new()
-            .max_connections(self.connections_max.get())
-            .acquire_timeout(self.deadline)
-            // It costs a round trip for each call. Who meets a dead connection closes it.
-            .test_before_acquire(false)
-            .max_lifetime(LIFETIME_MAX)
-            .idle_timeout(IDLE_MAX)
-            .after_connect(|connection, _| D::set_up(connection))
-            .connect_lazy_with(options)
     }
 
     /// Adds what there is to say of the settings; no URL.
@@ -141,6 +127,7 @@ impl<D: TableDialect> Settings<D> {
             .field("checks", &self.checks)
             .field("replica", &self.replica.is_some())
             .field("connections_max", &self.connections_max)
-            .field("deadline", &self.deadline);
+            .field("deadline", &self.deadline)
+            .field("server_timeouts", &self.server_timeouts);
     }
 }

@@ -6,11 +6,9 @@ mod postgres;
 pub(crate) mod sqlite;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::pin::Pin;
 use std::time::Duration;
 
-use claviger::BoxedMetastore;
-use sqlx::{Connection as _, Database, Pool};
+use claviger::{BoxedMetastore, KeyId, Metastore};
 
 pub(crate) use dynamodb::DynamoDb;
 pub(crate) use mariadb::MariaDb;
@@ -47,44 +45,50 @@ const LONG: Duration = Duration::from_secs(20);
 /// A store, and a look at its connections.
 pub(crate) struct Way {
     pub(crate) store: BoxedMetastore,
-    is_idle: Box<dyn Fn() -> bool + Send + Sync>,
-    hold_all: Box<dyn Fn() -> BoxFuture + Send + Sync>,
+    /// How many connections there are, and how many of them nobody uses.
+    counts: Box<dyn Fn() -> (u32, u32) + Send + Sync>,
+    connections_max: u32,
 }
 
-type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 impl Way {
-    /// Of a store over this pool of so many connections.
-    fn over<DB: Database>(store: BoxedMetastore, pool: Pool<DB>, connections: u32) -> Self {
-        let held = pool.clone();
-        Self {
-            store,
-            is_idle: Box::new(move || pool.num_idle() == pool.size() as usize),
-            hold_all: Box::new(move || Box::pin(hold(held.clone(), connections))),
-        }
+    /// Of a store of so many connections, which its `Debug` tells.
+    fn over(store: impl Metastore + Clone, connections_max: u32) -> Self {
+        let counted = store.clone();
+        let counts = move || {
+            let text = format!("{counted:?}");
+            let number = |name: &str| text.split_once(name).map_or(0, |(_, rest)| number_at(rest));
+            (number("connections: "), number("idle: "))
+        };
+        Self { store: BoxedMetastore::new(store), counts: Box::new(counts), connections_max }
     }
 
     /// Waits until nothing goes on after the answers that there were.
     pub(crate) async fn idle(&self) {
-        while !(self.is_idle)() {
+        loop {
+            let (all, idle) = (self.counts)();
+            if all == idle {
+                return;
+            }
             tokio::task::yield_now().await;
         }
     }
 
-    /// Takes all connections of the pool at once, if it has one: none was lost, and each works.
+    /// Uses all connections at once, if it has some: none was lost, and each works.
     pub(crate) async fn hold_all(&self) {
-        (self.hold_all)().await;
+        let loads = (0..10 * self.connections_max).map(|_| {
+            let store = self.store.clone();
+            tokio::spawn(async move { store.load_latest(&KeyId::new("_IK_whole")).await.unwrap() })
+        });
+        for load in loads.collect::<Vec<_>>() {
+            assert_eq!(load.await.unwrap(), None);
+        }
+        self.idle().await;
+        assert!((self.counts)().0 <= self.connections_max);
     }
 }
 
-async fn hold<DB: Database>(pool: Pool<DB>, count: u32) {
-    let mut connections = Vec::new();
-    for _ in 0..count {
-        let mut connection = pool.acquire().await.unwrap();
-        connection.ping().await.unwrap();
-        connections.push(connection);
-    }
-    assert_eq!(pool.size(), count);
+fn number_at(text: &str) -> u32 {
+    text[..text.find(|c: char| !c.is_ascii_digit()).unwrap()].parse().unwrap()
 }
 
 /// A name that no other test and no earlier run uses.

@@ -156,8 +156,9 @@ impl<E: Engine> World<E> {
 
     async fn behind(&self, fault: Fault) -> (Proxy, SessionFactory) {
         let proxy = Proxy::start(&self.engine.address()).await;
-        proxy.set(fault);
+        // It is opened by connections of its own.
         let way = self.engine.way(&proxy.address(), 1, SHORT).await;
+        proxy.set(fault);
         (proxy, factory(way.store, &self.master_key))
     }
 

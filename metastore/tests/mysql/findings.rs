@@ -3,7 +3,6 @@
 use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, MysqlMetastore, SchemaReport, Severity};
 use claviger_test_servers::{MariaDb, shared_mariadb};
-use sqlx::mysql::MySqlPoolOptions;
 
 use crate::support::{
     ASHERAH, LATIN1, NOW, Place, UTF8, as_user, assert_permanent, builder, dangers, execute, ids, record,
@@ -29,8 +28,6 @@ async fn assert_found(place: &Place, expected: &[(FindingId, Severity)]) -> Sche
     } else {
         let error = MysqlMetastore::open(&place.url).await.unwrap_err();
         assert_eq!(dangers(&error), dangerous);
-        let error = MysqlMetastore::new(place.pool().await).await.unwrap_err();
-        assert!(dangerous.iter().all(|id| dangers(&error).contains(id)));
         let told = dangerous.into_iter().fold(builder(), |builder, id| builder.accept(id));
         told.open(&place.url).await.unwrap().close().await;
     }
@@ -62,7 +59,6 @@ async fn on_our_own_table_nothing_is_found() {
             assert_eq!(inserted, Insert::Inserted);
         }
         assert_eq!(store.check_schema().await.unwrap().findings(), []);
-        MysqlMetastore::new(place.pool().await).await.unwrap();
     }
 }
 
@@ -232,15 +228,10 @@ async fn settings_of_the_server_are_found() {
     let found: Vec<_> = report.findings().iter().map(|finding| (finding.id, finding.severity)).collect();
     // Our own sessions are strict there too.
     assert_eq!(found, [(NotStrict, Warning), (NotDurable, Warning), (NotDurable, Warning)], "{report:?}");
-    // A pool's are not, unless it is told.
-    let error = MysqlMetastore::new(place.pool().await).await.unwrap_err();
-    assert_eq!(dangers(&error), [NotStrict]);
-    let told = builder().accept(NotStrict).pool(place.pool().await).await.unwrap();
-    assert_eq!(told.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
 }
 
 #[tokio::test]
-async fn sessions_of_a_callers_pool_that_would_lose_keys_are_found() {
+async fn sessions_that_are_set_to_lose_keys_are_found() {
     let place = Place::migrated(UTF8).await;
     for (setting, danger) in [
         ("sql_mode = ''", NotStrict),
@@ -248,18 +239,10 @@ async fn sessions_of_a_callers_pool_that_would_lose_keys_are_found() {
         ("NAMES latin1", Encoding),
         ("character_set_results = NULL", Encoding),
     ] {
-        let set = format!("SET {setting}");
-        let pool = MySqlPoolOptions::new().after_connect(move |connection, _| {
-            let set = set.clone();
-            Box::pin(async move {
-                sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(connection).await?;
-                Ok(())
-            })
-        });
-        let pool = pool.connect(&place.url).await.unwrap();
-        let error = MysqlMetastore::new(pool.clone()).await.unwrap_err();
+        let set = || builder().on_connect(format!("SET {setting}"));
+        let error = set().open(&place.url).await.unwrap_err();
         assert_eq!(dangers(&error), [danger], "{setting}");
-        let told = builder().accept(danger).pool(pool).await.unwrap();
+        let told = set().accept(danger).open(&place.url).await.unwrap();
         assert!(ids(&told.check_schema().await.unwrap()).contains(&danger));
     }
 }

@@ -6,7 +6,6 @@ use claviger::{
     BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _,
 };
 use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
-use sqlx::mysql::MySqlPoolOptions;
 
 use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, assert_permanent, builder, meta, record};
 
@@ -232,12 +231,9 @@ async fn lengths_follow_the_columns_that_are_there() {
 async fn a_server_that_is_not_strict_changes_nothing() {
     let place = Place::holding(ASHERAH, UTF8).await;
     place.execute("ALTER TABLE encryption_key MODIFY key_record VARCHAR(250) NOT NULL").await;
-    let lax = MySqlPoolOptions::new().after_connect(|connection, _| {
-        Box::pin(async move { sqlx::raw_sql("SET sql_mode = ''").execute(connection).await.map(drop) })
-    });
-    let lax = lax.connect(&place.url).await.unwrap();
-    let accepted = builder().accept(FindingId::NotStrict).accept(FindingId::ColumnType);
-    let store = accepted.pool(lax).await.unwrap();
+    let lax = builder().on_connect("SET sql_mode = ''");
+    let accepted = lax.accept(FindingId::NotStrict).accept(FindingId::ColumnType);
+    let store = accepted.open(&place.url).await.unwrap();
     assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
     assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);
     // After 2038 it is 0000-00-00.

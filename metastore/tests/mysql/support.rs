@@ -7,7 +7,7 @@ use std::time::Duration;
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore, SchemaReport};
 use claviger_test_servers::{MariaDb, shared_mariadb};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, raw_sql};
 
 /// 2023-11-14 22:13:20.
@@ -75,10 +75,6 @@ impl Place {
     /// Runs SQL as another program does.
     pub(crate) async fn execute(&self, sql: &str) {
         execute(&self.url, sql).await;
-    }
-
-    pub(crate) async fn pool(&self) -> MySqlPool {
-        MySqlPoolOptions::new().max_connections(2).connect(&self.url).await.unwrap()
     }
 
     /// Returns the first columns, as text.

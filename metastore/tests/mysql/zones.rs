@@ -11,7 +11,8 @@ use std::num::NonZeroU32;
 use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, Severity};
 use claviger_test_servers::MariaDb;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::support::{
     ASHERAH, LATIN1, Place, UTF8, assert_permanent, builder, chain, dangers, ids, meta, record,
@@ -70,9 +71,9 @@ async fn assert_all_found(store: &MysqlMetastore, records: &[EnvelopeKeyRecord])
     assert_eq!(page.records, sorted);
 }
 
-async fn pool_in(place: &Place, zone: &str) -> MySqlPool {
+fn in_zone(place: &Place, zone: &str) -> MySqlConnectOptions {
     let options: MySqlConnectOptions = place.url.parse().unwrap();
-    MySqlPoolOptions::new().connect_with(options.timezone(Some(zone.to_owned()))).await.unwrap()
+    options.timezone(Some(zone.to_owned()))
 }
 
 #[tokio::test]
@@ -84,10 +85,10 @@ async fn on_our_own_table_the_zone_of_no_session_matters() {
         let [march, november] = [FORWARD, BACK].map(|midnight| times(midnight).collect::<Vec<_>>());
         // Half of the rows by others, with sessions that choose no zone.
         let mut records = write_all(&place, "SYSTEM", march.into_iter()).await;
-        let pools = [pool_in(&place, LOS_ANGELES).await, pool_in(&place, "-11:00").await];
+        let sessions = [in_zone(&place, LOS_ANGELES), in_zone(&place, "-11:00")];
         for (number, &created) in november.iter().enumerate() {
             let record = record(ID, created);
-            let store = MysqlMetastore::new(pools[number % 2].clone()).await.unwrap();
+            let store = builder().connect(sessions[number % 2].clone()).await.unwrap();
             assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
             records.push(record);
         }
@@ -163,9 +164,9 @@ async fn default_zone(place: &Place) -> String {
 }
 
 async fn texts_in(place: &Place, zone: &str, sql: &str) -> Vec<String> {
-    let pool = pool_in(place, zone).await;
-    let texts = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&pool).await.unwrap();
-    pool.close().await;
+    let mut connection = in_zone(place, zone).connect().await.unwrap();
+    let texts = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
     texts
 }
 
@@ -226,7 +227,7 @@ async fn rows_of_another_zone_are_found_and_the_zone_that_fits_is_named() {
         assert_eq!(dangers(&error), [FindingId::ZoneMismatch]);
         let text = chain(&error);
         assert!(text.contains(fits), "{written} {read}: {text}");
-        let error = MysqlMetastore::new(pool_in(&place, read).await).await.unwrap_err();
+        let error = builder().connect(in_zone(&place, read)).await.unwrap_err();
         assert_eq!(dangers(&error), [FindingId::ZoneMismatch]);
 
         // Who starts all the same finds none, and who follows the remedy all.

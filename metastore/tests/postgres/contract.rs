@@ -16,7 +16,7 @@ const ASHERAH_IN_ENGLISH: &str = "CREATE TABLE encryption_key (id VARCHAR(255) C
      created TIMESTAMP NOT NULL, key_record TEXT NOT NULL, PRIMARY KEY (id, created))";
 
 /// One database for all clauses of a suite. No clause is about time, so calls have plenty.
-async fn open(place: &OnceCell<Place>, table: &str) -> PostgresMetastore {
+async fn open(place: &OnceCell<Place>, table: &str, parameters: &str) -> PostgresMetastore {
     let make = async || match table {
         "" => Place::migrated().await,
         table => Place::holding(table).await,
@@ -24,30 +24,32 @@ async fn open(place: &OnceCell<Place>, table: &str) -> PostgresMetastore {
     let place = place.get_or_init(make).await;
     let connections = NonZeroU32::new(8).unwrap();
     let builder = PostgresMetastore::builder().max_connections(connections).deadline(PLENTY);
-    builder.open(&place.url).await.unwrap()
+    builder.open(&format!("{}{parameters}", place.url)).await.unwrap()
 }
 
 macro_rules! suites {
-    ($name:ident, $table:expr) => {
+    ($name:ident, $table:expr, $parameters:literal) => {
         mod $name {
             use super::*;
 
             static PLACE: OnceCell<Place> = OnceCell::const_new();
 
-            claviger::testing::metastore_contract!(open(&PLACE, $table));
+            claviger::testing::metastore_contract!(open(&PLACE, $table, $parameters));
 
             mod admin {
                 use super::*;
 
-                claviger::testing::metastore_admin_contract!(open(&PLACE, $table));
+                claviger::testing::metastore_admin_contract!(open(&PLACE, $table, $parameters));
             }
         }
     };
 }
 
-suites!(ours, "");
-suites!(asherah_rust, ASHERAH_RUST);
-suites!(asherah_in_english, ASHERAH_IN_ENGLISH);
+suites!(ours, "", "");
+suites!(ours_without_names, "", "?prepared-statements=off");
+suites!(asherah_rust, ASHERAH_RUST, "");
+suites!(asherah_in_english, ASHERAH_IN_ENGLISH, "");
+suites!(asherah_in_english_without_names, ASHERAH_IN_ENGLISH, "?prepared-statements=off");
 
 /// A table whose collation takes upper and lower case, and accents, for one.
 mod folding {

@@ -3,6 +3,7 @@
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 use claviger_test_servers::Postgres;
+use sqlx::{Connection as _, PgConnection, query, query_scalar};
 
 use crate::support::{ASHERAH, NOW, Place, record};
 
@@ -21,8 +22,7 @@ async fn every_write_commits_durably_whatever_the_session_says() {
         let place = Place::holding(ASHERAH).await;
         place.execute(WITNESS).await;
         place.execute(&format!("ALTER DATABASE {} SET synchronous_commit = {set}", place.name)).await;
-        let pool = place.pool().await;
-        let store = PostgresMetastore::new(pool.clone()).await.unwrap();
+        let store = place.open().await;
         let record = record("_IK_a_svc_prod", NOW);
         assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
         assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await.unwrap());
@@ -33,10 +33,12 @@ async fn every_write_commits_durably_whatever_the_session_says() {
             ["INSERT", "UPDATE", "UPDATE", "DELETE"].map(|operation| format!("{operation} {expected}"));
         assert_eq!(seen, each.join(", "));
         // What the session is set to stays as it was.
-        let after: String = sqlx::query_scalar("SELECT current_setting('synchronous_commit')")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        let insert = PostgresMetastore::statements().find(|(tag, _)| *tag == "claviger.insert").unwrap().1;
+        let mut session = PgConnection::connect(&place.url).await.unwrap();
+        let insert = query(insert).bind("claviger.insert").bind("_IK_b_svc_prod").bind(NOW).bind("{}");
+        insert.execute(&mut session).await.unwrap();
+        let setting = query_scalar("SELECT current_setting('synchronous_commit')");
+        let after: String = setting.fetch_one(&mut session).await.unwrap();
         assert_eq!(after, set);
     }
 }

@@ -27,8 +27,6 @@ async fn assert_found(place: &Place, expected: &[(FindingId, Severity)]) {
     }
     let error = PostgresMetastore::open(&place.url).await.unwrap_err();
     assert_eq!(dangers(&error), dangerous);
-    let error = PostgresMetastore::new(place.pool().await).await.unwrap_err();
-    assert_eq!(dangers(&error), dangerous);
     let told = dangerous.into_iter().fold(PostgresMetastore::builder(), |builder, id| builder.accept(id));
     told.open(&place.url).await.unwrap().close().await;
     store.close().await;

@@ -9,6 +9,7 @@
 )]
 
 mod contract;
+mod crossing;
 mod durable;
 mod errors;
 mod findings;

@@ -1,6 +1,7 @@
 //! Connections: dropped calls, dead servers, half-open ways.
 
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,39 +11,44 @@ use std::time::Duration;
 use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
-use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::task::JoinSet;
 
-use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_transient, record};
+use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_transient, connections, record};
 
 const CONNECTIONS: u32 = 5;
 
-async fn pool(url: &str) -> PgPool {
-    let options = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PLENTY);
-    options.test_before_acquire(false).connect(url).await.unwrap()
+async fn store_at(url: &str) -> PostgresMetastore {
+    store_of(CONNECTIONS, url).await
 }
 
-async fn store_on(pool: &PgPool) -> PostgresMetastore {
-    PostgresMetastore::builder().deadline(PLENTY).pool(pool.clone()).await.unwrap()
+async fn store_of(connections: u32, url: &str) -> PostgresMetastore {
+    let builder = PostgresMetastore::builder().max_connections(NonZeroU32::new(connections).unwrap());
+    builder.deadline(PLENTY).open(url).await.unwrap()
 }
 
-/// Takes every connection at once, each as good as new.
-async fn assert_whole(pool: &PgPool) {
-    let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let mut connection = pool.acquire().await.unwrap();
-        let one: i32 = sqlx::query_scalar("SELECT 1").fetch_one(&mut *connection).await.unwrap();
-        assert_eq!(one, 1);
-        connections.push(connection);
+/// Uses every connection at once, each as good as new, and finds none lost.
+async fn assert_whole(store: &PostgresMetastore) {
+    let id = record("_IK_whole_svc_prod", NOW).meta().id().clone();
+    let mut loads = JoinSet::new();
+    for _ in 0..10 * CONNECTIONS {
+        let (store, id) = (store.clone(), id.clone());
+        loads.spawn(async move { store.load_latest(&id).await.unwrap() });
     }
-    assert_eq!(pool.size(), CONNECTIONS);
+    loads.join_all().await;
+    loop {
+        let (all, idle) = connections(store);
+        assert!(all <= CONNECTIONS, "{store:?}");
+        if all == idle {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
     let place = Place::migrated().await;
-    let pool = pool(&place.url).await;
-    let store = store_on(&pool).await;
+    let store = store_at(&place.url).await;
     for round in 0..500 {
         let record = record("_IK_a_svc_prod", NOW + round);
         let calls = async {
@@ -75,21 +81,20 @@ async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
         });
     }
     tasks.join_all().await;
-    assert_whole(&pool).await;
+    assert_whole(&store).await;
 }
 
 #[tokio::test]
 async fn reads_do_not_notice_that_all_pooled_connections_died() {
     let place = Place::migrated().await;
-    let pool = pool(&place.url).await;
-    let store = store_on(&pool).await;
+    let store = store_at(&place.url).await;
     let first = record("_IK_a_svc_prod", NOW);
     assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
     for round in 1..=10 {
-        assert_whole(&pool).await;
+        assert_whole(&store).await;
         terminate_all(&place).await;
         assert_eq!(store.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
-        assert_whole(&pool).await;
+        assert_whole(&store).await;
         terminate_all(&place).await;
         // A write may have happened: who asked for it decides. Each try closes one connection.
         let another = record("_IK_b_svc_prod", NOW + round);
@@ -101,24 +106,7 @@ async fn reads_do_not_notice_that_all_pooled_connections_died() {
         }
         assert_eq!(inserted.unwrap(), Insert::Inserted);
     }
-    assert_whole(&pool).await;
-}
-
-#[tokio::test]
-async fn reads_do_not_notice_that_a_pooler_cleaned_their_connection() {
-    let place = Place::migrated().await;
-    let pool = PgPoolOptions::new().max_connections(1).connect(&place.url).await.unwrap();
-    let store = store_on(&pool).await;
-    let first = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
-    for _ in 0..3 {
-        assert_eq!(store.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
-        sqlx::query("DISCARD ALL").persistent(false).execute(&pool).await.unwrap();
-    }
-    assert_eq!(store.insert(&first).await.unwrap(), Insert::AlreadyExists);
-    sqlx::query("DISCARD ALL").persistent(false).execute(&pool).await.unwrap();
-    assert_transient(store.insert(&first).await, "26000");
-    assert_eq!(store.insert(&first).await.unwrap(), Insert::AlreadyExists);
+    assert_whole(&store).await;
 }
 
 async fn terminate_all(place: &Place) {
@@ -134,10 +122,9 @@ async fn terminate_all(place: &Place) {
 async fn s1_5_the_pool_is_whole_again_after_the_server_was_killed_twenty_times() {
     let mut server = Postgres::start();
     server.psql("postgres", ASHERAH);
-    let pool = pool(&server.url("postgres")).await;
-    let store = store_on(&pool).await;
+    let store = store_at(&server.url("postgres")).await;
     for round in 0..20 {
-        assert_whole(&pool).await;
+        assert_whole(&store).await;
         let is_over = Arc::new(AtomicBool::new(false));
         let mut calls = JoinSet::new();
         for worker in 0..10 {
@@ -157,7 +144,7 @@ async fn s1_5_the_pool_is_whole_again_after_the_server_was_killed_twenty_times()
         assert!(found.iter().flatten().eq(&answered), "an insert that was answered is gone in round {round}");
         server.psql("postgres", "TRUNCATE encryption_key");
     }
-    assert_whole(&pool).await;
+    assert_whole(&store).await;
 }
 
 /// Returns what was answered.
@@ -188,41 +175,16 @@ async fn a_half_open_connection_is_given_up_and_closed() {
     let id = record("_IK_a_svc_prod", NOW).meta().id().clone();
     for direction in [Direction::ToServer, Direction::ToClient] {
         for after in [0, 20] {
-            let pool =
-                PgPoolOptions::new().max_connections(1).acquire_timeout(PLENTY).connect(&url).await.unwrap();
-            let patient = store_on(&pool).await;
-            let hasty = PostgresMetastore::builder().deadline(Duration::from_millis(700)).danger_unchecked();
-            let hasty = hasty.pool(pool.clone()).await.unwrap();
-            assert_eq!(patient.load_latest(&id).await.unwrap(), None);
-            assert_eq!(hasty.load_latest(&id).await.unwrap(), None);
-            idle(&pool).await;
+            let hasty = PostgresMetastore::builder().max_connections(NonZeroU32::MIN);
+            let store = hasty.deadline(Duration::from_millis(700)).open(&url).await.unwrap();
+            assert_eq!(store.load_latest(&id).await.unwrap(), None);
             proxy.set_open(Fault::Stall { direction, after });
-            assert_transient(hasty.load_latest(&id).await, "no answer from the database within 700ms");
-            assert_eq!(pool.size(), 0);
-            // The one place in the pool is free for a connection that works.
-            assert_eq!(patient.load_latest(&id).await.unwrap(), None);
-            idle(&pool).await;
-            idle(&pool).await;
-            // A way that breaks right after an answer, when only the pool asks for a sign of life.
-            let (_, before) = proxy.bytes();
-            assert_eq!(patient.load_latest(&id).await.unwrap(), None);
-            idle(&pool).await;
-            let answer = proxy.bytes().1 - before - SIGN_OF_LIFE_BYTES;
-            proxy.set_open(Fault::Stall { direction: Direction::ToClient, after: answer });
-            assert_eq!(hasty.load_latest(&id).await.unwrap(), None);
-            assert_eq!(patient.load_latest(&id).await.unwrap(), None);
-            pool.close().await;
+            assert_transient(store.load_latest(&id).await, "no answer from the database within 700ms");
+            // The one place is free for a connection that works, once the server has ended the other.
+            while store.load_latest(&id).await.is_err() {}
+            assert_eq!(connections(&store).0, 1);
+            store.close().await;
         }
-    }
-}
-
-/// The server's `ReadyForQuery`.
-const SIGN_OF_LIFE_BYTES: u64 = 6;
-
-/// Waits until all connections are back in the pool.
-async fn idle(pool: &PgPool) {
-    while pool.num_idle() < pool.size() as usize {
-        tokio::task::yield_now().await;
     }
 }
 
@@ -232,9 +194,8 @@ async fn eventual_loads_go_to_the_replica_and_the_rest_to_the_primary() {
     let (here, there) = (record("_IK_a_svc_prod", NOW), record("_IK_b_svc_prod", NOW));
     assert_eq!(primary.open().await.insert(&here).await.unwrap(), Insert::Inserted);
     assert_eq!(replica.open().await.insert(&there).await.unwrap(), Insert::Inserted);
-    let of_replica = pool(&replica.url).await;
     let builders = [
-        PostgresMetastore::builder().replica(of_replica.clone()),
+        PostgresMetastore::builder().replica(replica.url.parse().unwrap()),
         PostgresMetastore::builder().replica_url(replica.url.clone()),
     ];
     for builder in builders {
@@ -254,12 +215,13 @@ async fn eventual_loads_go_to_the_replica_and_the_rest_to_the_primary() {
         assert_eq!(latest.unwrap(), [Some(here.clone()), None]);
         assert_eq!(store.list(None, 9).await.unwrap().records, std::slice::from_ref(&here));
     }
-    // Without a replica, or with one that is not to be had, the primary answers.
-    of_replica.close().await;
-    let store = PostgresMetastore::builder().replica(of_replica).open(&primary.url).await.unwrap();
-    for store in [store, primary.open().await] {
-        assert_eq!(store.load(here.meta(), Consistency::Eventual).await.unwrap().as_ref(), Some(&here));
-    }
+    // Without a replica the primary answers; with one that is not to be had it is the caller's to ask.
+    let alone = primary.open().await;
+    assert_eq!(alone.load(here.meta(), Consistency::Eventual).await.unwrap().as_ref(), Some(&here));
+    let nobody = primary.url.replace(&primary.name, "nobody");
+    let store = PostgresMetastore::builder().replica_url(nobody).open(&primary.url).await.unwrap();
+    assert_permanent(store.load(here.meta(), Consistency::Eventual).await, "3D000");
+    assert_eq!(store.load(here.meta(), Consistency::Strong).await.unwrap().as_ref(), Some(&here));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, PostgresMetastore, SchemaReport};
 use claviger_test_servers::shared_postgres;
-use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 /// 2023-11-14 22:13:20.
@@ -71,10 +71,6 @@ impl Place {
         execute(&self.url, sql).await;
     }
 
-    pub(crate) async fn pool(&self) -> PgPool {
-        PgPoolOptions::new().max_connections(2).connect(&self.url).await.unwrap()
-    }
-
     /// Returns the first column of the first row.
     pub(crate) async fn text(&self, sql: &str) -> String {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
@@ -123,6 +119,16 @@ pub(crate) fn chain(error: &BackendError) -> String {
     format!("{} {error:?}", claviger_test_servers::chain(error))
 }
 
+/// How many connections the store has, and how many of them nobody uses.
+pub(crate) fn connections(store: &impl std::fmt::Debug) -> (u32, u32) {
+    let text = format!("{store:?}");
+    let number = |name: &str| {
+        let (_, rest) = text.split_once(name).unwrap();
+        rest[..rest.find(',').unwrap()].parse().unwrap()
+    };
+    (number("connections: "), number("idle: "))
+}
+
 /// The ids of what the error says is dangerous.
 #[track_caller]
 pub(crate) fn dangers(error: &BackendError) -> Vec<FindingId> {
@@ -156,7 +162,8 @@ pub(crate) fn assert_transient<T: std::fmt::Debug>(answer: Result<T, BackendErro
 fn assert_says(error: &BackendError, says: &str) {
     let text = chain(error);
     assert!(text.contains(says), "{text}");
-    for word in ["SELECT ", "INSERT INTO", "WHERE", "key_record", "postgres://", password(shared_postgres())]
+    for word in
+        ["'claviger.", "INSERT INTO", "WHERE", "key_record", "postgres://", password(shared_postgres())]
     {
         assert!(!text.contains(word), "{text}");
     }

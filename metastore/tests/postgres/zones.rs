@@ -2,8 +2,6 @@
 
 use claviger::{Consistency, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::support::{ASHERAH, Place, meta, record};
 
@@ -24,12 +22,8 @@ const TIMES: [i64; 8] = [
 
 /// A store whose pooler has set a zone on every connection.
 async fn in_zone(place: &Place, zone: &'static str) -> PostgresMetastore {
-    let pool = PgPoolOptions::new().max_connections(2).after_connect(move |connection, _| {
-        let set = format!("SET TIME ZONE '{zone}'");
-        Box::pin(async move { connection.execute(AssertSqlSafe(set)).await.map(drop) })
-    });
-    let options: PgConnectOptions = place.url.parse().unwrap();
-    PostgresMetastore::new(pool.connect_with(options).await.unwrap()).await.unwrap()
+    let builder = PostgresMetastore::builder().on_connect(format!("SET TIME ZONE '{zone}'"));
+    builder.open(&place.url).await.unwrap()
 }
 
 #[tokio::test]

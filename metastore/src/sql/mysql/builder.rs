@@ -1,19 +1,21 @@
-//! How a store is set up, what a connection string may say, and what a connection of ours is.
+//! How a store is set up, and what a connection string may say.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::BackendError;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool};
-use sqlx::{ConnectOptions as _, raw_sql};
+use sqlx::ConnectOptions as _;
+use sqlx::mysql::MySqlConnectOptions;
 
 use crate::schema::FindingId;
 use crate::sql::mysql::MysqlMetastore;
-use crate::sql::mysql::fault::MysqlDialect;
-use crate::sql::pool::Dialect as _;
-use crate::sql::settings::{Replica, Settings};
+use crate::sql::mysql::dialect::MysqlDialect;
+use crate::sql::mysql::fault::backend_error;
+use crate::sql::settings::{Replica, Settings, Target};
+use crate::sql::url::ServerUrl;
 
 /// Sets up a [`MysqlMetastore`].
 ///
@@ -46,14 +48,14 @@ impl MysqlBuilder {
         self
     }
 
-    /// Lets a replica answer loads of [`Consistency::Eventual`](claviger::Consistency::Eventual). If it
-    /// does not answer, the primary does. Its sessions must be as those of [`pool`](Self::pool).
-    pub fn replica(mut self, pool: MySqlPool) -> Self {
-        self.settings.replica = Some(Replica::Pool(pool));
+    /// Lets a replica answer loads of [`Consistency::Eventual`](claviger::Consistency::Eventual), on
+    /// connections of its own. Such a load fails if the replica does: a factory asks the primary then.
+    pub fn replica(mut self, options: MySqlConnectOptions) -> Self {
+        self.settings.replica = Some(Replica::Options(options.disable_statement_logging()));
         self
     }
 
-    /// As [`replica`](Self::replica), with connections of its own.
+    /// As [`replica`](Self::replica), by a URL as [`open`](Self::open) takes it.
     pub fn replica_url(mut self, url: impl Into<String>) -> Self {
         self.settings.replica = Some(Replica::Url(url.into()));
         self
@@ -64,15 +66,17 @@ impl MysqlBuilder {
     ///
     /// It matters where `created` is a `TIMESTAMP`. All programs send it as UTC text, and the server
     /// takes the text for a time in the session's zone: so all that share a table must have the same.
-    /// Asherah has the server's own, which is `SYSTEM` unless the server is told otherwise. For pools
-    /// that this builder makes.
+    /// Asherah has the server's own, which is `SYSTEM` unless the server is told otherwise. For URLs;
+    /// options have a zone of their own.
     pub fn session_time_zone(mut self, zone: impl Into<String>) -> Self {
         self.session_time_zone = Some(zone.into());
         self
     }
 
-    /// Sets how many connections are open at most, to each server; 10 unless set. For pools that this
-    /// builder makes.
+    /// Sets how many connections are open at most, to the primary and to the replica; 10 unless set.
+    ///
+    /// Writes have half of them. One more is opened while the server is asked to end what was given up,
+    /// and while the table is looked at.
     pub const fn max_connections(mut self, connections: NonZeroU32) -> Self {
         self.settings.connections_max = connections;
         self
@@ -85,12 +89,29 @@ impl MysqlBuilder {
         self
     }
 
+    /// Has the server give up a wait for a lock after a second (`innodb_lock_wait_timeout`,
+    /// `lock_wait_timeout`); on unless set. Without it the server's own settings hold.
+    pub const fn server_timeouts(mut self, on: bool) -> Self {
+        self.settings.server_timeouts = on;
+        self
+    }
+
+    /// Has each new connection run this SQL, `SET ROLE checkout` say. It is sent as it is.
+    ///
+    /// Behind a pooler that shares connections it would be run for others, too.
+    pub fn on_connect(mut self, sql: impl Into<Arc<str>>) -> Self {
+        self.settings.on_connect = Some(sql.into());
+        self
+    }
+
     /// Connects to the database of a URL and looks at its table:
     /// `mysql://user:password@host:port/database?ssl-mode=VERIFY_IDENTITY&ssl-ca=/etc/ca.pem`.
     ///
     /// The URL's parts are percent-encoded. TLS is used as `ssl-mode` says: `PREFERRED`, the default,
     /// takes what the server offers and proves nothing; `VERIFY_IDENTITY` does. A parameter that is not
     /// known is refused, since one that is misspelled would go without a word.
+    ///
+    /// Several hosts stand in a row, `host1:3306,host2:3306`: the first that takes writes is used.
     ///
     /// # Errors
     /// Permanent when the URL is wrong, the user is not let in, the database or the time zone is not
@@ -102,46 +123,33 @@ impl MysqlBuilder {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn open(self, url: &str) -> Result<MysqlMetastore, BackendError> {
-        let connections = self.settings.open(url, |url| self.connect_options(url)).await?;
+        let connections = self.settings.open(self.read_url(url)?, |url| self.read_url(url)).await?;
         Ok(MysqlMetastore { connections })
     }
 
-    /// Uses a pool made by the caller, after a look at the table.
-    ///
-    /// The sessions stay as the caller made them: setting them right would cost each call a round
-    /// trip. So they are looked at, on one connection, and all must be the same: strict `sql_mode`,
-    /// `autocommit`, `utf8mb4`, and the time zone that rows are written in. The driver's default,
-    /// `+00:00`, is right unless Asherah shares a `TIMESTAMP` column on a server in another zone.
-    ///
-    /// The pool's `acquire_timeout` may be longer than the calls' deadline, which ends the wait. Its
-    /// `test_before_acquire` costs a round trip for each call and is not needed.
+    /// Connects with these options, which can say what a URL cannot, and looks at the table. Their time
+    /// zone is the session's; the driver's default, `+00:00`, is right unless Asherah shares a
+    /// `TIMESTAMP` column on a server in another zone.
     ///
     /// # Errors
     /// As [`open`](Self::open) does.
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn pool(self, pool: MySqlPool) -> Result<MysqlMetastore, BackendError> {
-        let connections = self.settings.pool(pool, |url| self.connect_options(url)).await?;
+    pub async fn connect(self, options: MySqlConnectOptions) -> Result<MysqlMetastore, BackendError> {
+        let target = Target::one(options.disable_statement_logging());
+        let connections = self.settings.open(target, |url| self.read_url(url)).await?;
         Ok(MysqlMetastore { connections })
     }
 
     /// Reads a URL.
-    fn connect_options(&self, url: &str) -> Result<MySqlConnectOptions, BackendError> {
-        if !["mysql://", "mariadb://"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(BackendError::permanent(UrlFault::OtherScheme));
+    fn read_url(&self, url: &str) -> Result<Target<MysqlDialect>, BackendError> {
+        let mut url = ServerUrl::parse(url, &["mysql://", "mariadb://"])
+            .ok_or_else(|| BackendError::permanent(UrlFault::OtherScheme))?;
+        let zone = url.take(&["timezone", "time-zone"]).map(decoded_zone);
+        if !url.parameters.iter().all(|(name, _)| PARAMETERS.contains(name)) {
+            return Err(BackendError::permanent(UrlFault::UnknownParameter));
         }
-        let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
-        let parameters = parameters.split('#').next().unwrap_or_default().split('&');
-        let mut zone = None;
-        for parameter in parameters.filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=').unwrap_or((parameter, "")) {
-                ("timezone" | "time-zone", value) => zone = Some(decoded_zone(value)),
-                (name, _) if PARAMETERS.contains(&name) => {}
-                _ => return Err(BackendError::permanent(UrlFault::UnknownParameter)),
-            }
-        }
-        let options = MySqlConnectOptions::from_str(url).map_err(MysqlDialect::backend_error)?;
         let zone = self.session_time_zone.clone().or(zone).unwrap_or_else(|| "+00:00".to_owned());
         // The driver puts it into a statement as it is.
         if zone.is_empty()
@@ -149,20 +157,13 @@ impl MysqlBuilder {
         {
             return Err(BackendError::permanent(UrlFault::TimeZone));
         }
-        Ok(options.timezone(Some(zone)).disable_statement_logging())
+        let of_host = |url: String| {
+            let options = MySqlConnectOptions::from_str(&url).map_err(backend_error)?;
+            Ok(options.timezone(Some(zone.clone())).disable_statement_logging())
+        };
+        let hosts = url.of_each_host().map(of_host).collect::<Result<_, BackendError>>()?;
+        Ok(Target { hosts, role: None, named_statements: true })
     }
-}
-
-/// Makes a session in which nothing is cut, every statement commits, and nobody waits for a lock
-/// longer than for an answer.
-pub(super) async fn set_up(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    raw_sql(
-        "SET SESSION autocommit = 1, innodb_lock_wait_timeout = 1, \
-         sql_mode = CONCAT(@@SESSION.sql_mode, ',STRICT_ALL_TABLES')",
-    )
-    .execute(connection)
-    .await
-    .map(drop)
 }
 
 /// What the driver knows, but for the character set: ours is UTF-8.
@@ -217,7 +218,7 @@ mod tests {
     use super::*;
 
     fn refusal(url: &str) -> String {
-        let error = MysqlBuilder::default().connect_options(url).unwrap_err();
+        let error = MysqlBuilder::default().read_url(url).err().unwrap();
         assert!(!error.is_transient());
         let text = format!("{error} {:?} {}", error, error.source().unwrap());
         assert!(!text.contains("s3cret") && !text.contains("db.internal"), "{text}");
@@ -251,11 +252,11 @@ mod tests {
         ] {
             assert_eq!(decoded_zone(written), zone);
             let url = format!("mysql://a@h/keys?ssl-mode=REQUIRED&timezone={written}");
-            MysqlBuilder::default().connect_options(&url).unwrap();
-            MysqlBuilder::default().session_time_zone(zone).connect_options("mysql://a@h/keys").unwrap();
+            MysqlBuilder::default().read_url(&url).unwrap();
+            MysqlBuilder::default().session_time_zone(zone).read_url("mysql://a@h/keys").unwrap();
         }
-        let error = MysqlBuilder::default().session_time_zone("a' OR '1").connect_options("mysql://a@h/keys");
-        assert!(!error.unwrap_err().is_transient());
+        let error = MysqlBuilder::default().session_time_zone("a' OR '1").read_url("mysql://a@h/keys");
+        assert!(!error.err().unwrap().is_transient());
     }
 
     #[test]

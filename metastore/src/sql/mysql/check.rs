@@ -7,9 +7,9 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{query_as, raw_sql};
 
 use crate::schema::{Finding, FindingId, SchemaReport, Severity};
+use crate::sql::dialect::{SqlError, SqlFuture};
 use crate::sql::mysql::fault::number;
 use crate::sql::mysql::layout::{self, Column, is_strict};
-use crate::sql::pool::{SqlError, SqlFuture};
 
 /// Looks at everything, and changes nothing.
 pub(super) fn report(connection: &mut MySqlConnection) -> SqlFuture<'_, SchemaReport> {
@@ -18,6 +18,7 @@ pub(super) fn report(connection: &mut MySqlConnection) -> SqlFuture<'_, SchemaRe
         let session = session(connection).await?;
         session.check(&mut report);
         check_settings(connection, &mut report).await?;
+        check_cluster(connection, &mut report).await?;
         if !check_select(connection, &mut report).await? {
             return Ok(report);
         }
@@ -73,8 +74,8 @@ impl Session {
             report.add(Finding::dangerous(
                 FindingId::NotStrict,
                 "The session's sql_mode is not strict: the server cuts what does not fit, and a key is lost.",
-                "Give the pool's sessions STRICT_ALL_TABLES in their sql_mode, or let MysqlBuilder::open make \
-                 the pool.",
+                "Leave STRICT_ALL_TABLES in the sessions' sql_mode, which is set for each: nothing else may \
+                 set it.",
             ));
         }
         if self.autocommit != "1" {
@@ -82,7 +83,7 @@ impl Session {
                 FindingId::NotDurable,
                 "The session's autocommit is off: an insert that was answered is undone when its connection \
                  closes.",
-                "Give the pool's sessions autocommit = 1, or let MysqlBuilder::open make the pool.",
+                "Leave autocommit = 1, which is set for each session: nothing else may set it.",
             ));
         }
         if self.charsets.iter().any(|charset| charset != "utf8mb4") {
@@ -92,7 +93,7 @@ impl Session {
                     "The session's character sets are {}: ids are changed on the way.",
                     self.charsets.join(", ")
                 ),
-                "Give the pool's sessions SET NAMES utf8mb4, the driver's default.",
+                "Leave the sessions utf8mb4, the driver's default.",
             ));
         }
     }
@@ -125,6 +126,26 @@ async fn check_settings(connection: &mut MySqlConnection, report: &mut SchemaRep
             FindingId::NotDurable,
             format!("{setting} is not 1: a power cut can undo inserts that were answered."),
             format!("SET GLOBAL {setting} = 1, and in the server's option file."),
+        ));
+    }
+    Ok(())
+}
+
+const CLUSTER: &str = "SHOW SESSION VARIABLES WHERE Variable_name IN ('wsrep_on', 'wsrep_sync_wait')";
+
+/// Looks whether reads on a node of a Galera cluster wait for what other nodes have committed.
+async fn check_cluster(connection: &mut MySqlConnection, report: &mut SchemaReport) -> Result<(), SqlError> {
+    let settings: Vec<(String, String)> = query_as(CLUSTER).fetch_all(connection).await?;
+    let is =
+        |name: &str| settings.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.as_str());
+    let waits =
+        is("wsrep_sync_wait").and_then(|bits| bits.parse::<u64>().ok()).is_some_and(|bits| bits & 1 == 1);
+    if is("wsrep_on") == Some("ON") && !waits {
+        report.add(Finding::warning(
+            FindingId::StaleReads,
+            "Reads on a node of the cluster do not wait for what other nodes have committed: revocations are \
+             learned late, and keys that were just made elsewhere are missed for a moment.",
+            "Leave wsrep_sync_wait = 1, which is set for each session, or set it in the servers' option files.",
         ));
     }
     Ok(())

@@ -1,33 +1,23 @@
 //! What the failures of MySQL and MariaDB mean.
 
 use claviger::BackendError;
-use sqlx::MySql;
 use sqlx::mysql::MySqlDatabaseError;
 
 use crate::sql::DriverFault;
-use crate::sql::pool::Dialect;
 
-/// MySQL and MariaDB, as the pool's calls see them.
-#[derive(Debug)]
-pub(super) struct MysqlDialect;
-
-impl Dialect for MysqlDialect {
-    type Database = MySql;
-
-    fn backend_error(error: sqlx::Error) -> BackendError {
-        let is_transient = is_transient(&error);
-        let number = number_and_state(&error).map(|(number, _)| number);
-        let mut fault = DriverFault::new(error);
-        if let Some(number) = number {
-            // An SQLSTATE stands for many of them, and manuals list them by number.
-            fault.message = format!("error {number}: {}", fault.message);
-        }
-        if is_transient { BackendError::transient(fault) } else { BackendError::permanent(fault) }
+pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
+    let is_transient = is_transient(&error);
+    let number = number_and_state(&error).map(|(number, _)| number);
+    let mut fault = DriverFault::new(error);
+    if let Some(number) = number {
+        // An SQLSTATE stands for many of them, and manuals list them by number.
+        fault.message = format!("error {number}: {}", fault.message);
     }
+    if is_transient { BackendError::transient(fault) } else { BackendError::permanent(fault) }
+}
 
-    fn leaves_connection_good(error: &sqlx::Error) -> bool {
-        number_and_state(error).is_some_and(|(number, state)| !taints_connection(number, state))
-    }
+pub(super) fn leaves_session_good(error: &sqlx::Error) -> bool {
+    number_and_state(error).is_some_and(|(number, state)| !taints_session(number, state))
 }
 
 fn number_and_state(error: &sqlx::Error) -> Option<(u16, &str)> {
@@ -84,7 +74,7 @@ fn is_transient_number(number: u16, state: &str) -> bool {
 }
 
 /// Tells whether the connection would answer other calls in the same way.
-fn taints_connection(number: u16, state: &str) -> bool {
+fn taints_session(number: u16, state: &str) -> bool {
     matches!(number, 1053 | 1243 | 1290 | 1461 | 1615 | 1792 | 1836 | 1927 | 2002 | 2003 | 2006 | 2013 | 4031)
         || matches!(state.get(..2), Some("08"))
 }
@@ -149,7 +139,7 @@ mod tests {
             (4031, "HY000"),
         ];
         for (number, state) in tainted {
-            assert!(taints_connection(number, state), "{number} {state}");
+            assert!(taints_session(number, state), "{number} {state}");
         }
         let good = [
             (1062, "23000"),
@@ -163,7 +153,7 @@ mod tests {
             (3024, "HY000"),
         ];
         for (number, state) in good {
-            assert!(!taints_connection(number, state), "{number} {state}");
+            assert!(!taints_session(number, state), "{number} {state}");
         }
     }
 
@@ -180,7 +170,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_answer_leaves_the_connection_good() {
-        assert!(!MysqlDialect::leaves_connection_good(&sqlx::Error::Protocol("half".into())));
-        assert!(!MysqlDialect::leaves_connection_good(&sqlx::Error::Io(io::ErrorKind::UnexpectedEof.into())));
+        assert!(!leaves_session_good(&sqlx::Error::Protocol("half".into())));
+        assert!(!leaves_session_good(&sqlx::Error::Io(io::ErrorKind::UnexpectedEof.into())));
     }
 }

@@ -7,7 +7,7 @@ use claviger::{EnvelopeKeyRecord, KeyId, KeyMeta};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{query_as, query_scalar};
 
-use crate::sql::pool::SqlError;
+use crate::sql::dialect::SqlError;
 use crate::sql::{SqlFault, check_id, check_meta};
 
 /// A column, as the server describes it.

@@ -10,9 +10,9 @@ use claviger::{Created, DamagedRow, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, P
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, Row as _, query, query_as, query_scalar, raw_sql};
 
+use crate::sql::dialect::SqlError;
 use crate::sql::mysql::fault::number;
 use crate::sql::mysql::utc;
-use crate::sql::pool::SqlError;
 use crate::sql::rewrite::Rewritten;
 use crate::sql::{SqlFault, read_page, read_row};
 

@@ -3,17 +3,20 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::BackendError;
 use sqlx::ConnectOptions as _;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgConnectOptions;
 
 use crate::schema::FindingId;
-use crate::sql::pool::Dialect as _;
+use crate::sql::hosts::Role;
 use crate::sql::postgres::PostgresMetastore;
-use crate::sql::postgres::fault::PostgresDialect;
-use crate::sql::settings::{Replica, Settings};
+use crate::sql::postgres::dialect::PostgresDialect;
+use crate::sql::postgres::fault::backend_error;
+use crate::sql::settings::{Replica, Settings, Target};
+use crate::sql::url::{ParameterFault, ServerUrl};
 
 /// Sets up a [`PostgresMetastore`].
 ///
@@ -45,21 +48,23 @@ impl PostgresBuilder {
         self
     }
 
-    /// Lets a replica answer loads of [`Consistency::Eventual`](claviger::Consistency::Eventual). If it
-    /// does not answer, the primary does.
-    pub fn replica(mut self, pool: PgPool) -> Self {
-        self.settings.replica = Some(Replica::Pool(pool));
+    /// Lets a replica answer loads of [`Consistency::Eventual`](claviger::Consistency::Eventual), on
+    /// connections of its own. Such a load fails if the replica does: a factory asks the primary then.
+    pub fn replica(mut self, options: PgConnectOptions) -> Self {
+        self.settings.replica = Some(Replica::Options(own(options)));
         self
     }
 
-    /// As [`replica`](Self::replica), with connections of its own.
+    /// As [`replica`](Self::replica), by a URL as [`open`](Self::open) takes it.
     pub fn replica_url(mut self, url: impl Into<String>) -> Self {
         self.settings.replica = Some(Replica::Url(url.into()));
         self
     }
 
-    /// Sets how many connections are open at most, to each server; 10 unless set. For pools that this
-    /// builder makes.
+    /// Sets how many connections are open at most, to the primary and to the replica; 10 unless set.
+    ///
+    /// Writes have half of them. One more is opened while the server is asked to end what was given up,
+    /// and two while the table is looked at.
     pub const fn max_connections(mut self, connections: NonZeroU32) -> Self {
         self.settings.connections_max = connections;
         self
@@ -72,6 +77,24 @@ impl PostgresBuilder {
         self
     }
 
+    /// Has the server give up when the caller does: `statement_timeout` is the calls' deadline, and
+    /// `lock_timeout` one second at most; on unless set. Without it the role's own settings hold.
+    ///
+    /// Behind a pooler that shares connections nothing can be set for a session: there it is done with
+    /// `prepared-statements=off` only.
+    pub const fn server_timeouts(mut self, on: bool) -> Self {
+        self.settings.server_timeouts = on;
+        self
+    }
+
+    /// Has each new connection run this SQL, `SET ROLE checkout` say. It is sent as it is.
+    ///
+    /// Behind a pooler that shares connections it would be run for others, too.
+    pub fn on_connect(mut self, sql: impl Into<Arc<str>>) -> Self {
+        self.settings.on_connect = Some(sql.into());
+        self
+    }
+
     /// Connects to the database of a URL and looks at its table:
     /// `postgres://user:password@host:port/database?sslmode=verify-full`.
     ///
@@ -81,31 +104,36 @@ impl PostgresBuilder {
     /// and proves nothing, `verify-full` with `sslrootcert` proves who it is. A parameter that is not
     /// known is refused, since one that is misspelled would go without a word.
     ///
+    /// Several hosts stand in a row, `host1:5432,host2:5432`, and are asked in turn. Of them
+    /// `target_session_attrs` chooses: `any`, `primary`, `standby`, `read-write`, which is the default
+    /// of several, and `read-only`.
+    ///
+    /// With `prepared-statements=off` statements have no names on the server: each is one message with
+    /// its values, and a transaction of its own. It works behind any pooler; the server parses and
+    /// plans each statement anew, and calls that are given up cannot be ended by us.
+    ///
     /// # Errors
     /// Permanent when the URL is wrong, the user is not let in, TLS is required and not to be had, or,
-    /// with [`DangerousSchema`](crate::DangerousSchema) as its source, when the table is dangerous to
-    /// use; transient when the server does not answer. No error holds any part of the URL but the
-    /// names of user, host and database, where the server says them.
+    /// with [`DangerousSchema`](crate::DangerousSchema) as its source, when the table, or a pooler
+    /// between, is dangerous to use; transient when the server does not answer. No error holds any part
+    /// of the URL but the names of user, host and database, where the server says them.
     ///
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn open(self, url: &str) -> Result<PostgresMetastore, BackendError> {
-        let connections = self.settings.open(url, connect_options).await?;
+        let connections = self.settings.open(read_url(url)?, read_url).await?;
         Ok(PostgresMetastore { connections })
     }
 
-    /// Uses a pool made by the caller, after a look at the table.
-    ///
-    /// The pool's `acquire_timeout` may be longer than the calls' deadline, which ends the wait. Its
-    /// `test_before_acquire` costs a round trip for each call and is not needed.
+    /// Connects with these options, which can say what a URL cannot, and looks at the table.
     ///
     /// # Errors
     /// As [`open`](Self::open) does.
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn pool(self, pool: PgPool) -> Result<PostgresMetastore, BackendError> {
-        let connections = self.settings.pool(pool, connect_options).await?;
+    pub async fn connect(self, options: PgConnectOptions) -> Result<PostgresMetastore, BackendError> {
+        let connections = self.settings.open(Target::one(own(options)), read_url).await?;
         Ok(PostgresMetastore { connections })
     }
 }
@@ -119,26 +147,37 @@ impl fmt::Debug for PostgresBuilder {
 }
 
 /// Reads a URL.
-pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions, BackendError> {
-    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(BackendError::permanent(UrlFault::OtherScheme));
-    }
-    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
-    let parameters = parameters.split('#').next().unwrap_or_default();
-    let is_known = |parameter: &str| {
-        let name = parameter.split('=').next().unwrap_or_default();
-        PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'))
+pub(super) fn read_url(url: &str) -> Result<Target<PostgresDialect>, BackendError> {
+    let mut url = ServerUrl::parse(url, &["postgres://", "postgresql://"])
+        .ok_or_else(|| BackendError::permanent(UrlFault::OtherScheme))?;
+    let named_statements = url.take_named_statements()?;
+    let role = match url.take(&["target_session_attrs", "target-session-attrs"]) {
+        None => None,
+        Some("any") => Some(Role::Any),
+        Some("primary") => Some(Role::Primary),
+        Some("standby") => Some(Role::Standby),
+        Some("read-write") => Some(Role::ReadWrite),
+        Some("read-only") => Some(Role::ReadOnly),
+        Some(_) => return Err(BackendError::permanent(ParameterFault::Role)),
     };
-    if !parameters.split('&').filter(|parameter| !parameter.is_empty()).all(is_known) {
+    let is_known =
+        |name: &str| PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'));
+    if !url.parameters.iter().all(|(name, _)| is_known(name)) {
         return Err(BackendError::permanent(UrlFault::UnknownParameter));
     }
-    let options = PgConnectOptions::from_str(url).map_err(PostgresDialect::backend_error)?;
+    let hosts =
+        url.of_each_host().map(|url| PgConnectOptions::from_str(&url).map(own).map_err(backend_error));
+    Ok(Target { hosts: hosts.collect::<Result<_, _>>()?, role, named_statements })
+}
+
+/// Adds to options what every connection of ours has.
+fn own(options: PgConnectOptions) -> PgConnectOptions {
     let options = match options.get_application_name() {
         Some(_) => options,
         None => options.application_name("claviger"),
     };
     // PgBouncer refuses the setting unless it is told to ignore it, and no statement reads a float.
-    Ok(options.extra_float_digits(None).disable_statement_logging())
+    options.extra_float_digits(None).disable_statement_logging()
 }
 
 /// What the driver knows.
@@ -172,8 +211,9 @@ enum UrlFault {
     OtherScheme,
     #[error(
         "the URL has an unknown parameter; known are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, \
-         port, dbname, user, password, application_name, options and statement-cache-capacity, and a `?` or \
-         `&` in a password must be percent-encoded"
+         port, dbname, user, password, application_name, options, statement-cache-capacity, \
+         target_session_attrs and prepared-statements, and a `?` or `&` in a password must be \
+         percent-encoded"
     )]
     UnknownParameter,
 }
@@ -185,7 +225,7 @@ mod tests {
     use super::*;
 
     fn refusal(url: &str) -> String {
-        let error = connect_options(url).unwrap_err();
+        let error = read_url(url).err().unwrap();
         assert!(!error.is_transient());
         let text = format!("{error} {:?} {}", error, error.source().unwrap());
         assert!(!text.contains("s3cret") && !text.contains("db.internal"), "{text}");
@@ -209,12 +249,25 @@ mod tests {
         let url = "postgres://a:p%3Fw@db.internal:5433/keys?sslmode=verify-full&sslrootcert=/ca.pem\
                    &sslcert=/c.pem&sslkey=/k.pem&application_name=checkout&statement-cache-capacity=10\
                    &options=-c%20search_path%3Dkeys&options[lock_timeout]=100#x";
-        let options = connect_options(url).unwrap();
+        let target = read_url(url).unwrap();
+        let [options] = &target.hosts[..] else { panic!("one host is named") };
+        assert_eq!((target.role, target.named_statements), (None, true));
         assert_eq!((options.get_host(), options.get_port()), ("db.internal", 5433));
         assert_eq!(options.get_application_name(), Some("checkout"));
         assert!(options.get_options().unwrap().contains("search_path=keys"));
-        let plain = connect_options("postgresql://a@h/keys").unwrap();
-        assert_eq!(plain.get_database(), Some("keys"));
+        let plain = read_url("postgresql://a@h/keys").unwrap();
+        assert_eq!(plain.hosts[0].get_database(), Some("keys"));
+    }
+
+    #[test]
+    fn several_hosts_and_what_they_are_to_be_are_taken() {
+        let url = "postgres://a:b@h1:1,h2:2/keys?target_session_attrs=standby&prepared-statements=off";
+        let target = read_url(url).unwrap();
+        let hosts: Vec<_> = target.hosts.iter().map(|host| (host.get_host(), host.get_port())).collect();
+        assert_eq!(hosts, [("h1", 1), ("h2", 2)]);
+        assert_eq!((target.role, target.named_statements), (Some(Role::Standby), false));
+        assert!(refusal("postgres://a:b@db.internal/k?target_session_attrs=s3cret").contains("none of any"));
+        assert!(refusal("postgres://a:b@db.internal/k?prepared-statements=s3cret").contains("on nor off"));
     }
 
     #[test]

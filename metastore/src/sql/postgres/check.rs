@@ -2,18 +2,16 @@
 
 mod rows;
 
-use sqlx::postgres::PgConnection;
-use sqlx::{query_as, query_scalar};
-
 use crate::schema::{Finding, FindingId, SchemaReport};
-use crate::sql::pool::{SqlError, SqlFuture};
+use crate::sql::dialect::{SqlError, SqlFuture};
+use crate::sql::postgres::session::PostgresSession;
 
 /// Looks at everything, and changes nothing.
-pub(super) fn report(connection: &mut PgConnection) -> SqlFuture<'_, SchemaReport> {
+pub(super) fn report(session: &mut PostgresSession) -> SqlFuture<'_, SchemaReport> {
     Box::pin(async move {
         let mut report = SchemaReport::default();
-        check_server(connection, &mut report).await?;
-        let Some(table) = table(connection).await? else {
+        check_server(session, &mut report).await?;
+        let Some(table) = table(session).await? else {
             report.add(Finding::dangerous(
                 FindingId::TableMissing,
                 "There is no table encryption_key in the schemas of the search path, or the user may not use \
@@ -23,9 +21,9 @@ pub(super) fn report(connection: &mut PgConnection) -> SqlFuture<'_, SchemaRepor
             return Ok(report);
         };
         check_table(&table, &mut report);
-        let columns = columns(connection, table.oid).await?;
+        let columns = columns(session).await?;
         check_columns(&columns, &mut report);
-        let has_key = check_key(connection, table.oid, &mut report).await?;
+        let has_key = check_key(session, &mut report).await?;
         check_rights(&table, &columns, &mut report);
         let can_be_read = columns.len() == NAMES.len()
             && columns
@@ -33,7 +31,7 @@ pub(super) fn report(connection: &mut PgConnection) -> SqlFuture<'_, SchemaRepor
                 .all(|column| column.may_select && (column.name != "created" || column.is_time()));
         // Without the key it would read the whole table.
         if has_key && can_be_read {
-            rows::check(connection, &mut report).await?;
+            rows::check(session, &mut report).await?;
         }
         Ok(report)
     })
@@ -47,8 +45,9 @@ const SERVER: &str = "SELECT current_setting('server_encoding'), pg_is_in_recove
 
 type Server = (String, bool, String, Option<String>, Option<String>, Option<String>);
 
-async fn check_server(connection: &mut PgConnection, report: &mut SchemaReport) -> Result<(), SqlError> {
-    let server: Server = query_as(SERVER).fetch_one(connection).await?;
+async fn check_server(session: &mut PostgresSession, report: &mut SchemaReport) -> Result<(), SqlError> {
+    let mut rows: Vec<Server> = session.look(SERVER).await?;
+    let server = rows.pop().ok_or(sqlx::Error::RowNotFound)?;
     let (encoding, in_recovery, read_only, fsync, full_page_writes, synchronous_commit) = server;
     if encoding != "UTF8" {
         report.add(Finding::warning(
@@ -94,24 +93,18 @@ async fn check_server(connection: &mut PgConnection, report: &mut SchemaReport) 
 }
 
 struct Table {
-    oid: i64,
     persistence: String,
     hides_rows: bool,
     may_delete: bool,
 }
 
-const TABLE: &str = "SELECT oid::bigint, relpersistence::text, row_security_active(oid), \
+const TABLE: &str = "SELECT relpersistence::text, row_security_active(oid), \
      has_table_privilege(oid, 'DELETE') \
      FROM pg_class WHERE oid = to_regclass('encryption_key')";
 
-async fn table(connection: &mut PgConnection) -> Result<Option<Table>, SqlError> {
-    let row: Option<(i64, String, bool, bool)> = query_as(TABLE).fetch_optional(connection).await?;
-    Ok(row.map(|(oid, persistence, hides_rows, may_delete)| Table {
-        oid,
-        persistence,
-        hides_rows,
-        may_delete,
-    }))
+async fn table(session: &mut PostgresSession) -> Result<Option<Table>, SqlError> {
+    let mut rows: Vec<(String, bool, bool)> = session.look(TABLE).await?;
+    Ok(rows.pop().map(|(persistence, hides_rows, may_delete)| Table { persistence, hides_rows, may_delete }))
 }
 
 fn check_table(table: &Table, report: &mut SchemaReport) {
@@ -154,11 +147,11 @@ const COLUMNS: &str = "SELECT a.attname::text, t.typname::text, a.atttypmod, \
      has_column_privilege(a.attrelid, a.attnum, 'UPDATE') \
      FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid \
      LEFT JOIN pg_collation AS c ON c.oid = a.attcollation \
-     WHERE a.attrelid::bigint = $1 AND a.attname = ANY ($2) AND a.attnum > 0 AND NOT a.attisdropped";
+     WHERE a.attrelid = to_regclass('encryption_key') AND a.attname IN ('id', 'created', 'key_record') \
+       AND a.attnum > 0 AND NOT a.attisdropped";
 
-async fn columns(connection: &mut PgConnection, table: i64) -> Result<Vec<Column>, SqlError> {
-    let rows: Vec<(String, String, i32, bool, bool, bool, bool)> =
-        query_as(COLUMNS).bind(table).bind(&NAMES[..]).fetch_all(connection).await?;
+async fn columns(session: &mut PostgresSession) -> Result<Vec<Column>, SqlError> {
+    let rows: Vec<(String, String, i32, bool, bool, bool, bool)> = session.look(COLUMNS).await?;
     let column = |(name, base_type, modifier, tells_apart, may_select, may_insert, may_update)| Column {
         name,
         base_type,
@@ -258,17 +251,13 @@ const UNIQUE_KEYS: &str = "SELECT ARRAY( \
        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
        WHERE k.n <= i.indnkeyatts ORDER BY k.n) \
      FROM pg_index AS i \
-     WHERE i.indrelid::bigint = $1 AND i.indisunique AND i.indisvalid \
+     WHERE i.indrelid = to_regclass('encryption_key') AND i.indisunique AND i.indisvalid \
        AND i.indpred IS NULL AND i.indexprs IS NULL";
 
 /// Tells whether rows are found by a unique key.
-async fn check_key(
-    connection: &mut PgConnection,
-    table: i64,
-    report: &mut SchemaReport,
-) -> Result<bool, SqlError> {
-    let keys: Vec<Vec<String>> = query_scalar(UNIQUE_KEYS).bind(table).fetch_all(connection).await?;
-    let has = |columns: [&str; 2]| keys.iter().any(|key| *key == columns);
+async fn check_key(session: &mut PostgresSession, report: &mut SchemaReport) -> Result<bool, SqlError> {
+    let keys: Vec<(Vec<String>,)> = session.look(UNIQUE_KEYS).await?;
+    let has = |columns: [&str; 2]| keys.iter().any(|(key,)| *key == columns);
     if has(["id", "created"]) {
         return Ok(true);
     }

@@ -3,36 +3,41 @@
 use std::io;
 
 use claviger::BackendError;
-use sqlx::Postgres;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::sql::DriverFault;
-use crate::sql::pool::Dialect;
 
-/// Postgres, as the pool's calls see it.
-#[derive(Debug)]
-pub(super) struct PostgresDialect;
-
-impl Dialect for PostgresDialect {
-    type Database = Postgres;
-
-    fn backend_error(error: sqlx::Error) -> BackendError {
-        if is_transient(&error) {
-            BackendError::transient(DriverFault::new(error))
-        } else {
-            BackendError::permanent(DriverFault::new(error))
-        }
-    }
-
-    fn leaves_connection_good(error: &sqlx::Error) -> bool {
-        let sqlx::Error::Database(error) = error else { return false };
-        let is_fatal = error.try_downcast_ref::<PgDatabaseError>().is_none_or(|error| {
-            // The server closes the connection after it.
-            matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
-        });
-        !is_fatal && error.code().is_some_and(|state| !state_taints_connection(&state))
+pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
+    if is_transient(&error) {
+        BackendError::transient(DriverFault::new(error))
+    } else {
+        BackendError::permanent(DriverFault::new(error))
     }
 }
+
+pub(super) fn leaves_session_good(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    let is_fatal = error.try_downcast_ref::<PgDatabaseError>().is_none_or(|error| {
+        // The server closes the connection after it.
+        matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+    });
+    !is_fatal && error.code().is_some_and(|state| !state_taints_session(&state))
+}
+
+/// Returns `true` if the server took what was sent for another statement: it has none of the name, or
+/// one already, or the parameters are not those of the one it has.
+///
+/// `PgBouncer` gives one of these codes to all it has to say itself, and then hangs up.
+pub(super) fn is_crossed(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    let is_fatal = error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
+    !is_fatal && error.code().is_some_and(|state| CROSSED.contains(&&*state))
+}
+
+/// Statement of that name unknown, or known already; parameters of another format, or number.
+const CROSSED: [&str; 4] = ["26000", "42P05", "22P03", "08P01"];
 
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
@@ -41,7 +46,11 @@ fn is_transient(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
         // The driver reads the end of a connection that is cut during its first bytes as an answer.
         // After it comes where in the driver that was.
-        sqlx::Error::Protocol(message) => message.starts_with("unexpected response from SSLRequest: 0x00 ("),
+        sqlx::Error::Protocol(message) => {
+            message.starts_with("unexpected response from SSLRequest: 0x00 (")
+                // A pooler gave us the connection of somebody who listens.
+                || message.contains("NotificationResponse")
+        }
         sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
         _ => false,
     }
@@ -58,9 +67,6 @@ fn is_transient_state(state: &str) -> bool {
         | "25P03" | "25P04"
         // A transaction begun on this connection failed. None of ours goes on after that.
         | "25P02"
-        // A pooler gave the connection to another server, or cleaned it: the statement is prepared
-        // anew on the next.
-        | "26000"
         // Somebody holds a lock, or the answer came too late for what it was read from.
         | "55P03" | "72000"
         // Statement timeouts, shutdown, crash and start-up of the server, idle sessions.
@@ -76,9 +82,10 @@ fn is_transient_state(state: &str) -> bool {
     }
 }
 
-/// Tells whether the connection would answer other calls in the same way.
-fn state_taints_connection(state: &str) -> bool {
-    matches!(state, "25006" | "25P02" | "25P03" | "25P04" | "26000")
+/// Returns `true` if the session would answer other calls in the same way.
+fn state_taints_session(state: &str) -> bool {
+    matches!(state, "25006" | "25P02" | "25P03" | "25P04")
+        || CROSSED.contains(&state)
         || matches!(state.get(..2), Some("08"))
         || matches!(state.get(..3), Some("57P"))
 }
@@ -91,9 +98,9 @@ mod tests {
     fn each_sqlstate_has_its_class() {
         let transient = [
             "08000", "08001", "08003", "08004", "08006", "08007", "08P01", "25006", "25P02", "25P03",
-            "25P04", "26000", "40000", "40001", "40003", "40P01", "53000", "53100", "53200", "53300",
-            "53400", "55P03", "57014", "57P01", "57P02", "57P03", "57P04", "57P05", "58000", "58030",
-            "58P01", "58P02", "72000",
+            "25P04", "40000", "40001", "40003", "40P01", "53000", "53100", "53200", "53300", "53400",
+            "55P03", "57014", "57P01", "57P02", "57P03", "57P04", "57P05", "58000", "58030", "58P01",
+            "58P02", "72000",
         ];
         let permanent = [
             "0A000", "22001", "22003", "22008", "22021", "22P02", "22P05", "23502", "23503", "23505",
@@ -108,10 +115,10 @@ mod tests {
     #[test]
     fn a_connection_whose_server_goes_or_is_demoted_is_not_used_again() {
         for state in ["25006", "25P02", "26000", "08006", "08P01", "57P01", "57P02", "57P03"] {
-            assert!(state_taints_connection(state), "{state}");
+            assert!(state_taints_session(state), "{state}");
         }
         for state in ["23505", "40001", "40P01", "42501", "42P01", "53100", "55P03", "57014", ""] {
-            assert!(!state_taints_connection(state), "{state}");
+            assert!(!state_taints_session(state), "{state}");
         }
     }
 
@@ -120,7 +127,7 @@ mod tests {
         let io = |kind: io::ErrorKind| sqlx::Error::Io(kind.into());
         for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::UnexpectedEof, io::ErrorKind::Other] {
             assert!(is_transient(&io(kind)), "{kind}");
-            assert!(!PostgresDialect::leaves_connection_good(&io(kind)), "{kind}");
+            assert!(!leaves_session_good(&io(kind)), "{kind}");
         }
         assert!(!is_transient(&io(io::ErrorKind::InvalidData)));
         assert!(!is_transient(&sqlx::Error::Tls("server does not support TLS".into())));

@@ -1,17 +1,19 @@
 //! Word of revocations, by LISTEN.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use claviger::{BackendError, Invalidation, InvalidationSource, KeyId};
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{query, query_scalar};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::sql::pool::Dialect as _;
-use crate::sql::postgres::builder::connect_options;
-use crate::sql::postgres::fault::PostgresDialect;
+use crate::sql::postgres::builder::read_url;
+use crate::sql::postgres::fault::backend_error;
+use crate::sql::postgres::pooler::share_connections;
+use crate::sql::postgres::session::Value;
 
 /// Hears which keys' records were revoked, rewrapped or deleted, by whatever program, as PostgreSQL
 /// tells it: a factory that has one stops using a revoked key at once, not only at its next check.
@@ -22,11 +24,13 @@ use crate::sql::postgres::fault::PostgresDialect;
 ///
 #[doc = concat!("```sql\n", include_str!("../../../migrations/postgres/0002_notify.sql"), "```")]
 ///
-/// It has one connection of its own, which must lead to the server and not to a pooler in transaction
-/// mode. It asks the server for a sign of life from time to time, and so finds out that a connection
-/// is dead which nobody closed.
+/// It has one connection of its own, which must lead to the primary and not through a pooler in
+/// transaction mode: there it would hear nothing. So it counts as connected only once it has heard
+/// what it told itself on a second connection. It asks the server for a sign of life from time to
+/// time, and so finds out that a connection is dead which nobody closed.
 pub struct PostgresInvalidations {
-    options: PgConnectOptions,
+    /// The servers that are asked in turn.
+    hosts: Vec<PgConnectOptions>,
     channel: Box<str>,
     heartbeat: Duration,
     deadline: Duration,
@@ -45,14 +49,18 @@ impl PostgresInvalidations {
     /// # Errors
     /// Permanent when the URL is wrong.
     pub fn from_url(url: &str) -> Result<Self, BackendError> {
-        connect_options(url).map(Self::new)
+        read_url(url).map(|target| Self::of_hosts(target.hosts))
     }
 
     /// Will connect with these options.
     #[must_use]
     pub fn new(options: PgConnectOptions) -> Self {
+        Self::of_hosts(vec![options])
+    }
+
+    pub(super) fn of_hosts(hosts: Vec<PgConnectOptions>) -> Self {
         let channel = "claviger_invalidations".into();
-        Self { options, channel, heartbeat: HEARTBEAT, deadline: DEADLINE, listening: None }
+        Self { hosts, channel, heartbeat: HEARTBEAT, deadline: DEADLINE, listening: None }
     }
 
     /// Listens on another channel than `claviger_invalidations`; its name has at most 63 bytes.
@@ -70,31 +78,77 @@ impl PostgresInvalidations {
         self
     }
 
-    /// Connects and listens.
+    /// Connects to the first server on which it hears what is told, and listens.
     async fn listen(&self) -> Result<Listening, BackendError> {
-        let connect = async {
-            // A pool for this connection alone: the driver has no other way to one that listens.
-            let pool = PgPoolOptions::new()
-                .max_connections(1)
-                .acquire_timeout(self.deadline)
-                .max_lifetime(None)
-                .idle_timeout(None)
-                .test_before_acquire(false);
-            let listener = PgListener::connect_with(&pool.connect_lazy_with(self.options.clone())).await?;
-            let mut listening = Listening { listener: Some(listener), runtime: Handle::current() };
-            if let Some(listener) = &mut listening.listener {
-                listener.eager_reconnect(false);
-                listener.listen(&self.channel).await?;
-                let encoding = "SELECT current_setting('server_encoding')";
-                if query_scalar::<_, String>(encoding).fetch_one(listener).await? == "SQL_ASCII" {
-                    return Err(Failure::NoEncoding);
-                }
+        let mut failure = Failure::Closed;
+        for options in &self.hosts {
+            match timeout(self.deadline, self.listen_to(options)).await.unwrap_or(Err(Failure::Silence)) {
+                Ok(listening) => return Ok(listening),
+                Err(error) => failure = error,
             }
-            Ok(listening)
-        };
-        timeout(self.deadline, connect).await.unwrap_or(Err(Failure::Silence)).map_err(Failure::into_error)
+        }
+        Err(failure.into_error())
+    }
+
+    async fn listen_to(&self, options: &PgConnectOptions) -> Result<Listening, Failure> {
+        // A pool for this connection alone: the driver has no other way to one that listens.
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(self.deadline)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_before_acquire(false);
+        let listener = PgListener::connect_with(&pool.connect_lazy_with(options.clone())).await?;
+        let mut listening = Listening { listener: Some(listener), runtime: Handle::current() };
+        if let Some(listener) = &mut listening.listener {
+            listener.eager_reconnect(false);
+            let mut second = options.connect().await?;
+            // Before it listens: else whoever gets the server connection next is told what it is not
+            // made for.
+            if share_connections(listener, &mut second).await? {
+                return Err(Failure::Deaf);
+            }
+            listener.listen(&self.channel).await?;
+            let encoding = raw_sql("SELECT current_setting('server_encoding')").fetch_one(&mut *listener);
+            if encoding.await?.try_get::<String, _>(0)? == "SQL_ASCII" {
+                return Err(Failure::NoEncoding);
+            }
+            let probe = format!("{PROBE}{:016x}", RandomState::new().hash_one(()));
+            self.tell(second, &probe).await?;
+            // What others tell meanwhile is told again, by the word that anything may have changed.
+            match timeout(self.deadline / 2, heard(listener, &probe)).await {
+                Ok(answer) => answer?,
+                Err(_silence) => return Err(Failure::Deaf),
+            }
+        }
+        Ok(listening)
+    }
+
+    /// Tells on another connection. Told on the one that listens, it would be heard even where a
+    /// pooler lends that to others the next moment.
+    async fn tell(&self, mut connection: PgConnection, payload: &str) -> Result<(), Failure> {
+        let (channel, payload) = (Value::Text(&self.channel).sql(), Value::Text(payload).sql());
+        let tell = format!("SELECT pg_notify({channel}, {payload})");
+        raw_sql(AssertSqlSafe(tell)).execute(&mut connection).await?;
+        // It was told; how the connection ends is of no consequence.
+        connection.close().await.ok();
+        Ok(())
     }
 }
+
+/// Waits until this was heard.
+async fn heard(listener: &mut PgListener, payload: &str) -> Result<(), Failure> {
+    loop {
+        match listener.try_recv().await? {
+            Some(told) if told.payload() == payload => return Ok(()),
+            Some(_) => {}
+            None => return Err(Failure::Closed),
+        }
+    }
+}
+
+/// What a source tells itself begins so. No key id does.
+const PROBE: &str = "claviger.probe ";
 
 impl InvalidationSource for PostgresInvalidations {
     async fn next(&mut self) -> Result<Invalidation, BackendError> {
@@ -105,13 +159,12 @@ impl InvalidationSource for PostgresInvalidations {
                 return Ok(Invalidation::Everything);
             };
             match timeout(self.heartbeat, listener.try_recv()).await {
+                Ok(Ok(Some(told))) if told.payload().starts_with(PROBE) => {}
                 Ok(Ok(Some(told))) if told.payload().is_empty() => return Ok(Invalidation::Everything),
                 Ok(Ok(Some(told))) => return Ok(Invalidation::Key(KeyId::new(told.payload()))),
                 Ok(lost) => {
                     self.listening = None;
-                    return Err(
-                        lost.map_or_else(PostgresDialect::backend_error, |_| Failure::Closed.into_error())
-                    );
+                    return Err(lost.map_or_else(backend_error, |_| Failure::Closed.into_error()));
                 }
                 Err(_silence) => {
                     // Taken, so that one which is dropped half-way through its question is not used
@@ -146,8 +199,8 @@ impl Listening {
     /// Asks the server for a sign of life.
     async fn ask(&mut self, deadline: Duration) -> Result<(), BackendError> {
         let Some(listener) = &mut self.listener else { return Ok(()) };
-        match timeout(deadline, query("SELECT 1").execute(listener)).await {
-            Ok(answer) => answer.map(drop).map_err(PostgresDialect::backend_error),
+        match timeout(deadline, raw_sql("SELECT 1").execute(listener)).await {
+            Ok(answer) => answer.map(drop).map_err(backend_error),
             Err(_) => Err(Failure::Silence.into_error()),
         }
     }
@@ -170,6 +223,8 @@ enum Failure {
     Closed,
     #[error("the database does not answer")]
     Silence,
+    #[error("a pooler in transaction mode is between, which passes no notifications on")]
+    Deaf,
     #[error("the database has no encoding (SQL_ASCII), so that key ids cannot be told")]
     NoEncoding,
 }
@@ -177,8 +232,8 @@ enum Failure {
 impl Failure {
     fn into_error(self) -> BackendError {
         match self {
-            Self::Driver(error) => PostgresDialect::backend_error(error),
-            Self::Closed | Self::Silence => BackendError::transient(self),
+            Self::Driver(error) => backend_error(error),
+            Self::Closed | Self::Silence | Self::Deaf => BackendError::transient(self),
             Self::NoEncoding => BackendError::permanent(self),
         }
     }

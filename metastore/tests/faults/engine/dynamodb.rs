@@ -58,7 +58,7 @@ impl Engine for DynamoDb {
 
     async fn way(&self, address: &str, _connections: u32, patience: Duration) -> Way {
         let store = BoxedMetastore::new(self.open(address, patience).await);
-        Way { store, is_idle: Box::new(|| true), hold_all: Box::new(|| Box::pin(async {})) }
+        Way { store, counts: Box::new(|| (0, 0)), connections_max: 0 }
     }
 
     async fn rows(&self) -> u64 {

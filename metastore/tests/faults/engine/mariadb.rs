@@ -1,12 +1,13 @@
 //! MariaDB.
 
+use std::num::NonZeroU32;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use claviger::{BoxedMetastore, MetastoreAdmin as _};
+use claviger::MetastoreAdmin as _;
 use claviger_metastore::MysqlMetastore;
 use claviger_test_servers::shared_mariadb;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::engine::{Engine, LONG, Way, host_and_port, new_name};
@@ -23,21 +24,15 @@ impl MariaDb {
         sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         let engine = Self(options.database(&database));
-        Self::open(engine.pool(&engine.address(), 1), LONG).await.migrate().await.unwrap();
+        engine.open(&engine.address(), 1, LONG).await.migrate().await.unwrap();
         engine
     }
 
-    pub(crate) async fn open(pool: MySqlPool, patience: Duration) -> MysqlMetastore {
-        let builder = MysqlMetastore::builder().danger_unchecked().deadline(patience);
-        builder.pool(pool).await.unwrap()
-    }
-
-    fn pool(&self, address: &str, connections: u32) -> MySqlPool {
+    async fn open(&self, address: &str, connections: u32, patience: Duration) -> MysqlMetastore {
         let (host, port) = host_and_port(address);
-        MySqlPoolOptions::new()
-            .max_connections(connections)
-            .test_before_acquire(false)
-            .connect_lazy_with(self.0.clone().host(host).port(port))
+        let builder = MysqlMetastore::builder().danger_unchecked().deadline(patience);
+        let builder = builder.max_connections(NonZeroU32::new(connections).unwrap());
+        builder.connect(self.0.clone().host(host).port(port)).await.unwrap()
     }
 }
 
@@ -53,12 +48,10 @@ impl Engine for MariaDb {
     }
 
     async fn way(&self, address: &str, connections: u32, patience: Duration) -> Way {
-        let pool = self.pool(address, connections);
-        let store = Self::open(pool.clone(), patience).await;
-        Way::over(BoxedMetastore::new(store), pool, connections)
+        Way::over(self.open(address, connections, patience).await, connections)
     }
 
     async fn rows(&self) -> u64 {
-        Self::open(self.pool(&self.address(), 1), LONG).await.count().await.unwrap()
+        self.open(&self.address(), 1, LONG).await.count().await.unwrap()
     }
 }

@@ -15,5 +15,6 @@ pub(crate) async fn way(folder: &Path, connections: u32) -> Way {
     let pool = SqlitePoolOptions::new().max_connections(connections).connect_lazy_with(options);
     let store = SqliteMetastore::new(pool.clone()).await.unwrap();
     store.migrate().await.unwrap();
-    Way::over(BoxedMetastore::new(store), pool, connections)
+    let counts = move || (pool.size(), u32::try_from(pool.num_idle()).unwrap());
+    Way { store: BoxedMetastore::new(store), counts: Box::new(counts), connections_max: connections }
 }

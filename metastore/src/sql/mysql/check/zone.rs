@@ -10,8 +10,8 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, query_as, query_scalar};
 
 use crate::schema::{Finding, FindingId, SchemaReport};
+use crate::sql::dialect::SqlError;
 use crate::sql::mysql::utc;
-use crate::sql::pool::SqlError;
 
 pub(super) async fn check(
     connection: &mut MySqlConnection,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use claviger::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
-use sqlx::postgres::PgConnection;
-use sqlx::{Row as _, query, query_scalar};
+use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
 use crate::schema::{Finding, FindingId, SchemaReport};
-use crate::sql::pool::SqlError;
-use crate::sql::postgres::statements::{bytes, no_reserved_id, seconds};
+use crate::sql::dialect::SqlError;
+use crate::sql::postgres::session::{PostgresSession, Value, text};
+use crate::sql::postgres::texts::{no_reserved_id, seconds};
 
 /// Both ends of the primary key, which cost the same in a table of any size: system keys, the latest
 /// of each first, and intermediate keys.
@@ -43,8 +43,8 @@ struct Shifted {
 const SHIFT_MAX: u64 = 15 * 60 * 60;
 const SHIFT_STEP: u64 = 15 * 60;
 
-pub(super) async fn check(connection: &mut PgConnection, report: &mut SchemaReport) -> Result<(), SqlError> {
-    let sample = sample(connection).await?;
+pub(super) async fn check(session: &mut PostgresSession, report: &mut SchemaReport) -> Result<(), SqlError> {
+    let sample = sample(session).await?;
     if let Some(key) = sample.damaged.first() {
         report.add(Finding::warning(
             FindingId::DamagedRows,
@@ -69,20 +69,20 @@ pub(super) async fn check(connection: &mut PgConnection, report: &mut SchemaRepo
         ));
     }
     if let Some(first) = sample.shifted.first() {
-        let zones = zones_that_fit(connection, &sample.shifted).await?;
+        let zones = zones_that_fit(session, &sample.shifted).await?;
         report.add(zone_mismatch(&sample, first, &zones));
     }
     Ok(())
 }
 
-async fn sample(connection: &mut PgConnection) -> Result<Sample, SqlError> {
+async fn sample(session: &mut PostgresSession) -> Result<Sample, SqlError> {
     // In a small table the ends overlap.
     let mut rows = BTreeMap::new();
-    for row in query(SAMPLE).fetch_all(connection).await? {
-        let id = String::from_utf8_lossy(&bytes(&row, 0)?).into_owned();
+    for row in raw_sql(SAMPLE).fetch_all(&mut session.connection).await? {
+        let id = String::from_utf8_lossy(&text(&row, 0)?).into_owned();
         let created: Option<i64> = row.try_get(1)?;
         let is_fraction: Option<bool> = row.try_get(3)?;
-        rows.insert((id, created), (bytes(&row, 2)?, is_fraction == Some(true)));
+        rows.insert((id, created), (text(&row, 2)?, is_fraction == Some(true)));
     }
     let mut sample = Sample { rows: rows.len(), ..Sample::default() };
     for ((id, row), (json, is_fraction)) in rows {
@@ -107,8 +107,8 @@ const fn is_zone_shift(seconds: u64) -> bool {
 ///
 /// A record is read only under the time that stands in it; a parent's stands there too.
 fn own_created(id: &str, json: &[u8]) -> Option<i64> {
-    let text = str::from_utf8(json).ok()?;
-    let times = text.split("\"Created\"").skip(1).filter_map(|rest| {
+    let record = str::from_utf8(json).ok()?;
+    let times = record.split("\"Created\"").skip(1).filter_map(|rest| {
         let rest = rest.trim_start().strip_prefix(':')?.trim_start();
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         rest.get(..end)?.parse().ok()
@@ -120,16 +120,19 @@ fn own_created(id: &str, json: &[u8]) -> Option<i64> {
     })
 }
 
-const ZONES: &str = "SELECT name FROM pg_timezone_names \
-     WHERE name LIKE '%/%' AND name NOT LIKE 'posix/%' AND NOT EXISTS ( \
-       SELECT FROM unnest($1::bigint[], $2::bigint[]) AS sample (as_read, meant) \
-       WHERE to_timestamp(meant) AT TIME ZONE name <> to_timestamp(as_read) AT TIME ZONE 'UTC') \
-     ORDER BY name LIMIT 10";
-
 /// The time zones in which all of these rows would have been written.
-async fn zones_that_fit(connection: &mut PgConnection, rows: &[Shifted]) -> Result<Vec<String>, SqlError> {
-    let (as_read, meant): (Vec<_>, Vec<_>) = rows.iter().map(|row| (row.row, row.record)).unzip();
-    Ok(query_scalar(ZONES).bind(as_read).bind(meant).fetch_all(connection).await?)
+async fn zones_that_fit(session: &mut PostgresSession, rows: &[Shifted]) -> Result<Vec<String>, SqlError> {
+    let (as_read, meant): (Vec<i64>, Vec<i64>) = rows.iter().map(|row| (row.row, row.record)).unzip();
+    let (as_read, meant) = (Value::Integers(&as_read).sql(), Value::Integers(&meant).sql());
+    let sql = format!(
+        "SELECT name FROM pg_timezone_names \
+         WHERE name LIKE '%/%' AND name NOT LIKE 'posix/%' AND NOT EXISTS ( \
+           SELECT FROM unnest({as_read}, {meant}) AS sample (as_read, meant) \
+           WHERE to_timestamp(meant) AT TIME ZONE name <> to_timestamp(as_read) AT TIME ZONE 'UTC') \
+         ORDER BY name LIMIT 10"
+    );
+    let rows = raw_sql(AssertSqlSafe(sql)).fetch_all(&mut session.connection).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
 fn zone_mismatch(sample: &Sample, first: &Shifted, zones: &[String]) -> Finding {

@@ -1,0 +1,137 @@
+//! Several servers of which one will do, and the way to it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use claviger::BackendError;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::sql::dialect::{Connected, Dialect, Setup, SqlError};
+
+/// What a server must be for a session to stay with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    #[default]
+    Any,
+    /// It follows no other server.
+    Primary,
+    /// It follows another server.
+    Standby,
+    /// It takes writes.
+    ReadWrite,
+    /// It takes none.
+    ReadOnly,
+}
+
+impl Role {
+    /// Returns `true` if a server that is this will do.
+    pub(crate) const fn is_played_by(self, is_standby: bool, is_read_only: bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Primary => !is_standby,
+            Self::Standby => is_standby,
+            Self::ReadWrite => !is_read_only,
+            Self::ReadOnly => is_read_only,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+        }
+    }
+}
+
+/// The servers of a store, in the order they are asked.
+pub(crate) struct Hosts<D: Dialect> {
+    options: Vec<D::Options>,
+    /// Where the last session was made.
+    last: AtomicUsize,
+}
+
+/// A server that is started listens after a while.
+const LOOK_AGAIN_FIRST: Duration = Duration::from_millis(10);
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(200);
+
+impl<D: Dialect> Hosts<D> {
+    pub(crate) const fn new(options: Vec<D::Options>) -> Self {
+        Self { options, last: AtomicUsize::new(0) }
+    }
+
+    /// Returns them in the order they are asked.
+    pub(crate) fn all(&self) -> &[D::Options] {
+        &self.options
+    }
+
+    /// Makes a session as [`connect_once`](Self::connect_once) does. While the servers refuse
+    /// connections, or none plays the role, they are asked again until `deadline`.
+    ///
+    /// # Errors
+    /// Why the last server that was asked did not do.
+    pub(crate) async fn connect(
+        &self,
+        setup: &Setup,
+        deadline: Duration,
+    ) -> Result<Connected<D>, BackendError> {
+        let until = Instant::now() + deadline;
+        let mut pause = LOOK_AGAIN_FIRST;
+        loop {
+            let error = match self.connect_once(setup, deadline).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) => error,
+            };
+            if !error.is_transient() || Instant::now() + pause >= until {
+                return Err(error);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LOOK_AGAIN_MAX);
+        }
+    }
+
+    /// Makes a session with the first server that plays the role, beginning where the last one was
+    /// made. Each is asked once, and has its share of `deadline`.
+    ///
+    /// # Errors
+    /// Why the last server that was asked did not do.
+    pub(crate) async fn connect_once(
+        &self,
+        setup: &Setup,
+        deadline: Duration,
+    ) -> Result<Connected<D>, BackendError> {
+        let count = self.options.len();
+        let first = self.last.load(Ordering::Relaxed);
+        // One that does not answer leaves time for the others.
+        let share = deadline / u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        let mut fault = BackendError::permanent(HostFault::None);
+        for place in (first..first + count).map(|place| place % count) {
+            let Some(options) = self.options.get(place) else { continue };
+            match timeout(share, D::connect(options, setup)).await {
+                Ok(Ok(connected)) => {
+                    self.last.store(place, Ordering::Relaxed);
+                    return Ok(connected);
+                }
+                Ok(Err(error)) => fault = error.classified::<D>(),
+                Err(_elapsed) => fault = BackendError::transient(HostFault::Silent(share)),
+            }
+        }
+        Err(fault)
+    }
+}
+
+/// Why no session was made.
+#[derive(Debug, thiserror::Error)]
+enum HostFault {
+    #[error("no server is named")]
+    None,
+    #[error("no connection could be made within {0:?}")]
+    Silent(Duration),
+}
+
+/// A server that does not play the role.
+pub(crate) fn unfit(role: Role) -> SqlError {
+    crate::sql::SqlFault::OtherRole { wanted: role.name() }.into()
+}

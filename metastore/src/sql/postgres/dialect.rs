@@ -1,0 +1,133 @@
+//! PostgreSQL, as the stores' sessions see it.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use claviger::BackendError;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
+
+use crate::schema::SchemaReport;
+use crate::sql::dialect::{Connected, Dialect, Setup, SqlError, SqlFuture};
+use crate::sql::hosts::unfit;
+use crate::sql::look::Sharing;
+use crate::sql::postgres::session::{PostgresSession, Value};
+use crate::sql::postgres::texts::Texts;
+use crate::sql::postgres::{check, fault, pooler};
+
+/// PostgreSQL.
+#[derive(Debug)]
+pub(super) struct PostgresDialect;
+
+impl Dialect for PostgresDialect {
+    type Options = PgConnectOptions;
+    type Session = PostgresSession;
+    /// Its process and when that began: the system gives the numbers of processes again.
+    type Backend = String;
+    type Table = &'static Texts;
+
+    const NO_TABLE: &'static Texts = Texts::OURS;
+    const MAY_SHARE_NAMES: bool = true;
+
+    fn backend_error(error: sqlx::Error) -> BackendError {
+        fault::backend_error(error)
+    }
+
+    fn leaves_session_good(error: &sqlx::Error) -> bool {
+        fault::leaves_session_good(error)
+    }
+
+    fn is_crossed(error: &sqlx::Error) -> bool {
+        fault::is_crossed(error)
+    }
+
+    fn connect<'a>(options: &'a PgConnectOptions, setup: &'a Setup) -> SqlFuture<'a, Connected<Self>> {
+        Box::pin(async move {
+            let connection = options.connect().await?;
+            introduce(PostgresSession::new(connection, setup), setup).await
+        })
+    }
+
+    fn farewell(session: PostgresSession) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { drop(session.connection.close().await) })
+    }
+
+    fn allow(session: &mut PostgresSession, deadline: Duration) -> SqlFuture<'_, ()> {
+        Box::pin(async move { Ok(session.allow(deadline).await?) })
+    }
+
+    fn end<'a>(session: &'a mut PostgresSession, backends: &'a [String]) -> SqlFuture<'a, Vec<String>> {
+        Box::pin(async move { Ok(end(&mut session.connection, backends).await?) })
+    }
+
+    fn table(session: &mut PostgresSession) -> SqlFuture<'_, Option<&'static Texts>> {
+        Box::pin(Texts::of_table(session))
+    }
+
+    fn sharing<'a>(
+        first: &'a mut PostgresSession,
+        second: &'a mut PostgresSession,
+    ) -> SqlFuture<'a, Sharing> {
+        Box::pin(pooler::sharing(first, second))
+    }
+
+    fn report(session: &mut PostgresSession) -> SqlFuture<'_, SchemaReport> {
+        check::report(session)
+    }
+}
+
+const IS_STANDBY: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'";
+
+/// After a fail-over the timeline is another, or the whole cluster is: then the last commits may be
+/// missing. A standby has none of its own; when it gets one, it was promoted.
+const WHO: &str = ", pid::text || ' ' || backend_start::text, \
+     (SELECT system_identifier::text FROM pg_control_system()) || CASE WHEN pg_is_in_recovery() THEN '' \
+       ELSE ' ' || left(pg_walfile_name(pg_current_wal_lsn()), 8) END \
+     FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+
+/// Sets the session up, and asks where it leads to.
+async fn introduce(
+    mut session: PostgresSession,
+    setup: &Setup,
+) -> Result<Connected<PostgresDialect>, SqlError> {
+    if let Some(sql) = &setup.on_connect {
+        raw_sql(AssertSqlSafe(&**sql)).execute(&mut session.connection).await?;
+    }
+    let settings = session.settings();
+    let whole = raw_sql(AssertSqlSafe(format!("{settings}{IS_STANDBY}{WHO}")));
+    let row = match whole.fetch_one(&mut session.connection).await {
+        // What speaks PostgreSQL's protocol need not have its catalogue.
+        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|state| is_unknown(&state)) => {
+            let part = raw_sql(AssertSqlSafe(format!("{settings}{IS_STANDBY}")));
+            part.fetch_one(&mut session.connection).await?
+        }
+        row => row?,
+    };
+    if !setup.role.is_played_by(row.try_get(0)?, row.try_get(1)?) {
+        return Err(unfit(setup.role));
+    }
+    // Behind a pooler it is that of the moment.
+    let backend = if setup.shares_connections { None } else { row.try_get(2).ok() };
+    Ok(Connected { backend, server: row.try_get(3).ok(), session })
+}
+
+/// Of functions, tables, columns, features and rights.
+fn is_unknown(state: &str) -> bool {
+    matches!(state.get(..2), Some("42" | "0A" | "3F"))
+}
+
+/// A commit that waits for a standby is not ended: see [`abandoned`](crate::sql::abandoned).
+async fn end(connection: &mut PgConnection, backends: &[String]) -> Result<Vec<String>, sqlx::Error> {
+    let backends: Vec<_> = backends.iter().map(String::as_str).collect();
+    // Materialised: else the server is free to end sessions before it looks which they are.
+    let sql = format!(
+        "WITH given_up AS MATERIALIZED ( \
+           SELECT pid, wait_event, backend FROM pg_stat_activity, \
+             LATERAL (SELECT pid::text || ' ' || backend_start::text AS backend) AS named \
+           WHERE backend = ANY ({})) \
+         SELECT backend, wait_event IS DISTINCT FROM 'SyncRep' AND pg_terminate_backend(pid) FROM given_up",
+        Value::Texts(&backends).sql()
+    );
+    let rows = raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}

@@ -1,0 +1,274 @@
+//! The text of the statements, made by macros, so that the rustdoc of
+//! [`PostgresMetastore`](super::PostgresMetastore) shows what is run.
+
+use crate::sql::postgres::session::Statement;
+
+/// The rows of the id `$2`, byte by byte: a table made by others may fold case. The first condition
+/// finds them by the primary key.
+macro_rules! of_id {
+    () => {
+        "id = $2 AND id::text COLLATE \"C\" = $2"
+    };
+}
+
+/// The same for the id of `asked`.
+macro_rules! of_asked {
+    () => {
+        "k.id = asked.id AND k.id::text COLLATE \"C\" = asked.id"
+    };
+}
+
+/// A row's `created` in Unix seconds, whatever the session's time zone is; NULL before all times.
+macro_rules! seconds {
+    () => {
+        "CASE WHEN created = 'infinity' THEN 9223372036854775807\n       \
+         WHEN isfinite(created) THEN floor(extract(epoch FROM created))::bigint END"
+    };
+}
+
+/// What is a key, and not a note that Asherah keeps beside the keys.
+macro_rules! no_reserved_id {
+    () => {
+        "left(id::text, 19) COLLATE \"C\" <> '__asherah_internal_'"
+    };
+}
+
+/// Makes the transaction that the statement is commit durably, where the session would not. A
+/// setting of the session could be another session's behind a pooler.
+macro_rules! durably {
+    () => {
+        "(current_setting('synchronous_commit') <> 'off'\n       \
+         OR set_config('synchronous_commit', 'on', true) = 'on')"
+    };
+}
+
+// `$utc` is what makes a TIMESTAMP of a TIMESTAMPTZ, for tables whose column is one.
+
+macro_rules! load_sql {
+    ($utc:literal) => {
+        concat!(
+            "SELECT 'claviger.load'::text, asked.id, k.id IS NOT NULL, k.key_record::text\n",
+            "FROM (SELECT $2::text AS id WHERE $1 = 'claviger.load') AS asked\n",
+            "LEFT JOIN encryption_key AS k\n  ON ",
+            of_asked!(),
+            "\n  AND k.created = to_timestamp($3)",
+            $utc
+        )
+    };
+}
+
+macro_rules! load_latest_sql {
+    () => {
+        concat!(
+            "SELECT 'claviger.load_latest'::text, asked.id, k.id IS NOT NULL, k.key_record, k.seconds\n",
+            "FROM (SELECT $2::text AS id WHERE $1 = 'claviger.load_latest') AS asked\n",
+            "LEFT JOIN LATERAL (\n  SELECT k.id, key_record::text, ",
+            seconds!(),
+            " AS seconds\n  FROM encryption_key AS k WHERE ",
+            of_asked!(),
+            "\n  ORDER BY k.created DESC LIMIT 1\n) AS k ON true"
+        )
+    };
+}
+
+macro_rules! load_many_sql {
+    ($utc:literal) => {
+        concat!(
+            "SELECT 'claviger.load_many'::text, asked.id, k.id IS NOT NULL, k.key_record, asked.n\n",
+            "FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS asked (id, created, n)\n",
+            "LEFT JOIN LATERAL (\n  SELECT k.id, key_record::text FROM encryption_key AS k\n  WHERE ",
+            of_asked!(),
+            "\n    AND k.created = to_timestamp(asked.created)",
+            $utc,
+            "\n  LIMIT 1\n) AS k ON true\nWHERE $1 = 'claviger.load_many'"
+        )
+    };
+}
+
+macro_rules! load_latest_many_sql {
+    () => {
+        concat!(
+            "SELECT 'claviger.load_latest_many'::text, asked.id, k.id IS NOT NULL, k.key_record, asked.n,\n",
+            "  k.seconds\n",
+            "FROM unnest($2::text[]) WITH ORDINALITY AS asked (id, n)\n",
+            "LEFT JOIN LATERAL (\n  SELECT k.id, key_record::text, ",
+            seconds!(),
+            " AS seconds\n  FROM encryption_key AS k WHERE ",
+            of_asked!(),
+            "\n  ORDER BY k.created DESC LIMIT 1\n) AS k ON true\n",
+            "WHERE $1 = 'claviger.load_latest_many'"
+        )
+    };
+}
+
+macro_rules! insert_sql {
+    ($utc:literal) => {
+        concat!(
+            "WITH inserted AS (\n",
+            "  INSERT INTO encryption_key (id, created, key_record)\n  SELECT $2, to_timestamp($3)",
+            $utc,
+            ", $4::json\n  WHERE $1 = 'claviger.insert' AND ",
+            durably!(),
+            "\n  RETURNING 1\n)\nSELECT 'claviger.insert'::text, count(*) FROM inserted"
+        )
+    };
+}
+
+/// Who is in the place that an insert found taken: by the collation of a table made by others it may
+/// be another key.
+macro_rules! holder_sql {
+    ($utc:literal) => {
+        concat!(
+            "SELECT 'claviger.holder'::text, k.id::text\n",
+            "FROM (SELECT $2::text AS id WHERE $1 = 'claviger.holder') AS asked\n",
+            "LEFT JOIN encryption_key AS k ON k.id = asked.id AND k.created = to_timestamp($3)",
+            $utc
+        )
+    };
+}
+
+macro_rules! update_sql {
+    ($utc:literal) => {
+        concat!(
+            "WITH updated AS (\n",
+            "  UPDATE encryption_key SET key_record = $5::json\n  WHERE $1 = 'claviger.update' AND ",
+            of_id!(),
+            "\n    AND created = to_timestamp($3)",
+            $utc,
+            "\n    AND key_record::text COLLATE \"C\" = $4 AND ",
+            durably!(),
+            "\n  RETURNING 1\n)\nSELECT 'claviger.update'::text, count(*) FROM updated"
+        )
+    };
+}
+
+/// The order is that of the page: the one row that it is joined to has no other.
+macro_rules! list_sql {
+    ($utc:literal) => {
+        concat!(
+            "SELECT 'claviger.list'::text, page.id, page.seconds, page.key_record\n",
+            "FROM (SELECT WHERE $1 = 'claviger.list') AS asked\n",
+            "LEFT JOIN LATERAL (\n  SELECT id::text, ",
+            seconds!(),
+            " AS seconds,\n    key_record::text FROM encryption_key AS k\n",
+            "  WHERE (id, created) > ($2, to_timestamp($3)",
+            $utc,
+            ") AND ",
+            no_reserved_id!(),
+            "\n  ORDER BY k.id, k.created LIMIT $4\n) AS page ON true"
+        )
+    };
+}
+
+macro_rules! delete_sql {
+    () => {
+        concat!(
+            "WITH deleted AS (\n  DELETE FROM encryption_key WHERE $1 = 'claviger.delete' AND ",
+            of_id!(),
+            "\n    AND ",
+            durably!(),
+            "\n  RETURNING 1\n)\nSELECT 'claviger.delete'::text, count(*) FROM deleted"
+        )
+    };
+}
+
+macro_rules! count_sql {
+    () => {
+        concat!(
+            "SELECT 'claviger.count'::text, count(*) FROM encryption_key\n",
+            "WHERE $1 = 'claviger.count' AND ",
+            no_reserved_id!()
+        )
+    };
+}
+
+pub(super) use {
+    count_sql, delete_sql, durably, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
+    load_many_sql, load_sql, no_reserved_id, of_asked, of_id, seconds, update_sql,
+};
+
+/// The statements whose text depends on the type of `created`.
+#[derive(Debug)]
+pub(super) struct Texts {
+    pub(super) load: Statement,
+    pub(super) load_many: Statement,
+    pub(super) insert: Statement,
+    pub(super) holder: Statement,
+    pub(super) update: Statement,
+    pub(super) list: Statement,
+}
+
+macro_rules! texts {
+    ($utc:literal) => {
+        Texts {
+            load: Statement { tag: "claviger.load", sql: load_sql!($utc) },
+            load_many: Statement { tag: "claviger.load_many", sql: load_many_sql!($utc) },
+            insert: Statement { tag: "claviger.insert", sql: insert_sql!($utc) },
+            holder: Statement { tag: "claviger.holder", sql: holder_sql!($utc) },
+            update: Statement { tag: "claviger.update", sql: update_sql!($utc) },
+            list: Statement { tag: "claviger.list", sql: list_sql!($utc) },
+        }
+    };
+}
+
+pub(super) static OF_TIMESTAMPTZ: Texts = texts!("");
+pub(super) static OF_TIMESTAMP: Texts = texts!(" AT TIME ZONE 'UTC'");
+
+pub(super) static LOAD_LATEST: Statement = Statement { tag: "claviger.load_latest", sql: load_latest_sql!() };
+pub(super) static LOAD_LATEST_MANY: Statement =
+    Statement { tag: "claviger.load_latest_many", sql: load_latest_many_sql!() };
+pub(super) static DELETE: Statement = Statement { tag: "claviger.delete", sql: delete_sql!() };
+pub(super) static COUNT: Statement = Statement { tag: "claviger.count", sql: count_sql!() };
+
+impl Texts {
+    /// Those of our own table. If there is none, the statement will say so.
+    pub(super) const OURS: &'static Self = &OF_TIMESTAMPTZ;
+
+    /// Returns all statements on a table of this layout.
+    pub(super) const fn all(&'static self) -> [&'static Statement; 10] {
+        [
+            &self.load,
+            &LOAD_LATEST,
+            &self.load_many,
+            &LOAD_LATEST_MANY,
+            &self.insert,
+            &self.holder,
+            &self.update,
+            &self.list,
+            &DELETE,
+            &COUNT,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn reserved_ids_begin_as_the_statements_say() {
+        let (_, prefix) = no_reserved_id!().split_once("<> ").unwrap();
+        let prefix = prefix.trim_matches('\'');
+        assert!(claviger::is_reserved_id(prefix));
+        assert!(!claviger::is_reserved_id(&prefix[1..]));
+        assert!(no_reserved_id!().contains(&format!("left(id::text, {})", prefix.len())));
+    }
+
+    #[test]
+    fn every_statement_checks_its_own_tag_and_returns_it() {
+        for texts in [&OF_TIMESTAMPTZ, &OF_TIMESTAMP] {
+            let statements = texts.all();
+            let tags: BTreeSet<_> = statements.iter().map(|statement| statement.tag).collect();
+            assert_eq!(tags.len(), statements.len());
+            for Statement { tag, sql } in statements {
+                let checks: Vec<_> = sql.matches("$1 = '").collect();
+                assert_eq!(checks.len(), 1, "{sql}");
+                assert!(sql.contains(&format!("$1 = '{tag}'")), "{sql}");
+                assert!(sql.contains(&format!("SELECT '{tag}'::text")), "{sql}");
+                assert_eq!(sql.matches("claviger.").count(), 2, "{sql}");
+            }
+        }
+    }
+}

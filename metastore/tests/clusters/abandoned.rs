@@ -1,0 +1,143 @@
+//! Calls that are given up: the server is told, and nothing piles up on it.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use claviger::{Consistency, Insert, Metastore};
+use claviger_metastore::{MysqlMetastore, PostgresMetastore};
+use claviger_test_servers::{MariaDb, Postgres};
+use sqlx::mysql::MySqlConnection;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, raw_sql};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::record;
+
+const CONNECTIONS: NonZeroU32 = NonZeroU32::new(6).unwrap();
+const HASTY: Duration = Duration::from_millis(300);
+/// How long calls are made in vain.
+const VAIN: Duration = Duration::from_secs(4);
+
+/// Makes loads and inserts, many at a time, all of which are in vain; returns the most connections
+/// that the server had meanwhile.
+async fn in_vain(store: &(impl Metastore + Clone), connections: impl Fn() -> u32) -> u32 {
+    let mut calls = JoinSet::new();
+    for task in 0..20 {
+        let store = store.clone();
+        calls.spawn(async move {
+            let begun = Instant::now();
+            while begun.elapsed() < VAIN {
+                let record = record(&format!("_IK_{task}_svc_prod"), 0);
+                let error = if task % 2 == 0 {
+                    store.load(record.meta(), Consistency::Strong).await.map(drop).unwrap_err()
+                } else {
+                    store.insert(&record).await.map(drop).unwrap_err()
+                };
+                assert!(error.is_transient(), "{error:?}");
+            }
+        });
+    }
+    let mut most = 0;
+    while !calls.is_empty() {
+        most = most.max(connections());
+        while let Some(ended) = calls.try_join_next() {
+            ended.unwrap();
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    most
+}
+
+/// Everything works again, at once.
+async fn assert_whole(store: &(impl Metastore + Clone)) {
+    for second in 0..50 {
+        let record = record("_IK_whole_svc_prod", second);
+        while store.insert(&record).await.is_err() {}
+        assert!(store.load(record.meta(), Consistency::Strong).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_lock_on_postgres_is_ended_and_never_more_than_the_pool() {
+    let server = Postgres::start();
+    let url = server.url("postgres");
+    let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
+    unchecked.migrate().await.unwrap();
+    unchecked.close().await;
+    // Its own time-outs would end the statements, too.
+    let builder = PostgresMetastore::builder().server_timeouts(false).max_connections(CONNECTIONS);
+    let store = builder.deadline(HASTY).open(&url).await.unwrap();
+    let mut locker = PgConnection::connect(&url).await.unwrap();
+    raw_sql("BEGIN; LOCK TABLE encryption_key").execute(&mut locker).await.unwrap();
+    let connections = || -> u32 {
+        let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'claviger'";
+        server.psql("postgres", ours).parse().unwrap()
+    };
+    let most = in_vain(&store, connections).await;
+    println!("{most} connections");
+    assert!(most <= CONNECTIONS.get() + 1, "{most}");
+    // Nobody waits for the lock any more: what was given up has ended though the lock is held.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while server.psql("postgres", waiting) != "0" {
+        sleep(Duration::from_millis(10)).await;
+    }
+    // Others' sessions are left alone.
+    raw_sql("COMMIT").execute(&mut locker).await.unwrap();
+    assert_whole(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_lock_on_mariadb_is_ended_and_never_more_than_the_pool() {
+    let server = MariaDb::start();
+    server.create_database("keys", "utf8mb4");
+    let url = server.url("keys");
+    let unchecked = MysqlMetastore::builder().danger_unchecked().open(&url).await.unwrap();
+    unchecked.migrate().await.unwrap();
+    unchecked.close().await;
+    let builder = MysqlMetastore::builder().server_timeouts(false).max_connections(CONNECTIONS);
+    let store = builder.deadline(HASTY).open(&url).await.unwrap();
+    let mut locker = MySqlConnection::connect(&url).await.unwrap();
+    raw_sql("LOCK TABLES encryption_key WRITE").execute(&mut locker).await.unwrap();
+    let connections = || -> u32 {
+        let ours = "SELECT count(*) FROM information_schema.processlist WHERE user = 'claviger'";
+        server.sql("", ours).parse::<u32>().unwrap() - 1
+    };
+    let most = in_vain(&store, connections).await;
+    println!("{most} connections");
+    assert!(most <= CONNECTIONS.get() + 1, "{most}");
+    let waiting = "SELECT count(*) FROM information_schema.processlist WHERE state LIKE '%lock%'";
+    while server.sql("", waiting) != "0" {
+        sleep(Duration::from_millis(10)).await;
+    }
+    raw_sql("UNLOCK TABLES").execute(&mut locker).await.unwrap();
+    assert_whole(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_give_up_when_callers_do() {
+    let postgres = Postgres::start();
+    let url = postgres.url("postgres");
+    let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
+    unchecked.migrate().await.unwrap();
+    let mut locker = PgConnection::connect(&url).await.unwrap();
+    let record = record("_IK_a_svc_prod", 0);
+    // The same, whether the session is set or each statement.
+    for parameters in ["", "?prepared-statements=off"] {
+        let store = PostgresMetastore::open(&format!("{url}{parameters}")).await.unwrap();
+        raw_sql("BEGIN; LOCK TABLE encryption_key").execute(&mut locker).await.unwrap();
+        let error = store.insert(&record).await.unwrap_err();
+        assert!(error.is_transient() && format!("{error:?}").contains("55P03"), "{error:?}");
+        raw_sql("ROLLBACK").execute(&mut locker).await.unwrap();
+    }
+    let mariadb = MariaDb::start();
+    mariadb.create_database("keys", "utf8mb4");
+    let url = mariadb.url("keys");
+    let store = MysqlMetastore::builder().danger_unchecked().open(&url).await.unwrap();
+    store.migrate().await.unwrap();
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    let mut locker = MySqlConnection::connect(&url).await.unwrap();
+    raw_sql("LOCK TABLES encryption_key WRITE").execute(&mut locker).await.unwrap();
+    let error = store.insert(&record).await.unwrap_err();
+    assert!(error.is_transient() && format!("{error:?}").contains("1205"), "{error:?}");
+}
