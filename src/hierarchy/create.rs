@@ -13,13 +13,23 @@ use crate::keyring::flight::{Flights, Outcome};
 use crate::metastore::Insert;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 
+/// What became of an attempt to create a key.
+pub(super) enum Creation {
+    Made(Arc<CryptoKey>),
+    /// Somebody else was faster.
+    Beaten,
+    /// The store says that this key exists and does not return it: a node of it that has not heard of
+    /// the winner's row yet, or a table that cannot tell ids apart.
+    Unseen(KeyMeta),
+}
+
 impl Hierarchy {
-    /// Creates a key and stores it. `None` if somebody else was faster (T3).
+    /// Creates a key and stores it (T3).
     pub(super) async fn create(
         self: &Arc<Self>,
         course: &Course,
         above: Option<Created>,
-    ) -> Result<Option<Arc<CryptoKey>>, Error> {
+    ) -> Result<Creation, Error> {
         let ring = &course.ring;
         let parent = match course.level {
             Level::System => None,
@@ -49,15 +59,12 @@ impl Hierarchy {
                 ring.mark_checked(&state, begun, course.flight);
                 self.missing.forget(record.meta());
                 self.cache(course.level).add(ring, &key, Role::Latest);
-                Ok(Some(key))
+                Ok(Creation::Made(key))
             }
             Insert::AlreadyExists => {
                 drop(key);
-                if self.read(course, self.store.load(record.meta())).await?.is_none() {
-                    self.events.raise(Event::Indistinct, ring.id());
-                    return Err(Error::IndistinctKey(record.meta().clone()));
-                }
-                Ok(None)
+                let winner = self.read(course, self.store.load(record.meta())).await?;
+                Ok(winner.map_or_else(|| Creation::Unseen(record.meta().clone()), |_| Creation::Beaten))
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::create::Creation;
 use super::{Course, Hierarchy, Level};
 use crate::aead;
 use crate::call::jittered;
@@ -47,6 +48,7 @@ impl Hierarchy {
         if let Some(key) = self.with_parent_checked(course).await {
             return Ok(key);
         }
+        let mut unseen = None;
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
             let record = self.read(course, self.store.load_latest(course.ring.id())).await?;
@@ -54,14 +56,18 @@ impl Hierarchy {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
             };
-            match self.create(course, above).await? {
-                Some(key) if self.is_usable(&key, self.now()) => return Ok(key),
+            unseen = match self.create(course, above).await? {
+                Creation::Made(key) if self.is_usable(&key, self.now()) => return Ok(key),
                 // Another flight learned meanwhile that its parent is revoked.
-                Some(_) => {}
-                None => tokio::time::sleep(jittered(ROUND_PAUSE * round, &*self.random)).await,
-            }
+                Creation::Made(_) => continue,
+                Creation::Beaten => None,
+                Creation::Unseen(key) => Some(key),
+            };
+            tokio::time::sleep(jittered(ROUND_PAUSE * round, &*self.random)).await;
         }
-        Err(Error::CreationRace(course.ring.id().clone()))
+        let Some(key) = unseen else { return Err(Error::CreationRace(course.ring.id().clone())) };
+        self.events.raise(Event::Indistinct, key.id());
+        Err(Error::IndistinctKey(key))
     }
 
     /// Loads one version, whether or not it may still encrypt.
