@@ -56,6 +56,9 @@ events! {
     Indistinct => "indistinct",
     /// The KMS could not make all copies of a wrapped system key.
     DegradedWrap => "degraded_wrap",
+    /// A replica of the metastore failed or did not answer in time: the metastore itself is asked for
+    /// what it was to answer. Counted once for each outage.
+    ReplicaLost => "replica_lost",
     /// An invalidation source failed: until it answers again, revocations are learned by the regular
     /// checks only. Counted once for each outage.
     InvalidationsLost => "invalidations_lost",

@@ -30,6 +30,8 @@ pub(crate) struct Keyring {
     states: Mutex<States>,
     flights: Arc<Flights>,
     trouble: Trouble,
+    /// What attempts to replace the latest key before its end met.
+    rotation: Trouble,
     /// When the keys were last used, to the second, in monotonic nanoseconds.
     used: AtomicU64,
     shells: Weak<cache::Shells>,
@@ -103,6 +105,7 @@ impl Keyring {
             states: Mutex::default(),
             flights: Arc::default(),
             trouble: Trouble::default(),
+            rotation: Trouble::default(),
             used: AtomicU64::new(0),
             shells,
         }
@@ -251,6 +254,12 @@ impl Keyring {
     /// one that cannot be loaded does not keep the latest from being checked.
     pub(crate) const fn trouble(&self) -> &Trouble {
         &self.trouble
+    }
+
+    /// Returns the trouble that replacing the latest key before its end met, which keeps nobody from
+    /// checking it.
+    pub(crate) const fn rotation(&self) -> &Trouble {
+        &self.rotation
     }
 
     /// Tells whether one of the keys wraps a key that is in memory.

@@ -11,7 +11,7 @@ use crate::BoxFuture;
 use crate::error::BackendError;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
-pub(crate) use handle::{MetastoreHandle, to_error};
+pub(crate) use handle::{Copied, MetastoreHandle, to_error};
 
 /// A store of wrapped keys.
 ///

@@ -26,8 +26,14 @@ pub struct Status {
     /// System keys that lack copies, as of their last wrap or load here: where those are missing,
     /// the KMS cannot unwrap them. [`repair_system_keys`](crate::repair_system_keys) makes them.
     pub degraded_keys: Vec<DegradedKey>,
-    /// The metastore is taken to be down: calls fail at once, but for a probe each second.
+    /// The metastore is taken to be down: reads fail at once, but for a probe each second.
     pub metastore_down: bool,
+    /// The metastore answers reads, and inserts are refused or not answered: no key can be made, but
+    /// for a probe each second. Cached and stored keys are used as ever.
+    pub metastore_read_only: bool,
+    /// The metastore's replica did not answer when it was last asked. The metastore itself is asked
+    /// instead, and the replica once a second.
+    pub replica_down: bool,
     /// The KMS is taken to be down.
     pub kms_down: bool,
     /// For each invalidation source, in the order the builder was given them: whether it is listened

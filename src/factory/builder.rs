@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use claviger_memory::{Arena, ForkSentinel};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::{SessionFactory, Shared};
-use crate::call::{Gate, GateRules};
+use crate::call::{FAILURES_MAX, Gate, GateRules};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::hierarchy::Hierarchy;
@@ -145,6 +146,13 @@ impl SessionFactoryBuilder {
         if self.policy.refresh_wait >= self.limits.operation_deadline {
             return Err(Error::invalid_config("refresh_wait is not below operation_deadline"));
         }
+        let store = MetastoreHandle::new(
+            self.metastore.clone(),
+            self.gate(self.limits.store_calls_max, self.limits.store_deadline),
+            self.gate((self.limits.store_calls_max / 2).max(1), self.limits.store_deadline),
+            self.replica_gate(),
+        );
+        let kms_gate = self.gate(self.limits.kms_calls_max, self.limits.kms_deadline);
         let naming = Naming::new(
             &self.service,
             &self.product,
@@ -152,13 +160,6 @@ impl SessionFactoryBuilder {
             self.readable_suffixes,
             self.strict_ids,
         )?;
-        let Limits { waiting_calls_max, attempts_max, .. } = self.limits;
-        let gate = |calls_max, deadline| {
-            let rules = GateRules { calls_max, waiting_max: waiting_calls_max, deadline, attempts_max };
-            Gate::new(rules, Arc::clone(&self.clock), Arc::clone(&self.random))
-        };
-        let store_gate = gate(self.limits.store_calls_max, self.limits.store_deadline);
-        let kms_gate = gate(self.limits.kms_calls_max, self.limits.kms_deadline);
         let orphans = Arc::new(Orphans::default());
         let sentinel = Arc::new(ForkSentinel::new()?);
         let cache = |capacity| {
@@ -166,7 +167,7 @@ impl SessionFactoryBuilder {
         };
         let system = cache(self.policy.system_keys_max);
         let core = Hierarchy {
-            store: MetastoreHandle::new(self.metastore, store_gate),
+            store,
             kms: KmsHandle::new(self.kms, kms_gate),
             intermediate: cache(self.policy.intermediate_keys_max),
             system_ring: system.ring(naming.system_key_id().as_str()),
@@ -198,12 +199,36 @@ impl SessionFactoryBuilder {
             }),
         })
     }
+
+    fn gate(&self, calls_max: usize, deadline: Duration) -> Gate {
+        let Limits { waiting_calls_max: waiting_max, attempts_max, .. } = self.limits;
+        self.gate_with(GateRules {
+            calls_max,
+            waiting_max,
+            deadline,
+            attempts_max,
+            failures_max: FAILURES_MAX,
+        })
+    }
+
+    /// The store itself answers for a replica that does not, so little patience loses nothing.
+    fn replica_gate(&self) -> Gate {
+        self.gate_with(GateRules {
+            calls_max: self.limits.store_calls_max,
+            waiting_max: self.limits.waiting_calls_max,
+            deadline: self.policy.refresh_wait.min(self.limits.store_deadline),
+            attempts_max: 1,
+            failures_max: 1,
+        })
+    }
+
+    fn gate_with(&self, rules: GateRules) -> Gate {
+        Gate::new(rules, Arc::clone(&self.clock), Arc::clone(&self.random))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::key::SecretKey;
     use crate::kms::static_key::StaticKms;

@@ -52,11 +52,16 @@ impl Hierarchy {
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
             let record = self.read(course, self.store.load_latest(course.ring.id())).await?;
+            let to_replace = course.replace.and(record.clone());
             let above = match self.judge(course, record, begun).await? {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
             };
-            unseen = match self.create(course, above).await? {
+            let creation = match self.create(course, above).await {
+                Ok(creation) => creation,
+                Err(error) => return self.unreplaced(course, to_replace, begun, error).await,
+            };
+            unseen = match creation {
                 Creation::Made(key) if self.is_usable(&key, self.now()) => return Ok(key),
                 // Another flight learned meanwhile that its parent is revoked.
                 Creation::Made(_) => continue,
@@ -68,6 +73,26 @@ impl Hierarchy {
         let Some(key) = unseen else { return Err(Error::CreationRace(course.ring.id().clone())) };
         self.events.raise(Event::Indistinct, key.id());
         Err(Error::IndistinctKey(key))
+    }
+
+    /// A key could not be created. If it was to replace one before that one's end, that one is as good
+    /// as ever, and who waits for this flight need not know.
+    async fn unreplaced(
+        self: &Arc<Self>,
+        course: &Course,
+        to_replace: Option<EnvelopeKeyRecord>,
+        begun: Moment,
+        error: Error,
+    ) -> Outcome {
+        // No key is made under a system key that is near its end.
+        if course.level == Level::System || to_replace.is_none() {
+            return Err(error);
+        }
+        let course = Course { replace: None, ..course.clone() };
+        let Judgement::Use(key) = self.judge(&course, to_replace, begun).await? else { return Err(error) };
+        course.ring.rotation().note(self.now(), error.is_retryable());
+        self.events.raise_because(Event::RefreshFailed, course.ring.id(), &error);
+        Ok(key)
     }
 
     /// Loads one version, whether or not it may still encrypt.

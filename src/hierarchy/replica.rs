@@ -1,16 +1,19 @@
 //! Decrypting with what a replica of the store says, if the policy allows it.
 //!
 //! Only a version that is not cached is asked for so. A replica lags behind, so what it says makes
-//! no key fresh for encrypting, raises no alarm, and is not the last word on what is not there.
+//! no key fresh for encrypting, raises no alarm, and is not the last word on what is not there. One
+//! that does not answer within `refresh_wait` is left alone for a second.
 
 use std::sync::Arc;
 
 use super::{Course, Hierarchy, Level};
 use crate::aead;
 use crate::error::Error;
+use crate::events::Event;
 use crate::key::CryptoKey;
 use crate::keyring::Role;
 use crate::keyring::flight::Outcome;
+use crate::metastore::Copied;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
 
 impl Hierarchy {
@@ -31,7 +34,14 @@ impl Hierarchy {
             return None;
         }
         let begun = self.now();
-        let record = self.store.load_from_replica(meta).await?;
+        let record = match self.store.load_from_replica(meta).await {
+            Copied::Row(record) => record,
+            Copied::Nothing => return None,
+            Copied::Lost(error) => {
+                self.events.raise_because(Event::ReplicaLost, meta.id(), &error);
+                return None;
+            }
+        };
         let parent = record.parent().filter(|parent| self.naming.is_parent_of(meta.id(), parent.id()))?;
         let parent = match self.system_key(parent).await {
             Ok(parent) => parent,

@@ -1,53 +1,73 @@
 //! The core's way to the metastore: every call through a gate, every failure an [`Error`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{BoxedMetastore, Consistency, Insert, Metastore};
-use crate::breaker::{Breaker, BreakerOpen};
-use crate::call::{COOL_DOWN, CallError, FAILURES_MAX, Gate};
+use crate::breaker::BreakerOpen;
+use crate::call::{CallError, Gate};
 use crate::error::{BackendError, Error, FailureClass};
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 
-/// The core's way to the metastore: every call through one gate, every failure an [`Error`].
+/// The core's way to the metastore. Reads, inserts and replicas have a gate each, so that what fails
+/// or hangs in one neither closes another nor takes its permits.
 #[derive(Debug)]
 pub(crate) struct MetastoreHandle {
     store: BoxedMetastore,
-    gate: Gate,
-    /// Of the replicas, which may be down while the store is not.
-    replicas: Breaker,
+    reads: Gate,
+    writes: Gate,
+    replicas: Gate,
+    replica_is_down: AtomicBool,
+}
+
+/// What a replica has to say of a version.
+pub(crate) enum Copied {
+    /// Nothing that counts: the store itself is asked.
+    Nothing,
+    Row(EnvelopeKeyRecord),
+    /// It failed, for the first time since it answered well.
+    Lost(BackendError),
 }
 
 impl MetastoreHandle {
-    pub(crate) const fn new(store: BoxedMetastore, gate: Gate) -> Self {
-        Self { store, gate, replicas: Breaker::new(FAILURES_MAX, COOL_DOWN) }
+    pub(crate) const fn new(store: BoxedMetastore, reads: Gate, writes: Gate, replicas: Gate) -> Self {
+        Self { store, reads, writes, replicas, replica_is_down: AtomicBool::new(false) }
     }
 
-    pub(crate) const fn gate(&self) -> &Gate {
-        &self.gate
+    pub(crate) const fn reads(&self) -> &Gate {
+        &self.reads
+    }
+
+    pub(crate) const fn writes(&self) -> &Gate {
+        &self.writes
+    }
+
+    /// Tells whether the replica did not answer the last time it was asked.
+    pub(crate) fn replica_is_down(&self) -> bool {
+        self.replica_is_down.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn load(&self, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
         let call = || self.store.load(key, Consistency::Strong);
-        self.gate.call(call).await.map_err(|error| to_error("load", key.id(), error))
+        self.reads.call(call).await.map_err(|error| to_error("load", key.id(), error))
     }
 
     pub(crate) async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, Error> {
         let call = || self.store.load_latest(id);
-        self.gate.call(call).await.map_err(|error| to_error("load_latest", id, error))
+        self.reads.call(call).await.map_err(|error| to_error("load_latest", id, error))
     }
 
-    /// Loads what a replica has of a version. A failure is no more than that it has nothing: the store
-    /// itself is asked then.
-    pub(crate) async fn load_from_replica(&self, key: &KeyMeta) -> Option<EnvelopeKeyRecord> {
-        self.replicas.admit(self.gate.monotonic()).ok()?;
-        match self.gate.call_once(self.store.load(key, Consistency::Eventual)).await {
-            // One that refuses is left alone for a while too.
-            Err(CallError::Backend(error)) if error.class() != FailureClass::Damaged => {
-                self.replicas.failed(self.gate.monotonic());
-                None
+    /// Loads what a replica has of a version. A failure is no more than that it has nothing.
+    pub(crate) async fn load_from_replica(&self, key: &KeyMeta) -> Copied {
+        match self.replicas.ask(self.store.load(key, Consistency::Eventual)).await {
+            None => Copied::Nothing,
+            Some(Ok(row)) => {
+                self.replica_is_down.store(false, Ordering::Relaxed);
+                row.map_or(Copied::Nothing, Copied::Row)
             }
-            Err(_) => None,
-            Ok(record) => {
-                self.replicas.succeeded();
-                record
+            Some(Err(error)) if error.class() == FailureClass::Damaged => Copied::Nothing,
+            Some(Err(error)) => {
+                let was_down = self.replica_is_down.swap(true, Ordering::Relaxed);
+                if was_down { Copied::Nothing } else { Copied::Lost(error) }
             }
         }
     }
@@ -77,15 +97,15 @@ impl MetastoreHandle {
 
     /// Makes a call for many, once: who makes it asks for fewer next.
     async fn in_bulk<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, CallError> {
-        if self.gate.is_open() {
+        if self.reads.is_open() {
             return Err(CallError::Backend(BackendError::transient(BreakerOpen)));
         }
-        self.gate.call_once(call).await
+        self.reads.call_once(call).await
     }
 
     pub(crate) async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
         let call = || self.store.insert(record);
-        self.gate.call(call).await.map_err(|error| to_error("insert", record.meta().id(), error))
+        self.writes.call(call).await.map_err(|error| to_error("insert", record.meta().id(), error))
     }
 }
 

@@ -18,3 +18,4 @@ mod t4;
 mod t5;
 mod t5_replicas;
 mod warm_up;
+mod writes;
