@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::hierarchy::Hierarchy;
 use crate::kms::{BoxedKms, KeyManagementService};
 use crate::metastore::{BoxedMetastore, Metastore};
-use crate::record::KeyId;
+use crate::record::{KeyId, KeyMeta};
 use crate::session::Session;
 use crate::status::{CloseReport, Status, WarmUp};
 
@@ -115,6 +115,49 @@ impl SessionFactory {
         Ok(())
     }
 
+    /// Notes that the records of this key were deleted for good and are not to come back.
+    ///
+    /// What is cached of it is checked before it is used next, as by [`invalidate`](Self::invalidate). Its
+    /// rows that are known to be lost are forgotten, and those that are found gone from now on, for
+    /// `max_stale_decrypt`, are neither told of nor kept nor put back. A row that was put back before the
+    /// word came stays: delete it again. The 10 000 ids that were said last are remembered.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Forked`].
+    pub fn shredded(&self, key: &KeyId) -> Result<(), Error> {
+        self.shared.open()?.shredded(key);
+        Ok(())
+    }
+
+    /// Puts the row of a lost key ([`Status::lost_rows`]) back as it was, unless it is there, and the row
+    /// of its system key before it if that is lost too. `true` if it is back, by this call or another's.
+    ///
+    /// `false` if the key is not in the list; or if another wrapped key has its place by now, or its
+    /// system key's, which is the alarm [`Event::KeyChanged`](crate::Event::KeyChanged): it stays in the
+    /// list then, and what was sealed under it cannot be decrypted by what is in the metastore.
+    ///
+    /// ```
+    /// # use claviger::{Error, SessionFactory};
+    /// # async fn after_a_failover(factory: &SessionFactory) -> Result<(), Error> {
+    /// for row in factory.status()?.lost_rows {
+    ///     let is_back = factory.restore_lost(&row.key).await?;
+    ///     println!("{}: {}", row.key, if is_back { "restored" } else { "not restored" });
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Metastore`], [`Error::Deadline`], [`Error::Overloaded`]; [`Error::CreationRace`] if the
+    /// metastore says that the row is there and does not return it yet; [`Error::NoRuntime`],
+    /// [`Error::Interrupted`], [`Error::Closed`], [`Error::Forked`].
+    ///
+    /// # Cancel safety
+    /// A task of the factory does the work, and comes to its end whoever waits.
+    pub async fn restore_lost(&self, key: &KeyMeta) -> Result<bool, Error> {
+        self.shared.open()?.restore_lost(key).await
+    }
+
     /// Returns what the factory holds and what happened to it.
     ///
     /// # Errors
@@ -134,6 +177,7 @@ impl SessionFactory {
             metastore_read_only: core.store.writes().is_tripped() && !core.store.reads().is_tripped(),
             replica_down: core.store.replica_is_down(),
             kms_down: core.kms.gate().is_open(),
+            lost_rows: core.lost.list(core.now()),
             sources_connected: core.listeners.connected(),
             closed: self.shared.closed.load(Ordering::Acquire),
         })

@@ -5,9 +5,12 @@
 mod create;
 pub(crate) mod degraded;
 mod doubt;
+pub(crate) mod failover;
 mod load;
+pub(crate) mod lost;
 mod missing;
 mod replica;
+mod restore;
 pub(crate) mod rules;
 mod warm;
 
@@ -35,6 +38,8 @@ use crate::random::SecureRandom;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::tasks::Tasks;
 use degraded::Degraded;
+use failover::Recheck;
+use lost::Lost;
 use missing::Missing;
 use rules::{Fitness, Freshness, Purpose, Rules};
 
@@ -59,6 +64,10 @@ pub(crate) struct Hierarchy {
     pub(crate) tasks: Tasks,
     pub(crate) listeners: Listeners,
     pub(crate) missing: Missing,
+    pub(crate) lost: Lost,
+    /// Rows that are found gone are put back at once.
+    pub(crate) restores_lost: bool,
+    pub(crate) recheck: Recheck,
     pub(crate) degraded: Degraded,
 }
 

@@ -1,5 +1,7 @@
 //! What a factory tells its operator.
 
+use std::time::Duration;
+
 use claviger_memory::Stats;
 
 use crate::error::Error;
@@ -36,11 +38,26 @@ pub struct Status {
     pub replica_down: bool,
     /// The KMS is taken to be down.
     pub kms_down: bool,
+    /// Rows of keys that checks found gone, the first loss first: what was sealed under them cannot be
+    /// decrypted, unless they are put back, by
+    /// [`restore_lost`](crate::SessionFactory::restore_lost). At most 10 000 are remembered, each for
+    /// `max_stale_decrypt`.
+    pub lost_rows: Vec<LostRow>,
     /// For each invalidation source, in the order the builder was given them: whether it is listened
     /// to and its last answer was a good one.
     pub sources_connected: Vec<bool>,
     /// The factory was closed.
     pub closed: bool,
+}
+
+/// A key version whose row is gone from the metastore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostRow {
+    /// The key.
+    pub key: KeyMeta,
+    /// How long ago that was found out.
+    pub age: Duration,
 }
 
 /// A system key that lacks copies.

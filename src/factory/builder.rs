@@ -1,7 +1,7 @@
 //! What a factory is built from.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use claviger_memory::{Arena, ForkSentinel};
@@ -10,9 +10,10 @@ use tokio::sync::OnceCell;
 
 use super::{SessionFactory, Shared};
 use crate::call::{FAILURES_MAX, Gate, GateRules};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::Error;
 use crate::hierarchy::Hierarchy;
+use crate::hierarchy::lost::Lost;
 use crate::hierarchy::rules::Rules;
 use crate::invalidation::listener::Listeners;
 use crate::invalidation::{BoxedSource, InvalidationSource};
@@ -38,6 +39,7 @@ pub struct SessionFactoryBuilder {
     region_suffix: Option<String>,
     readable_suffixes: ReadableSuffixes,
     strict_ids: bool,
+    restore_lost: bool,
     runtime: Option<Handle>,
     sources: Vec<BoxedSource>,
     clock: Arc<dyn Clock>,
@@ -56,6 +58,7 @@ impl SessionFactoryBuilder {
             region_suffix: None,
             readable_suffixes: ReadableSuffixes::default(),
             strict_ids: false,
+            restore_lost: false,
             runtime: None,
             sources: Vec::new(),
             clock: Arc::new(SystemClock::new()),
@@ -107,6 +110,19 @@ impl SessionFactoryBuilder {
         self
     }
 
+    /// Puts the row of a cached key back when a check finds it gone, and goes on with the key as if the
+    /// row had been there: what the metastore lost in a fail-over comes back before anybody misses it.
+    ///
+    /// Off by default. It undoes a deletion that was meant as well, from any process that has the key
+    /// cached, unless word of it came first: whoever deletes keys tells all factories before, by
+    /// [`SessionFactory::shredded`] or
+    /// [`Invalidation::Shredded`](crate::Invalidation::Shredded). Each loss is told all the same, by
+    /// [`Event::RowLost`](crate::Event::RowLost).
+    pub const fn restore_lost(mut self, restore: bool) -> Self {
+        self.restore_lost = restore;
+        self
+    }
+
     /// Loads keys on this runtime, which must have its timer enabled, instead of on the caller's.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
@@ -146,12 +162,11 @@ impl SessionFactoryBuilder {
         if self.policy.refresh_wait >= self.limits.operation_deadline {
             return Err(Error::invalid_config("refresh_wait is not below operation_deadline"));
         }
-        let store = MetastoreHandle::new(
-            self.metastore.clone(),
+        let store_gates = [
             self.gate(self.limits.store_calls_max, self.limits.store_deadline),
             self.gate((self.limits.store_calls_max / 2).max(1), self.limits.store_deadline),
             self.replica_gate(),
-        );
+        ];
         let kms_gate = self.gate(self.limits.kms_calls_max, self.limits.kms_deadline);
         let naming = Naming::new(
             &self.service,
@@ -165,11 +180,19 @@ impl SessionFactoryBuilder {
         let cache = |capacity| {
             KeyCache::new(capacity, Arc::clone(&orphans), Arc::clone(&self.clock), Arc::clone(&sentinel))
         };
-        let system = cache(self.policy.system_keys_max);
-        let core = Hierarchy {
-            store,
+        let (system, intermediate) =
+            (cache(self.policy.system_keys_max), cache(self.policy.intermediate_keys_max));
+        let core = |core: &Weak<Hierarchy>| Hierarchy {
+            store: MetastoreHandle::new(self.metastore, store_gates, {
+                let core = Weak::clone(core);
+                move || {
+                    if let Some(core) = core.upgrade() {
+                        core.failed_over();
+                    }
+                }
+            }),
             kms: KmsHandle::new(self.kms, kms_gate),
-            intermediate: cache(self.policy.intermediate_keys_max),
+            intermediate,
             system_ring: system.ring(naming.system_key_id().as_str()),
             system,
             orphans,
@@ -186,12 +209,15 @@ impl SessionFactoryBuilder {
             tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
             listeners: Listeners::new(self.sources),
             missing: Default::default(),
+            lost: Lost::new(nanos(self.policy.max_stale_decrypt)),
+            restores_lost: self.restore_lost,
+            recheck: Default::default(),
             degraded: Default::default(),
             naming,
         };
         Ok(SessionFactory {
             shared: Arc::new(Shared {
-                core: Arc::new(core),
+                core: Arc::new_cyclic(core),
                 sentinel,
                 payload_bytes_max: self.limits.payload_bytes_max,
                 closed: AtomicBool::new(false),

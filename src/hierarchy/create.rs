@@ -87,8 +87,10 @@ impl Hierarchy {
     }
 
     fn next_meta(&self, course: &Course, above: Option<Created>) -> Result<KeyMeta, Error> {
-        let id = course.ring.id();
-        match (self.rules.next_created(self.now(), above), above) {
+        let (id, now) = (course.ring.id(), self.now());
+        // So that a lost row can be put back, and no two keys share an id and a time.
+        let above = above.max(self.lost.greatest(id, self.rules.created_max(now), now));
+        match (self.rules.next_created(now, above), above) {
             (Ok(Some(created)), _) => Ok(KeyMeta::new(id.clone(), created)),
             (Ok(None), _) => Err(Error::ClockSkew(KeyMeta::new(id.clone(), Created::MIN))),
             (Err(TooFarAhead), above) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::create::Creation;
+use super::restore::Remains;
 use super::{Course, Hierarchy, Level};
 use crate::aead;
 use crate::call::jittered;
@@ -114,10 +115,14 @@ impl Hierarchy {
                 (self.read(course, self.store.load(&meta)).await?, begun)
             }
         };
-        let Some(record) = row else {
-            return self.not_found(course, meta, begun);
+        let (record, begun) = match row {
+            Some(record) => (record, begun),
+            None => match self.version_remaining(course, meta, begun).await? {
+                Remains::Key(key) => return Ok(key),
+                Remains::Row(record, begun) => (record, begun),
+            },
         };
-        let state = self.learn(course, &record);
+        let state = self.learn(course, &record, begun);
         let parent = match self.parent_of(course, &record)? {
             None => None,
             Some(parent) => match self.system_key(parent).await {
@@ -130,28 +135,6 @@ impl Hierarchy {
             },
         };
         self.key_from(course, &record, parent, state, begun).await
-    }
-
-    /// A version has no row.
-    fn not_found(&self, course: &Course, meta: KeyMeta, begun: Moment) -> Outcome {
-        let ring = &course.ring;
-        self.lose(course, begun, |created| created == meta.created());
-        if let Some(key) = ring.version(meta.created()) {
-            // It was created while the answer was on its way.
-            return Ok(key);
-        }
-        self.missing.note(meta.clone(), begun);
-        if !ring.flights().is_current(course.flight) {
-            // Word came meanwhile that the rows changed; in this order, none of it is missed.
-            self.missing.forget(&meta);
-        }
-        Err(Error::KeyNotFound(meta))
-    }
-
-    /// Drops the versions that a read which began at `begun` found to have no row.
-    fn lose(&self, course: &Course, begun: Moment, is_lost: impl Fn(Created) -> bool) {
-        course.ring.lose(begun, course.flight, is_lost);
-        self.cache(course.level).remove(&course.ring, |key| key.state().is_lost());
     }
 
     /// The short way of a refresh: if only the parent's row is due, it is the only one read. `None`
@@ -179,14 +162,11 @@ impl Hierarchy {
         begun: Moment,
     ) -> Result<Judgement, Error> {
         let ring = &course.ring;
-        let Some(record) = record else {
-            self.lose(course, begun, |_| true);
-            return Ok(Judgement::Create { above: None });
-        };
-        let created = record.meta().created();
         // What we hold beyond the latest has lost its row.
-        self.lose(course, begun, |held| held > created);
-        let state = self.learn(course, &record);
+        let (record, begun) = self.latest_remaining(course, record, begun).await;
+        let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
+        let created = record.meta().created();
+        let state = self.learn(course, &record, begun);
         if self.rules.is_ahead(created, begun) {
             self.events.raise(Event::ClockSkew, ring.id());
         }
@@ -353,9 +333,10 @@ impl Hierarchy {
         self.fly(Course::version(Level::System, &ring, meta.created()), ticket).await
     }
 
-    /// Notes what the record says of its key. Revoked is for ever.
-    fn learn(&self, course: &Course, record: &EnvelopeKeyRecord) -> Arc<KeyState> {
-        let state = course.ring.state(record.meta().created());
+    /// Notes what the record says of its key, by a read that began at `begun`. Revoked is for ever.
+    fn learn(&self, course: &Course, record: &EnvelopeKeyRecord, begun: Moment) -> Arc<KeyState> {
+        self.note_return(record, begun);
+        let state = course.ring.state_of_row(record.meta().created(), begun);
         if record.is_revoked() {
             course.ring.revoke(record.meta().created());
         } else if state.is_revoked() {

@@ -1,6 +1,7 @@
 //! The core's way to the metastore: every call through a gate, every failure an [`Error`].
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{BoxedMetastore, Consistency, Insert, Metastore};
 use crate::breaker::BreakerOpen;
@@ -17,6 +18,9 @@ pub(crate) struct MetastoreHandle {
     writes: Gate,
     replicas: Gate,
     replica_is_down: AtomicBool,
+    /// How often the store came to another server, as of the last call.
+    failovers: AtomicU64,
+    on_failover: OnFailover,
 }
 
 /// What a replica has to say of a version.
@@ -29,8 +33,14 @@ pub(crate) enum Copied {
 }
 
 impl MetastoreHandle {
-    pub(crate) const fn new(store: BoxedMetastore, reads: Gate, writes: Gate, replicas: Gate) -> Self {
-        Self { store, reads, writes, replicas, replica_is_down: AtomicBool::new(false) }
+    pub(crate) fn new(
+        store: BoxedMetastore,
+        [reads, writes, replicas]: [Gate; 3],
+        on_failover: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let failovers = AtomicU64::new(store.failovers());
+        let (replica_is_down, on_failover) = (AtomicBool::new(false), OnFailover(Box::new(on_failover)));
+        Self { store, reads, writes, replicas, replica_is_down, failovers, on_failover }
     }
 
     pub(crate) const fn reads(&self) -> &Gate {
@@ -48,17 +58,18 @@ impl MetastoreHandle {
 
     pub(crate) async fn load(&self, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
         let call = || self.store.load(key, Consistency::Strong);
-        self.reads.call(call).await.map_err(|error| to_error("load", key.id(), error))
+        self.watched(self.reads.call(call)).await.map_err(|error| to_error("load", key.id(), error))
     }
 
     pub(crate) async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, Error> {
         let call = || self.store.load_latest(id);
-        self.reads.call(call).await.map_err(|error| to_error("load_latest", id, error))
+        self.watched(self.reads.call(call)).await.map_err(|error| to_error("load_latest", id, error))
     }
 
     /// Loads what a replica has of a version. A failure is no more than that it has nothing.
     pub(crate) async fn load_from_replica(&self, key: &KeyMeta) -> Copied {
-        match self.replicas.ask(self.store.load(key, Consistency::Eventual)).await {
+        let load = self.store.load(key, Consistency::Eventual);
+        match self.watched(self.replicas.ask(load)).await {
             None => Copied::Nothing,
             Some(Ok(row)) => {
                 self.replica_is_down.store(false, Ordering::Relaxed);
@@ -100,12 +111,50 @@ impl MetastoreHandle {
         if self.reads.is_open() {
             return Err(CallError::Backend(BackendError::transient(BreakerOpen)));
         }
-        self.reads.call_once(call).await
+        self.watched(self.reads.call_once(call)).await
     }
 
     pub(crate) async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
         let call = || self.store.insert(record);
-        self.writes.call(call).await.map_err(|error| to_error("insert", record.meta().id(), error))
+        self.watched(self.writes.call(call))
+            .await
+            .map_err(|error| to_error("insert", record.meta().id(), error))
+    }
+
+    /// Inserts the record if it is wanted at each attempt; `None` if not.
+    pub(crate) async fn insert_if(
+        &self,
+        record: &EnvelopeKeyRecord,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Option<Insert>, Error> {
+        let call = || {
+            let is_wanted = is_wanted();
+            async move { if is_wanted { self.store.insert(record).await.map(Some) } else { Ok(None) } }
+        };
+        self.watched(self.writes.call(call))
+            .await
+            .map_err(|error| to_error("insert", record.meta().id(), error))
+    }
+
+    /// Makes a call, and looks whether it came to another server, before anybody sees its answer.
+    async fn watched<T>(&self, call: impl Future<Output = T>) -> T {
+        let answer = call.await;
+        let failovers = self.store.failovers();
+        let is_more = failovers > self.failovers.load(Ordering::Relaxed)
+            && failovers > self.failovers.fetch_max(failovers, Ordering::Relaxed);
+        if is_more {
+            (self.on_failover.0)();
+        }
+        answer
+    }
+}
+
+/// What is to be done when the store came to another server.
+struct OnFailover(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for OnFailover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnFailover")
     }
 }
 
