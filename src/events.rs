@@ -60,7 +60,7 @@ events! {
     FailedOver => "failed_over",
     /// A latest key was created in the future.
     ClockSkew => "clock_skew",
-    /// The store says that a key exists and does not return it.
+    /// The store says that a key exists and does not return it, again and again.
     Indistinct => "indistinct",
     /// The KMS could not make all copies of a wrapped system key.
     DegradedWrap => "degraded_wrap",
