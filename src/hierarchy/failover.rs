@@ -37,7 +37,10 @@ enum Phase {
 }
 
 /// The task that checks. However it ends, the next fail-over begins another.
-struct Turn(Arc<Hierarchy>);
+struct Turn {
+    core: Arc<Hierarchy>,
+    is_over: bool,
+}
 
 impl Recheck {
     /// Asks for a check of all; `true` if the caller is to begin it.
@@ -63,7 +66,10 @@ impl Recheck {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *self.0.recheck.phase() = Phase::Idle;
+        // Once it is over, another may have begun.
+        if !self.is_over {
+            *self.core.recheck.phase() = Phase::Idle;
+        }
     }
 }
 
@@ -75,10 +81,10 @@ impl Hierarchy {
         if !self.recheck.begins() {
             return;
         }
-        let turn = Turn(Arc::clone(self));
+        let mut turn = Turn { core: Arc::clone(self), is_over: false };
         // Without a runtime the keys are checked by their next use.
         let _spawned = self.tasks.spawn(|_stopped| async move {
-            let closing = turn.0.tasks.closing();
+            let closing = turn.core.tasks.closing();
             let _ended = closing.run_until_cancelled(turn.run()).await;
         });
     }
@@ -138,10 +144,11 @@ impl Hierarchy {
             if is_found {
                 self.land_rechecked(&course, pilot).await;
             } else {
+                self.lose_target(&course, begun);
                 gone.push((course, pilot));
             }
         }
-        // Last, since putting rows back may take its time.
+        // Once all are told of, since putting rows back may take its time.
         for (course, pilot) in gone {
             self.land_rechecked(&course, pilot).await;
         }
@@ -161,25 +168,25 @@ impl Hierarchy {
     }
 
     async fn land_rechecked(self: &Arc<Self>, course: &Course, pilot: Pilot) {
+        let is_found = course.prefetched.as_ref().is_some_and(|(row, _)| row.is_some());
         // One that was evicted meanwhile is not brought back.
-        if self.version_due(course).is_some() {
-            let deadline = self.operation_deadline;
-            let run = tokio::time::timeout(deadline, self.run(course)).await;
-            self.land_one(course, pilot, run.unwrap_or(Err(Error::Deadline(deadline))));
-            tokio::task::yield_now().await;
+        if is_found && self.version_due(course).is_none() {
+            return;
         }
+        let deadline = self.operation_deadline;
+        let run = tokio::time::timeout(deadline, self.run(course)).await;
+        self.land_one(course, pilot, run.unwrap_or(Err(Error::Deadline(deadline))));
+        tokio::task::yield_now().await;
     }
 }
 
 impl Turn {
-    async fn run(&self) {
-        loop {
+    async fn run(&mut self) {
+        while !self.is_over {
             for level in [Level::System, Level::Intermediate] {
-                self.0.recheck_level(level).await;
+                self.core.recheck_level(level).await;
             }
-            if !self.0.recheck.goes_on() {
-                return;
-            }
+            self.is_over = !self.core.recheck.goes_on();
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::events::Event;
 use crate::key::CryptoKey;
+use crate::keyring::flight::Target;
 use crate::metastore::Insert;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
@@ -34,6 +35,11 @@ impl Hierarchy {
                 self.events.row_lost(&key);
             }
         }
+    }
+
+    /// Drops the version that a flight was to load, as [`lose`](Self::lose) does.
+    pub(super) fn lose_target(&self, course: &Course, begun: Moment) {
+        self.lose(course, begun, |created| course.target == Target::Version(created));
     }
 
     /// Returns the latest record after what its read says of later ones, which are gone, and since when
@@ -68,7 +74,7 @@ impl Hierarchy {
         begun: Moment,
     ) -> Result<Remains, Error> {
         let ring = &course.ring;
-        self.lose(course, begun, |created| created == meta.created());
+        self.lose_target(course, begun);
         if let Some(key) = ring.version(meta.created()) {
             return Ok(Remains::Key(key));
         }

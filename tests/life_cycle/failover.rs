@@ -100,6 +100,30 @@ async fn failed_over_store_that_lost_a_system_key_and_all_under_it_gets_them_bac
     }
 }
 
+/// Putting rows back takes its time, and nobody waits for that to hear of them.
+#[tokio::test]
+async fn failed_over_store_that_lost_rows_all_are_told_of_before_the_first_is_put_back() {
+    let world = World::over(Default::default(), FixedClock::new(START.unsigned_abs()), |builder| {
+        builder.restore_lost(true)
+    });
+    let world = warm_with(world, 10).await;
+    for number in 0..10 {
+        delete_customer(&world, number).await;
+    }
+    world.faults().next(Operation::Insert, Fault::Hang);
+    world.clock.advance(STALE);
+    world.faults().fail_over();
+    world.encrypts_under().await;
+    world.faults().until_hanging(1).await;
+    assert_eq!(world.raised(Event::RowLost), 10);
+    world.faults().release();
+    world.landed().await;
+    assert_eq!(world.factory.status().unwrap().lost_rows, []);
+    for number in 0..10 {
+        assert_eq!(created(&world.session_of(&name(number)).encrypt(b"").await.unwrap()), 0);
+    }
+}
+
 #[tokio::test]
 async fn failed_over_again_during_the_check_all_is_checked_again_by_one_task() {
     let world = warm(5).await;
