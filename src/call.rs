@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::breaker::Breaker;
 use crate::clock::Clock;
-use crate::error::BackendError;
+use crate::error::{BackendError, FailureClass};
 use crate::random::SecureRandom;
 
 /// The way out to one dependency.
@@ -31,6 +31,8 @@ pub(crate) struct GateRules {
     /// How long one attempt may take.
     pub(crate) deadline: Duration,
     pub(crate) attempts_max: u32,
+    /// After how many failures in a row it is left alone for a second.
+    pub(crate) failures_max: u32,
 }
 
 /// Why a call brought nothing.
@@ -46,7 +48,7 @@ pub(crate) enum CallError {
 struct NoAnswer(Duration);
 
 pub(crate) const FAILURES_MAX: u32 = 5;
-pub(crate) const COOL_DOWN: Duration = Duration::from_secs(1);
+const COOL_DOWN: Duration = Duration::from_secs(1);
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -55,20 +57,21 @@ impl Gate {
         Self {
             permits: Semaphore::new(rules.calls_max),
             waiting: AtomicUsize::new(0),
-            breaker: Breaker::new(FAILURES_MAX, COOL_DOWN),
+            breaker: Breaker::new(rules.failures_max, COOL_DOWN),
             rules,
             clock,
             random,
         }
     }
 
-    pub(crate) fn monotonic(&self) -> Duration {
-        self.clock.monotonic()
-    }
-
     /// Tells whether the dependency is taken to be down.
     pub(crate) fn is_open(&self) -> bool {
         self.breaker.is_open(self.clock.monotonic())
+    }
+
+    /// Tells the same, also when the next call would be a probe.
+    pub(crate) fn is_tripped(&self) -> bool {
+        self.breaker.is_tripped()
     }
 
     /// Tells whether the dependency did not answer the last time it was asked.
@@ -110,6 +113,27 @@ impl Gate {
     ) -> Result<T, CallError> {
         let _permit = self.permit().await?;
         self.in_time(call).await.map_err(CallError::Backend)
+    }
+
+    /// Makes a call once, if the breaker lets it through; `None` if not. A refusal counts as no answer:
+    /// another is asked then.
+    ///
+    /// # Cancel safety
+    /// As of [`call`](Self::call).
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Option<Result<T, BackendError>> {
+        let _permit = self.permit().await.ok()?;
+        self.breaker.admit(self.clock.monotonic()).ok()?;
+        let result = self.in_time(call).await;
+        match &result {
+            Err(error) if error.class() != FailureClass::Damaged => {
+                self.breaker.failed(self.clock.monotonic());
+            }
+            Ok(_) | Err(_) => self.breaker.succeeded(),
+        }
+        Some(result)
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, CallError> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::ErrorChain;
-use crate::record::KeyId;
+use crate::record::{KeyId, KeyMeta};
 
 macro_rules! events {
     ($($(#[$doc:meta])+ $variant:ident => $name:literal,)+) => {
@@ -48,14 +48,25 @@ events! {
     ForeignParent => "foreign_parent",
     /// A key record's system key is not in the store.
     MissingParent => "missing_parent",
-    /// A key was wrapped anew, and the new wrapping holds another key.
+    /// A key was wrapped anew, and the new wrapping holds another key; or another wrapped key is in the
+    /// place of a row that was lost.
     KeyChanged => "key_changed",
+    /// A check found the row of a cached key version gone. What was sealed under it cannot be decrypted,
+    /// unless the row is put back ([`restore_lost`](crate::SessionFactory::restore_lost)). Told once of
+    /// each version, unless word of its shredding came first.
+    RowLost => "row_lost",
+    /// The metastore came to another server, which may lack what was committed last: all that is cached
+    /// is checked.
+    FailedOver => "failed_over",
     /// A latest key was created in the future.
     ClockSkew => "clock_skew",
-    /// The store says that a key exists and does not return it.
+    /// The store says that a key exists and does not return it, again and again.
     Indistinct => "indistinct",
     /// The KMS could not make all copies of a wrapped system key.
     DegradedWrap => "degraded_wrap",
+    /// A replica of the metastore failed or did not answer in time: the metastore itself is asked for
+    /// what it was to answer. Counted once for each outage.
+    ReplicaLost => "replica_lost",
     /// An invalidation source failed: until it answers again, revocations are learned by the regular
     /// checks only. Counted once for each outage.
     InvalidationsLost => "invalidations_lost",
@@ -97,6 +108,17 @@ impl Events {
     pub(crate) fn tell(&self, event: Event, key: &KeyId, cause: &dyn fmt::Display) {
         self.count(event);
         tracing::warn!(event = event.name(), key = %key, cause = %cause, "key management event");
+    }
+
+    /// Raises the alarm that a key's row is gone: what was sealed under it may be lost.
+    pub(crate) fn row_lost(&self, key: &KeyMeta) {
+        self.count(Event::RowLost);
+        tracing::error!(
+            event = Event::RowLost.name(),
+            key = %key.id(),
+            created = key.created().unix_seconds(),
+            "key management event"
+        );
     }
 
     fn count(&self, event: Event) {

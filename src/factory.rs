@@ -1,32 +1,24 @@
 //! Sessions' origin: what they share, and its life cycle.
 
+mod builder;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger_memory::{Arena, ForkSentinel};
-use tokio::runtime::Handle;
+use claviger_memory::ForkSentinel;
 use tokio::sync::OnceCell;
 
-use crate::call::{Gate, GateRules};
-use crate::clock::{Clock, SystemClock};
+pub use builder::SessionFactoryBuilder;
+
 use crate::error::Error;
 use crate::hierarchy::Hierarchy;
-use crate::hierarchy::rules::Rules;
-use crate::invalidation::listener::Listeners;
-use crate::invalidation::{BoxedSource, InvalidationSource};
-use crate::keyring::cache::KeyCache;
-use crate::keyring::orphans::Orphans;
-use crate::kms::{BoxedKms, KeyManagementService, KmsHandle};
-use crate::metastore::{BoxedMetastore, Metastore, MetastoreHandle};
-use crate::partition::{Naming, ReadableSuffixes};
-use crate::policy::{CryptoPolicy, Limits, Span};
-use crate::random::{SecureRandom, SystemRandom};
-use crate::record::KeyId;
+use crate::kms::{BoxedKms, KeyManagementService};
+use crate::metastore::{BoxedMetastore, Metastore};
+use crate::record::{KeyId, KeyMeta};
 use crate::session::Session;
 use crate::status::{CloseReport, Status, WarmUp};
-use crate::tasks::Tasks;
 
 /// Hands out [`Session`]s, one per partition, over a shared cache of keys.
 ///
@@ -50,21 +42,7 @@ pub(crate) struct Shared {
 impl SessionFactory {
     /// Begins a factory over this metastore and KMS.
     pub fn builder(metastore: impl Metastore, kms: impl KeyManagementService) -> SessionFactoryBuilder {
-        SessionFactoryBuilder {
-            metastore: BoxedMetastore::new(metastore),
-            kms: BoxedKms::new(kms),
-            service: String::new(),
-            product: String::new(),
-            policy: CryptoPolicy::default(),
-            limits: Limits::default(),
-            region_suffix: None,
-            readable_suffixes: ReadableSuffixes::default(),
-            strict_ids: false,
-            runtime: None,
-            sources: Vec::new(),
-            clock: Arc::new(SystemClock::new()),
-            random: Arc::new(SystemRandom::new()),
-        }
+        SessionFactoryBuilder::new(BoxedMetastore::new(metastore), BoxedKms::new(kms))
     }
 
     /// Returns the session of a partition: a customer, a tenant, an account. No I/O; make one for
@@ -137,6 +115,49 @@ impl SessionFactory {
         Ok(())
     }
 
+    /// Notes that the records of this key were deleted for good and are not to come back.
+    ///
+    /// What is cached of it is checked before it is used next, as by [`invalidate`](Self::invalidate). Its
+    /// rows that are known to be lost are forgotten, and those that are found gone from now on, for
+    /// `max_stale_decrypt`, are neither told of nor kept nor put back. A row that was put back before the
+    /// word came stays: delete it again. The 10 000 ids that were said last are remembered.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Forked`].
+    pub fn shredded(&self, key: &KeyId) -> Result<(), Error> {
+        self.shared.open()?.shredded(key);
+        Ok(())
+    }
+
+    /// Puts the row of a lost key ([`Status::lost_rows`]) back as it was, unless it is there, and the row
+    /// of its system key before it if that is lost too. `true` if it is back, by this call or another's.
+    ///
+    /// `false` if the key is not in the list; or if another wrapped key has its place by now, or its
+    /// system key's, which is the alarm [`Event::KeyChanged`](crate::Event::KeyChanged): it stays in the
+    /// list then, and what was sealed under it cannot be decrypted by what is in the metastore.
+    ///
+    /// ```
+    /// # use claviger::{Error, SessionFactory};
+    /// # async fn after_a_failover(factory: &SessionFactory) -> Result<(), Error> {
+    /// for row in factory.status()?.lost_rows {
+    ///     let is_back = factory.restore_lost(&row.key).await?;
+    ///     println!("{}: {}", row.key, if is_back { "restored" } else { "not restored" });
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Metastore`], [`Error::Deadline`], [`Error::Overloaded`]; [`Error::CreationRace`] if the
+    /// metastore says that the row is there and does not return it yet; [`Error::NoRuntime`],
+    /// [`Error::Interrupted`], [`Error::Closed`], [`Error::Forked`].
+    ///
+    /// # Cancel safety
+    /// A task of the factory does the work, and comes to its end whoever waits.
+    pub async fn restore_lost(&self, key: &KeyMeta) -> Result<bool, Error> {
+        self.shared.open()?.restore_lost(key).await
+    }
+
     /// Returns what the factory holds and what happened to it.
     ///
     /// # Errors
@@ -152,8 +173,11 @@ impl SessionFactory {
             memory: core.arena.stats(),
             events: core.events.counts(),
             degraded_keys: core.degraded.list(),
-            metastore_down: core.store.gate().is_open(),
+            metastore_down: core.store.reads().is_open(),
+            metastore_read_only: core.store.writes().is_tripped() && !core.store.reads().is_tripped(),
+            replica_down: core.store.replica_is_down(),
             kms_down: core.kms.gate().is_open(),
+            lost_rows: core.lost.list(core.now()),
             sources_connected: core.listeners.connected(),
             closed: self.shared.closed.load(Ordering::Acquire),
         })
@@ -244,186 +268,5 @@ async fn close(core: &Hierarchy, deadline: Duration) -> CloseReport {
             return CloseReport { aborted_flights, keys_in_use, stuck_sources: core.listeners.listening() };
         }
         tokio::time::sleep(ORPHAN_POLL).await;
-    }
-}
-
-/// Gathers a factory's options. [`build`](Self::build) is the one step that can fail.
-#[derive(Debug)]
-#[must_use]
-pub struct SessionFactoryBuilder {
-    metastore: BoxedMetastore,
-    kms: BoxedKms,
-    service: String,
-    product: String,
-    policy: CryptoPolicy,
-    limits: Limits,
-    region_suffix: Option<String>,
-    readable_suffixes: ReadableSuffixes,
-    strict_ids: bool,
-    runtime: Option<Handle>,
-    sources: Vec<BoxedSource>,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn SecureRandom>,
-}
-
-impl SessionFactoryBuilder {
-    /// Names the service whose keys these are. Required.
-    pub fn service(mut self, service: impl Into<String>) -> Self {
-        self.service = service.into();
-        self
-    }
-
-    /// Names the product whose keys these are. Required.
-    pub fn product(mut self, product: impl Into<String>) -> Self {
-        self.product = product.into();
-        self
-    }
-
-    /// Sets the life cycle of keys.
-    pub fn policy(mut self, policy: CryptoPolicy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// Sets how much of everything there may be.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Appends a suffix to all key ids, so that each region of a replicated metastore has keys of
-    /// its own.
-    pub fn region_suffix(mut self, suffix: impl Into<String>) -> Self {
-        self.region_suffix = Some(suffix.into());
-        self
-    }
-
-    /// Sets which other regions' records a factory with a suffix reads.
-    pub fn readable_suffixes(mut self, suffixes: ReadableSuffixes) -> Self {
-        self.readable_suffixes = suffixes;
-        self
-    }
-
-    /// Refuses service, product and partition names with `_`, with which two partitions can share
-    /// one key id.
-    pub const fn strict_ids(mut self, strict: bool) -> Self {
-        self.strict_ids = strict;
-        self
-    }
-
-    /// Loads keys on this runtime, which must have its timer enabled, instead of on the caller's.
-    pub fn runtime(mut self, runtime: Handle) -> Self {
-        self.runtime = Some(runtime);
-        self
-    }
-
-    /// Listens to `source` for word of keys whose records changed; said again, to another one too.
-    ///
-    /// A task of the factory does so, from the first session or key load within a runtime on until
-    /// the factory is closed. While a source fails it is called again after a while, and keys are
-    /// checked each `revoke_check_interval` as ever.
-    pub fn invalidations(mut self, source: impl InvalidationSource) -> Self {
-        self.sources.push(BoxedSource::new(source));
-        self
-    }
-
-    /// Takes the time from `clock` instead of the operating system.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// Draws keys and nonces from `random` instead of the operating system.
-    pub fn random(mut self, random: impl SecureRandom) -> Self {
-        self.random = Arc::new(random);
-        self
-    }
-
-    /// Checks everything and builds the factory. No I/O, no task, no key.
-    ///
-    /// # Errors
-    /// [`Error::InvalidConfig`] naming what to change; [`Error::Memory`] if not even the page that
-    /// recognises a fork can be had.
-    pub fn build(self) -> Result<SessionFactory, Error> {
-        self.policy.validate()?;
-        self.limits.validate()?;
-        if self.policy.refresh_wait >= self.limits.operation_deadline {
-            return Err(Error::invalid_config("refresh_wait is not below operation_deadline"));
-        }
-        let naming = Naming::new(
-            &self.service,
-            &self.product,
-            self.region_suffix,
-            self.readable_suffixes,
-            self.strict_ids,
-        )?;
-        let Limits { waiting_calls_max, attempts_max, .. } = self.limits;
-        let gate = |calls_max, deadline| {
-            let rules = GateRules { calls_max, waiting_max: waiting_calls_max, deadline, attempts_max };
-            Gate::new(rules, Arc::clone(&self.clock), Arc::clone(&self.random))
-        };
-        let store_gate = gate(self.limits.store_calls_max, self.limits.store_deadline);
-        let kms_gate = gate(self.limits.kms_calls_max, self.limits.kms_deadline);
-        let orphans = Arc::new(Orphans::default());
-        let sentinel = Arc::new(ForkSentinel::new()?);
-        let cache = |capacity| {
-            KeyCache::new(capacity, Arc::clone(&orphans), Arc::clone(&self.clock), Arc::clone(&sentinel))
-        };
-        let system = cache(self.policy.system_keys_max);
-        let core = Hierarchy {
-            store: MetastoreHandle::new(self.metastore, store_gate),
-            kms: KmsHandle::new(self.kms, kms_gate),
-            intermediate: cache(self.policy.intermediate_keys_max),
-            system_ring: system.ring(naming.system_key_id().as_str()),
-            system,
-            orphans,
-            arena: Arena::new(self.policy.lock_policy),
-            rules: Rules::new(&self.policy),
-            idle_timeout: match self.policy.idle_timeout {
-                Span::Of(timeout) => Some(timeout),
-                Span::Never => None,
-            },
-            operation_deadline: self.limits.operation_deadline,
-            clock: self.clock,
-            random: self.random,
-            events: Default::default(),
-            tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
-            listeners: Listeners::new(self.sources),
-            missing: Default::default(),
-            degraded: Default::default(),
-            naming,
-        };
-        Ok(SessionFactory {
-            shared: Arc::new(Shared {
-                core: Arc::new(core),
-                sentinel,
-                payload_bytes_max: self.limits.payload_bytes_max,
-                closed: AtomicBool::new(false),
-                report: OnceCell::new(),
-            }),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::SecretKey;
-    use crate::kms::static_key::StaticKms;
-    use crate::metastore::memory::InMemoryMetastore;
-
-    #[test]
-    fn s3_6_a_refresh_is_waited_for_less_than_an_operation_may_take() {
-        let build = |refresh_wait| {
-            let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap();
-            SessionFactory::builder(InMemoryMetastore::new(), kms)
-                .service("service")
-                .product("product")
-                .policy(CryptoPolicy::default().refresh_wait(Duration::from_millis(refresh_wait)))
-                .limits(Limits::default().operation_deadline(Duration::from_secs(1)))
-                .build()
-        };
-        assert!(build(999).is_ok());
-        assert!(matches!(build(1000), Err(Error::InvalidConfig { .. })));
     }
 }

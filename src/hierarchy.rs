@@ -2,11 +2,15 @@
 //!
 //! What they cannot answer from memory they leave to a flight, which [`load`] runs: T2, T3 and T4.
 
+mod create;
 pub(crate) mod degraded;
 mod doubt;
+pub(crate) mod failover;
 mod load;
+pub(crate) mod lost;
 mod missing;
 mod replica;
+mod restore;
 pub(crate) mod rules;
 mod warm;
 
@@ -34,6 +38,8 @@ use crate::random::SecureRandom;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::tasks::Tasks;
 use degraded::Degraded;
+use failover::Recheck;
+use lost::Lost;
 use missing::Missing;
 use rules::{Fitness, Freshness, Purpose, Rules};
 
@@ -58,6 +64,10 @@ pub(crate) struct Hierarchy {
     pub(crate) tasks: Tasks,
     pub(crate) listeners: Listeners,
     pub(crate) missing: Missing,
+    pub(crate) lost: Lost,
+    /// Rows that are found gone are put back at once.
+    pub(crate) restores_lost: bool,
+    pub(crate) recheck: Recheck,
     pub(crate) degraded: Degraded,
 }
 
@@ -165,7 +175,9 @@ impl Hierarchy {
             return self.fly_to_end(course, ticket).await;
         }
         let just_failed = course.trouble(|trouble| trouble.is_recent_in_passing(now));
-        let waited = !(self.store.gate().is_open() || just_failed.unwrap_or(false));
+        // The successor's row is to be read and inserted.
+        let is_shut = self.store.reads().is_open() || self.store.writes().is_open();
+        let waited = !(is_shut || just_failed.unwrap_or(false));
         match self.refreshed(course.clone(), ticket, waited).await {
             Some(Ok(latest)) => Ok(latest),
             Some(Err(error)) if !error.is_retryable() || key.is_barred() => Err(error),
@@ -197,7 +209,8 @@ impl Hierarchy {
         key: Arc<CryptoKey>,
         now: Moment,
     ) -> Arc<CryptoKey> {
-        if self.rules.fitness(&key, now) == Fitness::Ending {
+        let may_replace = || !self.store.writes().is_open() && !ring.rotation().is_recent(now);
+        if self.rules.fitness(&key, now) == Fitness::Ending && may_replace() {
             self.refresh_in_background(Course::latest(Level::Intermediate, ring).replacing(&key), now);
         }
         key
@@ -264,7 +277,7 @@ impl Hierarchy {
     /// Drops the keys of partitions that nobody used for the idle timeout.
     fn sweep(&self) {
         // While the store is down a dropped key could not be had again.
-        if let Some(idle_timeout) = self.idle_timeout.filter(|_| !self.store.gate().has_failed()) {
+        if let Some(idle_timeout) = self.idle_timeout.filter(|_| !self.store.reads().has_failed()) {
             let (now, idle_max) = (self.now(), crate::clock::nanos(idle_timeout));
             let troubled_max = idle_max.max(self.rules.decrypt_age_max());
             self.intermediate.sweep(now, idle_max, troubled_max);
@@ -282,7 +295,7 @@ impl Hierarchy {
 
     /// Waiting would be in vain: the store is down, or a refresh of this key failed just now.
     fn is_known_to_fail(&self, course: &Course, now: Moment) -> bool {
-        self.store.gate().is_open() || course.trouble(|trouble| trouble.is_recent(now)).unwrap_or(false)
+        self.store.reads().is_open() || course.trouble(|trouble| trouble.is_recent(now)).unwrap_or(false)
     }
 
     /// Waits for a refresh, `refresh_wait` at most. `None` if there is no answer, or with

@@ -16,6 +16,10 @@ pub enum Invalidation {
     Key(KeyId),
     /// Any key's may have been: messages may have been missed.
     Everything,
+    /// Records of this key were deleted for good and are not to come back: as
+    /// [`SessionFactory::shredded`](crate::SessionFactory::shredded). Said of no other: a loss that was
+    /// not meant would go unnoticed.
+    Shredded(KeyId),
 }
 
 /// Tells a factory which keys' records changed, as they change: a database's notifications, a

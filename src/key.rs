@@ -126,6 +126,13 @@ impl CryptoKey {
         &self.meta
     }
 
+    /// Returns the key's row as it was read or written, with what was learned since of its revocation.
+    pub(crate) fn record(&self) -> EnvelopeKeyRecord {
+        let parent = self.parent.as_ref().map(|parent| parent.meta.clone());
+        EnvelopeKeyRecord::new(self.meta.clone(), Arc::clone(&self.wrapped_key), parent)
+            .revoked(self.state.is_revoked())
+    }
+
     pub(crate) const fn created(&self) -> Created {
         self.meta.created()
     }

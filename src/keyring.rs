@@ -30,6 +30,8 @@ pub(crate) struct Keyring {
     states: Mutex<States>,
     flights: Arc<Flights>,
     trouble: Trouble,
+    /// What attempts to replace the latest key before its end met.
+    rotation: Trouble,
     /// When the keys were last used, to the second, in monotonic nanoseconds.
     used: AtomicU64,
     shells: Weak<cache::Shells>,
@@ -103,6 +105,7 @@ impl Keyring {
             states: Mutex::default(),
             flights: Arc::default(),
             trouble: Trouble::default(),
+            rotation: Trouble::default(),
             used: AtomicU64::new(0),
             shells,
         }
@@ -161,6 +164,34 @@ impl Keyring {
         state
     }
 
+    /// Returns what is known of a version whose row was found, by a read that began at `begun`.
+    ///
+    /// A row that is back after it was found gone begins anew: what its operations and the keys under
+    /// it held on to stays lost. Revoked is for ever.
+    pub(crate) fn state_of_row(&self, created: Created, begun: Moment) -> Arc<KeyState> {
+        self.renew_if(created, |state| state.is_lost_before(begun));
+        self.state(created)
+    }
+
+    /// Notes that the row of a version was put back, by an insert of our own that began at `begun`. A
+    /// loss that was noted later stays.
+    pub(crate) fn renew(&self, created: Created, begun: Moment) {
+        self.renew_if(created, |state| state.is_lost_by(begun));
+    }
+
+    fn renew_if(&self, created: Created, is_over: impl Fn(&KeyState) -> bool) {
+        let mut states = self.lock();
+        let state = states.alive.get(&created).and_then(Weak::upgrade);
+        let Some(old) = state.filter(|state| is_over(state)) else { return };
+        states.alive.remove(&created);
+        if old.is_revoked() {
+            let new = Arc::new(KeyState::default());
+            new.mark_revoked();
+            states.alive.insert(created, Arc::downgrade(&new));
+            states.revoked.insert(created, new);
+        }
+    }
+
     /// Notes that a version is revoked.
     pub(crate) fn revoke(&self, created: Created) {
         let state = self.state(created);
@@ -195,14 +226,14 @@ impl Keyring {
         }
     }
 
-    /// Notes that the rows of some versions are gone, by a read of this flight that began at `begun`.
-    /// What was learned later, by an insert of our own for one, is not undone.
-    pub(crate) fn lose(&self, begun: Moment, flight: u64, is_lost: impl Fn(Created) -> bool) {
+    /// Notes `now` that the rows of some versions are gone, by a read of this flight that began at
+    /// `begun`. What was learned later, by an insert of our own for one, is not undone.
+    pub(crate) fn lose(&self, begun: Moment, now: Moment, flight: u64, is_lost: impl Fn(Created) -> bool) {
         let states = self.lock();
         let is_current = self.flights.is_current(flight);
         for (_, state) in states.alive.iter().filter(|(created, _)| is_lost(**created)) {
             if let Some(state) = state.upgrade().filter(|state| !state.outlives(begun, is_current)) {
-                state.mark_lost();
+                state.mark_lost(now);
             }
         }
     }
@@ -251,6 +282,12 @@ impl Keyring {
     /// one that cannot be loaded does not keep the latest from being checked.
     pub(crate) const fn trouble(&self) -> &Trouble {
         &self.trouble
+    }
+
+    /// Returns the trouble that replacing the latest key before its end met, which keeps nobody from
+    /// checking it.
+    pub(crate) const fn rotation(&self) -> &Trouble {
+        &self.rotation
     }
 
     /// Tells whether one of the keys wraps a key that is in memory.

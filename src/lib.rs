@@ -48,7 +48,7 @@ pub use random::{RandomError, SecureRandom, SystemRandom};
 pub use record::{Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord};
 pub use rewrap::{Rewrap, RewrapOptions, RewrapReport, repair_system_keys, rewrap_system_keys};
 pub use session::{Persistence, Session};
-pub use status::{CloseReport, DegradedKey, Status, WarmUp};
+pub use status::{CloseReport, DegradedKey, LostRow, Status, WarmUp};
 
 /// A future that plug-in traits return behind `dyn`.
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::call::{CallError, Gate, GateRules};
+use crate::call::{CallError, FAILURES_MAX, Gate, GateRules};
 use crate::clock::SystemClock;
 use crate::error::{BackendError, Error};
 use crate::key::SecretKey;
@@ -218,7 +218,13 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     fn new(store: &'a S, from: &'a F, to: &'a T, options: &'a RewrapOptions, purpose: Purpose) -> Self {
         let Limits { store_deadline, kms_deadline, attempts_max, .. } = options.limits;
         let gate = |deadline| {
-            let rules = GateRules { calls_max: 1, waiting_max: 0, deadline, attempts_max };
+            let rules = GateRules {
+                calls_max: 1,
+                waiting_max: 0,
+                deadline,
+                attempts_max,
+                failures_max: FAILURES_MAX,
+            };
             Gate::new(rules, Arc::new(SystemClock::new()), Arc::new(SystemRandom::new()))
         };
         let (store_gate, from_gate, to_gate) = (gate(store_deadline), gate(kms_deadline), gate(kms_deadline));

@@ -1,5 +1,7 @@
 //! What a factory tells its operator.
 
+use std::time::Duration;
+
 use claviger_memory::Stats;
 
 use crate::error::Error;
@@ -26,15 +28,36 @@ pub struct Status {
     /// System keys that lack copies, as of their last wrap or load here: where those are missing,
     /// the KMS cannot unwrap them. [`repair_system_keys`](crate::repair_system_keys) makes them.
     pub degraded_keys: Vec<DegradedKey>,
-    /// The metastore is taken to be down: calls fail at once, but for a probe each second.
+    /// The metastore is taken to be down: reads fail at once, but for a probe each second.
     pub metastore_down: bool,
+    /// The metastore answers reads, and inserts are refused or not answered: no key can be made, but
+    /// for a probe each second. Cached and stored keys are used as ever.
+    pub metastore_read_only: bool,
+    /// The metastore's replica did not answer when it was last asked. The metastore itself is asked
+    /// instead, and the replica once a second.
+    pub replica_down: bool,
     /// The KMS is taken to be down.
     pub kms_down: bool,
+    /// Rows of keys that checks found gone, the first loss first: what was sealed under them cannot be
+    /// decrypted, unless they are put back, by
+    /// [`restore_lost`](crate::SessionFactory::restore_lost). At most 10 000 are remembered, each for
+    /// `max_stale_decrypt`.
+    pub lost_rows: Vec<LostRow>,
     /// For each invalidation source, in the order the builder was given them: whether it is listened
     /// to and its last answer was a good one.
     pub sources_connected: Vec<bool>,
     /// The factory was closed.
     pub closed: bool,
+}
+
+/// A key version whose row is gone from the metastore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostRow {
+    /// The key.
+    pub key: KeyMeta,
+    /// How long ago that was found out.
+    pub age: Duration,
 }
 
 /// A system key that lacks copies.

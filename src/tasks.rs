@@ -18,6 +18,8 @@ pub(crate) struct Tasks {
     flights: TaskTracker,
     /// Ends the flights.
     stop: CancellationToken,
+    /// The factory closes: nothing begins that would keep it from it.
+    closing: CancellationToken,
     sweep: Mutex<Option<JoinHandle<()>>>,
     background: Arc<Semaphore>,
 }
@@ -28,6 +30,7 @@ impl Tasks {
             runtime,
             flights: TaskTracker::new(),
             stop: CancellationToken::new(),
+            closing: CancellationToken::new(),
             sweep: Mutex::default(),
             background: Arc::new(Semaphore::new(background_max)),
         }
@@ -72,14 +75,21 @@ impl Tasks {
         }));
     }
 
+    /// Returns what is cancelled when the factory begins to close.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
     /// Waits until no flight is under way.
     pub(crate) async fn idle(&self) {
+        self.closing.cancel();
         self.flights.close();
         self.flights.wait().await;
     }
 
     /// Ends all tasks where they stand.
     pub(crate) fn stop(&self) {
+        self.closing.cancel();
         self.stop.cancel();
         if let Some(sweep) = self.sweep.lock().unwrap_or_else(PoisonError::into_inner).take() {
             sweep.abort();

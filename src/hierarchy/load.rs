@@ -1,20 +1,20 @@
-//! What a flight does: load a key, or create it. The only home of the creation race (T2, T3, T4).
+//! What a flight does: load a key, or have one created. The only home of the creation race (T2, T3).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rules::TooFarAhead;
+use super::create::Creation;
+use super::restore::Remains;
 use super::{Course, Hierarchy, Level};
-use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::aead;
 use crate::call::jittered;
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::events::Event;
 use crate::key::state::KeyState;
-use crate::key::{CryptoKey, KEY_BYTES, Parent, SecretKey};
+use crate::key::{CryptoKey, Parent, SecretKey};
 use crate::keyring::Role;
 use crate::keyring::flight::{Flights, Outcome, Target};
-use crate::metastore::Insert;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 
 /// How often a lost creation race is entered again.
@@ -49,21 +49,51 @@ impl Hierarchy {
         if let Some(key) = self.with_parent_checked(course).await {
             return Ok(key);
         }
+        let mut unseen = None;
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
             let record = self.read(course, self.store.load_latest(course.ring.id())).await?;
+            let to_replace = course.replace.and(record.clone());
             let above = match self.judge(course, record, begun).await? {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
             };
-            match self.create(course, above).await? {
-                Some(key) if self.is_usable(&key, self.now()) => return Ok(key),
+            let creation = match self.create(course, above).await {
+                Ok(creation) => creation,
+                Err(error) => return self.unreplaced(course, to_replace, begun, error).await,
+            };
+            unseen = match creation {
+                Creation::Made(key) if self.is_usable(&key, self.now()) => return Ok(key),
                 // Another flight learned meanwhile that its parent is revoked.
-                Some(_) => {}
-                None => tokio::time::sleep(jittered(ROUND_PAUSE * round, &*self.random)).await,
-            }
+                Creation::Made(_) => continue,
+                Creation::Beaten => None,
+                Creation::Unseen(key) => Some(key),
+            };
+            tokio::time::sleep(jittered(ROUND_PAUSE * round, &*self.random)).await;
         }
-        Err(Error::CreationRace(course.ring.id().clone()))
+        let Some(key) = unseen else { return Err(Error::CreationRace(course.ring.id().clone())) };
+        self.events.raise(Event::Indistinct, key.id());
+        Err(Error::IndistinctKey(key))
+    }
+
+    /// A key could not be created. If it was to replace one before that one's end, that one is as good
+    /// as ever, and who waits for this flight need not know.
+    async fn unreplaced(
+        self: &Arc<Self>,
+        course: &Course,
+        to_replace: Option<EnvelopeKeyRecord>,
+        begun: Moment,
+        error: Error,
+    ) -> Outcome {
+        // No key is made under a system key that is near its end.
+        if course.level == Level::System || to_replace.is_none() {
+            return Err(error);
+        }
+        let course = Course { replace: None, ..course.clone() };
+        let Judgement::Use(key) = self.judge(&course, to_replace, begun).await? else { return Err(error) };
+        course.ring.rotation().note(self.now(), error.is_retryable());
+        self.events.raise_because(Event::RefreshFailed, course.ring.id(), &error);
+        Ok(key)
     }
 
     /// Loads one version, whether or not it may still encrypt.
@@ -85,10 +115,14 @@ impl Hierarchy {
                 (self.read(course, self.store.load(&meta)).await?, begun)
             }
         };
-        let Some(record) = row else {
-            return self.not_found(course, meta, begun);
+        let (record, begun) = match row {
+            Some(record) => (record, begun),
+            None => match self.version_remaining(course, meta, begun).await? {
+                Remains::Key(key) => return Ok(key),
+                Remains::Row(record, begun) => (record, begun),
+            },
         };
-        let state = self.learn(course, &record);
+        let state = self.learn(course, &record, begun);
         let parent = match self.parent_of(course, &record)? {
             None => None,
             Some(parent) => match self.system_key(parent).await {
@@ -101,28 +135,6 @@ impl Hierarchy {
             },
         };
         self.key_from(course, &record, parent, state, begun).await
-    }
-
-    /// A version has no row.
-    fn not_found(&self, course: &Course, meta: KeyMeta, begun: Moment) -> Outcome {
-        let ring = &course.ring;
-        self.lose(course, begun, |created| created == meta.created());
-        if let Some(key) = ring.version(meta.created()) {
-            // It was created while the answer was on its way.
-            return Ok(key);
-        }
-        self.missing.note(meta.clone(), begun);
-        if !ring.flights().is_current(course.flight) {
-            // Word came meanwhile that the rows changed; in this order, none of it is missed.
-            self.missing.forget(&meta);
-        }
-        Err(Error::KeyNotFound(meta))
-    }
-
-    /// Drops the versions that a read which began at `begun` found to have no row.
-    fn lose(&self, course: &Course, begun: Moment, is_lost: impl Fn(Created) -> bool) {
-        course.ring.lose(begun, course.flight, is_lost);
-        self.cache(course.level).remove(&course.ring, |key| key.state().is_lost());
     }
 
     /// The short way of a refresh: if only the parent's row is due, it is the only one read. `None`
@@ -150,14 +162,11 @@ impl Hierarchy {
         begun: Moment,
     ) -> Result<Judgement, Error> {
         let ring = &course.ring;
-        let Some(record) = record else {
-            self.lose(course, begun, |_| true);
-            return Ok(Judgement::Create { above: None });
-        };
-        let created = record.meta().created();
         // What we hold beyond the latest has lost its row.
-        self.lose(course, begun, |held| held > created);
-        let state = self.learn(course, &record);
+        let (record, begun) = self.latest_remaining(course, record, begun).await;
+        let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
+        let created = record.meta().created();
+        let state = self.learn(course, &record, begun);
         if self.rules.is_ahead(created, begun) {
             self.events.raise(Event::ClockSkew, ring.id());
         }
@@ -185,54 +194,6 @@ impl Hierarchy {
         let key = self.key_from(course, &record, parent, state, begun).await?;
         // Another flight may have learned meanwhile that it is revoked.
         Ok(if self.is_usable(&key, self.now()) { Judgement::Use(key) } else { create })
-    }
-
-    /// Creates a key and stores it. `None` if somebody else was faster (T3).
-    async fn create(
-        self: &Arc<Self>,
-        course: &Course,
-        above: Option<Created>,
-    ) -> Result<Option<Arc<CryptoKey>>, Error> {
-        let ring = &course.ring;
-        let parent = match course.level {
-            Level::System => None,
-            Level::Intermediate => Some(self.system_key_to_wrap(course.replace.is_some()).await?),
-        };
-        let meta = self.next_meta(course, above)?;
-        let secret = SecretKey::generate(&*self.random)?;
-        let record = match &parent {
-            None => {
-                let wrapped = self.kms.wrap_key(&secret, &meta).await?;
-                self.note_copies(&meta, wrapped.missing_copies());
-                EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)
-            }
-            Some(parent) => {
-                let wrapped = self.seal_under(parent, &secret)?;
-                EnvelopeKeyRecord::new(meta, wrapped, Some(parent.meta().clone()))
-            }
-        };
-        // The key is made before its row, so that no row is left by one that cannot be made.
-        let state = ring.state(record.meta().created());
-        let key = self.make_key(&secret, &record, Arc::clone(&state), parent.as_deref())?;
-        drop(secret);
-        let begun = self.now();
-        match self.store.insert(&record).await? {
-            Insert::Inserted => {
-                let key = Arc::new(key);
-                ring.mark_checked(&state, begun, course.flight);
-                self.missing.forget(record.meta());
-                self.cache(course.level).add(ring, &key, Role::Latest);
-                Ok(Some(key))
-            }
-            Insert::AlreadyExists => {
-                drop(key);
-                if self.read(course, self.store.load(record.meta())).await?.is_none() {
-                    self.events.raise(Event::Indistinct, ring.id());
-                    return Err(Error::IndistinctKey(record.meta().clone()));
-                }
-                Ok(None)
-            }
-        }
     }
 
     /// Returns the key that the record holds: the one we have if it is the same, else unwrapped.
@@ -348,7 +309,7 @@ impl Hierarchy {
         }
     }
 
-    fn note_copies(&self, key: &KeyMeta, missing: &[String]) {
+    pub(super) fn note_copies(&self, key: &KeyMeta, missing: &[String]) {
         if self.degraded.note(key, missing) {
             self.events.tell(
                 Event::DegradedWrap,
@@ -372,26 +333,10 @@ impl Hierarchy {
         self.fly(Course::version(Level::System, &ring, meta.created()), ticket).await
     }
 
-    /// Returns the system key to wrap a new intermediate key under. With `replace_ending`, one that
-    /// is near its end is replaced first.
-    async fn system_key_to_wrap(self: &Arc<Self>, replace_ending: bool) -> Outcome {
-        let ring = &self.system_ring;
-        let now = self.now();
-        let mut course = Course::latest(Level::System, ring);
-        if let Some(key) = ring.latest() {
-            if replace_ending && now.wall >= key.life().replace_from {
-                course = course.replacing(&key);
-            } else if self.is_usable(&key, now) && !self.rules.is_due(&key, now) {
-                return Ok(key);
-            }
-        }
-        let ticket = if course.replace.is_some() { Flights::any_ticket() } else { self.ticket(ring) };
-        self.fly(course, ticket).await
-    }
-
-    /// Notes what the record says of its key. Revoked is for ever.
-    fn learn(&self, course: &Course, record: &EnvelopeKeyRecord) -> Arc<KeyState> {
-        let state = course.ring.state(record.meta().created());
+    /// Notes what the record says of its key, by a read that began at `begun`. Revoked is for ever.
+    fn learn(&self, course: &Course, record: &EnvelopeKeyRecord, begun: Moment) -> Arc<KeyState> {
+        self.note_return(record, begun);
+        let state = course.ring.state_of_row(record.meta().created(), begun);
         if record.is_revoked() {
             course.ring.revoke(record.meta().created());
         } else if state.is_revoked() {
@@ -418,18 +363,6 @@ impl Hierarchy {
         }
     }
 
-    fn next_meta(&self, course: &Course, above: Option<Created>) -> Result<KeyMeta, Error> {
-        let id = course.ring.id();
-        match (self.rules.next_created(self.now(), above), above) {
-            (Ok(Some(created)), _) => Ok(KeyMeta::new(id.clone(), created)),
-            (Ok(None), _) => Err(Error::ClockSkew(KeyMeta::new(id.clone(), Created::MIN))),
-            (Err(TooFarAhead), above) => {
-                self.events.raise(Event::ClockSkew, id);
-                Err(Error::ClockSkew(KeyMeta::new(id.clone(), above.unwrap_or(Created::MAX))))
-            }
-        }
-    }
-
     pub(super) fn make_key(
         &self,
         secret: &SecretKey,
@@ -445,24 +378,12 @@ impl Hierarchy {
         CryptoKey::new(&self.arena, secret, record, self.rules.life(record.meta()), state, parent)
     }
 
-    fn seal_under(
-        &self,
-        parent: &CryptoKey,
-        secret: &SecretKey,
-    ) -> Result<[u8; KEY_BYTES + OVERHEAD_BYTES], Error> {
-        let mut nonce = [0; NONCE_BYTES];
-        self.random.fill(&mut nonce)?;
-        let mut wrapped = [0; KEY_BYTES + OVERHEAD_BYTES];
-        aead::seal_key(parent.cipher()?, nonce, secret.expose_secret(), &mut wrapped)?;
-        Ok(wrapped)
-    }
-
     /// Tells whether the key may wrap or encrypt: neither revoked, lost nor expired.
-    fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
+    pub(super) fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
         !key.is_barred() && now.wall <= key.life().expires
     }
 
-    const fn cache(&self, level: Level) -> &crate::keyring::cache::KeyCache {
+    pub(super) const fn cache(&self, level: Level) -> &crate::keyring::cache::KeyCache {
         match level {
             Level::System => &self.system,
             Level::Intermediate => &self.intermediate,

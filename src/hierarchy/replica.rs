@@ -1,16 +1,19 @@
 //! Decrypting with what a replica of the store says, if the policy allows it.
 //!
 //! Only a version that is not cached is asked for so. A replica lags behind, so what it says makes
-//! no key fresh for encrypting, raises no alarm, and is not the last word on what is not there.
+//! no key fresh for encrypting, raises no alarm, and is not the last word on what is not there. One
+//! that does not answer within `refresh_wait` is left alone for a second.
 
 use std::sync::Arc;
 
 use super::{Course, Hierarchy, Level};
 use crate::aead;
 use crate::error::Error;
+use crate::events::Event;
 use crate::key::CryptoKey;
 use crate::keyring::Role;
 use crate::keyring::flight::Outcome;
+use crate::metastore::Copied;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
 
 impl Hierarchy {
@@ -22,16 +25,25 @@ impl Hierarchy {
         meta: &KeyMeta,
     ) -> Option<Outcome> {
         let ring = &course.ring;
-        // A replica may not have heard yet of a change that we have heard of.
+        // A replica may not have heard yet of a change that we have heard of, or that the store itself
+        // told us of.
         let may_ask = self.rules.replica_reads
             && course.level == Level::Intermediate
+            && course.prefetched.is_none()
             && ring.version(meta.created()).is_none()
             && !ring.flights().is_any_outdated();
         if !may_ask {
             return None;
         }
         let begun = self.now();
-        let record = self.store.load_from_replica(meta).await?;
+        let record = match self.store.load_from_replica(meta).await {
+            Copied::Row(record) => record,
+            Copied::Nothing => return None,
+            Copied::Lost(error) => {
+                self.events.raise_because(Event::ReplicaLost, meta.id(), &error);
+                return None;
+            }
+        };
         let parent = record.parent().filter(|parent| self.naming.is_parent_of(meta.id(), parent.id()))?;
         let parent = match self.system_key(parent).await {
             Ok(parent) => parent,

@@ -202,6 +202,11 @@ impl Rules {
         created.unix_seconds() > now.unix_seconds().saturating_add_unsigned(self.precision)
     }
 
+    /// Returns how far ahead of our clock a key may be for another to come after it.
+    pub(crate) fn created_max(&self, now: Moment) -> Created {
+        Created::new(now.unix_seconds().saturating_add(DAY_SECONDS)).unwrap_or(Created::MIN)
+    }
+
     /// Returns when the key that comes after `above` is created: now, rounded down, and in any case
     /// later than `above`, so that it sorts last (T4). `Ok(None)` before 1970 is over.
     pub(crate) fn next_created(

@@ -219,6 +219,7 @@ impl Hierarchy {
     fn heed(&self, told: Invalidation) {
         match told {
             Invalidation::Key(id) => self.invalidate(&id),
+            Invalidation::Shredded(id) => self.shredded(&id),
             Invalidation::Everything => self.invalidate_everything(),
         }
     }

@@ -11,6 +11,8 @@ pub(crate) struct KeyState {
     flags: AtomicU8,
     checked_wall: AtomicU64,
     checked_monotonic: AtomicU64,
+    /// When the loss was noted.
+    lost_monotonic: AtomicU64,
     trouble: Trouble,
 }
 
@@ -27,6 +29,7 @@ impl Default for KeyState {
             flags: AtomicU8::new(DOUBTED),
             checked_wall: AtomicU64::default(),
             checked_monotonic: AtomicU64::default(),
+            lost_monotonic: AtomicU64::default(),
             trouble: Trouble::default(),
         }
     }
@@ -105,9 +108,22 @@ impl KeyState {
         self.has(REVOKED)
     }
 
-    /// Marks the key's row gone: what is encrypted under it from now on could never be decrypted.
-    pub(crate) fn mark_lost(&self) {
+    /// Marks the key's row gone: what is encrypted under it from now on could never be decrypted. Its
+    /// keyring calls it under its lock.
+    pub(crate) fn mark_lost(&self, now: Moment) {
+        self.lost_monotonic.fetch_max(now.monotonic, Ordering::Relaxed);
         self.flags.fetch_or(LOST, Ordering::Relaxed);
+    }
+
+    /// Tells whether the row was found gone before `begun`: a read that began then and finds it says
+    /// that it is back.
+    pub(crate) fn is_lost_before(&self, begun: Moment) -> bool {
+        self.is_lost() && self.lost_monotonic.load(Ordering::Relaxed) < begun.monotonic
+    }
+
+    /// Tells whether the row was found gone by then.
+    pub(crate) fn is_lost_by(&self, moment: Moment) -> bool {
+        self.is_lost() && self.lost_monotonic.load(Ordering::Relaxed) <= moment.monotonic
     }
 
     pub(crate) fn is_lost(&self) -> bool {

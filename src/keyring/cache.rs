@@ -22,7 +22,7 @@ use super::{Keyring, Role, VERSIONS_MAX};
 use crate::clock::{Clock, Moment};
 use crate::key::CryptoKey;
 use crate::policy::Capacity;
-use crate::record::KeyId;
+use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 
 pub(crate) struct KeyCache {
     lru: Cache<KeyId, Arc<Keyring>, RandomState>,
@@ -94,9 +94,14 @@ impl KeyCache {
         self.lru.run_pending_tasks();
     }
 
-    /// Drops the keys of a keyring for which `is_gone` holds.
-    pub(crate) fn remove(&self, ring: &Arc<Keyring>, is_gone: impl Fn(&CryptoKey) -> bool) {
+    /// Drops the keys of a keyring for which `is_gone` holds and returns their rows.
+    pub(crate) fn remove(
+        &self,
+        ring: &Arc<Keyring>,
+        is_gone: impl Fn(&CryptoKey) -> bool,
+    ) -> Vec<EnvelopeKeyRecord> {
         let gone = ring.remove(is_gone);
+        let rows = gone.iter().map(|key| key.record()).collect();
         if !gone.is_empty() {
             let closed = self.admission();
             self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
@@ -106,6 +111,7 @@ impl KeyCache {
             }
             self.lru.run_pending_tasks();
         }
+        rows
     }
 
     /// Tells the LRU that a keyring is in use.
@@ -143,6 +149,14 @@ impl KeyCache {
     pub(crate) fn doubt(&self, id: &str) {
         if let Some(ring) = self.shells.get(id) {
             ring.doubt();
+        }
+    }
+
+    /// Notes that the row of a version was put back by an insert that began at `begun`. Makes no keyring
+    /// where there is none.
+    pub(crate) fn renew(&self, key: &KeyMeta, begun: Moment) {
+        if let Some(ring) = self.shells.get(key.id().as_str()) {
+            ring.renew(key.created(), begun);
         }
     }
 

@@ -21,8 +21,8 @@ pub struct Limits {
 
 impl Limits {
     /// Payloads of 64 MiB; deadlines of 10 s for an operation, 2 s for a metastore call and 5 s
-    /// for a KMS call; 64 metastore calls, 16 KMS calls and 16 background refreshes at once; 10 000
-    /// calls waiting; 3 attempts.
+    /// for a KMS call; 64 reads of the metastore, 32 inserts, 16 KMS calls and 16 background refreshes
+    /// at once; 10 000 calls waiting; 3 attempts.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -66,7 +66,9 @@ impl Limits {
         self
     }
 
-    /// Sets how many metastore calls may be under way at once.
+    /// Sets how many reads of the metastore may be under way at once, and how many of its replica.
+    /// Inserts may be half as many, but one at least: they have permits and a queue of their own, so
+    /// that none that hangs is in the way of a read.
     #[must_use]
     pub const fn store_calls_max(mut self, calls: usize) -> Self {
         self.store_calls_max = calls;
@@ -81,7 +83,7 @@ impl Limits {
     }
 
     /// Sets how many calls may wait for a permit before more are refused with
-    /// [`Error::Overloaded`].
+    /// [`Error::Overloaded`]: reads, inserts and KMS calls each.
     #[must_use]
     pub const fn waiting_calls_max(mut self, calls: usize) -> Self {
         self.waiting_calls_max = calls;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,6 +76,7 @@ struct Shared {
     /// Counts the releases; a hanging call waits for the next one.
     released: watch::Sender<u64>,
     hanging: watch::Sender<usize>,
+    failovers: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +133,12 @@ impl Faults {
     pub fn reset(&self) {
         self.heal();
         lock(&self.0.script).log.clear();
+    }
+
+    /// Makes a metastore say, from its next call on, that it came to another server. What is missing there
+    /// the test deletes.
+    pub fn fail_over(&self) {
+        self.0.failovers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until at least `calls` calls hang.
@@ -333,7 +341,7 @@ impl<M: Metastore> Metastore for FaultyMetastore<M> {
     }
 
     fn failovers(&self) -> u64 {
-        self.inner.failovers()
+        self.inner.failovers().saturating_add(self.faults.0.failovers.load(Ordering::Relaxed))
     }
 }
 

@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 #![expect(clippy::indexing_slicing, reason = "a test may fail loudly")]
 
+mod failover;
 mod flights;
 mod invalidate;
 mod kms_calls;
+mod lost;
 mod promises;
 mod states;
 mod support;
@@ -18,3 +20,4 @@ mod t4;
 mod t5;
 mod t5_replicas;
 mod warm_up;
+mod writes;

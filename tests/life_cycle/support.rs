@@ -206,6 +206,12 @@ impl World {
         self.rows(id).await.pop().expect("a row")
     }
 
+    /// Makes alice's keys and returns the latest row of this id.
+    pub(crate) async fn sealed_row(&self, id: &str) -> EnvelopeKeyRecord {
+        self.sealed().await;
+        self.latest_row(id).await
+    }
+
     pub(crate) async fn revoke_latest(&self, id: &str) {
         let row = self.latest_row(id).await;
         assert!(self.store.inner().revoke(row.meta()).await.expect("revoked"));

@@ -1,5 +1,7 @@
 //! T3: how a key is created, and the race for it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use claviger::testing::{Fault, Operation};
 use claviger::{
     BackendError, Consistency, EnvelopeKeyRecord, Error, Event, FailureClass, InMemoryMetastore, Insert,
@@ -141,6 +143,19 @@ async fn t3_wrap_failed_stores_nothing() {
 struct Odd {
     rows: InMemoryMetastore,
     oddity: Oddity,
+    looks: AtomicUsize,
+}
+
+impl Odd {
+    /// Tells whether a look for this key sees what was written.
+    fn sees(&self, id: &KeyId) -> bool {
+        match self.oddity {
+            Oddity::AppliesLate(blind) if id.as_str() == IK => {
+                self.looks.fetch_add(1, Ordering::Relaxed) >= blind
+            }
+            _ => true,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,16 +164,21 @@ enum Oddity {
     FoldsCase,
     /// Its latest never sees what was written.
     NeverLatest,
+    /// Another node of it answers reads, which applies an intermediate key's row after so many looks.
+    AppliesLate(usize),
 }
 
 impl Metastore for Odd {
     async fn load(&self, key: &KeyMeta, how: Consistency) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.rows.load(key, how).await
+        let row = self.rows.load(key, how).await?;
+        Ok(row.filter(|_| self.sees(key.id())))
     }
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         let latest = self.rows.load_latest(id).await?;
-        Ok(latest.filter(|_| self.oddity != Oddity::NeverLatest || id.as_str() == SK))
+        Ok(latest
+            .filter(|_| self.sees(id))
+            .filter(|_| self.oddity != Oddity::NeverLatest || id.as_str() == SK))
     }
 
     async fn load_many(
@@ -190,7 +210,7 @@ impl Metastore for Odd {
 }
 
 fn factory_over(world: &World, oddity: Oddity) -> SessionFactory {
-    let store = Odd { rows: world.store.inner().clone(), oddity };
+    let store = Odd { rows: world.store.inner().clone(), oddity, looks: AtomicUsize::new(0) };
     SessionFactory::builder(store, world.kms.clone())
         .service("checkout")
         .product("payments")
@@ -200,7 +220,7 @@ fn factory_over(world: &World, oddity: Oddity) -> SessionFactory {
         .unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn t3_indistinct_table_is_an_error_and_an_alarm() {
     let world = World::new();
     world.sealed().await;
@@ -222,4 +242,31 @@ async fn t3_race_that_is_never_won_ends_after_five_rounds() {
     assert!(matches!(error, Error::CreationRace(_)), "{error}");
     assert!(error.is_retryable());
     assert_eq!(world.row_times(IK).await, [0]);
+}
+
+/// Each round looks twice: for the latest row, and for the one that is said to exist.
+#[tokio::test(start_paused = true)]
+async fn t3_winners_row_that_a_node_applies_late_is_a_race_and_no_alarm() {
+    for blind in [1, 4, 8] {
+        let world = World::new();
+        world.sealed().await;
+        let factory = factory_over(&world, Oddity::AppliesLate(blind));
+        let record = factory.session("alice").unwrap().encrypt(b"").await.unwrap();
+        assert_eq!(created(&record), 0, "{blind}: the winner's key");
+        assert_eq!(factory.status().unwrap().events, [], "{blind}");
+        assert_eq!(world.row_times(IK).await, [0], "{blind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_winners_row_that_is_seen_too_late_is_a_lost_race_and_one_never_seen_an_alarm() {
+    for (blind, is_seen) in [(9, true), (10, false)] {
+        let world = World::new();
+        world.sealed().await;
+        let factory = factory_over(&world, Oddity::AppliesLate(blind));
+        let error = factory.session("alice").unwrap().encrypt(b"").await.unwrap_err();
+        assert_eq!(matches!(error, Error::CreationRace(_)), is_seen, "{error}");
+        assert_eq!(matches!(error, Error::IndistinctKey(_)), !is_seen, "{error}");
+        assert_eq!(factory.status().unwrap().events.is_empty(), is_seen);
+    }
 }

@@ -285,20 +285,44 @@ fn of_version(record: &DataRowRecord, since_start: i64) -> DataRowRecord {
 }
 
 #[tokio::test]
-async fn t5_missing_is_remembered_for_a_second() {
-    let (world, record) = warm().await;
-    let missing = of_version(&record, 7);
-    for _ in 0..5 {
-        let error = world.decrypt_error(&missing).await;
-        assert!(matches!(&error, Error::KeyNotFound(key) if *key == meta(IK, 7)), "{error}");
+async fn t5_missing_is_remembered_for_a_second_and_a_young_one_for_a_tenth_of_it() {
+    let five_minutes = seconds(5 * MINUTE);
+    for (since_start, held) in [
+        (-five_minutes - 2, SECOND),
+        (-five_minutes, SECOND / 10),
+        (0, SECOND / 10),
+        (7, SECOND / 10),
+        (seconds(DAY), SECOND / 10),
+    ] {
+        let (world, record) = warm().await;
+        let missing = of_version(&record, since_start + 1);
+        for _ in 0..5 {
+            let error = world.decrypt_error(&missing).await;
+            assert!(
+                matches!(&error, Error::KeyNotFound(key) if *key == meta(IK, since_start + 1)),
+                "{error}"
+            );
+        }
+        world.clock.advance(held - Duration::from_nanos(1));
+        world.decrypt_error(&missing).await;
+        assert_eq!(world.calls(), Calls { load: 1, ..Calls::default() }, "{since_start}");
+        world.decrypts(&record).await;
+        world.clock.advance(Duration::from_nanos(1));
+        world.decrypt_error(&missing).await;
+        assert_eq!(world.calls(), Calls { load: 2, ..Calls::default() }, "{since_start}");
     }
-    world.clock.advance(SECOND - Duration::from_nanos(1));
-    world.decrypt_error(&missing).await;
-    assert_eq!(world.calls(), Calls { load: 1, ..Calls::default() });
+}
+
+/// It is asked for again as soon as another process may have inserted it.
+#[tokio::test]
+async fn t5_missing_young_version_that_appears_is_found_within_a_tenth_of_a_second() {
+    let (world, record) = cold().await;
+    let row = world.latest_row(IK).await;
+    world.delete(IK).await;
+    world.decrypt_error(&record).await;
+    world.put(row).await;
+    world.clock.advance(SECOND / 10);
     world.decrypts(&record).await;
-    world.clock.advance(Duration::from_nanos(1));
-    world.decrypt_error(&missing).await;
-    assert_eq!(world.calls(), Calls { load: 2, ..Calls::default() });
 }
 
 #[tokio::test]

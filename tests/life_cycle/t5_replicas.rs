@@ -1,5 +1,7 @@
 //! T5 with replicas that may answer: what they say is enough to decrypt, and for nothing else.
 
+use std::time::Duration;
+
 use claviger::testing::{Fault, FaultyMetastore, Operation};
 use claviger::{
     BackendError, Consistency, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
@@ -178,7 +180,9 @@ async fn t5_answer_of_a_replica_that_cannot_be_used_is_asked_for_with_strong_con
         pair.replica.faults().always(fault);
         pair.world.decrypts(&pair.record).await;
         assert_eq!(pair.loads(), [1, 1], "{fault:?}");
-        assert_eq!(pair.world.factory.status().unwrap().events, [], "it is no alarm");
+        let is_lost = fault != Fault::Fail(FailureClass::Damaged);
+        let expected: &[_] = if is_lost { &[(Event::ReplicaLost, 1)] } else { &[] };
+        assert_eq!(pair.world.factory.status().unwrap().events, expected, "{fault:?}");
     }
     let other_key = {
         let other = World::new();
@@ -205,21 +209,65 @@ async fn t5_answer_of_a_replica_that_cannot_be_used_is_asked_for_with_strong_con
     }
 }
 
-#[tokio::test]
-async fn t5_replica_that_is_down_does_not_cost_each_decrypt_a_call() {
-    let pair = pair_with(policy().replica_reads(true).intermediate_keys_max(1)).await;
-    pair.replica.faults().always(DENIED);
-    for round in 0..20 {
+#[tokio::test(start_paused = true)]
+async fn t5_replica_that_is_down_costs_one_decrypt_a_second_a_call() {
+    for fault in [DOWN, DENIED, Fault::Hang] {
+        let pair = pair_with(policy().replica_reads(true).intermediate_keys_max(1)).await;
+        pair.replica.faults().always(fault);
+        let began = tokio::time::Instant::now();
+        for round in 0..20 {
+            pair.world.decrypts(&pair.record).await;
+            pair.world.session_of("bob").encrypt(b"takes the place").await.unwrap();
+            assert_eq!(pair.loads(), [round + 1, 1], "after one failure it is left alone for a second");
+        }
+        let waited = if fault == Fault::Hang { SECOND / 5 } else { Duration::ZERO };
+        assert_eq!(began.elapsed(), waited, "refresh_wait, once");
+        let status = pair.world.factory.status().unwrap();
+        assert!(status.replica_down && !status.metastore_down && !status.metastore_read_only);
+        pair.world.clock.advance(SECOND);
+        for _ in 0..5 {
+            pair.world.decrypts(&pair.record).await;
+            pair.world.session_of("bob").encrypt(b"takes the place").await.unwrap();
+        }
+        assert_eq!(pair.loads()[1], 2, "then one asks again");
+        assert_eq!(pair.world.raised(Event::ReplicaLost), 1, "it is one outage");
+        pair.replica.faults().heal();
+        pair.world.clock.advance(SECOND);
         pair.world.decrypts(&pair.record).await;
+        assert_eq!(pair.loads()[1], 3);
+        assert!(!pair.world.factory.status().unwrap().replica_down);
         pair.world.session_of("bob").encrypt(b"takes the place").await.unwrap();
-        assert_eq!(pair.loads()[0], round + 1);
+        pair.replica.faults().always(fault);
+        pair.world.decrypts(&pair.record).await;
+        assert_eq!(pair.world.raised(Event::ReplicaLost), 2, "it is another one");
     }
-    assert_eq!(pair.loads()[1], 5, "then it is left alone for a second");
-    assert!(!pair.world.factory.status().unwrap().metastore_down);
-    pair.replica.faults().heal();
-    pair.world.clock.advance(SECOND);
-    pair.world.decrypts(&pair.record).await;
-    assert_eq!(pair.loads(), [20, 6]);
+}
+
+/// The store answers while the replica hangs, however many ask at once.
+#[tokio::test(start_paused = true)]
+async fn t5_replica_that_hangs_delays_nobody_longer_than_refresh_wait() {
+    let pair = pair().await;
+    let names: Vec<String> = (0..500).map(|number| format!("customer-{number}")).collect();
+    let (home, mut records) = (pair.world.other_process(), Vec::new());
+    for name in &names {
+        records.push(home.session_of(name).encrypt(b"secret").await.unwrap());
+    }
+    pair.replica.faults().always(Fault::Hang);
+    let began = tokio::time::Instant::now();
+    let decrypts: Vec<_> = names
+        .iter()
+        .zip(records)
+        .map(|(name, record)| {
+            let session = pair.world.session_of(name);
+            tokio::spawn(async move { session.decrypt(&record).await.map(drop) })
+        })
+        .collect();
+    for decrypt in decrypts {
+        decrypt.await.unwrap().unwrap();
+    }
+    assert_eq!(began.elapsed(), SECOND / 5);
+    assert!(pair.replica.faults().calls() <= 64, "the others did not even ask");
+    assert_eq!(pair.world.raised(Event::ReplicaLost), 1);
 }
 
 #[tokio::test]

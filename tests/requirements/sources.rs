@@ -120,6 +120,25 @@ fn raised(factory: &SessionFactory, event: Event) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sources_make_a_shredding_known_so_that_nothing_of_it_is_restored() {
+    for is_told in [true, false] {
+        let world = World::new();
+        let (source, steps, log) = script();
+        let factory = world.builder().invalidations(source).restore_lost(true).build().unwrap();
+        let record = seal(&factory).await;
+        steps
+            .send(if is_told { Step::Tell(Invalidation::Shredded(KeyId::new(IK))) } else { key(IK) })
+            .unwrap_or_default();
+        until(|| log.calls() == 2).await;
+        world.store.inner().delete(&KeyId::new(IK)).await.unwrap();
+        let decrypted = factory.session("partition").unwrap().decrypt(&record).await;
+        assert_eq!(decrypted.is_err(), is_told);
+        assert_eq!(raised(&factory, Event::RowLost), u64::from(!is_told));
+        assert_eq!(world.store.inner().count().await.unwrap(), if is_told { 1 } else { 2 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn sources_make_a_revocation_known_at_once() {
     for (id, told) in [(IK, key(IK)), (SK, key(SK)), (IK, Step::Tell(Invalidation::Everything))] {
         let world = World::new();

@@ -1,0 +1,277 @@
+//! What a factory is built from.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use claviger_memory::{Arena, ForkSentinel};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+
+use super::{SessionFactory, Shared};
+use crate::call::{FAILURES_MAX, Gate, GateRules};
+use crate::clock::{Clock, SystemClock, nanos};
+use crate::error::Error;
+use crate::hierarchy::Hierarchy;
+use crate::hierarchy::lost::Lost;
+use crate::hierarchy::rules::Rules;
+use crate::invalidation::listener::Listeners;
+use crate::invalidation::{BoxedSource, InvalidationSource};
+use crate::keyring::cache::KeyCache;
+use crate::keyring::orphans::Orphans;
+use crate::kms::{BoxedKms, KmsHandle};
+use crate::metastore::{BoxedMetastore, MetastoreHandle};
+use crate::partition::{Naming, ReadableSuffixes};
+use crate::policy::{CryptoPolicy, Limits, Span};
+use crate::random::{SecureRandom, SystemRandom};
+use crate::tasks::Tasks;
+
+/// Gathers a factory's options. [`build`](Self::build) is the one step that can fail.
+#[derive(Debug)]
+#[must_use]
+pub struct SessionFactoryBuilder {
+    metastore: BoxedMetastore,
+    kms: BoxedKms,
+    service: String,
+    product: String,
+    policy: CryptoPolicy,
+    limits: Limits,
+    region_suffix: Option<String>,
+    readable_suffixes: ReadableSuffixes,
+    strict_ids: bool,
+    restore_lost: bool,
+    runtime: Option<Handle>,
+    sources: Vec<BoxedSource>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn SecureRandom>,
+}
+
+impl SessionFactoryBuilder {
+    pub(super) fn new(metastore: BoxedMetastore, kms: BoxedKms) -> Self {
+        Self {
+            metastore,
+            kms,
+            service: String::new(),
+            product: String::new(),
+            policy: CryptoPolicy::default(),
+            limits: Limits::default(),
+            region_suffix: None,
+            readable_suffixes: ReadableSuffixes::default(),
+            strict_ids: false,
+            restore_lost: false,
+            runtime: None,
+            sources: Vec::new(),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom::new()),
+        }
+    }
+
+    /// Names the service whose keys these are. Required.
+    pub fn service(mut self, service: impl Into<String>) -> Self {
+        self.service = service.into();
+        self
+    }
+
+    /// Names the product whose keys these are. Required.
+    pub fn product(mut self, product: impl Into<String>) -> Self {
+        self.product = product.into();
+        self
+    }
+
+    /// Sets the life cycle of keys.
+    pub fn policy(mut self, policy: CryptoPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets how much of everything there may be.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Appends a suffix to all key ids, so that each region of a replicated metastore has keys of
+    /// its own.
+    pub fn region_suffix(mut self, suffix: impl Into<String>) -> Self {
+        self.region_suffix = Some(suffix.into());
+        self
+    }
+
+    /// Sets which other regions' records a factory with a suffix reads.
+    pub fn readable_suffixes(mut self, suffixes: ReadableSuffixes) -> Self {
+        self.readable_suffixes = suffixes;
+        self
+    }
+
+    /// Refuses service, product and partition names with `_`, with which two partitions can share
+    /// one key id.
+    pub const fn strict_ids(mut self, strict: bool) -> Self {
+        self.strict_ids = strict;
+        self
+    }
+
+    /// Puts the row of a cached key back when a check finds it gone, and goes on with the key as if the
+    /// row had been there: what the metastore lost in a fail-over comes back before anybody misses it.
+    ///
+    /// Off by default. It undoes a deletion that was meant as well, from any process that has the key
+    /// cached, unless word of it came first: whoever deletes keys tells all factories before, by
+    /// [`SessionFactory::shredded`] or
+    /// [`Invalidation::Shredded`](crate::Invalidation::Shredded). Each loss is told all the same, by
+    /// [`Event::RowLost`](crate::Event::RowLost).
+    pub const fn restore_lost(mut self, restore: bool) -> Self {
+        self.restore_lost = restore;
+        self
+    }
+
+    /// Loads keys on this runtime, which must have its timer enabled, instead of on the caller's.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Listens to `source` for word of keys whose records changed; said again, to another one too.
+    ///
+    /// A task of the factory does so, from the first session or key load within a runtime on until
+    /// the factory is closed. While a source fails it is called again after a while, and keys are
+    /// checked each `revoke_check_interval` as ever.
+    pub fn invalidations(mut self, source: impl InvalidationSource) -> Self {
+        self.sources.push(BoxedSource::new(source));
+        self
+    }
+
+    /// Takes the time from `clock` instead of the operating system.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Draws keys and nonces from `random` instead of the operating system.
+    pub fn random(mut self, random: impl SecureRandom) -> Self {
+        self.random = Arc::new(random);
+        self
+    }
+
+    /// Checks everything and builds the factory. No I/O, no task, no key.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] naming what to change; [`Error::Memory`] if not even the page that
+    /// recognises a fork can be had.
+    pub fn build(self) -> Result<SessionFactory, Error> {
+        self.policy.validate()?;
+        self.limits.validate()?;
+        if self.policy.refresh_wait >= self.limits.operation_deadline {
+            return Err(Error::invalid_config("refresh_wait is not below operation_deadline"));
+        }
+        let store_gates = [
+            self.gate(self.limits.store_calls_max, self.limits.store_deadline),
+            self.gate((self.limits.store_calls_max / 2).max(1), self.limits.store_deadline),
+            self.replica_gate(),
+        ];
+        let kms_gate = self.gate(self.limits.kms_calls_max, self.limits.kms_deadline);
+        let naming = Naming::new(
+            &self.service,
+            &self.product,
+            self.region_suffix,
+            self.readable_suffixes,
+            self.strict_ids,
+        )?;
+        let orphans = Arc::new(Orphans::default());
+        let sentinel = Arc::new(ForkSentinel::new()?);
+        let cache = |capacity| {
+            KeyCache::new(capacity, Arc::clone(&orphans), Arc::clone(&self.clock), Arc::clone(&sentinel))
+        };
+        let (system, intermediate) =
+            (cache(self.policy.system_keys_max), cache(self.policy.intermediate_keys_max));
+        let core = |core: &Weak<Hierarchy>| Hierarchy {
+            store: MetastoreHandle::new(self.metastore, store_gates, {
+                let core = Weak::clone(core);
+                move || {
+                    if let Some(core) = core.upgrade() {
+                        core.failed_over();
+                    }
+                }
+            }),
+            kms: KmsHandle::new(self.kms, kms_gate),
+            intermediate,
+            system_ring: system.ring(naming.system_key_id().as_str()),
+            system,
+            orphans,
+            arena: Arena::new(self.policy.lock_policy),
+            rules: Rules::new(&self.policy),
+            idle_timeout: match self.policy.idle_timeout {
+                Span::Of(timeout) => Some(timeout),
+                Span::Never => None,
+            },
+            operation_deadline: self.limits.operation_deadline,
+            clock: self.clock,
+            random: self.random,
+            events: Default::default(),
+            tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
+            listeners: Listeners::new(self.sources),
+            missing: Default::default(),
+            lost: Lost::new(nanos(self.policy.max_stale_decrypt)),
+            restores_lost: self.restore_lost,
+            recheck: Default::default(),
+            degraded: Default::default(),
+            naming,
+        };
+        Ok(SessionFactory {
+            shared: Arc::new(Shared {
+                core: Arc::new_cyclic(core),
+                sentinel,
+                payload_bytes_max: self.limits.payload_bytes_max,
+                closed: AtomicBool::new(false),
+                report: OnceCell::new(),
+            }),
+        })
+    }
+
+    fn gate(&self, calls_max: usize, deadline: Duration) -> Gate {
+        let Limits { waiting_calls_max: waiting_max, attempts_max, .. } = self.limits;
+        self.gate_with(GateRules {
+            calls_max,
+            waiting_max,
+            deadline,
+            attempts_max,
+            failures_max: FAILURES_MAX,
+        })
+    }
+
+    /// The store itself answers for a replica that does not, so little patience loses nothing.
+    fn replica_gate(&self) -> Gate {
+        self.gate_with(GateRules {
+            calls_max: self.limits.store_calls_max,
+            waiting_max: self.limits.waiting_calls_max,
+            deadline: self.policy.refresh_wait.min(self.limits.store_deadline),
+            attempts_max: 1,
+            failures_max: 1,
+        })
+    }
+
+    fn gate_with(&self, rules: GateRules) -> Gate {
+        Gate::new(rules, Arc::clone(&self.clock), Arc::clone(&self.random))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::SecretKey;
+    use crate::kms::static_key::StaticKms;
+    use crate::metastore::memory::InMemoryMetastore;
+
+    #[test]
+    fn s3_6_a_refresh_is_waited_for_less_than_an_operation_may_take() {
+        let build = |refresh_wait| {
+            let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap();
+            SessionFactory::builder(InMemoryMetastore::new(), kms)
+                .service("service")
+                .product("product")
+                .policy(CryptoPolicy::default().refresh_wait(Duration::from_millis(refresh_wait)))
+                .limits(Limits::default().operation_deadline(Duration::from_secs(1)))
+                .build()
+        };
+        assert!(build(999).is_ok());
+        assert!(matches!(build(1000), Err(Error::InvalidConfig { .. })));
+    }
+}

@@ -1,0 +1,114 @@
+//! How a key is created (T3), and when it says it was (T4).
+
+use std::sync::Arc;
+
+use super::rules::TooFarAhead;
+use super::{Course, Hierarchy, Level};
+use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::error::Error;
+use crate::events::Event;
+use crate::key::{CryptoKey, KEY_BYTES, SecretKey};
+use crate::keyring::Role;
+use crate::keyring::flight::{Flights, Outcome};
+use crate::metastore::Insert;
+use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+
+/// What became of an attempt to create a key.
+pub(super) enum Creation {
+    Made(Arc<CryptoKey>),
+    /// Somebody else was faster.
+    Beaten,
+    /// The store says that this key exists and does not return it: a node of it that has not heard of
+    /// the winner's row yet, or a table that cannot tell ids apart.
+    Unseen(KeyMeta),
+}
+
+impl Hierarchy {
+    /// Creates a key and stores it (T3).
+    pub(super) async fn create(
+        self: &Arc<Self>,
+        course: &Course,
+        above: Option<Created>,
+    ) -> Result<Creation, Error> {
+        let ring = &course.ring;
+        let parent = match course.level {
+            Level::System => None,
+            Level::Intermediate => Some(self.system_key_to_wrap(course.replace.is_some()).await?),
+        };
+        let meta = self.next_meta(course, above)?;
+        let secret = SecretKey::generate(&*self.random)?;
+        let record = match &parent {
+            None => {
+                let wrapped = self.kms.wrap_key(&secret, &meta).await?;
+                self.note_copies(&meta, wrapped.missing_copies());
+                EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)
+            }
+            Some(parent) => {
+                let wrapped = self.seal_under(parent, &secret)?;
+                EnvelopeKeyRecord::new(meta, wrapped, Some(parent.meta().clone()))
+            }
+        };
+        // The key is made before its row, so that no row is left by one that cannot be made.
+        let state = ring.state(record.meta().created());
+        let key = self.make_key(&secret, &record, Arc::clone(&state), parent.as_deref())?;
+        drop(secret);
+        let begun = self.now();
+        match self.store.insert(&record).await? {
+            Insert::Inserted => {
+                let key = Arc::new(key);
+                ring.mark_checked(&state, begun, course.flight);
+                self.missing.forget(record.meta());
+                self.cache(course.level).add(ring, &key, Role::Latest);
+                Ok(Creation::Made(key))
+            }
+            Insert::AlreadyExists => {
+                drop(key);
+                let winner = self.read(course, self.store.load(record.meta())).await?;
+                Ok(winner.map_or_else(|| Creation::Unseen(record.meta().clone()), |_| Creation::Beaten))
+            }
+        }
+    }
+
+    /// Returns the system key to wrap a new intermediate key under. With `replace_ending`, one that
+    /// is near its end is replaced first.
+    async fn system_key_to_wrap(self: &Arc<Self>, replace_ending: bool) -> Outcome {
+        let ring = &self.system_ring;
+        let now = self.now();
+        let mut course = Course::latest(Level::System, ring);
+        if let Some(key) = ring.latest() {
+            if replace_ending && now.wall >= key.life().replace_from {
+                course = course.replacing(&key);
+            } else if self.is_usable(&key, now) && !self.rules.is_due(&key, now) {
+                return Ok(key);
+            }
+        }
+        let ticket = if course.replace.is_some() { Flights::any_ticket() } else { self.ticket(ring) };
+        self.fly(course, ticket).await
+    }
+
+    fn next_meta(&self, course: &Course, above: Option<Created>) -> Result<KeyMeta, Error> {
+        let (id, now) = (course.ring.id(), self.now());
+        // So that a lost row can be put back, and no two keys share an id and a time.
+        let above = above.max(self.lost.greatest(id, self.rules.created_max(now), now));
+        match (self.rules.next_created(now, above), above) {
+            (Ok(Some(created)), _) => Ok(KeyMeta::new(id.clone(), created)),
+            (Ok(None), _) => Err(Error::ClockSkew(KeyMeta::new(id.clone(), Created::MIN))),
+            (Err(TooFarAhead), above) => {
+                self.events.raise(Event::ClockSkew, id);
+                Err(Error::ClockSkew(KeyMeta::new(id.clone(), above.unwrap_or(Created::MAX))))
+            }
+        }
+    }
+
+    fn seal_under(
+        &self,
+        parent: &CryptoKey,
+        secret: &SecretKey,
+    ) -> Result<[u8; KEY_BYTES + OVERHEAD_BYTES], Error> {
+        let mut nonce = [0; NONCE_BYTES];
+        self.random.fill(&mut nonce)?;
+        let mut wrapped = [0; KEY_BYTES + OVERHEAD_BYTES];
+        aead::seal_key(parent.cipher()?, nonce, secret.expose_secret(), &mut wrapped)?;
+        Ok(wrapped)
+    }
+}

@@ -1,0 +1,192 @@
+//! The store came to another server, which may lack what was committed last: all that is cached is
+//! checked, so that each key whose row is gone is told of, also if nobody uses it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Course, Hierarchy, Level};
+use crate::call::jittered;
+use crate::error::Error;
+use crate::events::Event;
+use crate::keyring::Keyring;
+use crate::keyring::flight::{Flights, Pilot, Target};
+use crate::record::KeyMeta;
+
+/// How many versions are read in one call.
+const CHUNK_MAX: usize = 1_000;
+
+/// How often a chunk that cannot be read is tried, and how long at most after the first time.
+const TRIES_MAX: u32 = 5;
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+
+/// How often a chunk is halved that is refused: a single row may spoil it.
+const HALVINGS_MAX: usize = 256;
+
+/// Whether all that is cached is being checked.
+#[derive(Debug, Default)]
+pub(crate) struct Recheck(Mutex<Phase>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Idle,
+    UnderWay,
+    /// Under way, and once more after that.
+    Again,
+}
+
+/// The task that checks. However it ends, the next fail-over begins another.
+struct Turn {
+    core: Arc<Hierarchy>,
+    is_over: bool,
+}
+
+impl Recheck {
+    /// Asks for a check of all; `true` if the caller is to begin it.
+    fn begins(&self) -> bool {
+        let mut phase = self.phase();
+        let is_idle = *phase == Phase::Idle;
+        *phase = if is_idle { Phase::UnderWay } else { Phase::Again };
+        is_idle
+    }
+
+    /// Ends a check; `true` if another one is due.
+    fn goes_on(&self) -> bool {
+        let mut phase = self.phase();
+        let is_due = *phase == Phase::Again;
+        *phase = if is_due { Phase::UnderWay } else { Phase::Idle };
+        is_due
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Once it is over, another may have begun.
+        if !self.is_over {
+            *self.core.recheck.phase() = Phase::Idle;
+        }
+    }
+}
+
+impl Hierarchy {
+    /// The store came to another server.
+    pub(crate) fn failed_over(self: &Arc<Self>) {
+        self.events.raise(Event::FailedOver, self.system_ring.id());
+        self.invalidate_everything();
+        if !self.recheck.begins() {
+            return;
+        }
+        let mut turn = Turn { core: Arc::clone(self), is_over: false };
+        // Without a runtime the keys are checked by their next use.
+        let _spawned = self.tasks.spawn(|_stopped| async move {
+            let closing = turn.core.tasks.closing();
+            let _ended = closing.run_until_cancelled(turn.run()).await;
+        });
+    }
+
+    /// Reads the rows of all cached versions of a level.
+    async fn recheck_level(self: &Arc<Self>, level: Level) {
+        let versions = self.cached_versions(level);
+        let chunks = versions.chunks(CHUNK_MAX).map(|chunk| (chunk.to_vec(), TRIES_MAX));
+        let mut chunks: VecDeque<_> = chunks.collect();
+        let mut halvings_left = HALVINGS_MAX;
+        while let Some((chunk, tries_left)) = chunks.pop_front() {
+            let Err(error) = self.recheck_chunk(&chunk).await else { continue };
+            let (first, second) = chunk.split_at(chunk.len() / 2);
+            if error.is_retryable() && tries_left > 1 {
+                let pause = PAUSE_FIRST * (1 << (TRIES_MAX - tries_left));
+                tokio::time::sleep(jittered(pause, &*self.random)).await;
+                chunks.push_back((chunk, tries_left - 1));
+            } else if !error.is_retryable() && !first.is_empty() && halvings_left > 0 {
+                halvings_left -= 1;
+                chunks.extend([(first.to_vec(), tries_left), (second.to_vec(), tries_left)]);
+            } else if let Some(course) = chunk.first() {
+                // The regular checks go on.
+                self.events.raise_because(Event::RefreshFailed, course.ring.id(), &error);
+            }
+        }
+    }
+
+    fn cached_versions(&self, level: Level) -> Vec<Course> {
+        let versions = |ring: &Arc<Keyring>| -> Vec<Course> {
+            let keys = ring.keys();
+            keys.versions.iter().map(|key| Course::version(level, ring, key.created())).collect()
+        };
+        self.cache(level).rings().iter().flat_map(versions).collect()
+    }
+
+    /// Reads the rows of these versions in one call, as the flights of each; those that others run are
+    /// waited for.
+    async fn recheck_chunk(self: &Arc<Self>, chunk: &[Course]) -> Result<(), Error> {
+        let (mut boarded, mut keys, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for course in chunk {
+            let Some(key) = self.version_due(course) else { continue };
+            match course.ring.flights().board(course.target, Flights::any_ticket()) {
+                (_, Some(pilot)) => {
+                    boarded.push((course.clone(), pilot));
+                    keys.push(key);
+                }
+                (_, None) => others.push(course.clone()),
+            }
+        }
+        let begun = self.now();
+        let rows = self.store.load_many(&keys).await?;
+        let mut gone = Vec::new();
+        for ((mut course, pilot), row) in boarded.into_iter().zip(rows) {
+            course.flight = pilot.number();
+            let is_found = row.is_some();
+            course.prefetched = Some((row, begun));
+            if is_found {
+                self.land_rechecked(&course, pilot).await;
+            } else {
+                self.lose_target(&course, begun);
+                gone.push((course, pilot));
+            }
+        }
+        // Once all are told of, since putting rows back may take its time.
+        for (course, pilot) in gone {
+            self.land_rechecked(&course, pilot).await;
+        }
+        for course in others {
+            let ticket = course.ring.flights().ticket_of_current();
+            // What became of it is told by the flight.
+            let _outcome = self.fly_to_end(course, ticket).await;
+        }
+        Ok(())
+    }
+
+    /// Returns the version if it is cached still, and nobody has checked it meanwhile.
+    fn version_due(&self, course: &Course) -> Option<KeyMeta> {
+        let Target::Version(created) = course.target else { return None };
+        let key = course.ring.version(created).filter(|key| self.rules.is_due(key, self.now()))?;
+        Some(key.meta().clone())
+    }
+
+    async fn land_rechecked(self: &Arc<Self>, course: &Course, pilot: Pilot) {
+        let is_found = course.prefetched.as_ref().is_some_and(|(row, _)| row.is_some());
+        // One that was evicted meanwhile is not brought back.
+        if is_found && self.version_due(course).is_none() {
+            return;
+        }
+        let deadline = self.operation_deadline;
+        let run = tokio::time::timeout(deadline, self.run(course)).await;
+        self.land_one(course, pilot, run.unwrap_or(Err(Error::Deadline(deadline))));
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Turn {
+    async fn run(&mut self) {
+        while !self.is_over {
+            for level in [Level::System, Level::Intermediate] {
+                self.core.recheck_level(level).await;
+            }
+            self.is_over = !self.core.recheck.goes_on();
+        }
+    }
+}

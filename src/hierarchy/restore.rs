@@ -1,0 +1,169 @@
+//! Rows that a check found gone: the keys are dropped and told of, and the rows put back if that is
+//! wanted.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::lost::Return;
+use super::{Course, Hierarchy};
+use crate::clock::Moment;
+use crate::error::Error;
+use crate::events::Event;
+use crate::key::CryptoKey;
+use crate::keyring::flight::Target;
+use crate::metastore::Insert;
+use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+
+/// What there is of a version whose row was not found.
+pub(super) enum Remains {
+    /// It was created while the answer was on its way.
+    Key(Arc<CryptoKey>),
+    /// Its row was put back, by an insert that began then.
+    Row(EnvelopeKeyRecord, Moment),
+}
+
+impl Hierarchy {
+    /// Drops the versions that a read which began at `begun` found to have no row, and tells of each.
+    fn lose(&self, course: &Course, begun: Moment, is_lost: impl Fn(Created) -> bool) {
+        let now = self.now();
+        course.ring.lose(begun, now, course.flight, &is_lost);
+        let is_gone = |key: &CryptoKey| key.state().is_lost() && is_lost(key.created());
+        for row in self.cache(course.level).remove(&course.ring, is_gone) {
+            let key = row.meta().clone();
+            if self.lost.note(row, now) {
+                self.events.row_lost(&key);
+            }
+        }
+    }
+
+    /// Drops the version that a flight was to load, as [`lose`](Self::lose) does.
+    pub(super) fn lose_target(&self, course: &Course, begun: Moment) {
+        self.lose(course, begun, |created| course.target == Target::Version(created));
+    }
+
+    /// Returns the latest record after what its read says of later ones, which are gone, and since when
+    /// that is known.
+    pub(super) async fn latest_remaining(
+        &self,
+        course: &Course,
+        record: Option<EnvelopeKeyRecord>,
+        begun: Moment,
+    ) -> (Option<EnvelopeKeyRecord>, Moment) {
+        let latest = record.as_ref().map(|record| record.meta().created());
+        self.lose(course, begun, |held| Some(held) > latest);
+        let mut remaining = (record, begun);
+        if self.restores_lost {
+            let id = course.ring.id();
+            for created in self.lost.versions(id, latest, self.now()) {
+                let begun = self.now();
+                // What cannot be put back now is gone, as without this option, and stays in the list.
+                if let Ok(Some(row)) = self.put_back(&KeyMeta::new(id.clone(), created)).await {
+                    remaining = (Some(row), begun);
+                }
+            }
+        }
+        remaining
+    }
+
+    /// Returns what there is of a version that has no row.
+    pub(super) async fn version_remaining(
+        &self,
+        course: &Course,
+        meta: KeyMeta,
+        begun: Moment,
+    ) -> Result<Remains, Error> {
+        let ring = &course.ring;
+        self.lose_target(course, begun);
+        if let Some(key) = ring.version(meta.created()) {
+            return Ok(Remains::Key(key));
+        }
+        if self.restores_lost {
+            let inserted = self.now();
+            match self.put_back(&meta).await {
+                Ok(Some(row)) => return Ok(Remains::Row(row, inserted)),
+                Err(error) if error.is_retryable() => return Err(error),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        self.missing.note(meta.clone(), begun);
+        if !ring.flights().is_current(course.flight) {
+            // Word came meanwhile that the rows changed; in this order, none of it is missed.
+            self.missing.forget(&meta);
+        }
+        Err(Error::KeyNotFound(meta))
+    }
+
+    /// Compares a row that was read with what is known to be lost.
+    pub(super) fn note_return(&self, record: &EnvelopeKeyRecord, begun: Moment) {
+        if self.lost.compare(record, begun, self.now()) == Return::Changed {
+            self.events.raise(Event::KeyChanged, record.meta().id());
+        }
+    }
+
+    /// Puts the row of a lost key back as a task of its own; `false` if that is not to be.
+    ///
+    /// # Cancel safety
+    /// The task goes on.
+    pub(crate) async fn restore_lost(self: &Arc<Self>, key: &KeyMeta) -> Result<bool, Error> {
+        let (sender, receiver) = oneshot::channel();
+        let (this, key) = (Arc::clone(self), key.clone());
+        self.tasks.spawn(move |stopped| async move {
+            let deadline = this.operation_deadline;
+            let work = tokio::time::timeout(deadline, this.put_back(&key));
+            let outcome = match stopped.run_until_cancelled(work).await {
+                Some(Ok(row)) => row.map(|row| row.is_some()),
+                Some(Err(_elapsed)) => Err(Error::Deadline(deadline)),
+                None => Err(Error::Closed),
+            };
+            // The caller may have gone away.
+            drop(sender.send(outcome));
+        })?;
+        receiver.await.unwrap_or(Err(Error::Interrupted))
+    }
+
+    /// Notes that the records of this key were deleted for good.
+    pub(crate) fn shredded(&self, id: &KeyId) {
+        // First, so that a check which this causes finds it noted.
+        self.lost.shred(id, self.now());
+        self.invalidate(id);
+    }
+
+    /// Puts a lost row back as it was, its parent's before it; returns it. `None` if it is not known to
+    /// be lost, or another key has its place or its parent's.
+    async fn put_back(&self, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        let now = self.now();
+        let Some(row) = self.lost.row(key, now) else { return Ok(None) };
+        if let Some(parent) = row.parent().and_then(|parent| self.lost.row(parent, now))
+            && !self.put_back_row(&parent).await?
+        {
+            return Ok(None);
+        }
+        Ok(self.put_back_row(&row).await?.then_some(row))
+    }
+
+    async fn put_back_row(&self, row: &EnvelopeKeyRecord) -> Result<bool, Error> {
+        let (key, begun) = (row.meta(), self.now());
+        let is_wanted = || !self.lost.is_shredded(key.id(), self.now());
+        match self.store.insert_if(row, is_wanted).await? {
+            None => return Ok(false),
+            Some(Insert::Inserted) => {}
+            Some(Insert::AlreadyExists) => match self.store.load(key).await? {
+                // A node that has not heard of it yet.
+                None => return Err(Error::CreationRace(key.id().clone())),
+                Some(there) if there.wrapped_key() == row.wrapped_key() => {}
+                Some(_) => {
+                    if self.lost.note_change(key, self.now()) {
+                        self.events.raise(Event::KeyChanged, key.id());
+                    }
+                    return Ok(false);
+                }
+            },
+        }
+        self.system.renew(key, begun);
+        self.intermediate.renew(key, begun);
+        self.missing.forget(key);
+        self.lost.forget(key, self.now());
+        Ok(true)
+    }
+}

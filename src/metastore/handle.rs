@@ -1,0 +1,182 @@
+//! The core's way to the metastore: every call through a gate, every failure an [`Error`].
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::{BoxedMetastore, Consistency, Insert, Metastore};
+use crate::breaker::BreakerOpen;
+use crate::call::{CallError, Gate};
+use crate::error::{BackendError, Error, FailureClass};
+use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+
+/// The core's way to the metastore. Reads, inserts and replicas have a gate each, so that what fails
+/// or hangs in one neither closes another nor takes its permits.
+#[derive(Debug)]
+pub(crate) struct MetastoreHandle {
+    store: BoxedMetastore,
+    reads: Gate,
+    writes: Gate,
+    replicas: Gate,
+    replica_is_down: AtomicBool,
+    /// How often the store came to another server, as of the last call.
+    failovers: AtomicU64,
+    on_failover: OnFailover,
+}
+
+/// What a replica has to say of a version.
+pub(crate) enum Copied {
+    /// Nothing that counts: the store itself is asked.
+    Nothing,
+    Row(EnvelopeKeyRecord),
+    /// It failed, for the first time since it answered well.
+    Lost(BackendError),
+}
+
+impl MetastoreHandle {
+    pub(crate) fn new(
+        store: BoxedMetastore,
+        [reads, writes, replicas]: [Gate; 3],
+        on_failover: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let failovers = AtomicU64::new(store.failovers());
+        let (replica_is_down, on_failover) = (AtomicBool::new(false), OnFailover(Box::new(on_failover)));
+        Self { store, reads, writes, replicas, replica_is_down, failovers, on_failover }
+    }
+
+    pub(crate) const fn reads(&self) -> &Gate {
+        &self.reads
+    }
+
+    pub(crate) const fn writes(&self) -> &Gate {
+        &self.writes
+    }
+
+    /// Tells whether the replica did not answer the last time it was asked.
+    pub(crate) fn replica_is_down(&self) -> bool {
+        self.replica_is_down.load(Ordering::Relaxed)
+    }
+
+    pub(crate) async fn load(&self, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        let call = || self.store.load(key, Consistency::Strong);
+        self.watched(self.reads.call(call)).await.map_err(|error| to_error("load", key.id(), error))
+    }
+
+    pub(crate) async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        let call = || self.store.load_latest(id);
+        self.watched(self.reads.call(call)).await.map_err(|error| to_error("load_latest", id, error))
+    }
+
+    /// Loads what a replica has of a version. A failure is no more than that it has nothing.
+    pub(crate) async fn load_from_replica(&self, key: &KeyMeta) -> Copied {
+        let load = self.store.load(key, Consistency::Eventual);
+        match self.watched(self.replicas.ask(load)).await {
+            None => Copied::Nothing,
+            Some(Ok(row)) => {
+                self.replica_is_down.store(false, Ordering::Relaxed);
+                row.map_or(Copied::Nothing, Copied::Row)
+            }
+            Some(Err(error)) if error.class() == FailureClass::Damaged => Copied::Nothing,
+            Some(Err(error)) => {
+                let was_down = self.replica_is_down.swap(true, Ordering::Relaxed);
+                if was_down { Copied::Nothing } else { Copied::Lost(error) }
+            }
+        }
+    }
+
+    /// Loads these versions in one call. What fails names the first of them.
+    pub(crate) async fn load_many(&self, keys: &[KeyMeta]) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
+        let call = async {
+            let found = self.store.load_many(keys, Consistency::Strong).await?;
+            in_order(found, keys, |row, key| row.meta() == key)
+        };
+        self.in_bulk(call).await.map_err(|error| to_error("load_many", first.id(), error))
+    }
+
+    /// Loads the latest records of these keys in one call. What fails names the first of them.
+    pub(crate) async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
+        let Some(first) = ids.first() else { return Ok(Vec::new()) };
+        let call = async {
+            let found = self.store.load_latest_many(ids).await?;
+            in_order(found, ids, |row, id| row.meta().id() == id)
+        };
+        self.in_bulk(call).await.map_err(|error| to_error("load_latest_many", first, error))
+    }
+
+    /// Makes a call for many, once: who makes it asks for fewer next.
+    async fn in_bulk<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, CallError> {
+        if self.reads.is_open() {
+            return Err(CallError::Backend(BackendError::transient(BreakerOpen)));
+        }
+        self.watched(self.reads.call_once(call)).await
+    }
+
+    pub(crate) async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
+        let call = || self.store.insert(record);
+        self.watched(self.writes.call(call))
+            .await
+            .map_err(|error| to_error("insert", record.meta().id(), error))
+    }
+
+    /// Inserts the record if it is wanted at each attempt; `None` if not.
+    pub(crate) async fn insert_if(
+        &self,
+        record: &EnvelopeKeyRecord,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Option<Insert>, Error> {
+        let call = || {
+            let is_wanted = is_wanted();
+            async move { if is_wanted { self.store.insert(record).await.map(Some) } else { Ok(None) } }
+        };
+        self.watched(self.writes.call(call))
+            .await
+            .map_err(|error| to_error("insert", record.meta().id(), error))
+    }
+
+    /// Makes a call, and looks whether it came to another server, before anybody sees its answer.
+    async fn watched<T>(&self, call: impl Future<Output = T>) -> T {
+        let answer = call.await;
+        let failovers = self.store.failovers();
+        let is_more = failovers > self.failovers.load(Ordering::Relaxed)
+            && failovers > self.failovers.fetch_max(failovers, Ordering::Relaxed);
+        if is_more {
+            (self.on_failover.0)();
+        }
+        answer
+    }
+}
+
+/// What is to be done when the store came to another server.
+struct OnFailover(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for OnFailover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnFailover")
+    }
+}
+
+/// The answers to a question for many, if each is one to its own: a key that got to another
+/// partition's place would encrypt that one's data.
+fn in_order<T>(
+    found: Vec<Option<EnvelopeKeyRecord>>,
+    asked: &[T],
+    fits: impl Fn(&EnvelopeKeyRecord, &T) -> bool,
+) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    let fits =
+        |(row, asked): (&Option<EnvelopeKeyRecord>, &T)| row.as_ref().is_none_or(|row| fits(row, asked));
+    if found.len() == asked.len() && found.iter().zip(asked).all(fits) {
+        Ok(found)
+    } else {
+        Err(BackendError::permanent("the metastore's answers are not those to the questions"))
+    }
+}
+
+pub(crate) fn to_error(operation: &'static str, key: &KeyId, error: CallError) -> Error {
+    match error {
+        CallError::Backend(source) => Error::Metastore { operation, key: key.clone(), source },
+        CallError::Overloaded => Error::Overloaded,
+    }
+}
