@@ -2,6 +2,10 @@
 -- deleted, whoever did it. It may be left out: keys are checked by their interval all the same.
 CREATE OR REPLACE FUNCTION claviger_notify_invalidation() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- A row that is gone without this word was lost, and may come back.
+    IF TG_OP = 'DELETE' THEN
+        PERFORM pg_notify('claviger_invalidations', 'claviger.deleted ' || OLD.id);
+    END IF;
     PERFORM pg_notify('claviger_invalidations', OLD.id);
     RETURN NULL;
 END

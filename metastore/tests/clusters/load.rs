@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::{
-    CryptoPolicy, DataRowRecord, Error, ErrorChain, LockPolicy, Metastore, SecretKey, SessionFactory,
+    CryptoPolicy, DataRowRecord, Error, ErrorChain, Event, LockPolicy, Metastore, SecretKey, SessionFactory,
     SessionFactoryBuilder, StaticKms,
 };
 use tokio::task::JoinSet;
@@ -79,7 +79,8 @@ impl Default for Mix {
 pub(crate) struct Outcome {
     pub(crate) encrypts: u64,
     pub(crate) decrypts: u64,
-    /// Failures by their text, and how often.
+    /// Failures by their text, and how often: of the first encrypts of partitions, of others.
+    pub(crate) creations_failed: BTreeMap<String, u64>,
     pub(crate) encrypts_failed: BTreeMap<String, u64>,
     pub(crate) decrypts_failed: BTreeMap<String, u64>,
     pub(crate) permanent: BTreeMap<String, u64>,
@@ -123,28 +124,20 @@ impl Load {
         load.end().await
     }
 
-    /// How many operations have failed so far: encrypts, decrypts.
-    pub(crate) fn failed(&self) -> (u64, u64) {
-        let outcome = self.outcome.lock().unwrap();
-        (outcome.encrypts_failed.values().sum(), outcome.decrypts_failed.values().sum())
-    }
-
-    /// How many encrypts and decrypts have succeeded so far.
-    pub(crate) fn done(&self) -> (u64, u64) {
-        let outcome = self.outcome.lock().unwrap();
-        (outcome.encrypts, outcome.decrypts)
+    /// How many first encrypts of partitions have failed so far.
+    pub(crate) fn creations_failed(&self) -> u64 {
+        self.outcome.lock().unwrap().creations_failed.values().sum()
     }
 
     /// Waits until so many more operations have succeeded.
     pub(crate) async fn goes_on(&self, operations: u64) {
-        let (encrypts, decrypts) = self.done();
-        let begun = Instant::now();
-        loop {
-            let now = self.done();
-            if now.0 + now.1 >= encrypts + decrypts + operations {
-                return;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(60), "nothing succeeds any more");
+        let done = || {
+            let outcome = self.outcome.lock().unwrap();
+            outcome.encrypts + outcome.decrypts
+        };
+        let (before, begun) = (done(), Instant::now());
+        while done() < before + operations {
+            assert!(begun.elapsed() < PATIENCE, "nothing succeeds any more");
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -192,10 +185,10 @@ impl Worker {
                         if !error.is_retryable() {
                             *outcome.permanent.entry(text.clone()).or_default() += 1;
                         }
-                        let failed = if encrypts {
-                            &mut outcome.encrypts_failed
-                        } else {
-                            &mut outcome.decrypts_failed
+                        let failed = match (encrypts, is_new) {
+                            (true, true) => &mut outcome.creations_failed,
+                            (true, false) => &mut outcome.encrypts_failed,
+                            (false, _) => &mut outcome.decrypts_failed,
                         };
                         *failed.entry(text).or_default() += 1;
                     }
@@ -239,6 +232,32 @@ fn kind(error: &Error) -> String {
         .filter(|word| !word.contains("_IK_") && !word.contains("_SK_"))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Makes the keys of all partitions that a load uses but for new ones.
+pub(crate) async fn create_known(factory: &SessionFactory) {
+    let hot = (0..HOT).map(|number| format!("hot{number}"));
+    for partition in hot.chain((0..COLD).map(|number| format!("cold{number}"))) {
+        Sealed::new(factory, &partition, "first").await.unwrap();
+    }
+}
+
+/// More than anything takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so().await {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How often the factory raised the event.
+pub(crate) fn raised(factory: &SessionFactory, event: Event) -> u64 {
+    let events = factory.status().unwrap().events;
+    events.iter().find(|(raised, _)| *raised == event).map_or(0, |(_, count)| *count)
 }
 
 /// Opens all records in a fresh factory, and returns those that cannot be opened.

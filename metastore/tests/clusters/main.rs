@@ -7,9 +7,12 @@
 #![expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to go on")]
 
 mod abandoned;
+mod failover;
 mod hosts;
 mod load;
 mod pooler;
+mod replica;
+mod writes;
 
 use claviger::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 

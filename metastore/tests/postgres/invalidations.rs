@@ -42,6 +42,8 @@ async fn what_anybody_changes_is_told() {
     place.execute("UPDATE encryption_key SET key_record = '{\"Revoked\":true}'").await;
     assert_key(next(&mut source).await, id);
     assert_eq!(store.delete(id).await.unwrap(), 1);
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Shredded(id.clone()));
+    // For those who know no more than that.
     assert_key(next(&mut source).await, id);
     place.execute("NOTIFY claviger_invalidations").await;
     assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);

@@ -20,7 +20,8 @@ use crate::sql::postgres::session::Value;
 ///
 /// The table that [`PostgresMetastore::migrate`](crate::PostgresMetastore::migrate) makes tells by
 /// itself. On another one a trigger does, or an operator's program by
-/// `SELECT pg_notify('claviger_invalidations', key_id)`; without a key id all keys are meant:
+/// `SELECT pg_notify('claviger_invalidations', key_id)`; without a key id all keys are meant, and with
+/// `claviger.deleted ` before it, that its records are not to come back:
 ///
 #[doc = concat!("```sql\n", include_str!("../../../migrations/postgres/0002_notify.sql"), "```")]
 ///
@@ -147,8 +148,19 @@ async fn heard(listener: &mut PgListener, payload: &str) -> Result<(), Failure> 
     }
 }
 
-/// What a source tells itself begins so. No key id does.
+// No key id begins so.
+/// What a source tells itself.
 const PROBE: &str = "claviger.probe ";
+/// Before an id whose records were deleted.
+const DELETED: &str = "claviger.deleted ";
+
+fn invalidation(payload: &str) -> Invalidation {
+    match payload.strip_prefix(DELETED) {
+        Some(id) => Invalidation::Shredded(KeyId::new(id)),
+        None if payload.is_empty() => Invalidation::Everything,
+        None => Invalidation::Key(KeyId::new(payload)),
+    }
+}
 
 impl InvalidationSource for PostgresInvalidations {
     async fn next(&mut self) -> Result<Invalidation, BackendError> {
@@ -160,8 +172,7 @@ impl InvalidationSource for PostgresInvalidations {
             };
             match timeout(self.heartbeat, listener.try_recv()).await {
                 Ok(Ok(Some(told))) if told.payload().starts_with(PROBE) => {}
-                Ok(Ok(Some(told))) if told.payload().is_empty() => return Ok(Invalidation::Everything),
-                Ok(Ok(Some(told))) => return Ok(Invalidation::Key(KeyId::new(told.payload()))),
+                Ok(Ok(Some(told))) => return Ok(invalidation(told.payload())),
                 Ok(lost) => {
                     self.listening = None;
                     return Err(lost.map_or_else(backend_error, |_| Failure::Closed.into_error()));
