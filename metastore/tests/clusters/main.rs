@@ -8,10 +8,12 @@
 
 mod abandoned;
 mod failover;
+mod galera;
 mod hosts;
 mod load;
 mod pooler;
 mod replica;
+mod soak;
 mod writes;
 
 use claviger::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
