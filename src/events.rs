@@ -134,3 +134,68 @@ impl Events {
         Event::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::{Metadata, Subscriber, span};
+
+    use super::*;
+    use crate::record::Created;
+
+    /// Keeps what is logged: the level and the fields.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<String>>);
+
+    struct Fields<'a>(&'a mut String);
+
+    impl Visit for Fields<'_> {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            write!(self.0, " {field}={value:?}").unwrap();
+        }
+    }
+
+    impl Subscriber for Log {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut log = self.0.lock().unwrap();
+            write!(log, "{}", event.metadata().level()).unwrap();
+            event.record(&mut Fields(&mut log));
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    fn logged(raise: impl FnOnce(&Events)) -> String {
+        let (log, events) = (Log::default(), Events::default());
+        tracing::subscriber::with_default(log.clone(), || raise(&events));
+        let text = log.0.lock().unwrap();
+        text.clone()
+    }
+
+    #[test]
+    fn lost_row_is_an_error_that_names_the_version_and_other_events_are_warnings() {
+        let key = KeyMeta::new(KeyId::new("_IK_alice_checkout_payments"), Created::MIN);
+        let lost = logged(|events| events.row_lost(&key));
+        assert!(lost.starts_with("ERROR ") && lost.contains("event=\"row_lost\""), "{lost}");
+        assert!(lost.contains("key=_IK_alice_checkout_payments created=1"), "{lost}");
+        let other = logged(|events| events.raise(Event::FailedOver, key.id()));
+        assert!(other.starts_with("WARN ") && other.contains("event=\"failed_over\""), "{other}");
+    }
+}

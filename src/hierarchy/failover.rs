@@ -16,7 +16,8 @@ use crate::record::KeyMeta;
 /// How many versions are read in one call.
 const CHUNK_MAX: usize = 1_000;
 
-/// How often a chunk that cannot be read is tried, and how long at most after the first time.
+/// How often a chunk that cannot be read is tried, and after which pause the second time: twice as long
+/// each time, the later half of it at random.
 const TRIES_MAX: u32 = 5;
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 
@@ -99,8 +100,8 @@ impl Hierarchy {
             let Err(error) = self.recheck_chunk(&chunk).await else { continue };
             let (first, second) = chunk.split_at(chunk.len() / 2);
             if error.is_retryable() && tries_left > 1 {
-                let pause = PAUSE_FIRST * (1 << (TRIES_MAX - tries_left));
-                tokio::time::sleep(jittered(pause, &*self.random)).await;
+                let half = PAUSE_FIRST * (1 << (TRIES_MAX - tries_left)) / 2;
+                tokio::time::sleep(half + jittered(half, &*self.random)).await;
                 chunks.push_back((chunk, tries_left - 1));
             } else if !error.is_retryable() && !first.is_empty() && halvings_left > 0 {
                 halvings_left -= 1;

@@ -25,11 +25,9 @@ impl Hierarchy {
         meta: &KeyMeta,
     ) -> Option<Outcome> {
         let ring = &course.ring;
-        // A replica may not have heard yet of a change that we have heard of, or that the store itself
-        // told us of.
+        // A replica may not have heard yet of a change that we have heard of.
         let may_ask = self.rules.replica_reads
             && course.level == Level::Intermediate
-            && course.prefetched.is_none()
             && ring.version(meta.created()).is_none()
             && !ring.flights().is_any_outdated();
         if !may_ask {

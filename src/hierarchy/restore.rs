@@ -129,41 +129,42 @@ impl Hierarchy {
         self.invalidate(id);
     }
 
-    /// Puts a lost row back as it was, its parent's before it; returns it. `None` if it is not known to
-    /// be lost, or another key has its place or its parent's.
+    /// Puts a lost row back as it was, its parent's before it; returns the row that is there then. `None`
+    /// if it is not known to be lost, or another key has its place or its parent's.
     async fn put_back(&self, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
         let now = self.now();
         let Some(row) = self.lost.row(key, now) else { return Ok(None) };
         if let Some(parent) = row.parent().and_then(|parent| self.lost.row(parent, now))
-            && !self.put_back_row(&parent).await?
+            && self.put_back_row(parent).await?.is_none()
         {
             return Ok(None);
         }
-        Ok(self.put_back_row(&row).await?.then_some(row))
+        self.put_back_row(row).await
     }
 
-    async fn put_back_row(&self, row: &EnvelopeKeyRecord) -> Result<bool, Error> {
-        let (key, begun) = (row.meta(), self.now());
+    async fn put_back_row(&self, row: EnvelopeKeyRecord) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        let (key, begun) = (row.meta().clone(), self.now());
         let is_wanted = || !self.lost.is_shredded(key.id(), self.now());
-        match self.store.insert_if(row, is_wanted).await? {
-            None => return Ok(false),
-            Some(Insert::Inserted) => {}
-            Some(Insert::AlreadyExists) => match self.store.load(key).await? {
+        let row = match self.store.insert_if(&row, is_wanted).await? {
+            None => return Ok(None),
+            Some(Insert::Inserted) => row,
+            Some(Insert::AlreadyExists) => match self.store.load(&key).await? {
                 // A node that has not heard of it yet.
                 None => return Err(Error::CreationRace(key.id().clone())),
-                Some(there) if there.wrapped_key() == row.wrapped_key() => {}
+                // Not ours: it may have been revoked since it was put back.
+                Some(there) if there.wrapped_key() == row.wrapped_key() => there,
                 Some(_) => {
-                    if self.lost.note_change(key, self.now()) {
+                    if self.lost.note_change(&key, self.now()) {
                         self.events.raise(Event::KeyChanged, key.id());
                     }
-                    return Ok(false);
+                    return Ok(None);
                 }
             },
-        }
-        self.system.renew(key, begun);
-        self.intermediate.renew(key, begun);
-        self.missing.forget(key);
-        self.lost.forget(key, self.now());
-        Ok(true)
+        };
+        self.system.renew(&key, begun);
+        self.intermediate.renew(&key, begun);
+        self.missing.forget(&key);
+        self.lost.forget(&key, self.now());
+        Ok(Some(row))
     }
 }

@@ -354,6 +354,33 @@ async fn lost_row_whose_place_another_key_has_is_left_alone_also_where_rows_are_
     assert_eq!(world.rows(IK).await, [other]);
 }
 
+/// Another process was faster, and the row was revoked since.
+#[tokio::test]
+async fn lost_row_that_another_restored_is_what_it_says_now() {
+    for operation in [Operation::LoadLatest, Operation::Load] {
+        let world = restoring();
+        let (record, _) = world.sealed().await;
+        let row = world.latest_row(IK).await;
+        world.delete(IK).await;
+        invalidate(&world);
+        world.faults().next(operation, Fault::HangReply);
+        let session = world.session();
+        let asked = tokio::spawn(async move {
+            match operation {
+                Operation::Load => session.decrypt(&record).await.map(|_| None),
+                _ => session.encrypt(b"").await.map(Some),
+            }
+        });
+        world.faults().until_hanging(1).await;
+        world.put(row.revoked(true)).await;
+        world.faults().release();
+        let sealed = asked.await.unwrap().unwrap();
+        assert!(sealed.is_none_or(|sealed| created(&sealed) == 1), "{operation:?}");
+        assert_eq!(world.encrypts_under().await, 1, "{operation:?}");
+        assert_eq!(world.raised(Event::Unrevoked), 0);
+    }
+}
+
 #[tokio::test]
 async fn lost_rows_stay_away_by_default() {
     let world = World::new();

@@ -379,6 +379,7 @@ async fn t5_late_not_found_does_not_undo_our_own_insert() {
     world.decrypts(&second).await;
     assert_eq!(world.encrypts_under().await, 1);
     assert_eq!(world.calls(), before);
+    assert_eq!(world.raised(Event::RowLost), 0, "and it was never lost");
 }
 
 #[tokio::test]
