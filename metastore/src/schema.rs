@@ -61,6 +61,8 @@ findings! {
     Encoding => "encoding",
     /// Creation times are stored in more than one form.
     CreatedForms => "created-forms",
+    /// The log beside the file has grown, since nothing of it could be taken over for long.
+    LogGrows => "log-grows",
     /// Rows vanish by themselves after a while.
     Expiry => "expiry",
     /// There are no continuous backups.

@@ -28,6 +28,8 @@ mod url;
 
 pub use driver::DriverFault;
 
+use std::sync::Arc;
+
 use claviger::{
     BackendError, Created, DamagedRow, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord, Page,
     is_reserved_id,
@@ -123,6 +125,9 @@ pub enum SqlFault {
         /// What it is to be.
         wanted: &'static str,
     },
+    /// The file cannot be used since its folder cannot be written, where SQLite keeps its log.
+    #[error("the folder of the file cannot be written, and SQLite keeps its log beside the file")]
+    FolderNotWritable(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// Others kept changing the row, so that no change of ours could be made on top of theirs.
     #[error("the row of key {0} kept being changed by others")]
     Contended(KeyMeta),

@@ -78,8 +78,6 @@ pub(crate) struct Setup {
     pub(crate) named_statements: bool,
     /// A server connection serves several sessions: what is set on it would be set for others.
     pub(crate) shares_connections: bool,
-    /// Every read sees all writes that any server has answered.
-    pub(crate) strong_reads: bool,
     /// SQL of the caller's that each new session runs.
     pub(crate) on_connect: Option<Arc<str>>,
 }
@@ -101,6 +99,7 @@ pub(crate) enum SqlError {
     /// What the database answered cannot be.
     Fault(SqlFault),
     /// The answer is not to the statement that was sent.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "others' statements have no names"))]
     Crossed,
 }
 

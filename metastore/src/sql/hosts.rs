@@ -10,6 +10,7 @@ use crate::sql::dialect::{Connected, Dialect, Setup, SqlError};
 
 /// What a server must be for a session to stay with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "PostgreSQL's URLs alone name them all"))]
 pub(crate) enum Role {
     #[default]
     Any,
@@ -63,6 +64,7 @@ impl<D: Dialect> Hosts<D> {
     }
 
     /// Returns them in the order they are asked.
+    #[cfg(feature = "postgres")]
     pub(crate) fn all(&self) -> &[D::Options] {
         &self.options
     }

@@ -14,6 +14,7 @@ use crate::task::to_its_end;
 
 /// What a pooler between does with server connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "others' statements have no names"))]
 pub(crate) enum Sharing {
     /// There is none, or each session has a connection of its own.
     Nothing,

@@ -127,6 +127,7 @@ impl<D: Dialect> Sessions<D> {
     }
 
     /// Returns how its servers are reached.
+    #[cfg(feature = "postgres")]
     pub(crate) fn hosts(&self) -> &[D::Options] {
         self.0.pool.manager().hosts.all()
     }

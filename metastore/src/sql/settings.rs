@@ -97,7 +97,7 @@ impl<D: Dialect> Settings<D> {
             let of_replica = self.setup(target.role.unwrap_or_default(), target.named_statements);
             // Whether a pooler is between is known of the primary alone.
             let shares_connections = shares_connections || of_replica.shares_connections;
-            let of_replica = Setup { strong_reads: false, shares_connections, ..of_replica };
+            let of_replica = Setup { shares_connections, ..of_replica };
             Sessions::new(Arc::new(Hosts::new(target.hosts)), of_replica, self.connections_max)
         });
         Ok(Connections { primary, replica: replica.transpose()?, deadline: self.deadline, table })
@@ -111,7 +111,6 @@ impl<D: Dialect> Settings<D> {
             named_statements,
             // That is what statements are left without names for.
             shares_connections: !named_statements,
-            strong_reads: true,
             on_connect: self.on_connect.clone(),
         }
     }

@@ -24,10 +24,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSy
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
 use crate::schema::{FindingId, SchemaReport};
-use crate::sql::sqlite::fault::backend_error;
+use crate::sql::sqlite::fault::{backend_error, opening_error};
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::Write;
-use crate::sql::{check_id, check_meta};
+use crate::sql::{SqlFault, check_id, check_meta};
 use crate::task::to_its_end;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
@@ -199,7 +199,12 @@ impl SqliteBuilder {
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteMetastore, BackendError> {
         let path = path.as_ref().to_owned();
         let pool = to_its_end(async move {
-            create_private(&path).map_err(BackendError::permanent)?;
+            create_private(&path).map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    BackendError::permanent(SqlFault::FolderNotWritable(Arc::new(error)))
+                }
+                _ => BackendError::permanent(error),
+            })?;
             let options = SqliteConnectOptions::new()
                 .filename(&path)
                 .busy_timeout(BUSY_TIMEOUT)
@@ -336,10 +341,11 @@ fn create_private(path: &Path) -> io::Result<()> {
 ///
 /// SQLite does not wait for other processes here, whatever the busy timeout, so we do.
 async fn enter_wal_mode(options: &SqliteConnectOptions) -> Result<(), BackendError> {
-    let mut connection = options.connect().await.map_err(backend_error)?;
+    let opening_error = |error| opening_error(error, options.get_filename());
+    let mut connection = options.connect().await.map_err(opening_error)?;
     let mut waited = Duration::ZERO;
     loop {
-        match statements::enter_wal_mode(&mut connection).await.map_err(backend_error) {
+        match statements::enter_wal_mode(&mut connection).await.map_err(opening_error) {
             Err(error) if error.is_transient() && waited < BUSY_TIMEOUT => {
                 tokio::time::sleep(BUSY_PAUSE).await;
                 waited += BUSY_PAUSE;

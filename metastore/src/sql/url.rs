@@ -1,7 +1,5 @@
 //! What the URLs of database servers have in common: several hosts, and parameters of ours.
 
-use claviger::BackendError;
-
 /// A URL taken apart.
 #[derive(Debug)]
 pub(crate) struct ServerUrl<'a> {
@@ -39,31 +37,12 @@ impl<'a> ServerUrl<'a> {
         value
     }
 
-    /// Takes `prepared-statements` out of it; `true` unless it is off.
-    pub(crate) fn take_named_statements(&mut self) -> Result<bool, BackendError> {
-        match self.take(&["prepared-statements"]) {
-            None | Some("on") => Ok(true),
-            Some("off") => Ok(false),
-            Some(_) => Err(BackendError::permanent(ParameterFault::PreparedStatements)),
-        }
-    }
-
     /// Returns the URL for each host.
     pub(crate) fn of_each_host(&self) -> impl Iterator<Item = String> {
         let query: Vec<_> = self.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
         self.hosts.split(',').map(move |host| format!("{}{host}{}{query}", self.before, self.path))
     }
-}
-
-/// What is wrong with a parameter of ours. Its value is not said: it may be part of a password that
-/// was not encoded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ParameterFault {
-    #[error("prepared-statements is neither on nor off")]
-    PreparedStatements,
-    #[error("target_session_attrs is none of any, primary, standby, read-write and read-only")]
-    Role,
 }
 
 #[cfg(test)]
@@ -91,12 +70,9 @@ mod tests {
 
     #[test]
     fn parameters_of_ours_are_not_the_drivers() {
-        let mut url = ServerUrl::parse("db://h/k?prepared-statements=off&x=1", &["db://"]).unwrap();
-        assert!(!url.take_named_statements().unwrap());
+        let mut url = ServerUrl::parse("db://h/k?ours=1&x=1&ours=2", &["db://"]).unwrap();
+        assert_eq!(url.take(&["ours", "mine"]), Some("2"));
         assert_eq!(url.of_each_host().collect::<Vec<_>>(), ["db://h/k?x=1"]);
-        assert!(url.take_named_statements().unwrap());
-        let mut wrong = ServerUrl::parse("db://h/k?prepared-statements=s3cret", &["db://"]).unwrap();
-        let error = format!("{:?}", wrong.take_named_statements().unwrap_err());
-        assert!(!error.contains("s3cret"), "{error}");
+        assert_eq!(url.take(&["ours"]), None);
     }
 }

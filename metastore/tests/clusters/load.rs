@@ -212,14 +212,14 @@ impl Worker {
             self.mine.push(sealed.clone());
         } else {
             let place = usize::try_from(self.draw(200)).unwrap();
-            self.mine[place] = sealed.clone();
+            *self.mine.get_mut(place).unwrap() = sealed.clone();
         }
         Ok(Some(sealed))
     }
 
     async fn decrypt(&mut self) -> Result<Option<Sealed>, Error> {
         let place = self.draw(self.mine.len() as u64);
-        let sealed = self.mine[usize::try_from(place).unwrap()].clone();
+        let sealed = self.mine.get(usize::try_from(place).unwrap()).unwrap().clone();
         sealed.open(&self.factory).await?;
         Ok(None)
     }

@@ -81,6 +81,21 @@ async fn settings_of_the_database_are_found() {
 }
 
 #[tokio::test]
+async fn commits_that_do_not_wait_for_the_standbys_that_are_named_are_found() {
+    let server = Postgres::start_with(&[("synchronous_standby_names", "second")]);
+    let local = "SET synchronous_commit = local; ";
+    server.psql(
+        "postgres",
+        &format!("{local}{ASHERAH}; ALTER DATABASE postgres SET synchronous_commit = local"),
+    );
+    let url = server.url("postgres");
+    let found = async || ids(&PostgresMetastore::open(&url).await.unwrap().check_schema().await.unwrap());
+    assert_eq!(found().await, [NotDurable]);
+    server.psql("postgres", &format!("{local}ALTER DATABASE postgres RESET synchronous_commit"));
+    assert_eq!(found().await, []);
+}
+
+#[tokio::test]
 async fn an_encoding_that_lacks_characters_is_found() {
     let place = Place::with("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").await;
     place.execute(ASHERAH).await;

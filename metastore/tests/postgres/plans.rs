@@ -27,7 +27,7 @@ async fn statements_go_by_the_primary_key() {
             &PostgresMetastore::builder().deadline(PLENTY).danger_unchecked().open(&place.url).await.unwrap(),
         )
         .await;
-        let is_of_timestamp = table != "";
+        let is_of_timestamp = !table.is_empty();
         let mut connection = PgConnection::connect(&place.url).await.unwrap();
         let statements: Vec<_> = PostgresMetastore::statements().collect();
         let (ours, asherahs) = statements.split_at(statements.len() / 2);

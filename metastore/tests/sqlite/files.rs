@@ -161,6 +161,24 @@ fn a_read_only_file_gives_its_keys_and_takes_none() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_written_is_named_as_what_is_wrong() {
+    alone("files::a_folder_that_cannot_be_written_is_named_as_what_is_wrong", true, async || {
+        let place = Place::new();
+        let folder = place.folder.path();
+        let close = |mode| fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+        close(0o500);
+        assert_permanent(SqliteMetastore::open(&place.file).await, "folder of the file cannot be written");
+        close(0o700);
+        place.open().await.close().await;
+        close(0o500);
+        // The file is there and may be written; its log may not be made.
+        assert_permanent(SqliteMetastore::open(&place.file).await, "folder of the file cannot be written");
+        close(0o700);
+        place.open().await.close().await;
+    });
+}
+
+#[test]
 fn s1_6_no_file_handle_leaks() {
     alone("files::s1_6_no_file_handle_leaks", false, async || {
         let place = Place::new();

@@ -283,10 +283,27 @@ fn the_findings_are_of_those_there_are() {
         FindingId::CreatedForms,
         FindingId::ZoneMismatch,
         FindingId::ReadOnly,
+        FindingId::LogGrows,
         FindingId::DamagedRows,
     ];
     let source = include_str!("../../src/sql/sqlite/check.rs");
     let named: BTreeSet<_> =
         FindingId::ALL.iter().filter(|id| source.contains(&format!("FindingId::{id:?},"))).copied().collect();
     assert_eq!(named, BTreeSet::from(of_sqlite));
+}
+
+/// A transaction that is left open keeps the log from being begun anew.
+#[tokio::test]
+async fn a_log_that_has_grown_is_found() {
+    let place = Place::new();
+    let store = place.open().await;
+    let pool = place.pool().await;
+    let mut reading = pool.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM encryption_key").fetch_one(&mut *reading).await.unwrap();
+    assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Warning), []);
+    execute(&place, "CREATE TABLE other (bytes BLOB); INSERT INTO other VALUES (zeroblob(70000000))").await;
+    assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Warning), [FindingId::LogGrows]);
+    reading.rollback().await.unwrap();
+    execute(&place, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Warning), []);
 }

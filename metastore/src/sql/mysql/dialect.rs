@@ -92,7 +92,7 @@ async fn introduce(mut session: MySqlConnection, setup: &Setup) -> Result<Connec
     let variables = Named::read(&mut session, WHO).await?;
     let is_cluster = variables.is("wsrep_on", "ON");
     raw_sql(AssertSqlSafe(settings(setup))).execute(&mut session).await?;
-    if is_cluster && setup.strong_reads {
+    if is_cluster {
         // Where it cannot be set, the check says what comes of it.
         drop(raw_sql(WAIT_FOR_OTHER_NODES).execute(&mut session).await);
     }

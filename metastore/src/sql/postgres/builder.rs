@@ -16,7 +16,7 @@ use crate::sql::postgres::PostgresMetastore;
 use crate::sql::postgres::dialect::PostgresDialect;
 use crate::sql::postgres::fault::backend_error;
 use crate::sql::settings::{Replica, Settings, Target};
-use crate::sql::url::{ParameterFault, ServerUrl};
+use crate::sql::url::ServerUrl;
 
 /// Sets up a [`PostgresMetastore`].
 ///
@@ -150,7 +150,11 @@ impl fmt::Debug for PostgresBuilder {
 pub(super) fn read_url(url: &str) -> Result<Target<PostgresDialect>, BackendError> {
     let mut url = ServerUrl::parse(url, &["postgres://", "postgresql://"])
         .ok_or_else(|| BackendError::permanent(UrlFault::OtherScheme))?;
-    let named_statements = url.take_named_statements()?;
+    let named_statements = match url.take(&["prepared-statements"]) {
+        None | Some("on") => true,
+        Some("off") => false,
+        Some(_) => return Err(BackendError::permanent(UrlFault::PreparedStatements)),
+    };
     let role = match url.take(&["target_session_attrs", "target-session-attrs"]) {
         None => None,
         Some("any") => Some(Role::Any),
@@ -158,7 +162,7 @@ pub(super) fn read_url(url: &str) -> Result<Target<PostgresDialect>, BackendErro
         Some("standby") => Some(Role::Standby),
         Some("read-write") => Some(Role::ReadWrite),
         Some("read-only") => Some(Role::ReadOnly),
-        Some(_) => return Err(BackendError::permanent(ParameterFault::Role)),
+        Some(_) => return Err(BackendError::permanent(UrlFault::Role)),
     };
     let is_known =
         |name: &str| PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'));
@@ -209,6 +213,10 @@ const PARAMETERS: [&str; 19] = [
 enum UrlFault {
     #[error("the URL does not begin with postgres://")]
     OtherScheme,
+    #[error("prepared-statements is neither on nor off")]
+    PreparedStatements,
+    #[error("target_session_attrs is none of any, primary, standby, read-write and read-only")]
+    Role,
     #[error(
         "the URL has an unknown parameter; known are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, \
          port, dbname, user, password, application_name, options, statement-cache-capacity, \

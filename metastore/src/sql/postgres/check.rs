@@ -41,14 +41,16 @@ const NAMES: [&str; 3] = ["id", "created", "key_record"];
 
 const SERVER: &str = "SELECT current_setting('server_encoding'), pg_is_in_recovery(), \
      current_setting('default_transaction_read_only'), current_setting('fsync', true), \
-     current_setting('full_page_writes', true), current_setting('synchronous_commit', true)";
+     current_setting('full_page_writes', true), current_setting('synchronous_commit', true), \
+     coalesce(current_setting('synchronous_standby_names', true), '') <> ''";
 
-type Server = (String, bool, String, Option<String>, Option<String>, Option<String>);
+type Server = (String, bool, String, Option<String>, Option<String>, Option<String>, bool);
 
 async fn check_server(session: &mut PostgresSession, report: &mut SchemaReport) -> Result<(), SqlError> {
     let mut rows: Vec<Server> = session.look(SERVER).await?;
     let server = rows.pop().ok_or(sqlx::Error::RowNotFound)?;
-    let (encoding, in_recovery, read_only, fsync, full_page_writes, synchronous_commit) = server;
+    let (encoding, in_recovery, read_only, fsync, full_page_writes, synchronous_commit, has_standbys) =
+        server;
     if encoding != "UTF8" {
         report.add(Finding::warning(
             FindingId::Encoding,
@@ -80,6 +82,14 @@ async fn check_server(session: &mut PostgresSession, report: &mut SchemaReport) 
                 format!("Set {setting} = on in postgresql.conf."),
             ));
         }
+    }
+    if has_standbys && synchronous_commit.as_deref() == Some("local") {
+        report.add(Finding::warning(
+            FindingId::NotDurable,
+            "synchronous_standby_names names standbys, and synchronous_commit is local: what is answered is on \
+             one machine, and a fail-over loses it.",
+            "ALTER the role's or the database's setting synchronous_commit to on.",
+        ));
     }
     if off(synchronous_commit) {
         report.add(Finding::warning(

@@ -75,8 +75,23 @@ async fn check_durable(
             "Open each connection with `PRAGMA synchronous = FULL`.",
         ));
     }
+    if let Some(mebibytes) = queries::log_mebibytes(connection).await.map_err(backend_error)?
+        && mebibytes >= LOG_MEBIBYTES_MAX
+    {
+        report.add(Finding::warning(
+            FindingId::LogGrows,
+            format!(
+                "The log beside the file (-wal) has {mebibytes} MiB: somebody reads without an end, so that it \
+                     cannot be begun anew, and opening the file takes longer and longer."
+            ),
+            "End the transaction that is left open, and run `PRAGMA wal_checkpoint(TRUNCATE)`.",
+        ));
+    }
     Ok(())
 }
+
+/// It is begun anew after some 4 MiB, when nobody reads what is before.
+const LOG_MEBIBYTES_MAX: u64 = 64;
 
 /// What `PRAGMA synchronous` answers for `FULL`; `EXTRA` is 3.
 const SYNCHRONOUS_FULL: i64 = 2;

@@ -1,6 +1,11 @@
 //! Which of SQLite's failures may pass by themselves.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use claviger::BackendError;
+
+use crate::sql::SqlFault;
 
 /// Classifies a failure. The driver's errors name codes and tables, never values or paths.
 pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
@@ -10,6 +15,18 @@ pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
 /// Tells whether the file, or this connection to it, takes no writes.
 pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| code & PRIMARY_CODE == READONLY)
+}
+
+/// As [`backend_error`], of an error met while a file that is there was opened.
+pub(super) fn opening_error(error: sqlx::Error, path: &Path) -> BackendError {
+    let is_of_folder = code(&error)
+        .is_some_and(|code| code & PRIMARY_CODE == CANTOPEN || code == READONLY_DIRECTORY)
+        && path.is_file();
+    if is_of_folder {
+        BackendError::permanent(SqlFault::FolderNotWritable(Arc::new(error)))
+    } else {
+        backend_error(error)
+    }
 }
 
 fn code(error: &sqlx::Error) -> Option<i32> {
@@ -47,8 +64,10 @@ const READONLY: i32 = 8;
 const INTERRUPT: i32 = 9;
 const IOERR: i32 = 10;
 const FULL: i32 = 13;
+const CANTOPEN: i32 = 14;
 const PROTOCOL: i32 = 15;
 const SCHEMA: i32 = 17;
+const READONLY_DIRECTORY: i32 = READONLY | 6 << 8;
 
 #[cfg(test)]
 mod tests {

@@ -108,3 +108,12 @@ const SAMPLE: &str = concat!(sampled_rows!(), " LIMIT 500");
 // Not `ORDER BY id`, which is the column made here.
 const SAMPLE_FIRST: &str = concat!(sampled_rows!(), " ORDER BY encryption_key.id LIMIT 500");
 const SAMPLE_LAST: &str = concat!(sampled_rows!(), " ORDER BY encryption_key.id DESC LIMIT 500");
+
+/// How large the log beside the file is; `None` if there is no file.
+pub(super) async fn log_mebibytes(connection: &mut SqliteConnection) -> Result<Option<u64>, sqlx::Error> {
+    let file: Option<String> = query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
+        .fetch_one(connection)
+        .await?;
+    let log = file.filter(|file| !file.is_empty()).map(|file| format!("{file}-wal"));
+    Ok(log.and_then(|log| std::fs::metadata(log).ok()).map(|log| log.len() >> 20))
+}
