@@ -50,7 +50,8 @@ struct Shared<D: Dialect> {
 pub(crate) struct Maker<D: Dialect> {
     hosts: Arc<Hosts<D>>,
     setup: Setup,
-    servers: Mutex<Option<Arc<str>>>,
+    /// The server that the last new session led to.
+    server: Mutex<Option<Arc<str>>>,
     failovers: AtomicU64,
 }
 
@@ -66,7 +67,9 @@ impl<D: Dialect> Manager for Maker<D> {
     type Error = BackendError;
 
     async fn create(&self) -> Result<Pooled<D>, BackendError> {
-        let connected = self.hosts.connect(&self.setup, self.setup.deadline).await?;
+        // So that the caller learns why there is none, and not only that there was no answer.
+        let patience = self.setup.deadline / 5 * 4;
+        let connected = self.hosts.connect(&self.setup, patience).await?;
         let server = connected.server.map(|server| self.came_to(&server));
         Ok(Pooled { session: connected.session, backend: connected.backend, server })
     }
@@ -95,9 +98,8 @@ impl<D: Dialect> Maker<D> {
         name
     }
 
-    /// The server that the last new session led to.
     fn server(&self) -> MutexGuard<'_, Option<Arc<str>>> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,7 +114,7 @@ impl<D: Dialect> Sessions<D> {
         let maker = Maker {
             hosts: Arc::clone(&hosts),
             setup: setup.clone(),
-            servers: Mutex::default(),
+            server: Mutex::default(),
             failovers: AtomicU64::new(0),
         };
         // The latest used first, so that those beyond what the load needs grow old.

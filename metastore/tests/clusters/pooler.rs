@@ -3,7 +3,10 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use claviger::{BackendError, Invalidation, InvalidationSource as _, KeyId, MetastoreAdmin as _};
+use claviger::{
+    BackendError, ErrorChain, Invalidation, InvalidationSource as _, KeyId, Metastore as _,
+    MetastoreAdmin as _,
+};
 use claviger_metastore::{
     DangerousSchema, FindingId, PostgresInvalidations, PostgresMetastore, SchemaReport,
 };
@@ -12,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::load::{Load, Mix, factory, lost, runs, seconds};
+use crate::record;
 
 async fn with_table() -> Postgres {
     let server = Postgres::start();
@@ -87,6 +91,22 @@ async fn no_key_is_lost_behind_a_pooler_that_mixes_up_statements_though_it_was_a
     );
     let direct = factory(PostgresMetastore::open(&server.url("postgres")).await.unwrap());
     assert!(lost(&direct, &outcome.ledger).await.is_empty());
+}
+
+/// It forgets the statements of a connection each time that it gives it to another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_goes_on_mixing_up_statements_is_named_and_no_matter_of_time() {
+    let server = with_table().await;
+    let forgetful = [("server_reset_query", "DISCARD ALL"), ("server_reset_query_always", "1")];
+    let pooler = PgBouncer::start(&server, PoolMode::Transaction, &forgetful);
+    let accepted = PostgresMetastore::builder().accept(FindingId::SharedStatements);
+    let store = accepted.open(&pooler.url("postgres")).await.unwrap();
+    for is_first in [true, false] {
+        let error = store.insert(&record("_IK_a_svc_prod", 0)).await.unwrap_err();
+        assert_eq!(error.is_transient(), is_first, "{error:?}");
+        let said = ErrorChain::new(&error).to_string();
+        assert!(said.contains("PgBouncer") && said.contains("26000"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
