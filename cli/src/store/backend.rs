@@ -189,7 +189,7 @@ async fn postgres(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, 
         Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
         Admission::Unchecked => builder.danger_unchecked(),
     };
-    Ok(Backend::Postgres(Box::pin(builder.deadline(CALL_WAIT).open(url.reveal())).await?))
+    Ok(Backend::Postgres(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
 }
 
 #[cfg(not(feature = "postgres"))]
@@ -204,7 +204,7 @@ async fn mysql(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, Ope
         Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
         Admission::Unchecked => builder.danger_unchecked(),
     };
-    Ok(Backend::Mysql(Box::pin(builder.deadline(CALL_WAIT).open(url.reveal())).await?))
+    Ok(Backend::Mysql(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
 }
 
 #[cfg(not(feature = "mysql"))]

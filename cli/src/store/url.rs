@@ -8,8 +8,10 @@ use crate::exit::{Exit, Failure};
 
 /// A server's URL, taken apart: what goes on to its store as it is, and what claviger reads.
 pub(crate) struct ServerUrl {
-    /// Without what claviger reads. It may hold a password.
+    /// Without what claviger reads, and with the first of several hosts. It may hold a password.
     url: Url,
+    /// The other hosts, as they were written.
+    others: Vec<String>,
     /// What claviger reads, in the order given.
     options: Vec<(String, String)>,
 }
@@ -38,14 +40,16 @@ pub(super) const POSTGRES: Form = Form {
         "options",
         "password",
         "port",
+        "prepared-statements",
         "sslcert",
         "sslkey",
         "sslmode",
         "sslrootcert",
         "statement-cache-capacity",
+        "target_session_attrs",
         "user",
     ],
-    other_names: &["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"],
+    other_names: &["target-session-attrs", "ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"],
     takes_user: true,
 };
 
@@ -68,14 +72,21 @@ pub(super) const DYNAMODB: Form = Form {
 impl ServerUrl {
     pub(super) fn parse(text: &str, form: &Form) -> Result<Self, Failure> {
         let wrong = |why: &str| Failure::new(Exit::Config, format!("the URL of --metastore {why}"));
-        let mut url = Url::parse(text).map_err(|error| {
-            let why = match error {
-                ParseError::InvalidPort => "has a port that is no number",
-                ParseError::EmptyHost => "names no host",
-                _ => "cannot be read",
-            };
-            wrong(&format!("{why}; say {}, {ESCAPES}", form.usage))
-        })?;
+        let (text, others) = if form.takes_user { hosts_apart(text) } else { (text.to_owned(), Vec::new()) };
+        let read = |text: &str| {
+            Url::parse(text).map_err(|error| {
+                let why = match error {
+                    ParseError::InvalidPort => "has a port that is no number",
+                    ParseError::EmptyHost => "names no host",
+                    _ => "cannot be read",
+                };
+                wrong(&format!("{why}; say {}, {ESCAPES}", form.usage))
+            })
+        };
+        let mut url = read(&text)?;
+        for host in &others {
+            read(&format!("{}://{host}", url.scheme()))?;
+        }
         if url.cannot_be_a_base() {
             return Err(wrong(&format!("lacks its //; say {}", form.usage)));
         }
@@ -106,12 +117,18 @@ impl ServerUrl {
             }
         }
         url.set_query(Some(&*drivers.join("&")).filter(|query| !query.is_empty()));
-        Ok(Self { url, options })
+        Ok(Self { url, others, options })
     }
 
     /// Returns the URL for the store, which may hold a password.
-    pub(crate) fn reveal(&self) -> &str {
-        self.url.as_str()
+    pub(crate) fn reveal(&self) -> String {
+        let text = self.url.as_str();
+        let (authority, rest) = text.split_at(authority_end(text));
+        format!("{authority}{}{rest}", self.other_hosts())
+    }
+
+    fn other_hosts(&self) -> String {
+        self.others.iter().map(|host| format!(",{host}")).collect()
     }
 
     /// Returns the value of a parameter that claviger reads.
@@ -150,6 +167,7 @@ impl fmt::Display for ServerUrl {
         if let Some(port) = self.url.port() {
             write!(f, ":{port}")?;
         }
+        f.write_str(&self.other_hosts())?;
         f.write_str(self.url.path())
     }
 }
@@ -163,7 +181,8 @@ impl fmt::Debug for ServerUrl {
 /// Tells whether a text is a URL with a password in it, also one that cannot be read as a URL: most
 /// often it is an unescaped password that makes it so.
 pub(super) fn has_password(text: &str) -> bool {
-    match Url::parse(text) {
+    let (first, _) = hosts_apart(text);
+    match Url::parse(&first) {
         Ok(url) if is_as_meant(&url) => {
             has_authority_password(&url)
                 || url.query_pairs().any(|(name, value)| {
@@ -185,6 +204,23 @@ pub(super) fn has_password(text: &str) -> bool {
 /// not escaped can end there and go on behind.
 fn is_as_meant(url: &Url) -> bool {
     url.fragment().is_none() && !url.path().contains('@')
+}
+
+/// Returns the URL with the first of its hosts, and the other hosts: a URL proper has but one.
+fn hosts_apart(text: &str) -> (String, Vec<String>) {
+    let (authority, rest) = text.split_at(authority_end(text));
+    let hosts_begin = authority.rfind('@').map_or(0, |at| at + 1);
+    let (before, hosts) = authority.split_at(hosts_begin);
+    let mut hosts = hosts.split(',');
+    let first = hosts.next().unwrap_or_default();
+    (format!("{before}{first}{rest}"), hosts.map(str::to_owned).collect())
+}
+
+/// Where user, password and hosts end.
+fn authority_end(text: &str) -> usize {
+    let begin = text.find("://").map_or(text.len(), |scheme_end| scheme_end + 3);
+    let rest = text.get(begin..).unwrap_or_default();
+    rest.find(['/', '?', '#']).map_or(text.len(), |end| begin + end)
 }
 
 fn has_authority_password(url: &Url) -> bool {

@@ -9,6 +9,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use claviger::{BoxedMetastore, KeyId, Metastore};
+use claviger_test_servers::shown_number;
 
 pub(crate) use dynamodb::DynamoDb;
 pub(crate) use mariadb::MariaDb;
@@ -54,11 +55,7 @@ impl Way {
     /// Of a store of so many connections, which its `Debug` tells.
     fn over(store: impl Metastore + Clone, connections_max: u32) -> Self {
         let counted = store.clone();
-        let counts = move || {
-            let text = format!("{counted:?}");
-            let number = |name: &str| text.split_once(name).map_or(0, |(_, rest)| number_at(rest));
-            (number("connections: "), number("idle: "))
-        };
+        let counts = move || (shown_number(&counted, "connections"), shown_number(&counted, "idle"));
         Self { store: BoxedMetastore::new(store), counts: Box::new(counts), connections_max }
     }
 
@@ -85,10 +82,6 @@ impl Way {
         self.idle().await;
         assert!((self.counts)().0 <= self.connections_max);
     }
-}
-
-fn number_at(text: &str) -> u32 {
-    text[..text.find(|c: char| !c.is_ascii_digit()).unwrap()].parse().unwrap()
 }
 
 /// A name that no other test and no earlier run uses.

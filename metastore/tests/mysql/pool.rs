@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::MysqlMetastore;
-use claviger_test_servers::{Direction, Fault, MariaDb, Proxy};
+use claviger_test_servers::{Direction, Fault, MariaDb, Proxy, shown_number};
 use tokio::task::JoinSet;
 
 use crate::support::{NOW, Place, UTF8, assert_permanent, assert_transient, builder, execute, record};
@@ -31,13 +31,8 @@ async fn assert_whole(store: &MysqlMetastore) {
     }
     loads.join_all().await;
     loop {
-        let text = format!("{store:?}");
-        let number = |name: &str| -> u32 {
-            let (_, rest) = text.split_once(name).unwrap();
-            rest[..rest.find(',').unwrap()].parse().unwrap()
-        };
-        let (all, idle) = (number("connections: "), number("idle: "));
-        assert!(all <= CONNECTIONS, "{text}");
+        let (all, idle) = (shown_number(store, "connections"), shown_number(store, "idle"));
+        assert!(all <= CONNECTIONS, "{store:?}");
         if all == idle {
             return;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, PostgresMetastore, SchemaReport};
-use claviger_test_servers::shared_postgres;
+use claviger_test_servers::{shared_postgres, shown_number};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
@@ -121,12 +121,7 @@ pub(crate) fn chain(error: &BackendError) -> String {
 
 /// How many connections the store has, and how many of them nobody uses.
 pub(crate) fn connections(store: &impl std::fmt::Debug) -> (u32, u32) {
-    let text = format!("{store:?}");
-    let number = |name: &str| {
-        let (_, rest) = text.split_once(name).unwrap();
-        rest[..rest.find(',').unwrap()].parse().unwrap()
-    };
-    (number("connections: "), number("idle: "))
+    (shown_number(store, "connections"), shown_number(store, "idle"))
 }
 
 /// The ids of what the error says is dangerous.

@@ -58,6 +58,6 @@ pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use proxy::{Direction, Fault, Proxy};
 pub use shared::{shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres};
-pub use shown::{assert_says, chain};
+pub use shown::{assert_says, chain, shown_number};
 pub use softhsm::{HsmFault, HsmFunction, SoftHsm};
 pub use vault::{FakeVault, Grant, TestCa, TestCertificate, Trick};

@@ -1,6 +1,7 @@
 //! What an error shows to whoever reads the log.
 
 use std::error::Error;
+use std::fmt;
 
 /// Returns every layer of an error, as a log would show it.
 #[must_use]
@@ -23,4 +24,15 @@ pub fn assert_says(error: &(dyn Error + 'static), says: &str) {
     for shown in [text, format!("{error:?}")] {
         assert!(!shown.contains("canary") && !shown.contains("AKID"), "{shown}");
     }
+}
+
+/// Returns the number that a value's `Debug` shows for a field.
+#[must_use]
+pub fn shown_number(value: &impl fmt::Debug, field: &str) -> u32 {
+    let text = format!("{value:?}");
+    let (_, rest) = text.split_once(&format!("{field}: ")).unwrap_or_else(|| panic!("no {field} in {text}"));
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest.get(..end)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("{field} is no number in {text}"))
 }

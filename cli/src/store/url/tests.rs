@@ -47,10 +47,26 @@ fn parameters_of_the_driver_go_through_and_ours_do_not() {
             .unwrap();
     assert_eq!(url.reveal(), "postgres://user@host/keys?options[search_path]=keys&sslmode=require");
     let url = ServerUrl::parse("postgres://user@host/keys", &POSTGRES).unwrap();
-    assert_eq!((url.reveal(), url.option("region")), ("postgres://user@host/keys", None));
+    assert_eq!((url.reveal().as_str(), url.option("region")), ("postgres://user@host/keys", None));
     let url = ServerUrl::parse("dynamodb://My.Table_1?endpoint=http://[::1]:8000/", &DYNAMODB).unwrap();
     assert_eq!(url.reveal(), "dynamodb://My.Table_1");
     assert_eq!((url.host(), url.option("endpoint")), ("My.Table_1", Some("http://[::1]:8000/")));
+}
+
+#[test]
+fn several_hosts_go_through_and_are_named() {
+    let text = "postgres://user:p%40w@h1:5432,h2,[::1]:5433/keys?target_session_attrs=primary&prepared-statements=off";
+    let url = ServerUrl::parse(text, &POSTGRES).unwrap();
+    assert_eq!(url.reveal(), text);
+    assert_eq!(url.to_string(), "postgres://user@h1:5432,h2,[::1]:5433/keys");
+    assert!(has_password(text) && has_password("postgres://user@h1:1,h2:2/keys?password=PW"));
+    assert!(!has_password("mysql://user@h1:1,h2:2/keys"));
+    for wrong in
+        ["postgres://user@h1,h2:SECRET/keys", "postgres://user@h1:SECRET,h2/keys", "mysql://u@h1,:SECRET/k"]
+    {
+        let failure = ServerUrl::parse(wrong, &POSTGRES).unwrap_err();
+        assert!(!failure.message().contains("SECRET"), "{}", failure.message());
+    }
 }
 
 #[test]
