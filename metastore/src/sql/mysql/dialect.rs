@@ -158,7 +158,7 @@ impl Named {
 /// A connection whose commit waits for a replica is left alone: see
 /// [`abandoned`](crate::sql::abandoned).
 const PROCESSES: &str = "SELECT CAST(id AS UNSIGNED), COALESCE(state, '') LIKE '%semi-sync%' \
-     FROM information_schema.processlist WHERE command <> 'Killed'";
+     FROM information_schema.processlist";
 
 async fn end(session: &mut MySqlConnection, backends: &[Backend]) -> Result<Vec<Backend>, sqlx::Error> {
     let server = Named::read(session, WHO).await?.join(&[
