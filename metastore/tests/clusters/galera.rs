@@ -11,12 +11,8 @@ use tokio::time::sleep;
 
 use crate::load::{Load, Mix, Sealed, builder, factory, lost, policy, runs, seconds};
 
-/// Nodes notice soon that one is gone.
-const QUICK: &str = "evs.keepalive_period=PT0.2S;evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;\
-     evs.inactive_check_period=PT0.1S;evs.install_timeout=PT1S";
-
 async fn cluster() -> Galera {
-    let galera = Galera::start_with(3, QUICK);
+    let galera = Galera::start(3);
     galera.sql(0, "", "CREATE DATABASE `keys` CHARACTER SET utf8mb4");
     let unchecked = MysqlMetastore::builder().danger_unchecked();
     unchecked.open(&galera.url(0, "keys")).await.unwrap().migrate().await.unwrap();
