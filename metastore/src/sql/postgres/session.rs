@@ -142,14 +142,20 @@ impl Value<'_> {
         sql
     }
 
-    /// Writes it as SQL. Of a text not a character comes into the SQL, so that none can end it.
+    /// Writes it as SQL. Of a text only letters, digits and what JSON is made of come into the SQL as
+    /// they are, so that none can end the literal; the rest are code points, whatever the encoding.
     fn write(self, sql: &mut String) {
         match self {
             Self::Text(text) => {
-                sql.push_str("convert_from(decode('");
-                let digits = text.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
-                sql.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));
-                sql.push_str("', 'hex'), 'UTF8')");
+                sql.push_str("U&'");
+                for character in text.chars() {
+                    if character.is_ascii_alphanumeric() || "_ .:,-+/={}\"".contains(character) {
+                        sql.push(character);
+                    } else {
+                        sql.push_str(&format!("\\+{:06x}", u32::from(character)));
+                    }
+                }
+                sql.push('\'');
             }
             Self::Integer(integer) => sql.push_str(&format!("({integer})::bigint")),
             Self::Float(float) => sql.push_str(&format!("'{float}'::float8")),
@@ -181,4 +187,20 @@ pub(super) fn text(row: &PgRow, column: usize) -> Result<Vec<u8>, sqlx::Error> {
         .as_bytes()
         .map_err(|source| sqlx::Error::ColumnDecode { index: column.to_string(), source })?
         .to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_character_of_a_text_ends_its_literal() {
+        let all: String = (1..=0x2_ffff).filter_map(char::from_u32).collect();
+        let sql = Value::Text(&all).sql();
+        assert_eq!(sql.matches('\'').count(), 2);
+        assert!(sql.is_ascii() && !sql.contains(['$', ';', '\n']));
+        assert_eq!(Value::Text("_IK_a'\\\u{1f600}").sql(), r"U&'_IK_a\+000027\+00005c\+01f600'");
+        assert_eq!(Value::Texts(&["a", "b"]).sql(), "ARRAY[U&'a', U&'b']::text[]");
+        assert_eq!(Value::Integers(&[]).sql(), "ARRAY[]::bigint[]");
+    }
 }
