@@ -3,8 +3,9 @@
 use claviger::KeyMeta;
 use claviger_metastore::MysqlMetastore;
 use claviger_test_servers::MariaDb;
-use sqlx::mysql::MySqlPoolOptions;
-use sqlx::query_scalar;
+use sqlx::mysql::MySqlConnection;
+use sqlx::{Connection as _, query_scalar};
+use tokio::sync::Mutex;
 
 use crate::{compare_loads, fill};
 
@@ -15,22 +16,20 @@ pub(crate) async fn run(rounds: usize) {
     MysqlMetastore::builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
     let store = MysqlMetastore::open(&url).await.unwrap();
     fill(&store).await;
-    // Without a round trip before each query, which would hide what differs behind it.
-    let pool = MySqlPoolOptions::new().max_connections(4).test_before_acquire(false);
-    let pool = pool.connect(&url).await.unwrap();
+    // A connection without a pool: the driver's pool asks for a sign of life after each query.
+    let connection = Mutex::new(MySqlConnection::connect(&url).await.unwrap());
     let bare = |key: KeyMeta| {
-        let pool = pool.clone();
+        let connection = &connection;
         async move {
             let bare = "SELECT key_record FROM encryption_key WHERE id = ? AND created = ?";
             let record: String = query_scalar(bare)
                 .bind(key.id().as_str())
                 .bind("2023-11-14 22:13:20")
-                .fetch_one(&pool)
+                .fetch_one(&mut *connection.lock().await)
                 .await
                 .unwrap();
             record.len()
         }
     };
     compare_loads("MariaDB", rounds, 500, &store, bare).await;
-    pool.close().await;
 }

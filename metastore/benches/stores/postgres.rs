@@ -5,8 +5,8 @@ use std::time::Instant;
 use claviger::{Consistency, KeyMeta, Metastore as _};
 use claviger_metastore::PostgresMetastore;
 use claviger_test_servers::Postgres;
-use sqlx::postgres::PgPoolOptions;
-use sqlx::query_scalar;
+use sqlx::{Connection as _, PgConnection, query_scalar};
+use tokio::sync::Mutex;
 
 use crate::{compare_loads, fill, print_ratio, shuffled};
 
@@ -16,18 +16,17 @@ pub(crate) async fn run(rounds: usize) {
     PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
     let store = PostgresMetastore::open(&url).await.unwrap();
     fill(&store).await;
-    // Without a round trip before each query, which would hide what differs behind it.
-    let pool = PgPoolOptions::new().max_connections(4).test_before_acquire(false);
-    let pool = pool.connect(&url).await.unwrap();
+    // A connection without a pool: the driver's pool asks for a sign of life after each query.
+    let connection = Mutex::new(PgConnection::connect(&url).await.unwrap());
     let bare = |key: KeyMeta| {
-        let pool = pool.clone();
+        let connection = &connection;
         async move {
             let bare =
                 "SELECT key_record::text FROM encryption_key WHERE id = $1 AND created = to_timestamp($2)";
             let record: String = query_scalar(bare)
                 .bind(key.id().as_str())
                 .bind(key.created().unix_seconds() as f64)
-                .fetch_one(&pool)
+                .fetch_one(&mut *connection.lock().await)
                 .await
                 .unwrap();
             record.len()
@@ -38,7 +37,6 @@ pub(crate) async fn run(rounds: usize) {
     let unnamed = PostgresMetastore::open(&unnamed).await.unwrap();
     compare_loads("PostgreSQL, statements without names", rounds, 500, &unnamed, bare).await;
     many(&store, rounds.div_ceil(4)).await;
-    pool.close().await;
 }
 
 /// A thousand keys in one call, and in as many calls.
