@@ -1,8 +1,10 @@
-//! Each store beside the bare query that it is made of, on the same pool in the same run.
+//! Each store beside the bare query that it is made of, in the same run: on the same pool where the
+//! driver's is used, else on a connection of its own.
 //!
-//! Rounds of both alternate, and medians are compared, so that a busy machine slows both. Calls are
-//! made in a task of a runtime of two threads, as a service makes them. The servers are real and on
-//! loopback, started by this program; the file is in the folder for temporary files.
+//! Rounds of both alternate, and medians are compared, so that a busy machine slows both. It is to be
+//! run on one core (`taskset -c 0`): on several, a round trip to a server on the same machine takes as
+//! long as that machine takes to wake the other core. The servers are real and on loopback, started by
+//! this program; the file is in the folder for temporary files.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,7 +36,7 @@ const KEYS: usize = 10_000;
 fn main() {
     // `cargo test --benches` asks only whether it runs.
     let rounds = if std::env::args().any(|argument| argument == "--test") { 1 } else { ROUNDS };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let work = runtime.spawn(async move {
         sqlite::run(rounds).await;
         #[cfg(feature = "postgres")]
@@ -74,6 +76,9 @@ async fn fill(store: &(impl Metastore + Clone)) {
 }
 
 const WRITERS: usize = 16;
+
+/// That of a load, unless set.
+pub(crate) const DEADLINE: Duration = Duration::from_millis(1_500);
 
 /// Goes through all keys, with no two neighbours in turn.
 fn shuffled() -> impl Iterator<Item = KeyMeta> {

@@ -6,8 +6,9 @@ use claviger_test_servers::MariaDb;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection as _, query_scalar};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
-use crate::{compare_loads, fill};
+use crate::{DEADLINE, compare_loads, fill};
 
 pub(crate) async fn run(rounds: usize) {
     let server = MariaDb::start();
@@ -16,18 +17,19 @@ pub(crate) async fn run(rounds: usize) {
     MysqlMetastore::builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
     let store = MysqlMetastore::open(&url).await.unwrap();
     fill(&store).await;
-    // A connection without a pool: the driver's pool asks for a sign of life after each query.
+    // A connection without a pool, since the driver's asks for a sign of life after each query; and with
+    // a deadline, since the runtime takes as long to set an alarm as the server to answer.
     let connection = Mutex::new(MySqlConnection::connect(&url).await.unwrap());
     let bare = |key: KeyMeta| {
         let connection = &connection;
         async move {
             let bare = "SELECT key_record FROM encryption_key WHERE id = ? AND created = ?";
-            let record: String = query_scalar(bare)
+            let mut connection = connection.lock().await;
+            let query = query_scalar(bare)
                 .bind(key.id().as_str())
                 .bind("2023-11-14 22:13:20")
-                .fetch_one(&mut *connection.lock().await)
-                .await
-                .unwrap();
+                .fetch_one(&mut *connection);
+            let record: String = timeout(DEADLINE, query).await.unwrap().unwrap();
             record.len()
         }
     };

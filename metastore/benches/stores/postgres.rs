@@ -7,8 +7,9 @@ use claviger_metastore::PostgresMetastore;
 use claviger_test_servers::Postgres;
 use sqlx::{Connection as _, PgConnection, query_scalar};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
-use crate::{compare_loads, fill, print_ratio, shuffled};
+use crate::{DEADLINE, compare_loads, fill, print_ratio, shuffled};
 
 pub(crate) async fn run(rounds: usize) {
     let server = Postgres::start();
@@ -16,19 +17,20 @@ pub(crate) async fn run(rounds: usize) {
     PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
     let store = PostgresMetastore::open(&url).await.unwrap();
     fill(&store).await;
-    // A connection without a pool: the driver's pool asks for a sign of life after each query.
+    // A connection without a pool, since the driver's asks for a sign of life after each query; and with
+    // a deadline, since the runtime takes as long to set an alarm as the server to answer.
     let connection = Mutex::new(PgConnection::connect(&url).await.unwrap());
     let bare = |key: KeyMeta| {
         let connection = &connection;
         async move {
             let bare =
                 "SELECT key_record::text FROM encryption_key WHERE id = $1 AND created = to_timestamp($2)";
-            let record: String = query_scalar(bare)
+            let mut connection = connection.lock().await;
+            let query = query_scalar(bare)
                 .bind(key.id().as_str())
                 .bind(key.created().unix_seconds() as f64)
-                .fetch_one(&mut *connection.lock().await)
-                .await
-                .unwrap();
+                .fetch_one(&mut *connection);
+            let record: String = timeout(DEADLINE, query).await.unwrap().unwrap();
             record.len()
         }
     };
