@@ -182,6 +182,25 @@ async fn a_table_that_is_locked_is_a_matter_of_time() {
     }
 }
 
+/// As one does that speaks PostgreSQL's protocol and has not its catalogue.
+#[tokio::test]
+async fn a_server_that_does_not_say_what_it_is_is_used_all_the_same() {
+    let place = Place::migrated().await;
+    let user = format!("{}_user", place.name);
+    place
+        .execute(&format!(
+            "CREATE ROLE {user} LOGIN PASSWORD 'word'; GRANT ALL ON encryption_key TO {user}; \
+             REVOKE EXECUTE ON FUNCTION pg_control_system FROM PUBLIC; \
+             REVOKE SELECT ON pg_stat_activity FROM PUBLIC"
+        ))
+        .await;
+    let store = PostgresMetastore::open(&as_user(&place.url, &user, "word")).await.unwrap();
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap(), Some(record));
+    assert_eq!(store.failovers(), 0);
+}
+
 #[tokio::test]
 async fn too_many_connections_are_a_matter_of_time() {
     let place = Place::migrated().await;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use claviger::BackendError;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 
 use crate::schema::SchemaReport;
@@ -78,14 +78,18 @@ impl Dialect for PostgresDialect {
 
 const IS_STANDBY: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'";
 
+const BACKEND: &str = ", pid::text || ' ' || backend_start::text FROM pg_stat_activity \
+     WHERE pid = pg_backend_pid()";
+
 /// After a fail-over the timeline is another, or the whole cluster is: then the last commits may be
 /// missing. A standby has none of its own; when it gets one, it was promoted.
-const WHO: &str = ", pid::text || ' ' || backend_start::text, \
-     (SELECT system_identifier::text FROM pg_control_system()) || CASE WHEN pg_is_in_recovery() THEN '' \
-       ELSE ' ' || left(pg_walfile_name(pg_current_wal_lsn()), 8) END \
-     FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+const SERVER: &str = "SELECT system_identifier::text || CASE WHEN pg_is_in_recovery() THEN '' \
+     ELSE ' ' || left(pg_walfile_name(pg_current_wal_lsn()), 8) END FROM pg_control_system()";
 
 /// Sets the session up, and asks where it leads to.
+///
+/// What speaks PostgreSQL's protocol need not have its catalogue: what it does not know of itself is
+/// done without.
 async fn introduce(
     mut session: PostgresSession,
     setup: &Setup,
@@ -94,21 +98,28 @@ async fn introduce(
         raw_sql(AssertSqlSafe(&**sql)).execute(&mut session.connection).await?;
     }
     let settings = session.settings();
-    let whole = raw_sql(AssertSqlSafe(format!("{settings}{IS_STANDBY}{WHO}")));
-    let row = match whole.fetch_one(&mut session.connection).await {
-        // What speaks PostgreSQL's protocol need not have its catalogue.
-        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|state| is_unknown(&state)) => {
-            let part = raw_sql(AssertSqlSafe(format!("{settings}{IS_STANDBY}")));
-            part.fetch_one(&mut session.connection).await?
+    let row = match known(&mut session, format!("{settings}{IS_STANDBY}{BACKEND}")).await? {
+        Some(row) => row,
+        None => {
+            let sql = AssertSqlSafe(format!("{settings}{IS_STANDBY}"));
+            raw_sql(sql).fetch_one(&mut session.connection).await?
         }
-        row => row?,
     };
     if !setup.role.is_played_by(row.try_get(0)?, row.try_get(1)?) {
         return Err(unfit(setup.role));
     }
     // Behind a pooler it is that of the moment.
     let backend = if setup.shares_connections { None } else { row.try_get(2).ok() };
-    Ok(Connected { backend, server: row.try_get(3).ok(), session })
+    let server = known(&mut session, SERVER.to_owned()).await?;
+    Ok(Connected { backend, server: server.and_then(|row| row.try_get(0).ok()), session })
+}
+
+/// Asks for one row; `None` if the server does not know of what is asked.
+async fn known(session: &mut PostgresSession, sql: String) -> Result<Option<PgRow>, sqlx::Error> {
+    match raw_sql(AssertSqlSafe(sql)).fetch_optional(&mut session.connection).await {
+        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|state| is_unknown(&state)) => Ok(None),
+        answer => answer,
+    }
 }
 
 /// Of functions, tables, columns, features and rights.
