@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::sql::dialect::{Dialect, Setup};
-use crate::sql::hosts::Hosts;
+use crate::sql::hosts::{Hosts, Role};
 
 /// The rest of a call: it ends when the server answers or the connection breaks.
 type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -52,7 +52,8 @@ impl<D: Dialect> Abandoned<D> {
     pub(crate) fn new(hosts: Arc<Hosts<D>>, setup: Setup) -> Self {
         Self(Arc::new(Shared {
             hosts,
-            setup,
+            // What was demoted meanwhile is to let go, too.
+            setup: Setup { role: Role::Any, ..setup },
             calls: Mutex::new(Calls { known: Vec::new(), is_ending: false }),
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
@@ -63,15 +64,18 @@ impl<D: Dialect> Abandoned<D> {
     pub(crate) fn add(&self, backend: Option<D::Backend>, rest: Rest) {
         let shared = &self.0;
         let gone = CancellationToken::new();
-        let hold = Arc::clone(shared).hold(rest, backend.clone(), gone.clone());
-        if let Some(backend) = backend {
+        let held = Held { shared: Arc::clone(shared), backend: backend.clone() };
+        // In this order it is known before it can be over.
+        let begins = backend.is_some_and(|backend| {
             let mut calls = shared.calls();
-            calls.known.push((backend, gone));
-            if !std::mem::replace(&mut calls.is_ending, true) {
-                drop(shared.tasks.spawn(Arc::clone(shared).end()));
-            }
+            calls.known.push((backend, gone.clone()));
+            !std::mem::replace(&mut calls.is_ending, true)
+        });
+        drop(shared.tasks.spawn(held.hold(rest, gone)));
+        if begins {
+            let ending = Ending { shared: Arc::clone(shared), is_over: false };
+            drop(shared.tasks.spawn(ending.end()));
         }
-        drop(shared.tasks.spawn(hold));
     }
 
     /// Lets go of everything, and waits until the tasks have ended.
@@ -89,51 +93,84 @@ impl<D: Dialect> Drop for Abandoned<D> {
     }
 }
 
-impl<D: Dialect> Shared<D> {
-    async fn hold(self: Arc<Self>, rest: Rest, backend: Option<D::Backend>, gone: CancellationToken) {
+/// A call that is held. However its task ends, also with its runtime, it is let go of.
+struct Held<D: Dialect> {
+    shared: Arc<Shared<D>>,
+    backend: Option<D::Backend>,
+}
+
+impl<D: Dialect> Held<D> {
+    async fn hold(self, rest: Rest, gone: CancellationToken) {
         let held = async {
-            match &backend {
+            match &self.backend {
                 Some(_) => drop(gone.run_until_cancelled(rest).await),
                 None => drop(timeout(HOLD_MAX, rest).await),
             }
         };
         // Either way the rest of the call is gone with it, and so is its session.
-        self.closed.run_until_cancelled(held).await;
-        if let Some(backend) = backend {
-            self.calls().known.retain(|(known, _)| *known != backend);
+        self.shared.closed.run_until_cancelled(held).await;
+    }
+}
+
+impl<D: Dialect> Drop for Held<D> {
+    fn drop(&mut self) {
+        if let Some(backend) = &self.backend {
+            self.shared.calls().known.retain(|(known, _)| known != backend);
         }
     }
+}
 
+/// The task that tells the server. However it ends, the next call that is given up begins another.
+struct Ending<D: Dialect> {
+    shared: Arc<Shared<D>>,
+    is_over: bool,
+}
+
+impl<D: Dialect> Ending<D> {
     /// Tells the server to end what was given up, until it has.
-    async fn end(self: Arc<Self>) {
+    async fn end(mut self) {
+        let shared = Arc::clone(&self.shared);
         let mut session = None;
         let mut pause = ASK_AGAIN_FIRST;
-        loop {
-            let backends: Vec<_> = {
-                let mut calls = self.calls();
-                if calls.known.is_empty() {
-                    calls.is_ending = false;
-                    break;
-                }
-                calls.known.iter().map(|(backend, _)| backend.clone()).collect()
-            };
-            let asked = self.closed.run_until_cancelled(self.ask(&mut session, &backends)).await;
-            match asked {
-                None => break,
-                Some(Some(left)) => self.tell_gone(&backends, &left),
+        while let Some(backends) = self.left() {
+            match shared.closed.run_until_cancelled(shared.ask(&mut session, &backends)).await {
+                None => return,
+                Some(Some(left)) => shared.tell_gone(&backends, &left),
                 // It cannot be asked now.
                 Some(None) => session = None,
             }
-            if self.closed.run_until_cancelled(sleep(pause)).await.is_none() {
-                break;
+            if shared.closed.run_until_cancelled(sleep(pause)).await.is_none() {
+                return;
             }
             pause = (pause * 2).min(ASK_AGAIN_MAX);
         }
         if let Some(session) = session {
-            drop(timeout(self.setup.deadline, D::farewell(session)).await);
+            drop(timeout(shared.setup.deadline, D::farewell(session)).await);
         }
     }
 
+    /// Returns what is still held; `None` if nothing is, and this task is over.
+    fn left(&mut self) -> Option<Vec<D::Backend>> {
+        let mut calls = self.shared.calls();
+        if calls.known.is_empty() {
+            calls.is_ending = false;
+            self.is_over = true;
+            return None;
+        }
+        Some(calls.known.iter().map(|(backend, _)| backend.clone()).collect())
+    }
+}
+
+impl<D: Dialect> Drop for Ending<D> {
+    fn drop(&mut self) {
+        // Once it is over, another may have begun.
+        if !self.is_over {
+            self.shared.calls().is_ending = false;
+        }
+    }
+}
+
+impl<D: Dialect> Shared<D> {
     /// Returns those of `backends` that the server has not let go of; `None` if it did not say.
     async fn ask(
         &self,

@@ -12,6 +12,7 @@ use sqlx::{Connection as _, raw_sql};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::load::until;
 use crate::record;
 
 const CONNECTIONS: NonZeroU32 = NonZeroU32::new(6).unwrap();
@@ -140,4 +141,44 @@ async fn servers_give_up_when_callers_do() {
     raw_sql("LOCK TABLES encryption_key WRITE").execute(&mut locker).await.unwrap();
     let error = store.insert(&record).await.unwrap_err();
     assert!(error.is_transient() && format!("{error:?}").contains("1205"), "{error:?}");
+}
+
+/// A runtime may be as short-lived as a request.
+#[test]
+fn the_server_is_told_also_after_the_runtime_that_told_it_is_gone() {
+    let server = Postgres::start();
+    let url = server.url("postgres");
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let lasting = runtime();
+    let (store, mut locker) = lasting.block_on(async {
+        let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
+        unchecked.migrate().await.unwrap();
+        let builder = PostgresMetastore::builder().server_timeouts(false).max_connections(CONNECTIONS);
+        let store = builder.deadline(HASTY).open(&url).await.unwrap();
+        assert_eq!(store.load(record("_IK_a_svc_prod", 0).meta(), Consistency::Strong).await.unwrap(), None);
+        let mut locker = PgConnection::connect(&url).await.unwrap();
+        raw_sql("BEGIN; LOCK TABLE encryption_key").execute(&mut locker).await.unwrap();
+        (store, locker)
+    });
+    let in_vain = async || {
+        let error = store.load(record("_IK_a_svc_prod", 0).meta(), Consistency::Strong).await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+    };
+    for _ in 0..3 {
+        let passing = runtime();
+        passing.block_on(in_vain());
+        passing.shutdown_background();
+    }
+    lasting.block_on(async {
+        let waiting = || -> u32 {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+            server.psql("postgres", waiting).parse().unwrap()
+        };
+        let before = waiting();
+        in_vain().await;
+        until("what was given up last has ended", async || waiting() <= before).await;
+        raw_sql("COMMIT").execute(&mut locker).await.unwrap();
+        assert_whole(&store).await;
+    });
 }
