@@ -78,6 +78,7 @@ async fn fill(store: &(impl Metastore + Clone)) {
 const WRITERS: usize = 16;
 
 /// That of a load, unless set.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 pub(crate) const DEADLINE: Duration = Duration::from_millis(1_500);
 
 /// Goes through all keys, with no two neighbours in turn.
