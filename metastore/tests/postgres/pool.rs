@@ -18,11 +18,7 @@ use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_trans
 const CONNECTIONS: u32 = 5;
 
 async fn store_at(url: &str) -> PostgresMetastore {
-    store_of(CONNECTIONS, url).await
-}
-
-async fn store_of(connections: u32, url: &str) -> PostgresMetastore {
-    let builder = PostgresMetastore::builder().max_connections(NonZeroU32::new(connections).unwrap());
+    let builder = PostgresMetastore::builder().max_connections(NonZeroU32::new(CONNECTIONS).unwrap());
     builder.deadline(PLENTY).open(url).await.unwrap()
 }
 

@@ -8,6 +8,7 @@ use sqlx::{query_as, raw_sql};
 
 use crate::schema::{Finding, FindingId, SchemaReport, Severity};
 use crate::sql::dialect::{SqlError, SqlFuture};
+use crate::sql::mysql::dialect::Named;
 use crate::sql::mysql::fault::number;
 use crate::sql::mysql::layout::{self, Column, is_strict};
 
@@ -104,10 +105,8 @@ const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
      ('sql_mode', 'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog')";
 
 async fn check_settings(connection: &mut MySqlConnection, report: &mut SchemaReport) -> Result<(), SqlError> {
-    let settings: Vec<(String, String)> = query_as(SETTINGS).fetch_all(connection).await?;
-    let is =
-        |name: &str| settings.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.as_str());
-    if is("sql_mode").is_some_and(|mode| !is_strict(mode)) {
+    let settings = Named::read(connection, SETTINGS).await?;
+    if settings.get("sql_mode").is_some_and(|mode| !is_strict(mode)) {
         report.add(Finding::warning(
             FindingId::NotStrict,
             "The server's sql_mode is not strict: other programs that share the table have their values cut.",
@@ -115,10 +114,10 @@ async fn check_settings(connection: &mut MySqlConnection, report: &mut SchemaRep
         ));
     }
     let mut lax = Vec::new();
-    if is("innodb_flush_log_at_trx_commit").is_some_and(|value| value != "1") {
+    if settings.get("innodb_flush_log_at_trx_commit").is_some_and(|value| value != "1") {
         lax.push("innodb_flush_log_at_trx_commit");
     }
-    if is("log_bin") == Some("ON") && is("sync_binlog").is_some_and(|value| value != "1") {
+    if settings.is("log_bin", "ON") && settings.get("sync_binlog").is_some_and(|value| value != "1") {
         lax.push("sync_binlog");
     }
     for setting in lax {
@@ -135,12 +134,10 @@ const CLUSTER: &str = "SHOW SESSION VARIABLES WHERE Variable_name IN ('wsrep_on'
 
 /// Looks whether reads on a node of a Galera cluster wait for what other nodes have committed.
 async fn check_cluster(connection: &mut MySqlConnection, report: &mut SchemaReport) -> Result<(), SqlError> {
-    let settings: Vec<(String, String)> = query_as(CLUSTER).fetch_all(connection).await?;
-    let is =
-        |name: &str| settings.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.as_str());
-    let waits =
-        is("wsrep_sync_wait").and_then(|bits| bits.parse::<u64>().ok()).is_some_and(|bits| bits & 1 == 1);
-    if is("wsrep_on") == Some("ON") && !waits {
+    let settings = Named::read(connection, CLUSTER).await?;
+    let bits = settings.get("wsrep_sync_wait").and_then(|bits| bits.parse::<u64>().ok());
+    let waits = bits.is_some_and(|bits| bits & 1 == 1);
+    if settings.is("wsrep_on", "ON") && !waits {
         report.add(Finding::warning(
             FindingId::StaleReads,
             "Reads on a node of the cluster do not wait for what other nodes have committed: revocations are \

@@ -85,6 +85,9 @@ impl Dialect for MysqlDialect {
 const WHO: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'server_id', \
      'hostname', 'port', 'wsrep_on', 'group_replication_group_name', 'read_only', 'super_read_only')";
 
+/// What of it names the one server.
+const MACHINE: [&str; 5] = ["server_uuid", "server_uid", "server_id", "hostname", "port"];
+
 const CLUSTER: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_cluster_state_uuid', 'wsrep_ready')";
 
 /// Sets the session up, and asks where it leads to.
@@ -106,7 +109,7 @@ async fn introduce(mut session: MySqlConnection, setup: &Setup) -> Result<Connec
         return Err(unfit(setup.role));
     }
     let id = raw_sql("SELECT CAST(CONNECTION_ID() AS UNSIGNED)").fetch_one(&mut session).await?;
-    let machine = variables.join(&["server_uuid", "server_uid", "server_id", "hostname", "port"]);
+    let machine = variables.join(&MACHINE);
     let backend = Backend { server: machine.clone(), connection: id.try_get(0)? };
     let common = [cluster.get("wsrep_cluster_state_uuid"), variables.get("group_replication_group_name")];
     let server = common.into_iter().flatten().find(|name| !name.is_empty()).map_or(machine, str::to_owned);
@@ -130,10 +133,10 @@ const WAIT_FOR_OTHER_NODES: &str = "SET SESSION wsrep_sync_wait = @@SESSION.wsre
 
 /// What the server says of itself, by name.
 #[derive(Default)]
-struct Named(Vec<(String, String)>);
+pub(super) struct Named(Vec<(String, String)>);
 
 impl Named {
-    async fn read(session: &mut MySqlConnection, sql: &'static str) -> Result<Self, sqlx::Error> {
+    pub(super) async fn read(session: &mut MySqlConnection, sql: &'static str) -> Result<Self, sqlx::Error> {
         let rows = raw_sql(sql).fetch_all(session).await?;
         Ok(Self(
             rows.iter()
@@ -142,11 +145,11 @@ impl Named {
         ))
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    fn is(&self, name: &str, value: &str) -> bool {
+    pub(super) fn is(&self, name: &str, value: &str) -> bool {
         self.get(name).is_some_and(|is| is.eq_ignore_ascii_case(value))
     }
 
@@ -161,13 +164,7 @@ const PROCESSES: &str = "SELECT CAST(id AS UNSIGNED), COALESCE(state, '') LIKE '
      FROM information_schema.processlist";
 
 async fn end(session: &mut MySqlConnection, backends: &[Backend]) -> Result<Vec<Backend>, sqlx::Error> {
-    let server = Named::read(session, WHO).await?.join(&[
-        "server_uuid",
-        "server_uid",
-        "server_id",
-        "hostname",
-        "port",
-    ]);
+    let server = Named::read(session, WHO).await?.join(&MACHINE);
     let processes = raw_sql(PROCESSES).fetch_all(&mut *session).await?;
     let mut left = Vec::new();
     for row in processes {

@@ -69,7 +69,7 @@ impl PostgresSession {
                 .fetch_all(&mut self.connection)
                 .await?
         };
-        let is_of_it = |row: &PgRow| text(row, 0).is_ok_and(|tag| tag == statement.tag.as_bytes());
+        let is_of_it = |row: &PgRow| bytes(row, 0).is_ok_and(|tag| tag == statement.tag.as_bytes());
         if rows.is_empty() || !rows.iter().all(is_of_it) {
             return Err(SqlError::Crossed);
         }
@@ -178,15 +178,16 @@ fn list<'a, T>(sql: &mut String, items: &'a [T], of_type: &str, value: impl Fn(&
 
 /// A text as the server sent it, in whatever encoding, by whichever protocol.
 pub(super) fn text(row: &PgRow, column: usize) -> Result<Vec<u8>, sqlx::Error> {
+    bytes(row, column).map(<[u8]>::to_vec)
+}
+
+fn bytes(row: &PgRow, column: usize) -> Result<&[u8], sqlx::Error> {
+    let fault = |source| sqlx::Error::ColumnDecode { index: column.to_string(), source };
     let value = row.try_get_raw(column)?;
     if value.is_null() {
-        let source = Box::new(sqlx::error::UnexpectedNullError);
-        return Err(sqlx::Error::ColumnDecode { index: column.to_string(), source });
+        return Err(fault(Box::new(sqlx::error::UnexpectedNullError)));
     }
-    Ok(value
-        .as_bytes()
-        .map_err(|source| sqlx::Error::ColumnDecode { index: column.to_string(), source })?
-        .to_vec())
+    value.as_bytes().map_err(fault)
 }
 
 #[cfg(test)]
