@@ -1,6 +1,7 @@
 //! Behind PgBouncer, which lends one server connection to many.
 
 use std::error::Error as _;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::{
@@ -58,13 +59,16 @@ async fn a_pooler_that_mixes_up_statements_is_refused_and_others_are_not() {
     }
 }
 
-/// Deletes keys of customers who are gone: ids that no record has.
-fn deleter(store: PostgresMetastore) -> JoinHandle<()> {
+/// Deletes keys of customers who are gone: ids that no record has. What the store says of failures is
+/// added to `said`.
+fn deleter(store: PostgresMetastore, said: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    let said = Arc::clone(said);
     tokio::spawn(async move {
         for number in 0.. {
             let id = KeyId::new(format!("_IK_gone{number}_svc_prod"));
-            if let Ok(deleted) = store.delete(&id).await {
-                assert_eq!(deleted, 0);
+            match store.delete(&id).await {
+                Ok(deleted) => assert_eq!(deleted, 0),
+                Err(error) => said.lock().unwrap().push(ErrorChain::new(&error).to_string()),
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -77,18 +81,17 @@ async fn no_key_is_lost_behind_a_pooler_that_mixes_up_statements_though_it_was_a
     let pooler = PgBouncer::start(&server, PoolMode::Transaction, &[("default_pool_size", "3")]);
     let accepted = PostgresMetastore::builder().accept(FindingId::SharedStatements);
     let store = accepted.open(&pooler.url("postgres")).await.unwrap();
-    let deleting = deleter(store.clone());
+    let said = Arc::default();
+    let deleting = deleter(store.clone(), &said);
     let outcome = Load::run(&factory(store.clone()), Mix::default(), "crossed", seconds(3)).await;
     deleting.abort();
     // It cannot work well. But what was answered is there.
-    let failed =
-        outcome.encrypts_failed.values().sum::<u64>() + outcome.decrypts_failed.values().sum::<u64>();
-    assert!(failed > 0, "no statement was mixed up: {outcome:?}");
-    assert!(
-        outcome.encrypts_failed.keys().any(|text| text.contains("PgBouncer")),
-        "{:?}",
-        outcome.encrypts_failed
-    );
+    let failed = [&outcome.creations_failed, &outcome.encrypts_failed, &outcome.decrypts_failed];
+    assert!(failed.iter().any(|failed| !failed.is_empty()), "nothing was mixed up: {outcome:?}");
+    // Which calls are mixed up is the pooler's to choose; a read that is, is made again.
+    let mut said: Vec<String> = said.lock().unwrap().clone();
+    said.extend(failed.into_iter().flat_map(|failed| failed.keys().cloned()));
+    assert!(said.iter().any(|text| text.contains("PgBouncer")), "no statement was mixed up: {said:?}");
     let direct = factory(PostgresMetastore::open(&server.url("postgres")).await.unwrap());
     assert!(lost(&direct, &outcome.ledger).await.is_empty());
 }
@@ -117,7 +120,7 @@ async fn without_names_nothing_is_lost_and_nothing_fails_for_good_behind_any_poo
             let pooler = PgBouncer::start(&server, mode, &[("default_pool_size", "3")]);
             let url = format!("{}?prepared-statements=off", pooler.url("postgres"));
             let store = PostgresMetastore::open(&url).await.unwrap();
-            let deleting = deleter(store.clone());
+            let deleting = deleter(store.clone(), &Arc::default());
             let name = format!("run{run}");
             let outcome = Load::run(&factory(store.clone()), Mix::default(), &name, seconds(2)).await;
             deleting.abort();
@@ -137,7 +140,7 @@ async fn a_pooler_that_keeps_statements_apart_is_used_with_names() {
     let settings = [("max_prepared_statements", "100"), ("default_pool_size", "3")];
     let pooler = PgBouncer::start_newer(&server, PoolMode::Transaction, &settings);
     let store = PostgresMetastore::open(&pooler.url("postgres")).await.unwrap();
-    let deleting = deleter(store.clone());
+    let deleting = deleter(store.clone(), &Arc::default());
     let outcome = Load::run(&factory(store), Mix::default(), "tracked", seconds(2)).await;
     deleting.abort();
     assert_eq!((outcome.encrypts_failed, outcome.decrypts_failed), Default::default());
