@@ -1,5 +1,8 @@
 //! The command line: field encryption of files.
 
+// They panic where standard output or standard error is full or closed: `print` and `tell` do not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod args;
 mod cleanup;
 mod config;
@@ -16,9 +19,10 @@ mod progress;
 mod schema;
 mod store;
 mod table;
+mod tell;
 
+use std::env;
 use std::process::ExitCode;
-use std::{env, io};
 
 use clap::{CommandFactory as _, Parser as _};
 use tokio::runtime::Runtime;
@@ -30,9 +34,11 @@ use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::kms::text::KMS;
 use crate::output::Output;
+use crate::print::print;
 use crate::store::text::METASTORE;
 use crate::table::file::Plan;
 use crate::table::rows::Direction;
+use crate::tell::{say, tell};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -41,7 +47,7 @@ fn main() -> ExitCode {
         Err(error) => {
             match [&KMS, &METASTORE].iter().try_for_each(|option| option.check_arguments(env::args_os())) {
                 Err(failure) if error.use_stderr() => return report(&failure),
-                _ => error.exit(),
+                _ => return usage(&error),
             }
         }
     };
@@ -51,8 +57,9 @@ fn main() -> ExitCode {
         Command::Schema(schema) => schema::run(schema),
         Command::Kms(command) => kms::commands::run(command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut io::stdout());
-            Ok(Exit::Done)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut script);
+            print(&String::from_utf8_lossy(&script)).map(|()| Exit::Done)
         }
     };
     match outcome {
@@ -62,8 +69,21 @@ fn main() -> ExitCode {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    eprintln!("claviger: {}", failure.message());
+    tell(failure.message());
     failure.exit().into()
+}
+
+/// What clap has to say: help and version to standard output, the rest to standard error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        say(&text);
+        return Exit::Usage.into();
+    }
+    match print(&text) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => report(&failure),
+    }
 }
 
 /// Encrypts or decrypts.

@@ -16,6 +16,7 @@ use crate::kms::watched::Watched;
 use crate::store::StoreChoice;
 use crate::store::backend::{Admission, Backend, CALL_WAIT, CALLS_MAX};
 use crate::table::rows::Direction;
+use crate::tell::tell;
 
 /// The keys of a run.
 #[derive(Debug)]
@@ -39,20 +40,20 @@ impl Keys {
     fn tell(&self) {
         let Ok(status) = self.factory.status() else { return };
         for degraded in &status.degraded_keys {
-            eprintln!(
-                "claviger: the system key {} has no copy of {}; claviger kms check tells why, and claviger kms repair \
+            tell(format_args!(
+                "the system key {} has no copy of {}; claviger kms check tells why, and claviger kms repair \
                  makes it",
                 degraded.key.id(),
                 degraded.missing.join(", ")
-            );
+            ));
         }
         let unlocked = status.memory.unlocked_bytes;
         if unlocked > 0 {
-            eprintln!(
-                "claviger: {} KiB of keys could not be locked in memory and may have been swapped out; raise \
+            tell(format_args!(
+                "{} KiB of keys could not be locked in memory and may have been swapped out; raise \
                  the limit (ulimit -l) or lower --cache",
                 unlocked / 1024
-            );
+            ));
         }
     }
 }
@@ -137,10 +138,10 @@ pub(crate) fn announce(missing: &[&Path]) {
     let made = missing.iter().filter(|path| path.exists());
     let paths: Vec<String> = made.map(|path| path.display().to_string()).collect();
     if !paths.is_empty() {
-        eprintln!(
-            "claviger: made {}; keep a copy: without the key store and its master key nothing can be decrypted",
+        tell(format_args!(
+            "made {}; keep a copy: without the key store and its master key nothing can be decrypted",
             paths.join(" and ")
-        );
+        ));
     }
 }
 

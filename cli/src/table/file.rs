@@ -17,6 +17,7 @@ use crate::input::Input;
 use crate::open::Keys;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::tell::tell;
 
 /// What to do with a file of rows: the options, checked as far as that goes without opening it.
 #[derive(Debug)]
@@ -118,7 +119,7 @@ impl Plan {
 
     fn report(&self, left_out: u64, name: &str) -> Exit {
         let path = self.errors.as_deref().unwrap_or(Path::new("")).display();
-        eprintln!("claviger: {left_out} rows of {name} were left out; they are listed in {path}");
+        tell(format_args!("{left_out} rows of {name} were left out; they are listed in {path}"));
         Exit::RowsLeftOut
     }
 }
