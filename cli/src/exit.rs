@@ -87,6 +87,7 @@ impl Failure {
         let advice = match error.kind() {
             ErrorKind::NotFound => "make its folder first",
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "choose a folder you may write to",
+            ErrorKind::IsADirectory => "name a file",
             _ => "choose another path",
         };
         Self::new(Exit::CannotCreate, format!("cannot create {}: {error}; {advice}", path.display()))
@@ -96,6 +97,7 @@ impl Failure {
     pub(crate) fn write(what: &str, error: &std::io::Error) -> Self {
         let advice = match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room and run it again",
+            ErrorKind::FileTooLarge => "raise the limit on files (ulimit -f) and run it again",
             ErrorKind::BrokenPipe => "the reading program ended first",
             _ => "check the device it is on",
         };

@@ -1,9 +1,8 @@
 //! Files that cannot be read or written, and runs that are stopped.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use crate::kit::{CLAVIGER, Kit, bound_by_modes, with_mount, without_locking};
 
@@ -172,51 +171,6 @@ fn a_reader_that_ends_first_is_an_error_and_no_panic() {
     let run: crate::kit::Run = child.wait_with_output().unwrap().into();
     assert_eq!(run.code, Some(74), "{}", run.stderr);
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
-}
-
-/// Starts a run that waits for its input, and returns once its temporary file is there: its keys
-/// are made after that, and it says so.
-fn waiting(kit: &Kit, mut command: Command) -> (Child, BufReader<std::process::ChildStderr>) {
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    stderr.read_line(&mut line).unwrap();
-    assert!(line.contains("claviger: made"), "{line}");
-    assert!(kit.files().iter().any(|name| name.starts_with(".claviger-")), "{:?}", kit.files());
-    (child, stderr)
-}
-
-fn send(signal: &str, child: &Child) {
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-}
-
-#[test]
-fn a_signal_leaves_no_temporary_file() {
-    for (signal, code) in [("-TERM", 143), ("-INT", 130), ("-HUP", 129)] {
-        let kit = Kit::new();
-        // The tests themselves may run with signals ignored, in the background of a script, say.
-        let mut command = kit.program("env");
-        command.args(["--default-signal=HUP,INT,TERM", CLAVIGER, "encrypt", "-", "-o", "sealed.csv"]);
-        command.args(OPTIONS).args(["--format", "csv"]);
-        let (mut child, _stderr) = waiting(&kit, command);
-        child.stdin.as_mut().unwrap().write_all(CSV.as_bytes()).unwrap();
-        send(signal, &child);
-        assert_eq!(child.wait().unwrap().code(), Some(code));
-        assert_eq!(kit.files(), Vec::<String>::new());
-    }
-}
-
-#[test]
-fn a_signal_that_was_ignored_stays_ignored() {
-    let kit = Kit::new();
-    let mut command = kit.program("sh");
-    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", CLAVIGER, "encrypt", "-", "-o", "sealed.csv"]);
-    command.args(OPTIONS).args(["--format", "csv"]);
-    let (mut child, _stderr) = waiting(&kit, command);
-    send("-HUP", &child);
-    child.stdin.take().unwrap().write_all(CSV.as_bytes()).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(kit.files(), ["sealed.csv"]);
 }
 
 #[test]
