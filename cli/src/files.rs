@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::args::Crypt;
@@ -106,6 +107,18 @@ pub(crate) fn check(
         before.push(file);
     }
     Ok(())
+}
+
+/// Refuses to print to a file with keys or secrets, onto which standard output may be redirected.
+pub(crate) fn check_printing(used: &[Used]) -> Result<(), Failure> {
+    let Some(printed) = Identity::of_open(io::stdout()) else { return Ok(()) };
+    match used.iter().find(|used| Identity::of_path(&used.path).as_ref() == Some(&printed)) {
+        None => Ok(()),
+        Some(used) => {
+            let message = format!("standard output is {}; redirect it to another file", used.role);
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
 }
 
 /// A file of this run.

@@ -47,7 +47,8 @@ impl NewFile {
         let unkept = match (&replaced, &self.temporary) {
             (Some(replaced), _) => take_over(&self.file, replaced)?,
             (None, Some(_)) => {
-                self.file.set_permissions(Permissions::from_mode(new_file_mode()))?;
+                // Where rights cannot be set, it has those that its file system gives to all files.
+                drop(self.file.set_permissions(Permissions::from_mode(new_file_mode())));
                 None
             }
             (None, None) => None,
@@ -142,7 +143,7 @@ fn take_over(file: &File, replaced: &Metadata) -> io::Result<Option<&'static str
         if made.mode() & RIGHTS & !mode != 0 {
             return Err(error);
         }
-        unkept = Some("its rights could not be kept, and it is its owner's alone");
+        unkept = Some("its rights could not be kept");
     }
     Ok(unkept)
 }

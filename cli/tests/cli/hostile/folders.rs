@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::{CSV, EACCES, EINVAL, EIO, EOPNOTSUPP, OPTIONS, failing};
-use crate::kit::{Kit, bound_by_modes, finish, with_mount};
+use super::{CSV, EACCES, EINVAL, EIO, EOPNOTSUPP, EPERM, OPTIONS, failing};
+use crate::kit::{CLAVIGER, Kit, bound_by_modes, finish, with_mount};
 
 fn chmod(kit: &Kit, name: &str, mode: u32) {
     fs::set_permissions(kit.path(name), fs::Permissions::from_mode(mode)).unwrap();
@@ -142,4 +142,42 @@ fn an_errors_file_that_cannot_be_made_is_told_before_keys_are() {
     run.assert_failed(73);
     assert_eq!(kit.files(), ["closed", "in.csv"]);
     assert!(!kit.path("home").exists(), "keys were made");
+}
+
+#[test]
+fn an_output_is_whole_and_has_its_rights_by_whatever_way_it_gets_its_name() {
+    let kit = Kit::new();
+    kit.write("in.csv", CSV);
+    let encrypt = format!("umask 026; exec \"$C\" encrypt in.csv -o sealed.csv {}", OPTIONS.join(" "));
+    // As the kernel has it, where nothing may be linked, and where there are no files without a name; the last
+    // of them on a file system that keeps no rights.
+    let ways: [(&[(&str, i32)], bool); 5] = [
+        (&[], true),
+        (&[("LINK", EPERM)], true),
+        (&[("TMPFILE", EOPNOTSUPP)], true),
+        (&[("TMPFILE", EINVAL)], true),
+        (&[("TMPFILE", EOPNOTSUPP), ("CHMOD", EPERM)], false),
+    ];
+    for (calls, keeps_rights) in ways {
+        for replaced in [None, Some(0o664)] {
+            let _gone = fs::remove_file(kit.path("sealed.csv"));
+            if let Some(mode) = replaced {
+                kit.write("sealed.csv", "old");
+                chmod(&kit, "sealed.csv", mode);
+            }
+            let mut command = kit.program("sh");
+            command.args(["-c", &encrypt]).env("C", CLAVIGER);
+            failing(&mut command, calls);
+            let run = finish(&mut command);
+            assert_eq!(run.code, Some(0), "{calls:?} {replaced:?}: {}", run.stderr);
+            let is_told = run.stderr.contains("its rights could not be kept");
+            assert_eq!(is_told, !keeps_rights && replaced.is_some(), "{}", run.stderr);
+            kit.ok(&[["decrypt", "sealed.csv", "-o", "back.csv"], OPTIONS].concat());
+            assert_eq!(kit.read("back.csv"), CSV.as_bytes());
+            let mode = fs::metadata(kit.path("sealed.csv")).unwrap().permissions().mode() & 0o7777;
+            let expected = if keeps_rights { replaced.unwrap_or(0o640) } else { 0o600 };
+            assert_eq!(mode, expected, "{calls:?} {replaced:?}");
+            assert_eq!(kit.files(), ["back.csv", "in.csv", "sealed.csv"]);
+        }
+    }
 }

@@ -7,8 +7,9 @@
  *   HOSTILE_TMPFILE        making a file without a name
  *   HOSTILE_LINK           giving a file a further name
  *   HOSTILE_GETFD          duplicating a descriptor by its number
+ *   HOSTILE_CHMOD          setting the rights of an open file
  *
- * The last three are refused by the kernel itself (seccomp), since not all callers ask the C library.
+ * All but the first two are refused by the kernel itself (seccomp), since not all callers ask the C library.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -70,4 +71,6 @@ __attribute__((constructor)) static void begin(void) {
         deny(SYS_linkat, 0, error);
     if ((error = error_of("HOSTILE_GETFD")))
         deny(SYS_pidfd_getfd, 0, error);
+    if ((error = error_of("HOSTILE_CHMOD")))
+        deny(SYS_fchmod, 0, error);
 }

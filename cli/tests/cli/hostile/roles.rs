@@ -281,3 +281,26 @@ fn one_pipe_or_socket_may_be_read_and_written() {
     let run = finish(&mut command);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
+
+#[test]
+fn what_is_printed_is_not_printed_onto_keys() {
+    let kit = kit();
+    kit.pipe(&["encrypt", "-p", "1"], b"x");
+    kit.write("old.hex", "8f".repeat(31) + "01");
+    fs::set_permissions(kit.path("old.hex"), fs::Permissions::from_mode(0o600)).unwrap();
+    let commands = [
+        ("schema show", "home/keys.db"),
+        ("schema apply", "home/keys.db"),
+        ("schema check", "home/keys.db"),
+        ("kms check", "home/master.key"),
+        ("kms repair", "home/keys.db"),
+        ("kms rewrap", "home/master.key"),
+        ("kms rewrap --from static:@old.hex", "old.hex"),
+        ("kms rewrap --from static:@old.hex --config claviger.toml", "claviger.toml"),
+    ];
+    for (command, file) in commands {
+        let before = kit.read(file);
+        shell(&kit, &format!("\"$C\" {command} >> {file}")).assert_failed(2);
+        assert_eq!(kit.read(file), before, "{command}");
+    }
+}

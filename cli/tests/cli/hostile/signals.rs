@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use super::{CSV, EOPNOTSUPP, OPTIONS, failing, shell};
+use super::{EOPNOTSUPP, OPTIONS, failing};
 use crate::kit::{CLAVIGER, Kit, Run, finish};
 
 /// Every signal that ends a program which does not catch it, but for those of its own faults:
@@ -162,35 +162,4 @@ fn a_file_over_the_limit_is_a_failure_with_74_and_leaves_nothing() {
         assert!(run.stderr.contains("ulimit -f"), "{}", run.stderr);
         assert_eq!(kit.files(), ["in.csv"]);
     }
-}
-
-#[test]
-fn what_takes_the_name_of_a_file_without_one_is_whole() {
-    let kit = Kit::new();
-    kit.write("in.csv", CSV);
-    // Where the name is free, where it is taken, and where the system lets nothing be linked.
-    let options = OPTIONS.join(" ");
-    let encrypt = format!("exec \"$C\" encrypt in.csv -o sealed.csv {options}");
-    for calls in
-        [&[][..], &[("LINK", super::EPERM)], &[("TMPFILE", EOPNOTSUPP)], &[("TMPFILE", super::EINVAL)]]
-    {
-        for mode in [None, Some(0o640)] {
-            let _gone = fs::remove_file(kit.path("sealed.csv"));
-            if let Some(mode) = mode {
-                kit.write("sealed.csv", "old");
-                fs::set_permissions(kit.path("sealed.csv"), fs::Permissions::from_mode(mode)).unwrap();
-            }
-            let mut command = kit.program("sh");
-            command.args(["-c", &format!("umask 026; {encrypt}")]).env("C", CLAVIGER);
-            failing(&mut command, calls);
-            let run = finish(&mut command);
-            assert_eq!(run.code, Some(0), "{calls:?} {mode:?}: {}", run.stderr);
-            kit.ok(&[["decrypt", "sealed.csv", "-o", "back.csv"], OPTIONS].concat());
-            assert_eq!(kit.read("back.csv"), CSV.as_bytes());
-            let made = fs::metadata(kit.path("sealed.csv")).unwrap().permissions().mode() & 0o7777;
-            assert_eq!(made, mode.unwrap_or(0o640), "{calls:?} {mode:?}");
-            assert_eq!(kit.files(), ["back.csv", "in.csv", "sealed.csv"]);
-        }
-    }
-    assert_eq!(shell(&kit, "true").code, Some(0));
 }
