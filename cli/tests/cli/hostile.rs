@@ -1,6 +1,7 @@
 //! Hostile surroundings: what a system may refuse, and how a run may be ended.
 
 mod descriptors;
+mod disks;
 mod folders;
 mod owners;
 mod roles;

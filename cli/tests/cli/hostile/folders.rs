@@ -181,3 +181,19 @@ fn an_output_is_whole_and_has_its_rights_by_whatever_way_it_gets_its_name() {
         }
     }
 }
+
+#[test]
+fn what_replaces_a_private_file_is_private_where_rights_cannot_be_set() {
+    let kit = Kit::new();
+    kit.write("in.csv", CSV);
+    kit.write("sealed.csv", "old");
+    chmod(&kit, "sealed.csv", 0o600);
+    for calls in [&[("CHMOD", EPERM)][..], &[("CHMOD", EPERM), ("TMPFILE", EOPNOTSUPP)]] {
+        let mut command = kit.program("sh");
+        let encrypt = format!("umask 0; exec \"$C\" encrypt in.csv -o sealed.csv {}", OPTIONS.join(" "));
+        command.args(["-c", &encrypt]).env("C", CLAVIGER);
+        failing(&mut command, calls);
+        assert_eq!(finish(&mut command).code, Some(0));
+        assert_eq!(fs::metadata(kit.path("sealed.csv")).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+}

@@ -36,7 +36,7 @@ kms = "vault:https://vault.example:8200/transit/key?auth=approle&role-id=@role&s
 "#;
 
 /// What each file is, and the options by which it is used.
-const USED: [(&str, &str, &[&str]); 20] = [
+const USED: [(&str, &str, &[&str]); 23] = [
     ("keys.db", "the key store", &["--metastore", "sqlite:keys.db", "--kms", "local:master.key"]),
     (
         "keys.db-wal",
@@ -72,6 +72,13 @@ const USED: [(&str, &str, &[&str]); 20] = [
     ("pin", "a file with a secret", &["--config", "claviger.toml"]),
     ("role", "a file with a secret", &["--config", "claviger.toml"]),
     ("secret", "a file with a secret", &["--config", "claviger.toml"]),
+    ("module.so", "a file with a secret", &["--config", "claviger.toml"]),
+    (
+        "tls.key",
+        "a file with a secret",
+        &["--metastore", "postgres://u@h/d?sslkey=tls.key", "--kms", "local:k"],
+    ),
+    ("tls.ca", "a file with a secret", &["--metastore", "mysql://u@h/d?ssl-ca=tls.ca", "--kms", "local:k"]),
     ("ca.pem", "a file with a secret", &["--config", "claviger.toml"]),
 ];
 
