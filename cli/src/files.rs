@@ -98,10 +98,10 @@ pub(crate) fn check(
     let mut before: Vec<&File> = Vec::new();
     for file in &files {
         if let Some(other) = before.iter().find(|other| file.clashes_with(other, crypt.keep_going)) {
-            let message = format!(
-                "{} is {}, so that it cannot be {} too; name another file",
-                file.name, other.role, file.role
-            );
+            let File { role, name, .. } = file;
+            let when = if is_clash(*role, other.role, false, false) { "" } else { " with --keep-going" };
+            let message =
+                format!("{name} is {}, so that it cannot be {role} too{when}; name another file", other.role);
             return Err(Failure::new(Exit::Usage, message));
         }
         before.push(file);
