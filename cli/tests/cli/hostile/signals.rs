@@ -35,7 +35,7 @@ struct Waiting {
 /// A kit with sealed rows, and its keys made.
 fn sealed() -> (Kit, Vec<u8>) {
     let kit = Kit::new();
-    kit.write("in.csv", "id,mail\n".to_owned() + &"1,SECRET@example.com\n".repeat(5_000));
+    kit.write("in.csv", "id,mail\n".to_owned() + &"1,SECRET@example.com\n".repeat(1_000));
     kit.ok(&[["encrypt", "in.csv", "-o", "sealed.csv"], OPTIONS].concat());
     let sealed = kit.read("sealed.csv");
     for name in ["in.csv", "sealed.csv"] {
@@ -65,7 +65,7 @@ fn waiting(kit: &Kit, mut command: Command, rows: &[u8]) -> Waiting {
     let is_ours = |descriptor: &PathBuf| {
         let leads = fs::read_link(descriptor).unwrap_or_default();
         // The errors file is empty, and the keys are in a folder of their own.
-        leads.parent() == Some(&folder) && fs::metadata(descriptor).is_ok_and(|file| file.len() > 10_000)
+        leads.parent() == Some(&folder) && fs::metadata(descriptor).is_ok_and(|file| file.len() > 100)
     };
     loop {
         let open = fs::read_dir(&descriptors).unwrap().map(|entry| entry.unwrap().path());
