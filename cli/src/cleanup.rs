@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tempfile::NamedTempFile;
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::status;
 
 /// The temporary files there are. The lock is held while one is made, renamed or removed, so that
 /// a signal finds each of them either listed or gone.
@@ -16,35 +18,47 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) struct Cleanup(Arc<Mutex<Vec<PathBuf>>>);
 
 impl Cleanup {
-    /// Removes the files and exits with 128 + its number when SIGHUP, SIGINT or SIGTERM comes. A
-    /// signal that was ignored when the program began (`nohup`) stays ignored.
+    /// Removes the files and exits with 128 + its number when a signal comes that ends programs. One
+    /// that was ignored when the program began (`nohup`) stays ignored. A file over the limit
+    /// (`ulimit -f`) is an error of the write instead.
     pub(crate) fn on_signals(&self, runtime: &Runtime) -> io::Result<()> {
         let _context = runtime.enter();
         let ignored = ignored_signals();
-        for kind in [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()] {
-            let number = kind.as_raw_value();
-            if number > 0 && ignored >> (number - 1) & 1 == 1 {
-                continue;
-            }
-            let mut signals = signal(kind)?;
-            let cleanup = self.clone();
-            runtime.spawn(async move {
-                if signals.recv().await.is_some() {
-                    cleanup.remove_and_exit(128 + number);
-                }
-            });
+        let is_ignored = |number: i32| number > 0 && ignored >> (number - 1) & 1 == 1;
+        for number in ENDING.map(Signal::as_raw).into_iter().filter(|number| !is_ignored(*number)) {
+            self.exit_on(number, runtime)?;
+        }
+        for number in more_ending().filter(|number| !is_ignored(*number)) {
+            drop(self.exit_on(number, runtime));
+        }
+        let over_limit = Signal::XFSZ.as_raw();
+        if !is_ignored(over_limit) {
+            // It stays caught though nobody listens, and the write returns.
+            drop(signal(SignalKind::from_raw(over_limit))?);
         }
         Ok(())
     }
 
+    fn exit_on(&self, number: i32, runtime: &Runtime) -> io::Result<()> {
+        let mut signals = signal(SignalKind::from_raw(number))?;
+        let cleanup = self.clone();
+        runtime.spawn(async move {
+            if signals.recv().await.is_some() {
+                cleanup.remove_and_exit(128 + number);
+            }
+        });
+        Ok(())
+    }
+
     /// Makes a temporary file and lists it.
-    pub(crate) fn guard(
+    pub(crate) fn guard<T>(
         &self,
-        make: impl FnOnce() -> io::Result<NamedTempFile>,
-    ) -> io::Result<NamedTempFile> {
+        make: impl FnOnce() -> io::Result<T>,
+        path: impl FnOnce(&T) -> &Path,
+    ) -> io::Result<T> {
         let mut paths = self.lock();
         let file = make()?;
-        paths.push(file.path().to_owned());
+        paths.push(path(&file).to_owned());
         Ok(file)
     }
 
@@ -54,6 +68,12 @@ impl Cleanup {
         let renamed = rename()?;
         paths.retain(|listed| listed != path);
         Ok(renamed)
+    }
+
+    /// Does what no signal that can be caught comes between.
+    pub(crate) fn hold<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _paths = self.lock();
+        work()
     }
 
     fn remove_and_exit(&self, code: i32) -> ! {
@@ -71,9 +91,38 @@ impl Cleanup {
     }
 }
 
+/// What ends a program that does not catch it. A fault of the program's own (`SIGSEGV` and the like) is
+/// none of these: it comes again until it has ended it.
+const ENDING: [Signal; 11] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::ABORT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::TERM,
+    Signal::XCPU,
+    Signal::VTALARM,
+    Signal::PROF,
+];
+
+/// Those that Linux has besides, some of which the C library may keep for itself.
+#[cfg(target_os = "linux")]
+fn more_ending() -> impl Iterator<Item = i32> {
+    let named = [Signal::STKFLT, Signal::IO, Signal::POWER].map(Signal::as_raw);
+    named.into_iter().chain(REAL_TIME)
+}
+
+#[cfg(target_os = "linux")]
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+
+#[cfg(not(target_os = "linux"))]
+fn more_ending() -> impl Iterator<Item = i32> {
+    std::iter::empty()
+}
+
 /// The set of ignored signals, bit n - 1 for signal n; none where the kernel does not tell.
 fn ignored_signals() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+    status::field("SigIgn").and_then(|mask| u64::from_str_radix(&mask, 16).ok()).unwrap_or_default()
 }

@@ -13,6 +13,8 @@ use claviger_metastore::FindingId;
 
 use crate::args::{Options, SchemaStore};
 use crate::exit::{Exit, Failure};
+use crate::files::{Role, Used};
+use crate::given::Given;
 use crate::kms::KmsChoice;
 use crate::kms::text::{FROM, KMS, KmsGiven};
 use crate::private;
@@ -32,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) danger_known_key: bool,
     pub(crate) region_suffix: Option<String>,
     pub(crate) cache: NonZeroU64,
+    /// The files that said so.
+    sources: Vec<Used>,
 }
 
 impl Settings {
@@ -39,7 +43,12 @@ impl Settings {
     pub(crate) fn resolve(given: Options, config: Option<&Path>) -> Result<Self, Failure> {
         let file = config.map_or_else(|| Ok(Options::default()), read_config)?;
         let options = over(given, file);
+        let described =
+            [options.metastore.as_ref().and_then(Given::file), options.kms.as_ref().and_then(KmsGiven::file)];
+        let mut sources = Used::all(Role::Option, described.into_iter().flatten());
+        sources.extend(config.map(|config| Used::new(Role::Config, config)));
         Ok(Self {
+            sources,
             metastore: StoreChoice::resolve(
                 options.metastore,
                 options.danger_discard_keys.unwrap_or_default(),
@@ -52,6 +61,13 @@ impl Settings {
             region_suffix: options.region_suffix,
             cache: options.cache.unwrap_or(CACHE),
         })
+    }
+}
+
+impl Settings {
+    /// All files that say which keys are used, or hold them.
+    pub(crate) fn files(&self) -> Vec<Used> {
+        [self.sources.clone(), self.metastore.used(), self.kms.used()].concat()
     }
 }
 

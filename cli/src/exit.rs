@@ -34,7 +34,7 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
     0  done
     1  done but for the rows that --keep-going left out; they are in the errors file
-    2  the command line is wrong
+    2  the command line is wrong, or would have a file of the run written over
     3  keys could be lost as it is: claviger schema check tells why of the key store, claviger
        kms check and repair of the master key
    65  the input is wrong: not CSV, JSON Lines, UTF-8 or a record, or too large
@@ -47,7 +47,7 @@ Exit codes:
    77  a file may not be read, a file with a secret may be read by others, or the key store or
        the master key's service refuses the user
    78  an option, a CLAVIGER_ variable or the configuration file says what cannot work
-  130  stopped by SIGINT (129 SIGHUP, 143 SIGTERM)
+  130  stopped by SIGINT; by another signal, 128 and its number (143 SIGTERM)
 ";
 
 /// The end of a run that failed: a code for scripts and a sentence for people.
@@ -87,6 +87,7 @@ impl Failure {
         let advice = match error.kind() {
             ErrorKind::NotFound => "make its folder first",
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "choose a folder you may write to",
+            ErrorKind::IsADirectory => "name a file",
             _ => "choose another path",
         };
         Self::new(Exit::CannotCreate, format!("cannot create {}: {error}; {advice}", path.display()))
@@ -96,6 +97,7 @@ impl Failure {
     pub(crate) fn write(what: &str, error: &std::io::Error) -> Self {
         let advice = match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room and run it again",
+            ErrorKind::FileTooLarge => "raise the limit on files (ulimit -f) and run it again",
             ErrorKind::BrokenPipe => "the reading program ended first",
             _ => "check the device it is on",
         };

@@ -55,6 +55,11 @@ impl Given {
         Ok(self.text)
     }
 
+    /// Returns the file that holds it, if it is `@FILE`.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.after("@").map(Path::new)
+    }
+
     /// Returns what is behind a word that the text begins with.
     pub(crate) fn after(&self, word: &str) -> Option<&str> {
         self.text.strip_prefix(word)

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::descriptor::Access;
 use crate::exit::Failure;
+use crate::identity::Identity;
+use crate::named::Named;
 
 /// An open input.
 pub(crate) struct Input {
@@ -13,25 +16,37 @@ pub(crate) struct Input {
     pub(crate) name: String,
     /// How long it is, if it tells.
     pub(crate) bytes: Option<u64>,
+    /// Which file it is, if it is one.
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Input {
     /// Opens standard input for `None` and `-`.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Self {
-                reader: Box::new(io::stdin()),
-                name: "standard input".to_owned(),
-                bytes: None,
-            });
+            return Ok(Self::standard("standard input".to_owned()));
         };
         let name = path.display().to_string();
-        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+        let opened = match Named::by(path) {
+            Ok(Named::Descriptor(descriptor)) if descriptor.is_standard_input() => {
+                return Ok(Self::standard(name));
+            }
+            Ok(Named::Descriptor(descriptor)) => descriptor.open(Access::Read),
+            // What cannot be found is told by what opens it.
+            _ => File::open(path),
+        };
+        let opened = opened.and_then(|file| Ok((file.metadata()?, file)));
         let (metadata, file) = opened.map_err(|error| Failure::read(&name, &error))?;
         if metadata.is_dir() {
             return Err(Failure::read(&name, &io::ErrorKind::IsADirectory.into()));
         }
         let bytes = metadata.is_file().then_some(metadata.len());
-        Ok(Self { reader: Box::new(file), name, bytes })
+        let identity = Identity::of_open(&file);
+        Ok(Self { reader: Box::new(file), name, bytes, identity })
+    }
+
+    fn standard(name: String) -> Self {
+        let identity = Identity::of_open(io::stdin());
+        Self { reader: Box::new(io::stdin()), name, bytes: None, identity }
     }
 }

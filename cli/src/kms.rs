@@ -21,10 +21,11 @@ pub(crate) mod watched;
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
+use crate::files::{Role, Used};
 use crate::kms::aws::AwsChoice;
 use crate::kms::fields::{Fields, Wrong};
 use crate::kms::pkcs11::Pkcs11Choice;
-use crate::kms::several::{AnyOfChoice, KofNChoice};
+use crate::kms::several::{AnyOfChoice, KofNChoice, Member};
 use crate::kms::vault::VaultChoice;
 
 /// A master key and who keeps it, not opened yet.
@@ -98,6 +99,26 @@ impl KmsChoice {
     /// The files that hold master keys, its members' as well.
     pub(crate) fn files(&self) -> Vec<&Path> {
         self.parts().into_iter().filter_map(Self::file).collect()
+    }
+
+    /// All files that it is made of, and its members are: with keys, with secrets, with descriptions.
+    pub(crate) fn used(&self) -> Vec<Used> {
+        let members = match self {
+            Self::AnyOf(choice) => &*choice.members,
+            Self::KofN(choice) => &*choice.members,
+            Self::Embedded(path) | Self::Local(path) | Self::Static(path) => {
+                return vec![Used::new(Role::MasterKey, path)];
+            }
+            Self::Pkcs11(choice) => return Used::all(Role::Secret, choice.files()),
+            Self::Vault(choice) => return Used::all(Role::Secret, choice.files()),
+            Self::Aws(_) => return Vec::new(),
+        };
+        let of_member = |member: &Member| {
+            let mut used = member.kms.used();
+            used.extend(member.file.iter().map(|file| Used::new(Role::Option, file)));
+            used
+        };
+        members.iter().flat_map(of_member).collect()
     }
 
     /// Tells whether a secret stands in the text or table itself.

@@ -6,10 +6,15 @@
 mod args;
 mod cleanup;
 mod config;
+mod descriptor;
 mod exit;
+mod files;
+mod folder;
 mod given;
+mod identity;
 mod input;
 mod kms;
+mod named;
 mod open;
 mod output;
 mod payload;
@@ -17,6 +22,7 @@ mod print;
 mod private;
 mod progress;
 mod schema;
+mod status;
 mod store;
 mod table;
 mod tell;
@@ -33,7 +39,7 @@ use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::kms::text::KMS;
-use crate::output::Output;
+use crate::output::{Output, Target};
 use crate::print::print;
 use crate::store::text::METASTORE;
 use crate::table::file::Plan;
@@ -96,10 +102,14 @@ fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
         Failure::new(Exit::Unavailable, format!("cannot watch for signals: {error}; try again"))
     })?;
     let input = Input::open(crypt.input.as_deref())?;
-    let output = Output::create(crypt.output.as_deref(), &cleanup)?;
+    let target = Target::judge(crypt.output.as_deref())?;
+    let errors = plan.as_ref().and_then(Plan::errors).map(|path| Target::judge(Some(path))).transpose()?;
+    files::check(&crypt, &settings, &input, &target, errors.as_ref())?;
+    let output = Output::create(target, &cleanup)?;
+    let errors = errors.map(|errors| Output::create(errors, &cleanup)).transpose()?;
     let keys = runtime.block_on(open::open(&settings, direction))?;
     let outcome = match (&plan, &crypt.partition) {
-        (Some(plan), _) => plan.run(&runtime, direction, &keys, input, output, &cleanup),
+        (Some(plan), _) => plan.run(&runtime, direction, &keys, input, output, errors),
         (None, partition) => {
             let partition = partition.as_deref().unwrap_or_default();
             payload::run(&runtime, direction, &keys, partition, input, output)

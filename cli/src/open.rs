@@ -1,6 +1,6 @@
 //! Opens the key store and the master key, and makes them at first use.
 
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -10,6 +10,7 @@ use claviger::{CryptoPolicy, Limits, SessionFactory};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
+use crate::folder::Folder;
 use crate::kms::KmsChoice;
 use crate::kms::open::{Absent, Making, OpenKms, Opening};
 use crate::kms::watched::Watched;
@@ -155,7 +156,10 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     make_folder(parent)?;
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => File::open(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?.sync_all(),
+        _ => {
+            Folder::open(parent).sync();
+            Ok(())
+        }
     }
 }
 

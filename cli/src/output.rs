@@ -1,107 +1,65 @@
 //! Where results go: a file that appears whole or not at all, or a stream.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Stdout, Write};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+mod file;
+mod target;
+mod unnamed;
 
-use tempfile::NamedTempFile;
+use std::fs::File;
+use std::io::{self, Stdout, Write as _};
+use std::path::Path;
 
 use crate::cleanup::Cleanup;
 use crate::exit::Failure;
+use crate::output::file::NewFile;
+use crate::output::target::Kind;
+pub(crate) use crate::output::target::Target;
 
 /// A place to write to. Dropped without [`commit`](Self::commit), a file leaves no trace.
 #[derive(Debug)]
 pub(crate) struct Output {
-    target: Target,
+    sink: Sink,
     /// For messages.
     name: String,
 }
 
 #[derive(Debug)]
-enum Target {
+enum Sink {
     Stdout(Stdout),
-    /// A device or a named pipe: it cannot be replaced, so it is written to as it is.
-    Special(File),
-    File {
-        temporary: NamedTempFile,
-        path: PathBuf,
-        cleanup: Cleanup,
-    },
+    /// Written to as it is.
+    Stream(File),
+    File(NewFile),
 }
 
 impl Output {
-    /// Opens standard output for `None` and `-`, else a temporary file beside `path`.
-    pub(crate) fn create(path: Option<&Path>, cleanup: &Cleanup) -> Result<Self, Failure> {
-        let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Self { target: Target::Stdout(io::stdout()), name: "standard output".to_owned() });
+    /// Opens what is written to as it is, and begins what is made or replaced.
+    pub(crate) fn create(target: Target, cleanup: &Cleanup) -> Result<Self, Failure> {
+        let Target { kind, name } = target;
+        let sink = match kind {
+            Kind::Stdout => Ok(Sink::Stdout(io::stdout())),
+            Kind::Descriptor(file) => Ok(Sink::Stream(file)),
+            Kind::Special(path) => File::options().write(true).open(path).map(Sink::Stream),
+            Kind::File(path) => NewFile::create(path, cleanup).map(Sink::File),
         };
-        let target = open(path, cleanup).map_err(|error| Failure::create(path, &error))?;
-        Ok(Self { target, name: path.display().to_string() })
+        let sink = sink.map_err(|error| Failure::create(Path::new(&name), &error))?;
+        Ok(Self { sink, name })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let written = match &mut self.target {
-            Target::Stdout(stdout) => stdout.lock().write_all(bytes),
-            Target::Special(file) => file.write_all(bytes),
-            Target::File { temporary, .. } => temporary.as_file_mut().write_all(bytes),
+        let written = match &mut self.sink {
+            Sink::Stdout(stdout) => stdout.lock().write_all(bytes),
+            Sink::Stream(stream) => stream.write_all(bytes),
+            Sink::File(file) => file.file().write_all(bytes),
         };
         written.map_err(|error| Failure::write(&self.name, &error))
     }
 
     /// Makes what was written last: on the disk, and under its own name.
     pub(crate) fn commit(self) -> Result<(), Failure> {
-        let committed = match self.target {
-            Target::Stdout(stdout) => stdout.lock().flush(),
-            Target::Special(mut file) => file.flush(),
-            Target::File { temporary, path, cleanup } => persist(temporary, &path, &cleanup),
+        let committed = match self.sink {
+            Sink::Stdout(stdout) => stdout.lock().flush(),
+            Sink::Stream(mut stream) => stream.flush(),
+            Sink::File(file) => file.commit(),
         };
         committed.map_err(|error| Failure::write(&self.name, &error))
-    }
-}
-
-fn open(path: &Path, cleanup: &Cleanup) -> io::Result<Target> {
-    // Through a symbolic link the file it names is replaced, not the link.
-    let path = match fs::canonicalize(path) {
-        Ok(path) => path,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-        Err(error) => return Err(error),
-    };
-    let existing = fs::metadata(&path).ok();
-    if let Some(existing) = &existing {
-        if existing.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        if !existing.is_file() {
-            return Ok(Target::Special(File::options().write(true).open(&path)?));
-        }
-    }
-    let temporary = cleanup.guard(|| {
-        tempfile::Builder::new()
-            .prefix(".claviger-")
-            .suffix(".tmp")
-            // As for any new file, the umask takes its part of it.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder(&path))
-    })?;
-    if let Some(existing) = existing {
-        temporary.as_file().set_permissions(existing.permissions())?;
-    }
-    Ok(Target::File { temporary, path, cleanup: cleanup.clone() })
-}
-
-fn persist(temporary: NamedTempFile, path: &Path, cleanup: &Cleanup) -> io::Result<()> {
-    temporary.as_file().sync_all()?;
-    let guarded = temporary.path().to_owned();
-    cleanup.release(&guarded, || temporary.persist(path).map_err(|error| error.error))?;
-    // Without this a power cut could bring the old folder back.
-    File::open(folder(path))?.sync_all()
-}
-
-/// The folder that `path` is in; a bare name is in the current one.
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }

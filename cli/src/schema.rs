@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::args::{Report, Schema, SchemaCheck};
 use crate::config::resolve_store;
 use crate::exit::{Exit, Failure};
+use crate::files;
 use crate::print::{json_line, print};
 use crate::store::StoreChoice;
 use crate::store::backend::{Admission, Backend};
@@ -14,6 +15,7 @@ pub(crate) fn run(command: Schema) -> Result<Exit, Failure> {
     match command {
         Schema::Show(given) => {
             let (choice, _) = resolve_store(given, Vec::new())?;
+            files::check_printing(&choice.used())?;
             print(&Backend::schema(&choice)?)?;
             Ok(Exit::Done)
         }
@@ -30,6 +32,7 @@ enum Making {
 
 fn look(check: SchemaCheck, making: Making) -> Result<Exit, Failure> {
     let (choice, accepted) = resolve_store(check.store, check.accept_finding)?;
+    files::check_printing(&choice.used())?;
     if let (Making::Never, Some(path)) = (making, choice.file().filter(|path| !path.exists())) {
         let message = format!("there is no key store at {}; check --metastore", path.display());
         return Err(Failure::new(Exit::NotFound, message));

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::home;
 use crate::exit::{Exit, Failure};
+use crate::files::{self, Role, Used};
 use crate::given::Given;
 use crate::store::text::METASTORE;
 pub(crate) use crate::store::url::ServerUrl;
@@ -56,6 +57,19 @@ impl StoreChoice {
         match self {
             Self::Embedded(path) | Self::Sqlite(path) => Some(path),
             _ => None,
+        }
+    }
+}
+
+impl StoreChoice {
+    /// All files that it is made of.
+    pub(crate) fn used(&self) -> Vec<Used> {
+        match self {
+            Self::Embedded(path) | Self::Sqlite(path) => files::of_key_store(path),
+            Self::Postgres(url) | Self::Mysql(url) => {
+                Used::all(Role::Secret, url.files().iter().map(PathBuf::as_path))
+            }
+            Self::DynamoDb(_) | Self::Memory => Vec::new(),
         }
     }
 }

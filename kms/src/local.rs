@@ -35,8 +35,9 @@ use claviger::{
 /// replacing a file that has it. So no reader sees half a key, and of any number of processes that
 /// come first at once all go on with the same key. A creator that crashes leaves at most a
 /// temporary file that nobody reads. Before any key is used, by whoever opens it, the file and its
-/// folder are synced: its creator may have crashed, or be at that point still. A folder made just
-/// before is its maker's to sync.
+/// folder are synced: its creator may have crashed, or be at that point still. Where that cannot be
+/// had, the key is used all the same: on file systems that sync no folders, and in a folder that may
+/// not be read. A folder made just before is its maker's to sync.
 ///
 /// # Blocking
 /// The constructors do file I/O on the calling thread, some milliseconds with the syncs; inside an

@@ -8,6 +8,7 @@ use claviger_kms::CopyCheck;
 use crate::args::{Kms, KmsCheck, KmsKeys};
 use crate::config::{Settings, resolve_from, resolve_kms};
 use crate::exit::{Exit, Failure};
+use crate::files;
 use crate::kms::KmsChoice;
 use crate::kms::commands::print::{checks, report};
 use crate::kms::open::{Absent, Making, OpenKms, Opening};
@@ -37,6 +38,7 @@ fn check(given: KmsCheck) -> Result<Exit, Failure> {
     let format = given.format;
     let (options, config) = given.into_options();
     let (choice, danger_known_key) = resolve_kms(options, config.as_deref())?;
+    files::check_printing(&choice.used())?;
     let never = Making::Never;
     let opening = Opening { making: never, members: never, absent: Absent::Member, danger_known_key };
     let checked = crate::runtime()?.block_on(async {
@@ -71,6 +73,11 @@ fn renew(keys: KmsKeys, work: &Work) -> Result<Exit, Failure> {
     let (all, dry_run, format) = (keys.all, keys.dry_run, keys.kms.format);
     let (options, config) = keys.into_options();
     let settings = Settings::resolve(options, config.as_deref())?;
+    let from = match work {
+        Work::Rewrap(Some(from)) => from.used(),
+        _ => Vec::new(),
+    };
+    files::check_printing(&[settings.files(), from].concat())?;
     if let Some(path) = settings.metastore.file().filter(|path| !path.exists()) {
         let message = format!("there is no key store at {}; check --metastore", path.display());
         return Err(Failure::new(Exit::NotFound, message));

@@ -1,7 +1,7 @@
 //! A hardware security module, by a PKCS#11 URI (RFC 7512):
 //! `pkcs11:token=LABEL;object=LABEL?module-path=PATH&pin-source=file:PATH`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[cfg(feature = "pkcs11")]
@@ -93,6 +93,11 @@ impl Pkcs11Choice {
 
     pub(super) const fn has_secret(&self) -> bool {
         self.pin.is_here()
+    }
+
+    /// The files it is made of.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        self.pin.file().into_iter().chain([&*self.module]).collect()
     }
 
     #[cfg(feature = "pkcs11")]

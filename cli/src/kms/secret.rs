@@ -33,6 +33,13 @@ impl Secret {
         matches!(self, Self::Here(_))
     }
 
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// `what` names it, as in "the PIN"; `otherwise` says how else to give it.
     pub(super) fn reveal(&self, what: &str, otherwise: &str) -> Result<SecretString, Failure> {
         match self {

@@ -1,5 +1,6 @@
 //! Several services at once, which only the configuration file can describe.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::given::Given;
@@ -33,6 +34,8 @@ pub(crate) struct KofNChoice {
 pub(super) struct Member {
     pub(super) name: String,
     pub(super) kms: KmsChoice,
+    /// The file that describes it, if one does.
+    pub(super) file: Option<PathBuf>,
 }
 
 impl AnyOfChoice {
@@ -78,14 +81,19 @@ fn members(fields: &mut Fields) -> Result<Vec<Member>, Wrong> {
 impl Member {
     fn read(mut fields: Fields) -> Result<Self, Wrong> {
         let name = fields.need("name", "say how copies are to be called")?;
-        let kms = match fields.text_or_table("kms", "say what --kms would say, or a table")? {
-            TextOrTable::Table(table) => KmsChoice::from_table(table)?,
-            TextOrTable::Text(at, text) => Given::in_config(text)
-                .reveal(&KMS)
-                .and_then(|text| KmsChoice::from_text(&text, "kms"))
-                .map_err(|failure| Wrong::from(failure).or_at(at))?,
+        let (kms, file) = match fields.text_or_table("kms", "say what --kms would say, or a table")? {
+            TextOrTable::Table(table) => (KmsChoice::from_table(table)?, None),
+            TextOrTable::Text(at, text) => {
+                let given = Given::in_config(text);
+                let file = given.file().map(Path::to_owned);
+                let kms = given
+                    .reveal(&KMS)
+                    .and_then(|text| KmsChoice::from_text(&text, "kms"))
+                    .map_err(|failure| Wrong::from(failure).or_at(at))?;
+                (kms, file)
+            }
         };
         fields.finish()?;
-        Ok(Self { name, kms })
+        Ok(Self { name, kms, file })
     }
 }

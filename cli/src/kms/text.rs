@@ -31,6 +31,14 @@ impl KmsGiven {
         }
     }
 
+    /// Returns the file that describes it, if it is `@FILE`.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Text(given) => given.file(),
+            _ => None,
+        }
+    }
+
     /// Returns the configuration file that describes it, if it is `config:FILE`.
     pub(crate) fn config(&self) -> Option<&Path> {
         match self {

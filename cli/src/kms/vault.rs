@@ -1,6 +1,6 @@
 //! Vault or OpenBao: `vault:https://HOST:8200/MOUNT/KEY?auth=approle&role-id=ID&secret-id=@FILE`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[cfg(feature = "vault")]
@@ -104,6 +104,11 @@ impl VaultChoice {
         }
     }
 
+    /// The files it is made of.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        self.auth.files().chain(self.ca.as_deref()).collect()
+    }
+
     #[cfg(feature = "vault")]
     pub(super) async fn open(&self) -> Result<VaultTransitKms, OpenError> {
         let builder = VaultTransitKms::builder(&self.address, &self.key).auth(self.auth.reveal()?);
@@ -143,6 +148,15 @@ impl Auth {
                 Err(fields.wrong("has an auth that is not known; there are token, approle, kubernetes"))
             }
         }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = match self {
+            Self::Token(token) => [token.file(), None],
+            Self::AppRole { role_id, secret_id, .. } => [role_id.file(), secret_id.file()],
+            Self::Kubernetes { token_path, .. } => [token_path.as_deref(), None],
+        };
+        files.into_iter().flatten()
     }
 }
 

@@ -1,6 +1,7 @@
 //! URLs of key stores on servers.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use url::{ParseError, Url, form_urlencoded};
 
@@ -134,6 +135,16 @@ impl ServerUrl {
     /// Returns the value of a parameter that claviger reads.
     pub(crate) fn option(&self, name: &str) -> Option<&str> {
         self.options.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The files with certificates and keys for the connection.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let is_file = |name: &str| {
+            let name = name.replace('-', "");
+            ["sslrootcert", "sslca", "sslcert", "sslkey"].contains(&&*name)
+        };
+        let files = self.url.query_pairs().filter(|(name, _)| is_file(name));
+        files.map(|(_, path)| path.into_owned().into()).collect()
     }
 
     pub(crate) fn host(&self) -> &str {

@@ -11,7 +11,6 @@ use super::pipeline::{self, chunk_failure};
 use super::rows::{Direction, Done, Work};
 use super::{Layout, RowError};
 use crate::args::{Crypt, Format};
-use crate::cleanup::Cleanup;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::open::Keys;
@@ -57,6 +56,11 @@ impl Plan {
         })
     }
 
+    /// Where rows that fail are listed, if the run goes on without them.
+    pub(crate) fn errors(&self) -> Option<&Path> {
+        self.errors.as_deref()
+    }
+
     /// Encrypts or decrypts the named fields of `input`. Says whether rows were left out.
     pub(crate) fn run(
         &self,
@@ -65,13 +69,9 @@ impl Plan {
         keys: &Keys,
         input: Input,
         mut output: Output,
-        cleanup: &Cleanup,
+        mut errors: Option<Output>,
     ) -> Result<Exit, Failure> {
-        let mut errors = match &self.errors {
-            Some(path) => Some(Output::create(Some(path), cleanup)?),
-            None => None,
-        };
-        let Input { reader, name, bytes } = input;
+        let Input { reader, name, bytes, .. } = input;
         let mut chunks = Chunks::new(reader);
         let mut progress = Progress::begin(bytes);
         let mut left_out = 0_u64;
@@ -164,8 +164,12 @@ fn format_of(path: &Path) -> Option<Format> {
 }
 
 fn errors_path(crypt: &Crypt) -> Result<PathBuf, Failure> {
-    if let Some(errors) = &crypt.errors {
-        return Ok(errors.clone());
+    match &crypt.errors {
+        Some(errors) if errors == Path::new("-") => {
+            return Err(Failure::new(Exit::Usage, "--errors needs a file, and - is none; say --errors FILE"));
+        }
+        Some(errors) => return Ok(errors.clone()),
+        None => {}
     }
     match crypt.output.as_deref().filter(|output| *output != Path::new("-")) {
         Some(output) => {

@@ -1,11 +1,10 @@
-//! Files that cannot be read or written, and runs that are stopped.
+//! Files that cannot be read, or are written to in another way.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
-use crate::kit::{CLAVIGER, Kit, bound_by_modes, with_mount, without_locking};
+use crate::kit::{CLAVIGER, Kit, bound_by_modes};
 
 const OPTIONS: [&str; 4] = ["--partition-field", "id", "--fields", "mail"];
 const CSV: &str = "id,mail\n1,a\n";
@@ -16,55 +15,6 @@ fn chmod(kit: &Kit, name: &str, mode: u32) {
 
 fn mode(kit: &Kit, name: &str) -> u32 {
     fs::metadata(kit.path(name)).unwrap().permissions().mode() & 0o777
-}
-
-#[test]
-fn a_full_disk_ends_a_run_with_74_and_leaves_nothing() {
-    let kit = Kit::new();
-    kit.write("payload", vec![b'x'; 2 << 20]);
-    kit.write("in.csv", "id,mail\n".to_owned() + &"1,someone@example.com\n".repeat(20_000));
-    fs::create_dir(kit.path("disk")).unwrap();
-    kit.pipe(&["encrypt", "-p", "a"], b"x");
-    let tmpfs = "mount -t tmpfs -o size=512k tmpfs \"$D\"";
-    let runs = [
-        ["encrypt", "payload", "-o", "disk/record", "-p", "a"].to_vec(),
-        [["encrypt", "in.csv", "-o", "disk/sealed.csv"], OPTIONS].concat(),
-    ];
-    for arguments in runs {
-        let run = with_mount(&kit, tmpfs, &kit.path("disk"), &arguments);
-        run.assert_failed(74);
-        assert!(run.stderr.contains("make room and run it again"), "{}", run.stderr);
-        assert_eq!(run.text(), "", "something was left behind");
-    }
-}
-
-#[test]
-fn a_read_only_folder_ends_a_run_with_73() {
-    let kit = Kit::new();
-    kit.write("in.csv", CSV);
-    fs::create_dir(kit.path("disk")).unwrap();
-    let run = with_mount(
-        &kit,
-        "mount -t tmpfs -o ro tmpfs \"$D\"",
-        &kit.path("disk"),
-        &[["encrypt", "in.csv", "-o", "disk/sealed.csv"], OPTIONS].concat(),
-    );
-    run.assert_failed(73);
-    assert!(run.stderr.contains("choose a folder you may write to"), "{}", run.stderr);
-    assert!(!kit.path("home").exists(), "the output is tried before keys are made");
-}
-
-#[test]
-fn a_read_only_home_ends_the_first_run_with_73() {
-    let kit = Kit::new();
-    fs::create_dir(kit.path("home")).unwrap();
-    let run = with_mount(
-        &kit,
-        "mount -t tmpfs -o ro,mode=700 tmpfs \"$D\"",
-        &kit.path("home"),
-        &["encrypt", "-p", "a"],
-    );
-    run.assert_failed(73);
 }
 
 #[test]
@@ -172,60 +122,4 @@ fn a_reader_that_ends_first_is_an_error_and_no_panic() {
     let run: crate::kit::Run = child.wait_with_output().unwrap().into();
     assert_eq!(run.code, Some(74), "{}", run.stderr);
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
-}
-
-/// Starts a run that waits for its input, and returns once its temporary file is there: its keys
-/// are made after that, and it says so.
-fn waiting(kit: &Kit, mut command: Command) -> (Child, BufReader<std::process::ChildStderr>) {
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    stderr.read_line(&mut line).unwrap();
-    assert!(line.contains("claviger: made"), "{line}");
-    assert!(kit.files().iter().any(|name| name.starts_with(".claviger-")), "{:?}", kit.files());
-    (child, stderr)
-}
-
-fn send(signal: &str, child: &Child) {
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-}
-
-#[test]
-fn a_signal_leaves_no_temporary_file() {
-    for (signal, code) in [("-TERM", 143), ("-INT", 130), ("-HUP", 129)] {
-        let kit = Kit::new();
-        // The tests themselves may run with signals ignored, in the background of a script, say.
-        let mut command = kit.program("env");
-        command.args(["--default-signal=HUP,INT,TERM", CLAVIGER, "encrypt", "-", "-o", "sealed.csv"]);
-        command.args(OPTIONS).args(["--format", "csv"]);
-        let (mut child, _stderr) = waiting(&kit, command);
-        child.stdin.as_mut().unwrap().write_all(CSV.as_bytes()).unwrap();
-        send(signal, &child);
-        assert_eq!(child.wait().unwrap().code(), Some(code));
-        assert_eq!(kit.files(), Vec::<String>::new());
-    }
-}
-
-#[test]
-fn a_signal_that_was_ignored_stays_ignored() {
-    let kit = Kit::new();
-    let mut command = kit.program("sh");
-    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", CLAVIGER, "encrypt", "-", "-o", "sealed.csv"]);
-    command.args(OPTIONS).args(["--format", "csv"]);
-    let (mut child, _stderr) = waiting(&kit, command);
-    send("-HUP", &child);
-    child.stdin.take().unwrap().write_all(CSV.as_bytes()).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(kit.files(), ["sealed.csv"]);
-}
-
-#[test]
-fn keys_that_cannot_be_locked_in_memory_are_told() {
-    let kit = Kit::new();
-    kit.write("payload", b"x");
-    let told = |run: &crate::kit::Run| run.stderr.contains("could not be locked in memory");
-    let run = without_locking(&kit, &["encrypt", "payload", "-o", "record", "-p", "a"]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert!(told(&run), "{}", run.stderr);
-    assert!(!told(&kit.ok(&["decrypt", "record", "-o", "again", "-p", "a"])));
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use claviger::{SecretKey, SystemRandom};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::LocalKmsError;
@@ -18,7 +19,7 @@ pub(super) fn read(path: &Path) -> Result<SecretKey, LocalKmsError> {
     // Without NONBLOCK opening a FIFO would wait for a writer.
     let file = open(path, OFlags::NOFOLLOW | OFlags::NONBLOCK).map_err(|source| {
         // What NOFOLLOW answers to a symbolic link.
-        if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        if source.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
             refused(path, "it is a symbolic link; name the file itself")
         } else {
             failed(path, "open")(source)
@@ -32,8 +33,8 @@ pub(super) fn read(path: &Path) -> Result<SecretKey, LocalKmsError> {
     let key = key.ok_or_else(|| LocalKmsError::Malformed { path: path.to_owned() })?;
 
     // Here, and not at creation alone: the creator may not have come this far, or have crashed.
-    file.sync_all().map_err(failed(path, "sync"))?;
-    folder.sync_all().map_err(failed(path, "sync the folder of"))?;
+    sync(&file).map_err(failed(path, "sync"))?;
+    sync(&folder).map_err(failed(path, "sync the folder of"))?;
     Ok(key)
 }
 
@@ -47,7 +48,7 @@ pub(super) fn create(path: &Path) -> Result<bool, LocalKmsError> {
         .map_err(failed(path, "create"))?;
     let key = SecretKey::generate(&SystemRandom::new())?;
     temporary.write_all(&format::encode(&key)).map_err(failed(path, "write"))?;
-    temporary.as_file().sync_all().map_err(failed(path, "sync"))?;
+    sync(temporary.as_file()).map_err(failed(path, "sync"))?;
     match temporary.persist_noclobber(path) {
         Ok(_) => Ok(true),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -56,12 +57,32 @@ pub(super) fn create(path: &Path) -> Result<bool, LocalKmsError> {
 }
 
 fn open_folder(path: &Path) -> Result<File, LocalKmsError> {
-    let folder = open(folder(path), OFlags::DIRECTORY).map_err(failed(path, "open the folder of"))?;
+    // One that may be entered and not read can be looked at all the same.
+    let folder = match open(folder(path), OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open(folder(path), OFlags::DIRECTORY | OFlags::PATH)
+        }
+        opened => opened,
+    };
+    let folder = folder.map_err(failed(path, "open the folder of"))?;
     let mode = folder.metadata().map_err(failed(path, "inspect the folder of"))?.mode();
     if mode & WRITABLE_BY_OTHERS != 0 && mode & STICKY == 0 {
         return Err(refused(path, "everybody may write to its folder; chmod o-w the folder"));
     }
     Ok(folder)
+}
+
+/// Syncs as far as that can be had: some file systems, shared ones above all, sync no folders, and a folder
+/// that may not be read is open for looking at it alone. A key there is as safe as it can be.
+fn sync(file: &File) -> io::Result<()> {
+    let cannot_be_had =
+        [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::BADF];
+    match file.sync_all() {
+        Err(error) if cannot_be_had.iter().any(|it| error.raw_os_error() == Some(it.raw_os_error())) => {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 fn check_file(path: &Path, metadata: &Metadata) -> Result<(), LocalKmsError> {

@@ -1,0 +1,54 @@
+//! Folders that are synced, so that a power cut does not bring back what was in them before.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use crate::tell::tell;
+
+/// A folder that is to be synced once something in it has its name.
+///
+/// A folder that may not be read cannot be opened, and some file systems sync no folders. What has its
+/// name by then is as good as it can be there, so that it is told, and no failure.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    opened: io::Result<File>,
+}
+
+impl Folder {
+    pub(crate) fn open(path: &Path) -> Self {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Self { path: path.to_owned(), opened: File::open(path) }
+    }
+
+    pub(crate) fn sync(self) {
+        if let Err(error) = self.opened.and_then(|folder| folder.sync_all()) {
+            static TOLD: Once = Once::new();
+            let path = self.path.display();
+            TOLD.call_once(|| {
+                tell(format_args!(
+                    "the folder {path} cannot be synced ({error}); what was written is there, but a power cut now \
+                     could undo it"
+                ));
+            });
+        }
+    }
+}
+
+/// Syncs a file. Where its file system cannot do that, there is no more to be had; returns whether it did.
+pub(crate) fn sync_file(file: &File) -> io::Result<bool> {
+    match file.sync_all() {
+        Ok(()) => Ok(true),
+        Err(error) if is_unheard_of(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether a file system does not know what it was asked for, in whatever words.
+pub(crate) fn is_unheard_of(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let answers = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS];
+    answers.iter().any(|answer| error.raw_os_error() == Some(answer.raw_os_error()))
+}
