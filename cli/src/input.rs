@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::exit::Failure;
+use crate::streams::Waiting;
 
 /// An open input.
 pub(crate) struct Input {
@@ -16,11 +17,12 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Opens standard input for `None` and `-`.
+    /// Opens standard input for `None`, `-` and its names in the file system.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path.filter(|path| *path != Path::new("-")) else {
+        let Some(path) = path.filter(|path| !STANDARD_INPUT.iter().any(|name| *path == Path::new(name)))
+        else {
             return Ok(Self {
-                reader: Box::new(io::stdin()),
+                reader: Box::new(Waiting::stdin()?),
                 name: "standard input".to_owned(),
                 bytes: None,
             });
@@ -32,6 +34,9 @@ impl Input {
             return Err(Failure::read(&name, &io::ErrorKind::IsADirectory.into()));
         }
         let bytes = metadata.is_file().then_some(metadata.len());
-        Ok(Self { reader: Box::new(file), name, bytes })
+        Ok(Self { reader: Box::new(Waiting::file(file)), name, bytes })
     }
 }
+
+/// Opened by its name it would be what Rust put in the place of one that is closed.
+const STANDARD_INPUT: [&str; 4] = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];

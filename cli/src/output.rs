@@ -1,7 +1,8 @@
 //! Where results go: a file that appears whole or not at all, or a stream.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Stdout, Write};
+use std::io::{self, IsTerminal as _, Stdout, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use crate::cleanup::Cleanup;
 use crate::exit::Failure;
+use crate::streams::Waiting;
 
 /// A place to write to. Dropped without [`commit`](Self::commit), a file leaves no trace.
 #[derive(Debug)]
@@ -20,9 +22,9 @@ pub(crate) struct Output {
 
 #[derive(Debug)]
 enum Target {
-    Stdout(Stdout),
+    Stdout(Waiting<Stdout>),
     /// A device or a named pipe: it cannot be replaced, so it is written to as it is.
-    Special(File),
+    Special(Waiting<File>),
     File {
         temporary: NamedTempFile,
         path: PathBuf,
@@ -34,15 +36,25 @@ impl Output {
     /// Opens standard output for `None` and `-`, else a temporary file beside `path`.
     pub(crate) fn create(path: Option<&Path>, cleanup: &Cleanup) -> Result<Self, Failure> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Self { target: Target::Stdout(io::stdout()), name: "standard output".to_owned() });
+            let stdout = Waiting::stdout("name OUT with -o, which may be /dev/null")?;
+            return Ok(Self { target: Target::Stdout(stdout), name: "standard output".to_owned() });
         };
         let target = open(path, cleanup).map_err(|error| Failure::create(path, &error))?;
         Ok(Self { target, name: path.display().to_string() })
     }
 
+    /// Tells whether who started the run sees what is written.
+    pub(crate) fn is_terminal(&self) -> bool {
+        match &self.target {
+            Target::Stdout(stdout) => stdout.as_fd().is_terminal(),
+            Target::Special(file) => file.as_fd().is_terminal(),
+            Target::File { .. } => false,
+        }
+    }
+
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = match &mut self.target {
-            Target::Stdout(stdout) => stdout.lock().write_all(bytes),
+            Target::Stdout(stdout) => stdout.write_all(bytes),
             Target::Special(file) => file.write_all(bytes),
             Target::File { temporary, .. } => temporary.as_file_mut().write_all(bytes),
         };
@@ -52,8 +64,7 @@ impl Output {
     /// Makes what was written last: on the disk, and under its own name.
     pub(crate) fn commit(self) -> Result<(), Failure> {
         let committed = match self.target {
-            Target::Stdout(stdout) => stdout.lock().flush(),
-            Target::Special(mut file) => file.flush(),
+            Target::Stdout(_) | Target::Special(_) => Ok(()),
             Target::File { temporary, path, cleanup } => persist(temporary, &path, &cleanup),
         };
         committed.map_err(|error| Failure::write(&self.name, &error))
@@ -73,7 +84,7 @@ fn open(path: &Path, cleanup: &Cleanup) -> io::Result<Target> {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if !existing.is_file() {
-            return Ok(Target::Special(File::options().write(true).open(&path)?));
+            return Ok(Target::Special(Waiting::file(File::options().write(true).open(&path)?)));
         }
     }
     let temporary = cleanup.guard(|| {

@@ -12,11 +12,12 @@ use super::rows::{Direction, Done, Work};
 use super::{Layout, RowError};
 use crate::args::{Crypt, Format};
 use crate::cleanup::Cleanup;
+use crate::count::count;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::open::Keys;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::{Progress, is_watched};
 use crate::tell::tell;
 
 /// What to do with a file of rows: the options, checked as far as that goes without opening it.
@@ -57,7 +58,8 @@ impl Plan {
         })
     }
 
-    /// Encrypts or decrypts the named fields of `input`. Says whether rows were left out.
+    /// Encrypts or decrypts the named fields of `input`. Says whether rows were left out, and how many
+    /// were not.
     pub(crate) fn run(
         &self,
         runtime: &Runtime,
@@ -66,14 +68,14 @@ impl Plan {
         input: Input,
         mut output: Output,
         cleanup: &Cleanup,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<(Exit, u64), Failure> {
         let mut errors = match &self.errors {
             Some(path) => Some(Output::create(Some(path), cleanup)?),
             None => None,
         };
         let Input { reader, name, bytes } = input;
         let mut chunks = Chunks::new(reader);
-        let mut progress = Progress::begin(bytes);
+        let mut progress = Progress::begin(bytes, is_watched(&output));
         let mut left_out = 0_u64;
         let header = match self.format {
             Format::Csv => Some(csv_header(&mut chunks, &name, &mut output, &mut progress)?),
@@ -109,7 +111,8 @@ impl Plan {
             errors.commit()?;
         }
         output.commit()?;
-        Ok(if left_out == 0 { Exit::Done } else { self.report(left_out, &name) })
+        let exit = if left_out == 0 { Exit::Done } else { self.report(left_out, &name) };
+        Ok((exit, progress.rows()))
     }
 
     fn work<L: Layout>(&self, layout: L, direction: Direction, keys: &Keys) -> Work<L> {
@@ -119,7 +122,7 @@ impl Plan {
 
     fn report(&self, left_out: u64, name: &str) -> Exit {
         let path = self.errors.as_deref().unwrap_or(Path::new("")).display();
-        tell(format_args!("{left_out} rows of {name} were left out; they are listed in {path}"));
+        tell(format_args!("left out {} of {name}, listed in {path}", count(left_out, "row")));
         Exit::RowsLeftOut
     }
 }

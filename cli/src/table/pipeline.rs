@@ -47,12 +47,15 @@ pub(crate) fn run<L: Layout>(
         flights: sender,
         place: place.to_owned(),
     };
-    // Not joined: when writing fails it may be waiting for a terminal or a pipe, and the program
-    // must not wait with it. When it has read everything it drops its end of the channel.
-    thread::Builder::new().name("reader".to_owned()).spawn(move || reader.read()).map_err(|error| {
-        Failure::new(Exit::Unavailable, format!("cannot start a thread: {error}; try again"))
-    })?;
-    write_in_order(runtime, &flights, place, on_done)
+    // Not joined when writing fails: it may be waiting for a terminal or a pipe, and the program must
+    // not wait with it.
+    let reader =
+        thread::Builder::new().name("reader".to_owned()).spawn(move || reader.read()).map_err(|error| {
+            Failure::new(Exit::Unavailable, format!("cannot start a thread: {error}; try again"))
+        })?;
+    write_in_order(runtime, &flights, place, on_done)?;
+    // It has dropped its end of the channel, at the end of the input or because it broke off.
+    reader.join().map_err(|_panic| Failure::internal("reading was broken off"))
 }
 
 fn write_in_order(
@@ -63,9 +66,7 @@ fn write_in_order(
 ) -> Result<(), Failure> {
     for flight in flights {
         let Flight { task, bytes, _memory } = flight?;
-        let done = runtime
-            .block_on(task)
-            .map_err(|error| Failure::internal(&format!("encrypting was broken off ({error})")))?;
+        let done = runtime.block_on(task).map_err(|_panic| Failure::internal("encrypting was broken off"))?;
         on_done(&done, bytes)?;
         if let Some((line, error)) = done.fatal {
             return Err(row_failure(place, line, &error));

@@ -9,6 +9,7 @@ mod config;
 mod csv;
 mod damage;
 mod files;
+mod hostile;
 mod jsonl;
 mod kit;
 mod kms;
