@@ -246,3 +246,15 @@ fn without_ids(error: &Error) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_by_its_place() {
+        let failure = Failure::of_panic(Some(Location::caller()));
+        assert!(failure.message().contains("the run broke off at cli/src/exit.rs:"), "{}", failure.message());
+        assert_eq!(failure.exit(), Exit::Internal);
+    }
+}

@@ -132,3 +132,40 @@ const MEMORY_BYTES: usize = 2 << 20;
 
 /// How many chunks are under way. More than cores, since some wait for keys.
 const FLIGHTS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::table::csv::CsvLayout;
+    use crate::table::rows::Direction;
+    use crate::table::rows::tests::{csv_layout, factory, kms, runtime};
+
+    /// A reader that breaks off behind these rows.
+    struct Broken<'a>(&'a [u8]);
+
+    impl Read for Broken<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            assert!(!self.0.is_empty(), "broken");
+            self.0.read(buffer)
+        }
+    }
+
+    #[test]
+    fn a_reader_that_breaks_off_is_no_end_of_the_input() {
+        let runtime = runtime();
+        let work = Work {
+            layout: csv_layout(),
+            direction: Direction::Encrypt,
+            factory: factory(),
+            kms: kms(),
+            keep_going: true,
+        };
+        let rows = Broken(b"1,2,3\n");
+        let mut on_done: Box<OnDone<'_>> = Box::new(|_, _| Ok(()));
+        let failure =
+            run::<CsvLayout>(&runtime, Chunks::new(rows), work, "in.csv", &mut *on_done).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Internal);
+    }
+}

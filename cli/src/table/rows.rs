@@ -160,4 +160,4 @@ impl From<Error> for CellError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

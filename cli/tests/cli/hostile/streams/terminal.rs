@@ -1,10 +1,9 @@
 //! What a person at a terminal sees.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::thread;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -27,22 +26,24 @@ pub(super) fn hung_up() -> OwnedFd {
     terminal().1
 }
 
-/// Runs and returns what is seen of standard error, and with `output` also of standard output, on
-/// the terminal.
-fn seen(mut command: Command, with_output: bool) -> String {
-    let (mut person, programs) = terminal();
-    command.stdout(if with_output { programs.try_clone().unwrap().into() } else { Stdio::null() });
+/// Runs with standard error on a terminal, and standard output where it is; returns what is seen
+/// there, and the exit code.
+fn watch(mut command: Command, (mut person, programs): (File, OwnedFd)) -> (String, Option<i32>) {
     let mut child = command.stderr(programs).spawn().unwrap();
-    // It holds ends of the terminal, without which reading ends.
+    // The terminal's end comes when nobody holds the other side of it any more.
     drop(command);
-    let reader = thread::spawn(move || {
-        let mut seen = Vec::new();
-        // The end of it is an error.
-        drop(person.read_to_end(&mut seen));
-        seen
-    });
-    assert!(child.wait().unwrap().success());
-    String::from_utf8(reader.join().unwrap()).unwrap()
+    let mut seen = Vec::new();
+    // The end of it is an error.
+    drop(person.read_to_end(&mut seen));
+    (String::from_utf8(seen).unwrap(), child.wait().unwrap().code())
+}
+
+/// What is seen of standard error alone in a run that does well.
+fn seen(mut command: Command) -> String {
+    command.stdout(Stdio::null());
+    let (seen, code) = watch(command, terminal());
+    assert_eq!(code, Some(0), "{seen:?}");
+    seen
 }
 
 fn encrypt(kit: &Kit, input: &str, more: &[&str]) -> Command {
@@ -68,11 +69,11 @@ fn a_summary_ends_a_run_that_a_person_watches() {
     kit.write("one.csv", "id,mail\n1,a\n");
     kit.write("blank.csv", "\nid,mail\n\n1,a\n\n\n2,\"b\nb\"\n");
     for (input, count) in [("one.csv", "1 row"), ("blank.csv", "2 rows"), ("whole.csv", "2 rows")] {
-        let seen = seen(encrypt(&kit, input, &["-o", "out"]), false);
+        let seen = seen(encrypt(&kit, input, &["-o", "out"]));
         let told = before_seconds(last_line(&seen)).to_owned();
         assert_eq!(told, format!("claviger: encrypted {count} of {input}"), "{seen:?}");
     }
-    let seen_of = |arguments: &[&str]| seen(kit.command(arguments), false);
+    let seen_of = |arguments: &[&str]| seen(kit.command(arguments));
     let seen = seen_of(&["decrypt", "record", "-p", "a", "-o", "out"]);
     assert_eq!(before_seconds(last_line(&seen)), "claviger: decrypted record");
     let seen = seen_of(&["decrypt", "record", "-p", "a"]);
@@ -82,14 +83,8 @@ fn a_summary_ends_a_run_that_a_person_watches() {
 #[test]
 fn a_summary_counts_what_was_not_left_out() {
     let kit = kit();
-    let mut command = encrypt(&kit, "in.csv", &["-o", "out", "--keep-going"]);
-    let (mut person, programs) = terminal();
-    let mut child = command.stderr(programs).spawn().unwrap();
-    drop(command);
-    let mut seen = Vec::new();
-    drop(person.read_to_end(&mut seen));
-    assert_eq!(child.wait().unwrap().code(), Some(1));
-    let seen = String::from_utf8(seen).unwrap();
+    let (seen, code) = watch(encrypt(&kit, "in.csv", &["-o", "out", "--keep-going"]), terminal());
+    assert_eq!(code, Some(1));
     assert!(seen.contains("claviger: left out 1 row of in.csv, listed in out.errors.jsonl"), "{seen}");
     assert_eq!(before_seconds(last_line(&seen)), "claviger: encrypted 2 rows of in.csv");
 }
@@ -106,7 +101,7 @@ fn nothing_is_told_of_a_good_run_where_nobody_watches() {
 fn a_bar_is_drawn_where_the_rows_go_elsewhere() {
     let kit = kit();
     for more in [["-o", "out"], ["-o", "-"]] {
-        let seen = seen(encrypt(&kit, "whole.csv", &more), false);
+        let seen = seen(encrypt(&kit, "whole.csv", &more));
         assert!(seen.contains("rows/s") && seen.contains('%'), "{seen:?}");
     }
 }
@@ -118,19 +113,17 @@ fn nothing_comes_between_rows_that_are_written_to_the_terminal() {
     kit.ok(&[["encrypt", "long.csv", "-o", "sealed"].as_slice(), &FIELDS].concat());
     let rows = String::from_utf8(kit.read("long.csv")).unwrap().replace('\n', "\r\n");
     let decrypt = |more: &[&str]| kit.command(&[["decrypt", "sealed"].as_slice(), more, &FIELDS].concat());
-    assert!(seen(decrypt(&[]), true) == rows);
-    assert!(seen(decrypt(&["-o", "-"]), true) == rows);
-    let (mut person, programs) = terminal();
-    let name = ptsname(&programs_side(&person), Vec::new()).unwrap().into_string().unwrap();
-    let mut child = decrypt(&["-o", &name]).stderr(programs).spawn().unwrap();
-    let mut seen = Vec::new();
-    drop(person.read_to_end(&mut seen));
-    assert!(child.wait().unwrap().success());
-    assert!(String::from_utf8(seen).unwrap() == rows);
-}
-
-fn programs_side(person: &File) -> File {
-    person.try_clone().unwrap()
+    for more in [[].as_slice(), &["-o", "-"]] {
+        let (person, programs) = terminal();
+        let mut command = decrypt(more);
+        command.stdout(programs.try_clone().unwrap());
+        let (seen, code) = watch(command, (person, programs));
+        assert!(seen == rows && code == Some(0), "{code:?}");
+    }
+    let (person, programs) = terminal();
+    let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
+    let (seen, code) = watch(decrypt(&["-o", &name]), (person, programs));
+    assert!(seen == rows && code == Some(0), "{code:?}");
 }
 
 #[test]
@@ -138,5 +131,5 @@ fn a_terminal_that_was_closed_ends_no_run() {
     let kit = kit();
     let status = encrypt(&kit, "whole.csv", &["-o", "out"]).stderr(hung_up()).status().unwrap();
     assert_eq!(status.code(), Some(0));
-    assert!(OpenOptions::new().read(true).open(kit.path("out")).is_ok());
+    assert!(kit.path("out").exists());
 }
