@@ -1,7 +1,8 @@
 //! Where data comes from.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal as _, Read};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use crate::exit::Failure;
@@ -14,6 +15,8 @@ pub(crate) struct Input {
     pub(crate) name: String,
     /// How long it is, if it tells.
     pub(crate) bytes: Option<u64>,
+    /// Somebody types it.
+    pub(crate) is_terminal: bool,
 }
 
 impl Input {
@@ -21,8 +24,10 @@ impl Input {
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path.filter(|path| !STANDARD_INPUT.iter().any(|name| *path == Path::new(name)))
         else {
+            let stdin = Waiting::stdin()?;
             return Ok(Self {
-                reader: Box::new(Waiting::stdin()?),
+                is_terminal: stdin.as_fd().is_terminal(),
+                reader: Box::new(stdin),
                 name: "standard input".to_owned(),
                 bytes: None,
             });
@@ -34,7 +39,7 @@ impl Input {
             return Err(Failure::read(&name, &io::ErrorKind::IsADirectory.into()));
         }
         let bytes = metadata.is_file().then_some(metadata.len());
-        Ok(Self { reader: Box::new(Waiting::file(file)), name, bytes })
+        Ok(Self { is_terminal: file.is_terminal(), reader: Box::new(Waiting::file(file)), name, bytes })
     }
 }
 

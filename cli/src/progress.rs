@@ -8,13 +8,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::count::count;
 use crate::output::Output;
 
-/// Tells whether somebody at a terminal waits for the run, and sees nothing of it: the rows themselves
-/// tell how far it is, and a bar would come between them.
+/// Tells whether somebody at a terminal waits for the run, and does not see what it writes.
 pub(crate) fn is_watched(output: &Output) -> bool {
     io::stderr().is_terminal() && !output.is_terminal()
 }
 
-/// A bar on standard error for who watches; else nothing.
+/// A bar on standard error, where nothing else is on the terminal that it would come between.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -23,8 +22,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Begins at zero of `bytes`; without a length there is no time left to tell.
-    pub(crate) fn begin(bytes: Option<u64>, is_watched: bool) -> Self {
-        if !is_watched {
+    pub(crate) fn begin(bytes: Option<u64>, is_drawn: bool) -> Self {
+        if !is_drawn {
             return Self { bar: ProgressBar::hidden(), rows: 0 };
         }
         let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr());

@@ -64,7 +64,7 @@ struct Found<'a> {
 fn find<'a>(mut command: &'a Command, arguments: &'a [String], unknown: &str) -> Option<Found<'a>> {
     let mut option = None;
     for argument in arguments.iter().take_while(|argument| *argument != "--") {
-        if argument.starts_with(unknown) {
+        if is_it(argument, unknown) {
             return Some(Found { argument, option, command });
         }
         if option.is_none()
@@ -75,6 +75,14 @@ fn find<'a>(mut command: &'a Command, arguments: &'a [String], unknown: &str) ->
         option = command.get_arguments().find(|arg| is_named(arg, argument)).and_then(Arg::get_long);
     }
     None
+}
+
+/// Tells whether clap's word for an argument means this one: it takes the value from a long option, and
+/// the first letter from short ones.
+fn is_it(argument: &str, unknown: &str) -> bool {
+    argument
+        .strip_prefix(unknown)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('=') || !unknown.starts_with("--"))
 }
 
 /// Tells whether this is the name of an option whose value comes next.

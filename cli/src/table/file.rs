@@ -73,9 +73,10 @@ impl Plan {
             Some(path) => Some(Output::create(Some(path), cleanup)?),
             None => None,
         };
-        let Input { reader, name, bytes } = input;
+        let Input { reader, name, bytes, is_terminal } = input;
         let mut chunks = Chunks::new(reader);
-        let mut progress = Progress::begin(bytes, is_watched(&output));
+        let is_alone = !is_terminal && !errors.as_ref().is_some_and(Output::is_terminal);
+        let mut progress = Progress::begin(bytes, is_alone && is_watched(&output));
         let mut left_out = 0_u64;
         let header = match self.format {
             Format::Csv => Some(csv_header(&mut chunks, &name, &mut output, &mut progress)?),

@@ -1,7 +1,7 @@
 //! What a person at a terminal sees.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
@@ -124,6 +124,25 @@ fn nothing_comes_between_rows_that_are_written_to_the_terminal() {
     let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
     let (seen, code) = watch(decrypt(&["-o", &name]), (person, programs));
     assert!(seen == rows && code == Some(0), "{code:?}");
+}
+
+#[test]
+fn nothing_comes_between_rows_that_are_typed_or_listed_on_the_terminal() {
+    let kit = kit();
+    let (mut person, programs) = terminal();
+    // Control-D ends what is typed.
+    person.write_all(b"id,mail\n1,a\n\x04").unwrap();
+    let mut command = encrypt(&kit, "-", &["-o", "out"]);
+    command.stdin(programs.try_clone().unwrap());
+    let (seen, code) = watch(command, (person, programs));
+    assert_eq!(before_seconds(last_line(&seen)), "claviger: encrypted 1 row of standard input");
+    assert!(!seen.contains('\u{1b}') && code == Some(0), "{seen:?}");
+
+    let (person, programs) = terminal();
+    let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
+    let command = encrypt(&kit, "in.csv", &["-o", "out", "--keep-going", "--errors", &name]);
+    let (seen, code) = watch(command, (person, programs));
+    assert!(seen.starts_with("{\"line\":4,") && !seen.contains('\u{1b}') && code == Some(1), "{seen:?}");
 }
 
 #[test]
