@@ -7,14 +7,14 @@ use serde::Serialize;
 use crate::exit::Failure;
 use crate::streams::Waiting;
 
-/// Where a command tells what it found or did. Whoever holds one knows, before any work, that
-/// there is somebody to tell it to.
+/// Where a command tells what it found or did. Whoever holds one knows before any work that there
+/// is a standard output.
 #[derive(Debug)]
 pub(crate) struct Printer(Waiting<io::Stdout>);
 
 impl Printer {
     pub(crate) fn open() -> Result<Self, Failure> {
-        Waiting::stdout("send it somewhere, which may be >/dev/null").map(Self)
+        Waiting::stdout("open it, if only with >/dev/null").map(Self)
     }
 
     pub(crate) fn print(mut self, text: &str) -> Result<(), Failure> {

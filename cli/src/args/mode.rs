@@ -49,23 +49,27 @@ fn wrong<T>(message: &str) -> Result<T, Failure> {
     Err(Failure::new(Exit::Usage, message))
 }
 
-const NOTHING: &str = "nothing says to whom INPUT belongs; say --partition ID for a whole payload, or --fields NAMES \
-                       and --partition-field NAME for fields of a CSV or JSON Lines file";
+const NOTHING: &str = "\
+     nothing says to whom INPUT belongs; say --partition ID for a whole payload, or --fields NAMES and \
+     --partition-field NAME for fields of a CSV or JSON Lines file";
 
-const FIELDS_ALONE: &str =
-    "--fields needs to know to whom each row belongs; say --partition-field NAME as well";
+const FIELDS_ALONE: &str = "\
+     --fields needs to know to whom each row belongs; say --partition-field NAME as well";
 
-const PARTITION_FIELD_ALONE: &str =
-    "--partition-field needs to know which fields to work on; say --fields NAMES as well";
+const PARTITION_FIELD_ALONE: &str = "\
+     --partition-field needs to know which fields to work on; say --fields NAMES as well";
 
-const PARTITION_AND_FIELDS: &str = "--partition is for a whole payload, and --fields for rows that each say to whom \
-                                    they belong; say --partition-field NAME in place of --partition, or leave out \
-                                    --fields";
+const PARTITION_AND_FIELDS: &str = "\
+     --partition is for a whole payload, and --fields for rows that each say to whom they belong; say --partition-field \
+     NAME in place of --partition, or leave out --fields";
 
-const PARTITION_AND_PARTITION_FIELD: &str = "--partition is for a whole payload, and --partition-field for rows; say --fields NAMES in place of --partition, \
-     or leave out --partition-field";
+const PARTITION_AND_PARTITION_FIELD: &str = "\
+     --partition is for a whole payload, and --partition-field for rows; say --fields NAMES in place of --partition, or \
+     leave out --partition-field";
 
-const ALL: &str = "--partition is for a whole payload, and --fields and --partition-field for rows that each say to \
-                   whom they belong; leave out --partition, or the other two";
+const ALL: &str = "\
+     --partition is for a whole payload, and --fields and --partition-field for rows that each say to whom they belong; \
+     leave out --partition, or the other two";
 
-const ERRORS_ALONE: &str = "--errors is where --keep-going lists the rows it leaves out; say --keep-going as well, or leave out --errors";
+const ERRORS_ALONE: &str = "\
+     --errors is where --keep-going lists the rows it leaves out; say --keep-going as well, or leave out --errors";
