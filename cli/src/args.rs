@@ -1,6 +1,7 @@
 //! The command line.
 
 mod kms;
+mod mode;
 mod schema;
 
 use std::num::NonZeroU64;
@@ -12,6 +13,7 @@ use claviger_metastore::FindingId;
 use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use crate::args::kms::{Kms, KmsCheck, KmsKeys};
+pub(crate) use crate::args::mode::Mode;
 pub(crate) use crate::args::schema::{Schema, SchemaCheck, SchemaStore};
 use crate::exit::EXIT_CODES;
 use crate::given::{Given, GivenParser};
@@ -29,10 +31,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Encrypts a payload, or fields of a CSV or JSON Lines file.
-    #[command(after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
+    #[command(override_usage = usage("encrypt"), after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
     Encrypt(Crypt),
     /// Restores what encrypt made, byte for byte.
-    #[command(after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
+    #[command(override_usage = usage("decrypt"), after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
     Decrypt(Crypt),
     /// Shows, makes and checks the table that a key store keeps its keys in.
     #[command(subcommand, after_help = schema::EXAMPLES, after_long_help = with_codes(schema::EXAMPLES))]
@@ -66,27 +68,27 @@ pub(crate) struct Crypt {
     pub(crate) output: Option<PathBuf>,
 
     /// The customer, tenant or user that the whole payload belongs to.
-    #[arg(short, long, value_name = "ID", required_unless_present = "fields", conflicts_with = "fields")]
+    #[arg(short, long, value_name = "ID")]
     pub(crate) partition: Option<String>,
 
     /// The columns (CSV) or fields (JSON Lines) to encrypt or decrypt, separated by commas.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "partition_field")]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) fields: Vec<String>,
 
     /// The column or field that says to whom a row belongs.
-    #[arg(long, value_name = "NAME", requires = "fields")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) partition_field: Option<String>,
 
     /// How INPUT is written; else its extension says so.
-    #[arg(long, value_enum, requires = "fields")]
+    #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
 
     /// Leaves out the rows that fail and lists them in the errors file; exits with 1 then.
-    #[arg(long, requires = "fields")]
+    #[arg(long)]
     pub(crate) keep_going: bool,
 
     /// Where --keep-going lists the rows left out [default: OUT.errors.jsonl].
-    #[arg(long, value_name = "FILE", requires = "keep_going")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) errors: Option<PathBuf>,
 
     /// A TOML file with the options below; a flag wins over a variable, a variable over the file.
@@ -144,6 +146,14 @@ pub(crate) struct Options {
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new())]
     pub(crate) danger_discard_keys: Option<bool>,
+}
+
+/// The two ways to use a command, of which clap would make one.
+fn usage(command: &str) -> String {
+    format!(
+        "claviger {command} --partition <ID> [OPTIONS] [INPUT]\n       \
+         claviger {command} --fields <NAMES> --partition-field <NAME> [OPTIONS] [INPUT]"
+    )
 }
 
 fn with_codes(examples: &str) -> String {

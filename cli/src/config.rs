@@ -1,8 +1,6 @@
 //! Which keys to use: flags and variables before the configuration file, and that before the
 //! defaults. Nothing is opened here but the configuration file.
 
-use std::env;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::num::NonZeroU64;
@@ -20,6 +18,7 @@ use crate::kms::text::{FROM, KMS, KmsGiven};
 use crate::private;
 use crate::store::StoreChoice;
 use crate::store::text::METASTORE;
+use crate::variables::variable;
 
 /// What the options come to.
 #[derive(Debug)]
@@ -166,10 +165,9 @@ fn read_config(path: &Path) -> Result<Options, Failure> {
     Ok(options)
 }
 
-/// Claviger's own folder. Empty variables count as unset, as the XDG specification has it.
+/// Claviger's own folder.
 pub(crate) fn home() -> Result<PathBuf, Failure> {
-    let variable =
-        |name: &str| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+    let variable = |name| variable(name).map(PathBuf::from);
     variable("CLAVIGER_HOME")
         .or_else(|| {
             variable("XDG_DATA_HOME").filter(|path| path.is_absolute()).map(|data| data.join("claviger"))

@@ -1,12 +1,14 @@
 //! How a run ends: the exit codes, and failures as one sentence each.
 
 use std::io::ErrorKind;
+use std::panic::Location;
 use std::path::Path;
 use std::process::ExitCode;
 
 use claviger::{BackendError, Error, ErrorChain, FailureClass};
 
 use crate::store::backend::fault;
+use crate::tell::tell;
 
 /// What a run tells the one who started it. The numbers are those of BSD's `sysexits.h` where
 /// it has one; `EXIT_CODES` explains them to users.
@@ -27,6 +29,8 @@ pub(crate) enum Exit {
     Io = 74,
     Permission = 77,
     Config = 78,
+    /// Whoever read the output ended first. Shells show SIGPIPE, which ends other filters, so.
+    ReaderGone = 141,
 }
 
 /// The table of exit codes, for `--help`. A test holds it and `docs/cli.md` to [`Exit`].
@@ -48,6 +52,7 @@ Exit codes:
        the master key's service refuses the user
    78  an option, a CLAVIGER_ variable or the configuration file says what cannot work
   130  stopped by SIGINT; by another signal, 128 and its number (143 SIGTERM)
+  141  the program that reads the output ended first, as head does; nothing is told then
 ";
 
 /// The end of a run that failed: a code for scripts and a sentence for people.
@@ -95,18 +100,33 @@ impl Failure {
 
     /// The output was open and could not be written.
     pub(crate) fn write(what: &str, error: &std::io::Error) -> Self {
+        let exit = if error.kind() == ErrorKind::BrokenPipe { Exit::ReaderGone } else { Exit::Io };
         let advice = match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room and run it again",
             ErrorKind::FileTooLarge => "raise the limit on files (ulimit -f) and run it again",
-            ErrorKind::BrokenPipe => "the reading program ended first",
             _ => "check the device it is on",
         };
-        Self::new(Exit::Io, format!("cannot write {what}: {error}; {advice}"))
+        Self::new(exit, format!("cannot write {what}: {error}; {advice}"))
     }
 
     /// Something that should never happen.
     pub(crate) fn internal(what: &str) -> Self {
         Self::new(Exit::Internal, format!("{what}; this is a fault of claviger, please report it"))
+    }
+
+    /// A fault of claviger's own. Only where: what was the matter may quote data.
+    pub(crate) fn of_panic(location: Option<&Location<'_>>) -> Self {
+        let place = location.map(|location| format!(" at {location}")).unwrap_or_default();
+        Self::internal(&format!("the run broke off{place}"))
+    }
+
+    /// Tells it, and how the run ends. A reader that ends first does so on purpose, and wants to hear
+    /// of nothing.
+    pub(crate) fn tell(&self) -> Exit {
+        if self.exit != Exit::ReaderGone {
+            tell(self.message());
+        }
+        self.exit
     }
 
     /// Puts `place`, such as a file and line, before the sentence.
@@ -148,7 +168,7 @@ fn explain(error: &Error) -> (Exit, String) {
         ),
         Error::ForeignRecord => (
             Exit::NotFound,
-            "the record was sealed for another partition, service or product; check --partition, --service, \
+            "the record was sealed for another partition, service or product; check the partition, --service, \
              --product and --region-suffix"
                 .to_owned(),
         ),
@@ -226,5 +246,17 @@ fn without_ids(error: &Error) -> String {
         Error::CreationRace(_) => "other programs kept making the same key".to_owned(),
         Error::Memory(source) => ErrorChain::new(source).to_string(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_by_its_place() {
+        let failure = Failure::of_panic(Some(Location::caller()));
+        assert!(failure.message().contains("the run broke off at cli/src/exit.rs:"), "{}", failure.message());
+        assert_eq!(failure.exit(), Exit::Internal);
     }
 }

@@ -1,13 +1,15 @@
 //! Where data comes from.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal as _, Read};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use crate::descriptor::Access;
 use crate::exit::Failure;
 use crate::identity::Identity;
 use crate::named::Named;
+use crate::streams::Waiting;
 
 /// An open input.
 pub(crate) struct Input {
@@ -18,18 +20,20 @@ pub(crate) struct Input {
     pub(crate) bytes: Option<u64>,
     /// Which file it is, if it is one.
     pub(crate) identity: Option<Identity>,
+    /// Somebody types it.
+    pub(crate) is_terminal: bool,
 }
 
 impl Input {
-    /// Opens standard input for `None` and `-`.
+    /// Opens standard input for `None`, `-` and its names in the file system.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Self::standard("standard input".to_owned()));
+            return Self::standard("standard input".to_owned());
         };
         let name = path.display().to_string();
         let opened = match Named::by(path) {
             Ok(Named::Descriptor(descriptor)) if descriptor.is_standard_input() => {
-                return Ok(Self::standard(name));
+                return Self::standard(name);
             }
             Ok(Named::Descriptor(descriptor)) => descriptor.open(Access::Read),
             // What cannot be found is told by what opens it.
@@ -41,12 +45,13 @@ impl Input {
             return Err(Failure::read(&name, &io::ErrorKind::IsADirectory.into()));
         }
         let bytes = metadata.is_file().then_some(metadata.len());
-        let identity = Identity::of_open(&file);
-        Ok(Self { reader: Box::new(file), name, bytes, identity })
+        let (identity, is_terminal) = (Identity::of_open(&file), file.is_terminal());
+        Ok(Self { reader: Box::new(Waiting::file(file)), name, bytes, identity, is_terminal })
     }
 
-    fn standard(name: String) -> Self {
-        let identity = Identity::of_open(io::stdin());
-        Self { reader: Box::new(io::stdin()), name, bytes: None, identity }
+    fn standard(name: String) -> Result<Self, Failure> {
+        let stdin = Waiting::stdin()?;
+        let (identity, is_terminal) = (Identity::of_open(io::stdin()), stdin.as_fd().is_terminal());
+        Ok(Self { reader: Box::new(stdin), name, bytes: None, identity, is_terminal })
     }
 }

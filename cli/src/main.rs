@@ -6,6 +6,7 @@
 mod args;
 mod cleanup;
 mod config;
+mod count;
 mod descriptor;
 mod exit;
 mod files;
@@ -24,99 +25,127 @@ mod progress;
 mod schema;
 mod status;
 mod store;
+mod streams;
 mod table;
 mod tell;
+mod usage;
+mod variables;
 
 use std::env;
+use std::panic;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::runtime::Runtime;
 
-use crate::args::{Cli, Command, Crypt};
+use crate::args::{Cli, Command, Crypt, Mode};
 use crate::cleanup::Cleanup;
 use crate::config::Settings;
+use crate::count::count;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::kms::text::KMS;
 use crate::output::{Output, Target};
-use crate::print::print;
+use crate::print::Printer;
+use crate::progress::is_watched;
 use crate::store::text::METASTORE;
 use crate::table::file::Plan;
 use crate::table::rows::Direction;
-use crate::tell::{say, tell};
+use crate::tell::tell;
+use crate::variables::without_empty;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        // What clap says repeats the argument it could not use.
+    panic::set_hook(Box::new(|fault| tell(Failure::of_panic(fault.location()).message())));
+    // What panics has told so by the hook.
+    let outcome = panic::catch_unwind(start).unwrap_or(Ok(Exit::Internal));
+    outcome.unwrap_or_else(|failure| failure.tell()).into()
+}
+
+/// Reads the command line and does what it says.
+fn start() -> Result<Exit, Failure> {
+    let command = without_empty(Cli::command());
+    let read = command.clone().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    match read {
+        Ok(cli) => run(cli.command),
         Err(error) => {
-            match [&KMS, &METASTORE].iter().try_for_each(|option| option.check_arguments(env::args_os())) {
-                Err(failure) if error.use_stderr() => return report(&failure),
-                _ => return usage(&error),
+            if error.use_stderr() {
+                // What clap says repeats the argument it could not use.
+                [&KMS, &METASTORE].iter().try_for_each(|option| option.check_arguments(env::args_os()))?;
             }
+            usage::answer(error, &command, env::args_os())
         }
-    };
-    let outcome = match cli.command {
-        Command::Encrypt(crypt) => run(Direction::Encrypt, crypt),
-        Command::Decrypt(crypt) => run(Direction::Decrypt, crypt),
-        Command::Schema(schema) => schema::run(schema),
-        Command::Kms(command) => kms::commands::run(command),
+    }
+}
+
+fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Encrypt(options) => crypt(Direction::Encrypt, options),
+        Command::Decrypt(options) => crypt(Direction::Decrypt, options),
+        Command::Schema(command) => schema::run(command, Printer::open()?),
+        Command::Kms(command) => kms::commands::run(command, Printer::open()?),
         Command::Completions { shell } => {
+            let printer = Printer::open()?;
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut script);
-            print(&String::from_utf8_lossy(&script)).map(|()| Exit::Done)
+            printer.print(&String::from_utf8_lossy(&script)).map(|()| Exit::Done)
         }
-    };
-    match outcome {
-        Ok(exit) => exit.into(),
-        Err(failure) => report(&failure),
-    }
-}
-
-fn report(failure: &Failure) -> ExitCode {
-    tell(failure.message());
-    failure.exit().into()
-}
-
-/// What clap has to say: help and version to standard output, the rest to standard error.
-fn usage(error: &clap::Error) -> ExitCode {
-    let text = error.render().to_string();
-    if error.use_stderr() {
-        say(&text);
-        return Exit::Usage.into();
-    }
-    match print(&text) {
-        Ok(()) => Exit::Done.into(),
-        Err(failure) => report(&failure),
     }
 }
 
 /// Encrypts or decrypts.
-fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
-    let plan = crypt.partition_field.as_deref().map(|field| Plan::new(&crypt, field)).transpose()?;
-    let settings = Settings::resolve(std::mem::take(&mut crypt.options), crypt.config.as_deref())?;
+fn crypt(direction: Direction, mut options: Crypt) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let work = match options.mode()? {
+        Mode::Fields { partition_field } => Work::Fields(Plan::new(&options, partition_field)?),
+        Mode::Payload { partition } => Work::Payload(partition.to_owned()),
+    };
+    let settings = Settings::resolve(std::mem::take(&mut options.options), options.config.as_deref())?;
     let runtime = runtime()?;
     let cleanup = Cleanup::default();
     cleanup.on_signals(&runtime).map_err(|error| {
         Failure::new(Exit::Unavailable, format!("cannot watch for signals: {error}; try again"))
     })?;
-    let input = Input::open(crypt.input.as_deref())?;
-    let target = Target::judge(crypt.output.as_deref())?;
-    let errors = plan.as_ref().and_then(Plan::errors).map(|path| Target::judge(Some(path))).transpose()?;
-    files::check(&crypt, &settings, &input, &target, errors.as_ref())?;
+    let input = Input::open(options.input.as_deref())?;
+    let target = Target::judge(options.output.as_deref())?;
+    let errors = work.errors().map(|path| Target::judge(Some(path))).transpose()?;
+    files::check(&options, &settings, &input, &target, errors.as_ref())?;
     let output = Output::create(target, &cleanup)?;
     let errors = errors.map(|errors| Output::create(errors, &cleanup)).transpose()?;
     let keys = runtime.block_on(open::open(&settings, direction))?;
-    let outcome = match (&plan, &crypt.partition) {
-        (Some(plan), _) => plan.run(&runtime, direction, &keys, input, output, errors),
-        (None, partition) => {
-            let partition = partition.as_deref().unwrap_or_default();
-            payload::run(&runtime, direction, &keys, partition, input, output)
+    let (is_watched, name) = (is_watched(&output), input.name.clone());
+    let done = match &work {
+        Work::Fields(plan) => plan
+            .run(&runtime, direction, &keys, input, output, errors)
+            .map(|(exit, rows)| (exit, format!("{} of {name}", count(rows, "row")))),
+        Work::Payload(partition) => {
+            payload::run(&runtime, direction, &keys, partition, input, output).map(|exit| (exit, name))
         }
     };
     runtime.block_on(keys.close());
-    outcome
+    let (exit, what) = done?;
+    if is_watched {
+        tell(format_args!("{} {what} in {:.1} s", direction.done(), begun.elapsed().as_secs_f64()));
+    }
+    Ok(exit)
+}
+
+/// What there is to encrypt or decrypt.
+enum Work {
+    Fields(Plan),
+    /// A whole payload of this partition.
+    Payload(String),
+}
+
+impl Work {
+    /// Where rows that fail are listed, if the run goes on without them.
+    fn errors(&self) -> Option<&Path> {
+        match self {
+            Self::Fields(plan) => plan.errors(),
+            Self::Payload(_) => None,
+        }
+    }
 }
 
 fn runtime() -> Result<Runtime, Failure> {

@@ -5,7 +5,8 @@ mod target;
 mod unnamed;
 
 use std::fs::File;
-use std::io::{self, Stdout, Write as _};
+use std::io::{IsTerminal as _, Stdout, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use crate::cleanup::Cleanup;
@@ -13,6 +14,7 @@ use crate::exit::Failure;
 use crate::output::file::NewFile;
 use crate::output::target::Kind;
 pub(crate) use crate::output::target::Target;
+use crate::streams::Waiting;
 
 /// A place to write to. Dropped without [`commit`](Self::commit), a file leaves no trace.
 #[derive(Debug)]
@@ -24,9 +26,9 @@ pub(crate) struct Output {
 
 #[derive(Debug)]
 enum Sink {
-    Stdout(Stdout),
+    Stdout(Waiting<Stdout>),
     /// Written to as it is.
-    Stream(File),
+    Stream(Waiting<File>),
     File(NewFile),
 }
 
@@ -34,19 +36,29 @@ impl Output {
     /// Opens what is written to as it is, and begins what is made or replaced.
     pub(crate) fn create(target: Target, cleanup: &Cleanup) -> Result<Self, Failure> {
         let Target { kind, name } = target;
+        let stream = |file| Sink::Stream(Waiting::file(file));
         let sink = match kind {
-            Kind::Stdout => Ok(Sink::Stdout(io::stdout())),
-            Kind::Descriptor(file) => Ok(Sink::Stream(file)),
-            Kind::Special(path) => File::options().write(true).open(path).map(Sink::Stream),
+            Kind::Stdout => Ok(Sink::Stdout(Waiting::stdout("name OUT with -o, which may be /dev/null")?)),
+            Kind::Descriptor(file) => Ok(stream(file)),
+            Kind::Special(path) => File::options().write(true).open(path).map(stream),
             Kind::File(path) => NewFile::create(path, cleanup).map(Sink::File),
         };
         let sink = sink.map_err(|error| Failure::create(Path::new(&name), &error))?;
         Ok(Self { sink, name })
     }
 
+    /// Tells whether who started the run sees what is written.
+    pub(crate) fn is_terminal(&self) -> bool {
+        match &self.sink {
+            Sink::Stdout(stdout) => stdout.as_fd().is_terminal(),
+            Sink::Stream(stream) => stream.as_fd().is_terminal(),
+            Sink::File(_) => false,
+        }
+    }
+
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = match &mut self.sink {
-            Sink::Stdout(stdout) => stdout.lock().write_all(bytes),
+            Sink::Stdout(stdout) => stdout.write_all(bytes),
             Sink::Stream(stream) => stream.write_all(bytes),
             Sink::File(file) => file.file().write_all(bytes),
         };
@@ -56,8 +68,7 @@ impl Output {
     /// Makes what was written last: on the disk, and under its own name.
     pub(crate) fn commit(self) -> Result<(), Failure> {
         let committed = match self.sink {
-            Sink::Stdout(stdout) => stdout.lock().flush(),
-            Sink::Stream(mut stream) => stream.flush(),
+            Sink::Stdout(_) | Sink::Stream(_) => Ok(()),
             Sink::File(file) => file.commit(),
         };
         committed.map_err(|error| Failure::write(&self.name, &error))

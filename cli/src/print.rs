@@ -5,11 +5,21 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use crate::exit::Failure;
+use crate::streams::Waiting;
 
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    printed.map_err(|error| Failure::write("standard output", &error))
+/// Where a command tells what it found or did. Whoever holds one knows before any work that there
+/// is a standard output.
+#[derive(Debug)]
+pub(crate) struct Printer(Waiting<io::Stdout>);
+
+impl Printer {
+    pub(crate) fn open() -> Result<Self, Failure> {
+        Waiting::stdout("open it, if only with >/dev/null").map(Self)
+    }
+
+    pub(crate) fn print(mut self, text: &str) -> Result<(), Failure> {
+        self.0.write_all(text.as_bytes()).map_err(|error| Failure::write("standard output", &error))
+    }
 }
 
 /// One line of JSON, for programs.

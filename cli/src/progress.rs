@@ -5,7 +5,15 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar on standard error; nothing where that is no terminal.
+use crate::count::count;
+use crate::output::Output;
+
+/// Tells whether somebody at a terminal waits for the run, and does not see what it writes.
+pub(crate) fn is_watched(output: &Output) -> bool {
+    io::stderr().is_terminal() && !output.is_terminal()
+}
+
+/// A bar on standard error, where nothing else is on the terminal that it would come between.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -14,8 +22,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Begins at zero of `bytes`; without a length there is no time left to tell.
-    pub(crate) fn begin(bytes: Option<u64>) -> Self {
-        if !io::stderr().is_terminal() {
+    pub(crate) fn begin(bytes: Option<u64>, is_drawn: bool) -> Self {
+        if !is_drawn {
             return Self { bar: ProgressBar::hidden(), rows: 0 };
         }
         let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr());
@@ -30,8 +38,14 @@ impl Progress {
     /// Counts what was written.
     pub(crate) fn add(&mut self, bytes: usize, rows: u64) {
         self.rows = self.rows.saturating_add(rows);
-        self.bar.set_message(format!("{} rows/s", per_second(self.rows, self.bar.elapsed())));
+        let rate = per_second(self.rows, self.bar.elapsed());
+        self.bar.set_message(format!("{}/s", count(rate, "row")));
         self.bar.inc(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// How many rows were written.
+    pub(crate) const fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Takes the bar off the screen.

@@ -7,20 +7,20 @@ use crate::args::{Report, Schema, SchemaCheck};
 use crate::config::resolve_store;
 use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::print::{json_line, print};
+use crate::print::{Printer, json_line};
 use crate::store::StoreChoice;
 use crate::store::backend::{Admission, Backend};
 
-pub(crate) fn run(command: Schema) -> Result<Exit, Failure> {
+pub(crate) fn run(command: Schema, printer: Printer) -> Result<Exit, Failure> {
     match command {
         Schema::Show(given) => {
             let (choice, _) = resolve_store(given, Vec::new())?;
             files::check_printing(&choice.used())?;
-            print(&Backend::schema(&choice)?)?;
+            printer.print(&Backend::schema(&choice)?)?;
             Ok(Exit::Done)
         }
-        Schema::Apply(check) => look(check, Making::IfMissing),
-        Schema::Check(check) => look(check, Making::Never),
+        Schema::Apply(check) => look(check, Making::IfMissing, printer),
+        Schema::Check(check) => look(check, Making::Never, printer),
     }
 }
 
@@ -30,7 +30,7 @@ enum Making {
     Never,
 }
 
-fn look(check: SchemaCheck, making: Making) -> Result<Exit, Failure> {
+fn look(check: SchemaCheck, making: Making, printer: Printer) -> Result<Exit, Failure> {
     let (choice, accepted) = resolve_store(check.store, check.accept_finding)?;
     files::check_printing(&choice.used())?;
     if let (Making::Never, Some(path)) = (making, choice.file().filter(|path| !path.exists())) {
@@ -46,7 +46,7 @@ fn look(check: SchemaCheck, making: Making) -> Result<Exit, Failure> {
         store.close().await;
         report
     })?;
-    print(&match check.format {
+    printer.print(&match check.format {
         Report::Text => text(&choice, &report, &accepted),
         Report::Json => json(&choice, &report, &accepted)?,
     })?;

@@ -1,7 +1,9 @@
 //! What is told on standard error: the one way there.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
+use std::io::Write as _;
+
+use crate::streams::Waiting;
 
 /// Tells `message`. Nothing is left to be done where nobody can be told: a run ends as it would have.
 pub(crate) fn tell(message: impl fmt::Display) {
@@ -11,7 +13,7 @@ pub(crate) fn tell(message: impl fmt::Display) {
 /// Says a text that is a whole already, such as a usage.
 pub(crate) fn say(text: &str) {
     // One write, so that the messages of several programs do not run into each other.
-    drop(io::stderr().lock().write_all(harmless(text).as_bytes()));
+    drop(Waiting::stderr().write_all(harmless(text).as_bytes()));
 }
 
 /// Returns the text with its control characters escaped, but for line feeds: a name in it must not

@@ -13,16 +13,16 @@ use crate::kms::KmsChoice;
 use crate::kms::commands::print::{checks, report};
 use crate::kms::open::{Absent, Making, OpenKms, Opening};
 use crate::open::{announce, limits};
-use crate::print::print;
+use crate::print::Printer;
 use crate::store::backend::{Admission, Backend};
 
-pub(crate) fn run(command: Kms) -> Result<Exit, Failure> {
+pub(crate) fn run(command: Kms, printer: Printer) -> Result<Exit, Failure> {
     match command {
-        Kms::Check(given) => check(given),
-        Kms::Repair(keys) => renew(keys, &Work::Repair),
+        Kms::Check(given) => check(given, printer),
+        Kms::Repair(keys) => renew(keys, &Work::Repair, printer),
         Kms::Rewrap(given) => {
             let from = given.from.map(resolve_from).transpose()?.map(Box::new);
-            renew(given.keys, &Work::Rewrap(from))
+            renew(given.keys, &Work::Rewrap(from), printer)
         }
     }
 }
@@ -34,7 +34,7 @@ enum Work {
     Rewrap(Option<Box<KmsChoice>>),
 }
 
-fn check(given: KmsCheck) -> Result<Exit, Failure> {
+fn check(given: KmsCheck, printer: Printer) -> Result<Exit, Failure> {
     let format = given.format;
     let (options, config) = given.into_options();
     let (choice, danger_known_key) = resolve_kms(options, config.as_deref())?;
@@ -45,7 +45,7 @@ fn check(given: KmsCheck) -> Result<Exit, Failure> {
         let kms = OpenKms::open(&choice, opening).await?;
         Ok::<_, Failure>(kms.check().await)
     })?;
-    print(&checks(&checked, format)?)?;
+    printer.print(&checks(&checked, format)?)?;
     Ok(worst(checked.iter().flat_map(failures).map(of_failure)))
 }
 
@@ -69,7 +69,7 @@ fn worst(exits: impl IntoIterator<Item = Exit>) -> Exit {
     exits.into_iter().max_by_key(rank).unwrap_or(Exit::Done)
 }
 
-fn renew(keys: KmsKeys, work: &Work) -> Result<Exit, Failure> {
+fn renew(keys: KmsKeys, work: &Work, printer: Printer) -> Result<Exit, Failure> {
     let (all, dry_run, format) = (keys.all, keys.dry_run, keys.kms.format);
     let (options, config) = keys.into_options();
     let settings = Settings::resolve(options, config.as_deref())?;
@@ -96,7 +96,7 @@ fn renew(keys: KmsKeys, work: &Work) -> Result<Exit, Failure> {
         );
         return Err(Failure::new(Exit::NotFound, message));
     }
-    print(&report(&settings.metastore, &renewed, format)?)?;
+    printer.print(&report(&settings.metastore, &renewed, format)?)?;
     let damaged = renewed.damaged.iter().map(|_| Exit::Dangerous);
     Ok(worst(renewed.keys.iter().map(|(_, done)| of_outcome(done, work)).chain(damaged)))
 }

@@ -1,12 +1,12 @@
 //! A secret that opens a service: in a file, in a variable, or where the whole description is.
 
-use std::env;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
 use crate::exit::{Exit, Failure};
 use crate::private;
+use crate::variables;
 
 /// Where a secret is.
 #[derive(Clone, Debug)]
@@ -45,13 +45,12 @@ impl Secret {
         match self {
             Self::Here(secret) => Ok(secret.clone()),
             Self::File(path) => read(path, what),
-            Self::Variable(name) => match env::var(name) {
-                Ok(secret) if !secret.is_empty() => Ok(secret.into()),
-                _ => Err(Failure::new(
+            Self::Variable(name) => variables::text(name).map(SecretString::from).ok_or_else(|| {
+                Failure::new(
                     Exit::Config,
                     format!("{what} is missing; set the variable {name}, or say {otherwise}"),
-                )),
-            },
+                )
+            }),
         }
     }
 }

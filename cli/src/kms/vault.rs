@@ -116,7 +116,7 @@ impl VaultChoice {
         if let Some(mount) = &self.mount {
             builder = builder.mount(mount);
         }
-        let variable = || std::env::var("VAULT_NAMESPACE").ok().filter(|name| !name.is_empty());
+        let variable = || crate::variables::text("VAULT_NAMESPACE");
         if let Some(namespace) = self.namespace.clone().or_else(variable) {
             builder = builder.namespace(namespace);
         }

@@ -11,11 +11,12 @@ use super::pipeline::{self, chunk_failure};
 use super::rows::{Direction, Done, Work};
 use super::{Layout, RowError};
 use crate::args::{Crypt, Format};
+use crate::count::count;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::open::Keys;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::{Progress, is_watched};
 use crate::tell::tell;
 
 /// What to do with a file of rows: the options, checked as far as that goes without opening it.
@@ -61,7 +62,8 @@ impl Plan {
         self.errors.as_deref()
     }
 
-    /// Encrypts or decrypts the named fields of `input`. Says whether rows were left out.
+    /// Encrypts or decrypts the named fields of `input`. Says whether rows were left out, and how many
+    /// were not.
     pub(crate) fn run(
         &self,
         runtime: &Runtime,
@@ -70,10 +72,11 @@ impl Plan {
         input: Input,
         mut output: Output,
         mut errors: Option<Output>,
-    ) -> Result<Exit, Failure> {
-        let Input { reader, name, bytes, .. } = input;
+    ) -> Result<(Exit, u64), Failure> {
+        let Input { reader, name, bytes, is_terminal, .. } = input;
         let mut chunks = Chunks::new(reader);
-        let mut progress = Progress::begin(bytes);
+        let is_alone = !is_terminal && !errors.as_ref().is_some_and(Output::is_terminal);
+        let mut progress = Progress::begin(bytes, is_alone && is_watched(&output));
         let mut left_out = 0_u64;
         let header = match self.format {
             Format::Csv => Some(csv_header(&mut chunks, &name, &mut output, &mut progress)?),
@@ -109,7 +112,8 @@ impl Plan {
             errors.commit()?;
         }
         output.commit()?;
-        Ok(if left_out == 0 { Exit::Done } else { self.report(left_out, &name) })
+        let exit = if left_out == 0 { Exit::Done } else { self.report(left_out, &name) };
+        Ok((exit, progress.rows()))
     }
 
     fn work<L: Layout>(&self, layout: L, direction: Direction, keys: &Keys) -> Work<L> {
@@ -119,7 +123,7 @@ impl Plan {
 
     fn report(&self, left_out: u64, name: &str) -> Exit {
         let path = self.errors.as_deref().unwrap_or(Path::new("")).display();
-        tell(format_args!("{left_out} rows of {name} were left out; they are listed in {path}"));
+        tell(format_args!("left out {} of {name}, listed in {path}", count(left_out, "row")));
         Exit::RowsLeftOut
     }
 }

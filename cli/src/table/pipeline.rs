@@ -47,12 +47,15 @@ pub(crate) fn run<L: Layout>(
         flights: sender,
         place: place.to_owned(),
     };
-    // Not joined: when writing fails it may be waiting for a terminal or a pipe, and the program
-    // must not wait with it. When it has read everything it drops its end of the channel.
-    thread::Builder::new().name("reader".to_owned()).spawn(move || reader.read()).map_err(|error| {
-        Failure::new(Exit::Unavailable, format!("cannot start a thread: {error}; try again"))
-    })?;
-    write_in_order(runtime, &flights, place, on_done)
+    // Not joined when writing fails: it may be waiting for a terminal or a pipe, and the program must
+    // not wait with it.
+    let reader =
+        thread::Builder::new().name("reader".to_owned()).spawn(move || reader.read()).map_err(|error| {
+            Failure::new(Exit::Unavailable, format!("cannot start a thread: {error}; try again"))
+        })?;
+    write_in_order(runtime, &flights, place, on_done)?;
+    // It has dropped its end of the channel, at the end of the input or because it broke off.
+    reader.join().map_err(|_panic| Failure::internal("reading was broken off"))
 }
 
 fn write_in_order(
@@ -63,9 +66,7 @@ fn write_in_order(
 ) -> Result<(), Failure> {
     for flight in flights {
         let Flight { task, bytes, _memory } = flight?;
-        let done = runtime
-            .block_on(task)
-            .map_err(|error| Failure::internal(&format!("encrypting was broken off ({error})")))?;
+        let done = runtime.block_on(task).map_err(|_panic| Failure::internal("encrypting was broken off"))?;
         on_done(&done, bytes)?;
         if let Some((line, error)) = done.fatal {
             return Err(row_failure(place, line, &error));
@@ -131,3 +132,40 @@ const MEMORY_BYTES: usize = 2 << 20;
 
 /// How many chunks are under way. More than cores, since some wait for keys.
 const FLIGHTS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::table::csv::CsvLayout;
+    use crate::table::rows::Direction;
+    use crate::table::rows::tests::{csv_layout, factory, kms, runtime};
+
+    /// A reader that breaks off behind these rows.
+    struct Broken<'a>(&'a [u8]);
+
+    impl Read for Broken<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            assert!(!self.0.is_empty(), "broken");
+            self.0.read(buffer)
+        }
+    }
+
+    #[test]
+    fn a_reader_that_breaks_off_is_no_end_of_the_input() {
+        let runtime = runtime();
+        let work = Work {
+            layout: csv_layout(),
+            direction: Direction::Encrypt,
+            factory: factory(),
+            kms: kms(),
+            keep_going: true,
+        };
+        let rows = Broken(b"1,2,3\n");
+        let mut on_done: Box<OnDone<'_>> = Box::new(|_, _| Ok(()));
+        let failure =
+            run::<CsvLayout>(&runtime, Chunks::new(rows), work, "in.csv", &mut *on_done).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Internal);
+    }
+}

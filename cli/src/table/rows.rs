@@ -13,6 +13,16 @@ pub(crate) enum Direction {
     Decrypt,
 }
 
+impl Direction {
+    /// What is told when it was gone to the end.
+    pub(crate) const fn done(self) -> &'static str {
+        match self {
+            Self::Encrypt => "encrypted",
+            Self::Decrypt => "decrypted",
+        }
+    }
+}
+
 /// What to do with each row. Shared by all the tasks of a run.
 #[derive(Debug)]
 pub(crate) struct Work<L> {
@@ -48,7 +58,7 @@ impl<L: Layout> Work<L> {
             at = end;
             let good = done.bytes.len();
             match self.row(row, &mut sessions, &mut done.bytes).await {
-                Ok(()) => done.rows += 1,
+                Ok(rows) => done.rows += rows,
                 Err(error) => {
                     done.bytes.truncate(good);
                     if self.keep_going && error.is_of_this_row() {
@@ -64,16 +74,17 @@ impl<L: Layout> Work<L> {
         done
     }
 
+    /// Writes what a row comes to; returns how many it is, since a blank line is none.
     async fn row(
         &self,
         row: &[u8],
         sessions: &mut LastSession<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<(), RowError> {
+    ) -> Result<u64, RowError> {
         let row = str::from_utf8(row).map_err(|_invalid| RowError::NotUtf8)?;
         let Some(found) = self.layout.find(row)? else {
             out.extend_from_slice(row.as_bytes());
-            return Ok(());
+            return Ok(0);
         };
         let session = sessions.get(&found.partition).map_err(|error| RowError::crypt(&error, None))?;
         let mut copied = 0;
@@ -88,7 +99,7 @@ impl<L: Layout> Work<L> {
             written.map_err(|error| self.explain(field, error))?;
         }
         out.extend_from_slice(tail(row.as_bytes(), copied));
-        Ok(())
+        Ok(1)
     }
 
     async fn encrypt(&self, cell: &str, session: &Session, out: &mut Vec<u8>) -> Result<(), CellError> {
@@ -149,4 +160,4 @@ impl From<Error> for CellError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -6,6 +6,7 @@ mod folders;
 mod owners;
 mod roles;
 mod signals;
+mod streams;
 
 use std::fs;
 use std::path::{Path, PathBuf};

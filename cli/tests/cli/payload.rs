@@ -45,7 +45,7 @@ fn another_partition_service_or_product_cannot_decrypt() {
         let run = kit.run(&[["decrypt", "record", "-o", "back"], options].concat());
         run.assert_failed(66);
         assert!(
-            run.stderr.contains("another partition, service or product; check --partition"),
+            run.stderr.contains("another partition, service or product; check the partition, --service"),
             "{}",
             run.stderr
         );

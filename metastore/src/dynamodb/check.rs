@@ -131,12 +131,12 @@ impl DynamoDbMetastore {
             Ok(Items { items, .. }) => items,
             Err(error) => return note(report, "Scan", Need::ToOperate, error),
         };
-        let keys = items.iter().filter(|item| !is_reserved_id(item::read_id(item).as_str()));
-        let faults: Vec<_> = keys.filter_map(|item| item::read(item).err()).collect();
+        let keys = || items.iter().filter(|item| !is_reserved_id(item::read_id(item).as_str()));
+        let faults: Vec<_> = keys().filter_map(|item| item::read(item).err()).collect();
         if let Some(first) = faults.first() {
             report.add(Finding::warning(
                 FindingId::DamagedRows,
-                format!("Of {} items looked at {} cannot be read; {first}.", items.len(), faults.len()),
+                format!("{} of {} items looked at cannot be read; {first}.", faults.len(), keys().count()),
                 "List them all and bring them back from a backup.",
             ));
         }

@@ -254,7 +254,7 @@ async fn rows_of_two_zones_are_found() {
     let error = MysqlMetastore::open(&place.url).await.unwrap_err();
     assert_eq!(dangers(&error), [FindingId::ZoneMismatch]);
     let text = chain(&error);
-    assert!(text.contains("Of 9 rows looked at 3 were") && text.contains("+00:00, +02:00"), "{text}");
+    assert!(text.contains("1 of 3 rows looked at") && text.contains("+00:00, +02:00"), "{text}");
 }
 
 /// A mistake of the last writer is seen in a table of any size, by the index that Asherah's table has.

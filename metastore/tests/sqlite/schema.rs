@@ -177,11 +177,25 @@ async fn rows_in_other_forms_are_found_and_mended() {
     let found = report(&place).await;
     assert_eq!(ids(&found, Severity::Warning), [FindingId::CreatedForms], "{found:?}");
     assert_eq!(ids(&found, Severity::Dangerous), []);
-    assert!(found.findings()[0].what.contains("Of 2 rows sampled 2 "), "{found:?}");
+    assert!(found.findings()[0].what.contains(" 2 of 2 rows looked at "), "{found:?}");
     // A warning is no reason not to start.
     place.open().await.close().await;
     execute(&place, remedy(&found)).await;
     assert_eq!(report(&place).await, SchemaReport::default());
+}
+
+#[tokio::test]
+async fn a_row_at_both_ends_of_the_table_is_looked_at_once() {
+    let place = Place::new();
+    place.open().await.close().await;
+    let record = record("_IK_a", NOW);
+    // More than an end has, and fewer than both.
+    let rows: Vec<String> =
+        (0..600).map(|row| format!("('_IK_{row}', '1700000000', '{}')", record.to_json())).collect();
+    let insert = format!("INSERT INTO encryption_key (id, created, key_record) VALUES {}", rows.join(","));
+    execute(&place, &insert).await;
+    let found = report(&place).await;
+    assert!(found.findings()[0].what.contains(" 600 of 600 rows looked at "), "{found:?}");
 }
 
 #[tokio::test]

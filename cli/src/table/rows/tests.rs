@@ -8,11 +8,11 @@ use crate::table::chunks::Chunks;
 use crate::table::csv::CsvLayout;
 use crate::table::jsonl::JsonLayout;
 
-fn runtime() -> Runtime {
+pub(in crate::table) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn kms() -> Watched {
+pub(in crate::table) fn kms() -> Watched {
     let master_key = SecretKey::try_init(|key| {
         key.iter_mut().zip(1..).for_each(|(byte, number)| *byte = number);
         Ok::<_, ()>(())
@@ -20,7 +20,7 @@ fn kms() -> Watched {
     Watched::new(BoxedKms::new(StaticKms::new(&master_key.unwrap()).unwrap()))
 }
 
-fn factory() -> SessionFactory {
+pub(in crate::table) fn factory() -> SessionFactory {
     SessionFactory::builder(InMemoryMetastore::new(), kms()).service("test").product("test").build().unwrap()
 }
 
@@ -45,7 +45,7 @@ fn send<L: Layout>(
     Ok(out)
 }
 
-fn csv_layout() -> CsvLayout {
+pub(in crate::table) fn csv_layout() -> CsvLayout {
     CsvLayout::from_header(b"a,id,b", "id", &["a".to_owned(), "b".to_owned()]).unwrap()
 }
 

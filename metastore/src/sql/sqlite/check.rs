@@ -202,7 +202,7 @@ fn check_rows(rows: &[SampledRow], report: &mut SchemaReport) {
         report.add(Finding::dangerous(
             FindingId::ZoneMismatch,
             format!(
-                "Of {of} rows sampled {rows} have their time in a zone {zone} of UTC; such keys are not \
+                "The times of {rows} of {of} rows looked at are in a zone {zone} of UTC; such keys are not \
                  found, and would be made anew."
             ),
             format!("Have all writers write UTC, stop them, and run `{REWRITE_CREATED}`."),
@@ -211,7 +211,9 @@ fn check_rows(rows: &[SampledRow], report: &mut SchemaReport) {
     if damaged > 0 {
         report.add(Finding::warning(
             FindingId::DamagedRows,
-            format!("Of {of} rows sampled {damaged} cannot be read, nor what is encrypted under their keys."),
+            format!(
+                "{damaged} of {of} rows looked at cannot be read, nor what is encrypted under their keys."
+            ),
             "List all rows to find them, and restore them from a backup.",
         ));
     }
@@ -220,7 +222,7 @@ fn check_rows(rows: &[SampledRow], report: &mut SchemaReport) {
         report.add(Finding::warning(
             FindingId::CreatedForms,
             format!(
-                "Of {of} rows sampled {other_forms} have `created` in another form than \
+                "The `created` of {other_forms} of {of} rows looked at is in another form than \
                  `YYYY-MM-DD HH:MM:SS` in UTC, in which other programs may not find them."
             ),
             format!("Stop all writers, and run `{REWRITE_CREATED}`."),

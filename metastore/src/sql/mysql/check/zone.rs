@@ -24,7 +24,7 @@ pub(super) async fn check(
     if damaged > 0 {
         report.add(Finding::warning(
             FindingId::DamagedRows,
-            format!("Of {} rows looked at {damaged} cannot be read.", rows.len()),
+            format!("{damaged} of {} rows looked at cannot be read.", rows.len()),
             "`MetastoreAdmin::list` names them; what was encrypted under them needs a backup of these rows.",
         ));
     }
@@ -60,7 +60,7 @@ struct Row {
 }
 
 /// `CONVERT_TZ` from UTC is never ambiguous, and takes the zones that a session takes.
-const ROW: &str = "SELECT CAST(created AS CHAR), \
+const ROW: &str = "SELECT CAST(id AS BINARY), CAST(created AS CHAR), \
      CAST(CONVERT_TZ(TIMESTAMPADD(SECOND, CAST(UNIX_TIMESTAMP(created) AS SIGNED), '1970-01-01 00:00:00'), \
          '+00:00', @@GLOBAL.time_zone) AS CHAR), \
      CAST(CONVERT_TZ(TIMESTAMPADD(SECOND, CAST(UNIX_TIMESTAMP(created) AS SIGNED), '1970-01-01 00:00:00'), \
@@ -80,22 +80,22 @@ const INDEXED_BY_TIME: &str = "SELECT COUNT(*) FROM information_schema.statistic
      AND seq_in_index = 1";
 
 async fn sample(connection: &mut MySqlConnection) -> Result<Vec<Row>, SqlError> {
-    type Columns = (Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
+    type Columns = (Vec<u8>, Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
     let indexed: i64 = query_scalar(INDEXED_BY_TIME).fetch_one(&mut *connection).await?;
-    let mut rows = Vec::new();
+    // In a small table the ends overlap.
+    let mut rows = BTreeMap::new();
     for order in ENDS.into_iter().chain((indexed > 0).then_some(LATEST)) {
         let sql = format!("{ROW} ORDER BY {order} LIMIT {ROWS_PER_END}");
         let found: Vec<Columns> = query_as(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
         let seconds = |text: Option<String>| text.and_then(|text| utc::seconds(&text));
-        rows.extend(found.into_iter().map(|(read, by_default, by_system, stored, meant)| Row {
-            read: seconds(read),
-            by_default: seconds(by_default),
-            by_system: seconds(by_system),
-            stored,
-            meant,
+        rows.extend(found.into_iter().map(|(id, created, by_default, by_system, stored, meant)| {
+            // Where clocks are set back two times read as one.
+            let key = (id, created.clone(), stored);
+            let (by_default, by_system) = (seconds(by_default), seconds(by_system));
+            (key, Row { read: seconds(created), by_default, by_system, stored, meant })
         }));
     }
-    Ok(rows)
+    Ok(rows.into_values().collect())
 }
 
 /// What the server does with sessions that choose no zone.
@@ -144,8 +144,8 @@ fn mismatch(rows: &[Row], zone: &str, server: &Server) -> Finding {
     Finding::dangerous(
         FindingId::ZoneMismatch,
         format!(
-            "Of {} rows looked at {wrong} were written in another time zone than this session's, {zone}: their keys \
-             are not found, and are made anew.",
+            "The times of {wrong} of {} rows looked at are in another time zone than this session's, {zone}: their \
+             keys are not found, and are made anew.",
             rows.len()
         ),
         remedy,
@@ -190,10 +190,10 @@ fn shifted(rows: &[Row]) -> Finding {
     Finding::dangerous(
         FindingId::ZoneMismatch,
         format!(
-            "Of {} rows looked at {} have a created that is not UTC, but at {}: their keys are not found, and are \
-             made anew.",
-            rows.len(),
+            "The times of {} of {} rows looked at are not UTC, but at {}: their keys are not found, and are made \
+             anew.",
             wrong.count(),
+            rows.len(),
             shifts.join(", ")
         ),
         "Have the program that wrote them send UTC (connectionTimeZone=UTC for a Java one), and put their created \

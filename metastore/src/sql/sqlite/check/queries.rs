@@ -66,26 +66,18 @@ pub(super) async fn sample(
     connection: &mut SqliteConnection,
     has_key: bool,
 ) -> Result<Vec<SampledRow>, sqlx::Error> {
-    let statements = if has_key { [SAMPLE_FIRST, SAMPLE_LAST].as_slice() } else { &[SAMPLE] };
-    let mut sample = Vec::new();
-    for statement in statements {
-        let rows: Vec<Fields> = query_as(*statement).fetch_all(&mut *connection).await?;
-        let is_all = rows.len() < SAMPLE_MAX;
-        sample.extend(rows.into_iter().map(|(id, is_our_form, created, says, json)| SampledRow {
-            id,
-            is_our_form,
-            created,
-            says,
-            json,
-        }));
-        if is_all {
-            break;
-        }
-    }
-    Ok(sample)
+    let rows: Vec<Fields> = query_as(if has_key { ENDS } else { ANY }).fetch_all(connection).await?;
+    let sample = rows.into_iter().map(|(id, is_our_form, created, says, json)| SampledRow {
+        id,
+        is_our_form,
+        created,
+        says,
+        json,
+    });
+    Ok(sample.collect())
 }
 
-macro_rules! sampled_rows {
+macro_rules! looked_at {
     () => {
         concat!(
             "SELECT CASE typeof(id) WHEN 'text' THEN CAST(id AS BLOB) END AS id, \
@@ -98,16 +90,31 @@ macro_rules! sampled_rows {
              AND json_type(CAST(key_record AS TEXT), '$.Created') = 'integer' \
              THEN json_extract(CAST(key_record AS TEXT), '$.Created') END AS says, ",
             json!(),
-            " AS json FROM encryption_key WHERE id NOT GLOB '__asherah_internal_*'"
+            " AS json FROM "
         )
     };
 }
 
-const SAMPLE_MAX: usize = 500;
-const SAMPLE: &str = concat!(sampled_rows!(), " LIMIT 500");
-// Not `ORDER BY id`, which is the column made here.
-const SAMPLE_FIRST: &str = concat!(sampled_rows!(), " ORDER BY encryption_key.id LIMIT 500");
-const SAMPLE_LAST: &str = concat!(sampled_rows!(), " ORDER BY encryption_key.id DESC LIMIT 500");
+macro_rules! some_rows {
+    ($order:literal) => {
+        concat!(
+            "(SELECT id, created, key_record FROM encryption_key WHERE id NOT GLOB '__asherah_internal_*'",
+            $order,
+            " LIMIT 500)"
+        )
+    };
+}
+
+const ANY: &str = concat!(looked_at!(), some_rows!(""));
+// In a small table the ends overlap: a UNION has each row once.
+const ENDS: &str = concat!(
+    looked_at!(),
+    "(SELECT * FROM ",
+    some_rows!(" ORDER BY id"),
+    " UNION SELECT * FROM ",
+    some_rows!(" ORDER BY id DESC"),
+    ")"
+);
 
 /// How large the log beside the file is; `None` if there is no file.
 pub(super) async fn log_mebibytes(connection: &mut SqliteConnection) -> Result<Option<u64>, sqlx::Error> {
