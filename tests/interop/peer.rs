@@ -1,12 +1,12 @@
 //! Another implementation, a Python package, in a process of its own.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use base16ct::lower::encode_string;
 use claviger::DataRowRecord;
 use serde_json::{Value, json};
 
@@ -100,7 +100,7 @@ impl Package {
         match self {
             // It has the key that anybody knows built in, and takes no other.
             Self::Go => json!({ "KMS": "test-debug-static" }),
-            Self::Rust => json!({ "KMS": "static", "StaticMasterKeyHex": hex(MASTER_KEY) }),
+            Self::Rust => json!({ "KMS": "static", "StaticMasterKeyHex": encode_string(MASTER_KEY) }),
         }
     }
 
@@ -197,7 +197,7 @@ impl Peer {
 
     /// Requests without waiting for the answer: it works while its caller does something else.
     pub(crate) fn begin_encrypt(&mut self, partition: &str, plaintext: &[u8]) {
-        self.request(&json!({ "partition": partition, "encrypt": hex(plaintext) }));
+        self.request(&json!({ "partition": partition, "encrypt": encode_string(plaintext) }));
     }
 
     pub(crate) fn end_encrypt(&mut self) -> Result<DataRowRecord, String> {
@@ -215,7 +215,7 @@ impl Peer {
     pub(crate) fn end_decrypt(&mut self) -> Result<Vec<u8>, String> {
         let answer = self.answer();
         match answer.get("plaintext").and_then(Value::as_str) {
-            Some(plaintext) => Ok(unhex(plaintext)),
+            Some(plaintext) => Ok(base16ct::lower::decode_vec(plaintext).unwrap()),
             None => Err(answer.to_string()),
         }
     }
@@ -238,21 +238,4 @@ impl Drop for Peer {
         drop(self.process.kill());
         self.process.wait().unwrap();
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
-        write!(digits, "{byte:02x}").unwrap();
-        digits
-    })
-}
-
-fn unhex(digits: &str) -> Vec<u8> {
-    let digit =
-        |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).unwrap();
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| pair.iter().fold(0, |byte, next| byte << 4 | digit(next)))
-        .collect()
 }
