@@ -81,6 +81,8 @@ fn licences(workspace: &Workspace, tools: &Tools) -> Result<()> {
     let args = [
         "--manifest-path",
         &manifest.to_string_lossy(),
+        // Else only what the core depends on is looked at.
+        "--workspace",
         "--all-features",
         "check",
         "bans",
