@@ -5,6 +5,7 @@
 
 mod clauses;
 mod dynamodb;
+mod guard;
 mod mariadb;
 mod peer;
 mod postgres;

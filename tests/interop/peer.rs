@@ -147,15 +147,25 @@ fn go_dsn(url: &str) -> String {
 impl Peer {
     /// Starts one of each package at once.
     pub(crate) fn start_all(packages: &[Package], place: &Place, habits: &Habits) -> Vec<Self> {
-        let mut peers: Vec<_> = packages.iter().map(|package| Self::start(*package, place, habits)).collect();
+        let start = |package: &Package| Self::start(*package, package.config(place, habits), habits);
+        let mut peers: Vec<_> = packages.iter().map(start).collect();
         for peer in &mut peers {
             assert_eq!(peer.answer(), json!({ "version": peer.package.version() }));
         }
         peers
     }
 
-    fn start(package: Package, place: &Place, habits: &Habits) -> Self {
-        let arguments = json!({ "config": package.config(place, habits), "live": habits.live });
+    /// Starts one that has these settings besides, or instead.
+    pub(crate) fn start_with(package: Package, place: &Place, habits: &Habits, settings: &Value) -> Self {
+        let mut config = package.config(place, habits);
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let mut peer = Self::start(package, config, habits);
+        assert_eq!(peer.answer(), json!({ "version": package.version() }));
+        peer
+    }
+
+    fn start(package: Package, config: Value, habits: &Habits) -> Self {
+        let arguments = json!({ "config": config, "live": habits.live });
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("asherah_peer.py");
         let mut process = Command::new(package.python())
             .arg(script)
