@@ -7,6 +7,7 @@ mod clauses;
 mod dynamodb;
 mod guard;
 mod mariadb;
+mod moving;
 mod peer;
 mod postgres;
 mod soak;

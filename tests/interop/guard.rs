@@ -10,9 +10,10 @@ use claviger_metastore::SqliteMetastore;
 use claviger_test_servers::shared_dynalite;
 use serde_json::{Value, json};
 
-use crate::dynamodb;
 use crate::peer::{Package, Peer, Place};
+use crate::postgres::Table;
 use crate::world::{NAMES, PARTITION, PRODUCT, assert_decrypts, habits, kms};
+use crate::{dynamodb, postgres};
 
 const REFUSAL: &str = "config drift guard mismatch";
 
@@ -91,6 +92,12 @@ async fn of_its_settings_these_are_heeded_by_the_guard_and_those_are_not() {
     ] {
         assert!(!starts(&place, &settings), "{settings}");
     }
+
+    // Neither host nor database are noted: any would do.
+    let world = postgres::world(Table::Own, &[Package::Rust]).await;
+    let Place::Postgres(url) = &world.place else { panic!("{:?} is no PostgreSQL", world.place) };
+    let by_name = Place::Postgres(url.replace("127.0.0.1", "localhost"));
+    assert!(starts(&world.place, &json!({})) && starts(&by_name, &json!({})));
 
     let world = dynamodb::world(shared_dynalite(), NAMES, &[Package::Rust]).await;
     assert!(starts(&world.place, &json!({})));

@@ -82,6 +82,22 @@ impl Package {
         })
     }
 
+    /// Names the settings that the package has, by itself or by its manual.
+    pub(crate) fn settings(self) -> Vec<String> {
+        let script = match self {
+            Self::Go => {
+                "import asherah; print(*asherah.AsherahConfig('', '', '', '').to_json().keys(), sep='\\n')"
+            }
+            Self::Rust => {
+                "import importlib.metadata as m, re; manual = m.metadata('asherah').get_payload(); \
+                 print(*re.findall('^\\\\| `([A-Z]\\\\w+)` ', manual, re.M), sep='\\n')"
+            }
+        };
+        let output = Command::new(self.python()).args(["-c", script]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
     fn config(self, place: &Place, habits: &Habits) -> Value {
         let own = json!({
             "ServiceName": habits.names.service,

@@ -81,7 +81,11 @@ async fn ours<M: Metastore + Clone>(store: &M, service: &str, keys: &[MasterKey]
         .unwrap()
 }
 
-async fn write<M: Metastore + Clone>(store: &M, service: &str, keys: &[MasterKey]) -> DataRowRecord {
+pub(crate) async fn write<M: Metastore + Clone>(
+    store: &M,
+    service: &str,
+    keys: &[MasterKey],
+) -> DataRowRecord {
     let process = ours(store, service, keys).await;
     process.session(PARTITION).unwrap().encrypt(b"ours").await.unwrap()
 }
