@@ -33,3 +33,8 @@ pub use sql::postgres::{PostgresBuilder, PostgresInvalidations, PostgresMetastor
 pub use sql::sqlite::{SqliteBuilder, SqliteMetastore};
 #[cfg(feature = "_sql")]
 pub use sql::{DriverFault, SqlFault};
+/// The crate whose options `connect` takes and whose errors `classify` takes, in the version that it
+/// takes them of.
+#[cfg(feature = "_sql")]
+#[doc(no_inline)]
+pub use sqlx;

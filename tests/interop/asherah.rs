@@ -5,7 +5,9 @@
 
 mod clauses;
 mod dynamodb;
+mod guard;
 mod mariadb;
+mod moving;
 mod peer;
 mod postgres;
 mod soak;

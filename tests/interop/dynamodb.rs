@@ -22,7 +22,7 @@ led_by_each!(moto, |packages| world(shared_moto(), NAMES, packages));
 const REGIONAL: Names = Names { region_suffix: Some(REGION), ..NAMES };
 
 /// There is one layout of a table, and so `migrate` makes what the others' documentation does.
-async fn world(endpoint: &str, names: Names, packages: &[Package]) -> World<DynamoDbMetastore> {
+pub(crate) async fn world(endpoint: &str, names: Names, packages: &[Package]) -> World<DynamoDbMetastore> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     // Not the only test process on the server.
     let table = format!("interop-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

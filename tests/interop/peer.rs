@@ -1,12 +1,12 @@
 //! Another implementation, a Python package, in a process of its own.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use base16ct::lower::encode_string;
 use claviger::DataRowRecord;
 use serde_json::{Value, json};
 
@@ -82,6 +82,22 @@ impl Package {
         })
     }
 
+    /// Names the settings that the package has, by itself or by its manual.
+    pub(crate) fn settings(self) -> Vec<String> {
+        let script = match self {
+            Self::Go => {
+                "import asherah; print(*asherah.AsherahConfig('', '', '', '').to_json().keys(), sep='\\n')"
+            }
+            Self::Rust => {
+                "import importlib.metadata as m, re; manual = m.metadata('asherah').get_payload(); \
+                 print(*re.findall('^\\\\| `([A-Z]\\\\w+)` ', manual, re.M), sep='\\n')"
+            }
+        };
+        let output = Command::new(self.python()).args(["-c", script]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
     fn config(self, place: &Place, habits: &Habits) -> Value {
         let own = json!({
             "ServiceName": habits.names.service,
@@ -100,7 +116,7 @@ impl Package {
         match self {
             // It has the key that anybody knows built in, and takes no other.
             Self::Go => json!({ "KMS": "test-debug-static" }),
-            Self::Rust => json!({ "KMS": "static", "StaticMasterKeyHex": hex(MASTER_KEY) }),
+            Self::Rust => json!({ "KMS": "static", "StaticMasterKeyHex": encode_string(MASTER_KEY) }),
         }
     }
 
@@ -147,15 +163,25 @@ fn go_dsn(url: &str) -> String {
 impl Peer {
     /// Starts one of each package at once.
     pub(crate) fn start_all(packages: &[Package], place: &Place, habits: &Habits) -> Vec<Self> {
-        let mut peers: Vec<_> = packages.iter().map(|package| Self::start(*package, place, habits)).collect();
+        let start = |package: &Package| Self::start(*package, package.config(place, habits), habits);
+        let mut peers: Vec<_> = packages.iter().map(start).collect();
         for peer in &mut peers {
             assert_eq!(peer.answer(), json!({ "version": peer.package.version() }));
         }
         peers
     }
 
-    fn start(package: Package, place: &Place, habits: &Habits) -> Self {
-        let arguments = json!({ "config": package.config(place, habits), "live": habits.live });
+    /// Starts one that has these settings besides, or instead.
+    pub(crate) fn start_with(package: Package, place: &Place, habits: &Habits, settings: &Value) -> Self {
+        let mut config = package.config(place, habits);
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let mut peer = Self::start(package, config, habits);
+        assert_eq!(peer.answer(), json!({ "version": package.version() }));
+        peer
+    }
+
+    fn start(package: Package, config: Value, habits: &Habits) -> Self {
+        let arguments = json!({ "config": config, "live": habits.live });
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("asherah_peer.py");
         let mut process = Command::new(package.python())
             .arg(script)
@@ -197,7 +223,7 @@ impl Peer {
 
     /// Requests without waiting for the answer: it works while its caller does something else.
     pub(crate) fn begin_encrypt(&mut self, partition: &str, plaintext: &[u8]) {
-        self.request(&json!({ "partition": partition, "encrypt": hex(plaintext) }));
+        self.request(&json!({ "partition": partition, "encrypt": encode_string(plaintext) }));
     }
 
     pub(crate) fn end_encrypt(&mut self) -> Result<DataRowRecord, String> {
@@ -215,7 +241,7 @@ impl Peer {
     pub(crate) fn end_decrypt(&mut self) -> Result<Vec<u8>, String> {
         let answer = self.answer();
         match answer.get("plaintext").and_then(Value::as_str) {
-            Some(plaintext) => Ok(unhex(plaintext)),
+            Some(plaintext) => Ok(base16ct::lower::decode_vec(plaintext).unwrap()),
             None => Err(answer.to_string()),
         }
     }
@@ -238,21 +264,4 @@ impl Drop for Peer {
         drop(self.process.kill());
         self.process.wait().unwrap();
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
-        write!(digits, "{byte:02x}").unwrap();
-        digits
-    })
-}
-
-fn unhex(digits: &str) -> Vec<u8> {
-    let digit =
-        |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).unwrap();
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| pair.iter().fold(0, |byte, next| byte << 4 | digit(next)))
-        .collect()
 }

@@ -12,7 +12,7 @@ use crate::peer::{Package, Place};
 use crate::world::{PARTITION, World};
 
 #[derive(Clone, Copy, Debug)]
-enum Table {
+pub(crate) enum Table {
     /// As Asherah's documentation creates it. The Rust one cannot write to a column of type TEXT.
     Documented,
     /// As the Rust one's own tests create it.
@@ -58,7 +58,7 @@ async fn a_table_that_the_rust_one_wrote_in_another_zone_is_refused() {
     assert_eq!(finding.id, FindingId::ZoneMismatch);
 }
 
-async fn world(table: Table, packages: &[Package]) -> World<PostgresMetastore> {
+pub(crate) async fn world(table: Table, packages: &[Package]) -> World<PostgresMetastore> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     // Not the only test process on the server.
     let database = format!("interop_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

@@ -39,7 +39,7 @@ pub(crate) const NAMES: Names = Names { service: "checkout", region_suffix: None
 /// The clock of the peers is the machine's; ours is set, so that keys are old without waiting.
 pub(crate) struct World<S> {
     pub(crate) store: S,
-    place: Place,
+    pub(crate) place: Place,
     names: Names,
     /// The one that acts first in what a test tells.
     pub(crate) lead: Peer,
@@ -167,7 +167,7 @@ impl<S: MetastoreAdmin + Clone> World<S> {
     }
 }
 
-const fn habits(names: Names) -> Habits {
+pub(crate) const fn habits(names: Names) -> Habits {
     Habits { names, expire_after: EXPIRE_AFTER, check_interval: HOUR, precision: MINUTE, live: false }
 }
 

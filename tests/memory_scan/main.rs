@@ -173,6 +173,10 @@ async fn live(random: Recomputable, leak: Leak) -> bool {
     service.decrypt(1, &record).await.unwrap();
     watch.look("decrypted with keys loaded from the store", service.slots());
 
+    let plaintext = service.factories[1].session(PARTITION).unwrap().decrypt(&record).await.unwrap();
+    assert!(plaintext.into_string().is_err());
+    watch.look("refused a text that is none", service.slots());
+
     service.clock.advance(91 * DAY);
     let newest = service.encrypt(PARTITION).await.unwrap();
     watch.look("rotated", service.slots());

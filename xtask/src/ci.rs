@@ -6,7 +6,7 @@ use crate::needs::{self, Tools};
 use crate::process::Process;
 use crate::suite::{self, Summary};
 use crate::workspace::Workspace;
-use crate::{Result, checks};
+use crate::{Result, checks, published};
 
 /// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
 pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
@@ -19,6 +19,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
     report.step("file lengths", || checks::file_lengths(workspace));
     report.step("lint tables", || checks::lint_tables(workspace));
     report.step("dependencies", || checks::dependencies(workspace));
+    report.step("published crates", || published::check(workspace));
     report.step("licences and bans", || licences(workspace, &tools));
     let mut summary = Summary::default();
     report.step("tests", || {
@@ -81,6 +82,8 @@ fn licences(workspace: &Workspace, tools: &Tools) -> Result<()> {
     let args = [
         "--manifest-path",
         &manifest.to_string_lossy(),
+        // Else only what the core depends on is looked at.
+        "--workspace",
         "--all-features",
         "check",
         "bans",

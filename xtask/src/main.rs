@@ -6,6 +6,7 @@ mod ci;
 mod needs;
 mod pgbouncer;
 mod process;
+mod published;
 mod python;
 mod servers;
 mod suite;

@@ -283,22 +283,11 @@ fn read_static_key(path: &Path) -> Result<SecretKey, Failure> {
 struct NotHex;
 
 fn decode_hex(digits: &[u8], key: &mut [u8; 32]) -> Result<(), NotHex> {
-    let (pairs, rest) = digits.as_chunks::<2>();
-    if pairs.len() != key.len() || !rest.is_empty() {
-        return Err(NotHex);
-    }
-    for (byte, [high, low]) in key.iter_mut().zip(pairs) {
-        *byte = hex_digit(*high)? << 4 | hex_digit(*low)?;
-    }
-    Ok(())
-}
-
-fn hex_digit(digit: u8) -> Result<u8, NotHex> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        b'A'..=b'F' => Ok(digit - b'A' + 10),
-        _ => Err(NotHex),
+    let length = key.len();
+    match base16ct::mixed::decode(digits, key) {
+        Ok(decoded) if decoded.len() == length => Ok(()),
+        // Fewer digits are decoded as well, and the rest of the key would be zeros.
+        Ok(_) | Err(_) => Err(NotHex),
     }
 }
 

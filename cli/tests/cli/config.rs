@@ -108,10 +108,21 @@ fn s2_7_back_ends_that_are_not_there_are_refused_and_those_that_are_named() {
 }
 
 #[test]
+fn static_keys_are_the_same_in_capitals() {
+    let kit = Kit::new();
+    private(&kit, "key", KEY);
+    let arguments = ["-p", "me", "--metastore", "sqlite:a.db", "--kms", "static:@key"];
+    kit.write("plain", "text");
+    kit.ok(&[&["encrypt", "plain", "-o", "sealed"][..], &arguments].concat());
+    private(&kit, "key", &KEY.to_uppercase());
+    assert_eq!(kit.ok(&[&["decrypt", "sealed"][..], &arguments].concat()).text(), "text");
+}
+
+#[test]
 fn static_keys_that_cannot_be_trusted_are_refused() {
     let kit = Kit::new();
     let arguments = ["encrypt", "-p", "me", "--metastore", "sqlite:a.db", "--kms", "static:@key"];
-    for text in ["", "1234", &KEY[1..], &format!("{KEY}00"), &KEY.replace('8', "g")] {
+    for text in ["", "1234", &KEY[1..], &KEY[2..], &format!("{KEY}00"), &KEY.replace('8', "g")] {
         private(&kit, "key", text);
         let run = kit.fails(78, &arguments);
         assert!(run.stderr.contains("not 64 hex digits"), "{}", run.stderr);

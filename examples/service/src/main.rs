@@ -91,6 +91,9 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{Connection as _, SqliteConnection};
+
     use super::*;
 
     #[tokio::test]
@@ -108,5 +111,25 @@ mod tests {
         service.close().await.unwrap();
         let stored = std::fs::read(folder.path().join("notes.db")).unwrap();
         assert!(!stored.windows(6).any(|window| window == b"Monday"), "a note is stored in the clear");
+    }
+
+    #[tokio::test]
+    async fn a_note_that_another_process_keeps_waiting_may_be_stored_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::open(folder.path()).await.unwrap();
+        service.answer("put alice first").await.unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("notes.db"));
+        let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+
+        let is_retryable = async || {
+            let error = service.answer("put alice second").await.unwrap_err();
+            error.downcast_ref::<claviger::Error>().unwrap().is_retryable()
+        };
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        assert!(is_retryable().await, "a lock passes");
+        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+        sqlx::query("DROP TABLE notes").execute(&mut other).await.unwrap();
+        assert!(!is_retryable().await, "a table that is not there does not come back");
+        service.close().await.unwrap();
     }
 }

@@ -1,8 +1,10 @@
 //! The service's own table. It stores records and knows nothing of keys.
 
 use std::path::Path;
+use std::time::Duration;
 
 use claviger::{BackendError, DataRowRecord, Persistence};
+use claviger_metastore::SqliteMetastore;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 
@@ -16,7 +18,11 @@ pub(crate) struct CustomerNotes<'a> {
 
 impl Notes {
     pub(crate) async fn open(path: &Path) -> Result<Self, sqlx::Error> {
-        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            // How long another process may keep a request waiting.
+            .busy_timeout(Duration::from_secs(1));
         let pool = SqlitePool::connect_with(options).await?;
         sqlx::query(
             "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, customer TEXT NOT NULL, record TEXT NOT NULL)",
@@ -44,7 +50,7 @@ impl Persistence for CustomerNotes<'_> {
             .bind(record.to_json())
             .execute(self.pool)
             .await
-            .map_err(BackendError::permanent)?;
+            .map_err(SqliteMetastore::classify)?;
         Ok(stored.last_insert_rowid())
     }
 
@@ -55,9 +61,7 @@ impl Persistence for CustomerNotes<'_> {
                 .bind(id)
                 .fetch_optional(self.pool)
                 .await
-                .map_err(BackendError::permanent)?;
-        json.map(|json| DataRowRecord::from_json(json.as_bytes()))
-            .transpose()
-            .map_err(BackendError::permanent)
+                .map_err(SqliteMetastore::classify)?;
+        json.map(|json| DataRowRecord::from_json(json.as_bytes())).transpose().map_err(BackendError::damaged)
     }
 }

@@ -1,8 +1,9 @@
 //! The line of text that a master-key file holds.
 //!
-//! Everything that touches key bytes here is free of branches and tables that depend on them, and
-//! works in buffers that are wiped.
+//! Everything that touches key bytes here is free of branches and tables that depend on them, as
+//! `base16ct` is, and works in buffers that are wiped.
 
+use base16ct::lower;
 use claviger::SecretKey;
 use zeroize::Zeroizing;
 
@@ -15,13 +16,14 @@ const SUM_DIGITS: usize = 8;
 
 /// Writes the line that keeps `key`.
 pub(super) fn encode(key: &SecretKey) -> Zeroizing<Vec<u8>> {
+    let mut digits = Zeroizing::new([0; KEY_DIGITS]);
     // The capacity is exact: growing would leave a copy behind.
     let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES));
     line.extend_from_slice(MAGIC);
-    line.extend(key.expose_secret().iter().copied().flat_map(hex_digits));
+    line.extend_from_slice(hex(key.expose_secret(), &mut *digits));
     let sum = crc32(&line);
     line.push(b' ');
-    line.extend(sum.to_be_bytes().into_iter().flat_map(hex_digits));
+    line.extend_from_slice(hex(&sum.to_be_bytes(), &mut [0; SUM_DIGITS]));
     line.push(b'\n');
     line
 }
@@ -31,41 +33,17 @@ pub(super) fn decode(line: &[u8]) -> Option<SecretKey> {
     let (summed, sum) = line.split_at_checked(MAGIC.len() + KEY_DIGITS)?;
     let digits = summed.strip_prefix(MAGIC)?;
     let sum = sum.strip_prefix(b" ")?.strip_suffix(b"\n")?;
-    if !crc32(summed).to_be_bytes().into_iter().flat_map(hex_digits).eq(sum.iter().copied()) {
+    if hex(&crc32(summed).to_be_bytes(), &mut [0; SUM_DIGITS]) != sum {
         return None;
     }
-    SecretKey::try_init(|key| {
-        let mut valid = u8::MAX;
-        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-            for &digit in pair {
-                let (nibble, is_digit) = nibble(digit);
-                *byte = (*byte << 4) | nibble;
-                valid &= is_digit;
-            }
-        }
-        if valid == u8::MAX { Ok(()) } else { Err(()) }
-    })
-    .ok()
+    // As many digits as the key has, by the cut above: none of its bytes stays as it was.
+    SecretKey::try_init(|key| lower::decode(digits, key).map(drop)).ok()
 }
 
-fn hex_digits(byte: u8) -> [u8; 2] {
-    [byte >> 4, byte & 0x0f].map(|nibble| {
-        let is_letter = 9_u8.wrapping_sub(nibble) >> 7;
-        b'0' + nibble + is_letter * (b'a' - b'0' - 10)
-    })
-}
-
-/// Returns the value of a lower-case hex digit and a mask that is all ones if it is one.
-fn nibble(digit: u8) -> (u8, u8) {
-    let [number, letter] = [digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a')];
-    let [is_number, is_letter] = [below(number, 10), below(letter, 6)];
-    ((number & is_number) | (letter.wrapping_add(10) & is_letter), is_number | is_letter)
-}
-
-/// Returns all ones if `value < bound`, else zero.
-fn below(value: u8, bound: u8) -> u8 {
-    let [borrow, _] = u16::from(value).wrapping_sub(u16::from(bound)).to_be_bytes();
-    borrow
+/// Writes lower-case digits into `digits`, which are twice as many as the bytes.
+fn hex<'a>(bytes: &[u8], digits: &'a mut [u8]) -> &'a [u8] {
+    // It fails only if there is too little room, and no line without digits can be read.
+    lower::encode(bytes, digits).unwrap_or_default()
 }
 
 /// The sum is against accidents only. A cryptographic hash would protect no more, for who can
@@ -110,12 +88,15 @@ mod tests {
     }
 
     #[test]
-    fn nibble_reads_lower_case_hex_and_nothing_else() {
+    fn lower_case_digits_are_read_and_nothing_else_though_the_sum_is_right() {
         for byte in 0..=u8::MAX {
+            let mut line = LINE[..MAGIC.len() + KEY_DIGITS].to_vec();
+            *line.last_mut().unwrap() = byte;
+            let sum = crc32(&line);
+            line.extend_from_slice(format!(" {sum:08x}\n").as_bytes());
             let expected = char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
-            let (value, mask) = nibble(byte);
-            assert_eq!((mask == u8::MAX).then_some(u32::from(value)), expected, "byte {byte}");
-            assert!(mask == 0 || mask == u8::MAX);
+            let last = decode(&line).map(|key| u32::from(key.expose_secret()[31] & 0x0f));
+            assert_eq!(last, expected, "byte {byte}");
         }
     }
 
@@ -126,15 +107,6 @@ mod tests {
             line[bit / 8] ^= 1 << (bit % 8);
             assert!(decode(&line).is_none(), "bit {bit}");
         }
-    }
-
-    #[test]
-    fn digits_that_are_none_are_refused_though_the_sum_is_right() {
-        let mut line = LINE[..MAGIC.len() + KEY_DIGITS].to_vec();
-        *line.last_mut().unwrap() = b'F';
-        let sum = crc32(&line);
-        line.extend_from_slice(format!(" {sum:08x}\n").as_bytes());
-        assert!(decode(&line).is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What Asherah's implementations write, we unwrap; what we write, they do. The part of those that
 //! cannot be run here is played by a script that shares no code with us: `envelopes/asherah.py`.
 
+mod guard;
 mod peers;
 mod script;
 

@@ -32,7 +32,7 @@ impl DriverFault {
             sqlx::Error::Tls(error) => plain(&format!("TLS failed: {error}")),
             sqlx::Error::Protocol(message) => plain(&format!("the server broke the protocol: {message}")),
             sqlx::Error::PoolTimedOut => plain("no connection became free, or could be made, in time"),
-            sqlx::Error::PoolClosed => plain("the metastore is closed"),
+            sqlx::Error::PoolClosed => plain("the connections are closed"),
             sqlx::Error::WorkerCrashed => plain("the database's thread died"),
             // Of the configuration, a value or a column: it may quote what it was given.
             sqlx::Error::Configuration(_) => plain("the configuration of the connection is wrong"),

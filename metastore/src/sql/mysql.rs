@@ -146,6 +146,24 @@ impl MysqlMetastore {
         self.connections.report().await
     }
 
+    /// Classifies a failure of the driver, as the store does its own: for a
+    /// [`Persistence`](claviger::Persistence) over a caller's own tables.
+    ///
+    /// Transient is what may pass by itself: a connection that broke or could not be had in time, a
+    /// server that starts, stops, was demoted or is full, a lock, a conflict with another transaction.
+    /// The source is a [`DriverFault`](crate::DriverFault), which lacks the row that a constraint refused.
+    ///
+    /// ```
+    /// use claviger_metastore::{MysqlMetastore, sqlx};
+    ///
+    /// assert!(MysqlMetastore::classify(sqlx::Error::PoolTimedOut).is_transient());
+    /// assert!(!MysqlMetastore::classify(sqlx::Error::RowNotFound).is_transient());
+    /// ```
+    #[must_use]
+    pub fn classify(error: sqlx::Error) -> BackendError {
+        fault::backend_error(error)
+    }
+
     /// Closes the connections, once calls under way have ended. Calls made later are refused.
     ///
     /// # Cancel safety

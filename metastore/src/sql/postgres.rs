@@ -158,6 +158,24 @@ impl PostgresMetastore {
         PostgresInvalidations::of_hosts(self.connections.primary.hosts().to_vec())
     }
 
+    /// Classifies a failure of the driver, as the store does its own: for a
+    /// [`Persistence`](claviger::Persistence) over a caller's own tables.
+    ///
+    /// Transient is what may pass by itself: a connection that broke or could not be had in time, a
+    /// server that starts, stops, was demoted or is full, a lock, a conflict with another transaction.
+    /// The source is a [`DriverFault`](crate::DriverFault), which lacks the row that a constraint refused.
+    ///
+    /// ```
+    /// use claviger_metastore::{PostgresMetastore, sqlx};
+    ///
+    /// assert!(PostgresMetastore::classify(sqlx::Error::PoolTimedOut).is_transient());
+    /// assert!(!PostgresMetastore::classify(sqlx::Error::RowNotFound).is_transient());
+    /// ```
+    #[must_use]
+    pub fn classify(error: sqlx::Error) -> BackendError {
+        fault::backend_error(error)
+    }
+
     /// Closes the connections, once calls under way have ended. Calls made later are refused.
     ///
     /// # Cancel safety

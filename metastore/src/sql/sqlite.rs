@@ -151,6 +151,23 @@ impl SqliteMetastore {
         .await
     }
 
+    /// Classifies a failure of the driver, as the store does its own: for a
+    /// [`Persistence`](claviger::Persistence) over a caller's own tables.
+    ///
+    /// Transient is what may pass by itself: a file that others are writing, a disk that is full or
+    /// fails, a connection that could not be had in time.
+    ///
+    /// ```
+    /// use claviger_metastore::{SqliteMetastore, sqlx};
+    ///
+    /// assert!(SqliteMetastore::classify(sqlx::Error::PoolTimedOut).is_transient());
+    /// assert!(!SqliteMetastore::classify(sqlx::Error::RowNotFound).is_transient());
+    /// ```
+    #[must_use]
+    pub fn classify(error: sqlx::Error) -> BackendError {
+        backend_error(error)
+    }
+
     /// Closes the connections, once calls under way have ended. Calls made later are refused.
     ///
     /// # Cancel safety

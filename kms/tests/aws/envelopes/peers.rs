@@ -18,12 +18,18 @@ use crate::envelopes::{MasterKey, as_go_writes, keys, open};
 use crate::support::{EUROPE, REGIONS, WEST, envelope};
 
 const PRODUCT: &str = "payments";
-const PARTITION: &str = "alice";
+pub(crate) const PARTITION: &str = "alice";
 const LIFE_SECONDS: u64 = 90 * 24 * 3_600;
 const CHECK_SECONDS: u64 = 3_600;
 
 /// Starts a package: the one that a variable's Python has.
-fn peer(python: &str, service: &str, keys: &[MasterKey], more: &Value, variables: &[(&str, &str)]) -> Script {
+pub(crate) fn peer(
+    python: &str,
+    service: &str,
+    keys: &[MasterKey],
+    more: &Value,
+    variables: &[(&str, &str)],
+) -> Script {
     let arns: Value = keys.iter().map(|key| (key.region.to_owned(), json!(key.arn))).collect();
     let mut config = json!({
         "ServiceName": service,
@@ -50,13 +56,13 @@ fn peer(python: &str, service: &str, keys: &[MasterKey], more: &Value, variables
     peer
 }
 
-fn theirs(peer: &mut Script, plaintext: &str) -> DataRowRecord {
+pub(crate) fn theirs(peer: &mut Script, plaintext: &str) -> DataRowRecord {
     let answer = peer.ask(&json!({ "partition": PARTITION, "encrypt": hex(plaintext) }));
     let record = answer["record"].as_str().unwrap_or_else(|| panic!("{answer}"));
     DataRowRecord::from_json(record.as_bytes()).unwrap()
 }
 
-fn assert_they_read(peer: &mut Script, row: &DataRowRecord, plaintext: &str) {
+pub(crate) fn assert_they_read(peer: &mut Script, row: &DataRowRecord, plaintext: &str) {
     let answer = peer.ask(&json!({ "partition": PARTITION, "decrypt": row.to_json() }));
     assert_eq!(answer, json!({ "plaintext": hex(plaintext) }));
 }
@@ -75,12 +81,16 @@ async fn ours<M: Metastore + Clone>(store: &M, service: &str, keys: &[MasterKey]
         .unwrap()
 }
 
-async fn write<M: Metastore + Clone>(store: &M, service: &str, keys: &[MasterKey]) -> DataRowRecord {
+pub(crate) async fn write<M: Metastore + Clone>(
+    store: &M,
+    service: &str,
+    keys: &[MasterKey],
+) -> DataRowRecord {
     let process = ours(store, service, keys).await;
     process.session(PARTITION).unwrap().encrypt(b"ours").await.unwrap()
 }
 
-async fn assert_we_read<M: Metastore + Clone>(
+pub(crate) async fn assert_we_read<M: Metastore + Clone>(
     store: &M,
     service: &str,
     keys: &[MasterKey],

@@ -127,7 +127,7 @@ impl MysqlBuilder {
         Ok(MysqlMetastore { connections })
     }
 
-    /// Connects with these options, which can say what a URL cannot, and looks at the table. Their time
+    /// Connects with these options of [`sqlx`](crate::sqlx), which can say what a URL cannot, and looks at the table. Their time
     /// zone is the session's; the driver's default, `+00:00`, is right unless Asherah shares a
     /// `TIMESTAMP` column on a server in another zone.
     ///

@@ -125,7 +125,7 @@ impl PostgresBuilder {
         Ok(PostgresMetastore { connections })
     }
 
-    /// Connects with these options, which can say what a URL cannot, and looks at the table.
+    /// Connects with these options of [`sqlx`](crate::sqlx), which can say what a URL cannot, and looks at the table.
     ///
     /// # Errors
     /// As [`open`](Self::open) does.
