@@ -3,6 +3,7 @@
 //! Everything that touches key bytes here is free of branches and tables that depend on them, and
 //! works in buffers that are wiped.
 
+use base16ct::lower;
 use claviger::SecretKey;
 use zeroize::Zeroizing;
 
@@ -18,54 +19,45 @@ pub(super) fn encode(key: &SecretKey) -> Zeroizing<Vec<u8>> {
     // The capacity is exact: growing would leave a copy behind.
     let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES));
     line.extend_from_slice(MAGIC);
-    line.extend(key.expose_secret().iter().copied().flat_map(hex_digits));
+    let mut digits = Zeroizing::new([0; KEY_DIGITS]);
+    // Always: there are two digits for each byte.
+    if let Ok(digits) = lower::encode(key.expose_secret(), &mut *digits) {
+        line.extend_from_slice(digits);
+    }
     let sum = crc32(&line);
-    line.push(b' ');
-    line.extend(sum.to_be_bytes().into_iter().flat_map(hex_digits));
-    line.push(b'\n');
+    line.extend_from_slice(format!(" {sum:08x}\n").as_bytes());
     line
 }
 
 /// Reads what [`encode`] wrote; `None` for anything else, were it one byte or one blank.
-pub(super) fn decode(line: &[u8]) -> Option<SecretKey> {
+pub(super) fn decode(text: &[u8]) -> Option<SecretKey> {
+    decode_line(text.strip_suffix(b"\n")?)
+}
+
+fn decode_line(line: &[u8]) -> Option<SecretKey> {
     let (summed, sum) = line.split_at_checked(MAGIC.len() + KEY_DIGITS)?;
     let digits = summed.strip_prefix(MAGIC)?;
-    let sum = sum.strip_prefix(b" ")?.strip_suffix(b"\n")?;
-    if !crc32(summed).to_be_bytes().into_iter().flat_map(hex_digits).eq(sum.iter().copied()) {
+    let mut stored = [0; SUM_DIGITS / 2];
+    if *lower::decode(sum.strip_prefix(b" ")?, &mut stored).ok()? != crc32(summed).to_be_bytes() {
         return None;
     }
-    SecretKey::try_init(|key| {
-        let mut valid = u8::MAX;
-        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-            for &digit in pair {
-                let (nibble, is_digit) = nibble(digit);
-                *byte = (*byte << 4) | nibble;
-                valid &= is_digit;
-            }
+    SecretKey::try_init(|key| lower::decode(digits, key).map(drop)).ok()
+}
+
+/// Says what a text is that [`decode`] does not read.
+pub(super) fn fault(text: &[u8]) -> &'static str {
+    let line = text.trim_ascii();
+    let is_hex = line.len() == KEY_DIGITS && line.iter().all(u8::is_ascii_hexdigit);
+    match text {
+        _ if line.is_empty() => "it is empty",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] => {
+            "it is in UTF-16, as some editors and shells write, and not in ASCII"
         }
-        if valid == u8::MAX { Ok(()) } else { Err(()) }
-    })
-    .ok()
-}
-
-fn hex_digits(byte: u8) -> [u8; 2] {
-    [byte >> 4, byte & 0x0f].map(|nibble| {
-        let is_letter = 9_u8.wrapping_sub(nibble) >> 7;
-        b'0' + nibble + is_letter * (b'a' - b'0' - 10)
-    })
-}
-
-/// Returns the value of a lower-case hex digit and a mask that is all ones if it is one.
-fn nibble(digit: u8) -> (u8, u8) {
-    let [number, letter] = [digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a')];
-    let [is_number, is_letter] = [below(number, 10), below(letter, 6)];
-    ((number & is_number) | (letter.wrapping_add(10) & is_letter), is_number | is_letter)
-}
-
-/// Returns all ones if `value < bound`, else zero.
-fn below(value: u8, bound: u8) -> u8 {
-    let [borrow, _] = u16::from(value).wrapping_sub(u16::from(bound)).to_be_bytes();
-    borrow
+        [0xef, 0xbb, 0xbf, ..] => "it begins with a byte order mark",
+        _ if is_hex => "it is a static key, of 64 hex digits",
+        _ if decode_line(line).is_some() => "its line does not end with one line feed alone",
+        _ => "it is damaged, or something else",
+    }
 }
 
 /// The sum is against accidents only. A cryptographic hash would protect no more, for who can
@@ -110,12 +102,33 @@ mod tests {
     }
 
     #[test]
-    fn nibble_reads_lower_case_hex_and_nothing_else() {
+    fn digits_are_lower_case_hex_and_nothing_else() {
         for byte in 0..=u8::MAX {
-            let expected = char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
-            let (value, mask) = nibble(byte);
-            assert_eq!((mask == u8::MAX).then_some(u32::from(value)), expected, "byte {byte}");
-            assert!(mask == 0 || mask == u8::MAX);
+            let mut line = LINE[..MAGIC.len() + KEY_DIGITS].to_vec();
+            *line.last_mut().unwrap() = byte;
+            let sum = crc32(&line);
+            line.extend_from_slice(format!(" {sum:08x}\n").as_bytes());
+            assert_eq!(decode(&line).is_some(), matches!(byte, b'0'..=b'9' | b'a'..=b'f'), "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_place_of_the_line_is_told() {
+        let digits = &LINE[MAGIC.len()..MAGIC.len() + KEY_DIGITS];
+        let utf16: Vec<u8> = LINE.iter().flat_map(|&byte| [byte, 0]).collect();
+        for (text, told) in [
+            (b" \n".to_vec(), "empty"),
+            (utf16.clone(), "UTF-16"),
+            ([b"\xff\xfe", &*utf16].concat(), "UTF-16"),
+            ([b"\xef\xbb\xbf", &LINE[..]].concat(), "byte order mark"),
+            (digits.to_vec(), "static key"),
+            ([&LINE[..LINE_BYTES - 1], b"\r\n"].concat(), "line feed alone"),
+            (LINE[..LINE_BYTES - 1].to_vec(), "line feed alone"),
+            (LINE[..LINE_BYTES - 2].to_vec(), "damaged"),
+            (vec![0xa5; 32], "damaged"),
+        ] {
+            assert!(decode(&text).is_none());
+            assert!(fault(&text).contains(told), "{}", fault(&text));
         }
     }
 
@@ -126,15 +139,6 @@ mod tests {
             line[bit / 8] ^= 1 << (bit % 8);
             assert!(decode(&line).is_none(), "bit {bit}");
         }
-    }
-
-    #[test]
-    fn digits_that_are_none_are_refused_though_the_sum_is_right() {
-        let mut line = LINE[..MAGIC.len() + KEY_DIGITS].to_vec();
-        *line.last_mut().unwrap() = b'F';
-        let sum = crc32(&line);
-        line.extend_from_slice(format!(" {sum:08x}\n").as_bytes());
-        assert!(decode(&line).is_none());
     }
 
     #[test]

@@ -87,7 +87,10 @@ const CONNECTIONS_MAX: u32 = 4;
 
 impl SqliteMetastore {
     /// Opens the file, made with mode 0600 if it is not there, and creates the table if it is not
-    /// there. The folder must exist.
+    /// there. The folder must exist. A service that has run before is better opened with
+    /// [`existing`](SqliteBuilder::existing), so that a file that was lost is not replaced by an empty one.
+    ///
+    /// What SQLite takes for a database in memory (`:memory:`) or for a URI (`file:…`) is refused.
     ///
     /// # Errors
     /// Permanent when the file cannot be opened or is no database, and, with
@@ -120,7 +123,7 @@ impl SqliteMetastore {
     /// Begins a store that starts on less than all is well.
     #[must_use]
     pub const fn builder() -> SqliteBuilder {
-        SqliteBuilder { accepted: Vec::new(), is_unchecked: false }
+        SqliteBuilder { accepted: Vec::new(), is_unchecked: false, is_existing: false }
     }
 
     /// Looks for what is wrong with the file and the table: a sample of its rows is read, and the
@@ -171,6 +174,7 @@ impl SqliteMetastore {
 pub struct SqliteBuilder {
     accepted: Vec<FindingId>,
     is_unchecked: bool,
+    is_existing: bool,
 }
 
 impl SqliteBuilder {
@@ -189,29 +193,42 @@ impl SqliteBuilder {
         self
     }
 
+    /// Takes a key store that is there, and makes neither file nor table: what was lost is not begun anew,
+    /// without a word, while its data waits for its keys.
+    ///
+    /// ```
+    /// # use claviger_metastore::SqliteMetastore;
+    /// # async fn example() -> Result<(), claviger::BackendError> {
+    /// let metastore = SqliteMetastore::builder().existing().open("/var/lib/checkout/keys.db").await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub const fn existing(mut self) -> Self {
+        self.is_existing = true;
+        self
+    }
+
     /// Opens the file as [`SqliteMetastore::open`] does.
     ///
     /// # Errors
-    /// As it does.
+    /// As it does. Of a store that must be [there](Self::existing), with [`io::Error`] as the source when
+    /// there is no file, and with [`DangerousSchema`](crate::DangerousSchema) when it is empty or lacks the
+    /// table.
     ///
     /// # Cancel safety
     /// The file may have been made, and is as good as new.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteMetastore, BackendError> {
         let path = path.as_ref().to_owned();
+        let is_existing = self.is_existing;
         let pool = to_its_end(async move {
-            create_private(&path).map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    BackendError::permanent(SqlFault::FolderNotWritable(Arc::new(error)))
-                }
-                _ => BackendError::permanent(error),
-            })?;
+            prepare(&path, is_existing)?;
             let options = SqliteConnectOptions::new()
                 .filename(&path)
                 .busy_timeout(BUSY_TIMEOUT)
                 .synchronous(SqliteSynchronous::Full)
                 // It would write SQL text to the log.
                 .disable_statement_logging();
-            enter_wal_mode(&options).await?;
+            enter_wal_mode(&options, is_existing).await?;
             Ok(SqlitePoolOptions::new()
                 .max_connections(CONNECTIONS_MAX)
                 .acquire_timeout(BUSY_TIMEOUT)
@@ -223,7 +240,7 @@ impl SqliteBuilder {
         })
         .await?;
         let store = SqliteMetastore::of(pool);
-        if !self.is_unchecked {
+        if !self.is_unchecked && !self.is_existing {
             store.migrate().await?;
         }
         self.admit(store).await
@@ -328,6 +345,35 @@ async fn connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, Backend
     pool.acquire().await.map_err(backend_error)
 }
 
+/// Makes the file, unless it must be there already.
+fn prepare(path: &Path, is_existing: bool) -> Result<(), BackendError> {
+    let name = path.as_os_str().as_encoded_bytes();
+    if name == b":memory:" || name.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"file:")) {
+        return Err(SqlFault::NameOfNoFile.into());
+    }
+    // The log before the file: it is written to later, so that of a store that is made just now there is no
+    // log here, or a file there.
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+    let length = std::fs::metadata(path).map(|file| file.len());
+    if has_log && !length.as_ref().is_ok_and(|length| *length > 0) {
+        return Err(SqlFault::LogWithoutFile.into());
+    }
+    if is_existing {
+        return match length.map_err(BackendError::permanent)? {
+            0 => Err(check::table_missing()),
+            _ => Ok(()),
+        };
+    }
+    create_private(path).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            BackendError::permanent(SqlFault::FolderNotWritable(Arc::new(error)))
+        }
+        _ => BackendError::permanent(error),
+    })
+}
+
 /// Creates the file for its owner alone. SQLite gives its side files the same mode.
 fn create_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
@@ -337,12 +383,15 @@ fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts the file into WAL mode, which it keeps.
+/// Puts the file into WAL mode, which it keeps, once it has the table if it must have it.
 ///
 /// SQLite does not wait for other processes here, whatever the busy timeout, so we do.
-async fn enter_wal_mode(options: &SqliteConnectOptions) -> Result<(), BackendError> {
+async fn enter_wal_mode(options: &SqliteConnectOptions, is_existing: bool) -> Result<(), BackendError> {
     let opening_error = |error| opening_error(error, options.get_filename());
     let mut connection = options.connect().await.map_err(opening_error)?;
+    if is_existing && !check::has_table(&mut connection).await.map_err(opening_error)? {
+        return Err(check::table_missing());
+    }
     let mut waited = Duration::ZERO;
     loop {
         match statements::enter_wal_mode(&mut connection).await.map_err(opening_error) {
