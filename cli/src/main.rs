@@ -33,6 +33,7 @@ use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::kms::text::KMS;
+use crate::open::Use;
 use crate::output::Output;
 use crate::print::print;
 use crate::store::text::METASTORE;
@@ -52,8 +53,10 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match cli.command {
-        Command::Encrypt(crypt) => run(Direction::Encrypt, crypt),
-        Command::Decrypt(crypt) => run(Direction::Decrypt, crypt),
+        Command::Encrypt(encrypt) => {
+            run(Direction::Encrypt, Use::Encrypt { is_new: encrypt.new_key_store }, encrypt.crypt)
+        }
+        Command::Decrypt(crypt) => run(Direction::Decrypt, Use::Decrypt, crypt),
         Command::Schema(schema) => schema::run(schema),
         Command::Kms(command) => kms::commands::run(command),
         Command::Completions { shell } => {
@@ -87,7 +90,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 /// Encrypts or decrypts.
-fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
+fn run(direction: Direction, usage: Use, mut crypt: Crypt) -> Result<Exit, Failure> {
     let plan = crypt.partition_field.as_deref().map(|field| Plan::new(&crypt, field)).transpose()?;
     let settings = Settings::resolve(std::mem::take(&mut crypt.options), crypt.config.as_deref())?;
     let runtime = runtime()?;
@@ -97,7 +100,7 @@ fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
     })?;
     let input = Input::open(crypt.input.as_deref())?;
     let output = Output::create(crypt.output.as_deref(), &cleanup)?;
-    let keys = runtime.block_on(open::open(&settings, direction))?;
+    let keys = runtime.block_on(open::open(&settings, usage))?;
     let outcome = match (&plan, &crypt.partition) {
         (Some(plan), _) => plan.run(&runtime, direction, &keys, input, output, &cleanup),
         (None, partition) => {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, BoxedKms, BoxedMetastore, Error, InMemoryMetastore, RewrapOptions, RewrapReport,
+    BackendError, BoxedKms, BoxedMetastore, Error, InMemoryMetastore, MetastoreAdmin as _, RewrapOptions, RewrapReport,
     repair_system_keys, rewrap_system_keys,
 };
 #[cfg(feature = "dynamodb")]
@@ -93,6 +93,22 @@ impl Backend {
         opened.map_err(|error| fault::opening(choice, &error))
     }
 
+    /// Opens a store that is there; `None` if its file is not, or has no table. Nothing is made.
+    pub(crate) async fn open_existing(
+        choice: &StoreChoice,
+        accepted: &[FindingId],
+    ) -> Result<Option<Self>, Failure> {
+        let Some(path) = choice.file() else {
+            return Self::open(choice, Admission::Checked(accepted)).await.map(Some);
+        };
+        let builder = accepted.iter().fold(SqliteMetastore::builder(), |builder, id| builder.accept(*id));
+        match builder.existing().open(path).await {
+            Ok(store) => Ok(Some(Self::Sqlite(store))),
+            Err(error) if fault::is_lost(&error) => Ok(None),
+            Err(error) => Err(fault::opening(choice, &error.into())),
+        }
+    }
+
     pub(crate) fn boxed(&self) -> BoxedMetastore {
         match self {
             Self::Memory(store) => BoxedMetastore::new(store.clone()),
@@ -115,6 +131,11 @@ impl Backend {
     pub(crate) async fn check_schema(&self, choice: &StoreChoice) -> Result<SchemaReport, Failure> {
         let report = with_table!(self, store => store.check_schema().await, Ok(SchemaReport::default()));
         report.map_err(|error| fault::using(choice, "cannot check", &error))
+    }
+
+    /// How many rows there are.
+    pub(crate) async fn count(&self) -> Result<u64, BackendError> {
+        with_table!(self, store => store.count().await, Ok(0))
     }
 
     pub(crate) async fn repair(&self, kms: &BoxedKms, which: &RewrapOptions) -> Result<RewrapReport, Error> {

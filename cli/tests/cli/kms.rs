@@ -220,19 +220,109 @@ fn a_local_or_static_master_key_is_checked_and_never_made() {
         kit.fails(66, arguments);
     }
     assert!(kit.files().is_empty() && !kit.path("home").exists());
-    there_and_back(&kit, &[]);
-    let run = kit.ok(&["kms", "check"]);
+    let keys = ["--kms", "local:a.key", "--metastore", "sqlite:keys.db"];
+    there_and_back(&kit, &keys);
+    let check = ["kms", "check", "--kms", "local:a.key"];
+    let run = kit.ok(&check);
     let words: Vec<&str> = run.text().split_whitespace().collect();
     assert!(matches!(words[..], ["local:", "wrap", _, "ms,", "unwrap", _, "ms"]), "{}", run.text());
-    let run = kit.ok(&["kms", "check", "--format", "json"]);
+    let run = kit.ok(&[&check[..], &["--format", "json"]].concat());
     let report = json(&run);
     assert_eq!(run.text().lines().count(), 1);
     assert_eq!((&report["good"], &report["copies"][0]["name"]), (&true.into(), &"local".into()));
+    assert_eq!(report["keys"], Value::Null);
     for call in ["wrap", "unwrap"] {
         assert!(report["copies"][0][call]["ms"].as_f64().unwrap() >= 0.0, "{report}");
     }
     with_mode(&kit, "static.hex", &"0123456789abcdef".repeat(4), 0o600);
     assert!(kit.ok(&["kms", "check", "--kms", "static:@static.hex"]).text().starts_with("static: wrap "));
+}
+
+/// A time as people read it.
+fn is_rfc_3339(text: &str) -> bool {
+    let shape = |byte: u8| if byte.is_ascii_digit() { b'0' } else { byte };
+    text.bytes().map(shape).eq(*b"0000-00-00T00:00:00Z")
+}
+
+#[test]
+fn check_unwraps_what_the_key_store_holds_when_given_one() {
+    let kit = Kit::new();
+    let keys = ["--kms", "local:a.key", "--metastore", "sqlite:keys.db"];
+    let check = [&["kms", "check"][..], &keys].concat();
+    there_and_back(&kit, &keys);
+    let text = kit.ok(&check);
+    let line = text.text().lines().nth(1).unwrap();
+    let time = line.strip_prefix("_SK_claviger_default of ").and_then(|line| line.split_once(": as it should be"));
+    assert!(time.is_some_and(|(time, _)| is_rfc_3339(time)), "{line}");
+    let report = json(&kit.ok(&[&check[..], &["--format", "json"]].concat()));
+    let key = &report["keys"][0];
+    assert_eq!((&report["good"], &report["store"]), (&true.into(), &"keys.db".into()));
+    assert_eq!((&key["id"], &key["outcome"]), (&"_SK_claviger_default".into(), &"up-to-date".into()));
+    assert!(key["created"].is_i64() && is_rfc_3339(key["created_at"].as_str().unwrap()), "{report}");
+    // By variable and by file as well, and for others' keys.
+    let variable = finish(kit.command(&["kms", "check", "--kms", "local:a.key"]).env("CLAVIGER_METASTORE", keys[3]));
+    kit.write("claviger.toml", "kms = \"local:a.key\"\nmetastore = \"sqlite:keys.db\"\n");
+    let file = kit.ok(&["kms", "check", "--config", "claviger.toml"]);
+    assert!([variable, file].iter().all(|run| run.text().contains("as it should be\n")));
+    let none = kit.ok(&[&check[..], &["--service", "other"]].concat());
+    assert!(none.text().ends_with("\nkeys.db: no system keys to unwrap\n"), "{}", none.text());
+    assert!(kit.ok(&[&check[..], &["--service", "other", "--all"]].concat()).text().contains("_SK_claviger_default"));
+    // One that is given must be there; the default one belongs to the default master key alone.
+    let missing = ["kms", "check", "--kms", "local:a.key", "--metastore", "sqlite:none.db"];
+    assert!(kit.fails(66, &missing).stderr.contains("there is no key store at none.db"));
+    assert!(!kit.path("none.db").exists());
+    there_and_back(&kit, &[]);
+    assert!(kit.ok(&["kms", "check"]).text().contains("as it should be"));
+    assert_eq!(kit.ok(&["kms", "check", "--kms", "local:a.key"]).text().lines().count(), 1);
+    let mut homeless = kit.command(&["kms", "check", "--kms", "local:a.key"]);
+    let homeless = finish(homeless.env_remove("CLAVIGER_HOME").env_remove("HOME").env_remove("XDG_DATA_HOME"));
+    assert_eq!(homeless.code, Some(0), "{}", homeless.stderr);
+}
+
+#[test]
+fn a_wholly_wrong_master_key_is_told_by_check_and_by_repair() {
+    let kit = Kit::new();
+    there_and_back(&kit, &["--kms", "local:a.key", "--metastore", "sqlite:keys.db"]);
+    with_mode(&kit, "wrong.hex", &"0123456789abcdef".repeat(4), 0o600);
+    let wrong = ["--kms", "static:@wrong.hex", "--metastore", "sqlite:keys.db"];
+    let before = kit.read("keys.db");
+    for command in [&["kms", "check"][..], &["kms", "repair"], &["kms", "repair", "--dry-run"]] {
+        let run = kit.run(&[command, &wrong].concat());
+        assert_eq!(run.code, Some(3), "{command:?}: {}{}", run.text(), run.stderr);
+        assert!(run.text().contains(": failed: the master key does not open the system key"), "{}", run.text());
+        let run = kit.run(&[command, &wrong, &["--format", "json"]].concat());
+        assert_eq!((run.code, &json(&run)["keys"][0]["outcome"]), (Some(3), &"failed".into()));
+        assert_ne!(json(&run)["good"], Value::Bool(true));
+    }
+    assert_eq!(kit.read("keys.db"), before);
+    // The default one, too, put beside another's keys.
+    let other = Kit::new();
+    for kit in [&kit, &other] {
+        there_and_back(kit, &[]);
+    }
+    fs::copy(other.path("home/master.key"), kit.path("home/master.key")).unwrap();
+    assert_eq!(kit.run(&["kms", "check"]).code, Some(3));
+    assert_eq!(kit.run(&["kms", "repair", "--all"]).code, Some(3));
+}
+
+#[test]
+fn check_tells_a_system_key_that_lacks_a_copy() {
+    let kit = Kit::new();
+    let members = |names: &[&str]| {
+        let members = names.iter().map(|name| format!("[[kms.members]]\nname = \"{name}\"\nkms = \"local:{name}.key\"\n"));
+        let kms = "[kms]\ntype = \"any-of\"\nasherah-compatible = false\n";
+        kit.write("claviger.toml", format!("metastore = \"sqlite:keys.db\"\n{kms}{}", members.collect::<String>()));
+    };
+    let config = ["--config", "claviger.toml"];
+    members(&["a"]);
+    there_and_back(&kit, &config);
+    there_and_back(&kit, &["--metastore", "sqlite:b.db", "--kms", "local:b.key"]);
+    members(&["a", "b"]);
+    let run = kit.run(&[&["kms", "check", "--format", "json"][..], &config].concat());
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    let report = json(&run);
+    assert!(report["copies"].as_array().unwrap().iter().all(|copy| copy["good"] == true), "{report}");
+    assert_eq!((&report["good"], &report["keys"][0]["missing"][0]), (&false.into(), &"b".into()));
 }
 
 #[test]
@@ -242,8 +332,8 @@ fn repair_says_what_is_as_it_should_be_and_what_is_not_there() {
     assert!(run.stderr.contains("there is no key store at"), "{}", run.stderr);
     there_and_back(&kit, &[]);
     let run = kit.ok(&["kms", "repair"]);
-    assert!(run.text().starts_with("_SK_claviger_default of "), "{}", run.text());
-    assert!(run.text().ends_with(": as it should be\n"), "{}", run.text());
+    let time = run.text().strip_prefix("_SK_claviger_default of ").unwrap().strip_suffix(": as it should be\n");
+    assert!(time.is_some_and(is_rfc_3339), "{}", run.text());
     kit.ok(&["kms", "repair", "--all", "--dry-run"]);
     let run = kit.fails(66, &["kms", "repair", "--service", "other"]);
     assert!(run.stderr.contains("no system keys of this service and product"), "{}", run.stderr);
@@ -265,8 +355,19 @@ fn system_keys_move_to_another_master_key() {
     }
     let rewrap =
         [&["kms", "rewrap", "--from", "static:@old.hex", "--format", "json"][..], &store, &new].concat();
-    // Nothing is made nor moved by a dry run.
-    kit.fails(66, &[&rewrap[..], &["--service", "a", "--dry-run"]].concat());
+    // Nothing is made nor moved by a dry run, which says what would be.
+    let before = (kit.read("keys.db"), kit.files());
+    let dry = kit.ok(&[&rewrap[..], &["--all", "--dry-run"]].concat());
+    assert_eq!(dry.stderr, "claviger: without --dry-run new.key would be made\n");
+    let due = |key: &Value| key["outcome"] == "due";
+    assert!(json(&dry)["keys"].as_array().unwrap().iter().filter(|key| due(key)).count() == 2, "{}", dry.text());
+    assert_eq!((kit.read("keys.db"), kit.files()), before);
+    // Nor where it could not be made, or where nothing opens the keys.
+    let nowhere = ["kms", "rewrap", "--from", "static:@old.hex", "--kms", "local:none/new.key", "--dry-run"];
+    kit.fails(66, &[&nowhere[..], &store, &["--all"]].concat());
+    with_mode(&kit, "wrong.hex", &"00112233445566ff".repeat(4), 0o600);
+    let wrong = ["kms", "rewrap", "--from", "static:@wrong.hex", "--dry-run", "--all"];
+    assert_eq!(kit.run(&[&wrong[..], &store, &new].concat()).code, Some(3));
     let made = kit.ok(&[&rewrap[..], &["--service", "a"]].concat());
     assert!(made.stderr.contains("made new.key; keep a copy"), "{}", made.stderr);
     assert_eq!(json(&made)["keys"][0]["outcome"], "rewrapped");

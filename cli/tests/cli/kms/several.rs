@@ -86,6 +86,23 @@ fn keys_of_several_move_to_one_by_the_old_configuration_file() {
 }
 
 #[test]
+fn a_dry_run_says_what_a_move_to_new_members_would_do() {
+    let kit = Kit::new();
+    kit.write("claviger.toml", "metastore = \"sqlite:keys.db\"\nkms = \"local:old.key\"\n");
+    there_and_back(&kit, &CONFIG);
+    for kind in ["any-of", "k-of-n"] {
+        let options = if kind == "any-of" { "" } else { "k = 2\n" };
+        let text = any_of(&["a", "b"], &format!("asherah-compatible = false\n{options}"));
+        kit.write("claviger.toml", text.replace("any-of", kind));
+        let dry = kit.ok(&[&["kms", "rewrap", "--from", "local:old.key", "--dry-run"][..], &CONFIG].concat());
+        assert!(dry.text().contains(": to be wrapped anew"), "{}", dry.text());
+        assert_eq!(dry.stderr, "claviger: without --dry-run a.key and b.key would be made\n");
+        assert!(!kit.path("a.key").exists() && !kit.path("b.key").exists());
+    }
+    kit.ok(&[&["kms", "rewrap", "--from", "local:old.key"][..], &CONFIG].concat());
+}
+
+#[test]
 fn two_of_three_open_and_one_does_not() {
     let kit = Kit::new();
     let quorum =
