@@ -92,8 +92,12 @@ pub(crate) fn resolve_store_and_kms(
 
 /// A master key that is to be checked.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Checked {
-    Kms { choice: KmsChoice, danger_known_key: bool },
+    Kms {
+        choice: KmsChoice,
+        danger_known_key: bool,
+    },
     /// With the key store that was given, or that goes with the default master key.
     WithStore(Settings),
 }
@@ -151,8 +155,7 @@ fn read_config(path: &Path) -> Result<Options, Failure> {
     let mut file = PrivateFile::open(path).map_err(|error| Failure::read(&shown, &error))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| Failure::read(&shown, &error))?;
-    let text =
-        private::text(&bytes).map_err(|why| Failure::new(Exit::Config, format!("{shown} {why}")))?;
+    let text = private::text(&bytes).map_err(|why| Failure::new(Exit::Config, format!("{shown} {why}")))?;
     let place = |at: Option<usize>| {
         let before = at.and_then(|at| text.get(..at)).unwrap_or_default();
         format!("{}:{}", path.display(), before.matches('\n').count() + 1)

@@ -62,7 +62,9 @@ impl Keys {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Use {
     /// `is_new`: the key store is to be begun anew, though its master key is there.
-    Encrypt { is_new: bool },
+    Encrypt {
+        is_new: bool,
+    },
     Decrypt,
 }
 

@@ -44,7 +44,9 @@ pub(crate) fn check(file: &PrivateFile, shown: &str, if_seen: &str) -> Result<()
         }
         Exposure::NoFile => format!("{shown} is neither a file nor a pipe; name one"),
         Exposure::Folder => {
-            format!("{shown} can be exchanged by everybody; say chmod o-w for its folder and those on the way to it")
+            format!(
+                "{shown} can be exchanged by everybody; say chmod o-w for its folder and those on the way to it"
+            )
         }
         Exposure::Way => {
             format!("{shown} is reached by a link or folder of another user; name the file itself")

@@ -29,11 +29,11 @@ pub(crate) fn run(command: Schema) -> Result<Exit, Failure> {
 fn apply(given: SchemaApply) -> Result<Exit, Failure> {
     let SchemaApply { check, kms, new_key_store } = given;
     let (choice, accepted, kms) = resolve_store_and_kms(check.store, check.accept_finding, kms)?;
-    if !new_key_store && let Some(file) = choice.file() {
+    if let Some(file) = choice.file() {
         let kms = kms_choice(kms)?;
         let held = first_use::held(&kms);
         let found = crate::runtime()?.block_on(Backend::open_existing(&choice, FindingId::ALL))?;
-        if found.is_none() && held.is_some() {
+        if found.is_none() && held.is_some() && !new_key_store {
             first_use::check_first_use(file, &kms, held)?;
         }
     }
@@ -57,6 +57,9 @@ fn look(
         return Err(Failure::new(Exit::NotFound, message));
     }
     let report = crate::runtime()?.block_on(async {
+        if making == Making::IfMissing {
+            Backend::make_file(choice).await?;
+        }
         let store = Backend::open(choice, Admission::Unchecked).await?;
         if making == Making::IfMissing {
             store.migrate(choice).await?;

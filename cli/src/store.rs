@@ -84,8 +84,7 @@ impl fmt::Display for StoreChoice {
     }
 }
 
-const FORGETS: &str =
-    "--metastore memory: forgets the keys when claviger ends, so that nothing encrypted with it can be decrypted, and so \
+const FORGETS: &str = "--metastore memory: forgets the keys when claviger ends, so that nothing encrypted with it can be decrypted, and so \
      does a database of SQLite's in memory, whatever it is called; name a file with sqlite:PATH, or say \
      --danger-discard-keys for a trial";
 

@@ -77,7 +77,9 @@ impl Exposure {
                 "its group or others have rights on it; chmod 600 it, and replace what is in it if they may have used \
                  them"
             }
-            Self::Folder => "everybody may write to its folder, or to one on the way to it; chmod o-w the folder",
+            Self::Folder => {
+                "everybody may write to its folder, or to one on the way to it; chmod o-w the folder"
+            }
             Self::Way => "a link or folder of another user leads to it; name the file itself",
         }
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use claviger::testing::{Fault, FaultyKms, Operation};
-use claviger::{Error, Event, FailureClass, InMemoryMetastore, Rewrap, RewrapOptions, SessionFactory, repair_system_keys};
+use claviger::{
+    Error, Event, FailureClass, InMemoryMetastore, Rewrap, RewrapOptions, SessionFactory, repair_system_keys,
+};
 
 use crate::regions::{Regions, master_key};
 use crate::support::{START, assert_all_decrypt, factory, populate, system_keys};
@@ -98,16 +100,17 @@ async fn repair_unwraps_what_looks_whole_and_tells_what_another_master_key_wrapp
     for dry_run in [true, false] {
         let options = RewrapOptions::new().dry_run(dry_run);
         let report = repair_system_keys(&store, &master_key("stranger"), &options).await.unwrap();
-        let is_told = |done: &Rewrap| {
-            matches!(done, Rewrap::Failed(error @ Error::Kms { operation: "unwrap_key", .. }) if !error.is_retryable())
-        };
+        let is_told = |done: &Rewrap| matches!(done, Rewrap::Failed(error @ Error::Kms { operation: "unwrap_key", .. }) if !error.is_retryable());
         assert_eq!(report.keys.len(), 6);
         assert!(report.keys.iter().all(|(_, done)| is_told(done)), "{report:?}");
         assert!(!report.is_clean());
     }
     let report = repair_system_keys(&store, &kms, &RewrapOptions::new()).await.unwrap();
     assert!(report.keys.iter().all(|(_, done)| matches!(done, Rewrap::UpToDate)), "{report:?}");
-    assert_eq!((kms.faults().calls_of(Operation::UnwrapKey), kms.faults().calls_of(Operation::WrapKey)), (6, 0));
+    assert_eq!(
+        (kms.faults().calls_of(Operation::UnwrapKey), kms.faults().calls_of(Operation::WrapKey)),
+        (6, 0)
+    );
     assert_eq!(system_keys(&store).await, before);
     assert_all_decrypt(&store, &Arc::new(master_key("own")), &records).await;
 }

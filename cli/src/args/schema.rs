@@ -10,6 +10,7 @@ use crate::given::{Given, GivenParser};
 use crate::kms::text::KmsGiven;
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Schema {
     /// Prints what apply would run. It connects to nothing: postgres:// alone will do.
     Show(SchemaStore),

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, BoxedKms, Error, ErrorChain, KeyManagementService, KeyMeta, SecretKey, StaticKms, WrapHealth,
-    WrappedKey,
+    BackendError, BoxedKms, Error, ErrorChain, KeyManagementService, KeyMeta, SecretKey, StaticKms,
+    WrapHealth, WrappedKey,
 };
 #[cfg(feature = "aws")]
 use claviger_kms::AwsKms;

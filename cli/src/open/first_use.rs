@@ -13,19 +13,18 @@ use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::kms::KmsChoice;
 use crate::kms::open::{Making, OpenKms};
-use crate::store::backend::{Admission, Backend};
+use crate::store::backend::Backend;
 
 pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, Backend), Failure> {
     let Settings { metastore, accepted, kms, .. } = settings;
+    if is_new && metastore.file().is_none() {
+        return Err(wrong("--new-key-store is for a key store in a file; leave it out"));
+    }
     // Before the key store is looked for, since first users make it before.
     let held = held(kms);
     let is_whole = kms.files().iter().all(|key| key.exists());
-    let found = match metastore.file() {
-        Some(_) => Backend::open_existing(metastore, accepted).await?,
-        None => Some(Backend::open(metastore, Admission::Checked(accepted)).await?),
-    };
+    let found = Backend::open_existing(metastore, accepted).await?;
     match (metastore.file(), &found) {
-        (None, _) if is_new => return Err(wrong("--new-key-store is for a key store in a file; leave it out")),
         (_, Some(_)) if is_new => {
             return Err(wrong(&format!("the key store {metastore} is there; leave out --new-key-store")));
         }
@@ -38,7 +37,7 @@ pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, 
     }
     let store = or_new(settings, found).await?;
     // A member that is made where it was lost looks as if it had its copies.
-    let making = if holds_keys(settings, &store).await? { Making::Never } else { Making::IfMissing };
+    let making = if holds_keys(settings, &store, held).await? { Making::Never } else { Making::IfMissing };
     match kms.file().filter(|key| making == Making::Never && !key.exists()) {
         Some(key) => Err(lost_master_key(settings, key)),
         None => Ok((open_kms(settings, making).await?, store)),
@@ -48,7 +47,7 @@ pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, 
 async fn or_new(settings: &Settings, found: Option<Backend>) -> Result<Backend, Failure> {
     match found {
         Some(store) => Ok(store),
-        None => Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await,
+        None => Backend::make(&settings.metastore, &settings.accepted).await,
     }
 }
 
@@ -73,16 +72,23 @@ pub(crate) fn check_first_use(file: &Path, kms: &KmsChoice, held: Option<&Path>)
     Err(Failure::new(Exit::NotFound, format!("{what}; {advice}")))
 }
 
-/// Tells whether the key store holds keys that need the master key. One of our own making has no other;
-/// else those of other services may.
-async fn holds_keys(settings: &Settings, store: &Backend) -> Result<bool, Failure> {
-    let is_own = matches!(settings.kms, KmsChoice::Embedded(_)) && settings.metastore.file().is_some();
-    let held = if is_own {
-        store.count().await.map(|rows| rows > 0)
-    } else {
-        store.boxed().load_latest(&settings.system_key_id()).await.map(|key| key.is_some())
+/// Tells whether the key store may hold keys that need the file that is not there. `held` is what is there of
+/// the master key.
+async fn holds_keys(settings: &Settings, store: &Backend, held: Option<&Path>) -> Result<bool, Failure> {
+    let has_file = settings.metastore.file().is_some();
+    let found = match settings.kms {
+        // Other services may have master keys of their own in the same store, but none beside this one.
+        KmsChoice::Local(_) => None,
+        _ if has_file => Some(store.count().await.map(|rows| rows > 0)),
+        // Of the rows on a server, which may be very many, those of others may have a member's copies.
+        KmsChoice::AnyOf(_) | KmsChoice::KofN(_) if held.is_some() => Some(Ok(true)),
+        _ => None,
     };
-    held.map_err(|error| settings.metastore.failed("cannot read", &error))
+    let found = match found {
+        Some(found) => found,
+        None => store.boxed().load_latest(&settings.system_key_id()).await.map(|key| key.is_some()),
+    };
+    found.map_err(|error| settings.metastore.failed("cannot read", &error))
 }
 
 fn lost_master_key(settings: &Settings, key: &Path) -> Failure {
@@ -91,7 +97,8 @@ fn lost_master_key(settings: &Settings, key: &Path) -> Failure {
         _ => "check --kms",
     };
     let (key, store) = (key.display(), &settings.metastore);
-    let message = format!("{key} is gone, and {store} holds keys under it; restore it from a copy, or {advice}");
+    let message =
+        format!("{key} is gone, and {store} holds keys under it; restore it from a copy, or {advice}");
     Failure::new(Exit::NotFound, message)
 }
 

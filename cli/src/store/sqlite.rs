@@ -50,12 +50,10 @@ const NO_PATH: &str = "--metastore sqlite: lacks its path; say sqlite:PATH";
 
 const NO_TEXT: &str = "--metastore sqlite: has a path whose escapes are no text; say sqlite:PATH";
 
-const NO_PARAMETERS: &str =
-    "--metastore sqlite: takes no parameters; leave out what is behind the ?, or where it is part of the file's name say \
+const NO_PARAMETERS: &str = "--metastore sqlite: takes no parameters; leave out what is behind the ?, or where it is part of the file's name say \
      sqlite://PATH with %3F for it";
 
-const NO_URI: &str =
-    "--metastore sqlite: takes a path and not a URI of SQLite's; leave out file:, or where the file is called so say \
+const NO_URI: &str = "--metastore sqlite: takes a path and not a URI of SQLite's; leave out file:, or where the file is called so say \
      sqlite:./file:…";
 
 #[cfg(test)]

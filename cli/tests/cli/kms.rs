@@ -252,7 +252,8 @@ fn check_unwraps_what_the_key_store_holds_when_given_one() {
     there_and_back(&kit, &keys);
     let text = kit.ok(&check);
     let line = text.text().lines().nth(1).unwrap();
-    let time = line.strip_prefix("_SK_claviger_default of ").and_then(|line| line.split_once(": as it should be"));
+    let time =
+        line.strip_prefix("_SK_claviger_default of ").and_then(|line| line.split_once(": as it should be"));
     assert!(time.is_some_and(|(time, _)| is_rfc_3339(time)), "{line}");
     let report = json(&kit.ok(&[&check[..], &["--format", "json"]].concat()));
     let key = &report["keys"][0];
@@ -260,13 +261,18 @@ fn check_unwraps_what_the_key_store_holds_when_given_one() {
     assert_eq!((&key["id"], &key["outcome"]), (&"_SK_claviger_default".into(), &"up-to-date".into()));
     assert!(key["created"].is_i64() && is_rfc_3339(key["created_at"].as_str().unwrap()), "{report}");
     // By variable and by file as well, and for others' keys.
-    let variable = finish(kit.command(&["kms", "check", "--kms", "local:a.key"]).env("CLAVIGER_METASTORE", keys[3]));
+    let variable =
+        finish(kit.command(&["kms", "check", "--kms", "local:a.key"]).env("CLAVIGER_METASTORE", keys[3]));
     kit.write("claviger.toml", "kms = \"local:a.key\"\nmetastore = \"sqlite:keys.db\"\n");
     let file = kit.ok(&["kms", "check", "--config", "claviger.toml"]);
     assert!([variable, file].iter().all(|run| run.text().contains("as it should be\n")));
     let none = kit.ok(&[&check[..], &["--service", "other"]].concat());
     assert!(none.text().ends_with("\nkeys.db: no system keys to unwrap\n"), "{}", none.text());
-    assert!(kit.ok(&[&check[..], &["--service", "other", "--all"]].concat()).text().contains("_SK_claviger_default"));
+    assert!(
+        kit.ok(&[&check[..], &["--service", "other", "--all"]].concat())
+            .text()
+            .contains("_SK_claviger_default")
+    );
     // One that is given must be there; the default one belongs to the default master key alone.
     let missing = ["kms", "check", "--kms", "local:a.key", "--metastore", "sqlite:none.db"];
     assert!(kit.fails(66, &missing).stderr.contains("there is no key store at none.db"));
@@ -275,7 +281,8 @@ fn check_unwraps_what_the_key_store_holds_when_given_one() {
     assert!(kit.ok(&["kms", "check"]).text().contains("as it should be"));
     assert_eq!(kit.ok(&["kms", "check", "--kms", "local:a.key"]).text().lines().count(), 1);
     let mut homeless = kit.command(&["kms", "check", "--kms", "local:a.key"]);
-    let homeless = finish(homeless.env_remove("CLAVIGER_HOME").env_remove("HOME").env_remove("XDG_DATA_HOME"));
+    let homeless =
+        finish(homeless.env_remove("CLAVIGER_HOME").env_remove("HOME").env_remove("XDG_DATA_HOME"));
     assert_eq!(homeless.code, Some(0), "{}", homeless.stderr);
 }
 
@@ -289,7 +296,11 @@ fn a_wholly_wrong_master_key_is_told_by_check_and_by_repair() {
     for command in [&["kms", "check"][..], &["kms", "repair"], &["kms", "repair", "--dry-run"]] {
         let run = kit.run(&[command, &wrong].concat());
         assert_eq!(run.code, Some(3), "{command:?}: {}{}", run.text(), run.stderr);
-        assert!(run.text().contains(": failed: the master key does not open the system key"), "{}", run.text());
+        assert!(
+            run.text().contains(": failed: the master key does not open the system key"),
+            "{}",
+            run.text()
+        );
         let run = kit.run(&[command, &wrong, &["--format", "json"]].concat());
         assert_eq!((run.code, &json(&run)["keys"][0]["outcome"]), (Some(3), &"failed".into()));
         assert_ne!(json(&run)["good"], Value::Bool(true));
@@ -309,9 +320,14 @@ fn a_wholly_wrong_master_key_is_told_by_check_and_by_repair() {
 fn check_tells_a_system_key_that_lacks_a_copy() {
     let kit = Kit::new();
     let members = |names: &[&str]| {
-        let members = names.iter().map(|name| format!("[[kms.members]]\nname = \"{name}\"\nkms = \"local:{name}.key\"\n"));
+        let members = names
+            .iter()
+            .map(|name| format!("[[kms.members]]\nname = \"{name}\"\nkms = \"local:{name}.key\"\n"));
         let kms = "[kms]\ntype = \"any-of\"\nasherah-compatible = false\n";
-        kit.write("claviger.toml", format!("metastore = \"sqlite:keys.db\"\n{kms}{}", members.collect::<String>()));
+        kit.write(
+            "claviger.toml",
+            format!("metastore = \"sqlite:keys.db\"\n{kms}{}", members.collect::<String>()),
+        );
     };
     let config = ["--config", "claviger.toml"];
     members(&["a"]);
@@ -332,7 +348,8 @@ fn repair_says_what_is_as_it_should_be_and_what_is_not_there() {
     assert!(run.stderr.contains("there is no key store at"), "{}", run.stderr);
     there_and_back(&kit, &[]);
     let run = kit.ok(&["kms", "repair"]);
-    let time = run.text().strip_prefix("_SK_claviger_default of ").unwrap().strip_suffix(": as it should be\n");
+    let time =
+        run.text().strip_prefix("_SK_claviger_default of ").unwrap().strip_suffix(": as it should be\n");
     assert!(time.is_some_and(is_rfc_3339), "{}", run.text());
     kit.ok(&["kms", "repair", "--all", "--dry-run"]);
     let run = kit.fails(66, &["kms", "repair", "--service", "other"]);
@@ -360,7 +377,11 @@ fn system_keys_move_to_another_master_key() {
     let dry = kit.ok(&[&rewrap[..], &["--all", "--dry-run"]].concat());
     assert_eq!(dry.stderr, "claviger: without --dry-run new.key would be made\n");
     let due = |key: &Value| key["outcome"] == "due";
-    assert!(json(&dry)["keys"].as_array().unwrap().iter().filter(|key| due(key)).count() == 2, "{}", dry.text());
+    assert!(
+        json(&dry)["keys"].as_array().unwrap().iter().filter(|key| due(key)).count() == 2,
+        "{}",
+        dry.text()
+    );
     assert_eq!((kit.read("keys.db"), kit.files()), before);
     // Nor where it could not be made, or where nothing opens the keys.
     let nowhere = ["kms", "rewrap", "--from", "static:@old.hex", "--kms", "local:none/new.key", "--dry-run"];

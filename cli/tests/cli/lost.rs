@@ -1,11 +1,11 @@
 //! Keys that were lost, and keys that are not there yet: the ones are never replaced unasked, the others are
 //! made once.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::config::private;
 use crate::kit::{Kit, Run};
 use crate::schema::sql_in;
 
@@ -28,7 +28,7 @@ const SETTINGS: [Setting; 4] = [
         keys: &["a.key"],
     },
     Setting {
-        config: "metastore = \"sqlite://keys.db\"\n[kms]\ntype = \"any-of\"\n\
+        config: "metastore = \"sqlite://keys.db\"\n[kms]\ntype = \"any-of\"\nasherah-compatible = false\n\
                  members = [{ name = \"a\", kms = \"local:a.key\" }, { name = \"b\", kms = \"local:b.key\" }]\n",
         store: "keys.db",
         keys: &["a.key", "b.key"],
@@ -195,7 +195,7 @@ fn options_that_do_not_fit_together_leave_nothing_in_the_way() {
 #[test]
 fn an_empty_key_store_of_a_master_key_elsewhere_is_not_begun_unasked() {
     let kit = DEFAULT.kit();
-    fs::set_permissions(kit.write("key", "8f0e6d5c4b3a2918".repeat(4)), Permissions::from_mode(0o600)).unwrap();
+    private(&kit, "key", "8f0e6d5c4b3a2918".repeat(4));
     kit.write("keys.db", "");
     let keys = ["--metastore", "sqlite:keys.db", "--kms", "static:@key"];
     let run = kit.fails(66, &[&ENCRYPT[..], &keys].concat());
@@ -217,8 +217,14 @@ fn a_run_that_failed_after_it_made_keys_is_no_loss() {
 
 #[test]
 fn programs_that_come_first_at_once_share_the_keys_that_one_makes() {
-    for setting in &SETTINGS {
+    let of_others = Setting {
+        config: "metastore = \"sqlite:keys.db\"\nkms = \"static:@key\"\n",
+        store: "keys.db",
+        keys: &[],
+    };
+    for setting in SETTINGS.iter().chain([&of_others]) {
         let kit = setting.kit();
+        private(&kit, "key", "8f0e6d5c4b3a2918".repeat(4));
         let spawn = |_| {
             let mut command = kit.command(&[&ENCRYPT[..], &["--config", "claviger.toml"]].concat());
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -230,6 +236,7 @@ fn programs_that_come_first_at_once_share_the_keys_that_one_makes() {
             kit.write("record", run.stdout);
             assert_eq!(setting.ok(&kit, &["decrypt", "record", "-p", "me"]).text(), "x");
         }
+        assert!(kit.files().iter().all(|name| !name.starts_with(".claviger")), "{:?}", kit.files());
     }
 }
 
@@ -243,6 +250,19 @@ fn a_lost_master_key_is_not_replaced() {
         run.assert_failed(66);
         assert!(run.stderr.contains("holds keys under it; restore it from a copy"), "{}", run.stderr);
         assert!(!kit.path(setting.keys[0]).exists());
+    }
+}
+
+#[test]
+fn a_lost_member_is_not_replaced_by_another_service_either() {
+    let setting = &SETTINGS[2];
+    let kit = setting.kit();
+    setting.ok(&kit, &ENCRYPT);
+    for key in setting.keys {
+        fs::rename(kit.path(key), kit.path("away")).unwrap();
+        setting.ok(&kit, &[&ENCRYPT[..], &["--service", key]].concat());
+        assert!(!kit.path(key).exists());
+        fs::rename(kit.path("away"), kit.path(key)).unwrap();
     }
 }
 

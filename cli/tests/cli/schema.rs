@@ -15,8 +15,7 @@ fn sql(kit: &Kit, statement: &str) {
 
 pub(crate) fn sql_in(file: &Path, statement: &str) {
     use sqlx::{ConnectOptions as _, Connection as _};
-    let options =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut connection = options.connect().await.unwrap();
