@@ -15,6 +15,7 @@ mod kms;
 mod lost;
 mod payload;
 mod schema;
+mod secrets;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "dynamodb"))]
 mod servers;
 mod store;
