@@ -165,6 +165,11 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// The folder that a file is in, by a name that can be opened.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 pub(crate) fn make_folder_of(path: &Path) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(Path::new(""));
     make_folder(folder).map_err(|error| Failure::create(folder, &error))

@@ -15,7 +15,8 @@ use rustix::io::Errno;
 /// A file that may hold a secret, open for reading, and whether it is its owner's alone.
 ///
 /// What is told is told of the file that is read, by its descriptor, and of the folders on the way, each
-/// of which is held open while the next name is looked up in it: nothing can be exchanged in between.
+/// of which is held open while the next name is looked up in it: those whom the rule keeps out can exchange
+/// nothing in between.
 ///
 /// The file is its owner's alone when
 /// - it is a regular file or a pipe,

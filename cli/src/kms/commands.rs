@@ -143,7 +143,7 @@ async fn renew_in(
     };
     let missing: Vec<_> = settings.kms.files().into_iter().filter(|path| !path.exists()).collect();
     let kms = OpenKms::open(&settings.kms, making_what_is_new(work, opening, dry_run)).await?;
-    if dry_run && from.is_some() {
+    if dry_run && matches!(work, Work::Rewrap(_)) {
         announce_due(&missing);
     }
     announce(&missing);

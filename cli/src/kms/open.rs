@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::kms::KmsChoice;
 use crate::kms::key_file;
 use crate::kms::several::{AnyOfChoice, KofNChoice};
-use crate::open::make_folder_of;
+use crate::open::{folder_of, make_folder_of};
 
 /// An open KMS of any kind.
 #[derive(Clone, Debug)]
@@ -96,8 +96,13 @@ impl OpenKms {
     async fn try_open(choice: &KmsChoice, opening: Opening) -> Result<Self, OpenError> {
         match choice {
             KmsChoice::Embedded(path) | KmsChoice::Local(path) => {
-                if matches!(choice, KmsChoice::Embedded(_)) && opening.making == Making::IfMissing {
-                    make_folder_of(path)?;
+                let is_own = matches!(choice, KmsChoice::Embedded(_));
+                match opening.making {
+                    Making::IfMissing if is_own => make_folder_of(path)?,
+                    Making::Feigned if !is_own && !folder_of(path).is_dir() => {
+                        return local(path, Making::Never);
+                    }
+                    _ => {}
                 }
                 local(path, opening.making)
             }
@@ -239,14 +244,13 @@ fn failed(error: &BackendError) -> Failure {
 }
 
 fn local(path: &Path, making: Making) -> Result<OpenKms, OpenError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let opened = match making {
         Making::IfMissing => LocalKms::open_or_create(path),
         Making::Feigned | Making::Never => LocalKms::open(path),
     };
     match opened {
         Ok(kms) => Ok(OpenKms::One("local", BoxedKms::new(kms))),
-        Err(error @ LocalKmsError::NotFound { .. }) if making == Making::Feigned && folder.is_dir() => {
+        Err(error @ LocalKmsError::NotFound { .. }) if making == Making::Feigned => {
             Ok(OpenKms::One("local", BoxedKms::new(Unopened(BackendError::permanent(error)))))
         }
         Err(error) => Err(OpenError::Local(error)),

@@ -21,7 +21,7 @@ use claviger_metastore::{FindingId, SchemaReport, SqliteMetastore};
 use tempfile::TempPath;
 
 use crate::exit::Failure;
-use crate::open::make_folder_of;
+use crate::open::{folder_of, make_folder_of};
 use crate::store::{ServerUrl, StoreChoice};
 
 /// An open key store.
@@ -208,9 +208,8 @@ impl Backend {
 /// Makes a file that has its table when it has its name, so that nobody ever sees one without. It is not
 /// made where there is one by now.
 async fn make_whole(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // With the files that SQLite keeps beside it.
-    let making = tempfile::Builder::new().prefix(".claviger-keys-").tempdir_in(folder)?;
+    let making = tempfile::Builder::new().prefix(".claviger-keys-").tempdir_in(folder_of(path))?;
     let file = making.path().join("keys.db");
     SqliteMetastore::open(&file).await.map_err(io::Error::other)?.close().await;
     // The name itself is on the disk when the first key is: then SQLite syncs the folder, for its log.

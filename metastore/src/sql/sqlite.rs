@@ -209,7 +209,7 @@ impl SqliteBuilder {
     /// Opens the file as [`SqliteMetastore::open`] does.
     ///
     /// # Errors
-    /// As it does. Of a store that must be [there](Self::existing), with [`io::Error`] as the source when
+    /// As it does. Of a store that must be [there](Self::existing), with [`std::io::Error`] as the source when
     /// there is no file, and with [`DangerousSchema`](crate::DangerousSchema) when it is empty or lacks the
     /// table.
     ///

@@ -99,7 +99,20 @@ fn a_dry_run_says_what_a_move_to_new_members_would_do() {
         assert_eq!(dry.stderr, "claviger: without --dry-run a.key and b.key would be made\n");
         assert!(!kit.path("a.key").exists() && !kit.path("b.key").exists());
     }
+    // To claviger's own, whose folder is made as well.
+    let own = ["kms", "rewrap", "--from", "local:old.key", "--metastore", "sqlite:keys.db", "--dry-run"];
+    let dry = kit.ok(&own);
+    assert!(dry.stderr.ends_with("home/master.key would be made\n"), "{}", dry.stderr);
+    assert!(!kit.path("home").exists());
     kit.ok(&[&["kms", "rewrap", "--from", "local:old.key"][..], &CONFIG].concat());
+    // With a new member.
+    kit.write(
+        "claviger.toml",
+        any_of(&["a", "b", "c"], "k = 2\nasherah-compatible = false\n").replace("any-of", "k-of-n"),
+    );
+    let dry = kit.ok(&[&["kms", "rewrap", "--dry-run"][..], &CONFIG].concat());
+    assert_eq!(dry.stderr, "claviger: without --dry-run c.key would be made\n");
+    assert!(!kit.path("c.key").exists());
 }
 
 #[test]
