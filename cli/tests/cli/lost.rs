@@ -229,7 +229,7 @@ fn programs_that_come_first_at_once_share_the_keys_that_one_makes() {
             let mut command = kit.command(&[&ENCRYPT[..], &["--config", "claviger.toml"]].concat());
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         };
-        let children: Vec<_> = (0..12).map(spawn).collect();
+        let children: Vec<_> = (0..8).map(spawn).collect();
         for child in children {
             let run = Run::from(child.wait_with_output().unwrap());
             assert_eq!(run.code, Some(0), "{}", run.stderr);

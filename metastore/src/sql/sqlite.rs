@@ -349,12 +349,15 @@ async fn connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, Backend
 async fn enter_wal_mode(options: &SqliteConnectOptions, is_existing: bool) -> Result<(), BackendError> {
     let opening_error = |error| opening_error(error, options.get_filename());
     let mut connection = options.connect().await.map_err(opening_error)?;
-    if is_existing && !check::has_table(&mut connection).await.map_err(opening_error)? {
-        return Err(check::table_missing());
-    }
+    let mut enter = async || {
+        if is_existing && !check::has_table(&mut connection).await.map_err(opening_error)? {
+            return Err(check::table_missing());
+        }
+        statements::enter_wal_mode(&mut connection).await.map_err(opening_error)
+    };
     let mut waited = Duration::ZERO;
     loop {
-        match statements::enter_wal_mode(&mut connection).await.map_err(opening_error) {
+        match enter().await {
             Err(error) if error.is_transient() && waited < BUSY_TIMEOUT => {
                 tokio::time::sleep(BUSY_PAUSE).await;
                 waited += BUSY_PAUSE;
