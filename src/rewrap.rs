@@ -89,7 +89,7 @@ impl RewrapReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Rewrap {
-    /// Nothing: it is wrapped as it should be.
+    /// Nothing: it is wrapped as it should be, and was unwrapped.
     UpToDate,
     /// It was wrapped anew, unwrapped again, stored, and read back.
     Rewrapped {
@@ -144,7 +144,9 @@ pub async fn rewrap_system_keys(
 /// Wraps those of the store's system keys anew that lack copies which `kms` is to keep, so that any of
 /// its regions or members can unwrap them: after an outage, or when one was added.
 ///
-/// As [`rewrap_system_keys`]; but a new form is only taken if it lacks fewer copies than the old one.
+/// As [`rewrap_system_keys`]; but a new form is only taken if it lacks fewer copies than the old one. Keys
+/// that lack none are unwrapped, too: what `kms` does not open is [`Rewrap::Failed`], however whole it
+/// looks. So a dry run tells whether `kms` is the one that the store's system keys were wrapped by.
 ///
 /// # Errors
 /// As of [`rewrap_system_keys`].
@@ -330,7 +332,8 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
             return Ok(State::Due { missing });
         }
         if self.purpose == Purpose::Repair {
-            return Ok(State::UpToDate);
+            // What looks whole may be another master key's.
+            return self.unwrap_from(wrapped, meta).await.map(|_| State::UpToDate);
         }
         match self.to_gate.call(|| self.to.unwrap_key(wrapped, meta)).await {
             Ok(_) => Ok(State::UpToDate),

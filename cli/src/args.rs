@@ -12,9 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use claviger_metastore::FindingId;
 use serde::{Deserialize, Deserializer, de};
 
-pub(crate) use crate::args::kms::{Kms, KmsCheck, KmsKeys};
+pub(crate) use crate::args::kms::{Kms, KmsKeys, KmsRenew};
 pub(crate) use crate::args::mode::Mode;
-pub(crate) use crate::args::schema::{Schema, SchemaCheck, SchemaStore};
+pub(crate) use crate::args::schema::{Schema, SchemaApply, SchemaStore};
 use crate::exit::EXIT_CODES;
 use crate::given::{Given, GivenParser};
 use crate::kms::text::KmsGiven;
@@ -32,7 +32,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Encrypts a payload, or fields of a CSV or JSON Lines file.
     #[command(override_usage = usage("encrypt"), after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
-    Encrypt(Crypt),
+    Encrypt(Encrypt),
     /// Restores what encrypt made, byte for byte.
     #[command(override_usage = usage("decrypt"), after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
     Decrypt(Crypt),
@@ -56,6 +56,17 @@ pub(crate) enum Report {
     Text,
     /// One JSON object, for programs.
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Encrypt {
+    #[command(flatten)]
+    pub(crate) crypt: Crypt,
+
+    /// Makes a new key store where there is none, though its master key is there already. What was
+    /// encrypted with a key store that was lost stays lost.
+    #[arg(long, help_heading = KEYS)]
+    pub(crate) new_key_store: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,12 +1,12 @@
 //! Which keys to use: flags and variables before the configuration file, and that before the
 //! defaults. Nothing is opened here but the configuration file.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::num::NonZeroU64;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use claviger::KeyId;
+use claviger_kms::PrivateFile;
 use claviger_metastore::FindingId;
 
 use crate::args::{Options, SchemaStore};
@@ -41,7 +41,10 @@ impl Settings {
     /// Puts flags and variables, which are in `given`, over the configuration file.
     pub(crate) fn resolve(given: Options, config: Option<&Path>) -> Result<Self, Failure> {
         let file = config.map_or_else(|| Ok(Options::default()), read_config)?;
-        let options = over(given, file);
+        Self::of(over(given, file), config)
+    }
+
+    fn of(options: Options, config: Option<&Path>) -> Result<Self, Failure> {
         let described =
             [options.metastore.as_ref().and_then(Given::file), options.kms.as_ref().and_then(KmsGiven::file)];
         let mut sources = Used::all(Role::Option, described.into_iter().flatten());
@@ -61,6 +64,12 @@ impl Settings {
             cache: options.cache.unwrap_or(CACHE),
         })
     }
+
+    pub(crate) fn system_key_id(&self) -> KeyId {
+        let Self { service, product, .. } = self;
+        let suffix = self.region_suffix.as_ref().map(|suffix| format!("_{suffix}")).unwrap_or_default();
+        KeyId::new(format!("_SK_{service}_{product}{suffix}"))
+    }
 }
 
 impl Settings {
@@ -76,22 +85,47 @@ pub(crate) fn resolve_store(
     given: SchemaStore,
     accepted: Vec<FindingId>,
 ) -> Result<(StoreChoice, Vec<FindingId>), Failure> {
+    resolve_store_and_kms(given, accepted, None).map(|(choice, accepted, _)| (choice, accepted))
+}
+
+/// The same, and what is said of the master key.
+pub(crate) fn resolve_store_and_kms(
+    given: SchemaStore,
+    accepted: Vec<FindingId>,
+    kms: Option<KmsGiven>,
+) -> Result<(StoreChoice, Vec<FindingId>, Option<KmsGiven>), Failure> {
     let file = given.config.as_deref().map_or_else(|| Ok(Options::default()), read_config)?;
-    let given = Options { metastore: given.metastore, accept_finding: accepted, ..Options::default() };
+    let given = Options { metastore: given.metastore, accept_finding: accepted, kms, ..Options::default() };
     let options = over(given, file);
     match StoreChoice::resolve(options.metastore, true)? {
         StoreChoice::Memory => {
             Err(Failure::new(Exit::Config, "memory: has no schema; name another store with --metastore"))
         }
-        choice => Ok((choice, options.accept_finding)),
+        choice => Ok((choice, options.accept_finding, options.kms)),
     }
 }
 
-/// Which master key is to be checked, and whether it may be the well-known one.
-pub(crate) fn resolve_kms(given: Options, config: Option<&Path>) -> Result<(KmsChoice, bool), Failure> {
+/// A master key that is to be checked.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+pub(crate) enum Checked {
+    Kms {
+        choice: KmsChoice,
+        danger_known_key: bool,
+    },
+    /// With the key store that was given, or that goes with the default master key.
+    WithStore(Settings),
+}
+
+/// Which master key is to be checked. The default key store is not that of any other master key.
+pub(crate) fn resolve_check(given: Options, config: Option<&Path>) -> Result<Checked, Failure> {
     let file = config.map_or_else(|| Ok(Options::default()), read_config)?;
     let options = over(given, file);
-    Ok((kms_choice(options.kms)?, options.danger_known_key.unwrap_or_default()))
+    if options.metastore.is_some() || options.kms.is_none() {
+        return Settings::of(options, config).map(Checked::WithStore);
+    }
+    let danger_known_key = options.danger_known_key.unwrap_or_default();
+    Ok(Checked::Kms { choice: kms_choice(options.kms)?, danger_known_key })
 }
 
 /// Which master key `--from` means: in the words of `--kms`, or the one of another configuration file,
@@ -104,7 +138,7 @@ pub(crate) fn resolve_from(given: KmsGiven) -> Result<KmsChoice, Failure> {
     read_config(path)?.kms.ok_or_else(lacks)?.resolve(&KMS)
 }
 
-fn kms_choice(given: Option<KmsGiven>) -> Result<KmsChoice, Failure> {
+pub(crate) fn kms_choice(given: Option<KmsGiven>) -> Result<KmsChoice, Failure> {
     match given {
         Some(given) => given.resolve(&KMS),
         None => Ok(KmsChoice::Embedded(home()?.join("master.key"))),
@@ -133,19 +167,15 @@ fn over(first: Options, second: Options) -> Options {
 
 fn read_config(path: &Path) -> Result<Options, Failure> {
     let shown = format!("the configuration file {}", path.display());
-    let read = || -> io::Result<(u32, String)> {
-        let mut file = File::open(path)?;
-        let mode = file.metadata()?.permissions().mode();
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        Ok((mode, text))
-    };
-    let (mode, text) = read().map_err(|error| Failure::read(&shown, &error))?;
+    let mut file = PrivateFile::open(path).map_err(|error| Failure::read(&shown, &error))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| Failure::read(&shown, &error))?;
+    let text = private::text(&bytes).map_err(|why| Failure::new(Exit::Config, format!("{shown} {why}")))?;
     let place = |at: Option<usize>| {
         let before = at.and_then(|at| text.get(..at)).unwrap_or_default();
         format!("{}:{}", path.display(), before.matches('\n').count() + 1)
     };
-    let mut options: Options = toml::from_str(&text).map_err(|error| {
+    let mut options: Options = toml::from_str(text).map_err(|error| {
         // Only the message: the whole text of the error quotes the file's line, and there may be
         // a key in it that does not belong there.
         let message = format!("{}; correct the file", error.message().trim_end());
@@ -157,10 +187,10 @@ fn read_config(path: &Path) -> Result<Options, Failure> {
         wrong.into_failure().at(&format!("{}: kms", place(at)))
     })?;
     if options.metastore.as_ref().is_some_and(|given| given.has_secret(&METASTORE)) {
-        private::check_mode(mode, &format!("{shown} holds a password and"), "change it")?;
+        private::check(&file, &format!("{shown} holds a password and"), "change it")?;
     }
     if options.kms.as_ref().is_some_and(KmsGiven::has_secret) {
-        private::check_mode(mode, &format!("{shown} holds a secret and"), "change it")?;
+        private::check(&file, &format!("{shown} holds a secret and"), "change it")?;
     }
     Ok(options)
 }

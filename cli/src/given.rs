@@ -95,9 +95,9 @@ impl Guarded {
 
     fn read_file(&self, file: &str) -> Result<String, Failure> {
         let (flag, content) = (self.flag, self.content);
-        let wrong = |why: &str| Err(Failure::new(Exit::Config, format!("{flag} @{file}: {why}")));
+        let wrong = |why: &str| Failure::new(Exit::Config, format!("{flag} @{file}: {why}"));
         if file.is_empty() {
-            return wrong("lacks its file; say @FILE");
+            return Err(wrong("lacks its file; say @FILE"));
         }
         let bytes = private::read(
             Path::new(file),
@@ -105,18 +105,12 @@ impl Guarded {
             FILE_BYTES_MAX,
             &format!("change {}", self.secret),
         )?;
-        let Ok(text) = std::str::from_utf8(bytes.trim_ascii()) else {
-            return wrong("the file is not UTF-8 text; write it anew");
-        };
-        match text {
-            "" => wrong(&format!("the file is empty; write {content} into it")),
-            text if text.starts_with('@') => {
-                wrong(&format!("the file names a file; write {content} into it"))
+        match private::line(&bytes) {
+            Ok(text) if text.starts_with('@') => {
+                Err(wrong(&format!("the file names a file; write {content} into it")))
             }
-            text if text.contains(char::is_control) => {
-                wrong(&format!("the file has more than one line; write {content} into it and nothing else"))
-            }
-            text => Ok(text.to_owned()),
+            Ok(text) => Ok(text.to_owned()),
+            Err(why) => Err(wrong(&format!("the file {why}, with {content} and nothing else"))),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod aws;
 pub(crate) mod commands;
 mod fields;
+mod key_file;
 pub(crate) mod open;
 #[cfg_attr(not(feature = "pkcs11"), allow(dead_code, reason = "it is read, and not opened"))]
 mod pkcs11;

@@ -47,6 +47,7 @@ use crate::count::count;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::kms::text::KMS;
+use crate::open::Use;
 use crate::output::{Output, Target};
 use crate::print::Printer;
 use crate::progress::is_watched;
@@ -81,8 +82,10 @@ fn start() -> Result<Exit, Failure> {
 
 fn run(command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Encrypt(options) => crypt(Direction::Encrypt, options),
-        Command::Decrypt(options) => crypt(Direction::Decrypt, options),
+        Command::Encrypt(options) => {
+            crypt(Direction::Encrypt, Use::Encrypt { is_new: options.new_key_store }, options.crypt)
+        }
+        Command::Decrypt(options) => crypt(Direction::Decrypt, Use::Decrypt, options),
         Command::Schema(command) => schema::run(command, Printer::open()?),
         Command::Kms(command) => kms::commands::run(command, Printer::open()?),
         Command::Completions { shell } => {
@@ -95,7 +98,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
 }
 
 /// Encrypts or decrypts.
-fn crypt(direction: Direction, mut options: Crypt) -> Result<Exit, Failure> {
+fn crypt(direction: Direction, usage: Use, mut options: Crypt) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let work = match options.mode()? {
         Mode::Fields { partition_field } => Work::Fields(Plan::new(&options, partition_field)?),
@@ -113,7 +116,7 @@ fn crypt(direction: Direction, mut options: Crypt) -> Result<Exit, Failure> {
     files::check(&options, &settings, &input, &target, errors.as_ref())?;
     let output = Output::create(target, &cleanup)?;
     let errors = errors.map(|errors| Output::create(errors, &cleanup)).transpose()?;
-    let keys = runtime.block_on(open::open(&settings, direction))?;
+    let keys = runtime.block_on(open::open(&settings, usage))?;
     let (is_watched, name) = (is_watched(&output), input.name.clone());
     let done = match &work {
         Work::Fields(plan) => plan

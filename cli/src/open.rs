@@ -1,5 +1,8 @@
 //! Opens the key store and the master key, and makes them at first use.
 
+pub(crate) mod first_use;
+
+use std::fmt;
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -11,12 +14,9 @@ use claviger::{CryptoPolicy, Limits, SessionFactory};
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::folder::Folder;
-use crate::kms::KmsChoice;
 use crate::kms::open::{Absent, Making, OpenKms, Opening};
 use crate::kms::watched::Watched;
-use crate::store::StoreChoice;
-use crate::store::backend::{Admission, Backend, CALL_WAIT, CALLS_MAX};
-use crate::table::rows::Direction;
+use crate::store::backend::{Backend, CALL_WAIT, CALLS_MAX};
 use crate::tell::tell;
 
 /// The keys of a run.
@@ -59,24 +59,28 @@ impl Keys {
     }
 }
 
+/// What keys are opened for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Use {
+    /// `is_new`: the key store is to be begun anew, though its master key is there.
+    Encrypt {
+        is_new: bool,
+    },
+    Decrypt,
+}
+
 /// Opens the keys that the settings describe. Only encrypting makes what is not there.
-pub(crate) async fn open(settings: &Settings, direction: Direction) -> Result<Keys, Failure> {
-    let wanted = wanted_files(settings);
-    let missing: Vec<&Path> = wanted.iter().copied().filter(|path| !path.exists()).collect();
-    check_missing(settings, direction, &missing)?;
-    // The master key first: a key store that is there then had its master key, and one without is
-    // a loss to tell, not a first use.
-    let making_if = |may_make| if may_make { Making::IfMissing } else { Making::Never };
-    let is_first_use = missing.len() == wanted.len();
-    let opening = Opening {
-        making: making_if(direction == Direction::Encrypt),
-        members: making_if(direction == Direction::Encrypt && is_first_use),
-        absent: Absent::Failure,
-        danger_known_key: settings.danger_known_key,
+pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failure> {
+    let missing: Vec<&Path> = wanted_files(settings).into_iter().filter(|path| !path.exists()).collect();
+    let (kms, store) = match usage {
+        Use::Encrypt { is_new } => first_use::open(settings, is_new).await?,
+        Use::Decrypt => {
+            let store = find_store(settings).await?;
+            (open_kms(settings, Making::Never).await?, store)
+        }
     };
-    let kms = Watched::new(OpenKms::open(&settings.kms, opening).await?.boxed());
-    let store = Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await?;
     announce(&missing);
+    let kms = Watched::new(kms.boxed());
     let policy = CryptoPolicy::production().intermediate_keys_max(settings.cache.get());
     let mut builder = SessionFactory::builder(store.boxed(), kms.clone())
         .service(&settings.service)
@@ -88,6 +92,29 @@ pub(crate) async fn open(settings: &Settings, direction: Direction) -> Result<Ke
     }
     let factory = builder.build().map_err(|error| Failure::crypt(&error))?;
     Ok(Keys { factory, kms, store })
+}
+
+async fn find_store(settings: &Settings) -> Result<Backend, Failure> {
+    let found = Backend::open_existing(&settings.metastore, &settings.accepted).await?;
+    found.ok_or_else(|| no_keys(&settings.metastore))
+}
+
+/// `making` is what becomes of files that are not there, members' as well.
+async fn open_kms(settings: &Settings, making: Making) -> Result<OpenKms, Failure> {
+    // Without one of its members a master key may serve.
+    if let Some(path) = settings.kms.file().filter(|path| making == Making::Never && !path.exists()) {
+        return Err(no_keys(&path.display()));
+    }
+    let danger_known_key = settings.danger_known_key;
+    let opening = Opening { making, members: making, absent: Absent::Failure, danger_known_key };
+    OpenKms::open(&settings.kms, opening).await
+}
+
+fn no_keys(place: &impl fmt::Display) -> Failure {
+    let message = format!(
+        "there are no keys at {place}; check --metastore, --kms and CLAVIGER_HOME, or restore the file from a copy"
+    );
+    Failure::new(Exit::NotFound, message)
 }
 
 /// The store's own deadline ends first, so that the reason is told; three tries end before the
@@ -102,36 +129,7 @@ pub(crate) fn limits() -> Limits {
 
 /// The files that hold keys and that encrypting makes if need be.
 fn wanted_files(settings: &Settings) -> Vec<&Path> {
-    let metastore = settings.metastore.file();
-    // The key store first, as it is looked for first: another first user makes it last, so where it
-    // is there, its master key is there too, whenever we look.
-    metastore.into_iter().chain(settings.kms.files()).collect()
-}
-
-fn check_missing(settings: &Settings, direction: Direction, missing: &[&Path]) -> Result<(), Failure> {
-    // Without one of its members a master key may serve.
-    let is_needed =
-        |path: &&&Path| settings.metastore.file() == Some(**path) || settings.kms.file() == Some(**path);
-    let Some(first) = missing.iter().find(is_needed) else { return Ok(()) };
-    if direction == Direction::Decrypt {
-        let message = format!(
-            "there are no keys at {}; check --metastore, --kms and CLAVIGER_HOME, or restore the file from a copy",
-            first.display()
-        );
-        return Err(Failure::new(Exit::NotFound, message));
-    }
-    if let (KmsChoice::Embedded(key), StoreChoice::Embedded(store)) = (&settings.kms, &settings.metastore)
-        && missing.contains(&key.as_path())
-        && !missing.contains(&store.as_path())
-    {
-        let message = format!(
-            "{} is gone, and {} holds keys under it; restore it from a copy, or move the key store away to begin anew",
-            key.display(),
-            store.display()
-        );
-        return Err(Failure::new(Exit::NotFound, message));
-    }
-    Ok(())
+    settings.metastore.file().into_iter().chain(settings.kms.files()).collect()
 }
 
 /// Tells which of the files that were missing are there now.
@@ -143,6 +141,14 @@ pub(crate) fn announce(missing: &[&Path]) {
             "made {}; keep a copy: without the key store and its master key nothing can be decrypted",
             paths.join(" and ")
         ));
+    }
+}
+
+/// Tells what would be made.
+pub(crate) fn announce_due(missing: &[&Path]) {
+    let paths: Vec<String> = missing.iter().map(|path| path.display().to_string()).collect();
+    if !paths.is_empty() {
+        tell(format_args!("without --dry-run {} would be made", paths.join(" and ")));
     }
 }
 
@@ -161,6 +167,11 @@ fn make_folder(folder: &Path) -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The folder that a file is in, by a name that can be opened.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 pub(crate) fn make_folder_of(path: &Path) -> Result<(), Failure> {

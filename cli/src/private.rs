@@ -1,10 +1,9 @@
 //! Files with secrets in them: only their owner may read them.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Read as _;
 use std::path::Path;
 
+use claviger_kms::{Exposure, PrivateFile};
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
@@ -18,31 +17,62 @@ pub(crate) fn read(
     if_seen: &str,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let shown = format!("{what} {}", path.display());
+    let mut file = PrivateFile::open(path).map_err(|error| Failure::read(&shown, &error))?;
+    check(&file, &shown, if_seen)?;
     // Of its full size at once: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(vec![0; bytes_max]);
-    let mut fill = || -> io::Result<(u32, usize)> {
-        let mut file = File::open(path)?;
-        let mode = file.metadata()?.permissions().mode();
-        let mut len = 0;
-        while let Some(free) = bytes.get_mut(len..).filter(|free| !free.is_empty()) {
-            match file.read(free)? {
-                0 => break,
-                more => len += more,
-            }
+    let mut len = 0;
+    while let Some(free) = bytes.get_mut(len..).filter(|free| !free.is_empty()) {
+        match file.read(free).map_err(|error| Failure::read(&shown, &error))? {
+            0 => break,
+            more => len += more,
         }
-        Ok((mode, len))
-    };
-    let (mode, len) = fill().map_err(|error| Failure::read(&shown, &error))?;
-    check_mode(mode, &shown, if_seen)?;
+    }
     bytes.truncate(len);
     Ok(bytes)
 }
 
-/// Refuses a file that anybody but its owner has a right on.
-pub(crate) fn check_mode(mode: u32, shown: &str, if_seen: &str) -> Result<(), Failure> {
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    let message = format!("{shown} can be read by others; say chmod 600 and, if they may have, {if_seen}");
+/// Refuses a file that is not its owner's alone.
+pub(crate) fn check(file: &PrivateFile, shown: &str, if_seen: &str) -> Result<(), Failure> {
+    let Some(exposure) = file.exposure() else { return Ok(()) };
+    let message = match exposure {
+        Exposure::Others => {
+            format!("{shown} can be read by others; say chmod 600 and, if they may have, {if_seen}")
+        }
+        Exposure::AnotherUser => {
+            format!("{shown} belongs to another user; say chown and, if they should not know it, {if_seen}")
+        }
+        Exposure::NoFile => format!("{shown} is neither a file nor a pipe; name one"),
+        Exposure::Folder => {
+            format!(
+                "{shown} can be exchanged by everybody; say chmod o-w for its folder and those on the way to it"
+            )
+        }
+        Exposure::Way => {
+            format!("{shown} is reached by a link or folder of another user; name the file itself")
+        }
+        other => format!("{shown} is not its owner's alone ({other}); see to it and run it again"),
+    };
     Err(Failure::new(Exit::Permission, message))
+}
+
+/// Reads a file's text; an error says what the file holds instead, and what to do.
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, &'static str> {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
+            Err("is in UTF-16, as some editors and shells write; write it anew in UTF-8")
+        }
+        [0xef, 0xbb, 0xbf, ..] => Err("begins with a byte order mark; write it anew without one"),
+        _ => str::from_utf8(bytes).map_err(|_invalid| "is not UTF-8 text; write it anew"),
+    }
+}
+
+/// Reads a file's text, which is one line, without the white space around it.
+pub(crate) fn line(bytes: &[u8]) -> Result<&str, &'static str> {
+    match text(bytes)?.trim_ascii() {
+        "" => Err("is empty; write it anew"),
+        line if line.contains(['\n', '\r']) => Err("has more than one line; leave one"),
+        line if line.contains(char::is_control) => Err("has control characters; write it anew"),
+        line => Ok(line),
+    }
 }

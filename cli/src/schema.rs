@@ -3,10 +3,11 @@
 use claviger_metastore::{Finding, FindingId, SchemaReport, Severity};
 use serde::Serialize;
 
-use crate::args::{Report, Schema, SchemaCheck};
-use crate::config::resolve_store;
+use crate::args::{Report, Schema, SchemaApply};
+use crate::config::{kms_choice, resolve_store, resolve_store_and_kms};
 use crate::exit::{Exit, Failure};
 use crate::files;
+use crate::open::first_use;
 use crate::print::{Printer, json_line};
 use crate::store::StoreChoice;
 use crate::store::backend::{Admission, Backend};
@@ -19,9 +20,26 @@ pub(crate) fn run(command: Schema, printer: Printer) -> Result<Exit, Failure> {
             printer.print(&Backend::schema(&choice)?)?;
             Ok(Exit::Done)
         }
-        Schema::Apply(check) => look(check, Making::IfMissing, printer),
-        Schema::Check(check) => look(check, Making::Never, printer),
+        Schema::Apply(given) => apply(given, printer),
+        Schema::Check(check) => {
+            let (choice, accepted) = resolve_store(check.store, check.accept_finding)?;
+            look(&choice, &accepted, check.format, Making::Never, printer)
+        }
     }
+}
+
+fn apply(given: SchemaApply, printer: Printer) -> Result<Exit, Failure> {
+    let SchemaApply { check, kms, new_key_store } = given;
+    let (choice, accepted, kms) = resolve_store_and_kms(check.store, check.accept_finding, kms)?;
+    if let Some(file) = choice.file() {
+        let kms = kms_choice(kms)?;
+        let held = first_use::held(&kms);
+        let found = crate::runtime()?.block_on(Backend::open_existing(&choice, FindingId::ALL))?;
+        if found.is_none() && held.is_some() && !new_key_store {
+            first_use::check_first_use(file, &kms, held)?;
+        }
+    }
+    look(&choice, &accepted, check.format, Making::IfMissing, printer)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,27 +48,35 @@ enum Making {
     Never,
 }
 
-fn look(check: SchemaCheck, making: Making, printer: Printer) -> Result<Exit, Failure> {
-    let (choice, accepted) = resolve_store(check.store, check.accept_finding)?;
+fn look(
+    choice: &StoreChoice,
+    accepted: &[FindingId],
+    format: Report,
+    making: Making,
+    printer: Printer,
+) -> Result<Exit, Failure> {
     files::check_printing(&choice.used())?;
     if let (Making::Never, Some(path)) = (making, choice.file().filter(|path| !path.exists())) {
         let message = format!("there is no key store at {}; check --metastore", path.display());
         return Err(Failure::new(Exit::NotFound, message));
     }
     let report = crate::runtime()?.block_on(async {
-        let store = Backend::open(&choice, Admission::Unchecked).await?;
         if making == Making::IfMissing {
-            store.migrate(&choice).await?;
+            Backend::make_file(choice).await?;
         }
-        let report = store.check_schema(&choice).await;
+        let store = Backend::open(choice, Admission::Unchecked).await?;
+        if making == Making::IfMissing {
+            store.migrate(choice).await?;
+        }
+        let report = store.check_schema(choice).await;
         store.close().await;
         report
     })?;
-    printer.print(&match check.format {
-        Report::Text => text(&choice, &report, &accepted),
-        Report::Json => json(&choice, &report, &accepted)?,
+    printer.print(&match format {
+        Report::Text => text(choice, &report, accepted),
+        Report::Json => json(choice, &report, accepted)?,
     })?;
-    let is_dangerous = report.findings().iter().any(|finding| is_dangerous(finding, &accepted));
+    let is_dangerous = report.findings().iter().any(|finding| is_dangerous(finding, accepted));
     Ok(if is_dangerous { Exit::Dangerous } else { Exit::Done })
 }
 

@@ -1,6 +1,7 @@
 //! Which key store is meant.
 
 pub(crate) mod backend;
+mod sqlite;
 pub(crate) mod text;
 #[cfg_attr(
     not(all(feature = "postgres", feature = "mysql", feature = "dynamodb")),
@@ -11,10 +12,14 @@ mod url;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use claviger::BackendError;
+
 use crate::config::home;
 use crate::exit::{Exit, Failure};
 use crate::files::{self, Role, Used};
 use crate::given::Given;
+use crate::store::backend::fault;
+use crate::store::sqlite::Place;
 use crate::store::text::METASTORE;
 pub(crate) use crate::store::url::ServerUrl;
 
@@ -38,18 +43,22 @@ impl StoreChoice {
         let wrong = |message: &str| Err(Failure::new(Exit::Config, message));
         let Some((scheme, rest)) = text.split_once(':') else { return wrong(UNKNOWN) };
         match (scheme, rest) {
-            ("memory", "") if danger_discard_keys => Ok(Self::Memory),
-            ("memory", "") => wrong(
-                "--metastore memory: forgets the keys when claviger ends, so that nothing encrypted with it can be \
-                 decrypted; name a file with sqlite:PATH, or say --danger-discard-keys for a trial",
-            ),
-            ("sqlite", "") => wrong("--metastore sqlite: lacks its path; say sqlite:PATH"),
-            ("sqlite", path) => Ok(Self::Sqlite(path.into())),
+            ("memory", "") => memory(danger_discard_keys),
+            ("sqlite", path) => match sqlite::parse(path) {
+                Ok(Place::File(path)) => Ok(Self::Sqlite(path)),
+                Ok(Place::Memory) => memory(danger_discard_keys),
+                Err(why) => wrong(why),
+            },
             ("postgres" | "postgresql", _) => ServerUrl::parse(&text, &url::POSTGRES).map(Self::Postgres),
             ("mysql" | "mariadb", _) => ServerUrl::parse(&text, &url::MYSQL).map(Self::Mysql),
             ("dynamodb", _) => ServerUrl::parse(&text, &url::DYNAMODB).map(Self::DynamoDb),
             _ => wrong(UNKNOWN),
         }
+    }
+
+    /// What it means that it failed; `doing` is what was tried with it.
+    pub(crate) fn failed(&self, doing: &str, error: &BackendError) -> Failure {
+        fault::using(self, doing, error)
     }
 
     /// The file it is, if it is one.
@@ -74,6 +83,10 @@ impl StoreChoice {
     }
 }
 
+fn memory(danger_discard_keys: bool) -> Result<StoreChoice, Failure> {
+    if danger_discard_keys { Ok(StoreChoice::Memory) } else { Err(Failure::new(Exit::Config, FORGETS)) }
+}
+
 impl fmt::Display for StoreChoice {
     /// Names it without a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,6 +97,10 @@ impl fmt::Display for StoreChoice {
         }
     }
 }
+
+const FORGETS: &str = "--metastore memory: forgets the keys when claviger ends, so that nothing encrypted with it can be decrypted, and so \
+     does a database of SQLite's in memory, whatever it is called; name a file with sqlite:PATH, or say \
+     --danger-discard-keys for a trial";
 
 const UNKNOWN: &str = "--metastore names no store that claviger knows; say sqlite:PATH, postgres://…, mysql://…, \
                        dynamodb://TABLE or memory:, or @FILE for a file that says it";

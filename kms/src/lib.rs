@@ -4,7 +4,7 @@
 //!
 //! | feature | service |
 //! |---|---|
-//! | `local` | `LocalKms`: a master key in a file of this machine |
+//! | `local` | `LocalKms`: a master key in a file of this machine; `PrivateFile`: such files of others |
 //! | `aws` | `AwsKms`: AWS KMS, in one region or several |
 //! | `pkcs11` | `Pkcs11Kms`: a hardware security module, by its PKCS#11 library |
 //! | `vault` | `VaultTransitKms`: the transit engine of HashiCorp Vault or OpenBao |
@@ -28,6 +28,8 @@ mod local;
 mod members;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
+#[cfg(feature = "local")]
+mod private;
 #[cfg(feature = "vault")]
 mod vault;
 
@@ -44,5 +46,7 @@ pub use k_of_n::{KofNKms, KofNKmsBuilder};
 pub use local::{LocalKms, LocalKmsError};
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
+#[cfg(feature = "local")]
+pub use private::{Exposure, PrivateFile};
 #[cfg(feature = "vault")]
 pub use vault::{VaultAuth, VaultTransitError, VaultTransitKms, VaultTransitKmsBuilder};

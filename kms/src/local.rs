@@ -21,13 +21,9 @@ use claviger::{
 /// One line of text, `claviger-master-key-v1 <64 hex digits> <CRC-32>`. The sum tells a file that
 /// was cut or damaged from a key that is simply another one.
 ///
-/// It is refused, never repaired or replaced, when
-/// - its group or others may read, write or execute it,
-/// - it belongs to another user than the process runs as,
-/// - it is not a regular file; a symbolic link is none, since the checks of this list would then
-///   say nothing about the folder the file is really in. Links among the folders on the way are
-///   followed,
-/// - everybody may write to its folder and the folder is not sticky.
+/// It is refused, never repaired or replaced, when it is not its owner's alone, as [`PrivateFile`](crate::PrivateFile)
+/// has it, or a pipe. Links to it are followed, as they are in a volume of Kubernetes; none is when the
+/// file is made.
 ///
 /// # Durability
 /// [`open_or_create`](Self::open_or_create) writes a new key to a temporary file beside `path`
@@ -133,10 +129,12 @@ pub enum LocalKmsError {
         reason: &'static str,
     },
     /// The file is cut, damaged, or something else.
-    #[error("master-key file {path} is damaged or not a claviger master key; restore it from a copy")]
+    #[error("master-key file {path} holds no claviger master key: {reason}")]
     Malformed {
         /// The file.
         path: PathBuf,
+        /// What it is instead, as far as that can be told, and what to do.
+        reason: &'static str,
     },
     /// The file or its folder cannot be read, written or synced.
     #[error("cannot {operation} master-key file {path}")]

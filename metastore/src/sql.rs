@@ -128,6 +128,16 @@ pub enum SqlFault {
     /// The file cannot be used since its folder cannot be written, where SQLite keeps its log.
     #[error("the folder of the file cannot be written, and SQLite keeps its log beside the file")]
     FolderNotWritable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The name is one that SQLite takes for a database in memory, or for a URI that may say so.
+    #[error(
+        "SQLite takes the name for a database in memory or for a URI, and not for a file: name a file, with ./ before it if it is called so; a store that forgets its keys is InMemoryMetastore"
+    )]
+    NameOfNoFile,
+    /// The file is gone or empty and its log is there, which SQLite deletes when it begins the file anew.
+    #[error(
+        "the file is gone or empty, and its log (-wal) is there, which may hold keys: restore the file beside it, or move the log away"
+    )]
+    LogWithoutFile,
     /// Others kept changing the row, so that no change of ours could be made on top of theirs.
     #[error("the row of key {0} kept being changed by others")]
     Contended(KeyMeta),

@@ -1,8 +1,13 @@
 //! What a factory tells of system keys that lack copies, and their repair.
 
-use claviger::{Error, Event, InMemoryMetastore, Rewrap, RewrapOptions, SessionFactory, repair_system_keys};
+use std::sync::Arc;
 
-use crate::regions::Regions;
+use claviger::testing::{Fault, FaultyKms, Operation};
+use claviger::{
+    Error, Event, FailureClass, InMemoryMetastore, Rewrap, RewrapOptions, SessionFactory, repair_system_keys,
+};
+
+use crate::regions::{Regions, master_key};
 use crate::support::{START, assert_all_decrypt, factory, populate, system_keys};
 
 fn raised(factory: &SessionFactory) -> u64 {
@@ -85,6 +90,39 @@ async fn repair_takes_what_it_can_get() {
     let is_better = |done: &Rewrap| matches!(done, Rewrap::Rewrapped { missing } if missing == &["ap"]);
     assert!(report.keys.iter().all(|(_, done)| is_better(done)), "{report:?}");
     assert!(!report.is_clean());
+}
+
+#[tokio::test]
+async fn repair_unwraps_what_looks_whole_and_tells_what_another_master_key_wrapped() {
+    let (store, kms) = (InMemoryMetastore::new(), FaultyKms::new(master_key("own")));
+    let records = populate(&store, &Arc::new(master_key("own"))).await;
+    let before = system_keys(&store).await;
+    for dry_run in [true, false] {
+        let options = RewrapOptions::new().dry_run(dry_run);
+        let report = repair_system_keys(&store, &master_key("stranger"), &options).await.unwrap();
+        let is_told = |done: &Rewrap| matches!(done, Rewrap::Failed(error @ Error::Kms { operation: "unwrap_key", .. }) if !error.is_retryable());
+        assert_eq!(report.keys.len(), 6);
+        assert!(report.keys.iter().all(|(_, done)| is_told(done)), "{report:?}");
+        assert!(!report.is_clean());
+    }
+    let report = repair_system_keys(&store, &kms, &RewrapOptions::new()).await.unwrap();
+    assert!(report.keys.iter().all(|(_, done)| matches!(done, Rewrap::UpToDate)), "{report:?}");
+    assert_eq!(
+        (kms.faults().calls_of(Operation::UnwrapKey), kms.faults().calls_of(Operation::WrapKey)),
+        (6, 0)
+    );
+    assert_eq!(system_keys(&store).await, before);
+    assert_all_decrypt(&store, &Arc::new(master_key("own")), &records).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn repair_tells_an_outage_from_a_wrong_master_key() {
+    let (store, kms) = (InMemoryMetastore::new(), FaultyKms::new(master_key("own")));
+    populate(&store, &Arc::new(master_key("own"))).await;
+    kms.faults().always_for(Operation::UnwrapKey, Fault::Fail(FailureClass::Transient));
+    let report = repair_system_keys(&store, &kms, &RewrapOptions::new()).await.unwrap();
+    let is_down = |done: &Rewrap| matches!(done, Rewrap::Failed(error) if error.is_retryable());
+    assert!(report.keys.iter().all(|(_, done)| is_down(done)), "{report:?}");
 }
 
 #[tokio::test]

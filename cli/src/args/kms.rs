@@ -13,18 +13,19 @@ use crate::kms::text::KmsGiven;
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Kms {
-    /// Wraps and unwraps a key that is thrown away, in every region or by every member; exits with 69
-    /// or 3 when one fails.
-    Check(KmsCheck),
-    /// Wraps the system keys anew that lack the copy of a region or member.
-    Repair(KmsKeys),
+    /// Wraps and unwraps a key that is thrown away, in every region or by every member, and unwraps the
+    /// system keys of --metastore; exits with 69 or 3 when one fails.
+    Check(KmsKeys),
+    /// Wraps the system keys anew that lack the copy of a region or member, and unwraps the others.
+    Repair(KmsRenew),
     /// Wraps system keys anew: those that another master key wrapped, as a move from --from to --kms, or
     /// all, after the master key was rotated.
     Rewrap(KmsRewrap),
 }
 
+/// A master key, and which system keys of which store.
 #[derive(Debug, Args)]
-pub(crate) struct KmsCheck {
+pub(crate) struct KmsKeys {
     #[arg(long, value_name = "KMS", env = VARIABLE, hide_env_values = true)]
     #[arg(value_parser = GivenParser::<KmsGiven>::NEW, help = HELP, long_help = LONG_HELP)]
     pub(crate) kms: Option<KmsGiven>,
@@ -42,13 +43,6 @@ pub(crate) struct KmsCheck {
     /// How to print what was found.
     #[arg(long, value_enum, default_value_t = Report::Text)]
     pub(crate) format: Report,
-}
-
-/// Which system keys of which store.
-#[derive(Debug, Args)]
-pub(crate) struct KmsKeys {
-    #[command(flatten)]
-    pub(crate) kms: KmsCheck,
 
     #[arg(long, value_name = "STORE", env = STORE_VARIABLE, hide_env_values = true)]
     #[arg(value_parser = GivenParser::<Given>::NEW, help = STORE_HELP, long_help = STORE_LONG_HELP)]
@@ -75,6 +69,12 @@ pub(crate) struct KmsKeys {
     /// Takes the system keys of all services and products. Every row of the store is read for it.
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KmsRenew {
+    #[command(flatten)]
+    pub(crate) keys: KmsKeys,
 
     /// Says what would be done, and does nothing.
     #[arg(long)]
@@ -90,30 +90,23 @@ pub(crate) struct KmsRewrap {
     pub(crate) from: Option<KmsGiven>,
 
     #[command(flatten)]
-    pub(crate) keys: KmsKeys,
-}
-
-impl KmsCheck {
-    /// The same as the options of other commands, and the configuration file.
-    pub(crate) fn into_options(self) -> (Options, Option<PathBuf>) {
-        let options =
-            Options { kms: self.kms, danger_known_key: self.danger_known_key, ..Options::default() };
-        (options, self.config)
-    }
+    pub(crate) renew: KmsRenew,
 }
 
 impl KmsKeys {
+    /// The same as the options of other commands, and the configuration file.
     pub(crate) fn into_options(self) -> (Options, Option<PathBuf>) {
-        let (options, config) = self.kms.into_options();
         let options = Options {
-            metastore: self.metastore,
-            accept_finding: self.accept_finding,
             service: self.service,
             product: self.product,
+            metastore: self.metastore,
+            accept_finding: self.accept_finding,
+            kms: self.kms,
             region_suffix: self.region_suffix,
-            ..options
+            danger_known_key: self.danger_known_key,
+            ..Options::default()
         };
-        (options, config)
+        (options, self.config)
     }
 }
 
@@ -141,6 +134,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   claviger kms check --kms local:/var/lib/claviger/master.key
   claviger kms check --kms aws:us-east-1=ARN,eu-west-1=ARN,preferred=us-east-1 --format json
+  claviger kms check --kms static:@/etc/claviger/key --metastore @/etc/claviger/metastore --all
   claviger kms check --kms 'pkcs11:token=keys;object=claviger?module-path=/usr/lib/hsm.so&pin-source=file:/etc/claviger/pin'
   claviger kms check --kms 'vault:https://vault.example:8200/transit/claviger?auth=kubernetes&role=checkout'
   claviger kms repair --config /etc/claviger/claviger.toml --dry-run

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use claviger_metastore::FindingId;
 
-use super::{Report, STORE_HELP, STORE_LONG_HELP, STORE_VARIABLE, finding_parser};
+use super::{Report, STORE_HELP, STORE_LONG_HELP, STORE_VARIABLE, finding_parser, kms};
 use crate::given::{Given, GivenParser};
+use crate::kms::text::KmsGiven;
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Schema {
     /// Prints what apply would run. It connects to nothing: postgres:// alone will do.
     Show(SchemaStore),
     /// Makes the table if it is not there, and then checks it. A table that is there is left as it is.
-    Apply(SchemaCheck),
+    Apply(SchemaApply),
     /// Looks for what could lose keys; exits with 3 when it finds something dangerous.
     Check(SchemaCheck),
 }
@@ -42,6 +44,20 @@ pub(crate) struct SchemaCheck {
     /// How to print what was found.
     #[arg(long, value_enum, default_value_t = Report::Text)]
     pub(crate) format: Report,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaApply {
+    #[command(flatten)]
+    pub(crate) check: SchemaCheck,
+
+    #[arg(long, value_name = "KMS", env = kms::VARIABLE, hide_env_values = true)]
+    #[arg(value_parser = GivenParser::<KmsGiven>::NEW, help = kms::HELP, long_help = kms::LONG_HELP)]
+    pub(crate) kms: Option<KmsGiven>,
+
+    /// Makes a new key store in a file, though the master key of the one before is there.
+    #[arg(long)]
+    pub(crate) new_key_store: bool,
 }
 
 pub(super) const EXAMPLES: &str = "\

@@ -2,27 +2,29 @@
 
 mod print;
 
-use claviger::{BackendError, KeyId, Rewrap, RewrapOptions, RewrapReport};
+use claviger::{BackendError, Rewrap, RewrapOptions, RewrapReport};
 use claviger_kms::CopyCheck;
 
-use crate::args::{Kms, KmsCheck, KmsKeys};
-use crate::config::{Settings, resolve_from, resolve_kms};
+use crate::args::{Kms, KmsKeys, KmsRenew};
+use crate::config::{Checked, Settings, resolve_check, resolve_from};
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::kms::KmsChoice;
-use crate::kms::commands::print::{checks, report};
+use crate::kms::commands::print::{Held, checks, report};
 use crate::kms::open::{Absent, Making, OpenKms, Opening};
-use crate::open::{announce, limits};
+use crate::open::{announce, announce_due, limits};
 use crate::print::Printer;
-use crate::store::backend::{Admission, Backend};
+use crate::store::StoreChoice;
+use crate::store::backend::Backend;
+use crate::tell::tell;
 
 pub(crate) fn run(command: Kms, printer: Printer) -> Result<Exit, Failure> {
     match command {
-        Kms::Check(given) => check(given, printer),
-        Kms::Repair(keys) => renew(keys, &Work::Repair, printer),
+        Kms::Check(keys) => check(keys, printer),
+        Kms::Repair(given) => renew(given, &Work::Repair, printer),
         Kms::Rewrap(given) => {
             let from = given.from.map(resolve_from).transpose()?.map(Box::new);
-            renew(given.keys, &Work::Rewrap(from), printer)
+            renew(given.renew, &Work::Rewrap(from), printer)
         }
     }
 }
@@ -34,19 +36,48 @@ enum Work {
     Rewrap(Option<Box<KmsChoice>>),
 }
 
-fn check(given: KmsCheck, printer: Printer) -> Result<Exit, Failure> {
-    let format = given.format;
-    let (options, config) = given.into_options();
-    let (choice, danger_known_key) = resolve_kms(options, config.as_deref())?;
-    files::check_printing(&choice.used())?;
+fn check(keys: KmsKeys, printer: Printer) -> Result<Exit, Failure> {
+    let (all, format) = (keys.all, keys.format);
+    let (options, config) = keys.into_options();
+    let checked = resolve_check(options, config.as_deref())?;
+    let (choice, danger_known_key) = match &checked {
+        Checked::Kms { choice, danger_known_key } => (choice, *danger_known_key),
+        Checked::WithStore(settings) => (&settings.kms, settings.danger_known_key),
+    };
+    files::check_printing(&match &checked {
+        Checked::Kms { choice, .. } => choice.used(),
+        Checked::WithStore(settings) => settings.files(),
+    })?;
     let never = Making::Never;
     let opening = Opening { making: never, members: never, absent: Absent::Member, danger_known_key };
-    let checked = crate::runtime()?.block_on(async {
-        let kms = OpenKms::open(&choice, opening).await?;
-        Ok::<_, Failure>(kms.check().await)
+    let (copies, held) = crate::runtime()?.block_on(async {
+        let kms = OpenKms::open(choice, opening).await?;
+        let held = match &checked {
+            Checked::Kms { .. } => None,
+            Checked::WithStore(settings) => unwrap_held(settings, &kms, all).await?,
+        };
+        Ok::<_, Failure>((kms.check().await, held))
     })?;
-    printer.print(&checks(&checked, format)?)?;
-    Ok(worst(checked.iter().flat_map(failures).map(of_failure)))
+    printer.print(&checks(&copies, held.as_ref(), format)?)?;
+    let keys = held.iter().flat_map(|held| of_report(&held.report, &Work::Repair));
+    Ok(worst(copies.iter().flat_map(failures).map(of_failure).chain(keys)))
+}
+
+/// Unwraps the system keys of the key store, and changes nothing.
+async fn unwrap_held(settings: &Settings, kms: &OpenKms, all: bool) -> Result<Option<Held>, Failure> {
+    let choice = &settings.metastore;
+    let store = match Backend::open_existing(choice, &settings.accepted).await? {
+        Some(store) => store,
+        None if matches!(choice, StoreChoice::Embedded(path) if !path.exists()) => {
+            tell(format_args!("there is no key store at {choice}, so that no system keys were looked at"));
+            return Ok(None);
+        }
+        None => return Err(no_store(settings)),
+    };
+    let checked = store.repair(&kms.boxed(), &which(settings, all).dry_run(true)).await;
+    store.close().await;
+    let report = checked.map_err(|error| Failure::crypt(&error))?;
+    Ok(Some(Held { store: choice.to_string(), report }))
 }
 
 /// What went wrong with a copy.
@@ -69,8 +100,9 @@ fn worst(exits: impl IntoIterator<Item = Exit>) -> Exit {
     exits.into_iter().max_by_key(rank).unwrap_or(Exit::Done)
 }
 
-fn renew(keys: KmsKeys, work: &Work, printer: Printer) -> Result<Exit, Failure> {
-    let (all, dry_run, format) = (keys.all, keys.dry_run, keys.kms.format);
+fn renew(given: KmsRenew, work: &Work, printer: Printer) -> Result<Exit, Failure> {
+    let KmsRenew { keys, dry_run } = given;
+    let (all, format) = (keys.all, keys.format);
     let (options, config) = keys.into_options();
     let settings = Settings::resolve(options, config.as_deref())?;
     let from = match work {
@@ -78,14 +110,7 @@ fn renew(keys: KmsKeys, work: &Work, printer: Printer) -> Result<Exit, Failure> 
         _ => Vec::new(),
     };
     files::check_printing(&[settings.files(), from].concat())?;
-    if let Some(path) = settings.metastore.file().filter(|path| !path.exists()) {
-        let message = format!("there is no key store at {}; check --metastore", path.display());
-        return Err(Failure::new(Exit::NotFound, message));
-    }
-    let mut which = RewrapOptions::new().dry_run(dry_run).limits(limits());
-    if !all {
-        which = which.only([settings.system_key_id()]);
-    }
+    let which = which(&settings, all).dry_run(dry_run);
     let renewed = crate::runtime()?.block_on(renew_in(&settings, work, which, dry_run))?;
     if renewed.keys.is_empty() && renewed.damaged.is_empty() {
         let message = format!(
@@ -96,9 +121,19 @@ fn renew(keys: KmsKeys, work: &Work, printer: Printer) -> Result<Exit, Failure> 
         );
         return Err(Failure::new(Exit::NotFound, message));
     }
-    printer.print(&report(&settings.metastore, &renewed, format)?)?;
-    let damaged = renewed.damaged.iter().map(|_| Exit::Dangerous);
-    Ok(worst(renewed.keys.iter().map(|(_, done)| of_outcome(done, work)).chain(damaged)))
+    let exit = worst(of_report(&renewed, work));
+    printer.print(&report(&Held { store: settings.metastore.to_string(), report: renewed }, format)?)?;
+    Ok(exit)
+}
+
+fn which(settings: &Settings, all: bool) -> RewrapOptions {
+    let which = RewrapOptions::new().limits(limits());
+    if all { which } else { which.only([settings.system_key_id()]) }
+}
+
+fn no_store(settings: &Settings) -> Failure {
+    let message = format!("there is no key store at {}; check --metastore", settings.metastore);
+    Failure::new(Exit::NotFound, message)
 }
 
 async fn renew_in(
@@ -107,6 +142,8 @@ async fn renew_in(
     which: RewrapOptions,
     dry_run: bool,
 ) -> Result<RewrapReport, Failure> {
+    let found = Backend::open_existing(&settings.metastore, &settings.accepted).await?;
+    let store = found.ok_or_else(|| no_store(settings))?;
     let never = Making::Never;
     let danger_known_key = settings.danger_known_key;
     let opening = Opening { making: never, members: never, absent: Absent::Failure, danger_known_key };
@@ -116,8 +153,10 @@ async fn renew_in(
     };
     let missing: Vec<_> = settings.kms.files().into_iter().filter(|path| !path.exists()).collect();
     let kms = OpenKms::open(&settings.kms, making_what_is_new(work, opening, dry_run)).await?;
+    if dry_run && matches!(work, Work::Rewrap(_)) {
+        announce_due(&missing);
+    }
     announce(&missing);
-    let store = Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await?;
     let to = kms.boxed();
     let renewed = match work {
         Work::Repair => store.repair(&to, &which).await,
@@ -132,21 +171,17 @@ async fn renew_in(
 
 /// A master key to move to may be new, and so may a member: after this all keys have its copy.
 fn making_what_is_new(work: &Work, opening: Opening, dry_run: bool) -> Opening {
+    let making = if dry_run { Making::Feigned } else { Making::IfMissing };
     match work {
-        Work::Rewrap(from) if !dry_run => {
-            let making = if from.is_some() { Making::IfMissing } else { Making::Never };
-            Opening { making, members: Making::IfMissing, ..opening }
-        }
-        _ => opening,
+        Work::Rewrap(Some(_)) => Opening { making, members: making, ..opening },
+        Work::Rewrap(None) => Opening { members: making, ..opening },
+        Work::Repair => opening,
     }
 }
 
-impl Settings {
-    fn system_key_id(&self) -> KeyId {
-        let Self { service, product, .. } = self;
-        let suffix = self.region_suffix.as_ref().map(|suffix| format!("_{suffix}")).unwrap_or_default();
-        KeyId::new(format!("_SK_{service}_{product}{suffix}"))
-    }
+fn of_report(report: &RewrapReport, work: &Work) -> Vec<Exit> {
+    let damaged = report.damaged.iter().map(|_| Exit::Dangerous);
+    report.keys.iter().map(|(_, done)| of_outcome(done, work)).chain(damaged).collect()
 }
 
 fn of_outcome(done: &Rewrap, work: &Work) -> Exit {

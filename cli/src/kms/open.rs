@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, BoxedKms, ErrorChain, KeyManagementService, KeyMeta, SecretKey, StaticKms, WrapHealth,
-    WrappedKey,
+    BackendError, BoxedKms, Error, ErrorChain, KeyManagementService, KeyMeta, SecretKey, StaticKms,
+    WrapHealth, WrappedKey,
 };
 #[cfg(feature = "aws")]
 use claviger_kms::AwsKms;
@@ -14,9 +14,9 @@ use claviger_kms::{AnyOfKms, CopyCheck, KofNKms, LocalKms, LocalKmsError};
 
 use crate::exit::{Exit, Failure};
 use crate::kms::KmsChoice;
+use crate::kms::key_file;
 use crate::kms::several::{AnyOfChoice, KofNChoice};
-use crate::open::make_folder_of;
-use crate::private;
+use crate::open::{folder_of, make_folder_of};
 
 /// An open KMS of any kind.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct Opening {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Making {
     IfMissing,
+    /// It is taken for one that wrapped nothing yet, where it could be made: its calls fail.
+    Feigned,
     Never,
 }
 
@@ -94,8 +96,13 @@ impl OpenKms {
     async fn try_open(choice: &KmsChoice, opening: Opening) -> Result<Self, OpenError> {
         match choice {
             KmsChoice::Embedded(path) | KmsChoice::Local(path) => {
-                if matches!(choice, KmsChoice::Embedded(_)) && opening.making == Making::IfMissing {
-                    make_folder_of(path)?;
+                let is_own = matches!(choice, KmsChoice::Embedded(_));
+                match opening.making {
+                    Making::IfMissing if is_own => make_folder_of(path)?,
+                    Making::Feigned if !is_own && !folder_of(path).is_dir() => {
+                        return local(path, Making::Never);
+                    }
+                    _ => {}
                 }
                 local(path, opening.making)
             }
@@ -239,10 +246,13 @@ fn failed(error: &BackendError) -> Failure {
 fn local(path: &Path, making: Making) -> Result<OpenKms, OpenError> {
     let opened = match making {
         Making::IfMissing => LocalKms::open_or_create(path),
-        Making::Never => LocalKms::open(path),
+        Making::Feigned | Making::Never => LocalKms::open(path),
     };
     match opened {
         Ok(kms) => Ok(OpenKms::One("local", BoxedKms::new(kms))),
+        Err(error @ LocalKmsError::NotFound { .. }) if making == Making::Feigned => {
+            Ok(OpenKms::One("local", BoxedKms::new(Unopened(BackendError::permanent(error)))))
+        }
         Err(error) => Err(OpenError::Local(error)),
     }
 }
@@ -251,7 +261,10 @@ fn master_key_failure(error: &LocalKmsError) -> Failure {
     let (exit, advice) = match error {
         LocalKmsError::NotFound { .. } => (Exit::NotFound, "make its folder, or check --kms"),
         LocalKmsError::Refused { .. } => (Exit::Permission, "see to it and run it again"),
-        LocalKmsError::Malformed { .. } => (Exit::NotFound, "check --kms"),
+        LocalKmsError::Malformed { .. } => {
+            let advice = "restore it from a copy, or check --kms: a file of 64 hex digits is static:@FILE";
+            (Exit::NotFound, advice)
+        }
         LocalKmsError::Io { source, .. } => match source.kind() {
             ErrorKind::PermissionDenied => (Exit::Permission, "check who may read it"),
             ErrorKind::ReadOnlyFilesystem => (Exit::CannotCreate, "choose a folder you may write to"),
@@ -259,37 +272,26 @@ fn master_key_failure(error: &LocalKmsError) -> Failure {
         },
         LocalKmsError::Random(_) => (Exit::Unavailable, "try again"),
         LocalKmsError::Unusable { source, .. } if source.is_retryable() => (Exit::Unavailable, "try again"),
+        LocalKmsError::Unusable { source: Error::InvalidConfig { .. }, .. } => {
+            (Exit::Config, "anybody can guess it: restore it from a copy, or choose another with --kms")
+        }
         _ => (Exit::Config, "choose another with --kms"),
     };
     Failure::new(exit, format!("{}; {advice}", ErrorChain::new(error)))
 }
 
 fn static_key(file: &Path, danger_known_key: bool) -> Result<OpenKms, Failure> {
-    let key = read_static_key(file)?;
+    let key = key_file::read(file)?;
     let kms = if danger_known_key { StaticKms::danger_any_key(&key) } else { StaticKms::new(&key) };
-    kms.map(|kms| OpenKms::One("static", BoxedKms::new(kms))).map_err(|error| Failure::crypt(&error))
-}
-
-/// Reads 64 hex digits. What else is in the file is not told.
-fn read_static_key(path: &Path) -> Result<SecretKey, Failure> {
-    let text = private::read(path, "the master key", KEY_FILE_BYTES_MAX, "change the key")?;
-    SecretKey::try_init(|key| decode_hex(text.trim_ascii(), key)).map_err(|NotHex| {
-        let shown = path.display();
-        Failure::new(Exit::Config, format!("the master key {shown} is not 64 hex digits; write it anew"))
+    kms.map(|kms| OpenKms::One("static", BoxedKms::new(kms))).map_err(|error| match error {
+        Error::InvalidConfig { reason } => Failure::new(
+            Exit::Config,
+            format!(
+                "the master key {} is one that anybody can guess ({reason}); make another with openssl rand -hex 32, or \
+                 for test data say --danger-known-key",
+                file.display()
+            ),
+        ),
+        error => Failure::crypt(&error),
     })
 }
-
-#[derive(Debug)]
-struct NotHex;
-
-fn decode_hex(digits: &[u8], key: &mut [u8; 32]) -> Result<(), NotHex> {
-    let length = key.len();
-    match base16ct::mixed::decode(digits, key) {
-        Ok(decoded) if decoded.len() == length => Ok(()),
-        // Fewer digits are decoded as well, and the rest of the key would be zeros.
-        Ok(_) | Err(_) => Err(NotHex),
-    }
-}
-
-/// The digits and some white space.
-const KEY_FILE_BYTES_MAX: usize = 256;

@@ -57,12 +57,9 @@ impl Secret {
 
 fn read(path: &Path, what: &str) -> Result<SecretString, Failure> {
     let bytes = private::read(path, what, SECRET_BYTES_MAX, &format!("change {what}"))?;
-    let text = std::str::from_utf8(bytes.trim_ascii()).ok().filter(|text| !text.is_empty());
     // A line feed at its end is an editor's.
-    let text = text.filter(|text| !text.contains(char::is_control));
-    text.map(SecretString::from).ok_or_else(|| {
-        let shown = path.display();
-        Failure::new(Exit::Config, format!("{shown} is not one line with {what}; write it anew"))
+    private::line(&bytes).map(SecretString::from).map_err(|why| {
+        Failure::new(Exit::Config, format!("{} is not one line with {what}: it {why}", path.display()))
     })
 }
 

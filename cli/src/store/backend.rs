@@ -2,12 +2,13 @@
 
 pub(crate) mod fault;
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, BoxedKms, BoxedMetastore, Error, InMemoryMetastore, RewrapOptions, RewrapReport,
-    repair_system_keys, rewrap_system_keys,
+    BackendError, BoxedKms, BoxedMetastore, Error, InMemoryMetastore, MetastoreAdmin as _, RewrapOptions,
+    RewrapReport, repair_system_keys, rewrap_system_keys,
 };
 #[cfg(feature = "dynamodb")]
 use claviger_metastore::DynamoDbMetastore;
@@ -17,8 +18,10 @@ use claviger_metastore::MysqlMetastore;
 use claviger_metastore::PostgresMetastore;
 use claviger_metastore::{FindingId, SchemaReport, SqliteMetastore};
 
+use tempfile::TempPath;
+
 use crate::exit::Failure;
-use crate::open::make_folder_of;
+use crate::open::{folder_of, make_folder_of};
 use crate::store::{ServerUrl, StoreChoice};
 
 /// An open key store.
@@ -81,16 +84,48 @@ impl Backend {
     pub(crate) async fn open(choice: &StoreChoice, admission: Admission<'_>) -> Result<Self, Failure> {
         let opened = match choice {
             StoreChoice::Memory => Ok(Self::Memory(InMemoryMetastore::new())),
-            StoreChoice::Embedded(path) => {
-                make_folder_of(path)?;
-                sqlite(path, admission).await
-            }
-            StoreChoice::Sqlite(path) => sqlite(path, admission).await,
+            StoreChoice::Embedded(path) | StoreChoice::Sqlite(path) => sqlite(path, admission).await,
             StoreChoice::Postgres(url) => postgres(url, admission).await,
             StoreChoice::Mysql(url) => mysql(url, admission).await,
             StoreChoice::DynamoDb(url) => dynamodb(url, admission).await,
         };
         opened.map_err(|error| fault::opening(choice, &error))
+    }
+
+    /// Opens a store that is there; `None` if its file is not, or has no table. Nothing is made.
+    pub(crate) async fn open_existing(
+        choice: &StoreChoice,
+        accepted: &[FindingId],
+    ) -> Result<Option<Self>, Failure> {
+        let Some(path) = choice.file() else {
+            return Self::open(choice, Admission::Checked(accepted)).await.map(Some);
+        };
+        let builder = accepted.iter().fold(SqliteMetastore::builder(), |builder, id| builder.accept(*id));
+        match builder.existing().open(path).await {
+            Ok(store) => Ok(Some(Self::Sqlite(store))),
+            Err(error) if fault::is_lost(&error) => Ok(None),
+            Err(error) => Err(fault::opening(choice, &error.into())),
+        }
+    }
+
+    /// Opens a store, and makes its file or the table in it if they are not there.
+    pub(crate) async fn make(choice: &StoreChoice, accepted: &[FindingId]) -> Result<Self, Failure> {
+        Self::make_file(choice).await?;
+        Self::open(choice, Admission::Checked(accepted)).await
+    }
+
+    /// Makes the file of a store in a file, if it is not there. That no log is left of another one has been
+    /// looked for.
+    pub(crate) async fn make_file(choice: &StoreChoice) -> Result<(), Failure> {
+        let Some(path) = choice.file().filter(|path| !path.exists()) else { return Ok(()) };
+        if matches!(choice, StoreChoice::Embedded(_)) {
+            make_folder_of(path)?;
+        }
+        match make_whole(path).await {
+            Err(error) if is_of_folder(&error) => Err(Failure::create(path, &error)),
+            // Where the whole cannot be given its name it is made in place, or told why it cannot be.
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn boxed(&self) -> BoxedMetastore {
@@ -115,6 +150,11 @@ impl Backend {
     pub(crate) async fn check_schema(&self, choice: &StoreChoice) -> Result<SchemaReport, Failure> {
         let report = with_table!(self, store => store.check_schema().await, Ok(SchemaReport::default()));
         report.map_err(|error| fault::using(choice, "cannot check", &error))
+    }
+
+    /// How many rows there are.
+    pub(crate) async fn count(&self) -> Result<u64, BackendError> {
+        with_table!(self, store => store.count().await, Ok(0))
     }
 
     pub(crate) async fn repair(&self, kms: &BoxedKms, which: &RewrapOptions) -> Result<RewrapReport, Error> {
@@ -163,6 +203,24 @@ impl Backend {
             Self::DynamoDb(_) => {}
         }
     }
+}
+
+/// Makes a file that has its table when it has its name, so that nobody ever sees one without. It is not
+/// made where there is one by now.
+async fn make_whole(path: &Path) -> io::Result<()> {
+    // With the files that SQLite keeps beside it.
+    let making = tempfile::Builder::new().prefix(".claviger-keys-").tempdir_in(folder_of(path))?;
+    let file = making.path().join("keys.db");
+    SqliteMetastore::open(&file).await.map_err(io::Error::other)?.close().await;
+    // The name itself is on the disk when the first key is: then SQLite syncs the folder, for its log.
+    TempPath::try_from_path(file)?.persist_noclobber(path)?;
+    Ok(())
+}
+
+/// Tells whether no file at all can be made there.
+fn is_of_folder(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
 }
 
 async fn sqlite(path: &Path, admission: Admission<'_>) -> Result<Backend, OpenError> {

@@ -6,11 +6,11 @@ use std::process::Stdio;
 
 use crate::kit::{Kit, Run, finish};
 
-const KEY: &str = "8f0e6d5c4b3a29187766554433221100ffeeddccbbaa99887766554433221101";
+pub(crate) const KEY: &str = "8f0e6d5c4b3a29187766554433221100ffeeddccbbaa99887766554433221101";
 /// `thisIsAStaticMasterKeyForTesting`.
-const KNOWN_KEY: &str = "746869734973415374617469634d61737465724b6579466f7254657374696e67";
+pub(crate) const KNOWN_KEY: &str = "746869734973415374617469634d61737465724b6579466f7254657374696e67";
 
-fn private(kit: &Kit, name: &str, text: &str) {
+pub(crate) fn private(kit: &Kit, name: &str, text: impl AsRef<[u8]>) {
     let path = kit.write(name, text);
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
@@ -43,7 +43,7 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
 #[test]
 fn stores_and_master_keys_are_chosen_by_flag_variable_and_file() {
     let kit = Kit::new();
-    private(&kit, "static.hex", &format!("{KEY}\n"));
+    private(&kit, "static.hex", format!("{KEY}\n"));
     let run = kit.pipe(&["encrypt", "-p", "me", "--metastore", "sqlite:a.db", "--kms", "local:a.key"], b"x");
     assert!(run.stderr.contains("made a.db and a.key; keep a copy"), "{}", run.stderr);
     for (store, kms) in [("a.db", "local:a.key"), ("b.db", "static:@static.hex")] {
@@ -119,22 +119,6 @@ fn static_keys_are_the_same_in_capitals() {
 }
 
 #[test]
-fn static_keys_that_cannot_be_trusted_are_refused() {
-    let kit = Kit::new();
-    let arguments = ["encrypt", "-p", "me", "--metastore", "sqlite:a.db", "--kms", "static:@key"];
-    for text in ["", "1234", &KEY[1..], &KEY[2..], &format!("{KEY}00"), &KEY.replace('8', "g")] {
-        private(&kit, "key", text);
-        let run = kit.fails(78, &arguments);
-        assert!(run.stderr.contains("not 64 hex digits"), "{}", run.stderr);
-    }
-    private(&kit, "key", &"00".repeat(32));
-    assert!(kit.fails(78, &arguments).stderr.contains("one byte repeated"));
-    private(&kit, "key", KNOWN_KEY);
-    assert!(kit.fails(78, &arguments).stderr.contains("well-known test key"));
-    assert!(!kit.path("a.db").exists());
-}
-
-#[test]
 fn the_known_test_key_is_used_when_told_in_any_way() {
     let kit = Kit::new();
     private(&kit, "key", KNOWN_KEY);
@@ -159,6 +143,48 @@ fn a_store_in_memory_must_be_asked_for_twice() {
     let run = kit.fails(78, &arguments);
     assert!(run.stderr.contains("forgets the keys"), "{}", run.stderr);
     kit.ok(&[arguments.as_slice(), &["--danger-discard-keys"]].concat());
+}
+
+#[test]
+fn a_store_in_memory_by_another_name_is_one() {
+    let kit = Kit::new();
+    for name in [
+        ":memory:",
+        "//:memory:",
+        "file::memory:?cache=shared",
+        "file:keys.db?mode=memory&cache=shared",
+        "keys.db?mode=memory",
+        "//?mode=memory",
+    ] {
+        let metastore = format!("sqlite:{name}");
+        let encrypt = ["encrypt", "-p", "me", "--metastore", &metastore];
+        assert!(kit.fails(78, &encrypt).stderr.contains("forgets the keys"), "{name}");
+        kit.ok(&[&encrypt[..], &["--danger-discard-keys"]].concat());
+        let check = kit.fails(78, &["schema", "check", "--metastore", &metastore]);
+        assert!(check.stderr.contains("memory: has no schema"), "{}", check.stderr);
+    }
+    for (name, told) in [
+        (" ", "lacks its path"),
+        ("//", "lacks its path"),
+        ("keys.db?mode=rwc", "takes no parameters"),
+        ("file:keys.db", "takes a path and not a URI"),
+    ] {
+        let run = kit.fails(78, &["encrypt", "-p", "me", "--metastore", &format!("sqlite:{name}")]);
+        assert!(run.stderr.contains(told), "{}", run.stderr);
+    }
+    assert_eq!(kit.files(), [""; 0]);
+}
+
+#[test]
+fn a_url_of_a_file_names_a_relative_and_an_absolute_path() {
+    let kit = Kit::new();
+    kit.ok(&["encrypt", "-p", "me", "--metastore", "sqlite://keys.db", "--kms", "local:a.key"]);
+    let absolute = format!("sqlite://{}", kit.path("keys.db").display());
+    for name in ["sqlite:keys.db", &absolute, "sqlite:./keys.db"] {
+        kit.ok(&["schema", "check", "--metastore", name]);
+    }
+    kit.ok(&["encrypt", "-p", "me", "--metastore", "sqlite://a%3Fb.db", "--kms", "local:b.key"]);
+    assert_eq!(kit.files(), ["a.key", "a?b.db", "b.key", "keys.db"]);
 }
 
 #[test]

@@ -168,14 +168,3 @@ fn decrypting_with_no_keys_makes_none() {
     assert!(run.stderr.contains("there are no keys at"), "{}", run.stderr);
     assert!(!other.path("home").exists());
 }
-
-#[test]
-fn a_lost_master_key_is_not_replaced() {
-    let kit = Kit::new();
-    sealed(&kit);
-    fs::remove_file(kit.path("home/master.key")).unwrap();
-    let run = kit.pipe(&["encrypt", "-p", "alice"], b"x");
-    run.assert_failed(66);
-    assert!(run.stderr.contains("restore it from a copy"), "{}", run.stderr);
-    assert!(!kit.path("home/master.key").exists());
-}

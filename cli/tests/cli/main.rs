@@ -14,8 +14,10 @@ mod hostile;
 mod jsonl;
 mod kit;
 mod kms;
+mod lost;
 mod payload;
 mod schema;
+mod secrets;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "dynamodb"))]
 mod servers;
 mod store;

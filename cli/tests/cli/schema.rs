@@ -1,5 +1,7 @@
 //! `claviger schema` on a SQLite file.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::kit::Kit;
@@ -8,9 +10,12 @@ const STORE: [&str; 2] = ["--metastore", "sqlite:keys.db"];
 
 /// Runs SQL on the file `keys.db`.
 fn sql(kit: &Kit, statement: &str) {
+    sql_in(&kit.path("keys.db"), statement);
+}
+
+pub(crate) fn sql_in(file: &Path, statement: &str) {
     use sqlx::{ConnectOptions as _, Connection as _};
-    let options =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(kit.path("keys.db")).create_if_missing(true);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut connection = options.connect().await.unwrap();

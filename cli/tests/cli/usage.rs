@@ -85,7 +85,7 @@ fn command_lines_that_say_too_little_or_too_much_exit_with_2() {
         &["rotate"],
         &["kms"],
         &["kms", "drop"],
-        &["kms", "check", "--all"],
+        &["kms", "check", "--dry-run"],
         &["kms", "rewrap", "--from"],
         &["encrypt"],
         &["encrypt", "in.csv", "--fields", "a"],

@@ -1,40 +1,41 @@
 //! Reading and making the master-key file, so that nobody else can and nothing is half done.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use claviger::{SecretKey, SystemRandom};
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::LocalKmsError;
 use super::format::{self, LINE_BYTES};
+use crate::private::{Exposure, Pipes, PrivateFile};
 
 /// Reads the key, once file and folder are found safe, and synced.
 pub(super) fn read(path: &Path) -> Result<SecretKey, LocalKmsError> {
-    let folder = open_folder(path)?;
-    // Without NONBLOCK opening a FIFO would wait for a writer.
-    let file = open(path, OFlags::NOFOLLOW | OFlags::NONBLOCK).map_err(|source| {
-        // What NOFOLLOW answers to a symbolic link.
-        if source.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
-            refused(path, "it is a symbolic link; name the file itself")
-        } else {
-            failed(path, "open")(source)
-        }
-    })?;
-    check_file(path, &file.metadata().map_err(failed(path, "inspect"))?)?;
+    let mut private = PrivateFile::open_with(path, Pipes::NoWait).map_err(failed(path, "open"))?;
+    if let Some(exposure) = private.exposure() {
+        return Err(refused(path, exposure.reason()));
+    }
+    if !private.file().metadata().map_err(failed(path, "inspect"))?.is_file() {
+        return Err(refused(path, Exposure::NoFile.reason()));
+    }
 
-    let mut line = Zeroizing::new([0; LINE_BYTES + 1]);
-    let length = read_up_to(&file, &mut *line).map_err(failed(path, "read"))?;
-    let key = line.get(..length).and_then(format::decode);
-    let key = key.ok_or_else(|| LocalKmsError::Malformed { path: path.to_owned() })?;
+    let mut text = Zeroizing::new([0; TEXT_BYTES_MAX]);
+    let length = read_up_to(&mut private, &mut *text).map_err(failed(path, "read"))?;
+    let text = text.get(..length).unwrap_or_default();
+    let key = format::decode(text)
+        .ok_or_else(|| LocalKmsError::Malformed { path: path.to_owned(), reason: format::fault(text) })?;
 
     // Here, and not at creation alone: the creator may not have come this far, or have crashed.
-    sync(&file).map_err(failed(path, "sync"))?;
-    sync(&folder).map_err(failed(path, "sync the folder of"))?;
+    sync(private.file()).map_err(failed(path, "sync"))?;
+    match private.open_folder() {
+        Ok(folder) => sync(&folder).map_err(failed(path, "sync the folder of"))?,
+        // One that may be entered and not read cannot be synced either.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        Err(error) => return Err(failed(path, "open the folder of")(error)),
+    }
     Ok(key)
 }
 
@@ -42,6 +43,12 @@ pub(super) fn read(path: &Path) -> Result<SecretKey, LocalKmsError> {
 ///
 /// The file has its whole content, on disk, before it has its name.
 pub(super) fn create(path: &Path) -> Result<bool, LocalKmsError> {
+    if path.is_symlink() {
+        return Err(refused(path, "it is a symbolic link to a file that is not there; name the file itself"));
+    }
+    if let Some(exposure) = PrivateFile::exposure_of_new(path).map_err(failed(path, "open the folder of"))? {
+        return Err(refused(path, exposure.reason()));
+    }
     let mut temporary = tempfile::Builder::new()
         .prefix(".claviger-master-key-")
         .tempfile_in(folder(path))
@@ -56,24 +63,8 @@ pub(super) fn create(path: &Path) -> Result<bool, LocalKmsError> {
     }
 }
 
-fn open_folder(path: &Path) -> Result<File, LocalKmsError> {
-    // One that may be entered and not read can be looked at all the same.
-    let folder = match open(folder(path), OFlags::DIRECTORY) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open(folder(path), OFlags::DIRECTORY | OFlags::PATH)
-        }
-        opened => opened,
-    };
-    let folder = folder.map_err(failed(path, "open the folder of"))?;
-    let mode = folder.metadata().map_err(failed(path, "inspect the folder of"))?.mode();
-    if mode & WRITABLE_BY_OTHERS != 0 && mode & STICKY == 0 {
-        return Err(refused(path, "everybody may write to its folder; chmod o-w the folder"));
-    }
-    Ok(folder)
-}
-
-/// Syncs as far as that can be had: some file systems, shared ones above all, sync no folders, and a folder
-/// that may not be read is open for looking at it alone. A key there is as safe as it can be.
+/// Syncs as far as that can be had: some file systems, shared ones above all, sync no folders. A key there
+/// is as safe as it can be.
 fn sync(file: &File) -> io::Result<()> {
     let cannot_be_had =
         [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::BADF];
@@ -85,21 +76,8 @@ fn sync(file: &File) -> io::Result<()> {
     }
 }
 
-fn check_file(path: &Path, metadata: &Metadata) -> Result<(), LocalKmsError> {
-    let reason = if !metadata.is_file() {
-        "it is not a regular file"
-    } else if metadata.uid() != rustix::process::geteuid().as_raw() {
-        "it belongs to another user; chown it"
-    } else if metadata.mode() & OPEN_TO_OTHERS != 0 {
-        "its group or others have rights on it; chmod 600 it, and replace the key if they may have used them"
-    } else {
-        return Ok(());
-    };
-    Err(refused(path, reason))
-}
-
 /// Reads into a buffer that is wiped; `Read::read_to_end` would pass bytes through one that is not.
-fn read_up_to(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
         match file.read(rest) {
@@ -110,11 +88,6 @@ fn read_up_to(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(length)
-}
-
-fn open(path: &Path, flags: OFlags) -> io::Result<File> {
-    let opened = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | flags, Mode::empty());
-    Ok(File::from(opened?))
 }
 
 fn folder(path: &Path) -> &Path {
@@ -132,6 +105,5 @@ fn failed(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Loc
     }
 }
 
-const OPEN_TO_OTHERS: u32 = 0o077;
-const WRITABLE_BY_OTHERS: u32 = 0o002;
-const STICKY: u32 = 0o1000;
+/// More than the line has, so that what else the file may be is recognized.
+const TEXT_BYTES_MAX: usize = 2 * LINE_BYTES;

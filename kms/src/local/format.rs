@@ -16,34 +16,48 @@ const SUM_DIGITS: usize = 8;
 
 /// Writes the line that keeps `key`.
 pub(super) fn encode(key: &SecretKey) -> Zeroizing<Vec<u8>> {
-    let mut digits = Zeroizing::new([0; KEY_DIGITS]);
     // The capacity is exact: growing would leave a copy behind.
     let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES));
     line.extend_from_slice(MAGIC);
-    line.extend_from_slice(hex(key.expose_secret(), &mut *digits));
+    let mut digits = Zeroizing::new([0; KEY_DIGITS]);
+    // Always: there are two digits for each byte.
+    if let Ok(digits) = lower::encode(key.expose_secret(), &mut *digits) {
+        line.extend_from_slice(digits);
+    }
     let sum = crc32(&line);
-    line.push(b' ');
-    line.extend_from_slice(hex(&sum.to_be_bytes(), &mut [0; SUM_DIGITS]));
-    line.push(b'\n');
+    line.extend_from_slice(format!(" {sum:08x}\n").as_bytes());
     line
 }
 
 /// Reads what [`encode`] wrote; `None` for anything else, were it one byte or one blank.
-pub(super) fn decode(line: &[u8]) -> Option<SecretKey> {
+pub(super) fn decode(text: &[u8]) -> Option<SecretKey> {
+    decode_line(text.strip_suffix(b"\n")?)
+}
+
+fn decode_line(line: &[u8]) -> Option<SecretKey> {
     let (summed, sum) = line.split_at_checked(MAGIC.len() + KEY_DIGITS)?;
     let digits = summed.strip_prefix(MAGIC)?;
-    let sum = sum.strip_prefix(b" ")?.strip_suffix(b"\n")?;
-    if hex(&crc32(summed).to_be_bytes(), &mut [0; SUM_DIGITS]) != sum {
+    let mut stored = [0; SUM_DIGITS / 2];
+    if *lower::decode(sum.strip_prefix(b" ")?, &mut stored).ok()? != crc32(summed).to_be_bytes() {
         return None;
     }
-    // As many digits as the key has, by the cut above: none of its bytes stays as it was.
     SecretKey::try_init(|key| lower::decode(digits, key).map(drop)).ok()
 }
 
-/// Writes lower-case digits into `digits`, which are twice as many as the bytes.
-fn hex<'a>(bytes: &[u8], digits: &'a mut [u8]) -> &'a [u8] {
-    // It fails only if there is too little room, and no line without digits can be read.
-    lower::encode(bytes, digits).unwrap_or_default()
+/// Says what a text is that [`decode`] does not read.
+pub(super) fn fault(text: &[u8]) -> &'static str {
+    let line = text.trim_ascii();
+    let is_hex = line.len() == KEY_DIGITS && line.iter().all(u8::is_ascii_hexdigit);
+    match text {
+        _ if line.is_empty() => "it is empty",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] => {
+            "it is in UTF-16, as some editors and shells write, and not in ASCII"
+        }
+        [0xef, 0xbb, 0xbf, ..] => "it begins with a byte order mark",
+        _ if is_hex => "it is a static key, of 64 hex digits",
+        _ if decode_line(line).is_some() => "its line does not end with one line feed alone",
+        _ => "it is damaged, or something else",
+    }
 }
 
 /// The sum is against accidents only. A cryptographic hash would protect no more, for who can
@@ -97,6 +111,26 @@ mod tests {
             let expected = char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
             let last = decode(&line).map(|key| u32::from(key.expose_secret()[31] & 0x0f));
             assert_eq!(last, expected, "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_place_of_the_line_is_told() {
+        let digits = &LINE[MAGIC.len()..MAGIC.len() + KEY_DIGITS];
+        let utf16: Vec<u8> = LINE.iter().flat_map(|&byte| [byte, 0]).collect();
+        for (text, told) in [
+            (b" \n".to_vec(), "empty"),
+            (utf16.clone(), "UTF-16"),
+            ([b"\xff\xfe", &*utf16].concat(), "UTF-16"),
+            ([b"\xef\xbb\xbf", &LINE[..]].concat(), "byte order mark"),
+            (digits.to_vec(), "static key"),
+            ([&LINE[..LINE_BYTES - 1], b"\r\n"].concat(), "line feed alone"),
+            (LINE[..LINE_BYTES - 1].to_vec(), "line feed alone"),
+            (LINE[..LINE_BYTES - 2].to_vec(), "damaged"),
+            (vec![0xa5; 32], "damaged"),
+        ] {
+            assert!(decode(&text).is_none());
+            assert!(fault(&text).contains(told), "{}", fault(&text));
         }
     }
 

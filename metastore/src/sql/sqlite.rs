@@ -6,12 +6,10 @@ mod text;
 
 mod check;
 mod fault;
+mod file;
 mod group;
 mod statements;
 
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +25,7 @@ use crate::schema::{FindingId, SchemaReport};
 use crate::sql::sqlite::fault::{backend_error, opening_error};
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::Write;
-use crate::sql::{SqlFault, check_id, check_meta};
+use crate::sql::{check_id, check_meta};
 use crate::task::to_its_end;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
@@ -87,7 +85,10 @@ const CONNECTIONS_MAX: u32 = 4;
 
 impl SqliteMetastore {
     /// Opens the file, made with mode 0600 if it is not there, and creates the table if it is not
-    /// there. The folder must exist.
+    /// there. The folder must exist. A service that has run before is better opened with
+    /// [`existing`](SqliteBuilder::existing), so that a file that was lost is not replaced by an empty one.
+    ///
+    /// What SQLite takes for a database in memory (`:memory:`) or for a URI (`file:…`) is refused.
     ///
     /// # Errors
     /// Permanent when the file cannot be opened or is no database, and, with
@@ -120,7 +121,7 @@ impl SqliteMetastore {
     /// Begins a store that starts on less than all is well.
     #[must_use]
     pub const fn builder() -> SqliteBuilder {
-        SqliteBuilder { accepted: Vec::new(), is_unchecked: false }
+        SqliteBuilder { accepted: Vec::new(), is_unchecked: false, is_existing: false }
     }
 
     /// Looks for what is wrong with the file and the table: a sample of its rows is read, and the
@@ -188,6 +189,7 @@ impl SqliteMetastore {
 pub struct SqliteBuilder {
     accepted: Vec<FindingId>,
     is_unchecked: bool,
+    is_existing: bool,
 }
 
 impl SqliteBuilder {
@@ -206,29 +208,42 @@ impl SqliteBuilder {
         self
     }
 
+    /// Takes a key store that is there, and makes neither file nor table: what was lost is not begun anew,
+    /// without a word, while its data waits for its keys.
+    ///
+    /// ```
+    /// # use claviger_metastore::SqliteMetastore;
+    /// # async fn example() -> Result<(), claviger::BackendError> {
+    /// let metastore = SqliteMetastore::builder().existing().open("/var/lib/checkout/keys.db").await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub const fn existing(mut self) -> Self {
+        self.is_existing = true;
+        self
+    }
+
     /// Opens the file as [`SqliteMetastore::open`] does.
     ///
     /// # Errors
-    /// As it does.
+    /// As it does. Of a store that must be [there](Self::existing), with [`std::io::Error`] as the source when
+    /// there is no file, and with [`DangerousSchema`](crate::DangerousSchema) when it is empty or lacks the
+    /// table.
     ///
     /// # Cancel safety
     /// The file may have been made, and is as good as new.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteMetastore, BackendError> {
         let path = path.as_ref().to_owned();
+        let is_existing = self.is_existing;
         let pool = to_its_end(async move {
-            create_private(&path).map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    BackendError::permanent(SqlFault::FolderNotWritable(Arc::new(error)))
-                }
-                _ => BackendError::permanent(error),
-            })?;
+            file::prepare(&path, is_existing)?;
             let options = SqliteConnectOptions::new()
                 .filename(&path)
                 .busy_timeout(BUSY_TIMEOUT)
                 .synchronous(SqliteSynchronous::Full)
                 // It would write SQL text to the log.
                 .disable_statement_logging();
-            enter_wal_mode(&options).await?;
+            enter_wal_mode(&options, is_existing).await?;
             Ok(SqlitePoolOptions::new()
                 .max_connections(CONNECTIONS_MAX)
                 .acquire_timeout(BUSY_TIMEOUT)
@@ -240,7 +255,7 @@ impl SqliteBuilder {
         })
         .await?;
         let store = SqliteMetastore::of(pool);
-        if !self.is_unchecked {
+        if !self.is_unchecked && !self.is_existing {
             store.migrate().await?;
         }
         self.admit(store).await
@@ -345,24 +360,21 @@ async fn connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, Backend
     pool.acquire().await.map_err(backend_error)
 }
 
-/// Creates the file for its owner alone. SQLite gives its side files the same mode.
-fn create_private(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Puts the file into WAL mode, which it keeps.
+/// Puts the file into WAL mode, which it keeps, once it has the table if it must have it.
 ///
 /// SQLite does not wait for other processes here, whatever the busy timeout, so we do.
-async fn enter_wal_mode(options: &SqliteConnectOptions) -> Result<(), BackendError> {
+async fn enter_wal_mode(options: &SqliteConnectOptions, is_existing: bool) -> Result<(), BackendError> {
     let opening_error = |error| opening_error(error, options.get_filename());
     let mut connection = options.connect().await.map_err(opening_error)?;
+    let mut enter = async || {
+        if is_existing && !check::has_table(&mut connection).await.map_err(opening_error)? {
+            return Err(check::table_missing());
+        }
+        statements::enter_wal_mode(&mut connection).await.map_err(opening_error)
+    };
     let mut waited = Duration::ZERO;
     loop {
-        match statements::enter_wal_mode(&mut connection).await.map_err(opening_error) {
+        match enter().await {
             Err(error) if error.is_transient() && waited < BUSY_TIMEOUT => {
                 tokio::time::sleep(BUSY_PAUSE).await;
                 waited += BUSY_PAUSE;

@@ -43,6 +43,72 @@ async fn a_file_of_others_keeps_its_mode_and_its_rows() {
 }
 
 #[tokio::test]
+async fn names_that_are_no_files_to_sqlite_are_refused_and_nothing_is_made() {
+    let names = [":memory:", "file::memory:?cache=shared", "file:keys.db?mode=memory", "FILE:keys.db"];
+    for name in names {
+        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().existing()] {
+            assert_permanent(builder.open(name).await, "a database in memory or for a URI");
+        }
+        assert!(!Path::new(name).exists(), "{name}");
+    }
+    assert_permanent(SqliteMetastore::open("").await, "No such file");
+}
+
+#[tokio::test]
+async fn a_pool_in_memory_is_refused() {
+    let memory = SqliteConnectOptions::new().in_memory(true).filename("file:keys").shared_cache(true);
+    for options in [SqliteConnectOptions::new(), memory, SqliteConnectOptions::new().filename("")] {
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        assert_dangerous(SqliteMetastore::new(pool).await, FindingId::NotDurable, "is in memory");
+    }
+}
+
+#[tokio::test]
+async fn a_key_store_that_must_be_there_is_not_made_where_it_was_lost() {
+    let place = Place::new();
+    let existing = || SqliteMetastore::builder().existing().open(&place.file);
+    assert_permanent(existing().await, "No such file");
+    assert!(!place.file.exists());
+    fs::write(&place.file, "").unwrap();
+    assert_dangerous(existing().await, FindingId::TableMissing, "no table");
+    assert_eq!(fs::read(&place.file).unwrap(), b"");
+    // A file of other tables, too.
+    let pool = place.pool().await;
+    sqlx::raw_sql("CREATE TABLE other (x)").execute(&pool).await.unwrap();
+    pool.close().await;
+    let before = fs::read(&place.file).unwrap();
+    assert_dangerous(existing().await, FindingId::TableMissing, "no table");
+    assert_eq!(fs::read(&place.file).unwrap(), before);
+    place.open().await.close().await;
+    existing().await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_log_whose_file_is_lost_is_not_deleted() {
+    let place = Place::new();
+    let store = place.open().await;
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    let (file, log) = (fs::read(&place.file).unwrap(), place.folder.path().join("keys.db-wal"));
+    let held = fs::read(&log).unwrap();
+    store.close().await;
+    fs::write(&log, &held).unwrap();
+    for lost in [true, false] {
+        if lost {
+            fs::remove_file(&place.file).unwrap();
+        } else {
+            fs::write(&place.file, "").unwrap();
+        }
+        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().existing()] {
+            assert_permanent(builder.open(&place.file).await, "its log (-wal) is there");
+        }
+        assert_eq!(fs::read(&log).unwrap(), held);
+    }
+    // With its file it is what it was.
+    fs::write(&place.file, file).unwrap();
+    assert_eq!(place.open().await.count().await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn records_outlive_the_process_that_wrote_them() {
     let place = Place::new();
     let record = record("_IK_a_svc_prod", NOW);

@@ -2,21 +2,38 @@
 
 use std::time::Duration;
 
-use claviger::{BackendError, ErrorChain, FailureClass, Rewrap, RewrapReport};
+use claviger::{BackendError, Created, ErrorChain, FailureClass, Rewrap, RewrapReport};
 use claviger_kms::CopyCheck;
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use crate::args::Report;
 use crate::exit::Failure;
 use crate::print::json_line;
-use crate::store::StoreChoice;
 
-pub(super) fn checks(checks: &[CopyCheck], format: Report) -> Result<String, Failure> {
+/// What was found in a key store, or done there.
+pub(super) struct Held {
+    pub(super) store: String,
+    pub(super) report: RewrapReport,
+}
+
+pub(super) fn checks(checks: &[CopyCheck], held: Option<&Held>, format: Report) -> Result<String, Failure> {
+    let keys = held.map(|held| keys(&held.report));
     match format {
-        Report::Text => Ok(checks.iter().map(check_line).collect()),
+        Report::Text => {
+            let copies: String = checks.iter().map(check_line).collect();
+            let keys = keys.zip(held).map(|(keys, held)| match &*keys {
+                [] => format!("{}: no system keys to unwrap\n", held.store),
+                keys => keys.iter().map(key_line).collect(),
+            });
+            Ok(copies + &keys.unwrap_or_default())
+        }
         Report::Json => json_line(&JsonChecks {
-            good: checks.iter().all(CopyCheck::is_good),
+            good: checks.iter().all(CopyCheck::is_good)
+                && keys.iter().flatten().all(|key| key.outcome == UP_TO_DATE),
             copies: checks.iter().map(JsonCheck::new).collect(),
+            store: held.map(|held| &*held.store),
+            keys,
         }),
     }
 }
@@ -39,6 +56,10 @@ fn milliseconds(time: Duration) -> f64 {
 struct JsonChecks<'a> {
     good: bool,
     copies: Vec<JsonCheck<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<Vec<JsonKey<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -80,12 +101,21 @@ fn class(error: &BackendError) -> &'static str {
     }
 }
 
-pub(super) fn report(choice: &StoreChoice, report: &RewrapReport, format: Report) -> Result<String, Failure> {
+pub(super) fn report(held: &Held, format: Report) -> Result<String, Failure> {
+    let keys = keys(&held.report);
+    match format {
+        Report::Text => Ok(keys.iter().map(key_line).collect()),
+        Report::Json => json_line(&JsonReport { store: &held.store, keys }),
+    }
+}
+
+fn keys(report: &RewrapReport) -> Vec<JsonKey<'_>> {
     let keys = report.keys.iter().map(|(meta, done)| {
         let (outcome, missing, error) = outcome(done);
         JsonKey {
             id: meta.id().as_str(),
             created: Some(meta.created().unix_seconds()),
+            created_at: rfc3339(meta.created()),
             outcome,
             missing,
             error,
@@ -93,21 +123,26 @@ pub(super) fn report(choice: &StoreChoice, report: &RewrapReport, format: Report
     });
     let damaged = report.damaged.iter().map(|row| JsonKey {
         id: row.id.as_str(),
-        created: row.created.map(|created| created.unix_seconds()),
+        created: row.created.map(Created::unix_seconds),
+        created_at: row.created.and_then(rfc3339),
         outcome: "damaged",
         missing: &[],
         error: Some(ErrorChain::new(&row.error).to_string()),
     });
-    let keys: Vec<JsonKey<'_>> = keys.chain(damaged).collect();
-    match format {
-        Report::Text => Ok(keys.iter().map(key_line).collect()),
-        Report::Json => json_line(&JsonReport { store: choice.to_string(), keys }),
-    }
+    keys.chain(damaged).collect()
+}
+
+/// As RFC 3339 has it; nothing for a time past the year 9999, which it cannot say.
+fn rfc3339(created: Created) -> Option<String> {
+    let at = OffsetDateTime::from_unix_timestamp(created.unix_seconds()).ok()?;
+    let (date, (hour, minute, second)) = (at.date(), at.to_hms());
+    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
 }
 
 fn outcome(done: &Rewrap) -> (&'static str, &[String], Option<String>) {
     match done {
-        Rewrap::UpToDate => ("up-to-date", &[], None),
+        Rewrap::UpToDate => (UP_TO_DATE, &[], None),
         Rewrap::Rewrapped { missing } => ("rewrapped", missing, None),
         Rewrap::Due { missing } => ("due", missing, None),
         Rewrap::Gone => ("gone", &[], None),
@@ -118,7 +153,7 @@ fn outcome(done: &Rewrap) -> (&'static str, &[String], Option<String>) {
 
 fn key_line(key: &JsonKey<'_>) -> String {
     let what = match key.outcome {
-        "up-to-date" => "as it should be",
+        UP_TO_DATE => "as it should be",
         "rewrapped" => "wrapped anew",
         "due" => "to be wrapped anew",
         "gone" => "deleted meanwhile",
@@ -130,22 +165,28 @@ fn key_line(key: &JsonKey<'_>) -> String {
         missing => format!(", lacks a copy of {}", missing.join(", ")),
     };
     let error = key.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-    let created = key.created.map(|created| format!(" of {created}")).unwrap_or_default();
+    let seconds = || key.created.map(|created| created.to_string());
+    let created = key.created_at.clone().or_else(seconds);
+    let created = created.map(|created| format!(" of {created}")).unwrap_or_default();
     format!("{}{created}: {what}{missing}{error}\n", key.id)
 }
 
 /// What `kms repair` and `kms rewrap` print with `--format json`.
 #[derive(Serialize)]
 struct JsonReport<'a> {
-    store: String,
+    store: &'a str,
     keys: Vec<JsonKey<'a>>,
 }
+
+const UP_TO_DATE: &str = "up-to-date";
 
 #[derive(Serialize)]
 struct JsonKey<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
     outcome: &'static str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     missing: &'a [String],

@@ -133,6 +133,15 @@ fn too_long(length: impl fmt::Display, unit: &str) -> String {
     format!("the partition makes a key id of {length} {unit}, which the key store cannot hold; shorten it")
 }
 
+/// Tells whether the file of a store that must be there is not, is empty, or has no table.
+pub(super) fn is_lost(error: &BackendError) -> bool {
+    let lacks_table = |dangerous: &DangerousSchema| {
+        dangerous.findings.iter().any(|finding| finding.id == FindingId::TableMissing)
+    };
+    find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+        || find::<DangerousSchema>(error).is_some_and(lacks_table)
+}
+
 pub(super) fn opening(choice: &StoreChoice, error: &OpenError) -> Failure {
     match error {
         #[cfg(not(all(feature = "postgres", feature = "mysql", feature = "dynamodb")))]
@@ -148,9 +157,16 @@ pub(super) fn opening(choice: &StoreChoice, error: &OpenError) -> Failure {
 }
 
 /// `doing` is what was tried with the key store.
-pub(super) fn using(choice: &StoreChoice, doing: &str, error: &BackendError) -> Failure {
+pub(crate) fn using(choice: &StoreChoice, doing: &str, error: &BackendError) -> Failure {
     if let Some(dangerous) = find::<DangerousSchema>(error) {
         return refused(choice, dangerous);
+    }
+    if let Some(SqlFault::LogWithoutFile) = find(error) {
+        let message = format!(
+            "the key store {choice} is gone or empty, and its log {choice}-wal is there, which may hold keys; restore the \
+             key store beside it from a copy, or move the log away"
+        );
+        return Failure::new(Exit::NotFound, message);
     }
     if let (Some(path), Some(error)) = (choice.file(), find::<io::Error>(error)) {
         return Failure::read(&format!("the key store {}", path.display()), error);

@@ -86,6 +86,36 @@ fn keys_of_several_move_to_one_by_the_old_configuration_file() {
 }
 
 #[test]
+fn a_dry_run_says_what_a_move_to_new_members_would_do() {
+    let kit = Kit::new();
+    kit.write("claviger.toml", "metastore = \"sqlite:keys.db\"\nkms = \"local:old.key\"\n");
+    there_and_back(&kit, &CONFIG);
+    for kind in ["any-of", "k-of-n"] {
+        let options = if kind == "any-of" { "" } else { "k = 2\n" };
+        let text = any_of(&["a", "b"], &format!("asherah-compatible = false\n{options}"));
+        kit.write("claviger.toml", text.replace("any-of", kind));
+        let dry = kit.ok(&[&["kms", "rewrap", "--from", "local:old.key", "--dry-run"][..], &CONFIG].concat());
+        assert!(dry.text().contains(": to be wrapped anew"), "{}", dry.text());
+        assert_eq!(dry.stderr, "claviger: without --dry-run a.key and b.key would be made\n");
+        assert!(!kit.path("a.key").exists() && !kit.path("b.key").exists());
+    }
+    // To claviger's own, whose folder is made as well.
+    let own = ["kms", "rewrap", "--from", "local:old.key", "--metastore", "sqlite:keys.db", "--dry-run"];
+    let dry = kit.ok(&own);
+    assert!(dry.stderr.ends_with("home/master.key would be made\n"), "{}", dry.stderr);
+    assert!(!kit.path("home").exists());
+    kit.ok(&[&["kms", "rewrap", "--from", "local:old.key"][..], &CONFIG].concat());
+    // With a new member.
+    kit.write(
+        "claviger.toml",
+        any_of(&["a", "b", "c"], "k = 2\nasherah-compatible = false\n").replace("any-of", "k-of-n"),
+    );
+    let dry = kit.ok(&[&["kms", "rewrap", "--dry-run"][..], &CONFIG].concat());
+    assert_eq!(dry.stderr, "claviger: without --dry-run c.key would be made\n");
+    assert!(!kit.path("c.key").exists());
+}
+
+#[test]
 fn two_of_three_open_and_one_does_not() {
     let kit = Kit::new();
     let quorum =

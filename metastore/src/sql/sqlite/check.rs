@@ -7,11 +7,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use claviger::{BackendError, KeyId};
 use sqlx::SqliteConnection;
 
-use crate::schema::{Finding, FindingId, SchemaReport};
+use crate::schema::{DangerousSchema, Finding, FindingId, SchemaReport};
 use crate::sql::sqlite::check::queries::{Column, SampledRow, UniqueColumn};
 use crate::sql::sqlite::fault::{backend_error, is_read_only, is_transient};
 use crate::sql::sqlite::statements;
 use crate::sql::{DriverFault, read_row};
+
+/// Why a store that must be there already is not opened on a file without the table.
+pub(super) fn table_missing() -> BackendError {
+    BackendError::permanent(DangerousSchema { findings: vec![missing_table()] })
+}
+
+pub(super) async fn has_table(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    Ok(!queries::columns(connection).await?.is_empty())
+}
+
+fn missing_table() -> Finding {
+    Finding::dangerous(
+        FindingId::TableMissing,
+        "There is no table encryption_key.",
+        "Let the store create it: call `migrate()` or run `claviger schema apply`.",
+    )
+}
 
 /// Looks at the connection, the table and a sample of its rows.
 pub(super) async fn check(connection: &mut SqliteConnection) -> Result<SchemaReport, BackendError> {
@@ -19,11 +36,7 @@ pub(super) async fn check(connection: &mut SqliteConnection) -> Result<SchemaRep
     check_durable(connection, &mut report).await?;
     let columns = queries::columns(connection).await.map_err(backend_error)?;
     if columns.is_empty() {
-        report.add(Finding::dangerous(
-            FindingId::TableMissing,
-            "There is no table encryption_key.",
-            "Let the store create it: call `migrate()` or run `claviger schema apply`.",
-        ));
+        report.add(missing_table());
         return Ok(report);
     }
     let is_strict = queries::is_strict(connection).await.map_err(backend_error)?;
@@ -53,6 +66,14 @@ async fn check_durable(
     connection: &mut SqliteConnection,
     report: &mut SchemaReport,
 ) -> Result<(), BackendError> {
+    if !queries::has_file(connection).await.map_err(backend_error)? {
+        report.add(Finding::dangerous(
+            FindingId::NotDurable,
+            "The database is in memory, or a temporary one, so its keys are gone with its last connection.",
+            "Open a file. Where keys may be forgotten, as in tests, there is `InMemoryMetastore`.",
+        ));
+        return Ok(());
+    }
     let mode = statements::journal_mode(connection).await.map_err(backend_error)?;
     if mode != "wal" {
         report.add(Finding::dangerous(

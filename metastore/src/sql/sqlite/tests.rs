@@ -120,7 +120,7 @@ async fn entering_wal_mode_waits_for_who_is_using_the_file() {
     let options = options.busy_timeout(Duration::ZERO).create_if_missing(true);
     let mut other = options.connect().await.unwrap();
     let using = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
-    let mut entering = pin!(enter_wal_mode(&options));
+    let mut entering = pin!(enter_wal_mode(&options, false));
     // Each try and each pause wakes it at least once.
     let mut wakes = 0;
     let ended = poll_fn(|context| match entering.as_mut().poll(context) {

@@ -8,6 +8,13 @@ pub(super) async fn try_to_write(connection: &mut SqliteConnection) -> Result<()
     query("DELETE FROM encryption_key WHERE FALSE").execute(connection).await.map(drop)
 }
 
+/// Tells whether what is written comes to a file that stays.
+pub(super) async fn has_file(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let file = "SELECT file FROM pragma_database_list WHERE name = 'main'";
+    let file: Option<Option<String>> = query_scalar(file).fetch_optional(connection).await?;
+    Ok(file.flatten().is_some_and(|file| !file.is_empty()))
+}
+
 /// A column of the table, if there is one.
 pub(super) struct Column {
     pub(super) name: String,
