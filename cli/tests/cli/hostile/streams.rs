@@ -163,7 +163,21 @@ fn a_closed_stream_that_is_not_used_changes_nothing() {
 fn telling() -> Vec<(i32, Vec<&'static str>)> {
     let rows = |arguments: &[&'static str]| [arguments, &FIELDS].concat();
     vec![
-        (0, vec!["encrypt", "payload", "-p", "a", "-o", "made", "--metastore", "sqlite:new.db"]),
+        (
+            0,
+            vec![
+                "encrypt",
+                "payload",
+                "-p",
+                "a",
+                "-o",
+                "made",
+                "--metastore",
+                "sqlite:new.db",
+                "--kms",
+                "local:new.key",
+            ],
+        ),
         (1, rows(&["encrypt", "in.csv", "-o", "out.csv", "--keep-going"])),
         (2, vec!["rotate"]),
         (2, vec!["encrypt", "payload"]),
