@@ -2,6 +2,7 @@
 //!
 //! What they cannot answer from memory they leave to a flight, which [`load`] runs: T2, T3 and T4.
 
+mod changed;
 mod create;
 pub(crate) mod degraded;
 mod doubt;
