@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use claviger_memory::{StackWipe, wipe};
 
@@ -83,9 +84,11 @@ fn split(draw: &[u8; DRAW_BYTES]) -> (&[u8; KEY_BYTES], [u8; NONCE_BYTES], [u8; 
     }
 }
 
-/// Decrypts `data`, the sealed data of a record with this wrapped key, in place.
+/// Decrypts `data`, the sealed data of a record with this wrapped key, in place. What does not open under
+/// `key` is tried under what its version was before.
 pub(crate) fn open(
     key: impl Deref<Target = CryptoKey>,
+    formers: impl FnOnce() -> Vec<Arc<CryptoKey>>,
     wrapped_key: &[u8; KEY_BYTES + OVERHEAD_BYTES],
     mut data: Box<[u8]>,
 ) -> Result<Plaintext, Error> {
@@ -93,9 +96,17 @@ pub(crate) fn open(
     // `key` moves in, as in `seal`.
     let opened = OPENING.run(move || {
         let mut unwrapped = *wrapped_key;
-        let data_row_key = aead::open(key.cipher()?, &mut unwrapped)?;
-        let data_row_key: &[u8; KEY_BYTES] =
-            (&*data_row_key).try_into().map_err(|_wrong_length| Error::Authentication)?;
+        if let Err(error) = aead::open(key.cipher()?, &mut unwrapped) {
+            let mut formers = formers().into_iter();
+            let opens = |former: Arc<CryptoKey>| {
+                unwrapped = *wrapped_key;
+                former.cipher().and_then(|cipher| aead::open(cipher, &mut unwrapped).map(drop)).is_ok()
+            };
+            if !formers.any(opens) {
+                return Err(error);
+            }
+        }
+        let data_row_key = unwrapped.first_chunk().ok_or(Error::Authentication)?;
         drop(key);
         match &aead::expand(data_row_key) {
             Ok(cipher) => aead::open(cipher, buffer).map(drop),

@@ -103,10 +103,9 @@ pub enum Error {
     /// The task that loaded the key went away with its runtime, or a plug-in panicked in it.
     #[error("key load was interrupted")]
     Interrupted,
-    /// Nothing is there to run a key load on: call from within a tokio runtime or give the builder
-    /// one.
-    #[error("no tokio runtime")]
-    NoRuntime,
+    /// The thread that keys are loaded on could not be started.
+    #[error("cannot start the thread that keys are loaded on")]
+    NoRuntime(#[source] Arc<std::io::Error>),
     /// The user's own storage failed, in [`Session::store`](crate::Session::store) or
     /// [`load`](crate::Session::load).
     #[error("persistence {operation} failed")]
@@ -137,6 +136,7 @@ impl Error {
             | Self::CreationRace(_)
             | Self::Deadline(_)
             | Self::Interrupted
+            | Self::NoRuntime(_)
             | Self::Overloaded => true,
             Self::InvalidConfig { .. }
             | Self::InvalidPartition { .. }
@@ -149,7 +149,6 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::IndistinctKey(_)
             | Self::ClockSkew(_)
-            | Self::NoRuntime
             | Self::Forked
             | Self::Closed => false,
         }

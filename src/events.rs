@@ -48,8 +48,10 @@ events! {
     ForeignParent => "foreign_parent",
     /// A key record's system key is not in the store.
     MissingParent => "missing_parent",
-    /// A key was wrapped anew, and the new wrapping holds another key; or another wrapped key is in the
-    /// place of a row that was lost.
+    /// A row holds another key than the one that was read from it: its row was lost and another process
+    /// made the key anew, or somebody wrote another one there. The former key never encrypts again. What
+    /// this process sealed under it since its row changed is readable nowhere else, and here for
+    /// `max_stale_decrypt`: read it and seal it anew by then.
     KeyChanged => "key_changed",
     /// A check found the row of a cached key version gone. What was sealed under it cannot be decrypted,
     /// unless the row is put back ([`restore_lost`](crate::SessionFactory::restore_lost)). Told once of

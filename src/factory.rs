@@ -1,6 +1,7 @@
 //! Sessions' origin: what they share, and its life cycle.
 
 mod builder;
+mod close;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,7 +53,6 @@ impl SessionFactory {
     /// [`Error::InvalidPartition`], [`Error::Closed`], [`Error::Forked`].
     pub fn session(&self, partition: &str) -> Result<Session, Error> {
         let core = self.shared.open()?;
-        core.ensure_listening();
         let ring = core.intermediate.ring(&core.naming.intermediate_key_id(partition)?);
         Ok(Session::new(Arc::clone(&self.shared), ring))
     }
@@ -186,17 +186,19 @@ impl SessionFactory {
     /// Closes the factory: refuses new work with [`Error::Closed`], ends the tasks that listen, waits for key loads and for
     /// keys in use until the deadline, ends what is left and wipes all keys.
     ///
-    /// Further calls, also concurrent ones, return the first one's report.
+    /// Further calls, also concurrent ones, return the first one's report. The caller needs no runtime.
     ///
     /// # Errors
-    /// [`Error::Forked`]. What went wrong while closing is in the report.
+    /// [`Error::Forked`]; [`Error::NoRuntime`] outside of a runtime only. What went wrong while closing is
+    /// in the report.
     ///
     /// # Cancel safety
     /// New work stays refused; another call goes on with the closing.
     pub async fn close(&self, deadline: Duration) -> Result<CloseReport, Error> {
         self.shared.unforked()?;
         self.shared.closed.store(true, Ordering::Release);
-        Ok(self.shared.report.get_or_init(|| close(&self.shared.core, deadline)).await.clone())
+        let close = || close::close(&self.shared.core, deadline);
+        Ok(self.shared.report.get_or_try_init(close).await?.clone())
     }
 }
 
@@ -233,40 +235,8 @@ impl Drop for Shared {
             self.core.tasks.stop();
             self.core.intermediate.close();
             self.core.system.close();
+            // Not waited for: this may be inside of a runtime, or on that very thread.
+            let _ended = self.core.tasks.stop_thread();
         }
-    }
-}
-
-/// How long a closing factory waits for aborted key loads to let go of their keys: each does at its
-/// task's next turn, unless a plug-in blocks its thread.
-const ABORT_GRACE: Duration = Duration::from_millis(50);
-
-/// How often a closing factory looks whether keys are still in use.
-const ORPHAN_POLL: Duration = Duration::from_millis(2);
-
-/// Who listens and the flights first, then the caches, then the keys still in use.
-async fn close(core: &Hierarchy, deadline: Duration) -> CloseReport {
-    let until = tokio::time::Instant::now() + deadline;
-    core.listeners.stop();
-    let _ended = tokio::time::timeout_at(until, core.listeners.ended()).await;
-    let landed = tokio::time::timeout_at(until, core.tasks.idle()).await.is_ok();
-    let mut aborted_flights = Vec::new();
-    if !landed {
-        aborted_flights = core.intermediate.in_flight();
-        aborted_flights.extend(core.system.in_flight());
-    }
-    core.tasks.stop();
-    core.intermediate.close();
-    core.system.close();
-    if !landed {
-        // What does not end now is abandoned; its tasks end when they can.
-        let _ended = tokio::time::timeout(ABORT_GRACE, core.tasks.idle()).await;
-    }
-    loop {
-        let keys_in_use = core.orphans.list(core.now());
-        if keys_in_use.is_empty() || tokio::time::Instant::now() >= until {
-            return CloseReport { aborted_flights, keys_in_use, stuck_sources: core.listeners.listening() };
-        }
-        tokio::time::sleep(ORPHAN_POLL).await;
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What they cannot answer from memory they leave to a flight, which [`load`] runs: T2, T3 and T4.
 
+mod changed;
 mod create;
 pub(crate) mod degraded;
 mod doubt;
@@ -304,21 +305,18 @@ impl Hierarchy {
         if !wait {
             return None;
         }
-        let answer = match self.tasks.timeout(self.rules.refresh_wait, self.fly(course.clone(), ticket)) {
-            Ok(answer) => answer.await,
-            Err(error) => return Some(Err(error)),
-        };
-        if answer.is_err() {
+        let answer = self.tasks.within(self.rules.refresh_wait, self.fly(course.clone(), ticket)).await;
+        if let Ok(None) = answer {
             course.trouble(|trouble| trouble.note(self.now(), true));
         }
-        answer.ok()
+        answer.unwrap_or_else(|error| Some(Err(error)))
     }
 
     /// Waits for a flight as long as an operation may take.
     async fn fly_to_end(self: &Arc<Self>, course: Course, ticket: Ticket) -> Outcome {
         let deadline = self.operation_deadline;
-        let answer = self.tasks.timeout(deadline, self.fly(course, ticket))?;
-        answer.await.unwrap_or_else(|_elapsed| Err(Error::Deadline(deadline)))
+        let answer = self.tasks.within(deadline, self.fly(course, ticket)).await?;
+        answer.unwrap_or(Err(Error::Deadline(deadline)))
     }
 
     /// Waits for the flight on this course that `ticket` admits to; starts it if there is none.

@@ -5,7 +5,7 @@ pub(crate) mod state;
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use claviger_memory::Arena;
 use ring::aead::LessSafeKey;
@@ -64,7 +64,24 @@ impl fmt::Debug for SecretKey {
 pub(crate) struct Parent {
     pub(crate) meta: KeyMeta,
     pub(crate) state: Arc<KeyState>,
-    pub(crate) life: Life,
+    life: Life,
+    is_former: Arc<AtomicBool>,
+}
+
+impl Parent {
+    pub(crate) fn of(key: &CryptoKey) -> Self {
+        Self {
+            meta: key.meta.clone(),
+            state: Arc::clone(&key.state),
+            life: key.life,
+            is_former: Arc::clone(&key.is_former),
+        }
+    }
+
+    /// Tells whether nothing under it may encrypt any more.
+    fn is_barred(&self) -> bool {
+        self.is_former.load(Ordering::Relaxed) || self.state.is_barred()
+    }
 }
 
 /// When a key version ends, in wall-clock nanoseconds.
@@ -98,6 +115,8 @@ pub(crate) struct CryptoKey {
     parent: Option<Parent>,
     life: Life,
     wraps: Wraps,
+    /// Its row holds other bytes by now. Keys under it share this.
+    is_former: Arc<AtomicBool>,
 }
 
 impl CryptoKey {
@@ -119,6 +138,7 @@ impl CryptoKey {
             parent,
             life,
             wraps: Wraps::new(record.wrapped_key()),
+            is_former: Arc::default(),
         })
     }
 
@@ -163,10 +183,17 @@ impl CryptoKey {
         self.state.is_revoked() || self.parent.as_ref().is_some_and(|parent| parent.state.is_revoked())
     }
 
+    /// Notes that nobody who loads the key now gets these bytes.
+    pub(crate) fn mark_former(&self) {
+        self.is_former.store(true, Ordering::Relaxed);
+    }
+
     /// Tells whether the key must not encrypt any more, whatever fails: it or its parent is known to
-    /// be revoked, or its row or its parent's is gone.
+    /// be revoked, or its row or its parent's is gone or holds another key.
     pub(crate) fn is_barred(&self) -> bool {
-        self.state.is_barred() || self.parent.as_ref().is_some_and(|parent| parent.state.is_barred())
+        self.is_former.load(Ordering::Relaxed)
+            || self.state.is_barred()
+            || self.parent.as_ref().is_some_and(Parent::is_barred)
     }
 
     /// Tells whether no read of its row, or its parent's, is known that began after the last word

@@ -3,6 +3,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod flight;
+mod former;
 pub(crate) mod orphans;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::key::CryptoKey;
 use crate::key::state::{KeyState, Trouble};
 use crate::record::{Created, KeyId};
 use flight::Flights;
+use former::Former;
 
 /// How many versions of one key are cached.
 pub(crate) const VERSIONS_MAX: usize = 16;
@@ -42,9 +44,16 @@ pub(crate) struct Keyring {
 pub(crate) struct KeySet {
     pub(crate) latest: Option<Arc<CryptoKey>>,
     pub(crate) versions: Vec<Arc<CryptoKey>>,
+    /// What versions were before their rows held other bytes, the longest known first.
+    formers: Vec<Former>,
 }
 
 impl KeySet {
+    /// Counts all keys.
+    pub(crate) const fn len(&self) -> usize {
+        self.versions.len() + self.formers.len()
+    }
+
     /// Returns where among the versions this one is.
     fn place(&self, created: Created) -> Option<usize> {
         self.versions.iter().position(|key| key.created() == created)
@@ -238,8 +247,9 @@ impl Keyring {
         }
     }
 
-    /// Adds a key, in the place of one of the same version; returns the keys that had to go for it.
-    fn add(&self, key: &Arc<CryptoKey>, role: Role, versions_max: usize) -> Vec<Arc<CryptoKey>> {
+    /// Adds a key, in the place of one of the same version; returns the keys that had to go for it, and
+    /// those whose time is over.
+    fn add(&self, key: &Arc<CryptoKey>, role: Role, versions_max: usize, now: Moment) -> Vec<Arc<CryptoKey>> {
         let _writer = self.lock();
         let old = self.keys.load_full();
         let (mut versions, mut gone): (Vec<_>, Vec<_>) =
@@ -262,20 +272,30 @@ impl Keyring {
                 None => break,
             }
         }
-        self.keys.store(Arc::new(KeySet { latest, versions }));
+        let (formers, over) = former::sort_out(&old.formers, now);
+        gone.extend(over);
+        self.keys.store(Arc::new(KeySet { latest, versions, formers }));
         gone
     }
 
-    /// Drops the keys for which `is_gone` holds and returns them.
+    /// Drops the versions for which `is_gone` holds and returns them.
     fn remove(&self, is_gone: impl Fn(&CryptoKey) -> bool) -> Vec<Arc<CryptoKey>> {
         let _writer = self.lock();
         let old = self.keys.load_full();
         let (gone, versions): (Vec<_>, Vec<_>) = old.versions.iter().cloned().partition(|held| is_gone(held));
         if !gone.is_empty() {
             let latest = old.latest.clone().filter(|latest| !is_gone(latest));
-            self.keys.store(Arc::new(KeySet { latest, versions }));
+            let formers = old.formers.clone();
+            self.keys.store(Arc::new(KeySet { latest, versions, formers }));
         }
         gone
+    }
+
+    /// Drops all keys and returns them.
+    fn clear(&self) -> Vec<Arc<CryptoKey>> {
+        let _writer = self.lock();
+        let old = self.keys.swap(Arc::default());
+        old.versions.iter().chain(old.formers.iter().map(Former::key)).cloned().collect()
     }
 
     /// Returns the trouble that refreshes of the latest key met. Each version has its own, so that

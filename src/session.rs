@@ -143,12 +143,13 @@ impl Session {
         let data = data.into();
         let now = core.now();
         touch(core, ring, now);
+        let formers = || ring.formers(parent.created(), now);
         let key = ring.take_version(parent.created());
         if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
-            return envelope::open(key, wrapped_key, data);
+            return envelope::open(key, formers, wrapped_key, data);
         }
         let key = apart(core.key_to_decrypt(ring, parent.created())).await?;
-        envelope::open(key, wrapped_key, data)
+        envelope::open(key, formers, wrapped_key, data)
     }
 }
 

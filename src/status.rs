@@ -97,12 +97,18 @@ pub struct CloseReport {
     pub keys_in_use: Vec<Orphan>,
     /// How many invalidation sources did not let go of their thread by the deadline.
     pub stuck_sources: usize,
+    /// The factory's own thread, which runs key loads where the builder had no runtime, did not end by the
+    /// deadline: a metastore, a KMS or a source blocks it.
+    pub stuck_thread: bool,
 }
 
 impl CloseReport {
     /// Tells whether everything ended by itself.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.aborted_flights.is_empty() && self.keys_in_use.is_empty() && self.stuck_sources == 0
+        self.aborted_flights.is_empty()
+            && self.keys_in_use.is_empty()
+            && self.stuck_sources == 0
+            && !self.stuck_thread
     }
 }

@@ -1,20 +1,26 @@
-//! The tasks a factory owns: the flights, and the sweep of idle keys.
+//! The tasks a factory owns: the flights, their callers' timers, the sweep of idle keys, the listeners.
 
+mod home;
+
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::Error;
+use home::Home;
 
 #[derive(Debug)]
 pub(crate) struct Tasks {
-    runtime: Option<Handle>,
+    home: Home,
     flights: TaskTracker,
     /// Ends the flights.
     stop: CancellationToken,
@@ -24,10 +30,19 @@ pub(crate) struct Tasks {
     background: Arc<Semaphore>,
 }
 
+/// Held by a task while it runs: tells that its runtime shut down, unless the task came to its end, was
+/// stopped or panicked.
+#[derive(Debug)]
+struct Watch {
+    is_gone: Arc<AtomicBool>,
+    stop: CancellationToken,
+    is_over: bool,
+}
+
 impl Tasks {
     pub(crate) fn new(runtime: Option<Handle>, background_max: usize) -> Self {
         Self {
-            runtime,
+            home: Home::new(runtime),
             flights: TaskTracker::new(),
             stop: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -46,27 +61,60 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let runtime = self.runtime()?;
-        // The handle is not awaited: who waits for a flight waits for its outcome.
-        drop(self.flights.spawn_on(flight(self.stop.clone()), &runtime));
+        self.spawn_in(&self.flights, flight(self.stop.clone()))
+    }
+
+    /// Runs a task among others that are waited for together.
+    pub(crate) fn spawn_in<F>(&self, tasks: &TaskTracker, task: F) -> Result<(), Error>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // The handle is not awaited: who waits for a task waits for what it brings.
+        drop(tasks.spawn_on(self.watched(task), &self.home.handle()?));
         Ok(())
     }
 
-    /// Limits how long `future` may take, also when its caller polls it outside of any runtime.
-    pub(crate) fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<Timeout<F>, Error> {
-        let runtime = self.runtime()?;
-        // The timer is taken from the runtime that is entered while the time-out is made.
-        let _entered = runtime.enter();
-        Ok(tokio::time::timeout(limit, future))
+    /// Waits for `future`, for `limit` at most; `None` if that is over. The caller needs no runtime: its
+    /// timer runs where flights do.
+    pub(crate) async fn within<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> Result<Option<F::Output>, Error> {
+        let mut future = pin!(future);
+        loop {
+            let mut timer = self.timer(limit)?;
+            let first = std::future::poll_fn(|context| match future.as_mut().poll(context) {
+                Poll::Ready(output) => Poll::Ready(Ok(Some(output))),
+                Poll::Pending => Pin::new(&mut timer).poll(context).map_ok(|()| None),
+            });
+            // A timer that went away with its runtime is set anew.
+            if let Ok(answer) = first.await {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn timer(&self, limit: Duration) -> Result<oneshot::Receiver<()>, Error> {
+        let (mut caller, timer) = oneshot::channel();
+        let wait = self.watched(async move {
+            let limit_is_over = tokio::time::timeout(limit, caller.closed()).await.is_err();
+            if limit_is_over {
+                // The caller may have gone away just now.
+                let _rung = caller.send(());
+            }
+        });
+        drop(self.home.handle()?.spawn(wait));
+        Ok(timer)
     }
 
     /// Sees to it that `sweep` runs each `period`, also if the runtime that ran it went away.
     pub(crate) fn ensure_sweep(&self, period: Duration, mut sweep: impl FnMut() + Send + 'static) {
-        let Ok(runtime) = self.runtime() else { return };
         let mut running = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         if self.stop.is_cancelled() || running.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
+        let Ok(runtime) = self.home.handle() else { return };
         let stop = self.stop.clone();
         *running = Some(runtime.spawn(async move {
             while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
@@ -96,15 +144,37 @@ impl Tasks {
         }
     }
 
+    /// Lets the factory's own thread end, and drops the tasks that are left on it. Returns what tells when
+    /// it has ended, if there ever was one.
+    pub(crate) fn stop_thread(&self) -> Option<watch::Receiver<bool>> {
+        self.home.stop()
+    }
+
     /// Returns how many flights are under way.
     pub(crate) fn flights(&self) -> usize {
         self.flights.len()
     }
 
-    pub(crate) fn runtime(&self) -> Result<Handle, Error> {
-        match &self.runtime {
-            Some(handle) => Ok(handle.clone()),
-            None => Handle::try_current().map_err(|_none| Error::NoRuntime),
+    fn watched<F: Future<Output = ()>>(&self, task: F) -> impl Future<Output = ()> + use<F> {
+        let is_gone = Arc::clone(self.home.is_gone());
+        let watch = Watch { is_gone, stop: self.stop.clone(), is_over: false };
+        async move {
+            task.await;
+            watch.end();
+        }
+    }
+}
+
+impl Watch {
+    fn end(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.is_over && !self.stop.is_cancelled() && !thread::panicking() {
+            self.is_gone.store(true, Ordering::Relaxed);
         }
     }
 }

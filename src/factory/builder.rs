@@ -123,7 +123,35 @@ impl SessionFactoryBuilder {
         self
     }
 
-    /// Loads keys on this runtime, which must have its timer enabled, instead of on the caller's.
+    /// Loads keys on this runtime, which must have its timer enabled, and runs their timers, the sweep of
+    /// idle keys and the listeners there.
+    ///
+    /// Without it they run on the multi-threaded runtime that [`build`](Self::build) is called in; else on
+    /// a thread of the factory's own, which the first key load starts. A current-thread runtime is taken
+    /// only when it is given here: somebody must drive it as long as anybody waits for a key. A runtime that
+    /// shuts down is replaced by the thread. Callers may wait on any runtime, or on none.
+    ///
+    /// A connection belongs to the runtime that it was opened in, and answers only while that one is driven.
+    /// So a metastore or a KMS that connects when it is made is best made where its factory is built:
+    ///
+    /// ```
+    /// # use claviger::{Error, InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
+    /// # fn kms() -> Result<StaticKms, Error> {
+    /// #     StaticKms::new(&SecretKey::generate(&SystemRandom::new())?)
+    /// # }
+    /// # async fn open() -> InMemoryMetastore { InMemoryMetastore::new() }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let background = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    /// let factory = background.block_on(async {
+    ///     let metastore = open().await;
+    ///     SessionFactory::builder(metastore, kms()?).service("checkout").product("payments").build()
+    /// })?;
+    /// // Any thread may use it now, such as one that blocks on a runtime of its own for each request.
+    /// let request = tokio::runtime::Builder::new_current_thread().build()?;
+    /// request.block_on(factory.session("customer-17")?.encrypt(b"4111"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
@@ -131,8 +159,7 @@ impl SessionFactoryBuilder {
 
     /// Listens to `source` for word of keys whose records changed; said again, to another one too.
     ///
-    /// A task of the factory does so, from the first session or key load within a runtime on until
-    /// the factory is closed. While a source fails it is called again after a while, and keys are
+    /// A task of the factory does so, from the first key load on until the factory is closed. While a source fails it is called again after a while, and keys are
     /// checked each `revoke_check_interval` as ever.
     pub fn invalidations(mut self, source: impl InvalidationSource) -> Self {
         self.sources.push(BoxedSource::new(source));
@@ -151,7 +178,7 @@ impl SessionFactoryBuilder {
         self
     }
 
-    /// Checks everything and builds the factory. No I/O, no task, no key.
+    /// Checks everything and builds the factory. No I/O, no task, no thread, no key.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] naming what to change; [`Error::Memory`] if not even the page that

@@ -219,15 +219,16 @@ impl Hierarchy {
         let key = match same {
             Some(key) => key,
             None => {
-                let secret = self.unwrap(course, record, parent.as_deref()).await?;
+                let (secret, parent) = self.unwrap(course, record, parent.as_ref()).await?;
                 let key = Arc::new(self.make_key(&secret, record, Arc::clone(&state), parent.as_deref())?);
+                drop(secret);
                 match held() {
                     // Another flight brought it meanwhile.
                     Some(held) if is_same(&held) => held,
                     Some(held) if !held.has_same_bytes(&key)? => {
-                        // Data was encrypted under the one we hold: it stays the right one.
                         self.events.raise(Event::KeyChanged, ring.id());
-                        held
+                        self.put_aside(course, &held, &key);
+                        key
                     }
                     Some(held) => {
                         key.wraps().continue_from(held.wraps());
@@ -281,13 +282,13 @@ impl Hierarchy {
         &self,
         course: &Course,
         record: &EnvelopeKeyRecord,
-        parent: Option<&CryptoKey>,
-    ) -> Result<SecretKey, Error> {
+        parent: Option<&Arc<CryptoKey>>,
+    ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
         let unwrapped = match parent {
-            Some(parent) => aead::open_key(parent.cipher()?, record.wrapped_key()),
-            None => self.kms.unwrap_key(record.wrapped_key(), record.meta()).await,
+            Some(parent) => self.unwrap_under(parent, record),
+            None => self.kms.unwrap_key(record.wrapped_key(), record.meta()).await.map(|key| (key, None)),
         };
-        let secret = unwrapped.map_err(|error| {
+        let (secret, parent) = unwrapped.map_err(|error| {
             if error.is_damage() {
                 self.events.raise_because(Event::Tampered, course.ring.id(), &error);
                 // What is wrong with it is for the operator, not for who may have done it.
@@ -298,7 +299,25 @@ impl Hierarchy {
         if parent.is_none() {
             self.look_for_copies(record).await;
         }
-        Ok(secret)
+        Ok((secret, parent))
+    }
+
+    /// Unwraps a key under its parent, or under what that was before its row held other bytes; returns
+    /// the one that it was.
+    fn unwrap_under(
+        &self,
+        parent: &Arc<CryptoKey>,
+        record: &EnvelopeKeyRecord,
+    ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
+        let formers = self.system.ring(parent.meta().id().as_str()).formers(parent.created(), self.now());
+        let mut failure = Error::Authentication;
+        for parent in std::iter::once(parent).chain(&formers) {
+            match aead::open_key(parent.cipher()?, record.wrapped_key()) {
+                Ok(secret) => return Ok((secret, Some(Arc::clone(parent)))),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// Notes the copies that a system key lacks, and tells of them once.
@@ -370,11 +389,7 @@ impl Hierarchy {
         state: Arc<KeyState>,
         parent: Option<&CryptoKey>,
     ) -> Result<CryptoKey, Error> {
-        let parent = parent.map(|key| Parent {
-            meta: key.meta().clone(),
-            state: Arc::clone(key.state()),
-            life: key.life(),
-        });
+        let parent = parent.map(Parent::of);
         CryptoKey::new(&self.arena, secret, record, self.rules.life(record.meta()), state, parent)
     }
 

@@ -126,6 +126,7 @@ impl Hierarchy {
     pub(crate) fn shredded(&self, id: &KeyId) {
         // First, so that a check which this causes finds it noted.
         self.lost.shred(id, self.now());
+        self.forget_formers(id);
         self.invalidate(id);
     }
 

@@ -21,6 +21,7 @@ pub(crate) struct Rules {
     encrypt_age_max: u64,
     decrypt_age_max: u64,
     stale_encrypt: u64,
+    stale_decrypt: u64,
     wraps_max: u64,
     pub(crate) refresh_wait: Duration,
     pub(crate) revoked_decrypt: RevokedDecrypt,
@@ -76,6 +77,7 @@ impl Rules {
             encrypt_age_max: interval.saturating_add(nanos(policy.max_stale_encrypt)),
             decrypt_age_max: interval.saturating_add(nanos(policy.max_stale_decrypt)),
             stale_encrypt: nanos(policy.max_stale_encrypt),
+            stale_decrypt: nanos(policy.max_stale_decrypt),
             wraps_max: policy.max_wraps_per_key,
             refresh_wait: policy.refresh_wait,
             revoked_decrypt: policy.revoked_decrypt,
@@ -140,6 +142,11 @@ impl Rules {
     /// Returns how old what is known of a key may be for it still to decrypt, in nanoseconds.
     pub(crate) const fn decrypt_age_max(&self) -> u64 {
         self.decrypt_age_max
+    }
+
+    /// Returns for how long a key that its row holds no more decrypts, in nanoseconds.
+    pub(crate) const fn stale_decrypt(&self) -> u64 {
+        self.stale_decrypt
     }
 
     pub(crate) fn freshness(&self, key: &CryptoKey, now: Moment, purpose: Purpose) -> Freshness {

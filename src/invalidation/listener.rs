@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -62,18 +61,16 @@ impl Listeners {
     }
 
     /// Sees to it that each source is listened to, also if the runtime that a task ran on went away.
-    /// Without one at hand the next call does.
     pub(crate) fn ensure(&self, core: &Arc<Hierarchy>) {
         if self.idle.load(Ordering::Relaxed) == 0 || self.stop.is_cancelled() {
             return;
         }
-        let Ok(runtime) = core.tasks.runtime() else { return };
         for slot in &self.slots {
-            self.listen(slot, core, &runtime);
+            self.listen(slot, core);
         }
     }
 
-    fn listen(&self, slot: &Arc<Slot>, core: &Arc<Hierarchy>, runtime: &Handle) {
+    fn listen(&self, slot: &Arc<Slot>, core: &Arc<Hierarchy>) {
         let Some(source) = slot.source().take() else { return };
         self.idle.fetch_sub(1, Ordering::Relaxed);
         let held = Held {
@@ -82,7 +79,8 @@ impl Listeners {
             idle: Arc::clone(&self.idle),
             stop: self.stop.clone(),
         };
-        drop(self.tasks.spawn_on(held.listen(Arc::downgrade(core)), runtime));
+        // Where no task can be started the source goes back, and the next load tries again.
+        let _started = core.tasks.spawn_in(&self.tasks, held.listen(Arc::downgrade(core)));
     }
 
     /// Ends the tasks where they wait, and lets go of the sources.

@@ -51,7 +51,7 @@ impl KeyCache {
     ) -> Self {
         let builder = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_, ring: &Arc<Keyring>| u32::try_from(ring.keys().versions.len()).unwrap_or(u32::MAX))
+            .weigher(|_, ring: &Arc<Keyring>| u32::try_from(ring.keys().len()).unwrap_or(u32::MAX))
             .eviction_listener({
                 let (orphans, clock) = (Arc::clone(&orphans), Arc::clone(&clock));
                 move |_, ring: Arc<Keyring>, cause| {
@@ -62,7 +62,7 @@ impl KeyCache {
                         } else {
                             OrphanCause::Idle
                         };
-                        orphans.release(ring.remove(|_| true), Moment::now(&*clock), cause);
+                        orphans.release(ring.clear(), Moment::now(&*clock), cause);
                     }
                 }
             });
@@ -89,7 +89,7 @@ impl KeyCache {
         }
         let now = Moment::now(&*self.clock);
         ring.touch(now);
-        self.orphans.release(ring.add(key, role, self.versions_max), now, OrphanCause::Superseded);
+        self.orphans.release(ring.add(key, role, self.versions_max, now), now, OrphanCause::Superseded);
         self.lru.insert(ring.id().clone(), Arc::clone(ring));
         self.lru.run_pending_tasks();
     }
@@ -105,13 +105,47 @@ impl KeyCache {
         if !gone.is_empty() {
             let closed = self.admission();
             self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
-            if !*closed && !ring.keys().versions.is_empty() {
+            if !*closed && ring.keys().len() > 0 {
                 // Tells the LRU its new weight.
                 self.lru.insert(ring.id().clone(), Arc::clone(ring));
             }
             self.lru.run_pending_tasks();
         }
         rows
+    }
+
+    /// Keeps a version's key for decrypting, until then, since its row holds `current`; that one is added
+    /// next.
+    pub(crate) fn put_aside(
+        &self,
+        ring: &Arc<Keyring>,
+        key: &Arc<CryptoKey>,
+        current: &CryptoKey,
+        until: u64,
+    ) {
+        let _paced = self.admission();
+        let gone = ring.put_aside(key, current, until);
+        self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
+    }
+
+    /// Drops what the versions of this id were before their rows held other bytes.
+    pub(crate) fn drop_formers(&self, id: &str) {
+        if let Some(ring) = self.shells.get(id) {
+            self.release_formers(&ring, |_until| true);
+        }
+    }
+
+    fn release_formers(&self, ring: &Arc<Keyring>, is_over: impl Fn(u64) -> bool) {
+        let gone = ring.drop_formers(is_over);
+        if !gone.is_empty() {
+            let closed = self.admission();
+            self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
+            if !*closed && ring.keys().len() > 0 {
+                // Tells the LRU its new weight.
+                self.lru.insert(ring.id().clone(), Arc::clone(ring));
+            }
+            self.lru.run_pending_tasks();
+        }
     }
 
     /// Tells the LRU that a keyring is in use.
@@ -125,6 +159,7 @@ impl KeyCache {
     /// into errors. So do parents of keys in memory: to check these would cost a KMS call.
     pub(crate) fn sweep(&self, now: Moment, idle_max: u64, troubled_max: u64) {
         for (id, ring) in &self.lru {
+            self.release_formers(&ring, |until| until < now.monotonic);
             let idle = ring.idle(now);
             if idle > idle_max && !ring.is_parent() && (!ring.is_troubled() || idle > troubled_max) {
                 self.lru.invalidate(&*id);
@@ -139,7 +174,7 @@ impl KeyCache {
         *self.admission() = true;
         let now = Moment::now(&*self.clock);
         for ring in self.shells.all() {
-            self.orphans.release(ring.remove(|_| true), now, OrphanCause::Closed);
+            self.orphans.release(ring.clear(), now, OrphanCause::Closed);
         }
         self.lru.invalidate_all();
         self.lru.run_pending_tasks();
@@ -172,7 +207,7 @@ impl KeyCache {
 
     /// Counts the cached keys.
     pub(crate) fn keys(&self) -> usize {
-        self.shells.all().iter().map(|ring| ring.keys().versions.len()).sum()
+        self.shells.all().iter().map(|ring| ring.keys().len()).sum()
     }
 
     /// Returns the key ids that flights are under way for.

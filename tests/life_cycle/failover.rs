@@ -233,13 +233,15 @@ async fn failed_over_factory_closes_at_once() {
 async fn failed_over_before_the_factory_was_built_is_nothing_to_it() {
     let world = World::new();
     world.faults().fail_over();
-    let factory = SessionFactory::builder(world.store.clone(), world.kms.clone())
-        .service("checkout")
-        .product("payments")
-        .policy(policy())
-        .clock(world.clock.clone())
-        .build()
-        .unwrap();
+    let factory = on_this_runtime(
+        SessionFactory::builder(world.store.clone(), world.kms.clone())
+            .service("checkout")
+            .product("payments")
+            .policy(policy())
+            .clock(world.clock.clone()),
+    )
+    .build()
+    .unwrap();
     factory.session("alice").unwrap().encrypt(b"").await.unwrap();
     assert_eq!(factory.status().unwrap().events, []);
 }

@@ -1,13 +1,11 @@
 //! Storms, isolation and abandonment: one flight per key however many ask, and none that waits for
 //! another's.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use claviger::testing::{Fault, Operation};
-use claviger::{DataRowRecord, Error, Session};
+use claviger::{DataRowRecord, Session};
 use tokio::sync::Barrier;
 
 use crate::support::*;
@@ -219,76 +217,6 @@ async fn flights_leave_nothing_behind_of_waiters_that_go_away() {
     let status = world.factory.status().unwrap();
     assert_eq!((status.intermediate_keys, status.system_keys, status.orphans.len()), (1, 1, 0));
     assert_eq!(status.memory.slots, 2);
-}
-
-#[test]
-fn flights_whose_runtime_ends_are_started_anew_by_a_waiter() {
-    let world = World::new();
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (doomed, living) = (runtime(), runtime());
-    world.faults().next(Operation::LoadLatest, Fault::Hang);
-    doomed.block_on(async {
-        let session = world.session();
-        let mut encrypt = Box::pin(session.encrypt(b"secret"));
-        assert!(polled_once(&mut encrypt).await.is_none());
-        world.faults().until_hanging(1).await;
-    });
-    let record = living.block_on(async {
-        let session = world.session();
-        let mut encrypt = Box::pin(session.encrypt(b"secret"));
-        assert!(polled_once(&mut encrypt).await.is_none(), "it waits for the flight on the other runtime");
-        doomed.shutdown_background();
-        encrypt.await.unwrap()
-    });
-    assert_eq!(created(&record), 0);
-    assert_eq!(world.calls_for(Operation::LoadLatest, IK), 2);
-}
-
-/// Runs a future with no runtime in sight.
-fn block_on_bare<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
-
-#[test]
-fn flights_without_a_runtime_are_an_error() {
-    let world = World::new();
-    let error = block_on_bare(world.session().encrypt(b"")).unwrap_err();
-    assert!(matches!(error, Error::NoRuntime), "{error}");
-    assert!(!error.is_retryable());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (record, _) = runtime.block_on(world.sealed());
-    // What needs no flight needs no runtime.
-    block_on_bare(world.decrypts(&record));
-    world.clock.advance(DUE);
-    block_on_bare(world.decrypts(&record));
-    world.clock.advance(STALE);
-    block_on_bare(world.decrypts(&record));
-}
-
-#[test]
-fn flights_run_on_the_builders_runtime_whoever_polls() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let world = World::over(
-        Default::default(),
-        claviger::testing::FixedClock::new(START.unsigned_abs()),
-        |builder| builder.runtime(runtime.handle().clone()),
-    );
-    let record = block_on_bare(world.session().encrypt(b"secret")).unwrap();
-    block_on_bare(world.other_process().session().decrypt(&record)).unwrap_err();
-    block_on_bare(world.decrypts(&record));
 }
 
 #[tokio::test]

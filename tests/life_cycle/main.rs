@@ -6,6 +6,7 @@
 
 mod failover;
 mod flights;
+mod home;
 mod invalidate;
 mod kms_calls;
 mod lost;

@@ -10,6 +10,7 @@ use claviger::{
     InMemoryMetastore, Insert, KeyId, KeyMeta, LockPolicy, Metastore, MetastoreAdmin, SecretKey, Session,
     SessionFactory, SessionFactoryBuilder, StaticKms,
 };
+use tokio::runtime::Handle;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -94,8 +95,13 @@ impl World {
             .product("payments")
             .policy(policy())
             .clock(clock.clone());
-        let factory = options(builder).build().expect("a factory");
+        let factory = options(on_this_runtime(builder)).build().expect("a factory");
         Self { clock, store, kms, factory }
+    }
+
+    /// A world whose factory loads keys on a thread of its own, wherever it is built.
+    pub(crate) fn with_own_thread() -> Self {
+        std::thread::spawn(Self::new).join().expect("a world")
     }
 
     /// Another process: the same store, KMS key and time, no faults, nothing cached.
@@ -233,6 +239,14 @@ impl World {
         for row in kept.iter().chain([&row]) {
             assert_eq!(self.store.inner().insert(row).await.expect("inserted"), Insert::Inserted);
         }
+    }
+}
+
+/// Loads keys on the test's own runtime, whose clock may be paused; outside of one on the factory's thread.
+pub(crate) fn on_this_runtime(builder: SessionFactoryBuilder) -> SessionFactoryBuilder {
+    match Handle::try_current() {
+        Ok(runtime) => builder.runtime(runtime),
+        Err(_) => builder,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use claviger::testing::{Fault, Operation};
 use claviger::{
-    EnvelopeKeyRecord, Error, Event, FailureClass, KeyManagementService, KeyMeta, MetastoreAdmin, SecretKey,
-    StaticKms,
+    CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass, KeyId, KeyManagementService,
+    KeyMeta, MetastoreAdmin, SecretKey, Span, StaticKms,
 };
 
 use crate::support::*;
@@ -351,22 +351,144 @@ async fn t2_rewrapped_key_is_accepted() {
     }
 }
 
+/// A key whose row holds other bytes, and a record that was sealed under the former ones.
+async fn changed(id: &str, policy: CryptoPolicy) -> (World, DataRowRecord) {
+    let world = World::with(policy);
+    let (record, _) = world.sealed().await;
+    rewrap(&world, id, true).await;
+    world.clock.advance(STALE);
+    (world, record)
+}
+
 #[tokio::test]
-async fn t2_changed_key_alarms_and_the_old_one_is_kept() {
-    for id in [IK, SK] {
-        let world = World::new();
-        let (record, _) = world.sealed().await;
-        rewrap(&world, id, true).await;
-        world.clock.advance(STALE);
-        assert_eq!(world.encrypts_under().await, 0);
+async fn t2_changed_key_never_encrypts_again_and_still_decrypts() {
+    for (id, successor, keys) in [(IK, 0, [2, 1]), (SK, seconds(STALE), [2, 2])] {
+        let (world, record) = changed(id, policy()).await;
+        let (new, created) = world.sealed().await;
+        assert_eq!(created, successor, "{id}: the same version, or one under the system key as it is now");
         assert_eq!(world.raised(Event::KeyChanged), 1, "{id}");
-        world.decrypts(&record).await;
+        world.other_process().decrypts(&new).await;
+        for _ in 0..2 {
+            world.decrypts(&record).await;
+            world.decrypts(&new).await;
+        }
+        assert!(matches!(world.other_process().decrypt_error(&record).await, Error::Authentication));
+        let status = world.factory.status().unwrap();
+        assert_eq!([status.intermediate_keys, status.system_keys], keys, "{id}");
+        assert_eq!((status.orphans, status.memory.slots), (vec![], keys.iter().sum()), "{id}");
+
         let before = world.calls();
-        assert_eq!(world.encrypts_under().await, 0);
+        world.sealed().await;
         world.decrypts(&record).await;
         world.landed().await;
-        assert_eq!(world.calls(), before, "its row was read, so it is fresh");
+        assert_eq!(world.calls(), before, "{id}: its row was read, so it is fresh");
     }
+}
+
+#[tokio::test]
+async fn t2_changed_key_is_gone_from_memory_after_max_stale_decrypt() {
+    let keys = |world: &World| {
+        let status = world.factory.status().unwrap();
+        assert_eq!(status.memory.slots, status.intermediate_keys + status.system_keys);
+        status.memory.slots
+    };
+    for (id, while_it_lasts) in [(IK, 3), (SK, 4)] {
+        let (world, record) = changed(id, policy().idle_timeout(Span::Never)).await;
+        world.sealed().await;
+        for _ in 0..24 {
+            world.decrypts(&record).await;
+            assert_eq!(keys(&world), while_it_lasts, "{id}");
+            world.clock.advance(HOUR);
+            world.sealed().await;
+        }
+        world.clock.advance(HOUR + SECOND);
+        let (new, _) = world.sealed().await;
+        assert_eq!(keys(&world), while_it_lasts - 1, "{id}");
+        world.decrypts(&new).await;
+        if id == IK {
+            assert!(matches!(world.decrypt_error(&record).await, Error::Authentication));
+        }
+    }
+}
+
+#[tokio::test]
+async fn t2_changed_key_goes_at_once_with_word_of_a_shredding() {
+    for id in [IK, SK] {
+        let (world, record) = changed(id, policy()).await;
+        world.sealed().await;
+        let before = world.factory.status().unwrap().memory.slots;
+        world.factory.shredded(&KeyId::new(id)).unwrap();
+        assert_eq!(world.factory.status().unwrap().memory.slots, before - 1, "{id}");
+        if id == IK {
+            assert!(matches!(world.decrypt_error(&record).await, Error::Authentication));
+        }
+    }
+}
+
+#[tokio::test]
+async fn t2_changed_key_that_changes_back_is_one_key_again() {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    let first = world.latest_row(IK).await;
+    for round in 0..40 {
+        if round % 2 == 0 {
+            rewrap(&world, IK, true).await
+        } else {
+            world.put(first.clone()).await
+        }
+        world.clock.advance(STALE);
+        let (new, _) = world.sealed().await;
+        world.other_process().decrypts(&new).await;
+        world.decrypts(&record).await;
+        assert!(world.factory.status().unwrap().intermediate_keys <= 16, "{round}");
+    }
+    world.put(first).await;
+    assert_eq!(world.raised(Event::KeyChanged), 40);
+}
+
+#[tokio::test]
+async fn t2_changed_system_key_still_opens_the_keys_under_it() {
+    let (world, record) = changed(SK, policy().intermediate_keys_max(2_u64)).await;
+    world.sealed().await;
+    // They take the place of alice's.
+    for partition in ["bob", "carol"] {
+        world.session_of(partition).encrypt(b"").await.unwrap();
+    }
+    world.decrypts(&record).await;
+    assert_eq!(world.raised(Event::Tampered), 0);
+    // The row under the former system key is the latest for nobody.
+    assert_eq!(world.encrypts_under().await, seconds(STALE));
+}
+
+#[tokio::test]
+async fn t2_changed_key_stays_revoked() {
+    for id in [IK, SK] {
+        let (world, record) = changed(id, policy()).await;
+        world.revoke_latest(id).await;
+        let (new, created) = world.sealed().await;
+        assert_eq!(created, seconds(STALE), "{id}");
+        world.other_process().decrypts(&new).await;
+        world.decrypts(&record).await;
+    }
+}
+
+/// Every record that is written from the discovery on is readable by others.
+#[tokio::test]
+async fn t2_key_made_anew_in_its_minute_by_another_process_is_the_one_to_use() {
+    let world = World::new();
+    world.sealed().await;
+    world.delete(IK).await;
+    world.clock.advance(20 * SECOND);
+    let (theirs, _) = world.other_process().sealed().await;
+    for _ in 0..48 {
+        world.clock.advance(HOUR / 2 + SECOND);
+        let (ours, _) = world.sealed().await;
+        if world.raised(Event::KeyChanged) > 0 {
+            world.other_process().decrypts(&ours).await;
+        }
+    }
+    assert_eq!(world.raised(Event::KeyChanged), 1);
+    world.decrypts(&theirs).await;
 }
 
 #[tokio::test]

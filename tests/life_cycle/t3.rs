@@ -211,13 +211,15 @@ impl Metastore for Odd {
 
 fn factory_over(world: &World, oddity: Oddity) -> SessionFactory {
     let store = Odd { rows: world.store.inner().clone(), oddity, looks: AtomicUsize::new(0) };
-    SessionFactory::builder(store, world.kms.clone())
-        .service("checkout")
-        .product("payments")
-        .policy(policy())
-        .clock(world.clock.clone())
-        .build()
-        .unwrap()
+    on_this_runtime(
+        SessionFactory::builder(store, world.kms.clone())
+            .service("checkout")
+            .product("payments")
+            .policy(policy())
+            .clock(world.clock.clone()),
+    )
+    .build()
+    .unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,13 +64,15 @@ async fn pair_with(policy: CryptoPolicy) -> Pair {
     let mut world = home.other_process();
     let replica = FaultyMetastore::new(InMemoryMetastore::new());
     let store = Replicated { primary: world.store.clone(), replica: replica.clone() };
-    world.factory = SessionFactory::builder(store, world.kms.clone())
-        .service("checkout")
-        .product("payments")
-        .policy(policy)
-        .clock(world.clock.clone())
-        .build()
-        .unwrap();
+    world.factory = on_this_runtime(
+        SessionFactory::builder(store, world.kms.clone())
+            .service("checkout")
+            .product("payments")
+            .policy(policy)
+            .clock(world.clock.clone()),
+    )
+    .build()
+    .unwrap();
     let pair = Pair { world, replica, record };
     pair.catch_up().await;
     pair

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use claviger::testing::{Fault, FaultyKms, FixedClock, Operation};
+use claviger::testing::{Fault, Operation};
 use claviger::{
     BackendError, Consistency, EnvelopeKeyRecord, Error, InMemoryMetastore, Insert, KeyId, KeyMeta,
-    Metastore, SecretKey, SessionFactory, StaticKms, SystemRandom, WarmUp,
+    Metastore, SessionFactory, WarmUp,
 };
 
 use crate::support::*;
@@ -160,14 +160,16 @@ impl Metastore for PickyStore {
 }
 
 fn over(store: PickyStore, world: &World) -> SessionFactory {
-    SessionFactory::builder(store, world.kms.clone())
-        .service("checkout")
-        .product("payments")
-        .policy(policy())
-        .limits(claviger::Limits::new().attempts_max(1))
-        .clock(world.clock.clone())
-        .build()
-        .unwrap()
+    on_this_runtime(
+        SessionFactory::builder(store, world.kms.clone())
+            .service("checkout")
+            .product("payments")
+            .policy(policy())
+            .limits(claviger::Limits::new().attempts_max(1))
+            .clock(world.clock.clone()),
+    )
+    .build()
+    .unwrap()
 }
 
 #[tokio::test]
@@ -369,21 +371,6 @@ async fn warm_up_and_close() {
     assert!(report.failed.iter().all(|(_, error)| matches!(error, Error::Closed)), "{report:?}");
     assert_eq!((counts(&report), world.faults().hanging()), ([0, 0, 0, 0, 3], 0));
     assert!(matches!(world.factory.warm_up(&partitions).await, Err(Error::Closed)));
-}
-
-#[test]
-fn warm_up_without_a_runtime_is_an_error() {
-    let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap();
-    let factory = SessionFactory::builder(InMemoryMetastore::new(), FaultyKms::new(kms))
-        .service("checkout")
-        .product("payments")
-        .policy(policy())
-        .clock(FixedClock::new(START.unsigned_abs()))
-        .build()
-        .unwrap();
-    let mut warm_up = Box::pin(factory.warm_up(["alice"]));
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(matches!(warm_up.as_mut().poll(&mut context), std::task::Poll::Ready(Err(Error::NoRuntime))));
 }
 
 #[tokio::test(start_paused = true)]

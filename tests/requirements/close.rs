@@ -195,6 +195,7 @@ async fn dropping_the_last_handle_ends_the_tasks_and_frees_everything() {
     let factory = SessionFactory::builder(Arc::clone(&store), world.kms.clone())
         .service("service")
         .product("product")
+        .runtime(tokio::runtime::Handle::current())
         .build()
         .unwrap();
     let session = factory.session("partition").unwrap();

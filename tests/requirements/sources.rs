@@ -13,7 +13,7 @@ use claviger::{
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::world::{DAY, HOUR, World};
+use crate::world::{DAY, HOUR, World, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const IK: &str = "_IK_partition_service_product";
@@ -157,40 +157,48 @@ async fn sources_make_a_revocation_known_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s2_6_sources_are_not_asked_before_the_first_session() {
+async fn s2_6_sources_are_not_asked_before_the_first_load() {
     let world = World::new();
     let ((first, _steps, first_log), (second, _more_steps, second_log)) = (script(), script());
     let factory = world.builder().invalidations(first).invalidations(second).build().unwrap();
     assert_eq!(factory.status().unwrap().sources_connected, [false, false]);
     tokio::task::yield_now().await;
+    let session = factory.session("partition").unwrap();
     assert_eq!((first_log.calls(), second_log.calls()), (0, 0));
-    let _session = factory.session("partition").unwrap();
+    session.encrypt(b"").await.unwrap();
     until(|| first_log.calls() == 1 && second_log.calls() == 1).await;
-    for _ in 0..10 {
-        let _session = factory.session("partition").unwrap();
+    for partition in ["another", "one more"] {
+        factory.session(partition).unwrap().encrypt(b"").await.unwrap();
     }
-    assert_eq!(Handle::current().metrics().num_alive_tasks(), 2, "one task each");
+    // The sweep is the third.
+    until(|| Handle::current().metrics().num_alive_tasks() == 3).await;
 }
 
 #[test]
-fn sources_without_a_runtime_wait_for_one_and_outlive_it() {
+fn sources_are_listened_to_whatever_runtimes_come_and_go() {
     let world = World::new();
     let (source, steps, log) = script();
-    let factory = world.builder().invalidations(source).build().unwrap();
-    let session = factory.session("partition").unwrap();
     let runtime = || Builder::new_current_thread().enable_time().build().unwrap();
-    for round in 1..=3 {
-        let runtime = runtime();
-        runtime.block_on(async {
-            // Also a key load by a session that was made long ago begins it.
-            world.clock.advance(DAY);
-            session.encrypt(b"").await.unwrap();
-            steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
-            until(|| log.calls() == 2 * round).await;
-            assert_eq!(factory.status().unwrap().sources_connected, [true]);
-        });
-        drop(runtime);
-        assert_eq!((log.dropped(), factory.status().unwrap().sources_connected), (0, vec![false]));
+    let given = runtime();
+    let factory = world.builder().invalidations(source).runtime(given.handle().clone()).build().unwrap();
+    let session = factory.session("partition").unwrap();
+    given.block_on(async {
+        session.encrypt(b"").await.unwrap();
+        until(|| log.calls() == 1).await;
+        steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
+        until(|| log.calls() == 2).await;
+        assert_eq!(factory.status().unwrap().sources_connected, [true]);
+    });
+    drop(given);
+    assert_eq!((log.dropped(), factory.status().unwrap().sources_connected), (0, vec![false]));
+    for round in 0..3 {
+        // A key load by a session that was made long ago begins it again, on the factory's own thread.
+        world.clock.advance(DAY);
+        runtime().block_on(session.encrypt(b"")).unwrap();
+        wait_until(|| log.calls() == 3 + round);
+        steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
+        wait_until(|| log.calls() == 4 + round);
+        assert_eq!(factory.status().unwrap().sources_connected, [true]);
     }
 }
 
@@ -244,7 +252,7 @@ async fn sources_that_flap_are_called_more_and_more_seldom() {
     let world = World::new();
     let (source, steps, log) = script();
     let factory = world.builder().invalidations(source).build().unwrap();
-    let _session = factory.session("partition").unwrap();
+    seal(&factory).await;
     for _ in 0..100_000 {
         steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
         steps.send(Step::Fail).unwrap_or_default();
@@ -323,16 +331,12 @@ fn s2_2_close_keeps_to_its_deadline_and_counts_the_sources_that_do_not_end() {
     steps.send(Step::Block(released)).unwrap_or_default();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     let factory = world.builder().invalidations(source).runtime(runtime.handle().clone()).build().unwrap();
-    let _session = factory.session("partition").unwrap();
-    while log.calls() == 0 {
-        std::thread::yield_now();
-    }
+    runtime.block_on(factory.session("partition").unwrap().encrypt(b"")).unwrap();
+    wait_until(|| log.calls() == 1);
     let closer = Builder::new_current_thread().enable_time().build().unwrap();
     let report = closer.block_on(factory.close(Duration::from_millis(20))).unwrap();
     assert_eq!(report.stuck_sources, 1);
     assert!(!report.is_clean());
     drop(release);
-    while log.dropped() == 0 {
-        std::thread::yield_now();
-    }
+    wait_until(|| log.dropped() == 1);
 }

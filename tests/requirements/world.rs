@@ -13,7 +13,7 @@ use claviger::{
     CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, Limits, LockPolicy, MetastoreAdmin, RandomError,
     SecretKey, SecureRandom, Session, SessionFactory, SessionFactoryBuilder, StaticKms, Status,
 };
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -45,12 +45,13 @@ impl World {
 
     /// A factory's options, all set but for the policy.
     pub(crate) fn builder(&self) -> SessionFactoryBuilder {
-        SessionFactory::builder(self.store.clone(), self.kms.clone())
+        let builder = SessionFactory::builder(self.store.clone(), self.kms.clone())
             .service("service")
             .product("product")
             .clock(self.clock.clone())
             .random(self.random.clone())
-            .policy(policy())
+            .policy(policy());
+        on_this_runtime(builder)
     }
 
     pub(crate) fn factory(&self) -> SessionFactory {
@@ -66,6 +67,26 @@ impl World {
     pub(crate) async fn rows(&self) -> u64 {
         self.store.inner().count().await.unwrap()
     }
+}
+
+/// Loads keys on the test's own runtime, whose clock may be paused; outside of one on the factory's thread.
+pub(crate) fn on_this_runtime(builder: SessionFactoryBuilder) -> SessionFactoryBuilder {
+    match Handle::try_current() {
+        Ok(runtime) => builder.runtime(runtime),
+        Err(_) => builder,
+    }
+}
+
+/// Waits for what another thread does.
+#[track_caller]
+pub(crate) fn wait_until(is_so: impl Fn() -> bool) {
+    for _ in 0..10_000 {
+        if is_so() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    panic!("it does not come");
 }
 
 /// Nothing is locked, so that many factories fit a small limit.
