@@ -1,4 +1,7 @@
 //! The command line: field encryption of files.
+//!
+//! The program is all of this crate. It is a library so that tests and fuzz targets can reach its
+//! parts; for other programs there is the crate `claviger`.
 
 // They panic where standard output or standard error is full or closed: `print` and `tell` do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -40,7 +43,9 @@ use crate::table::file::Plan;
 use crate::table::rows::Direction;
 use crate::tell::{say, tell};
 
-fn main() -> ExitCode {
+/// Does what the arguments say, and returns how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // What clap says repeats the argument it could not use.
