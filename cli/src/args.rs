@@ -69,8 +69,9 @@ pub(crate) struct Crypt {
     #[arg(short, long, value_name = "ID", required_unless_present = "fields", conflicts_with = "fields")]
     pub(crate) partition: Option<String>,
 
-    /// The columns (CSV) or fields (JSON Lines) to encrypt or decrypt, separated by commas.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "partition_field")]
+    /// The columns (CSV) or fields (JSON Lines) to encrypt or decrypt, separated by commas; a name with
+    /// a comma stands in double quotes. May be given several times.
+    #[arg(long, value_name = "NAMES", requires = "partition_field")]
     pub(crate) fields: Vec<String>,
 
     /// The column or field that says to whom a row belongs.
@@ -80,6 +81,10 @@ pub(crate) struct Crypt {
     /// How INPUT is written; else its extension says so.
     #[arg(long, value_enum, requires = "fields")]
     pub(crate) format: Option<Format>,
+
+    /// Encrypts also what is a record already; without it that is refused.
+    #[arg(long)]
+    pub(crate) allow_sealed: bool,
 
     /// Leaves out the rows that fail and lists them in the errors file; exits with 1 then.
     #[arg(long, requires = "fields")]

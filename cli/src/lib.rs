@@ -9,6 +9,7 @@
 mod args;
 mod cleanup;
 mod config;
+mod encoding;
 mod exit;
 mod given;
 mod input;
@@ -20,9 +21,13 @@ mod print;
 mod private;
 mod progress;
 mod schema;
+mod sealed;
 mod store;
 mod table;
 mod tell;
+
+#[doc(hidden)]
+pub use table::testing;
 
 use std::env;
 use std::process::ExitCode;
@@ -107,7 +112,7 @@ fn run(direction: Direction, mut crypt: Crypt) -> Result<Exit, Failure> {
         (Some(plan), _) => plan.run(&runtime, direction, &keys, input, output, &cleanup),
         (None, partition) => {
             let partition = partition.as_deref().unwrap_or_default();
-            payload::run(&runtime, direction, &keys, partition, input, output)
+            payload::run(&runtime, direction, &keys, partition, crypt.allow_sealed, input, output)
         }
     };
     runtime.block_on(keys.close());

@@ -13,9 +13,9 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use super::Layout;
 use super::chunks::{Chunk, ChunkError, Chunks};
-use super::rows::{Done, Work};
-use super::{Layout, RowError};
+use super::rows::{BadRow, Done, Work};
 use crate::exit::{Exit, Failure};
 
 /// What a chunk came to, in the order of the chunks, and how many bytes it was read from.
@@ -67,23 +67,24 @@ fn write_in_order(
             .block_on(task)
             .map_err(|error| Failure::internal(&format!("encrypting was broken off ({error})")))?;
         on_done(&done, bytes)?;
-        if let Some((line, error)) = done.fatal {
-            return Err(row_failure(place, line, &error));
+        if let Some(bad) = &done.fatal {
+            return Err(row_failure(place, bad));
         }
     }
     Ok(())
 }
 
 /// The failure of a run that ends at a row.
-fn row_failure(place: &str, line: u64, error: &RowError) -> Failure {
-    Failure::new(error.exit(), error.to_string()).at(&format!("{place}:{line}"))
+fn row_failure(place: &str, bad: &BadRow) -> Failure {
+    Failure::new(bad.error.exit(), bad.to_string()).at(&format!("{place}:{}", bad.line))
 }
 
 /// The failure of a run whose input cannot be cut into rows.
 pub(crate) fn chunk_failure(place: &str, error: &ChunkError) -> Failure {
     match error {
         ChunkError::Read(error) => Failure::read(place, error),
-        ChunkError::RowTooLong { line } => {
+        ChunkError::Utf16 => Failure::new(Exit::BadInput, error.to_string()).at(place),
+        ChunkError::RowTooLong { line, .. } => {
             Failure::new(Exit::BadInput, error.to_string()).at(&format!("{place}:{line}"))
         }
     }
@@ -102,7 +103,7 @@ impl<R: Read, L: Layout> Reader<R, L> {
     /// Reads until the end, a failure, or until nobody takes the results any more.
     fn read(mut self) {
         loop {
-            let flight = match self.chunks.next_rows(L::row_len) {
+            let flight = match self.chunks.next_rows::<L>() {
                 Ok(None) => return,
                 Ok(Some(chunk)) => self.start(chunk),
                 Err(error) => Err(chunk_failure(&self.place, &error)),
