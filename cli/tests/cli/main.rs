@@ -12,6 +12,7 @@ mod files;
 mod jsonl;
 mod kit;
 mod kms;
+mod limits;
 mod payload;
 mod schema;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "dynamodb"))]
