@@ -1,7 +1,8 @@
-//! What is as long as it may be: whatever encrypt takes, decrypt reads.
+//! How long things are: records as the README says, and whatever encrypt takes, decrypt reads.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Read as _, Write as _};
+use std::path::Path;
 
 use crate::kit::Kit;
 
@@ -35,6 +36,37 @@ fn assert_same(kit: &Kit, one: &str, other: &str) {
     }
 }
 
+/// The rows of the README's table of sizes, without units and blanks.
+fn sizes_in_the_readme() -> Vec<[usize; 3]> {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let table = readme.split_once("| value | record as JSON | in CSV |\n").unwrap().1;
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let size = |cell: &str| {
+        let digits: String = cell.chars().filter(char::is_ascii_digit).collect();
+        digits.parse::<usize>().unwrap() * if cell.contains("KiB") { 1024 } else { 1 }
+    };
+    rows.map(|row| row.trim_matches('|').split('|').map(size).collect::<Vec<_>>().try_into().unwrap())
+        .collect()
+}
+
+#[test]
+fn records_have_the_sizes_that_the_readme_tells() {
+    let kit = Kit::new();
+    let key_id = "_IK_customer-17_claviger_default";
+    let sizes = sizes_in_the_readme();
+    assert_eq!(sizes.len(), 5);
+    for [value, json, csv] in sizes {
+        assert_eq!(json, 179 + key_id.len() + 4 * (value + 28).div_ceil(3));
+        assert_eq!(csv, json + 22);
+        kit.write("value", vec![b'x'; value]);
+        let record = kit.ok(&["encrypt", "value", "-p", "customer-17"]).stdout;
+        assert_eq!(record.trim_ascii().len(), json, "{value}");
+        kit.write("in.csv", format!("a,id,b\n,customer-17,{}\n", "x".repeat(value)));
+        let sealed = kit.ok(&["encrypt", "in.csv", "--partition-field", "id", "--fields", "b"]).stdout;
+        assert_eq!(sealed.len(), "a,id,b\n,customer-17,\n".len() + csv, "{value}");
+    }
+}
+
 #[test]
 fn a_row_that_decrypt_would_not_read_is_refused_and_the_file_is_left_as_it_was() {
     let kit = Kit::new();
@@ -47,7 +79,7 @@ fn a_row_that_decrypt_would_not_read_is_refused_and_the_file_is_left_as_it_was()
         let run = kit.fails(65, &[["encrypt", name, "-o", name], OPTIONS].concat());
         assert!(run.stderr.contains("over 134217728 bytes once it is encrypted"), "{}", run.stderr);
         assert_eq!(kit.path(name).metadata().unwrap().len(), len);
-        std::fs::remove_file(kit.path(name)).unwrap();
+        fs::remove_file(kit.path(name)).unwrap();
     }
 }
 
