@@ -32,6 +32,9 @@ pub(crate) trait Layout: Send + Sync + 'static {
     /// At the end of the file the last row needs no line end.
     fn row_len(bytes: &[u8], at_end: bool) -> Option<usize>;
 
+    /// Returns how many lines a row ends.
+    fn lines(row: &[u8]) -> u64;
+
     /// Finds the partition and the named cells of a row; `None` for a blank line.
     fn find<'a>(&self, row: &'a str) -> Result<Option<Found<'a>>, RowError>;
 

@@ -86,7 +86,7 @@ impl<R: Read> Chunks<R> {
             }
             let row_ends = self.row_ends::<L>(rows_max);
             if !row_ends.is_empty() {
-                return Ok(Some(self.take(row_ends)));
+                return Ok(Some(self.take::<L>(row_ends)));
             }
             if self.pending.len() > bytes_max {
                 return Err(ChunkError::RowTooLong { line: self.line, bytes_max, question: L::TOO_LONG });
@@ -120,12 +120,12 @@ impl<R: Read> Chunks<R> {
         Ok(())
     }
 
-    fn take(&mut self, row_ends: Vec<usize>) -> Chunk {
+    fn take<L: Layout>(&mut self, row_ends: Vec<usize>) -> Chunk {
         let len = row_ends.last().map_or(0, |end| self.pending.len().min(*end));
         let rest = self.pending.split_off(len);
         let bytes = std::mem::replace(&mut self.pending, rest);
         let chunk = Chunk { bytes, row_ends, first_line: self.line };
-        self.line = chunk.rows().fold(self.line, |line, row| line.saturating_add(count_lines(row)));
+        self.line = chunk.rows().fold(self.line, |line, row| line.saturating_add(L::lines(row)));
         chunk
     }
 }
@@ -139,14 +139,6 @@ impl Chunk {
             row
         })
     }
-}
-
-/// How many lines an editor would say these bytes end: at LF, at CR LF, and at a lone CR where no
-/// LF is about. It is asked row by row, so that it comes to the same however a file was cut.
-pub(crate) fn count_lines(row: &[u8]) -> u64 {
-    let feeds = memchr::memchr_iter(b'\n', row).count();
-    let lines = if feeds == 0 { memchr::memchr_iter(b'\r', row).count() } else { feeds };
-    u64::try_from(lines).unwrap_or(u64::MAX)
 }
 
 /// What tells the encoding.
@@ -200,7 +192,7 @@ mod tests {
                     let mut line = chunk.first_line;
                     for row in chunk.rows() {
                         rows.push((line, row.to_vec()));
-                        line += count_lines(row);
+                        line += CsvLayout::lines(row);
                     }
                 }
                 rows

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr_iter, memchr3};
 
 use super::names::unknown_column;
 use super::{Cell, Found, Layout, RowError, RowFault, tail};
@@ -66,6 +66,13 @@ impl Layout for CsvLayout {
         let mut cells = Cells::of(bytes);
         cells.by_ref().for_each(drop);
         cells.row_end(at_end)
+    }
+
+    /// As an editor would say: at LF, at CR LF, and at a lone CR where no LF is about.
+    fn lines(row: &[u8]) -> u64 {
+        let feeds = memchr_iter(b'\n', row).count();
+        let lines = if feeds == 0 { memchr_iter(b'\r', row).count() } else { feeds };
+        u64::try_from(lines).unwrap_or(u64::MAX)
     }
 
     fn find<'a>(&self, row: &'a str) -> Result<Option<Found<'a>>, RowError> {

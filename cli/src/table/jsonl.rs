@@ -71,6 +71,10 @@ impl Layout for JsonLayout {
         memchr(b'\n', bytes).map(|end| end + 1).or_else(|| at_end.then_some(bytes.len()))
     }
 
+    fn lines(row: &[u8]) -> u64 {
+        u64::from(row.ends_with(b"\n"))
+    }
+
     fn find<'a>(&self, row: &'a str) -> Result<Option<Found<'a>>, RowError> {
         // Files with marks that were put together have them inside, too.
         let line = row.strip_prefix('\u{feff}').unwrap_or(row).trim_end_matches(['\r', '\n']);

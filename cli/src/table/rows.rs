@@ -4,7 +4,7 @@ use std::fmt;
 
 use claviger::{Error, Session, SessionFactory};
 
-use super::chunks::{Chunk, count_lines};
+use super::chunks::Chunk;
 use super::{Cell, Layout, RowError, RowFault, tail};
 use crate::kms::watched::Watched;
 
@@ -61,7 +61,7 @@ impl BadRow {
 impl fmt::Display for BadRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)?;
-        if self.last_line == self.line {
+        if self.last_line == self.line || !self.error.is_of_this_row() {
             return Ok(());
         }
         write!(f, " (the row ends on line {}: a quote may be missing)", self.last_line)
@@ -76,7 +76,7 @@ impl<L: Layout> Work<L> {
         let mut line = chunk.first_line;
         for row in chunk.rows() {
             let good = done.bytes.len();
-            let lines = count_lines(row);
+            let lines = L::lines(row);
             match self.row(row, &mut sessions, &mut done.bytes).await {
                 Ok(()) => done.rows += 1,
                 Err(error) => {
