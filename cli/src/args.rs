@@ -67,6 +67,10 @@ pub(crate) struct Encrypt {
     /// encrypted with a key store that was lost stays lost.
     #[arg(long, help_heading = KEYS)]
     pub(crate) new_key_store: bool,
+
+    /// Encrypts also what is a record already; without it that is refused.
+    #[arg(long)]
+    pub(crate) allow_sealed: bool,
 }
 
 #[derive(Debug, Args)]
@@ -82,8 +86,9 @@ pub(crate) struct Crypt {
     #[arg(short, long, value_name = "ID")]
     pub(crate) partition: Option<String>,
 
-    /// The columns (CSV) or fields (JSON Lines) to encrypt or decrypt, separated by commas.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    /// The columns (CSV) or fields (JSON Lines) to encrypt or decrypt, separated by commas; a name with
+    /// a comma stands in double quotes. May be given several times.
+    #[arg(long, value_name = "NAMES")]
     pub(crate) fields: Vec<String>,
 
     /// The column or field that says to whom a row belongs.

@@ -6,18 +6,22 @@ use claviger::Error;
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
+use crate::encoding::{behind_mark, is_utf16};
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::open::Keys;
 use crate::output::Output;
+use crate::sealed::is_record;
 use crate::table::rows::Direction;
 
-/// Encrypts or decrypts all of `input`. Nothing is written before all of it succeeded.
+/// Encrypts or decrypts all of `input`. Nothing is written before all of it succeeded. What is a
+/// record already is encrypted only with `allow_sealed`.
 pub(crate) fn run(
     runtime: &Runtime,
     direction: Direction,
     keys: &Keys,
     partition: &str,
+    allow_sealed: bool,
     input: Input,
     mut output: Output,
 ) -> Result<Exit, Failure> {
@@ -27,13 +31,22 @@ pub(crate) fn run(
     match direction {
         Direction::Encrypt => {
             let payload = Zeroizing::new(read(&mut *reader, &name, PAYLOAD_BYTES_MAX)?);
+            if !allow_sealed && is_record(&payload) {
+                let why = "is a record already; decrypt it first, or say --allow-sealed to seal it once more";
+                return Err(Failure::new(Exit::BadInput, format!("{name} {why}")));
+            }
             let mut record = runtime.block_on(session.encrypt_json(&payload)).map_err(explain)?;
             record.push('\n');
             output.write(record.as_bytes())?;
         }
         Direction::Decrypt => {
             let record = read(&mut *reader, &name, RECORD_BYTES_MAX)?;
-            let payload = runtime.block_on(session.decrypt_json(record.trim_ascii())).map_err(explain)?;
+            if is_utf16(&record) {
+                let why = "is UTF-16; convert it to UTF-8, with iconv for instance";
+                return Err(Failure::new(Exit::BadInput, format!("{name} {why}")));
+            }
+            let record = behind_mark(&record).trim_ascii();
+            let payload = runtime.block_on(session.decrypt_json(record)).map_err(explain)?;
             output.write(&payload)?;
         }
     }
@@ -53,5 +66,8 @@ fn read(reader: &mut dyn Read, name: &str, bytes_max: u64) -> Result<Vec<u8>, Fa
 /// The library's limit, checked before more is read.
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
-/// Base64 makes a third more of it.
+/// Base64 makes a third more of it, and the escapes of other programs some more.
 const RECORD_BYTES_MAX: u64 = PAYLOAD_BYTES_MAX / 2 * 3;
+
+/// What is written can be read: beside its data a record holds a partition's name, and not much else.
+const _: () = assert!(PAYLOAD_BYTES_MAX / 3 * 4 + (64 << 10) < RECORD_BYTES_MAX);

@@ -6,6 +6,7 @@ use std::path::Path;
 use claviger_kms::{Exposure, PrivateFile};
 use zeroize::Zeroizing;
 
+use crate::encoding::{BYTE_ORDER_MARK, is_utf16};
 use crate::exit::{Exit, Failure};
 
 /// Reads a file of up to `bytes_max` bytes that only its owner may read; of a longer one, so many.
@@ -58,13 +59,13 @@ pub(crate) fn check(file: &PrivateFile, shown: &str, if_seen: &str) -> Result<()
 
 /// Reads a file's text; an error says what the file holds instead, and what to do.
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, &'static str> {
-    match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
-            Err("is in UTF-16, as some editors and shells write; write it anew in UTF-8")
-        }
-        [0xef, 0xbb, 0xbf, ..] => Err("begins with a byte order mark; write it anew without one"),
-        _ => str::from_utf8(bytes).map_err(|_invalid| "is not UTF-8 text; write it anew"),
+    if is_utf16(bytes) {
+        return Err("is in UTF-16, as some editors and shells write; write it anew in UTF-8");
     }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        return Err("begins with a byte order mark; write it anew without one");
+    }
+    str::from_utf8(bytes).map_err(|_invalid| "is not UTF-8 text; write it anew")
 }
 
 /// Reads a file's text, which is one line, without the white space around it.

@@ -6,9 +6,12 @@
 pub(crate) mod chunks;
 pub(crate) mod csv;
 pub(crate) mod file;
+pub(crate) mod job;
 pub(crate) mod jsonl;
+mod names;
 pub(crate) mod pipeline;
 pub(crate) mod rows;
+pub mod testing;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -22,15 +25,24 @@ use crate::exit::{Exit, Failure};
 /// The two directions undo each other: what `restore` makes of `value` and of the marks that
 /// `seal` left is the cell as it was, byte for byte.
 pub(crate) trait Layout: Send + Sync + 'static {
+    /// What to ask of a row that does not end.
+    const TOO_LONG: &'static str;
+
     /// Returns the length of the first row with its line end, `None` if its end is not there yet.
     /// At the end of the file the last row needs no line end.
     fn row_len(bytes: &[u8], at_end: bool) -> Option<usize>;
+
+    /// Returns how many lines a row ends.
+    fn lines(row: &[u8]) -> u64;
 
     /// Finds the partition and the named cells of a row; `None` for a blank line.
     fn find<'a>(&self, row: &'a str) -> Result<Option<Found<'a>>, RowError>;
 
     /// Returns what is sealed: a service that opens the record with the library gets these bytes.
     fn value<'a>(&self, cell: &'a str) -> Result<Cow<'a, str>, RowFault>;
+
+    /// Tells whether a value is a record already.
+    fn is_record(&self, value: &str) -> bool;
 
     /// Writes the cell that holds `record` in place of `cell`.
     fn seal(&self, cell: &str, record: &str, out: &mut Vec<u8>);
@@ -65,9 +77,13 @@ pub(crate) struct Cell {
 pub(crate) enum RowError {
     #[error("the row is not UTF-8 text; convert the file, with iconv for instance")]
     NotUtf8,
-    #[error("the row has {found} columns where the header has {expected}; is a quote missing?")]
+    #[error("the row has {found} columns where the header has {expected}; correct it")]
     Columns { found: usize, expected: usize },
-    #[error("the line is not a JSON object (column {column}); put one object on each line")]
+    #[error("there is a line break outside quotes; quote the field that holds it")]
+    LineBreak,
+    #[error("a name {0}")]
+    Name(RowFault),
+    #[error("the line is not a JSON object{}; put one object on each line", in_column(*.column))]
     NotAnObject { column: usize },
     #[error("there is no field {0}; add it or correct the option")]
     Missing(String),
@@ -77,6 +93,11 @@ pub(crate) enum RowError {
     Field { name: String, fault: RowFault },
     #[error("the partition field {0}")]
     Partition(RowFault),
+    #[error(
+        "the row would have over {bytes_max} bytes once it is encrypted, more than decrypt reads; name fewer fields \
+         or split it"
+    )]
+    SealedTooLong { bytes_max: usize },
     #[error("{}", failure.message())]
     Crypt {
         failure: Failure,
@@ -94,6 +115,12 @@ pub(crate) enum RowFault {
     EmptyPartition,
     #[error("is neither text nor a number, so it cannot be a partition")]
     NoPartition,
+    #[error(
+        "is a number that other programs write in another way, such as 1.0 or one over 2^53; write it as text"
+    )]
+    Respelled,
+    #[error("is a record already; decrypt it first, or say --allow-sealed to seal it once more")]
+    Sealed,
     #[error("was sealed from what is no UTF-8 text; decrypt it with the library")]
     ValueNotUtf8,
     #[error("was sealed from what is no JSON value on one line; decrypt it with the library")]
@@ -125,6 +152,11 @@ impl RowError {
             _ => Exit::BadInput,
         }
     }
+}
+
+/// Where in its line something is, if that is known.
+fn in_column(column: usize) -> String {
+    if column == 0 { String::new() } else { format!(" (column {column})") }
 }
 
 /// What there is from `at` on; nothing beyond the end.

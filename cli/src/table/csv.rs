@@ -7,11 +7,14 @@
 //! where JSON allows one.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr_iter, memchr3};
 
+use super::names::unknown_column;
 use super::{Cell, Found, Layout, RowError, RowFault, tail};
 use crate::exit::{Exit, Failure};
+use crate::sealed::is_record;
 
 /// Where the named columns are.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub(crate) struct CsvLayout {
 }
 
 impl CsvLayout {
-    /// Finds the columns in the header row.
+    /// Finds the columns in the header row, which begins where the row was cut.
     pub(crate) fn from_header(
         header: &[u8],
         partition_field: &str,
@@ -31,17 +34,9 @@ impl CsvLayout {
     ) -> Result<Self, Failure> {
         let wrong = |message: String| Failure::new(Exit::BadInput, message);
         let header = std::str::from_utf8(header).map_err(|error| {
-            let why = if header.starts_with(b"\xff\xfe") || header.starts_with(b"\xfe\xff") {
-                "it is UTF-16".to_owned()
-            } else {
-                error.to_string()
-            };
-            wrong(format!("the header row is not UTF-8 ({why}); convert the file, with iconv for instance"))
+            wrong(format!("the header row is not UTF-8 ({error}); convert the file, with iconv for instance"))
         })?;
-        let names = cells(strip_line_end(header.strip_prefix(BYTE_ORDER_MARK).unwrap_or(header)))
-            .map(|(_, cell)| value(cell))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|fault| wrong(format!("a name in the header row {fault}")))?;
+        let names = values(header).map_err(|fault| wrong(format!("the header row: {fault}")))?;
         let column = |wanted: &str| {
             let mut places =
                 names.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(place, _)| place);
@@ -50,9 +45,7 @@ impl CsvLayout {
                 (Some(_), Some(_)) => {
                     Err(wrong(format!("the header row has the column {wanted} twice; rename one of them")))
                 }
-                (None, _) => {
-                    Err(wrong(format!("the header row has no column {wanted}; it has: {}", names.join(", "))))
-                }
+                (None, _) => Err(wrong(unknown_column(wanted, &names))),
             }
         };
         Ok(Self {
@@ -67,41 +60,38 @@ impl CsvLayout {
 }
 
 impl Layout for CsvLayout {
+    const TOO_LONG: &'static str = "is a quote not closed?";
+
     fn row_len(bytes: &[u8], at_end: bool) -> Option<usize> {
-        let mut at = 0;
-        loop {
-            let end = cell_end(bytes, at);
-            match bytes.get(end) {
-                Some(b',') => at = end + 1,
-                Some(b'\r') => {
-                    return match bytes.get(end + 1) {
-                        Some(b'\n') => Some(end + 2),
-                        Some(_) => Some(end + 1),
-                        None => at_end.then_some(end + 1),
-                    };
-                }
-                Some(_) => return Some(end + 1),
-                None => return at_end.then_some(bytes.len()),
-            }
-        }
+        let mut cells = Cells::of(bytes);
+        cells.by_ref().for_each(drop);
+        cells.row_end(at_end)
+    }
+
+    /// As an editor would say: at LF, at CR LF, and at a lone CR where no LF is about.
+    fn lines(row: &[u8]) -> u64 {
+        let feeds = memchr_iter(b'\n', row).count();
+        let lines = if feeds == 0 { memchr_iter(b'\r', row).count() } else { feeds };
+        u64::try_from(lines).unwrap_or(u64::MAX)
     }
 
     fn find<'a>(&self, row: &'a str) -> Result<Option<Found<'a>>, RowError> {
-        let row = strip_line_end(row);
-        if row.is_empty() {
+        if matches!(row, "" | "\n" | "\r\n" | "\r") {
             return Ok(None);
         }
         let mut found = Vec::with_capacity(self.fields.len());
         let mut partition = None;
         let mut columns = 0;
-        for (column, (start, cell)) in cells(row).enumerate() {
+        let mut cells = Cells::of(row.as_bytes());
+        for (column, span) in cells.by_ref().enumerate() {
             columns = column + 1;
             if column == self.partition {
-                partition = Some(value(cell).map_err(RowError::Partition)?);
+                partition = Some(value(text_at(row, span)).map_err(RowError::Partition)?);
             } else if let Some(field) = self.fields.iter().position(|(_, place)| *place == column) {
-                found.push(Cell { field, span: start..start + cell.len() });
+                found.push(Cell { field, span });
             }
         }
+        cells.check_end(row)?;
         if columns != self.columns {
             return Err(RowError::Columns { found: columns, expected: self.columns });
         }
@@ -112,6 +102,10 @@ impl Layout for CsvLayout {
 
     fn value<'a>(&self, cell: &'a str) -> Result<Cow<'a, str>, RowFault> {
         value(cell)
+    }
+
+    fn is_record(&self, value: &str) -> bool {
+        is_record(value.as_bytes())
     }
 
     fn seal(&self, cell: &str, record: &str, out: &mut Vec<u8>) {
@@ -156,8 +150,21 @@ fn must_be_quoted(value: &str) -> bool {
     value.starts_with('"') || value.contains([',', '\n', '\r'])
 }
 
+/// Returns what the cells of a row say.
+fn values(row: &str) -> Result<Vec<Cow<'_, str>>, RowError> {
+    let mut cells = Cells::of(row.as_bytes());
+    let values = cells.by_ref().map(|span| value(text_at(row, span)));
+    let values = values.collect::<Result<_, _>>().map_err(RowError::Name)?;
+    cells.check_end(row)?;
+    Ok(values)
+}
+
+fn text_at(row: &str, span: Range<usize>) -> &str {
+    row.get(span).unwrap_or_default()
+}
+
 /// Returns what a cell says.
-fn value(cell: &str) -> Result<Cow<'_, str>, RowFault> {
+pub(super) fn value(cell: &str) -> Result<Cow<'_, str>, RowFault> {
     let Some(rest) = cell.strip_prefix('"') else { return Ok(Cow::Borrowed(cell)) };
     let inner = rest.strip_suffix('"').ok_or(RowFault::Quotes)?;
     if memchr(b'"', inner.as_bytes()).is_none() {
@@ -186,45 +193,77 @@ fn push_doubling_quotes(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// The cells of a row without its line end, each with where it begins.
-fn cells(row: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut next = Some(0);
-    std::iter::from_fn(move || {
-        let start = next?;
-        let end = cell_end(row.as_bytes(), start);
-        // A line break outside quotes would have ended the row, so a comma or the end is here.
-        next = (end < row.len()).then_some(end + 1);
-        row.get(start..end).map(|cell| (start, cell))
-    })
+/// The one pass over a row: where its cells are and, behind the last of them, where it ends.
+///
+/// Rows are cut and cells are found by this alone, each time from the row's beginning: were there
+/// two readings of one row, a named cell could be looked for where it is not.
+struct Cells<'a> {
+    bytes: &'a [u8],
+    /// Where the next cell begins; none behind the last.
+    next: Option<usize>,
+    /// Where the last cell ended.
+    end: usize,
+}
+
+impl<'a> Cells<'a> {
+    const fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, next: Some(0), end: 0 }
+    }
+
+    /// Returns where the row ends with its line end, once all its cells are read; `None` if its end is
+    /// not there yet.
+    fn row_end(&self, at_end: bool) -> Option<usize> {
+        let end = self.end;
+        match (self.bytes.get(end), self.bytes.get(end + 1)) {
+            (Some(b'\r'), Some(b'\n')) => Some(end + 2),
+            // A line feed may follow.
+            (Some(b'\r'), None) => at_end.then_some(end + 1),
+            (Some(_), _) => Some(end + 1),
+            (None, _) => at_end.then_some(end),
+        }
+    }
+
+    /// Refuses a row that ends before all of `row` is read.
+    fn check_end(&self, row: &str) -> Result<(), RowError> {
+        if self.row_end(true) == Some(row.len()) { Ok(()) } else { Err(RowError::LineBreak) }
+    }
+}
+
+impl Iterator for Cells<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let start = self.next?;
+        self.end = cell_end(self.bytes, start);
+        self.next = (self.bytes.get(self.end) == Some(&b',')).then_some(self.end + 1);
+        Some(start..self.end)
+    }
 }
 
 /// Returns where the cell that begins at `start` ends: at a comma, a line break, or the end.
 ///
-/// Only a quote at its very beginning quotes a cell. Text behind the closing quote still belongs
-/// to the cell, which then has no value.
+/// Text behind the closing quote still belongs to the cell, which then has no value.
 fn cell_end(bytes: &[u8], start: usize) -> usize {
-    let mut at = start;
-    if bytes.get(at) == Some(&b'"') {
-        at += 1;
-        loop {
-            let Some(quote) = memchr(b'"', tail(bytes, at)) else { return bytes.len() };
-            at += quote + 1;
-            if bytes.get(at) != Some(&b'"') {
-                break;
-            }
-            at += 1;
-        }
-    }
+    let at = start + quoted_len(tail(bytes, start));
     memchr3(b',', b'\n', b'\r', tail(bytes, at)).map_or(bytes.len(), |offset| at + offset)
 }
 
-fn strip_line_end(row: &str) -> &str {
-    let row = row.strip_suffix('\n').unwrap_or(row);
-    row.strip_suffix('\r').unwrap_or(row)
+/// Returns how long the quoted part is that a cell begins with; all of it if no quote closes it. Only
+/// a quote at its very beginning quotes a cell.
+pub(super) fn quoted_len(bytes: &[u8]) -> usize {
+    if bytes.first() != Some(&b'"') {
+        return 0;
+    }
+    let mut at = 1;
+    loop {
+        let Some(quote) = memchr(b'"', tail(bytes, at)) else { return bytes.len() };
+        at += quote + 1;
+        if bytes.get(at) != Some(&b'"') {
+            return at;
+        }
+        at += 1;
+    }
 }
-
-/// Some programs begin UTF-8 files with it. It is copied and is no part of the first name.
-const BYTE_ORDER_MARK: char = '\u{feff}';
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,13 @@
-//! A file of rows from end to end: format, header, rows, the rows left out.
+//! A file of rows as the options name it: fields, format, where the rows go that are left out.
 
 use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
 
-use super::chunks::Chunks;
-use super::csv::CsvLayout;
-use super::jsonl::JsonLayout;
-use super::pipeline::{self, chunk_failure};
-use super::rows::{Direction, Done, Work};
-use super::{Layout, RowError};
+use super::chunks::Sizes;
+use super::job::Job;
+use super::names;
+use super::rows::{BadRow, Direction, Done};
 use crate::args::{Crypt, Format};
 use crate::count::count;
 use crate::exit::{Exit, Failure};
@@ -25,34 +23,51 @@ pub(crate) struct Plan {
     format: Format,
     fields: Vec<String>,
     partition_field: String,
+    allow_sealed: bool,
     /// Where rows that fail are listed; `None` ends the run at the first.
     errors: Option<PathBuf>,
 }
 
+/// How much was left out.
+#[derive(Debug, Default)]
+struct LeftOut {
+    rows: u64,
+    /// Many more than rows where a quote is missing.
+    lines: u64,
+}
+
 impl Plan {
-    pub(crate) fn new(crypt: &Crypt, partition_field: &str) -> Result<Self, Failure> {
-        let wrong = |message: String| Err(Failure::new(Exit::Usage, message));
-        for (place, field) in crypt.fields.iter().enumerate() {
+    pub(crate) fn new(crypt: &Crypt, partition_field: &str, allow_sealed: bool) -> Result<Self, Failure> {
+        let wrong = |message: String| Failure::new(Exit::Usage, message);
+        let mut fields = Vec::new();
+        for option in &crypt.fields {
+            let names = names::split(option).map_err(|fault| wrong(format!("a name in --fields {fault}")))?;
+            fields.extend(names);
+        }
+        for (place, field) in fields.iter().enumerate() {
             if field.is_empty() {
-                return wrong("--fields has an empty name; separate names by single commas".to_owned());
+                return Err(wrong("--fields has an empty name; separate names by single commas".to_owned()));
             }
             if field == partition_field {
-                return wrong(format!("--fields names the partition field {field}; it must stay readable"));
+                let message = format!("--fields names the partition field {field}; it must stay readable");
+                return Err(wrong(message));
             }
-            if crypt.fields.iter().take(place).any(|earlier| earlier == field) {
-                return wrong(format!("--fields names {field} twice; name it once"));
+            if fields.iter().take(place).any(|earlier| earlier == field) {
+                return Err(wrong(format!("--fields names {field} twice; name it once")));
             }
         }
-        let Some(format) = crypt.format.or_else(|| crypt.input.as_deref().and_then(format_of)) else {
-            return wrong(
+        let format =
+            crypt.format.or_else(|| crypt.input.as_deref().and_then(format_of)).ok_or_else(|| {
+                wrong(
                 "INPUT's name does not end in .csv, .jsonl or .ndjson; say --format csv or --format jsonl"
                     .to_owned(),
-            );
-        };
+            )
+            })?;
         Ok(Self {
             format,
-            fields: crypt.fields.clone(),
+            fields,
             partition_field: partition_field.to_owned(),
+            allow_sealed,
             errors: if crypt.keep_going { Some(errors_path(crypt)?) } else { None },
         })
     }
@@ -74,84 +89,65 @@ impl Plan {
         mut errors: Option<Output>,
     ) -> Result<(Exit, u64), Failure> {
         let Input { reader, name, bytes, is_terminal, .. } = input;
-        let mut chunks = Chunks::new(reader);
         let is_alone = !is_terminal && !errors.as_ref().is_some_and(Output::is_terminal);
         let mut progress = Progress::begin(bytes, is_alone && is_watched(&output));
-        let mut left_out = 0_u64;
-        let header = match self.format {
-            Format::Csv => Some(csv_header(&mut chunks, &name, &mut output, &mut progress)?),
-            Format::Jsonl => None,
-        };
+        let mut left_out = LeftOut::default();
         let mut on_done = |done: &Done, bytes: usize| {
             output.write(&done.bytes)?;
-            for (line, error) in &done.left_out {
-                left_out += 1;
+            for bad in &done.left_out {
+                left_out.rows += 1;
+                left_out.lines += bad.lines();
                 if let Some(errors) = &mut errors {
-                    errors.write(&error_line(*line, error))?;
+                    errors.write(&error_line(bad))?;
                 }
             }
             progress.add(bytes, done.rows);
             Ok(())
         };
-        match header {
-            Some(header) => {
-                let layout = CsvLayout::from_header(&header, &self.partition_field, &self.fields)
-                    .map_err(|failure| failure.at(&name))?;
-                let work = self.work(layout, direction, keys);
-                pipeline::run(runtime, chunks, work, &name, &mut on_done)?;
-            }
-            None => {
-                let layout = JsonLayout::new(&self.partition_field, &self.fields);
-                let work = self.work(layout, direction, keys);
-                pipeline::run(runtime, chunks, work, &name, &mut on_done)?;
-            }
-        }
+        self.job(direction, keys).run(runtime, reader, &name, &mut on_done)?;
         progress.end();
         // The list first: were it lost, nobody could tell that rows are missing from the output.
         if let Some(errors) = errors {
             errors.commit()?;
         }
         output.commit()?;
-        let exit = if left_out == 0 { Exit::Done } else { self.report(left_out, &name) };
+        let exit = if left_out.rows == 0 { Exit::Done } else { self.report(&left_out, &name) };
         Ok((exit, progress.rows()))
     }
 
-    fn work<L: Layout>(&self, layout: L, direction: Direction, keys: &Keys) -> Work<L> {
-        let (factory, kms) = (keys.factory.clone(), keys.kms.clone());
-        Work { layout, direction, factory, kms, keep_going: self.errors.is_some() }
+    fn job(&self, direction: Direction, keys: &Keys) -> Job {
+        Job {
+            direction,
+            format: self.format,
+            fields: self.fields.clone(),
+            partition_field: self.partition_field.clone(),
+            factory: keys.factory.clone(),
+            kms: keys.kms.clone(),
+            keep_going: self.errors.is_some(),
+            allow_sealed: self.allow_sealed,
+            sizes: Sizes::STANDARD,
+        }
     }
 
-    fn report(&self, left_out: u64, name: &str) -> Exit {
+    fn report(&self, left_out: &LeftOut, name: &str) -> Exit {
         let path = self.errors.as_deref().unwrap_or(Path::new("")).display();
-        tell(format_args!("left out {} of {name}, listed in {path}", count(left_out, "row")));
+        let LeftOut { rows, lines } = *left_out;
+        // One row that a quote makes of many must not pass for one.
+        let spread = if lines > rows { format!(", on {}", count(lines, "line")) } else { String::new() };
+        tell(format_args!("left out {} of {name}{spread}, listed in {path}", count(rows, "row")));
         Exit::RowsLeftOut
     }
 }
 
-/// Copies what is before the header, and the header, and returns the header.
-fn csv_header(
-    chunks: &mut Chunks<Box<dyn std::io::Read + Send>>,
-    name: &str,
-    output: &mut Output,
-    progress: &mut Progress,
-) -> Result<Vec<u8>, Failure> {
-    loop {
-        let row = chunks.next_row(CsvLayout::row_len).map_err(|error| chunk_failure(name, &error))?;
-        let Some(row) = row else {
-            let message = format!("{name} has no header row; add one that names the columns");
-            return Err(Failure::new(Exit::BadInput, message));
-        };
-        output.write(&row.bytes)?;
-        progress.add(row.bytes.len(), 0);
-        if !row.bytes.trim_ascii().is_empty() {
-            return Ok(row.bytes);
-        }
-    }
-}
-
 /// A line of the errors file: where and why, never what.
-fn error_line(line: u64, error: &RowError) -> Vec<u8> {
-    let mut text = serde_json::json!({ "line": line, "reason": error.to_string() }).to_string();
+fn error_line(bad: &BadRow) -> Vec<u8> {
+    let mut entry = serde_json::json!({ "line": bad.line, "reason": bad.to_string() });
+    if bad.last_line != bad.line
+        && let Some(entry) = entry.as_object_mut()
+    {
+        entry.insert("last_line".to_owned(), bad.last_line.into());
+    }
+    let mut text = entry.to_string();
     text.push('\n');
     text.into_bytes()
 }

@@ -10,18 +10,21 @@ use memchr::memchr;
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::rows::Direction;
 use super::{Cell, Found, Layout, RowError, RowFault};
+use crate::sealed::is_json_record;
 
 /// Which fields are named.
 #[derive(Debug)]
 pub(crate) struct JsonLayout {
     partition_field: String,
     fields: Vec<String>,
+    direction: Direction,
 }
 
 impl JsonLayout {
-    pub(crate) fn new(partition_field: &str, fields: &[String]) -> Self {
-        Self { partition_field: partition_field.to_owned(), fields: fields.to_vec() }
+    pub(crate) fn new(partition_field: &str, fields: &[String], direction: Direction) -> Self {
+        Self { partition_field: partition_field.to_owned(), fields: fields.to_vec(), direction }
     }
 
     /// Parses a line and returns the texts of the named values.
@@ -34,6 +37,24 @@ impl JsonLayout {
         Ok(values)
     }
 
+    /// The partition is what a text says, or a number as it is written.
+    fn partition_id<'a>(&self, value: &'a str) -> Result<Cow<'a, str>, RowFault> {
+        match value.as_bytes().first() {
+            Some(b'"') => match serde_json::from_str::<String>(value) {
+                Ok(text) if text.is_empty() => Err(RowFault::EmptyPartition),
+                Ok(text) => Ok(Cow::Owned(text)),
+                // Half of a surrogate pair: JSON lets it be written, but it is no text.
+                Err(_) => Err(RowFault::NoPartition),
+            },
+            // It would be sealed for `1.0` and looked for under `1` once another program wrote the line.
+            Some(b'-' | b'0'..=b'9') if self.direction == Direction::Encrypt && !is_stable(value) => {
+                Err(RowFault::Respelled)
+            }
+            Some(b'-' | b'0'..=b'9') => Ok(Cow::Borrowed(value)),
+            _ => Err(RowFault::NoPartition),
+        }
+    }
+
     fn name(&self, name: Name) -> &str {
         match name {
             Name::Partition => &self.partition_field,
@@ -44,12 +65,19 @@ impl JsonLayout {
 }
 
 impl Layout for JsonLayout {
+    const TOO_LONG: &'static str = "is each object on a line of its own?";
+
     fn row_len(bytes: &[u8], at_end: bool) -> Option<usize> {
         memchr(b'\n', bytes).map(|end| end + 1).or_else(|| at_end.then_some(bytes.len()))
     }
 
+    fn lines(row: &[u8]) -> u64 {
+        u64::from(row.ends_with(b"\n"))
+    }
+
     fn find<'a>(&self, row: &'a str) -> Result<Option<Found<'a>>, RowError> {
-        let line = row.strip_prefix('\u{feff}').unwrap_or(row);
+        // Files with marks that were put together have them inside, too.
+        let line = row.strip_prefix('\u{feff}').unwrap_or(row).trim_end_matches(['\r', '\n']);
         if line.trim().is_empty() {
             return Ok(None);
         }
@@ -67,12 +95,16 @@ impl Layout for JsonLayout {
             cells.push(Cell { field, span: start..start + value.len() });
         }
         cells.sort_unstable_by_key(|cell| cell.span.start);
-        let partition = partition_id(partition).map_err(RowError::Partition)?;
+        let partition = self.partition_id(partition).map_err(RowError::Partition)?;
         Ok(Some(Found { partition, cells }))
     }
 
     fn value<'a>(&self, cell: &'a str) -> Result<Cow<'a, str>, RowFault> {
         Ok(Cow::Borrowed(cell))
+    }
+
+    fn is_record(&self, value: &str) -> bool {
+        is_json_record(value)
     }
 
     fn seal(&self, _cell: &str, record: &str, out: &mut Vec<u8>) {
@@ -97,18 +129,11 @@ impl Layout for JsonLayout {
     }
 }
 
-/// The partition is what a text says, or a number as it is written.
-fn partition_id(value: &str) -> Result<Cow<'_, str>, RowFault> {
-    match value.as_bytes().first() {
-        Some(b'"') => match serde_json::from_str::<String>(value) {
-            Ok(text) if text.is_empty() => Err(RowFault::EmptyPartition),
-            Ok(text) => Ok(Cow::Owned(text)),
-            // Half of a surrogate pair: JSON lets it be written, but it is no text.
-            Err(_) => Err(RowFault::NoPartition),
-        },
-        Some(b'-' | b'0'..=b'9') => Ok(Cow::Borrowed(value)),
-        _ => Err(RowFault::NoPartition),
-    }
+/// Tells whether programs that read numbers as IEEE doubles, as most do, write this one as it is.
+fn is_stable(number: &str) -> bool {
+    let Ok(value) = number.parse::<f64>() else { return false };
+    let is_plain = value == 0.0 || (1e-4..=9_007_199_254_740_992.0).contains(&value.abs());
+    is_plain && number != "-0" && value.to_string() == number
 }
 
 /// The texts of the named values of a line.
@@ -161,7 +186,8 @@ impl<'de> DeserializeSeed<'de> for NameOf<'_> {
     type Value = Name;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_str(self)
+        // As bytes, since half a surrogate pair in a name is no text, and no fault if nobody asks for it.
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -172,11 +198,11 @@ impl Visitor<'_> for NameOf<'_> {
         f.write_str("a field name")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<Name, E> {
-        if key == self.0.partition_field {
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<Name, E> {
+        if key == self.0.partition_field.as_bytes() {
             return Ok(Name::Partition);
         }
-        let field = self.0.fields.iter().position(|field| field == key);
+        let field = self.0.fields.iter().position(|field| field.as_bytes() == key);
         Ok(field.map_or(Name::Other, Name::Field))
     }
 }

@@ -13,9 +13,9 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use super::Layout;
 use super::chunks::{Chunk, ChunkError, Chunks};
-use super::rows::{Done, Work};
-use super::{Layout, RowError};
+use super::rows::{BadRow, Done, Work};
 use crate::exit::{Exit, Failure};
 
 /// What a chunk came to, in the order of the chunks, and how many bytes it was read from.
@@ -68,23 +68,24 @@ fn write_in_order(
         let Flight { task, bytes, _memory } = flight?;
         let done = runtime.block_on(task).map_err(|_panic| Failure::internal("encrypting was broken off"))?;
         on_done(&done, bytes)?;
-        if let Some((line, error)) = done.fatal {
-            return Err(row_failure(place, line, &error));
+        if let Some(bad) = &done.fatal {
+            return Err(row_failure(place, bad));
         }
     }
     Ok(())
 }
 
 /// The failure of a run that ends at a row.
-fn row_failure(place: &str, line: u64, error: &RowError) -> Failure {
-    Failure::new(error.exit(), error.to_string()).at(&format!("{place}:{line}"))
+fn row_failure(place: &str, bad: &BadRow) -> Failure {
+    Failure::new(bad.error.exit(), bad.to_string()).at(&format!("{place}:{}", bad.line))
 }
 
 /// The failure of a run whose input cannot be cut into rows.
 pub(crate) fn chunk_failure(place: &str, error: &ChunkError) -> Failure {
     match error {
         ChunkError::Read(error) => Failure::read(place, error),
-        ChunkError::RowTooLong { line } => {
+        ChunkError::Utf16 => Failure::new(Exit::BadInput, error.to_string()).at(place),
+        ChunkError::RowTooLong { line, .. } => {
             Failure::new(Exit::BadInput, error.to_string()).at(&format!("{place}:{line}"))
         }
     }
@@ -103,7 +104,7 @@ impl<R: Read, L: Layout> Reader<R, L> {
     /// Reads until the end, a failure, or until nobody takes the results any more.
     fn read(mut self) {
         loop {
-            let flight = match self.chunks.next_rows(L::row_len) {
+            let flight = match self.chunks.next_rows::<L>() {
                 Ok(None) => return,
                 Ok(Some(chunk)) => self.start(chunk),
                 Err(error) => Err(chunk_failure(&self.place, &error)),
@@ -138,6 +139,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::table::chunks::Sizes;
     use crate::table::csv::CsvLayout;
     use crate::table::rows::Direction;
     use crate::table::rows::tests::{csv_layout, factory, kms, runtime};
@@ -161,11 +163,15 @@ mod tests {
             factory: factory(),
             kms: kms(),
             keep_going: true,
+            allow_sealed: false,
+            row_bytes_max: usize::MAX,
         };
-        let rows = Broken(b"1,2,3\n");
+        let rows = b"1,2,3\n".repeat(100);
+        let rows: &'static [u8] = rows.leak();
+        let sizes = Sizes { chunk_bytes: 60, row_bytes_max: 100 };
+        let (chunks, _mark) = Chunks::begin(Broken(rows), sizes).unwrap();
         let mut on_done: Box<OnDone<'_>> = Box::new(|_, _| Ok(()));
-        let failure =
-            run::<CsvLayout>(&runtime, Chunks::new(rows), work, "in.csv", &mut *on_done).unwrap_err();
+        let failure = run::<CsvLayout>(&runtime, chunks, work, "in.csv", &mut *on_done).unwrap_err();
         assert_eq!(failure.exit(), Exit::Internal);
     }
 }

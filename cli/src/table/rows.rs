@@ -1,8 +1,10 @@
 //! Encrypts or decrypts the named cells of a chunk of rows.
 
+use std::fmt;
+
 use claviger::{Error, Session, SessionFactory};
 
-use super::chunks::{Chunk, count_lines};
+use super::chunks::Chunk;
 use super::{Cell, Layout, RowError, RowFault, tail};
 use crate::kms::watched::Watched;
 
@@ -32,6 +34,10 @@ pub(crate) struct Work<L> {
     pub(crate) kms: Watched,
     /// Leave out rows that fail, instead of ending at the first.
     pub(crate) keep_going: bool,
+    /// Seal what is a record already.
+    pub(crate) allow_sealed: bool,
+    /// The longest row that decrypting reads.
+    pub(crate) row_bytes_max: usize,
 }
 
 /// What became of a chunk.
@@ -40,10 +46,36 @@ pub(crate) struct Done {
     /// The rows that did well, in order.
     pub(crate) bytes: Vec<u8>,
     pub(crate) rows: u64,
-    /// The rows that did not, each with its line.
-    pub(crate) left_out: Vec<(u64, RowError)>,
+    /// The rows that did not.
+    pub(crate) left_out: Vec<BadRow>,
     /// The row at which the run ends. The rows before it are in `bytes`.
-    pub(crate) fatal: Option<(u64, RowError)>,
+    pub(crate) fatal: Option<BadRow>,
+}
+
+/// A row that cannot be encrypted or decrypted, where it stands, and why.
+#[derive(Debug)]
+pub(crate) struct BadRow {
+    pub(crate) line: u64,
+    /// Far behind `line` where a quote is missing.
+    pub(crate) last_line: u64,
+    pub(crate) error: RowError,
+}
+
+impl BadRow {
+    /// How many lines it takes up.
+    pub(crate) const fn lines(&self) -> u64 {
+        self.last_line.saturating_sub(self.line).saturating_add(1)
+    }
+}
+
+impl fmt::Display for BadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)?;
+        if self.last_line == self.line || !self.error.is_of_this_row() {
+            return Ok(());
+        }
+        write!(f, " (the row ends on line {}: a quote may be missing)", self.last_line)
+    }
 }
 
 impl<L: Layout> Work<L> {
@@ -52,24 +84,26 @@ impl<L: Layout> Work<L> {
             Done { bytes: Vec::with_capacity(chunk.bytes.len().saturating_mul(2)), ..Done::default() };
         let mut sessions = LastSession { factory: &self.factory, last: None };
         let mut line = chunk.first_line;
-        let mut at = 0;
-        for &end in &chunk.row_ends {
-            let row = chunk.bytes.get(at..end).unwrap_or_default();
-            at = end;
+        for row in chunk.rows() {
             let good = done.bytes.len();
+            let lines = L::lines(row);
             match self.row(row, &mut sessions, &mut done.bytes).await {
                 Ok(rows) => done.rows += rows,
                 Err(error) => {
                     done.bytes.truncate(good);
-                    if self.keep_going && error.is_of_this_row() {
-                        done.left_out.push((line, error));
+                    let of_this_row = error.is_of_this_row();
+                    let is_ended = matches!(row.last(), Some(b'\n' | b'\r'));
+                    let last_line = if is_ended { line + lines.saturating_sub(1) } else { line + lines };
+                    let bad = BadRow { line, last_line, error };
+                    if self.keep_going && of_this_row {
+                        done.left_out.push(bad);
                     } else {
-                        done.fatal = Some((line, error));
+                        done.fatal = Some(bad);
                         return done;
                     }
                 }
             }
-            line += count_lines(row);
+            line += lines;
         }
         done
     }
@@ -87,6 +121,7 @@ impl<L: Layout> Work<L> {
             return Ok(0);
         };
         let session = sessions.get(&found.partition).map_err(|error| RowError::crypt(&error, None))?;
+        let begin = out.len();
         let mut copied = 0;
         for Cell { field, span } in found.cells {
             out.extend_from_slice(row.as_bytes().get(copied..span.start).unwrap_or_default());
@@ -97,13 +132,27 @@ impl<L: Layout> Work<L> {
                 Direction::Decrypt => self.decrypt(cell, session, out).await,
             };
             written.map_err(|error| self.explain(field, error))?;
+            self.check_sealed_row(out.len().saturating_sub(begin), row.len().saturating_sub(copied))?;
         }
         out.extend_from_slice(tail(row.as_bytes(), copied));
         Ok(1)
     }
 
+    /// Refuses to write a row that decrypting would not read.
+    fn check_sealed_row(&self, written: usize, rest: usize) -> Result<(), RowError> {
+        let bytes_max = self.row_bytes_max;
+        let is_readable = written.checked_add(rest).is_some_and(|bytes| bytes <= bytes_max);
+        if is_readable || self.direction == Direction::Decrypt {
+            return Ok(());
+        }
+        Err(RowError::SealedTooLong { bytes_max })
+    }
+
     async fn encrypt(&self, cell: &str, session: &Session, out: &mut Vec<u8>) -> Result<(), CellError> {
         let value = self.layout.value(cell)?;
+        if !self.allow_sealed && self.layout.is_record(&value) {
+            return Err(RowFault::Sealed.into());
+        }
         let record = session.encrypt_json(value.as_bytes()).await?;
         self.layout.seal(cell, &record, out);
         Ok(())

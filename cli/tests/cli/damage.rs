@@ -139,8 +139,8 @@ fn another_master_key_is_told() {
     let record = sealed(&kit);
     sealed(&other);
     fs::copy(other.path("home/master.key"), kit.path("home/master.key")).unwrap();
-    for command in ["decrypt", "encrypt"] {
-        let run = kit.pipe(&[command, "-p", "alice"], &record);
+    for (command, input) in [("decrypt", record.as_slice()), ("encrypt", PAYLOAD.as_bytes())] {
+        let run = kit.pipe(&[command, "-p", "alice"], input);
         run.assert_failed(66);
         assert!(run.stderr.contains("the master key does not open the system key"), "{}", run.stderr);
     }

@@ -82,3 +82,52 @@ fn what_was_not_sealed_as_json_cannot_break_a_line() {
     let run = kit.fails(65, &[["decrypt", "in.jsonl", "-o", "back.jsonl"], OPTIONS].concat());
     assert!(run.stderr.contains("no JSON value on one line"), "{}", run.stderr);
 }
+
+#[test]
+fn numbers_that_other_programs_respell_are_no_partitions() {
+    refused(
+        "{\"id\":1.0,\"a\":1,\"b\":1}\n",
+        "in.jsonl:1: the partition field is a number that other programs",
+    );
+    refused("{\"id\":9007199254740993,\"a\":1,\"b\":1}\n", "write it as text");
+}
+
+#[test]
+fn what_nobody_asked_for_is_copied_though_it_is_no_text() {
+    let kit = Kit::new();
+    let file = "{\"id\":\"a\",\"\\ud800\":\"\\udc00\",\"a\":\"\\ud800\",\"b\":{\"\\ud800\":1}}\n";
+    kit.write("in.jsonl", file);
+    kit.ok(&[["encrypt", "in.jsonl", "-o", "sealed.jsonl"], OPTIONS].concat());
+    kit.ok(&[["decrypt", "sealed.jsonl", "-o", "back.jsonl"], OPTIONS].concat());
+    assert_eq!(kit.read("back.jsonl"), file.as_bytes());
+}
+
+#[test]
+fn utf_16_is_named() {
+    let kit = Kit::new();
+    for mark in ["\u{feff}", ""] {
+        let file = format!("{mark}{{\"id\":1,\"a\":1,\"b\":1}}\n");
+        kit.write("in.jsonl", file.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
+        let run = kit.fails(65, &[["encrypt", "in.jsonl", "-o", "sealed.jsonl"], OPTIONS].concat());
+        assert!(run.stderr.contains("in.jsonl: the file is UTF-16; convert it"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_value_that_is_a_record_already_is_not_sealed_again_unasked() {
+    let kit = Kit::new();
+    kit.write("in.jsonl", "{\"id\":\"p\",\"a\":\"x\",\"b\":{}}\n");
+    kit.ok(&[["encrypt", "in.jsonl", "-o", "sealed.jsonl"], OPTIONS].concat());
+    let run = kit.fails(65, &[["encrypt", "sealed.jsonl", "-o", "twice.jsonl"], OPTIONS].concat());
+    assert!(run.stderr.contains("sealed.jsonl:1: the field a is a record already"), "{}", run.stderr);
+    // As a text, too, which is how other programs keep them.
+    let sealed: serde_json::Value = serde_json::from_slice(&kit.read("sealed.jsonl")).unwrap();
+    let text = serde_json::json!({ "id": "p", "a": 1, "b": sealed["b"].to_string() });
+    refused(&text.to_string(), "in.jsonl:1: the field b is a record already");
+    refused("{\"id\":\"p\",\"a\":\"clv2.AAAA\",\"b\":1}", "in.jsonl:1: the field a is a record already");
+
+    let options = [&["--allow-sealed"], OPTIONS.as_slice()].concat();
+    kit.ok(&[&["encrypt", "sealed.jsonl", "-o", "twice.jsonl"], options.as_slice()].concat());
+    kit.ok(&[&["decrypt", "twice.jsonl", "-o", "once.jsonl"], OPTIONS.as_slice()].concat());
+    assert_eq!(kit.read("once.jsonl"), kit.read("sealed.jsonl"));
+}

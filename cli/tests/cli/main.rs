@@ -14,6 +14,7 @@ mod hostile;
 mod jsonl;
 mod kit;
 mod kms;
+mod limits;
 mod lost;
 mod payload;
 mod schema;

@@ -34,6 +34,43 @@ fn white_space_around_a_record_is_ignored() {
 }
 
 #[test]
+fn a_record_is_read_behind_a_byte_order_mark_and_utf_16_is_named() {
+    let kit = Kit::new();
+    let sealed = kit.pipe(&["encrypt", "-p", "a"], b"hello");
+    let marked = format!("\u{feff}{}", sealed.text());
+    assert_eq!(kit.pipe(&["decrypt", "-p", "a"], marked.as_bytes()).text(), "hello");
+    for text in [sealed.text(), &marked] {
+        let utf_16: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let run = kit.pipe(&["decrypt", "-p", "a"], &utf_16);
+        run.assert_failed(65);
+        assert!(run.stderr.contains("standard input is UTF-16; convert it to UTF-8"), "{}", run.stderr);
+    }
+    // As a payload it is as good as any.
+    let payload: Vec<u8> = "text".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let sealed = kit.pipe(&["encrypt", "-p", "a"], &payload).stdout;
+    assert_eq!(kit.pipe(&["decrypt", "-p", "a"], &sealed).stdout, payload);
+}
+
+#[test]
+fn a_payload_that_is_a_record_already_is_not_sealed_again_unasked() {
+    let kit = Kit::new();
+    let sealed = kit.pipe(&["encrypt", "-p", "a"], b"hello").stdout;
+    let marked = [b"\xef\xbb\xbf\n", sealed.as_slice()].concat();
+    for record in [sealed.as_slice(), &marked, b"clv2.AAAA", b"\xc7\x02\x00"] {
+        let run = kit.pipe(&["encrypt", "-p", "b"], record);
+        run.assert_failed(65);
+        assert!(
+            run.stderr.contains("standard input is a record already; decrypt it first"),
+            "{}",
+            run.stderr
+        );
+        assert!(run.stdout.is_empty());
+        let twice = kit.pipe(&["encrypt", "-p", "b", "--allow-sealed"], record);
+        assert_eq!(kit.pipe(&["decrypt", "-p", "b"], &twice.stdout).stdout, record);
+    }
+}
+
+#[test]
 fn another_partition_service_or_product_cannot_decrypt() {
     let kit = Kit::new();
     kit.write("record", kit.pipe(&["encrypt", "-p", "alice"], b"hello").stdout);

@@ -51,6 +51,18 @@ fn rows(bytes: &[u8]) -> Vec<&[u8]> {
 
 proptest! {
     #[test]
+    fn bytes_that_are_more_than_a_row_are_no_row(first in any_file(), second in any_file()) {
+        // As by a reading that begins elsewhere than the one that cut the row.
+        let (first, rest) = (rows(first.as_bytes()), second.trim_start_matches(['\n', '\r']));
+        let Some(first) = first.first().filter(|row| row.ends_with(b"\n")) else { return Ok(()) };
+        prop_assume!(!rest.is_empty());
+        let both = String::from_utf8(first.to_vec()).unwrap() + rest;
+        let columns = values(std::str::from_utf8(first).unwrap()).map_or(1, |values| values.len());
+        prop_assert!(layout(columns.max(2)).find(&both).is_err());
+        prop_assert!(CsvLayout::from_header(both.as_bytes(), "c0", &[]).is_err());
+    }
+
+    #[test]
     fn every_cell_with_a_value_comes_back_as_it_was_written(cell in any_cell()) {
         let layout = layout(2);
         // A cell is what lies between commas and row ends.
@@ -70,14 +82,14 @@ proptest! {
         }).collect();
         let mut ours = Vec::new();
         for row in rows(file.as_bytes()) {
-            let row = strip_line_end(std::str::from_utf8(row).unwrap());
-            if row.is_empty() {
+            let row = std::str::from_utf8(row).unwrap();
+            if row.trim_matches(['\n', '\r']).is_empty() {
                 continue;
             }
-            match cells(row).map(|(_, cell)| value(cell).map(Cow::into_owned)).collect::<Result<Vec<_>, _>>() {
-                Ok(values) => ours.push(values),
+            match values(row) {
+                Ok(values) => ours.push(values.into_iter().map(Cow::into_owned).collect::<Vec<_>>()),
                 // It takes text behind a closing quote for a part of the value; we refuse it.
-                Err(RowFault::Quotes) => return Ok(()),
+                Err(RowError::Name(RowFault::Quotes)) => return Ok(()),
                 Err(fault) => panic!("{fault}"),
             }
         }
@@ -131,8 +143,16 @@ fn wrong_rows_are_told_apart() {
 
 #[test]
 fn the_header_says_where_columns_are() {
-    let header = "\u{feff}\"id\",\"e\"\"mail\",x\r\n".as_bytes();
+    let header = b"\"id\",\"e\"\"mail\",x\r\n";
     let layout = CsvLayout::from_header(header, "id", &["e\"mail".to_owned()]).unwrap();
     let found = layout.find("7,me,y\r\n").unwrap().unwrap();
     assert_eq!((found.partition.as_ref(), found.cells[0].span.clone()), ("7", 2..4));
+}
+
+#[test]
+fn a_row_with_a_line_break_outside_quotes_is_refused() {
+    for row in ["a,b\nc,d\n", "a,b\rc\n", "a,b\n\n", "a,\"b\"\n\"c\""] {
+        assert!(matches!(layout(2).find(row), Err(RowError::LineBreak)), "{row:?}");
+        assert!(CsvLayout::from_header(row.as_bytes(), "a", &["b".to_owned()]).is_err(), "{row:?}");
+    }
 }

@@ -2,7 +2,11 @@ use super::*;
 use proptest::prelude::*;
 
 fn layout() -> JsonLayout {
-    JsonLayout::new("id", &["b".to_owned(), "a".to_owned()])
+    going(Direction::Encrypt)
+}
+
+fn going(direction: Direction) -> JsonLayout {
+    JsonLayout::new("id", &["b".to_owned(), "a".to_owned()], direction)
 }
 
 fn fault(line: &str) -> String {
@@ -34,9 +38,19 @@ fn values_are_found_where_they_stand_whatever_their_type() {
 
 #[test]
 fn partitions_are_texts_or_numbers() {
-    for (id, partition) in [("\"a\\u0062\"", "ab"), ("17", "17"), ("1.50", "1.50")] {
-        let line = format!("{{\"id\":{id},\"a\":0,\"b\":0}}");
-        assert_eq!(layout().find(&line).unwrap().unwrap().partition, partition);
+    let with = |id| format!("{{\"id\":{id},\"a\":0,\"b\":0}}");
+    let numbers = ["0", "17", "-3", "1.5", "0.0001", "9007199254740992", "-9007199254740992"];
+    for (id, partition) in numbers.map(|number| (number, number)).into_iter().chain([("\"a\\u0062\"", "ab")])
+    {
+        assert_eq!(layout().find(&with(id)).unwrap().unwrap().partition, partition);
+    }
+    // Other programs would write them otherwise, and the partition would be another one.
+    let respelled =
+        ["1.0", "1.50", "1e2", "1E2", "-0", "-0.0", "0e0", "9007199254740993", "1e400", "0.00001"];
+    for id in respelled {
+        assert!(fault(&with(id)).contains("other programs write in another way"), "{id}");
+        let found = going(Direction::Decrypt).find(&with(id)).unwrap().unwrap().partition.into_owned();
+        assert_eq!(found, id, "what was sealed so before can be opened");
     }
     for id in ["null", "true", "{}", "[]", "\"\\ud800\""] {
         assert!(fault(&format!("{{\"id\":{id},\"a\":0,\"b\":0}}")).contains("cannot be a partition"), "{id}");
@@ -83,4 +97,24 @@ proptest! {
     fn no_line_panics(line in "[{}\":,ab0-9 \\\\u\\[\\]]{0,40}") {
         drop(layout().find(&line));
     }
+}
+
+#[test]
+fn half_a_surrogate_pair_is_copied_where_nobody_asks_for_text() {
+    for line in [
+        "{\"id\":\"p\",\"\\ud800\":\"\\udfff\",\"a\":1,\"b\":{\"\\ud800\":\"\\ud800\"}}",
+        "{\"id\":\"p\",\"a\":\"\\ud800\",\"b\":2}",
+    ] {
+        let found = layout().find(line).unwrap().unwrap();
+        assert_eq!(found.cells.len(), 2, "{line}");
+    }
+}
+
+#[test]
+fn a_place_that_is_not_known_is_not_told() {
+    for line in ["{\"id\":1,\"a\":0\n", "{\"id\":1,\"a\":0\r\n", "{\"id\":1,\"a\":0"] {
+        assert!(fault(line).contains(" (column 13); "), "{}", fault(line));
+    }
+    let unknown = RowError::NotAnObject { column: 0 }.to_string();
+    assert_eq!(unknown, "the line is not a JSON object; put one object on each line");
 }

@@ -1,4 +1,7 @@
 //! The command line: field encryption of files.
+//!
+//! The program is all of this crate. It is a library so that tests and fuzz targets can reach its
+//! parts; for other programs there is the crate `claviger`.
 
 // They panic where standard output or standard error is full or closed: `print` and `tell` do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -8,6 +11,7 @@ mod cleanup;
 mod config;
 mod count;
 mod descriptor;
+mod encoding;
 mod exit;
 mod files;
 mod folder;
@@ -23,6 +27,7 @@ mod print;
 mod private;
 mod progress;
 mod schema;
+mod sealed;
 mod status;
 mod store;
 mod streams;
@@ -30,6 +35,9 @@ mod table;
 mod tell;
 mod usage;
 mod variables;
+
+#[doc(hidden)]
+pub use table::testing;
 
 use std::env;
 use std::panic;
@@ -57,7 +65,9 @@ use crate::table::rows::Direction;
 use crate::tell::tell;
 use crate::variables::without_empty;
 
-fn main() -> ExitCode {
+/// Does what the arguments say, and returns how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
     panic::set_hook(Box::new(|fault| tell(Failure::of_panic(fault.location()).message())));
     // What panics has told so by the hook.
     let outcome = panic::catch_unwind(start).unwrap_or(Ok(Exit::Internal));
@@ -83,9 +93,10 @@ fn start() -> Result<Exit, Failure> {
 fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Encrypt(options) => {
-            crypt(Direction::Encrypt, Use::Encrypt { is_new: options.new_key_store }, options.crypt)
+            let usage = Use::Encrypt { is_new: options.new_key_store };
+            crypt(Direction::Encrypt, usage, options.allow_sealed, options.crypt)
         }
-        Command::Decrypt(options) => crypt(Direction::Decrypt, Use::Decrypt, options),
+        Command::Decrypt(options) => crypt(Direction::Decrypt, Use::Decrypt, false, options),
         Command::Schema(command) => schema::run(command, Printer::open()?),
         Command::Kms(command) => kms::commands::run(command, Printer::open()?),
         Command::Completions { shell } => {
@@ -98,10 +109,10 @@ fn run(command: Command) -> Result<Exit, Failure> {
 }
 
 /// Encrypts or decrypts.
-fn crypt(direction: Direction, usage: Use, mut options: Crypt) -> Result<Exit, Failure> {
+fn crypt(direction: Direction, usage: Use, allow_sealed: bool, mut options: Crypt) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let work = match options.mode()? {
-        Mode::Fields { partition_field } => Work::Fields(Plan::new(&options, partition_field)?),
+        Mode::Fields { partition_field } => Work::Fields(Plan::new(&options, partition_field, allow_sealed)?),
         Mode::Payload { partition } => Work::Payload(partition.to_owned()),
     };
     let settings = Settings::resolve(std::mem::take(&mut options.options), options.config.as_deref())?;
@@ -123,7 +134,8 @@ fn crypt(direction: Direction, usage: Use, mut options: Crypt) -> Result<Exit, F
             .run(&runtime, direction, &keys, input, output, errors)
             .map(|(exit, rows)| (exit, format!("{} of {name}", count(rows, "row")))),
         Work::Payload(partition) => {
-            payload::run(&runtime, direction, &keys, partition, input, output).map(|exit| (exit, name))
+            payload::run(&runtime, direction, &keys, partition, allow_sealed, input, output)
+                .map(|exit| (exit, name))
         }
     };
     runtime.block_on(keys.close());
