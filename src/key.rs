@@ -163,8 +163,8 @@ impl CryptoKey {
         self.state.is_revoked() || self.parent.as_ref().is_some_and(|parent| parent.state.is_revoked())
     }
 
-    /// Tells whether the key must not encrypt any more, whatever fails: it or its parent is known to
-    /// be revoked, or its row or its parent's is gone.
+    /// Tells whether the key must not encrypt, whatever fails: it or its parent is known to be revoked,
+    /// or its row or its parent's is gone or another id's.
     pub(crate) fn is_barred(&self) -> bool {
         self.state.is_barred() || self.parent.as_ref().is_some_and(|parent| parent.state.is_barred())
     }

@@ -89,6 +89,17 @@ pub enum SqlFault {
     /// time column their times.
     #[error("the table cannot tell key {0} from another that it holds")]
     Indistinct(KeyMeta),
+    /// The table keeps the key version under another id only, which its collation takes for the one
+    /// asked for: another program's record of it is read with the builder's `folded_ids`.
+    #[error(
+        "the table keeps the key under another id, which it takes for the one asked for; folded_ids reads it"
+    )]
+    FoldedId {
+        /// The key version that was asked for.
+        key: KeyMeta,
+        /// The id that the row has.
+        kept_under: KeyId,
+    },
     /// A row's id is no UTF-8, and so no key's.
     #[error("the id of a row is not UTF-8")]
     IdUnreadable,
@@ -140,6 +151,7 @@ impl From<SqlFault> for BackendError {
                 Self::damaged(fault)
             }
             SqlFault::Contended(_) | SqlFault::OtherRole { .. } => Self::transient(fault),
+            SqlFault::FoldedId { .. } => Self::folded(fault),
             _ => Self::permanent(fault),
         }
     }
@@ -190,6 +202,42 @@ fn read_row(id: &KeyId, created: Option<i64>, json: &[u8]) -> Result<EnvelopeKey
     let created = created.and_then(Created::new).ok_or_else(|| SqlFault::CreatedUnreadable(id.clone()))?;
     let key = KeyMeta::new(id.clone(), created);
     EnvelopeKeyRecord::from_json(key.clone(), json).map_err(|source| SqlFault::RowMalformed { key, source })
+}
+
+/// What becomes of a row whose id is the one asked for by the table's collation alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FoldedIds {
+    #[default]
+    Refused,
+    /// It is given out, for decrypting only.
+    Served,
+}
+
+impl From<bool> for FoldedIds {
+    fn from(are_served: bool) -> Self {
+        if are_served { Self::Served } else { Self::Refused }
+    }
+}
+
+impl FoldedIds {
+    /// Answers a load of `key` by a row of this id, which the table takes for it; `None` if that row is
+    /// no key.
+    fn answer(
+        self,
+        key: &KeyMeta,
+        row_id: Vec<u8>,
+        read: impl FnOnce() -> Result<EnvelopeKeyRecord, SqlFault>,
+    ) -> Result<Option<EnvelopeKeyRecord>, SqlFault> {
+        let row_id = String::from_utf8(row_id).map_err(|_not_utf8| SqlFault::IdUnreadable)?;
+        if is_reserved_id(&row_id) {
+            return Ok(None);
+        }
+        let kept_under = KeyId::new(row_id);
+        match self {
+            Self::Refused => Err(SqlFault::FoldedId { key: key.clone(), kept_under }),
+            Self::Served => Ok(Some(read()?.folded(kept_under))),
+        }
+    }
 }
 
 /// Makes a page of rows: id, `created` in Unix seconds if it could be read, and JSON. A page of fewer

@@ -77,8 +77,8 @@ use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 /// Statements are prepared. Passwords of the kind `caching_sha2_password` need TLS.
 ///
 /// # The statements
-/// One key version:
-#[doc = concat!("```sql\n", load_sql!(), "\n```")]
+/// One key version, and on a table that folds ids what it takes for one that has no row:
+#[doc = concat!("```sql\n", load_sql!(), ";\n\n", holder_sql!(), "\n```")]
 /// The latest version:
 #[doc = concat!("```sql\n", load_latest_sql!(), "\n```")]
 /// Several key versions, up to 512 by statement:
@@ -185,12 +185,15 @@ impl Metastore for MysqlMetastore {
         key: &KeyMeta,
         consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        let key = key.clone();
+        let (key, folded_ids) = (key.clone(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, layout| {
             let key = key.clone();
             Box::pin(async move {
                 layout.check_meta(&key)?;
-                statements::load(session, &key).await
+                match statements::load(session, &key).await? {
+                    None if layout.folds => statements::load_folded(session, &key, folded_ids).await,
+                    found => Ok(found),
+                }
             })
         });
         load.await
@@ -213,12 +216,13 @@ impl Metastore for MysqlMetastore {
         keys: &[KeyMeta],
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        let keys: Arc<[KeyMeta]> = keys.into();
+        let (keys, folded_ids): (Arc<[KeyMeta]>, _) = (keys.into(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, layout| {
             let keys = Arc::clone(&keys);
             Box::pin(async move {
                 keys.iter().try_for_each(|key| layout.check_meta(key))?;
-                statements::load_many(session, &keys).await
+                let folded_ids = layout.folds.then_some(folded_ids);
+                statements::load_many(session, &keys, folded_ids).await
             })
         });
         load.await

@@ -81,7 +81,8 @@ use crate::sql::{check_id, check_meta};
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many_sql!(), "\n```")]
 /// A new key. That it is taken is known by the violation of the primary key and a look at who holds
-/// it, and by nothing else:
+/// it, and by nothing else. On a table that folds ids the same look finds what it takes for a version
+/// that has no row:
 #[doc = concat!("```sql\n", insert_sql!(""), ";\n\n", holder_sql!(""), "\n```")]
 /// A revocation or a replaced wrapped key, after a read of the row; begun anew if it changes no row:
 #[doc = concat!("```sql\n", update_sql!(""), "\n```")]
@@ -193,10 +194,10 @@ impl Metastore for PostgresMetastore {
         consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_meta(key)?;
-        let key = key.clone();
+        let (key, folded_ids) = (key.clone(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, texts| {
             let key = key.clone();
-            Box::pin(async move { texts.load(session, &key).await })
+            Box::pin(async move { texts.load(session, &key, folded_ids).await })
         });
         load.await
     }
@@ -217,10 +218,10 @@ impl Metastore for PostgresMetastore {
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(check_meta)?;
-        let keys: Arc<[KeyMeta]> = keys.into();
+        let (keys, folded_ids): (Arc<[KeyMeta]>, _) = (keys.into(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, texts| {
             let keys = Arc::clone(&keys);
-            Box::pin(async move { texts.load_many(session, &keys).await })
+            Box::pin(async move { texts.load_many(session, &keys, folded_ids).await })
         });
         load.await
     }

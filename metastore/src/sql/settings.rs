@@ -8,6 +8,7 @@ use std::time::Duration;
 use claviger::BackendError;
 
 use crate::schema::{FindingId, SchemaReport};
+use crate::sql::FoldedIds;
 use crate::sql::connections::{Connections, Known};
 use crate::sql::dialect::{Dialect, Setup};
 use crate::sql::hosts::{Hosts, Role};
@@ -18,6 +19,7 @@ use crate::sql::sessions::Sessions;
 pub(crate) struct Settings<D: Dialect> {
     pub(crate) accepted: Vec<FindingId>,
     pub(crate) checks: bool,
+    pub(crate) folded_ids: FoldedIds,
     pub(crate) replica: Option<Replica<D>>,
     pub(crate) connections_max: NonZeroU32,
     pub(crate) deadline: Duration,
@@ -57,6 +59,7 @@ impl<D: Dialect> Default for Settings<D> {
         Self {
             accepted: Vec::new(),
             checks: true,
+            folded_ids: FoldedIds::default(),
             replica: None,
             connections_max: CONNECTIONS_MAX,
             deadline: DEADLINE,
@@ -100,7 +103,13 @@ impl<D: Dialect> Settings<D> {
             let of_replica = Setup { shares_connections, ..of_replica };
             Sessions::new(Arc::new(Hosts::new(target.hosts)), of_replica, self.connections_max)
         });
-        Ok(Connections { primary, replica: replica.transpose()?, deadline: self.deadline, table })
+        Ok(Connections {
+            primary,
+            replica: replica.transpose()?,
+            deadline: self.deadline,
+            folded_ids: self.folded_ids,
+            table,
+        })
     }
 
     fn setup(&self, role: Role, named_statements: bool) -> Setup {
@@ -124,6 +133,7 @@ impl<D: Dialect> Settings<D> {
         fields
             .field("accepted", &self.accepted)
             .field("checks", &self.checks)
+            .field("folded_ids", &self.folded_ids)
             .field("replica", &self.replica.is_some())
             .field("connections_max", &self.connections_max)
             .field("deadline", &self.deadline)

@@ -27,7 +27,7 @@ use crate::schema::{FindingId, SchemaReport};
 use crate::sql::sqlite::fault::{backend_error, opening_error};
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::Write;
-use crate::sql::{SqlFault, check_id, check_meta};
+use crate::sql::{FoldedIds, SqlFault, check_id, check_meta};
 use crate::task::to_its_end;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
@@ -56,8 +56,9 @@ use crate::task::to_its_end;
 #[doc = concat!("```sql\n", include_str!("../../migrations/sqlite/0001_encryption_key.sql"), "\n```")]
 ///
 /// # The statements
-/// One key version, in whatever form its time is:
-#[doc = concat!("```sql\n", load!(), "\n```")]
+/// One key version, in whatever form its time is, and what a table that folds ids takes for one that
+/// has no row:
+#[doc = concat!("```sql\n", load!(), ";\n\n", load_folded!(), "\n```")]
 /// The latest version:
 #[doc = concat!("```sql\n", load_latest!(), "\n```")]
 /// Several versions, 1 000 by statement, and what is left of them in other forms:
@@ -76,6 +77,7 @@ pub struct SqliteMetastore {
     pool: SqlitePool,
     /// SQLite lets one connection write at a time and makes the others poll; here they queue.
     group: Arc<Group>,
+    folded_ids: FoldedIds,
 }
 
 /// How long a statement waits for other processes. Below the two seconds that the core gives a
@@ -120,7 +122,7 @@ impl SqliteMetastore {
     /// Begins a store that starts on less than all is well.
     #[must_use]
     pub const fn builder() -> SqliteBuilder {
-        SqliteBuilder { accepted: Vec::new(), is_unchecked: false }
+        SqliteBuilder { accepted: Vec::new(), is_unchecked: false, folded_ids: FoldedIds::Refused }
     }
 
     /// Looks for what is wrong with the file and the table: a sample of its rows is read, and the
@@ -160,9 +162,9 @@ impl SqliteMetastore {
     }
 
     /// The pool belongs to it, so that it is checked and waited for as its own.
-    fn of(pool: SqlitePool) -> Self {
+    fn of(pool: SqlitePool, folded_ids: FoldedIds) -> Self {
         let group = Group::new(pool.clone());
-        Self { pool, group }
+        Self { pool, group, folded_ids }
     }
 }
 
@@ -171,6 +173,7 @@ impl SqliteMetastore {
 pub struct SqliteBuilder {
     accepted: Vec<FindingId>,
     is_unchecked: bool,
+    folded_ids: FoldedIds,
 }
 
 impl SqliteBuilder {
@@ -186,6 +189,16 @@ impl SqliteBuilder {
     #[must_use]
     pub const fn danger_unchecked(mut self) -> Self {
         self.is_unchecked = true;
+        self
+    }
+
+    /// Reads keys that the table keeps under another id, which its collation takes for the one asked
+    /// for: another program may have sealed for `Alice` under the row of `alice`, and named a key that
+    /// has no row of its own. Off unless set: such a load fails with
+    /// [`SqlFault::FoldedId`](crate::SqlFault::FoldedId). What is read so decrypts, and never encrypts.
+    #[must_use]
+    pub fn folded_ids(mut self, are_read: bool) -> Self {
+        self.folded_ids = are_read.into();
         self
     }
 
@@ -222,7 +235,7 @@ impl SqliteBuilder {
                 .connect_lazy_with(options))
         })
         .await?;
-        let store = SqliteMetastore::of(pool);
+        let store = SqliteMetastore::of(pool, self.folded_ids);
         if !self.is_unchecked {
             store.migrate().await?;
         }
@@ -237,7 +250,8 @@ impl SqliteBuilder {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn pool(self, pool: SqlitePool) -> Result<SqliteMetastore, BackendError> {
-        self.admit(SqliteMetastore::of(pool)).await
+        let store = SqliteMetastore::of(pool, self.folded_ids);
+        self.admit(store).await
     }
 
     async fn admit(self, store: SqliteMetastore) -> Result<SqliteMetastore, BackendError> {
@@ -255,8 +269,9 @@ impl Metastore for SqliteMetastore {
         _consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_meta(key)?;
-        let (pool, key) = (self.pool.clone(), key.clone());
-        to_its_end(async move { statements::load(&mut *connection(&pool).await?, &key).await }).await
+        let (pool, key, folded_ids) = (self.pool.clone(), key.clone(), self.folded_ids);
+        to_its_end(async move { statements::load(&mut *connection(&pool).await?, &key, folded_ids).await })
+            .await
     }
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
@@ -271,8 +286,11 @@ impl Metastore for SqliteMetastore {
         _consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(check_meta)?;
-        let (pool, keys) = (self.pool.clone(), keys.to_vec());
-        to_its_end(async move { statements::load_many(&mut *connection(&pool).await?, &keys).await }).await
+        let (pool, keys, folded_ids) = (self.pool.clone(), keys.to_vec(), self.folded_ids);
+        to_its_end(
+            async move { statements::load_many(&mut *connection(&pool).await?, &keys, folded_ids).await },
+        )
+        .await
     }
 
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {

@@ -4,7 +4,7 @@
 //! [`MysqlMetastore`](super::MysqlMetastore) show what is run. All of them are spoken by MySQL and
 //! MariaDB, and find their rows by the primary key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use claviger::{Created, DamagedRow, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Page};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
@@ -14,7 +14,7 @@ use crate::sql::dialect::SqlError;
 use crate::sql::mysql::fault::number;
 use crate::sql::mysql::utc;
 use crate::sql::rewrite::Rewritten;
-use crate::sql::{SqlFault, read_page, read_row};
+use crate::sql::{FoldedIds, SqlFault, read_page, read_row};
 
 /// The rows of an id. The first condition finds them by the primary key, but a collation takes other
 /// ids for it; the second compares bytes.
@@ -82,7 +82,7 @@ macro_rules! insert_sql {
     };
 }
 
-/// The row whose place an insert found taken.
+/// The row that the table takes for a version's, whatever its id.
 macro_rules! holder_sql {
     () => {
         concat!(row!(), "\nWHERE id = ? AND created = ?")
@@ -175,6 +175,26 @@ pub(super) async fn load(
     Ok(row.map(|row| row.record(key.id())).transpose()?)
 }
 
+/// Loads what there is of a version that has no row of its own: one whose id the table takes for its.
+pub(super) async fn load_folded(
+    connection: &mut MySqlConnection,
+    key: &KeyMeta,
+    folded: FoldedIds,
+) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
+    let holder = holder(connection, key).await?;
+    let holder = holder.filter(|row| row.created == Some(key.created().unix_seconds()));
+    let Some(Row { id, created, json }) = holder else { return Ok(None) };
+    if id == key.id().as_str().as_bytes() {
+        // It was inserted meanwhile.
+        return Ok(Some(read_row(key.id(), created, &json)?));
+    }
+    Ok(folded.answer(key, id, || read_row(key.id(), created, &json))?)
+}
+
+async fn holder(connection: &mut MySqlConnection, key: &KeyMeta) -> Result<Option<Row>, sqlx::Error> {
+    query_as(holder_sql!()).bind(key.id().as_str()).bind(created_text(key)).fetch_optional(connection).await
+}
+
 async fn load_row(connection: &mut MySqlConnection, key: &KeyMeta) -> Result<Option<Row>, SqlError> {
     let row: Option<Row> = query_as(load_sql!())
         .bind(key.id().as_str())
@@ -200,9 +220,12 @@ pub(super) async fn load_latest(
 /// How many keys one statement asks for: with more, MariaDB makes a table of them first.
 const KEYS_PER_STATEMENT: usize = 512;
 
+/// Loads what [`load`] loads, of each key, and with `folded`, on a table that folds ids, what
+/// [`load_folded`] does.
 pub(super) async fn load_many(
     connection: &mut MySqlConnection,
     keys: &[KeyMeta],
+    folded: Option<FoldedIds>,
 ) -> Result<Vec<Option<EnvelopeKeyRecord>>, SqlError> {
     let mut records = Vec::with_capacity(keys.len());
     for keys in keys.chunks(KEYS_PER_STATEMENT) {
@@ -212,12 +235,26 @@ pub(super) async fn load_many(
         let query = padded(keys).fold(query, |query, key| query.bind(created_text(key)));
         let rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
         let found: HashMap<_, _> = rows.iter().map(|row| ((row.id.as_slice(), row.created), row)).collect();
+        // Only where a row came that nobody asked for by its id can one be there for another id.
+        let asked: HashSet<_> = keys.iter().map(place).collect();
+        let strays = found.keys().filter(|place| !asked.contains(*place)).map(|(_, created)| *created);
+        let strays: HashSet<_> = strays.collect();
         for key in keys {
-            let place = (key.id().as_str().as_bytes(), Some(key.created().unix_seconds()));
-            records.push(found.get(&place).map(|row| row.record(key.id())).transpose()?);
+            records.push(match (found.get(&place(key)), folded) {
+                (Some(row), _) => Some(row.record(key.id())?),
+                (None, Some(folded)) if strays.contains(&place(key).1) => {
+                    load_folded(connection, key, folded).await?
+                }
+                (None, _) => None,
+            });
         }
     }
     Ok(records)
+}
+
+/// Where among the rows a version is.
+fn place(key: &KeyMeta) -> (&[u8], Option<i64>) {
+    (key.id().as_str().as_bytes(), Some(key.created().unix_seconds()))
 }
 
 pub(super) async fn load_latest_many(
@@ -276,12 +313,7 @@ pub(super) async fn insert(
             Err(error) if !is_duplicate(&error) => return Err(error.into()),
             Err(_) => {}
         }
-        let holder: Option<Row> = query_as(holder_sql!())
-            .bind(key.id().as_str())
-            .bind(created_text(key))
-            .fetch_optional(&mut *connection)
-            .await?;
-        match holder {
+        match holder(connection, key).await? {
             Some(holder) if holder.is_of(key) => return Ok(Insert::AlreadyExists),
             Some(_) => return Err(SqlFault::Indistinct(key.clone()).into()),
             None => {}

@@ -48,6 +48,19 @@ impl PostgresBuilder {
         self
     }
 
+    /// Reads keys that the table keeps under another id, which its collation takes for the one asked
+    /// for: where an Asherah shares the table it seals for `Alice` under the row of `alice`, and names
+    /// a key that has no row of its own. Off unless set: such a load fails with
+    /// [`SqlFault::FoldedId`](crate::SqlFault::FoldedId).
+    ///
+    /// What is read so decrypts, and never encrypts. It is for as long as it takes to give each id rows
+    /// of its own, as the finding
+    /// [`CollationFolds`](FindingId::CollationFolds) says.
+    pub fn folded_ids(mut self, are_read: bool) -> Self {
+        self.settings.folded_ids = are_read.into();
+        self
+    }
+
     /// Lets a replica answer loads of [`Consistency::Eventual`](claviger::Consistency::Eventual), on
     /// connections of its own. Such a load fails if the replica does: a factory asks the primary then.
     pub fn replica(mut self, options: PgConnectOptions) -> Self {

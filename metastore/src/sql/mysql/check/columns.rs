@@ -73,7 +73,7 @@ fn check_id(id: &Column, zone: Option<&str>, report: &mut SchemaReport) {
             migration(zone),
         ));
     }
-    if id.kind != "varbinary" && !tells_all_apart(&id.collation) {
+    if id.folds() {
         report.add(Finding::warning(
             FindingId::CollationFolds,
             format!(
@@ -85,11 +85,6 @@ fn check_id(id: &Column, zone: Option<&str>, report: &mut SchemaReport) {
             migration(zone),
         ));
     }
-}
-
-/// Those that compare characters by their numbers and pad nothing, of MariaDB and of MySQL.
-fn tells_all_apart(collation: &str) -> bool {
-    collation.ends_with("_nopad_bin") || collation == "utf8mb4_0900_bin"
 }
 
 fn check_created(created: &Column, zone: Option<&str>, report: &mut SchemaReport) {
