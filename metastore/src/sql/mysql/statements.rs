@@ -235,14 +235,13 @@ pub(super) async fn load_many(
         let query = padded(keys).fold(query, |query, key| query.bind(created_text(key)));
         let rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
         let found: HashMap<_, _> = rows.iter().map(|row| ((row.id.as_slice(), row.created), row)).collect();
-        // Only where a row came that nobody asked for by its id can one be there for another id.
-        let asked: HashSet<_> = keys.iter().map(place).collect();
-        let strays = found.keys().filter(|place| !asked.contains(*place)).map(|(_, created)| *created);
-        let strays: HashSet<_> = strays.collect();
+        // A row that the table takes for a version came too: without one of its time there is none.
+        let times: HashSet<_> = rows.iter().map(|row| row.created).collect();
         for key in keys {
-            records.push(match (found.get(&place(key)), folded) {
+            let created = Some(key.created().unix_seconds());
+            records.push(match (found.get(&(key.id().as_str().as_bytes(), created)), folded) {
                 (Some(row), _) => Some(row.record(key.id())?),
-                (None, Some(folded)) if strays.contains(&place(key).1) => {
+                (None, Some(folded)) if times.contains(&created) => {
                     load_folded(connection, key, folded).await?
                 }
                 (None, _) => None,
@@ -250,11 +249,6 @@ pub(super) async fn load_many(
         }
     }
     Ok(records)
-}
-
-/// Where among the rows a version is.
-fn place(key: &KeyMeta) -> (&[u8], Option<i64>) {
-    (key.id().as_str().as_bytes(), Some(key.created().unix_seconds()))
 }
 
 pub(super) async fn load_latest_many(
