@@ -15,11 +15,11 @@ use crate::sql::postgres::texts::{
 use crate::sql::rewrite::Rewritten;
 use crate::sql::{CREATED_MAX, FoldedIds, SqlFault, read_page, read_row};
 
-/// The type of `created`, and whether two ids may be one to the table, as [`check`](super::check) finds.
-const TABLE: &str = "SELECT created.atttypid::regtype::text, \
-     NOT coalesce(c.collisdeterministic, true) OR t.typname IN ('citext', 'bpchar') \
+/// The type of `created`, and whether the comparison of ids takes two for one. That of `citext` and of
+/// `CHAR` with a text, which ours are, does not.
+const TABLE: &str = "SELECT created.atttypid::regtype::text, NOT coalesce(c.collisdeterministic, true) \
      FROM pg_attribute AS created JOIN pg_attribute AS id USING (attrelid) \
-     JOIN pg_type AS t ON t.oid = id.atttypid LEFT JOIN pg_collation AS c ON c.oid = id.attcollation \
+     LEFT JOIN pg_collation AS c ON c.oid = id.attcollation \
      WHERE attrelid = to_regclass('encryption_key') AND created.attname = 'created' \
        AND id.attname = 'id' AND NOT created.attisdropped AND NOT id.attisdropped";
 
