@@ -168,6 +168,24 @@ const ID_CHARS_MAX: usize = 255;
 /// 9999-12-31 23:59:59, the last second that SQL dates can say.
 pub(crate) const CREATED_MAX: i64 = 253_402_300_799;
 
+macro_rules! unfold {
+    () => {
+        "Copy each row under every id that records name, into a table that compares bytes, by the statements under \
+         `Ids that fold` in docs/metastores.md: to change the column alone parts all records from their keys but \
+         those of one id."
+    };
+}
+
+/// What mends a table that folds ids. Its column alone is not to be changed.
+#[cfg(feature = "postgres")]
+const UNFOLD: &str = unfold!();
+
+/// The same where [`FoldedIds::Served`] helps until then.
+const UNFOLD_OR_READ: &str = concat!(
+    unfold!(),
+    " Until then folded_ids (--folded-ids on the command line) reads what other programs sealed so."
+);
+
 /// Checks that the table can hold the id, so that the database never cuts it.
 fn check_id(id: &KeyId) -> Result<(), SqlFault> {
     let text = id.as_str();

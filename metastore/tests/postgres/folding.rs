@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
+use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, PostgresBuilder, PostgresMetastore, SqlFault};
 
 use crate::support::{NOW, PLENTY, Place, meta, record};
@@ -50,6 +50,44 @@ async fn a_folded_row_is_told_as_that_or_given_out_for_an_exact_version_alone() 
             assert_eq!(found, [Some(folded), Some(row.clone()), None]);
             assert_eq!(store.load_latest(asked.id()).await.unwrap(), None);
             assert_eq!(store.load_latest_many(&[asked.id().clone()]).await.unwrap(), [None]);
+        }
+    }
+}
+
+/// By the statements of the documentation, which find the rows of the names they are given.
+#[tokio::test]
+async fn each_id_gets_rows_of_its_own_by_the_documented_statements() {
+    let documented = include_str!("../../../docs/metastores.md").split("```sql\n");
+    let block =
+        documented.filter_map(|block| block.split_once("```")).find(|(sql, _)| sql.contains("LOCK TABLE"));
+    let statements = block.unwrap().0;
+    for created in ["TIMESTAMP", "TIMESTAMPTZ"] {
+        let place = folding(created).await;
+        let store = builder().open(&place.url).await.unwrap();
+        let mut expected = Vec::new();
+        for second in 0..4 {
+            let [one, other] = ["alice", "Alice"].map(|name| format!("_IK_{name}_checkout_payments"));
+            let row = record(if second % 2 == 0 { &one } else { &other }, NOW + second);
+            assert_eq!(store.insert(&row).await.unwrap(), Insert::Inserted);
+            for id in [one, other] {
+                let meta = meta(&id, NOW + second);
+                expected.push(EnvelopeKeyRecord::new(
+                    meta,
+                    Arc::clone(row.wrapped_key()),
+                    row.parent().cloned(),
+                ));
+            }
+        }
+        let bob = record("_IK_bob_checkout_payments", NOW);
+        assert_eq!(store.insert(&bob).await.unwrap(), Insert::Inserted);
+        expected.push(bob);
+        store.close().await;
+        place.execute(statements).await;
+        let store = place.open().await;
+        assert!(store.check_schema().await.unwrap().findings().is_empty());
+        assert_eq!(store.count().await.unwrap(), expected.len() as u64);
+        for row in expected {
+            assert_eq!(store.load(row.meta(), Consistency::Strong).await.unwrap(), Some(row));
         }
     }
 }
