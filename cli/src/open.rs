@@ -74,7 +74,8 @@ pub(crate) async fn open(settings: &Settings, direction: Direction) -> Result<Ke
         danger_known_key: settings.danger_known_key,
     };
     let kms = Watched::new(OpenKms::open(&settings.kms, opening).await?.boxed());
-    let store = Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await?;
+    let admission = Admission::Checked { accepted: &settings.accepted, folded_ids: settings.folded_ids };
+    let store = Backend::open(&settings.metastore, admission).await?;
     announce(&missing);
     let policy = CryptoPolicy::production().intermediate_keys_max(settings.cache.get());
     let mut builder = SessionFactory::builder(store.boxed(), kms.clone())

@@ -110,7 +110,9 @@ async fn renew_in(
     let missing: Vec<_> = settings.kms.files().into_iter().filter(|path| !path.exists()).collect();
     let kms = OpenKms::open(&settings.kms, making_what_is_new(work, opening, dry_run)).await?;
     announce(&missing);
-    let store = Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await?;
+    // Rows are listed here, each by its own id.
+    let admission = Admission::Checked { accepted: &settings.accepted, folded_ids: false };
+    let store = Backend::open(&settings.metastore, admission).await?;
     let to = kms.boxed();
     let renewed = match work {
         Work::Repair => store.repair(&to, &which).await,

@@ -37,8 +37,12 @@ pub(crate) enum Backend {
 /// On which tables a store is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Admission<'a> {
-    /// On those without a dangerous finding besides these.
-    Checked(&'a [FindingId]),
+    /// On those without a dangerous finding besides the accepted ones.
+    Checked {
+        accepted: &'a [FindingId],
+        /// Keys that the table keeps under another id serve decrypts.
+        folded_ids: bool,
+    },
     /// On any, and on none: to look at it, or to make it.
     Unchecked,
 }
@@ -168,7 +172,9 @@ impl Backend {
 async fn sqlite(path: &Path, admission: Admission<'_>) -> Result<Backend, OpenError> {
     let builder = SqliteMetastore::builder();
     let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
+        Admission::Checked { accepted, folded_ids } => {
+            accepted.iter().fold(builder.folded_ids(folded_ids), |builder, id| builder.accept(*id))
+        }
         Admission::Unchecked => builder.danger_unchecked(),
     };
     Ok(Backend::Sqlite(builder.open(path).await?))
@@ -186,7 +192,9 @@ pub(crate) const CALLS_MAX: usize = 10;
 async fn postgres(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, OpenError> {
     let builder = PostgresMetastore::builder();
     let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
+        Admission::Checked { accepted, folded_ids } => {
+            accepted.iter().fold(builder.folded_ids(folded_ids), |builder, id| builder.accept(*id))
+        }
         Admission::Unchecked => builder.danger_unchecked(),
     };
     Ok(Backend::Postgres(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
@@ -201,7 +209,9 @@ async fn postgres(_: &ServerUrl, _: Admission<'_>) -> Result<Backend, OpenError>
 async fn mysql(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, OpenError> {
     let builder = MysqlMetastore::builder();
     let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
+        Admission::Checked { accepted, folded_ids } => {
+            accepted.iter().fold(builder.folded_ids(folded_ids), |builder, id| builder.accept(*id))
+        }
         Admission::Unchecked => builder.danger_unchecked(),
     };
     Ok(Backend::Mysql(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
@@ -222,7 +232,10 @@ async fn dynamodb(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, 
         builder = builder.endpoint(endpoint);
     }
     let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
+        // It compares bytes.
+        Admission::Checked { accepted, folded_ids: _ } => {
+            accepted.iter().fold(builder, |builder, id| builder.accept(*id))
+        }
         Admission::Unchecked => builder.danger_unchecked(),
     };
     Ok(Backend::DynamoDb(Box::pin(builder.open()).await?))

@@ -81,7 +81,7 @@ async fn each_id_gets_rows_of_its_own_by_the_documented_statements() {
     sqlx::raw_sql(block.unwrap().0).execute(&pool).await.unwrap();
     pool.close().await;
     let store = place.open().await;
-    assert!(store.check_schema().await.unwrap().findings().is_empty());
+    assert_eq!(store.check_schema().await.unwrap().findings(), []);
     assert_eq!(store.count().await.unwrap(), expected.len() as u64);
     for row in expected {
         assert_eq!(store.load(row.meta(), Consistency::Strong).await.unwrap(), Some(row));
