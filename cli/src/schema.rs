@@ -35,10 +35,11 @@ fn look(check: SchemaCheck, making: Making) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::NotFound, message));
     }
     let report = crate::runtime()?.block_on(async {
-        let store = Backend::open(&choice, Admission::Unchecked).await?;
-        if making == Making::IfMissing {
-            store.migrate(&choice).await?;
-        }
+        let admission = match making {
+            Making::IfMissing => Admission::Made,
+            Making::Never => Admission::Unchecked,
+        };
+        let store = Backend::open(&choice, admission).await?;
         let report = store.check_schema(&choice).await;
         store.close().await;
         report

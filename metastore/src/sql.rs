@@ -139,6 +139,9 @@ pub enum SqlFault {
     /// The file cannot be used since its folder cannot be written, where SQLite keeps its log.
     #[error("the folder of the file cannot be written, and SQLite keeps its log beside the file")]
     FolderNotWritable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// There is no table, and the user may not make one.
+    #[error("the table is not there, and the user may not make it")]
+    TableNotMade(#[source] DriverFault),
     /// Others kept changing the row, so that no change of ours could be made on top of theirs.
     #[error("the row of key {0} kept being changed by others")]
     Contended(KeyMeta),

@@ -162,8 +162,7 @@ pub(crate) async fn open(server: Server, table: Table) -> (MysqlMetastore, Place
     match table {
         Table::Legacy | Table::Latin1 => execute(&url, LEGACY).await,
         Table::Own => {
-            let store = server.builder(table).danger_unchecked().open(&url).await.unwrap();
-            store.migrate().await.unwrap();
+            let store = server.builder(table).danger_unchecked().migrate().open(&url).await.unwrap();
             store.close().await;
         }
     }

@@ -43,8 +43,10 @@ pub(crate) enum Admission<'a> {
         /// Keys that the table keeps under another id serve decrypts.
         folded_ids: bool,
     },
-    /// On any, and on none: to look at it, or to make it.
+    /// On any, and on none: to look at it.
     Unchecked,
+    /// On any; it is made if there is none.
+    Made,
 }
 
 /// Why a store could not be opened.
@@ -110,12 +112,6 @@ impl Backend {
         }
     }
 
-    /// Makes the table if it is not there.
-    pub(crate) async fn migrate(&self, choice: &StoreChoice) -> Result<(), Failure> {
-        let made = with_table!(self, store => store.migrate().await, Ok(()));
-        made.map_err(|error| fault::using(choice, "cannot make the table of", &error))
-    }
-
     pub(crate) async fn check_schema(&self, choice: &StoreChoice) -> Result<SchemaReport, Failure> {
         let report = with_table!(self, store => store.check_schema().await, Ok(SchemaReport::default()));
         report.map_err(|error| fault::using(choice, "cannot check", &error))
@@ -176,6 +172,7 @@ async fn sqlite(path: &Path, admission: Admission<'_>) -> Result<Backend, OpenEr
             accepted.iter().fold(builder.folded_ids(folded_ids), |builder, id| builder.accept(*id))
         }
         Admission::Unchecked => builder.danger_unchecked(),
+        Admission::Made => builder.danger_unchecked().migrate(),
     };
     Ok(Backend::Sqlite(builder.open(path).await?))
 }
@@ -196,6 +193,7 @@ async fn postgres(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, 
             accepted.iter().fold(builder.folded_ids(folded_ids), |builder, id| builder.accept(*id))
         }
         Admission::Unchecked => builder.danger_unchecked(),
+        Admission::Made => builder.danger_unchecked().migrate(),
     };
     Ok(Backend::Postgres(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
 }
@@ -213,6 +211,7 @@ async fn mysql(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, Ope
             accepted.iter().fold(builder.folded_ids(folded_ids), |builder, id| builder.accept(*id))
         }
         Admission::Unchecked => builder.danger_unchecked(),
+        Admission::Made => builder.danger_unchecked().migrate(),
     };
     Ok(Backend::Mysql(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
 }
@@ -237,6 +236,7 @@ async fn dynamodb(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, 
             accepted.iter().fold(builder, |builder, id| builder.accept(*id))
         }
         Admission::Unchecked => builder.danger_unchecked(),
+        Admission::Made => builder.danger_unchecked().migrate(),
     };
     Ok(Backend::DynamoDb(Box::pin(builder.open()).await?))
 }

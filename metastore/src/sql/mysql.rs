@@ -6,6 +6,7 @@ mod dialect;
 mod fault;
 mod layout;
 mod statements;
+mod texts;
 mod utc;
 
 use std::fmt;
@@ -18,7 +19,7 @@ use claviger::{
 pub use self::builder::MysqlBuilder;
 
 use self::dialect::MysqlDialect;
-use self::statements::{
+use self::texts::{
     count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
     load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
 };
@@ -113,6 +114,31 @@ impl MysqlMetastore {
         Self::builder().open(url).await
     }
 
+    /// Makes our own table if there is none, and opens the store as
+    /// [`open`](Self::open) does: for installing, on an empty database. One that is there is left as it is.
+    ///
+    /// ```no_run
+    /// use claviger_metastore::MysqlMetastore;
+    ///
+    /// # async fn example(keeper: &str, service: &str) -> Result<(), claviger::BackendError> {
+    /// // Once, as a user who may make tables; again it does no harm.
+    /// MysqlMetastore::migrate(keeper).await?.close().await;
+    /// // From then on, as one who may only load and insert.
+    /// let metastore = MysqlMetastore::open(service).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`MysqlBuilder::open`] does, and permanent, with
+    /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade) as its source, when there is no table and
+    /// the user may not make one.
+    ///
+    /// # Cancel safety
+    /// The table was made or was not.
+    pub async fn migrate(url: &str) -> Result<Self, BackendError> {
+        Self::builder().migrate().open(url).await
+    }
+
     /// Returns a builder for a store with settings of its own.
     pub fn builder() -> MysqlBuilder {
         MysqlBuilder::default()
@@ -120,19 +146,6 @@ impl MysqlMetastore {
 
     /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
     pub const SCHEMA: &str = include_str!("../../migrations/mysql/0001_encryption_key.sql");
-
-    /// Creates our own table if there is no table. One that is there is left as it is.
-    ///
-    /// # Errors
-    /// As the database's failures are: permanent when the user may not create tables.
-    ///
-    /// # Cancel safety
-    /// The table was created or was not.
-    pub async fn migrate(&self) -> Result<(), BackendError> {
-        let create =
-            self.connections.write(ADMIN_DEADLINE, |session, _| Box::pin(statements::create_table(session)));
-        create.await
-    }
 
     /// Looks for what is wrong with the table, with the settings of the server and the session, with
     /// the user's rights, and at a sample of the rows. It changes nothing.

@@ -106,6 +106,31 @@ impl PostgresMetastore {
         Self::builder().open(url).await
     }
 
+    /// Makes our own table, with the trigger that tells of revocations, if there is none, and opens the store as
+    /// [`open`](Self::open) does: for installing, on an empty database. One that is there is left as it is.
+    ///
+    /// ```no_run
+    /// use claviger_metastore::PostgresMetastore;
+    ///
+    /// # async fn example(keeper: &str, service: &str) -> Result<(), claviger::BackendError> {
+    /// // Once, as a user who may make tables; again it does no harm.
+    /// PostgresMetastore::migrate(keeper).await?.close().await;
+    /// // From then on, as one who may only load and insert.
+    /// let metastore = PostgresMetastore::open(service).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`PostgresBuilder::open`] does, and permanent, with
+    /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade) as its source, when there is no table and
+    /// the user may not make one.
+    ///
+    /// # Cancel safety
+    /// The table was made or was not.
+    pub async fn migrate(url: &str) -> Result<Self, BackendError> {
+        Self::builder().migrate().open(url).await
+    }
+
     /// Returns a builder for a store with settings of its own.
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::default()
@@ -123,21 +148,6 @@ impl PostgresMetastore {
         [&texts::OF_TIMESTAMPTZ, &texts::OF_TIMESTAMP]
             .into_iter()
             .flat_map(|texts| texts.all().map(|statement| (statement.tag, statement.sql)))
-    }
-
-    /// Creates our own table, with the trigger that tells of revocations, if there is no table. One
-    /// that is there is left as it is.
-    ///
-    /// # Errors
-    /// As the database's failures are: permanent when the user may not create tables.
-    ///
-    /// # Cancel safety
-    /// Both are made or neither is.
-    pub async fn migrate(&self) -> Result<(), BackendError> {
-        let migrate = self.connections.write(ADMIN_DEADLINE, |session, _| {
-            Box::pin(async move { Ok(statements::migrate(session).await?) })
-        });
-        migrate.await
     }
 
     /// Looks for what is wrong with the table, with the server's settings and with the user's rights,

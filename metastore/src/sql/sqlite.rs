@@ -50,7 +50,7 @@ use crate::task::to_its_end;
 /// ```
 ///
 /// # The table
-/// [`migrate`](Self::migrate) makes it if there is none; [`check_schema`](Self::check_schema) says
+/// [`open`](Self::open) makes it if there is none; [`check_schema`](Self::check_schema) says
 /// what is wrong with one that is there, and no store starts on one that keys could be lost in.
 ///
 #[doc = concat!("```sql\n", include_str!("../../migrations/sqlite/0001_encryption_key.sql"), "\n```")]
@@ -102,9 +102,32 @@ impl SqliteMetastore {
         Self::builder().open(path).await
     }
 
+    /// Makes the file and the table if they are not there, and opens the store: what
+    /// [`open`](Self::open) does too, by the name that all stores have for it.
+    ///
+    /// ```
+    /// use claviger_metastore::SqliteMetastore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), claviger::BackendError> {
+    /// # let folder = tempfile::tempdir().map_err(claviger::BackendError::permanent)?;
+    /// # let file = folder.path().join("keys.db");
+    /// let metastore = SqliteMetastore::migrate(&file).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) does.
+    ///
+    /// # Cancel safety
+    /// As of [`open`](Self::open).
+    pub async fn migrate(path: impl AsRef<Path>) -> Result<Self, BackendError> {
+        Self::builder().migrate().open(path).await
+    }
+
     /// Uses a pool made by the caller. The file must be in WAL mode, `synchronous` must be `FULL` or
-    /// `EXTRA`, and the table, if it is there, one that keys are not lost in. Call
-    /// [`migrate`](Self::migrate) if it may not be there.
+    /// `EXTRA`, and the table one that keys are not lost in. Where it may not be there,
+    /// `SqliteMetastore::builder().migrate().pool(pool)` makes it.
     ///
     /// # Errors
     /// Permanent, with [`DangerousSchema`](crate::DangerousSchema) as its source, when keys could be
@@ -113,7 +136,7 @@ impl SqliteMetastore {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn new(pool: SqlitePool) -> Result<Self, BackendError> {
-        Self::builder().accept(FindingId::TableMissing).pool(pool).await
+        Self::builder().pool(pool).await
     }
 
     /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
@@ -122,7 +145,12 @@ impl SqliteMetastore {
     /// Begins a store that starts on less than all is well.
     #[must_use]
     pub const fn builder() -> SqliteBuilder {
-        SqliteBuilder { accepted: Vec::new(), is_unchecked: false, folded_ids: FoldedIds::Refused }
+        SqliteBuilder {
+            accepted: Vec::new(),
+            makes_table: false,
+            is_unchecked: false,
+            folded_ids: FoldedIds::Refused,
+        }
     }
 
     /// Looks for what is wrong with the file and the table: a sample of its rows is read, and the
@@ -138,14 +166,7 @@ impl SqliteMetastore {
         to_its_end(async move { check::check(&mut *connection(&pool).await?).await }).await
     }
 
-    /// Creates the table if it is not there.
-    ///
-    /// # Errors
-    /// As the database's failures are.
-    ///
-    /// # Cancel safety
-    /// The table was created or was not.
-    pub async fn migrate(&self) -> Result<(), BackendError> {
+    async fn make_table(&self) -> Result<(), BackendError> {
         let pool = self.pool.clone();
         to_its_end(async move {
             statements::create_table(&mut *connection(&pool).await?).await.map_err(backend_error)
@@ -172,6 +193,7 @@ impl SqliteMetastore {
 #[derive(Clone, Debug)]
 pub struct SqliteBuilder {
     accepted: Vec<FindingId>,
+    makes_table: bool,
     is_unchecked: bool,
     folded_ids: FoldedIds,
 }
@@ -184,8 +206,16 @@ impl SqliteBuilder {
         self
     }
 
-    /// Starts on whatever is there, without a look at it and without creating the table: to look at it
-    /// with [`SqliteMetastore::check_schema`], or to mend it.
+    /// Makes the table, if there is none, before the store is opened; one that is there is left as it is.
+    /// [`open`](Self::open) does so unless it is unchecked, [`pool`](Self::pool) only when told.
+    #[must_use]
+    pub const fn migrate(mut self) -> Self {
+        self.makes_table = true;
+        self
+    }
+
+    /// Starts on whatever is there, without a look at it, and without making the table unless told to
+    /// [`migrate`](Self::migrate): to look at it with [`SqliteMetastore::check_schema`], or to mend it.
     #[must_use]
     pub const fn danger_unchecked(mut self) -> Self {
         self.is_unchecked = true;
@@ -236,16 +266,13 @@ impl SqliteBuilder {
         })
         .await?;
         let store = SqliteMetastore::of(pool, self.folded_ids);
-        if !self.is_unchecked {
-            store.migrate().await?;
-        }
-        self.admit(store).await
+        Self { makes_table: self.makes_table || !self.is_unchecked, ..self }.admit(store).await
     }
 
     /// Uses a pool made by the caller, as [`SqliteMetastore::new`] does.
     ///
     /// # Errors
-    /// As it does, and when the table is not there.
+    /// As it does.
     ///
     /// # Cancel safety
     /// Nothing is changed.
@@ -255,6 +282,9 @@ impl SqliteBuilder {
     }
 
     async fn admit(self, store: SqliteMetastore) -> Result<SqliteMetastore, BackendError> {
+        if self.makes_table {
+            store.make_table().await?;
+        }
         if !self.is_unchecked {
             store.check_schema().await?.admit(&self.accepted).map_err(BackendError::permanent)?;
         }

@@ -1,37 +1,73 @@
 //! Our own table made, and Asherah's turned into it by the statements that the findings name.
 
-use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
-use claviger_metastore::{FindingId, MysqlMetastore};
-use claviger_test_servers::MariaDb;
+use std::error::Error as _;
 
-use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, assert_permanent, builder, record};
+use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
+use claviger_test_servers::{MariaDb, shared_mariadb};
+use tokio::task::JoinSet;
+
+use crate::support::{
+    ASHERAH, LATIN1, NOW, Place, UTF8, as_user, assert_permanent, builder, chain, dangers, execute, record,
+};
 
 #[tokio::test]
-async fn the_table_is_made_once_and_left_alone_after() {
+async fn an_empty_database_gets_the_table_once_and_keeps_it() {
     let place = Place::new(LATIN1).await;
+    let refused = MysqlMetastore::open(&place.url).await.unwrap_err();
+    assert_eq!(dangers(&refused), [FindingId::TableMissing]);
+    assert!(chain(&refused).contains("MysqlMetastore::migrate"), "{}", chain(&refused));
     let store = place.unchecked().await;
     assert_permanent(store.load_latest(record("_IK_a_svc_prod", NOW).meta().id()).await, "1146");
-    store.migrate().await.unwrap();
+    let store = MysqlMetastore::migrate(&place.url).await.unwrap();
     assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
-    store.migrate().await.unwrap();
-    place.open().await.migrate().await.unwrap();
-    assert_eq!(store.count().await.unwrap(), 1);
+    let again = MysqlMetastore::migrate(&place.url).await.unwrap();
+    assert_eq!(again.count().await.unwrap(), 1);
+    assert_eq!(place.open().await.count().await.unwrap(), 1);
+}
 
+#[tokio::test]
+async fn a_table_that_is_there_is_left_as_it_is() {
     let asherahs = Place::holding(ASHERAH, UTF8).await;
-    let before = asherahs
-        .texts(
-            "SELECT GROUP_CONCAT(column_type) FROM information_schema.columns \
-                                 WHERE table_schema = DATABASE()",
-        )
-        .await;
-    asherahs.unchecked().await.migrate().await.unwrap();
-    let after = asherahs
-        .texts(
-            "SELECT GROUP_CONCAT(column_type) FROM information_schema.columns \
-                                WHERE table_schema = DATABASE()",
-        )
-        .await;
-    assert_eq!(before, after);
+    let types =
+        "SELECT GROUP_CONCAT(column_type) FROM information_schema.columns WHERE table_schema = DATABASE()";
+    let before = asherahs.texts(types).await;
+    MysqlMetastore::migrate(&asherahs.url).await.unwrap();
+    assert_eq!(asherahs.texts(types).await, before);
+}
+
+#[tokio::test]
+async fn those_who_come_first_at_once_make_one_table() {
+    let place = Place::new(UTF8).await;
+    let mut tasks = JoinSet::new();
+    for second in 0..8 {
+        let url = place.url.clone();
+        tasks.spawn(async move {
+            let store = builder().migrate().open(&url).await?;
+            store.insert(&record("_IK_a_svc_prod", NOW + second)).await
+        });
+    }
+    for inserted in tasks.join_all().await {
+        assert_eq!(inserted.unwrap(), Insert::Inserted);
+    }
+    assert_eq!(place.open().await.count().await.unwrap(), 8);
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_make_tables_is_told_and_needs_not_where_there_is_one() {
+    let place = Place::new(UTF8).await;
+    let database = place.url.rsplit_once('/').unwrap().1;
+    let user = format!("{database}_user");
+    let grant =
+        format!("CREATE USER {user} IDENTIFIED BY 'less'; GRANT SELECT, INSERT ON {database}.* TO {user}");
+    execute(shared_mariadb(), &grant).await;
+    let url = as_user(&place.url, &user, "less");
+    let refused = MysqlMetastore::migrate(&url).await.unwrap_err();
+    let fault = refused.source().and_then(|source| source.downcast_ref());
+    assert!(!refused.is_transient() && matches!(fault, Some(SqlFault::TableNotMade(_))), "{refused:?}");
+    assert!(chain(&refused).contains("1142"), "{}", chain(&refused));
+    place.migrate().await;
+    MysqlMetastore::migrate(&url).await.unwrap();
 }
 
 /// Every hour of the days on which clocks change in Los Angeles, and of a day in July.

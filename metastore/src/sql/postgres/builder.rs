@@ -41,10 +41,20 @@ impl PostgresBuilder {
         self
     }
 
-    /// Starts without a look at the table: to create it, or to look at it with
-    /// [`PostgresMetastore::check_schema`].
+    /// Makes our own table, if there is none, before the store is opened; one that is there is left as it
+    /// is. The user needs the right to make tables only where there is none, else it is
+    /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade).
+    ///
+    /// It is for installing; a service does without. Any number of programs may do it at once.
+    pub fn migrate(mut self) -> Self {
+        self.settings.start.makes_table = true;
+        self
+    }
+
+    /// Starts without a look at what is wrong with the table: to find it out with
+    /// [`PostgresMetastore::check_schema`], or to mend it.
     pub fn danger_unchecked(mut self) -> Self {
-        self.settings.checks = false;
+        self.settings.start.checks = false;
         self
     }
 

@@ -17,7 +17,7 @@ pub(super) fn report(session: &mut PostgresSession) -> SqlFuture<'_, SchemaRepor
                 FindingId::TableMissing,
                 "There is no table encryption_key in the schemas of the search path, or the user may not use \
                  its schema.",
-                "Run `claviger schema apply`, or PostgresMetastore::migrate.",
+                "Make it by `claviger schema apply`, or by PostgresMetastore::migrate.",
             ));
             return Ok(report);
         };

@@ -13,7 +13,7 @@ use crate::sql::postgres::texts::{
     OF_TIMESTAMPTZ, Texts,
 };
 use crate::sql::rewrite::Rewritten;
-use crate::sql::{CREATED_MAX, FoldedIds, SqlFault, read_page, read_row};
+use crate::sql::{CREATED_MAX, DriverFault, FoldedIds, SqlFault, read_page, read_row};
 
 /// The type of `created`, and whether the comparison of ids takes two for one. That of `citext` and of
 /// `CHAR` with a text, which ours are, does not.
@@ -26,8 +26,20 @@ const TABLE: &str = "SELECT created.atttypid::regtype::text, NOT coalesce(c.coll
 const CREATE_TABLE: &str = include_str!("../../../migrations/postgres/0001_encryption_key.sql");
 const CREATE_TRIGGER: &str = include_str!("../../../migrations/postgres/0002_notify.sql");
 
-/// Creates the table and its trigger, both or neither, unless there is a table.
-pub(super) async fn migrate(session: &mut PostgresSession) -> Result<(), sqlx::Error> {
+/// Makes the table and its trigger, both or neither, unless there is a table.
+pub(super) async fn make_table(session: &mut PostgresSession) -> Result<(), SqlError> {
+    migrate(session).await.map_err(|error| match &error {
+        sqlx::Error::Database(cause) if cause.code().is_some_and(|code| MAY_NOT_CREATE.contains(&&*code)) => {
+            SqlFault::TableNotMade(DriverFault::new(error)).into()
+        }
+        _ => error.into(),
+    })
+}
+
+/// The user has not the right, in any schema of the search path or in its first.
+const MAY_NOT_CREATE: [&str; 2] = ["3F000", "42501"];
+
+async fn migrate(session: &mut PostgresSession) -> Result<(), sqlx::Error> {
     let mut transaction = session.connection.begin().await?;
     // Of several that come first at once the others wait, and find it made.
     raw_sql(LOCK_MIGRATION).execute(&mut *transaction).await?;

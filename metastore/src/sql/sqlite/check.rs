@@ -22,7 +22,7 @@ pub(super) async fn check(connection: &mut SqliteConnection) -> Result<SchemaRep
         report.add(Finding::dangerous(
             FindingId::TableMissing,
             "There is no table encryption_key.",
-            "Let the store create it: call `migrate()` or run `claviger schema apply`.",
+            "Make it by `claviger schema apply`, or by SqliteMetastore::migrate.",
         ));
         return Ok(report);
     }
