@@ -54,7 +54,10 @@ use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 ///
 /// The columns of Asherah's own table take ids for one another that differ by case, accents or
 /// trailing blanks. Here they stay apart: rows are compared byte by byte, and an insert whose place is
-/// taken by another id is refused with [`SqlFault::Indistinct`](crate::SqlFault::Indistinct).
+/// taken by another id is refused with [`SqlFault::Indistinct`](crate::SqlFault::Indistinct). Asherah
+/// seals for one id under another's row, and names an id that has none: such a load fails with
+/// [`SqlFault::FoldedId`](crate::SqlFault::FoldedId), or is answered for decrypting
+/// ([`MysqlBuilder::folded_ids`]).
 ///
 /// All programs send `created` as UTC text. In a `DATETIME` that is what is kept, whoever writes; in
 /// Asherah's `TIMESTAMP` the server takes it for a time in the session's zone, so that all who share
