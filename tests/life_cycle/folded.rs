@@ -82,9 +82,9 @@ impl Metastore for Folding {
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         if self.rows.load(record.meta(), Consistency::Strong).await?.is_none() {
-            match (Self { serves: true, ..self.clone() }).folded(record.meta()).await? {
-                Some(_) => return Err(BackendError::permanent(OtherId)),
-                None => {}
+            let table = Self { serves: true, ..self.clone() };
+            if table.folded(record.meta()).await?.is_some() {
+                return Err(BackendError::permanent(OtherId));
             }
         }
         self.rows.insert(record).await
