@@ -201,6 +201,7 @@ async fn folded_key_never_encrypts_and_decrypts_on_beside_the_key_that_does() {
         let world = Folded::new(true).await;
         if decrypts_first {
             world.decrypts().await;
+            world.clock.advance(SECOND);
         }
         assert_eq!(world.encrypts_under().await, 60);
         world.decrypts().await;
