@@ -128,7 +128,7 @@ impl Gate {
         self.breaker.admit(self.clock.monotonic()).ok()?;
         let result = self.in_time(call).await;
         match &result {
-            Err(error) if error.class() != FailureClass::Damaged => {
+            Err(error) if !matches!(error.class(), FailureClass::Damaged | FailureClass::Folded) => {
                 self.breaker.failed(self.clock.monotonic());
             }
             Ok(_) | Err(_) => self.breaker.succeeded(),

@@ -154,6 +154,11 @@ impl Error {
         }
     }
 
+    /// Tells whether the store keeps the key under another id only.
+    pub(crate) const fn is_folded(&self) -> bool {
+        matches!(self, Self::Metastore { source, .. } if matches!(source.class(), FailureClass::Folded))
+    }
+
     /// Tells whether what is stored was found to be damaged or forged.
     pub(crate) const fn is_damage(&self) -> bool {
         match self {
@@ -190,6 +195,9 @@ pub enum FailureClass {
     Permanent,
     /// What is stored is damaged or forged. It will not pass either, and raises an alarm.
     Damaged,
+    /// The store keeps the key version under another id only, which its table takes for the one asked
+    /// for. It will not pass either.
+    Folded,
 }
 
 /// A failure of a metastore, a KMS or a user's storage, classified by the one who knows.
@@ -219,6 +227,12 @@ impl BackendError {
         Self { class: FailureClass::Damaged, source: Arc::from(source.into()) }
     }
 
+    /// Wraps the finding that the table keeps the key version under another id only, which its collation
+    /// takes for the one asked for.
+    pub fn folded(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { class: FailureClass::Folded, source: Arc::from(source.into()) }
+    }
+
     /// Returns the class the back end chose.
     #[must_use]
     pub const fn class(&self) -> FailureClass {
@@ -244,6 +258,7 @@ impl fmt::Display for BackendError {
             FailureClass::Transient => "back end is unavailable",
             FailureClass::Permanent => "back end refused",
             FailureClass::Damaged => "stored key record is damaged",
+            FailureClass::Folded => "key is kept under another id",
         })
     }
 }

@@ -64,6 +64,9 @@ events! {
     ClockSkew => "clock_skew",
     /// The store says that a key exists and does not return it, again and again.
     Indistinct => "indistinct",
+    /// The store keeps a key that a record names under another id only, which its table takes for the
+    /// same: the record was refused, or opened where the store was told to.
+    FoldedId => "folded_id",
     /// The KMS could not make all copies of a wrapped system key.
     DegradedWrap => "degraded_wrap",
     /// A replica of the metastore failed or did not answer in time: the metastore itself is asked for

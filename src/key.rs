@@ -188,8 +188,8 @@ impl CryptoKey {
         self.is_former.store(true, Ordering::Relaxed);
     }
 
-    /// Tells whether the key must not encrypt any more, whatever fails: it or its parent is known to
-    /// be revoked, or its row or its parent's is gone or holds another key.
+    /// Tells whether the key must not encrypt, whatever fails: it or its parent is known to be revoked,
+    /// or its row or its parent's is gone, another id's, or holds another key.
     pub(crate) fn is_barred(&self) -> bool {
         self.is_former.load(Ordering::Relaxed)
             || self.state.is_barred()

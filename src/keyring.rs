@@ -237,11 +237,18 @@ impl Keyring {
 
     /// Notes `now` that the rows of some versions are gone, by a read of this flight that began at
     /// `begun`. What was learned later, by an insert of our own for one, is not undone.
-    pub(crate) fn lose(&self, begun: Moment, now: Moment, flight: u64, is_lost: impl Fn(Created) -> bool) {
+    pub(crate) fn lose(
+        &self,
+        begun: Moment,
+        now: Moment,
+        flight: u64,
+        is_lost: impl Fn(Created, &KeyState) -> bool,
+    ) {
         let states = self.lock();
         let is_current = self.flights.is_current(flight);
-        for (_, state) in states.alive.iter().filter(|(created, _)| is_lost(**created)) {
-            if let Some(state) = state.upgrade().filter(|state| !state.outlives(begun, is_current)) {
+        for (created, state) in &states.alive {
+            let Some(state) = state.upgrade().filter(|state| is_lost(*created, state)) else { continue };
+            if !state.outlives(begun, is_current) {
                 state.mark_lost(now);
             }
         }

@@ -37,7 +37,7 @@ pub use key::SecretKey;
 pub use keyring::orphans::{Orphan, OrphanCause};
 pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
-pub use metastore::memory::InMemoryMetastore;
+pub use metastore::memory::{InMemoryFault, InMemoryMetastore};
 pub use metastore::{
     BoxedMetastore, Consistency, DamagedRow, Insert, Metastore, MetastoreAdmin, Page, is_reserved_id,
 };

@@ -17,7 +17,9 @@ pub(crate) use handle::{Copied, MetastoreHandle, to_error};
 ///
 /// Records are immutable but for their revoked flag. "Not found", "already exists" and "failed"
 /// are three different answers: a store that cannot tell fails. Ids are compared byte by byte; a
-/// store whose collation folds case, accents or trailing blanks compares again in code. An id or a
+/// store whose collation folds case, accents or trailing blanks compares again in code. What it keeps
+/// of an exact version under another id alone is [`BackendError::folded`], or, where it was told to give
+/// that out, a record that says so ([`EnvelopeKeyRecord::folded`]); it is never a latest one. An id or a
 /// time that the store cannot hold is refused with a permanent error, never cut. Rows that are no
 /// keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned, and an insert under
 /// such an id ([`is_reserved_id`]) is refused likewise. A row that cannot be read is

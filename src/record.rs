@@ -130,6 +130,7 @@ pub struct EnvelopeKeyRecord {
     revoked: bool,
     wrapped_key: Arc<[u8]>,
     parent: Option<KeyMeta>,
+    kept_under: Option<KeyId>,
 }
 
 impl EnvelopeKeyRecord {
@@ -138,7 +139,7 @@ impl EnvelopeKeyRecord {
     /// `parent` is the system key that wraps an intermediate key, `None` for a system key, which
     /// the KMS wraps.
     pub fn new(meta: KeyMeta, wrapped_key: impl Into<Arc<[u8]>>, parent: Option<KeyMeta>) -> Self {
-        Self { meta, revoked: false, wrapped_key: wrapped_key.into(), parent }
+        Self { meta, revoked: false, wrapped_key: wrapped_key.into(), parent, kept_under: None }
     }
 
     /// Returns the record with the revoked flag set as told.
@@ -146,6 +147,20 @@ impl EnvelopeKeyRecord {
     pub const fn revoked(mut self, revoked: bool) -> Self {
         self.revoked = revoked;
         self
+    }
+
+    /// Says that the row which holds the record has this other id, which its table takes for the one
+    /// asked for. Such a record serves decrypts only.
+    #[must_use]
+    pub fn folded(mut self, kept_under: KeyId) -> Self {
+        self.kept_under = Some(kept_under);
+        self
+    }
+
+    /// Returns the id of the row, if it is another one than the record was asked for by.
+    #[must_use]
+    pub const fn kept_under(&self) -> Option<&KeyId> {
+        self.kept_under.as_ref()
     }
 
     /// Returns the name of the key version this record holds.
@@ -200,6 +215,7 @@ impl fmt::Debug for EnvelopeKeyRecord {
             .field("revoked", &self.revoked)
             .field("wrapped_key", &format_args!("[{} bytes]", self.wrapped_key.len()))
             .field("parent", &self.parent)
+            .field("kept_under", &self.kept_under)
             .finish()
     }
 }

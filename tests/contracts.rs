@@ -186,7 +186,8 @@ impl Metastore for FoldingMetastore {
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        if is_reserved_id(record.meta().id().as_str()) {
+        let id = record.meta().id().as_str();
+        if is_reserved_id(id) || id.len() > 2_048 {
             return Err(BackendError::permanent(Taken));
         }
         match self.rows().entry(folded(record.meta())) {

@@ -139,6 +139,13 @@ pub(crate) struct Options {
     #[serde(deserialize_with = "findings")]
     pub(crate) accept_finding: Vec<FindingId>,
 
+    /// Decrypts by keys that a MySQL table of Asherah keeps under another id, which it takes for the one
+    /// named: Alice's under alice's. See "Ids that fold" in docs/metastores.md.
+    #[arg(long, env = "CLAVIGER_FOLDED_IDS", help_heading = KEYS)]
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub(crate) folded_ids: Option<bool>,
+
     #[arg(long, value_name = "KMS", env = kms::VARIABLE, hide_env_values = true, help_heading = KEYS)]
     #[arg(value_parser = GivenParser::<KmsGiven>::NEW, help = kms::HELP, long_help = kms::LONG_HELP)]
     pub(crate) kms: Option<KmsGiven>,

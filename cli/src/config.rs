@@ -17,6 +17,7 @@ use crate::kms::KmsChoice;
 use crate::kms::text::{FROM, KMS, KmsGiven};
 use crate::private;
 use crate::store::StoreChoice;
+use crate::store::backend::Terms;
 use crate::store::text::METASTORE;
 use crate::variables::variable;
 
@@ -28,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) metastore: StoreChoice,
     /// The dangerous findings in spite of which the key store is used.
     pub(crate) accepted: Vec<FindingId>,
+    /// Keys that a table keeps under another id, which it takes for theirs, serve decrypts.
+    pub(crate) folded_ids: bool,
     pub(crate) kms: KmsChoice,
     /// The well-known test key serves as static master key.
     pub(crate) danger_known_key: bool,
@@ -56,6 +59,7 @@ impl Settings {
                 options.danger_discard_keys.unwrap_or_default(),
             )?,
             accepted: options.accept_finding,
+            folded_ids: options.folded_ids.unwrap_or_default(),
             kms: kms_choice(options.kms)?,
             danger_known_key: options.danger_known_key.unwrap_or_default(),
             service: options.service.unwrap_or_else(|| "claviger".to_owned()),
@@ -63,6 +67,11 @@ impl Settings {
             region_suffix: options.region_suffix,
             cache: options.cache.unwrap_or(CACHE),
         })
+    }
+
+    /// On what terms the key store is used.
+    pub(crate) fn terms(&self) -> Terms<'_> {
+        Terms { accepted: &self.accepted, folded_ids: self.folded_ids, read_only: false }
     }
 
     pub(crate) fn system_key_id(&self) -> KeyId {
@@ -157,6 +166,7 @@ fn over(first: Options, second: Options) -> Options {
         } else {
             first.accept_finding
         },
+        folded_ids: first.folded_ids.or(second.folded_ids),
         kms: first.kms.or(second.kms),
         region_suffix: first.region_suffix.or(second.region_suffix),
         cache: first.cache.or(second.cache),

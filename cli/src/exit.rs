@@ -192,6 +192,13 @@ fn explain(error: &Error) -> (Exit, String) {
         Error::TooLarge { bytes_max, .. } => {
             (Exit::BadInput, format!("the data is over the limit of {bytes_max} bytes; split it"))
         }
+        Error::Metastore { source, .. } if source.class() == FailureClass::Folded => (
+            Exit::NotFound,
+            "the key store's table keeps the record's key under another id, which differs in case, accents or \
+             trailing blanks; decrypt with --folded-ids, and see to collation-folds, which claviger schema check \
+             explains"
+                .to_owned(),
+        ),
         Error::Metastore { source, .. } if let Some(message) = fault::of_id(source) => {
             (Exit::BadInput, message)
         }

@@ -95,7 +95,7 @@ pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failur
 }
 
 async fn find_store(settings: &Settings) -> Result<Backend, Failure> {
-    let found = Backend::open_existing(&settings.metastore, &settings.accepted).await?;
+    let found = Backend::open_existing(&settings.metastore, settings.terms()).await?;
     found.ok_or_else(|| no_keys(&settings.metastore))
 }
 

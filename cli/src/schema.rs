@@ -10,7 +10,7 @@ use crate::files;
 use crate::open::first_use;
 use crate::print::{Printer, json_line};
 use crate::store::StoreChoice;
-use crate::store::backend::{Admission, Backend};
+use crate::store::backend::{Admission, Backend, Terms};
 
 pub(crate) fn run(command: Schema, printer: Printer) -> Result<Exit, Failure> {
     match command {
@@ -34,7 +34,7 @@ fn apply(given: SchemaApply, printer: Printer) -> Result<Exit, Failure> {
     if let Some(file) = choice.file() {
         let kms = kms_choice(kms)?;
         let held = first_use::held(&kms);
-        let found = crate::runtime()?.block_on(Backend::open_existing(&choice, FindingId::ALL))?;
+        let found = crate::runtime()?.block_on(Backend::open_existing(&choice, Terms::any()))?;
         if found.is_none() && held.is_some() && !new_key_store {
             first_use::check_first_use(file, &kms, held)?;
         }
@@ -64,10 +64,11 @@ fn look(
         if making == Making::IfMissing {
             Backend::make_file(choice).await?;
         }
-        let store = Backend::open(choice, Admission::Unchecked).await?;
-        if making == Making::IfMissing {
-            store.migrate(choice).await?;
-        }
+        let admission = match making {
+            Making::IfMissing => Admission::Made,
+            Making::Never => Admission::Unchecked,
+        };
+        let store = Backend::open(choice, admission).await?;
         let report = store.check_schema(choice).await;
         store.close().await;
         report

@@ -91,6 +91,30 @@ impl DynamoDbMetastore {
         Self::builder().table(table).open().await
     }
 
+    /// Makes the table if it is not there, as [`DynamoDbBuilder::migrate`] does, and opens the store as
+    /// [`open`](Self::open) does: for installing.
+    ///
+    /// ```no_run
+    /// use claviger_metastore::DynamoDbMetastore;
+    ///
+    /// # async fn example() -> Result<(), claviger::BackendError> {
+    /// // Once, with the right to make tables; again it does no harm.
+    /// DynamoDbMetastore::migrate("EncryptionKey").await?;
+    /// // From then on.
+    /// let metastore = DynamoDbMetastore::open("EncryptionKey").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`DynamoDbBuilder::open`]; permanent when the table may not be made, transient when it was not
+    /// ready within a minute.
+    ///
+    /// # Cancel safety
+    /// Making the table goes on to its end.
+    pub async fn migrate(table: impl Into<String>) -> Result<Self, BackendError> {
+        Self::builder().table(table).migrate().open().await
+    }
+
     /// Uses the table with a client made by the caller, after a look at it.
     ///
     /// # Errors

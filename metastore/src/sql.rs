@@ -89,6 +89,17 @@ pub enum SqlFault {
     /// time column their times.
     #[error("the table cannot tell key {0} from another that it holds")]
     Indistinct(KeyMeta),
+    /// The table keeps the key version under another id only, which its collation takes for the one
+    /// asked for: another program's record of it is read with the builder's `folded_ids`.
+    #[error(
+        "the table keeps the key under another id, which it takes for the one asked for; folded_ids reads it"
+    )]
+    FoldedId {
+        /// The key version that was asked for.
+        key: KeyMeta,
+        /// The id that the row has.
+        kept_under: KeyId,
+    },
     /// A row's id is no UTF-8, and so no key's.
     #[error("the id of a row is not UTF-8")]
     IdUnreadable,
@@ -138,6 +149,9 @@ pub enum SqlFault {
         "the file is gone or empty, and its log (-wal) is there, which may hold keys: restore the file beside it, or move the log away"
     )]
     LogWithoutFile,
+    /// There is no table, and the user may not make one.
+    #[error("the table is not there, and the user may not make it")]
+    TableNotMade(#[source] DriverFault),
     /// Others kept changing the row, so that no change of ours could be made on top of theirs.
     #[error("the row of key {0} kept being changed by others")]
     Contended(KeyMeta),
@@ -150,6 +164,7 @@ impl From<SqlFault> for BackendError {
                 Self::damaged(fault)
             }
             SqlFault::Contended(_) | SqlFault::OtherRole { .. } => Self::transient(fault),
+            SqlFault::FoldedId { .. } => Self::folded(fault),
             _ => Self::permanent(fault),
         }
     }
@@ -165,6 +180,24 @@ const ID_CHARS_MAX: usize = 255;
 
 /// 9999-12-31 23:59:59, the last second that SQL dates can say.
 pub(crate) const CREATED_MAX: i64 = 253_402_300_799;
+
+macro_rules! unfold {
+    () => {
+        "Copy each row under every id that records name, into a table that compares bytes, by the statements under \
+         `Ids that fold` in docs/metastores.md: to change the column alone parts all records from their keys but \
+         those of one id."
+    };
+}
+
+/// What mends a table that folds ids. Its column alone is not to be changed.
+#[cfg(feature = "postgres")]
+const UNFOLD: &str = unfold!();
+
+/// The same where [`FoldedIds::Served`] helps until then.
+const UNFOLD_OR_READ: &str = concat!(
+    unfold!(),
+    " Until then folded_ids (--folded-ids on the command line) reads what other programs sealed so."
+);
 
 /// Checks that the table can hold the id, so that the database never cuts it.
 fn check_id(id: &KeyId) -> Result<(), SqlFault> {
@@ -200,6 +233,42 @@ fn read_row(id: &KeyId, created: Option<i64>, json: &[u8]) -> Result<EnvelopeKey
     let created = created.and_then(Created::new).ok_or_else(|| SqlFault::CreatedUnreadable(id.clone()))?;
     let key = KeyMeta::new(id.clone(), created);
     EnvelopeKeyRecord::from_json(key.clone(), json).map_err(|source| SqlFault::RowMalformed { key, source })
+}
+
+/// What becomes of a row whose id is the one asked for by the table's collation alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FoldedIds {
+    #[default]
+    Refused,
+    /// It is given out, for decrypting only.
+    Served,
+}
+
+impl From<bool> for FoldedIds {
+    fn from(are_served: bool) -> Self {
+        if are_served { Self::Served } else { Self::Refused }
+    }
+}
+
+impl FoldedIds {
+    /// Answers a load of `key` by a row of this id, which the table takes for it; `None` if that row is
+    /// no key.
+    fn answer(
+        self,
+        key: &KeyMeta,
+        row_id: Vec<u8>,
+        read: impl FnOnce() -> Result<EnvelopeKeyRecord, SqlFault>,
+    ) -> Result<Option<EnvelopeKeyRecord>, SqlFault> {
+        let row_id = String::from_utf8(row_id).map_err(|_not_utf8| SqlFault::IdUnreadable)?;
+        if is_reserved_id(&row_id) {
+            return Ok(None);
+        }
+        let kept_under = KeyId::new(row_id);
+        match self {
+            Self::Refused => Err(SqlFault::FoldedId { key: key.clone(), kept_under }),
+            Self::Served => Ok(Some(read()?.folded(kept_under))),
+        }
+    }
 }
 
 /// Makes a page of rows: id, `created` in Unix seconds if it could be read, and JSON. A page of fewer

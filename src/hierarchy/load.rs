@@ -188,6 +188,8 @@ impl Hierarchy {
                     self.events.raise(Event::MissingParent, ring.id());
                     return Ok(create);
                 }
+                // Nothing is encrypted under another id's key, whether or not it may be read.
+                Err(error) if error.is_folded() => return Ok(create),
                 Err(error) => return Err(error),
             },
         };
@@ -274,6 +276,8 @@ impl Hierarchy {
         row.await.inspect_err(|error| {
             if error.is_damage() {
                 self.events.raise_because(Event::Malformed, course.ring.id(), error);
+            } else if error.is_folded() {
+                self.events.raise_because(Event::FoldedId, course.ring.id(), error);
             }
         })
     }
@@ -356,12 +360,22 @@ impl Hierarchy {
     fn learn(&self, course: &Course, record: &EnvelopeKeyRecord, begun: Moment) -> Arc<KeyState> {
         self.note_return(record, begun);
         let state = course.ring.state_of_row(record.meta().created(), begun);
+        self.note_fold(course, record, &state);
         if record.is_revoked() {
             course.ring.revoke(record.meta().created());
         } else if state.is_revoked() {
             self.events.raise(Event::Unrevoked, course.ring.id());
         }
         state
+    }
+
+    /// Notes whether the row that was read is another id's.
+    pub(super) fn note_fold(&self, course: &Course, record: &EnvelopeKeyRecord, state: &KeyState) {
+        let is_folded = record.kept_under().is_some();
+        state.set_folded(is_folded);
+        if is_folded {
+            self.events.raise(Event::FoldedId, course.ring.id());
+        }
     }
 
     /// Returns the parent that the record names. A system key's record has none that counts.

@@ -51,6 +51,9 @@ impl Hierarchy {
         if record.is_revoked() {
             ring.revoke(meta.created());
         }
+        // Held, so that the key gets the same.
+        let state = ring.state(meta.created());
+        self.note_fold(course, &record, &state);
         let key = match self.key_of_replica(course, &record, &parent)? {
             Ok(key) => key,
             Err(error) => return Some(Err(error)),

@@ -11,6 +11,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::events::Event;
 use crate::key::CryptoKey;
+use crate::key::state::KeyState;
 use crate::keyring::flight::Target;
 use crate::metastore::Insert;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
@@ -25,10 +26,15 @@ pub(super) enum Remains {
 
 impl Hierarchy {
     /// Drops the versions that a read which began at `begun` found to have no row, and tells of each.
-    fn lose(&self, course: &Course, begun: Moment, is_lost: impl Fn(Created) -> bool) {
+    fn lose(&self, course: &Course, begun: Moment, is_lost: impl Fn(Created, &KeyState) -> bool) {
         let now = self.now();
         course.ring.lose(begun, now, course.flight, &is_lost);
-        let is_gone = |key: &CryptoKey| key.state().is_lost() && is_lost(key.created());
+        let is_gone = |key: &CryptoKey| key.state().is_lost() && is_lost(key.created(), key.state());
+        // It had another id: under this one there is nothing to be put back.
+        let is_gone_folded = |key: &CryptoKey| key.state().is_folded() && is_gone(key);
+        for row in self.cache(course.level).remove(&course.ring, is_gone_folded) {
+            self.events.row_lost(row.meta());
+        }
         for row in self.cache(course.level).remove(&course.ring, is_gone) {
             let key = row.meta().clone();
             if self.lost.note(row, now) {
@@ -39,7 +45,7 @@ impl Hierarchy {
 
     /// Drops the version that a flight was to load, as [`lose`](Self::lose) does.
     pub(super) fn lose_target(&self, course: &Course, begun: Moment) {
-        self.lose(course, begun, |created| course.target == Target::Version(created));
+        self.lose(course, begun, |created, _| course.target == Target::Version(created));
     }
 
     /// Returns the latest record after what its read says of later ones, which are gone, and since when
@@ -51,7 +57,8 @@ impl Hierarchy {
         begun: Moment,
     ) -> (Option<EnvelopeKeyRecord>, Moment) {
         let latest = record.as_ref().map(|record| record.meta().created());
-        self.lose(course, begun, |held| Some(held) > latest);
+        // The row of another id is not looked for by this one's latest.
+        self.lose(course, begun, |held, state| Some(held) > latest && !state.is_folded());
         let mut remaining = (record, begun);
         if self.restores_lost {
             let id = course.ring.id();

@@ -177,7 +177,7 @@ fn keyring_loses_what_a_read_did_not_find_unless_it_was_learned_later() {
     let [old, inserted, kept] = [1, 2, 3].map(|created| ring.state(Created::new(created).unwrap()));
     old.mark_checked(at(0, 10), true);
     inserted.mark_checked(at(0, 30), true);
-    ring.lose(at(0, 20), at(0, 40), 1, |created| created.unix_seconds() < 3);
+    ring.lose(at(0, 20), at(0, 40), 1, |created, _| created.unix_seconds() < 3);
     assert_eq!([old.is_lost(), inserted.is_lost(), kept.is_lost()], [true, false, false]);
     assert!(old.is_barred() && !old.is_revoked());
 }

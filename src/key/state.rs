@@ -7,7 +7,7 @@ use crate::clock::{Moment, NANOS_PER_SECOND};
 /// What is known of one key version, shared by all who hold the key or one wrapped under it.
 #[derive(Debug)]
 pub(crate) struct KeyState {
-    /// [`REVOKED`] and [`LOST`], which are never taken back, [`DOUBTED`] and [`COPIED`].
+    /// [`REVOKED`] and [`LOST`], which are never taken back, [`DOUBTED`], [`COPIED`] and [`FOLDED`].
     flags: AtomicU8,
     checked_wall: AtomicU64,
     checked_monotonic: AtomicU64,
@@ -22,6 +22,8 @@ const LOST: u8 = 2;
 const DOUBTED: u8 = 4;
 /// What is known was read from a replica, which may lag behind: good for decrypting only.
 const COPIED: u8 = 8;
+/// The row has another id, which the table takes for this one: good for decrypting only.
+const FOLDED: u8 = 16;
 
 impl Default for KeyState {
     fn default() -> Self {
@@ -130,9 +132,22 @@ impl KeyState {
         self.has(LOST)
     }
 
-    /// Tells whether the key is revoked or lost.
+    /// Notes whether the row that was read has another id.
+    pub(crate) fn set_folded(&self, is_folded: bool) {
+        if is_folded {
+            self.flags.fetch_or(FOLDED, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!FOLDED, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_folded(&self) -> bool {
+        self.has(FOLDED)
+    }
+
+    /// Tells whether the key is revoked or lost, or another id's.
     pub(crate) fn is_barred(&self) -> bool {
-        self.has(REVOKED | LOST)
+        self.has(REVOKED | LOST | FOLDED)
     }
 
     /// Tells that nothing speaks against using the key, but for its age.

@@ -75,7 +75,9 @@ impl MetastoreHandle {
                 self.replica_is_down.store(false, Ordering::Relaxed);
                 row.map_or(Copied::Nothing, Copied::Row)
             }
-            Some(Err(error)) if error.class() == FailureClass::Damaged => Copied::Nothing,
+            Some(Err(error)) if matches!(error.class(), FailureClass::Damaged | FailureClass::Folded) => {
+                Copied::Nothing
+            }
             Some(Err(error)) => {
                 let was_down = self.replica_is_down.swap(true, Ordering::Relaxed);
                 if was_down { Copied::Nothing } else { Copied::Lost(error) }

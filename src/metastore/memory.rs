@@ -11,9 +11,46 @@ use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page, is_
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// Keeps key records in memory. They are gone with the last clone.
-#[derive(Clone, Default)]
+///
+/// It takes the ids that every store takes, so that what works here works there: 1 to 255 bytes of
+/// UTF-8, which is what our MySQL table holds, no NUL, and none that is reserved. Others are refused
+/// with a permanent error whose source is an [`InMemoryFault`].
+#[derive(Clone)]
 pub struct InMemoryMetastore {
     rows: Arc<Mutex<BTreeMap<KeyMeta, EnvelopeKeyRecord>>>,
+    id_bytes_max: usize,
+}
+
+/// What a key id may have on the strictest store.
+const ID_BYTES_MAX: usize = 255;
+
+/// What is wrong with a key id. It is the `source()` of a permanent [`BackendError`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InMemoryFault {
+    /// It has no characters.
+    #[error("key id is empty")]
+    IdEmpty,
+    /// It does not fit everywhere.
+    #[error("key id of {bytes} bytes is over the limit of {limit}")]
+    IdTooLong {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// It holds a NUL character, at which some databases end a text.
+    #[error("key id contains NUL")]
+    IdHasNul,
+    /// It is one of those under which other implementations keep what is no key.
+    #[error("key id is reserved")]
+    IdReserved,
+}
+
+impl Default for InMemoryMetastore {
+    fn default() -> Self {
+        Self { rows: Arc::default(), id_bytes_max: ID_BYTES_MAX }
+    }
 }
 
 impl InMemoryMetastore {
@@ -21,6 +58,32 @@ impl InMemoryMetastore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets how many bytes a key id may have, 255 unless set: for who is going to use a store that takes
+    /// more. PostgreSQL and SQLite take 255 characters of up to four bytes, DynamoDB 2 048 bytes.
+    ///
+    /// ```
+    /// use claviger::InMemoryMetastore;
+    ///
+    /// let metastore = InMemoryMetastore::new().id_bytes_max(2_048);
+    /// ```
+    #[must_use]
+    pub const fn id_bytes_max(mut self, bytes: usize) -> Self {
+        self.id_bytes_max = bytes;
+        self
+    }
+
+    fn check(&self, id: &KeyId) -> Result<(), BackendError> {
+        let (text, limit) = (id.as_str(), self.id_bytes_max);
+        let fault = match text.len() {
+            0 => InMemoryFault::IdEmpty,
+            bytes if bytes > limit => InMemoryFault::IdTooLong { bytes, limit },
+            _ if text.contains('\0') => InMemoryFault::IdHasNul,
+            _ if is_reserved_id(text) => InMemoryFault::IdReserved,
+            _ => return Ok(()),
+        };
+        Err(BackendError::permanent(fault))
     }
 
     fn rows(&self) -> MutexGuard<'_, BTreeMap<KeyMeta, EnvelopeKeyRecord>> {
@@ -41,10 +104,12 @@ impl Metastore for InMemoryMetastore {
         key: &KeyMeta,
         _consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.check(key.id())?;
         Ok(self.rows().get(key).cloned())
     }
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.check(id)?;
         Ok(latest(&self.rows(), id))
     }
 
@@ -53,20 +118,19 @@ impl Metastore for InMemoryMetastore {
         keys: &[KeyMeta],
         _consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        keys.iter().try_for_each(|key| self.check(key.id()))?;
         let rows = self.rows();
         Ok(keys.iter().map(|key| rows.get(key).cloned()).collect())
     }
 
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        ids.iter().try_for_each(|id| self.check(id))?;
         let rows = self.rows();
         Ok(ids.iter().map(|id| latest(&rows, id)).collect())
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        let id = record.meta().id();
-        if is_reserved_id(id.as_str()) {
-            return Err(BackendError::permanent(ReservedId(id.clone())));
-        }
+        self.check(record.meta().id())?;
         match self.rows().entry(record.meta().clone()) {
             Entry::Occupied(_) => Ok(Insert::AlreadyExists),
             Entry::Vacant(place) => {
@@ -122,11 +186,6 @@ impl MetastoreAdmin for InMemoryMetastore {
     }
 }
 
-/// The id is one of those under which other implementations keep what is no key.
-#[derive(Debug, thiserror::Error)]
-#[error("key id {0} is reserved")]
-struct ReservedId(KeyId);
-
 fn latest(rows: &BTreeMap<KeyMeta, EnvelopeKeyRecord>, id: &KeyId) -> Option<EnvelopeKeyRecord> {
     rows.range(versions_of(id)).next_back().map(|(_, record)| record.clone())
 }
@@ -134,4 +193,37 @@ fn latest(rows: &BTreeMap<KeyMeta, EnvelopeKeyRecord>, id: &KeyId) -> Option<Env
 fn versions_of(id: &KeyId) -> (Bound<KeyMeta>, Bound<KeyMeta>) {
     let at = |created| KeyMeta::new(id.clone(), created);
     (Bound::Included(at(Created::MIN)), Bound::Included(at(Created::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(store: &InMemoryMetastore, id: &str) -> Option<InMemoryFault> {
+        let error = store.check(&KeyId::new(id)).err()?;
+        assert_eq!(error.class(), crate::error::FailureClass::Permanent);
+        std::error::Error::source(&error).and_then(|source| source.downcast_ref()).cloned()
+    }
+
+    #[test]
+    fn ids_are_those_that_every_store_takes() {
+        let store = InMemoryMetastore::new();
+        for id in ["a".to_owned(), "x".repeat(255), "\u{e9}".repeat(127), "\u{1f600}".repeat(63)] {
+            assert_eq!(refused(&store, &id), None, "{id}");
+        }
+        let too_long = |bytes| Some(InMemoryFault::IdTooLong { bytes, limit: 255 });
+        assert_eq!(refused(&store, &"x".repeat(256)), too_long(256));
+        assert_eq!(refused(&store, &"\u{e9}".repeat(128)), too_long(256));
+        assert_eq!(refused(&store, &"\u{1f600}".repeat(64)), too_long(256));
+        assert_eq!(refused(&store, ""), Some(InMemoryFault::IdEmpty));
+        assert_eq!(refused(&store, "a\0"), Some(InMemoryFault::IdHasNul));
+        assert_eq!(refused(&store, "__asherah_internal_x"), Some(InMemoryFault::IdReserved));
+    }
+
+    #[test]
+    fn the_limit_can_be_set() {
+        let store = InMemoryMetastore::new().id_bytes_max(2_048);
+        assert_eq!(refused(&store, &"x".repeat(2_048)), None);
+        assert!(refused(&store, &"x".repeat(2_049)).is_some());
+    }
 }

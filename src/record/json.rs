@@ -49,7 +49,7 @@ pub(super) fn read_key_record(meta: KeyMeta, json: &[u8]) -> Result<EnvelopeKeyR
     }
     let parent = form.parent_key_meta.map(|parent| parent.0.read("ParentKeyMeta")).transpose()?;
     let revoked = form.revoked.unwrap_or(false);
-    Ok(EnvelopeKeyRecord { meta, revoked, wrapped_key: wrapped_key.into(), parent })
+    Ok(EnvelopeKeyRecord::new(meta, wrapped_key, parent).revoked(revoked))
 }
 
 pub(super) fn read_data_row_record(json: &[u8]) -> Result<DataRowRecord, MalformedRecord> {

@@ -272,6 +272,7 @@ fn injected(class: FailureClass) -> BackendError {
         FailureClass::Transient => BackendError::transient(InjectedFault),
         FailureClass::Permanent => BackendError::permanent(InjectedFault),
         FailureClass::Damaged => BackendError::damaged(InjectedFault),
+        FailureClass::Folded => BackendError::folded(InjectedFault),
     }
 }
 

@@ -80,6 +80,7 @@ macro_rules! __metastore_clauses {
         ids_of_255_characters_are_kept
         ids_of_255_characters_of_four_bytes_are_kept_or_refused
         ids_over_255_characters_are_never_cut
+        ids_over_2048_bytes_are_refused
         ids_with_nul_are_never_cut
         an_empty_id_is_kept_or_refused
         reserved_ids_are_never_found

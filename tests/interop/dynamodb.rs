@@ -30,7 +30,7 @@ pub(crate) async fn world(endpoint: &str, names: Names, packages: &[Package]) ->
         let credentials = Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "tests");
         DynamoDbMetastore::builder().table(&table).region(REGION).endpoint(endpoint).credentials(credentials)
     };
-    builder().danger_unchecked().open().await.unwrap().migrate().await.unwrap();
+    builder().danger_unchecked().migrate().open().await.unwrap();
     let store = builder().open().await.unwrap();
     let place = Place::DynamoDb { endpoint: endpoint.to_owned(), table };
     World::named(names, store, place, packages, ())

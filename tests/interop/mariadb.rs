@@ -5,14 +5,14 @@ use std::error::Error as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use claviger::MetastoreAdmin as _;
-use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore};
+use claviger::{DataRowRecord, Error, FailureClass, MetastoreAdmin as _};
+use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore, SqlFault};
 use claviger_test_servers::{MariaDb, shared_mariadb};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 use crate::clauses::led_by_each;
 use crate::peer::{Package, Place};
-use crate::world::{NAMES, Names, PARTITION, World, assert_decrypts, assert_one_key};
+use crate::world::{MINUTE, NAMES, Names, PARTITION, World, assert_decrypts, assert_one_key};
 
 /// Whose sessions are in which time zone; the others send the texts of UTC times whatever it is.
 #[derive(Clone, Copy, Debug)]
@@ -162,8 +162,7 @@ pub(crate) async fn open(server: Server, table: Table) -> (MysqlMetastore, Place
     match table {
         Table::Legacy | Table::Latin1 => execute(&url, LEGACY).await,
         Table::Own => {
-            let store = server.builder(table).danger_unchecked().open(&url).await.unwrap();
-            store.migrate().await.unwrap();
+            let store = server.builder(table).danger_unchecked().migrate().open(&url).await.unwrap();
             store.close().await;
         }
     }
@@ -199,4 +198,120 @@ async fn execute(url: &str, sql: &str) {
     let mut connection = MySqlConnection::connect(url).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
+}
+
+/// One row for all of these, as the table has it.
+const TWINS: [&str; 3] = ["alice", "Alice", "ALICE"];
+
+fn documented(contains: &str) -> &'static str {
+    let blocks = include_str!("../../docs/metastores.md")
+        .split("```sql\n")
+        .filter_map(|block| block.split_once("```"));
+    blocks.map(|(sql, _)| sql).find(|sql| sql.contains(contains)).unwrap()
+}
+
+async fn sealed_by_all(world: &mut World<MysqlMetastore>, text: &str) -> Vec<(&'static str, DataRowRecord)> {
+    let mut records = Vec::new();
+    for partition in TWINS {
+        records.extend(world.peers().map(|peer| (partition, peer.encrypt(partition, text.as_bytes()))));
+    }
+    records
+}
+
+/// What an id that has no row means to them and to us; and that once each has rows of its own, as the
+/// documentation has it, everybody reads everything.
+#[tokio::test]
+async fn ids_that_the_table_takes_for_one_are_read_with_the_option_and_after_the_documented_statements() {
+    for (server, table, packages) in [
+        (Server::Utc, Table::Legacy, [Package::Go, Package::Rust]),
+        (Server::LosAngeles, Table::Latin1, [Package::Rust, Package::Go]),
+    ] {
+        let (store, place) = open(server, table).await;
+        let mut world = World::new(store, place.clone(), &packages, ());
+        let mut records = sealed_by_all(&mut world, "before").await;
+        assert_eq!(world.count().await, 2, "one row for all three, and its parent");
+
+        // Without the option, what it is.
+        for (partition, record) in &records {
+            let ours = world.ours().session(partition).unwrap();
+            assert_eq!(record.parent().id().as_str(), format!("_IK_{partition}_checkout_payments"));
+            match *partition {
+                "alice" => assert_decrypts(&ours, record, b"before").await,
+                _ => assert_folded(&ours.decrypt(record).await.unwrap_err()),
+            }
+        }
+
+        // With it everything is read, and what we seal is under a row of its own name.
+        let plain = world.store.clone();
+        world.store = server.builder(table).folded_ids(true).open(world.url()).await.unwrap();
+        for (partition, record) in &records {
+            assert_decrypts(&world.ours().session(partition).unwrap(), record, b"before").await;
+        }
+        world.clock.advance(MINUTE);
+        let ours = world.ours().session("Alice").unwrap().encrypt(b"before").await.unwrap();
+        assert_eq!(world.versions(ours.parent().id()).await, 1);
+        assert_eq!(world.versions(records[0].1.parent().id()).await, 1);
+        assert_eq!(world.versions(records.last().unwrap().1.parent().id()).await, 0);
+        records.push(("Alice", ours));
+        // Theirs are under the latest of all three from now on, which is ours.
+        records.extend(sealed_by_all(&mut world, "before").await);
+        for (partition, record) in &records {
+            assert_decrypts(&world.ours().session(partition).unwrap(), record, b"before").await;
+            world.peers().for_each(|peer| peer.assert_decrypts(partition, record, b"before"));
+        }
+        let count = world.count().await;
+
+        // The statements of the documentation, which name two of the three.
+        let zone = if matches!(server, Server::Utc) { "+00:00" } else { SYSTEM };
+        execute(world.url(), &documented("RENAME TABLE").replace("+00:00", zone)).await;
+        world.store = MysqlMetastore::open(world.url()).await.unwrap();
+        assert_eq!(world.store.check_schema().await.unwrap().findings(), []);
+        assert_eq!(world.count().await, 2 * count - 1, "each version under both, and one parent");
+        for (partition, record) in &records {
+            let ours = world.ours().session(partition).unwrap();
+            if *partition == "ALICE" {
+                assert!(matches!(ours.decrypt(record).await, Err(Error::KeyNotFound(_))));
+                world.peers().for_each(|peer| peer.assert_refuses(partition, record));
+            } else {
+                assert_decrypts(&ours, record, b"before").await;
+                world.peers().for_each(|peer| peer.assert_decrypts(partition, record, b"before"));
+            }
+        }
+        // And the one that was forgotten.
+        let forgotten = format!("SET time_zone = '{zone}'; {}", documented("_IK_ALICE"));
+        execute(world.url(), &forgotten).await;
+        records.extend(sealed_by_all(&mut world, "before").await);
+        for partition in TWINS {
+            let ours = world.ours().session(partition).unwrap().encrypt(b"before").await.unwrap();
+            records.push((partition, ours));
+        }
+        for (partition, record) in &records {
+            assert_decrypts(&world.ours().session(partition).unwrap(), record, b"before").await;
+            world.peers().for_each(|peer| peer.assert_decrypts(partition, record, b"before"));
+        }
+        plain.close().await;
+    }
+}
+
+/// Alone the change of the column parts records from their keys, for everybody.
+#[tokio::test]
+async fn changing_the_column_alone_parts_records_from_their_keys() {
+    let (store, place) = open(Server::Utc, Table::Legacy).await;
+    let mut world = World::new(store, place, &[Package::Go, Package::Rust], ());
+    let records = sealed_by_all(&mut world, "before").await;
+    execute(world.url(), "ALTER TABLE encryption_key MODIFY id VARBINARY(255) NOT NULL").await;
+    world.store = MysqlMetastore::builder().folded_ids(true).open(world.url()).await.unwrap();
+    for (partition, record) in records.iter().filter(|(partition, _)| *partition != "alice") {
+        let ours = world.ours().session(partition).unwrap();
+        assert!(matches!(ours.decrypt(record).await, Err(Error::KeyNotFound(_))));
+        world.peers().for_each(|peer| peer.assert_refuses(partition, record));
+    }
+}
+
+#[track_caller]
+fn assert_folded(error: &Error) {
+    let Error::Metastore { source, .. } = error else { panic!("{error:?}") };
+    assert_eq!(source.class(), FailureClass::Folded);
+    let fault = source.source().and_then(|fault| fault.downcast_ref());
+    assert!(matches!(fault, Some(SqlFault::FoldedId { .. })), "{error:?}");
 }

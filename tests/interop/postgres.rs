@@ -87,8 +87,7 @@ async fn move_to_los_angeles(url: &str, database: &str) {
 }
 
 async fn migrate(url: &str) {
-    let store = PostgresMetastore::builder().danger_unchecked().open(url).await.unwrap();
-    store.migrate().await.unwrap();
+    let store = PostgresMetastore::builder().danger_unchecked().migrate().open(url).await.unwrap();
     store.close().await;
 }
 

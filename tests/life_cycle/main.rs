@@ -6,6 +6,7 @@
 
 mod failover;
 mod flights;
+mod folded;
 mod home;
 mod invalidate;
 mod kms_calls;

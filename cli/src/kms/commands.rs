@@ -66,7 +66,7 @@ fn check(keys: KmsKeys, printer: Printer) -> Result<Exit, Failure> {
 /// Unwraps the system keys of the key store, and changes nothing.
 async fn unwrap_held(settings: &Settings, kms: &OpenKms, all: bool) -> Result<Option<Held>, Failure> {
     let choice = &settings.metastore;
-    let store = match Backend::open_existing(choice, &settings.accepted).await? {
+    let store = match Backend::open_existing(choice, settings.terms()).await? {
         Some(store) => store,
         None if matches!(choice, StoreChoice::Embedded(path) if !path.exists()) => {
             tell(format_args!("there is no key store at {choice}, so that no system keys were looked at"));
@@ -142,7 +142,7 @@ async fn renew_in(
     which: RewrapOptions,
     dry_run: bool,
 ) -> Result<RewrapReport, Failure> {
-    let found = Backend::open_existing(&settings.metastore, &settings.accepted).await?;
+    let found = Backend::open_existing(&settings.metastore, settings.terms()).await?;
     let store = found.ok_or_else(|| no_store(settings))?;
     let never = Making::Never;
     let danger_known_key = settings.danger_known_key;

@@ -16,14 +16,14 @@ use crate::kms::open::{Making, OpenKms};
 use crate::store::backend::Backend;
 
 pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, Backend), Failure> {
-    let Settings { metastore, accepted, kms, .. } = settings;
+    let Settings { metastore, kms, .. } = settings;
     if is_new && metastore.file().is_none() {
         return Err(wrong("--new-key-store is for a key store in a file; leave it out"));
     }
     // Before the key store is looked for, since first users make it before.
     let held = held(kms);
     let is_whole = kms.files().iter().all(|key| key.exists());
-    let found = Backend::open_existing(metastore, accepted).await?;
+    let found = Backend::open_existing(metastore, settings.terms()).await?;
     match (metastore.file(), &found) {
         (_, Some(_)) if is_new => {
             return Err(wrong(&format!("the key store {metastore} is there; leave out --new-key-store")));
@@ -47,7 +47,7 @@ pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, 
 async fn or_new(settings: &Settings, found: Option<Backend>) -> Result<Backend, Failure> {
     match found {
         Some(store) => Ok(store),
-        None => Backend::make(&settings.metastore, &settings.accepted).await,
+        None => Backend::make(&settings.metastore, settings.terms()).await,
     }
 }
 

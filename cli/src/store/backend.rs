@@ -37,13 +37,33 @@ pub(crate) enum Backend {
     DynamoDb(DynamoDbMetastore),
 }
 
+/// What a store is used for, and in spite of what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    /// The dangerous findings in spite of which it is used.
+    pub(crate) accepted: &'a [FindingId],
+    /// Keys that the table keeps under another id serve decrypts.
+    pub(crate) folded_ids: bool,
+    /// Nothing is written, so that the right to is not asked for.
+    pub(crate) read_only: bool,
+}
+
+impl Terms<'_> {
+    /// In spite of everything.
+    pub(crate) const fn any() -> Self {
+        Self { accepted: FindingId::ALL, folded_ids: false, read_only: false }
+    }
+}
+
 /// On which tables a store is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Admission<'a> {
-    /// On those without a dangerous finding besides these.
-    Checked(&'a [FindingId]),
-    /// On any, and on none: to look at it, or to make it.
+    /// On those without a dangerous finding besides the accepted ones.
+    Checked(Terms<'a>),
+    /// On any, and on none: to look at it.
     Unchecked,
+    /// On any; it is made if there is none.
+    Made,
 }
 
 /// Why a store could not be opened.
@@ -80,6 +100,28 @@ macro_rules! with_table {
     };
 }
 
+/// Tells a builder on which tables it may open.
+macro_rules! accepting {
+    ($builder:expr, $admission:expr) => {{
+        let builder = $builder;
+        match $admission {
+            Admission::Checked(terms) => {
+                terms.accepted.iter().fold(builder, |builder, id| builder.accept(*id))
+            }
+            Admission::Unchecked => builder.danger_unchecked(),
+            Admission::Made => builder.danger_unchecked().migrate(),
+        }
+    }};
+}
+
+/// The same of a store whose table may take different ids for one.
+macro_rules! admitted {
+    ($builder:expr, $admission:expr) => {{
+        let folded_ids = matches!($admission, Admission::Checked(terms) if terms.folded_ids);
+        accepting!($builder.folded_ids(folded_ids), $admission)
+    }};
+}
+
 impl Backend {
     pub(crate) async fn open(choice: &StoreChoice, admission: Admission<'_>) -> Result<Self, Failure> {
         let opened = match choice {
@@ -95,13 +137,13 @@ impl Backend {
     /// Opens a store that is there; `None` if its file is not, or has no table. Nothing is made.
     pub(crate) async fn open_existing(
         choice: &StoreChoice,
-        accepted: &[FindingId],
+        terms: Terms<'_>,
     ) -> Result<Option<Self>, Failure> {
+        let admission = Admission::Checked(terms);
         let Some(path) = choice.file() else {
-            return Self::open(choice, Admission::Checked(accepted)).await.map(Some);
+            return Self::open(choice, admission).await.map(Some);
         };
-        let builder = accepted.iter().fold(SqliteMetastore::builder(), |builder, id| builder.accept(*id));
-        match builder.existing().open(path).await {
+        match admitted!(SqliteMetastore::builder(), admission).existing().open(path).await {
             Ok(store) => Ok(Some(Self::Sqlite(store))),
             Err(error) if fault::is_lost(&error) => Ok(None),
             Err(error) => Err(fault::opening(choice, &error.into())),
@@ -109,9 +151,9 @@ impl Backend {
     }
 
     /// Opens a store, and makes its file or the table in it if they are not there.
-    pub(crate) async fn make(choice: &StoreChoice, accepted: &[FindingId]) -> Result<Self, Failure> {
+    pub(crate) async fn make(choice: &StoreChoice, terms: Terms<'_>) -> Result<Self, Failure> {
         Self::make_file(choice).await?;
-        Self::open(choice, Admission::Checked(accepted)).await
+        Self::open(choice, Admission::Checked(terms)).await
     }
 
     /// Makes the file of a store in a file, if it is not there. That no log is left of another one has been
@@ -139,12 +181,6 @@ impl Backend {
             #[cfg(feature = "dynamodb")]
             Self::DynamoDb(store) => BoxedMetastore::new(store.clone()),
         }
-    }
-
-    /// Makes the table if it is not there.
-    pub(crate) async fn migrate(&self, choice: &StoreChoice) -> Result<(), Failure> {
-        let made = with_table!(self, store => store.migrate().await, Ok(()));
-        made.map_err(|error| fault::using(choice, "cannot make the table of", &error))
     }
 
     pub(crate) async fn check_schema(&self, choice: &StoreChoice) -> Result<SchemaReport, Failure> {
@@ -224,11 +260,7 @@ fn is_of_folder(error: &io::Error) -> bool {
 }
 
 async fn sqlite(path: &Path, admission: Admission<'_>) -> Result<Backend, OpenError> {
-    let builder = SqliteMetastore::builder();
-    let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
-        Admission::Unchecked => builder.danger_unchecked(),
-    };
+    let builder = admitted!(SqliteMetastore::builder(), admission);
     Ok(Backend::Sqlite(builder.open(path).await?))
 }
 
@@ -242,11 +274,7 @@ pub(crate) const CALLS_MAX: usize = 10;
 
 #[cfg(feature = "postgres")]
 async fn postgres(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, OpenError> {
-    let builder = PostgresMetastore::builder();
-    let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
-        Admission::Unchecked => builder.danger_unchecked(),
-    };
+    let builder = admitted!(PostgresMetastore::builder(), admission);
     Ok(Backend::Postgres(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
 }
 
@@ -257,11 +285,7 @@ async fn postgres(_: &ServerUrl, _: Admission<'_>) -> Result<Backend, OpenError>
 
 #[cfg(feature = "mysql")]
 async fn mysql(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, OpenError> {
-    let builder = MysqlMetastore::builder();
-    let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
-        Admission::Unchecked => builder.danger_unchecked(),
-    };
+    let builder = admitted!(MysqlMetastore::builder(), admission);
     Ok(Backend::Mysql(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
 }
 
@@ -279,10 +303,8 @@ async fn dynamodb(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, 
     if let Some(endpoint) = url.option("endpoint") {
         builder = builder.endpoint(endpoint);
     }
-    let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
-        Admission::Unchecked => builder.danger_unchecked(),
-    };
+    // Its ids are compared by their bytes, and fold with no other.
+    let builder = accepting!(builder, admission);
     Ok(Backend::DynamoDb(Box::pin(builder.open()).await?))
 }
 

@@ -14,7 +14,7 @@ pub(crate) async fn run(rounds: usize) {
     let server = MariaDb::start();
     server.create_database("bench", "utf8mb4 COLLATE utf8mb4_general_ci");
     let url = server.url("bench");
-    MysqlMetastore::builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
+    MysqlMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let store = MysqlMetastore::open(&url).await.unwrap();
     fill(&store).await;
     // A connection without a pool, since the driver's asks for a sign of life after each query; and with

@@ -14,7 +14,7 @@ use crate::{DEADLINE, compare_loads, fill, print_ratio, shuffled};
 pub(crate) async fn run(rounds: usize) {
     let server = Postgres::start();
     let url = server.url("postgres");
-    PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
+    PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let store = PostgresMetastore::open(&url).await.unwrap();
     fill(&store).await;
     // A connection without a pool, since the driver's asks for a sign of life after each query; and with

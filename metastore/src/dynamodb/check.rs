@@ -275,7 +275,8 @@ fn table_missing(what: &str) -> Finding {
     Finding::dangerous(
         FindingId::TableMissing,
         what,
-        "Look at the table's name, the region and the account, or make the table: migrate does.",
+        "Look at the table's name, the region and the account, or make the table by `claviger schema apply`, or by \
+         DynamoDbMetastore::migrate.",
     )
 }
 

@@ -25,6 +25,7 @@ pub struct DynamoDbBuilder {
     region: Option<String>,
     endpoint: Option<String>,
     credentials: Option<SharedCredentialsProvider>,
+    makes_table: bool,
     check: Check,
 }
 
@@ -43,6 +44,7 @@ impl DynamoDbBuilder {
             region: None,
             endpoint: None,
             credentials: None,
+            makes_table: false,
             check: Check::Strict(Vec::new()),
         }
     }
@@ -79,8 +81,20 @@ impl DynamoDbBuilder {
         self
     }
 
-    /// Starts without looking at the table at all. It is for those who make it, with
-    /// [`migrate`](DynamoDbMetastore::migrate).
+    /// Makes the table, if it is not there, before the store is opened, and waits until it can be used:
+    /// billed by request, protected from deletion, with point-in-time recovery where the server and the
+    /// caller's rights allow it. A table that is there stays as it is.
+    ///
+    /// It needs `dynamodb:CreateTable` and `DescribeTable`, and `UpdateContinuousBackups` for the
+    /// recovery: whether that is on, [`check_schema`](DynamoDbMetastore::check_schema) tells. It is for
+    /// installing; a service does without. Any number of programs may do it at once.
+    pub fn migrate(mut self) -> Self {
+        self.makes_table = true;
+        self
+    }
+
+    /// Starts without looking for what is wrong with the table: to find it out with
+    /// [`check_schema`](DynamoDbMetastore::check_schema), or to mend it.
     pub fn danger_unchecked(mut self) -> Self {
         self.check = Check::Off;
         self
@@ -132,6 +146,9 @@ impl DynamoDbBuilder {
             return Err(DynamoDbFault::RegionMissing.into());
         }
         let store = DynamoDbMetastore { client: Client::from_conf(config), table: Arc::from(self.table) };
+        if self.makes_table {
+            store.make_table().await?;
+        }
         if let Check::Strict(accepted) = self.check {
             store.check_schema().await?.admit(&accepted).map_err(BackendError::permanent)?;
         }

@@ -16,19 +16,8 @@ use crate::dynamodb::requests::{ADMIN_WAIT, Answer, send};
 use crate::task::to_its_end;
 
 impl DynamoDbMetastore {
-    /// Creates the table if it is not there, and waits until it can be used: billed by request,
-    /// protected from deletion, with point-in-time recovery where the server and the caller's rights
-    /// allow it. A table that is there stays as it is.
-    ///
-    /// It needs `dynamodb:CreateTable` and `DescribeTable`, and `UpdateContinuousBackups` for the
-    /// recovery: whether that is on, [`check_schema`](Self::check_schema) tells.
-    ///
-    /// # Errors
-    /// As DynamoDB's failures are; transient when the table was not ready within a minute.
-    ///
-    /// # Cancel safety
-    /// The work goes on to its end.
-    pub async fn migrate(&self) -> Result<(), BackendError> {
+    /// Makes the table if it is not there, and waits until it can be used.
+    pub(super) async fn make_table(&self) -> Result<(), BackendError> {
         let store = self.clone();
         to_its_end(async move {
             match store.create_table().await? {
@@ -37,6 +26,10 @@ impl DynamoDbMetastore {
                     store.ask_for_recovery().await
                 }
                 Err(error) if error.is("ResourceInUseException") => store.wait_until_active().await,
+                // Where there is a table no right to make one is needed.
+                Err(error) if error.is_denial() && store.describe_table().await?.is_ok() => {
+                    store.wait_until_active().await
+                }
                 Err(error) => Err(error.into()),
             }
         })

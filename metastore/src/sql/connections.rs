@@ -7,6 +7,7 @@ use std::time::Duration;
 use claviger::{BackendError, Consistency};
 
 use crate::schema::SchemaReport;
+use crate::sql::FoldedIds;
 use crate::sql::dialect::{Dialect, SqlError, SqlFuture};
 use crate::sql::sessions::Sessions;
 
@@ -39,13 +40,19 @@ pub(crate) struct Connections<D: Dialect> {
     pub(crate) replica: Option<Sessions<D>>,
     /// How long a load or an insert may take.
     pub(crate) deadline: Duration,
+    pub(crate) folded_ids: FoldedIds,
     pub(crate) table: Known<D>,
 }
 
 impl<D: Dialect> Clone for Connections<D> {
     fn clone(&self) -> Self {
-        let (primary, replica) = (self.primary.clone(), self.replica.clone());
-        Self { primary, replica, deadline: self.deadline, table: Arc::clone(&self.table) }
+        Self {
+            primary: self.primary.clone(),
+            replica: self.replica.clone(),
+            deadline: self.deadline,
+            folded_ids: self.folded_ids,
+            table: Arc::clone(&self.table),
+        }
     }
 }
 

@@ -52,6 +52,9 @@ pub(crate) trait Dialect: Sized + Send + Sync + 'static {
         backends: &'a [Self::Backend],
     ) -> SqlFuture<'a, Vec<Self::Backend>>;
 
+    /// Makes our own table unless there is one.
+    fn make_table(session: &mut Self::Session) -> SqlFuture<'_, ()>;
+
     /// Looks at the table; `None` if there is none.
     fn table(session: &mut Self::Session) -> SqlFuture<'_, Option<Self::Table>>;
 

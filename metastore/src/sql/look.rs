@@ -32,13 +32,27 @@ pub(crate) struct Seen<D: Dialect> {
     pub(crate) server: Option<String>,
 }
 
-/// Looks at the server, and with `checks` for what is wrong. It changes nothing.
+/// What is done before a store is used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    /// The table is made if there is none.
+    pub(crate) makes_table: bool,
+    /// What is wrong is looked for.
+    pub(crate) checks: bool,
+}
+
+impl Start {
+    /// A look, which changes nothing.
+    pub(crate) const CHECKED: Self = Self { makes_table: false, checks: true };
+}
+
+/// Looks at the server, as `start` says.
 ///
 /// On connections of its own: a pool tells no reason when a server refuses them.
 pub(crate) async fn look<D: Dialect>(
     hosts: &Arc<Hosts<D>>,
     setup: Setup,
-    checks: bool,
+    start: Start,
 ) -> Result<Seen<D>, BackendError> {
     let hosts = Arc::clone(hosts);
     // Its statements may take longer than those of calls, and are few.
@@ -48,11 +62,11 @@ pub(crate) async fn look<D: Dialect>(
             let first = hosts.connect_once(&setup, ADMIN_DEADLINE).await?;
             let (mut session, server) = (first.session, first.server);
             let sharing = sharing(&hosts, &setup, &mut session).await?;
-            let seen = look_at::<D>(&mut session, checks).await;
+            let seen = look_at::<D>(&mut session, start).await;
             let (mut report, table) = seen.map_err(SqlError::classified::<D>)?;
             // It was good to the last.
             D::farewell(session).await;
-            if checks && sharing == Sharing::Names {
+            if start.checks && sharing == Sharing::Names {
                 report.add(shared_names());
             }
             Ok(Seen { report, sharing, table, server })
@@ -85,9 +99,12 @@ async fn sharing<D: Dialect>(
 
 async fn look_at<D: Dialect>(
     session: &mut D::Session,
-    checks: bool,
+    start: Start,
 ) -> Result<(SchemaReport, Option<D::Table>), SqlError> {
-    let report = if checks { D::report(session).await? } else { SchemaReport::default() };
+    if start.makes_table {
+        D::make_table(session).await?;
+    }
+    let report = if start.checks { D::report(session).await? } else { SchemaReport::default() };
     Ok((report, D::table(session).await?))
 }
 

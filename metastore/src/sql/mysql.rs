@@ -6,6 +6,7 @@ mod dialect;
 mod fault;
 mod layout;
 mod statements;
+mod texts;
 mod utc;
 
 use std::fmt;
@@ -18,7 +19,7 @@ use claviger::{
 pub use self::builder::MysqlBuilder;
 
 use self::dialect::MysqlDialect;
-use self::statements::{
+use self::texts::{
     count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
     load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
 };
@@ -53,7 +54,10 @@ use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 ///
 /// The columns of Asherah's own table take ids for one another that differ by case, accents or
 /// trailing blanks. Here they stay apart: rows are compared byte by byte, and an insert whose place is
-/// taken by another id is refused with [`SqlFault::Indistinct`](crate::SqlFault::Indistinct).
+/// taken by another id is refused with [`SqlFault::Indistinct`](crate::SqlFault::Indistinct). Asherah
+/// seals for one id under another's row, and names an id that has none: such a load fails with
+/// [`SqlFault::FoldedId`](crate::SqlFault::FoldedId), or is answered for decrypting
+/// ([`MysqlBuilder::folded_ids`]).
 ///
 /// All programs send `created` as UTC text. In a `DATETIME` that is what is kept, whoever writes; in
 /// Asherah's `TIMESTAMP` the server takes it for a time in the session's zone, so that all who share
@@ -77,8 +81,8 @@ use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 /// Statements are prepared. Passwords of the kind `caching_sha2_password` need TLS.
 ///
 /// # The statements
-/// One key version:
-#[doc = concat!("```sql\n", load_sql!(), "\n```")]
+/// One key version, and on a table that folds ids what it takes for one that has no row:
+#[doc = concat!("```sql\n", load_sql!(), ";\n\n", holder_sql!(), "\n```")]
 /// The latest version:
 #[doc = concat!("```sql\n", load_latest_sql!(), "\n```")]
 /// Several key versions, up to 512 by statement:
@@ -113,6 +117,31 @@ impl MysqlMetastore {
         Self::builder().open(url).await
     }
 
+    /// Makes our own table if there is none, and opens the store as
+    /// [`open`](Self::open) does: for installing, on an empty database. One that is there is left as it is.
+    ///
+    /// ```no_run
+    /// use claviger_metastore::MysqlMetastore;
+    ///
+    /// # async fn example(keeper: &str, service: &str) -> Result<(), claviger::BackendError> {
+    /// // Once, as a user who may make tables; again it does no harm.
+    /// MysqlMetastore::migrate(keeper).await?.close().await;
+    /// // From then on, as one who may only load and insert.
+    /// let metastore = MysqlMetastore::open(service).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`MysqlBuilder::open`] does, and permanent, with
+    /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade) as its source, when there is no table and
+    /// the user may not make one.
+    ///
+    /// # Cancel safety
+    /// The table was made or was not.
+    pub async fn migrate(url: &str) -> Result<Self, BackendError> {
+        Self::builder().migrate().open(url).await
+    }
+
     /// Returns a builder for a store with settings of its own.
     pub fn builder() -> MysqlBuilder {
         MysqlBuilder::default()
@@ -120,19 +149,6 @@ impl MysqlMetastore {
 
     /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
     pub const SCHEMA: &str = include_str!("../../migrations/mysql/0001_encryption_key.sql");
-
-    /// Creates our own table if there is no table. One that is there is left as it is.
-    ///
-    /// # Errors
-    /// As the database's failures are: permanent when the user may not create tables.
-    ///
-    /// # Cancel safety
-    /// The table was created or was not.
-    pub async fn migrate(&self) -> Result<(), BackendError> {
-        let create =
-            self.connections.write(ADMIN_DEADLINE, |session, _| Box::pin(statements::create_table(session)));
-        create.await
-    }
 
     /// Looks for what is wrong with the table, with the settings of the server and the session, with
     /// the user's rights, and at a sample of the rows. It changes nothing.
@@ -203,12 +219,15 @@ impl Metastore for MysqlMetastore {
         key: &KeyMeta,
         consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        let key = key.clone();
+        let (key, folded_ids) = (key.clone(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, layout| {
             let key = key.clone();
             Box::pin(async move {
                 layout.check_meta(&key)?;
-                statements::load(session, &key).await
+                match statements::load(session, &key).await? {
+                    None if layout.folds => statements::load_folded(session, &key, folded_ids).await,
+                    found => Ok(found),
+                }
             })
         });
         load.await
@@ -231,12 +250,13 @@ impl Metastore for MysqlMetastore {
         keys: &[KeyMeta],
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        let keys: Arc<[KeyMeta]> = keys.into();
+        let (keys, folded_ids): (Arc<[KeyMeta]>, _) = (keys.into(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, layout| {
             let keys = Arc::clone(&keys);
             Box::pin(async move {
                 keys.iter().try_for_each(|key| layout.check_meta(key))?;
-                statements::load_many(session, &keys).await
+                let folded_ids = layout.folds.then_some(folded_ids);
+                statements::load_many(session, &keys, folded_ids).await
             })
         });
         load.await

@@ -81,7 +81,8 @@ use crate::sql::{check_id, check_meta};
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many_sql!(), "\n```")]
 /// A new key. That it is taken is known by the violation of the primary key and a look at who holds
-/// it, and by nothing else:
+/// it, and by nothing else. On a table that folds ids the same look finds what it takes for a version
+/// that has no row:
 #[doc = concat!("```sql\n", insert_sql!(""), ";\n\n", holder_sql!(""), "\n```")]
 /// A revocation or a replaced wrapped key, after a read of the row; begun anew if it changes no row:
 #[doc = concat!("```sql\n", update_sql!(""), "\n```")]
@@ -105,6 +106,31 @@ impl PostgresMetastore {
         Self::builder().open(url).await
     }
 
+    /// Makes our own table, with the trigger that tells of revocations, if there is none, and opens the store as
+    /// [`open`](Self::open) does: for installing, on an empty database. One that is there is left as it is.
+    ///
+    /// ```no_run
+    /// use claviger_metastore::PostgresMetastore;
+    ///
+    /// # async fn example(keeper: &str, service: &str) -> Result<(), claviger::BackendError> {
+    /// // Once, as a user who may make tables; again it does no harm.
+    /// PostgresMetastore::migrate(keeper).await?.close().await;
+    /// // From then on, as one who may only load and insert.
+    /// let metastore = PostgresMetastore::open(service).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`PostgresBuilder::open`] does, and permanent, with
+    /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade) as its source, when there is no table and
+    /// the user may not make one.
+    ///
+    /// # Cancel safety
+    /// The table was made or was not.
+    pub async fn migrate(url: &str) -> Result<Self, BackendError> {
+        Self::builder().migrate().open(url).await
+    }
+
     /// Returns a builder for a store with settings of its own.
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::default()
@@ -122,21 +148,6 @@ impl PostgresMetastore {
         [&texts::OF_TIMESTAMPTZ, &texts::OF_TIMESTAMP]
             .into_iter()
             .flat_map(|texts| texts.all().map(|statement| (statement.tag, statement.sql)))
-    }
-
-    /// Creates our own table, with the trigger that tells of revocations, if there is no table. One
-    /// that is there is left as it is.
-    ///
-    /// # Errors
-    /// As the database's failures are: permanent when the user may not create tables.
-    ///
-    /// # Cancel safety
-    /// Both are made or neither is.
-    pub async fn migrate(&self) -> Result<(), BackendError> {
-        let migrate = self.connections.write(ADMIN_DEADLINE, |session, _| {
-            Box::pin(async move { Ok(statements::migrate(session).await?) })
-        });
-        migrate.await
     }
 
     /// Looks for what is wrong with the table, with the server's settings and with the user's rights,
@@ -211,10 +222,10 @@ impl Metastore for PostgresMetastore {
         consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_meta(key)?;
-        let key = key.clone();
+        let (key, folded_ids) = (key.clone(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, texts| {
             let key = key.clone();
-            Box::pin(async move { texts.load(session, &key).await })
+            Box::pin(async move { texts.load(session, &key, folded_ids).await })
         });
         load.await
     }
@@ -235,10 +246,10 @@ impl Metastore for PostgresMetastore {
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(check_meta)?;
-        let keys: Arc<[KeyMeta]> = keys.into();
+        let (keys, folded_ids): (Arc<[KeyMeta]>, _) = (keys.into(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, texts| {
             let keys = Arc::clone(&keys);
-            Box::pin(async move { texts.load_many(session, &keys).await })
+            Box::pin(async move { texts.load_many(session, &keys, folded_ids).await })
         });
         load.await
     }

@@ -18,7 +18,7 @@ use crate::schema::SchemaReport;
 use crate::sql::abandoned::Abandoned;
 use crate::sql::dialect::{Dialect, Setup, SqlError, SqlFuture};
 use crate::sql::hosts::Hosts;
-use crate::sql::look::look;
+use crate::sql::look::{Start, look};
 use crate::sql::{DriverFault, SqlFault};
 use crate::task::to_its_end;
 
@@ -256,7 +256,7 @@ impl<D: Dialect> Sessions<D> {
     /// Looks at the server for what is wrong, on connections of its own.
     pub(crate) async fn look(&self) -> Result<SchemaReport, BackendError> {
         let maker = self.0.pool.manager();
-        Ok(look(&maker.hosts, maker.setup.clone(), true).await?.report)
+        Ok(look(&maker.hosts, maker.setup.clone(), Start::CHECKED).await?.report)
     }
 
     /// Refuses calls from now on, and waits until those under way have ended. What was abandoned is

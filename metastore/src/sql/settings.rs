@@ -8,16 +8,18 @@ use std::time::Duration;
 use claviger::BackendError;
 
 use crate::schema::{FindingId, SchemaReport};
+use crate::sql::FoldedIds;
 use crate::sql::connections::{Connections, Known};
 use crate::sql::dialect::{Dialect, Setup};
 use crate::sql::hosts::{Hosts, Role};
-use crate::sql::look::{Sharing, look};
+use crate::sql::look::{Sharing, Start, look};
 use crate::sql::sessions::Sessions;
 
 /// How a store is set up.
 pub(crate) struct Settings<D: Dialect> {
     pub(crate) accepted: Vec<FindingId>,
-    pub(crate) checks: bool,
+    pub(crate) start: Start,
+    pub(crate) folded_ids: FoldedIds,
     pub(crate) replica: Option<Replica<D>>,
     pub(crate) connections_max: NonZeroU32,
     pub(crate) deadline: Duration,
@@ -56,7 +58,8 @@ impl<D: Dialect> Default for Settings<D> {
     fn default() -> Self {
         Self {
             accepted: Vec::new(),
-            checks: true,
+            start: Start::CHECKED,
+            folded_ids: FoldedIds::default(),
             replica: None,
             connections_max: CONNECTIONS_MAX,
             deadline: DEADLINE,
@@ -83,7 +86,7 @@ impl<D: Dialect> Settings<D> {
         let role = target.role.unwrap_or(alone);
         let mut setup = self.setup(role, target.named_statements);
         let hosts = Arc::new(Hosts::new(target.hosts));
-        let seen = look::<D>(&hosts, setup.clone(), self.checks).await?;
+        let seen = look::<D>(&hosts, setup.clone(), self.start).await?;
         self.admit(seen.report)?;
         setup.shares_connections |= seen.sharing != Sharing::Nothing;
         let table = Known::<D>::default();
@@ -100,7 +103,13 @@ impl<D: Dialect> Settings<D> {
             let of_replica = Setup { shares_connections, ..of_replica };
             Sessions::new(Arc::new(Hosts::new(target.hosts)), of_replica, self.connections_max)
         });
-        Ok(Connections { primary, replica: replica.transpose()?, deadline: self.deadline, table })
+        Ok(Connections {
+            primary,
+            replica: replica.transpose()?,
+            deadline: self.deadline,
+            folded_ids: self.folded_ids,
+            table,
+        })
     }
 
     fn setup(&self, role: Role, named_statements: bool) -> Setup {
@@ -123,7 +132,8 @@ impl<D: Dialect> Settings<D> {
     pub(crate) fn debug(&self, fields: &mut fmt::DebugStruct<'_, '_>) {
         fields
             .field("accepted", &self.accepted)
-            .field("checks", &self.checks)
+            .field("start", &self.start)
+            .field("folded_ids", &self.folded_ids)
             .field("replica", &self.replica.is_some())
             .field("connections_max", &self.connections_max)
             .field("deadline", &self.deadline)

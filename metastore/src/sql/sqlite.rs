@@ -25,7 +25,7 @@ use crate::schema::{FindingId, SchemaReport};
 use crate::sql::sqlite::fault::{backend_error, opening_error};
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::Write;
-use crate::sql::{check_id, check_meta};
+use crate::sql::{FoldedIds, check_id, check_meta};
 use crate::task::to_its_end;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
@@ -48,14 +48,15 @@ use crate::task::to_its_end;
 /// ```
 ///
 /// # The table
-/// [`migrate`](Self::migrate) makes it if there is none; [`check_schema`](Self::check_schema) says
+/// [`open`](Self::open) makes it if there is none; [`check_schema`](Self::check_schema) says
 /// what is wrong with one that is there, and no store starts on one that keys could be lost in.
 ///
 #[doc = concat!("```sql\n", include_str!("../../migrations/sqlite/0001_encryption_key.sql"), "\n```")]
 ///
 /// # The statements
-/// One key version, in whatever form its time is:
-#[doc = concat!("```sql\n", load!(), "\n```")]
+/// One key version, in whatever form its time is, and what a table that folds ids takes for one that
+/// has no row:
+#[doc = concat!("```sql\n", load!(), ";\n\n", load_folded!(), "\n```")]
 /// The latest version:
 #[doc = concat!("```sql\n", load_latest!(), "\n```")]
 /// Several versions, 1 000 by statement, and what is left of them in other forms:
@@ -74,6 +75,7 @@ pub struct SqliteMetastore {
     pool: SqlitePool,
     /// SQLite lets one connection write at a time and makes the others poll; here they queue.
     group: Arc<Group>,
+    folded_ids: FoldedIds,
 }
 
 /// How long a statement waits for other processes. Below the two seconds that the core gives a
@@ -101,9 +103,32 @@ impl SqliteMetastore {
         Self::builder().open(path).await
     }
 
+    /// Makes the file and the table if they are not there, and opens the store: what
+    /// [`open`](Self::open) does too, by the name that all stores have for it.
+    ///
+    /// ```
+    /// use claviger_metastore::SqliteMetastore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), claviger::BackendError> {
+    /// # let folder = tempfile::tempdir().map_err(claviger::BackendError::permanent)?;
+    /// # let file = folder.path().join("keys.db");
+    /// let metastore = SqliteMetastore::migrate(&file).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) does.
+    ///
+    /// # Cancel safety
+    /// As of [`open`](Self::open).
+    pub async fn migrate(path: impl AsRef<Path>) -> Result<Self, BackendError> {
+        Self::builder().migrate().open(path).await
+    }
+
     /// Uses a pool made by the caller. The file must be in WAL mode, `synchronous` must be `FULL` or
-    /// `EXTRA`, and the table, if it is there, one that keys are not lost in. Call
-    /// [`migrate`](Self::migrate) if it may not be there.
+    /// `EXTRA`, and the table one that keys are not lost in. Where it may not be there,
+    /// `SqliteMetastore::builder().migrate().pool(pool)` makes it.
     ///
     /// # Errors
     /// Permanent, with [`DangerousSchema`](crate::DangerousSchema) as its source, when keys could be
@@ -112,7 +137,7 @@ impl SqliteMetastore {
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn new(pool: SqlitePool) -> Result<Self, BackendError> {
-        Self::builder().accept(FindingId::TableMissing).pool(pool).await
+        Self::builder().pool(pool).await
     }
 
     /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
@@ -121,7 +146,13 @@ impl SqliteMetastore {
     /// Begins a store that starts on less than all is well.
     #[must_use]
     pub const fn builder() -> SqliteBuilder {
-        SqliteBuilder { accepted: Vec::new(), is_unchecked: false, is_existing: false }
+        SqliteBuilder {
+            accepted: Vec::new(),
+            makes_table: false,
+            is_unchecked: false,
+            is_existing: false,
+            folded_ids: FoldedIds::Refused,
+        }
     }
 
     /// Looks for what is wrong with the file and the table: a sample of its rows is read, and the
@@ -137,14 +168,7 @@ impl SqliteMetastore {
         to_its_end(async move { check::check(&mut *connection(&pool).await?).await }).await
     }
 
-    /// Creates the table if it is not there.
-    ///
-    /// # Errors
-    /// As the database's failures are.
-    ///
-    /// # Cancel safety
-    /// The table was created or was not.
-    pub async fn migrate(&self) -> Result<(), BackendError> {
+    async fn make_table(&self) -> Result<(), BackendError> {
         let pool = self.pool.clone();
         to_its_end(async move {
             statements::create_table(&mut *connection(&pool).await?).await.map_err(backend_error)
@@ -178,9 +202,9 @@ impl SqliteMetastore {
     }
 
     /// The pool belongs to it, so that it is checked and waited for as its own.
-    fn of(pool: SqlitePool) -> Self {
+    fn of(pool: SqlitePool, folded_ids: FoldedIds) -> Self {
         let group = Group::new(pool.clone());
-        Self { pool, group }
+        Self { pool, group, folded_ids }
     }
 }
 
@@ -188,8 +212,10 @@ impl SqliteMetastore {
 #[derive(Clone, Debug)]
 pub struct SqliteBuilder {
     accepted: Vec<FindingId>,
+    makes_table: bool,
     is_unchecked: bool,
     is_existing: bool,
+    folded_ids: FoldedIds,
 }
 
 impl SqliteBuilder {
@@ -200,8 +226,16 @@ impl SqliteBuilder {
         self
     }
 
-    /// Starts on whatever is there, without a look at it and without creating the table: to look at it
-    /// with [`SqliteMetastore::check_schema`], or to mend it.
+    /// Makes the table, if there is none, before the store is opened; one that is there is left as it is.
+    /// [`open`](Self::open) does so unless it is unchecked, [`pool`](Self::pool) only when told.
+    #[must_use]
+    pub const fn migrate(mut self) -> Self {
+        self.makes_table = true;
+        self
+    }
+
+    /// Starts on whatever is there, without a look at it, and without making the table unless told to
+    /// [`migrate`](Self::migrate): to look at it with [`SqliteMetastore::check_schema`], or to mend it.
     #[must_use]
     pub const fn danger_unchecked(mut self) -> Self {
         self.is_unchecked = true;
@@ -220,6 +254,16 @@ impl SqliteBuilder {
     #[must_use]
     pub const fn existing(mut self) -> Self {
         self.is_existing = true;
+        self
+    }
+
+    /// Reads keys that the table keeps under another id, which its collation takes for the one asked
+    /// for: another program may have sealed for `Alice` under the row of `alice`, and named a key that
+    /// has no row of its own. Off unless set: such a load fails with
+    /// [`SqlFault::FoldedId`](crate::SqlFault::FoldedId). What is read so decrypts, and never encrypts.
+    #[must_use]
+    pub fn folded_ids(mut self, are_read: bool) -> Self {
+        self.folded_ids = are_read.into();
         self
     }
 
@@ -254,25 +298,27 @@ impl SqliteBuilder {
                 .connect_lazy_with(options))
         })
         .await?;
-        let store = SqliteMetastore::of(pool);
-        if !self.is_unchecked && !self.is_existing {
-            store.migrate().await?;
-        }
-        self.admit(store).await
+        let store = SqliteMetastore::of(pool, self.folded_ids);
+        let makes_table = self.makes_table || !(self.is_unchecked || self.is_existing);
+        Self { makes_table, ..self }.admit(store).await
     }
 
     /// Uses a pool made by the caller, as [`SqliteMetastore::new`] does.
     ///
     /// # Errors
-    /// As it does, and when the table is not there.
+    /// As it does.
     ///
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn pool(self, pool: SqlitePool) -> Result<SqliteMetastore, BackendError> {
-        self.admit(SqliteMetastore::of(pool)).await
+        let store = SqliteMetastore::of(pool, self.folded_ids);
+        self.admit(store).await
     }
 
     async fn admit(self, store: SqliteMetastore) -> Result<SqliteMetastore, BackendError> {
+        if self.makes_table {
+            store.make_table().await?;
+        }
         if !self.is_unchecked {
             store.check_schema().await?.admit(&self.accepted).map_err(BackendError::permanent)?;
         }
@@ -287,8 +333,9 @@ impl Metastore for SqliteMetastore {
         _consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_meta(key)?;
-        let (pool, key) = (self.pool.clone(), key.clone());
-        to_its_end(async move { statements::load(&mut *connection(&pool).await?, &key).await }).await
+        let (pool, key, folded_ids) = (self.pool.clone(), key.clone(), self.folded_ids);
+        to_its_end(async move { statements::load(&mut *connection(&pool).await?, &key, folded_ids).await })
+            .await
     }
 
     async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
@@ -303,8 +350,11 @@ impl Metastore for SqliteMetastore {
         _consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(check_meta)?;
-        let (pool, keys) = (self.pool.clone(), keys.to_vec());
-        to_its_end(async move { statements::load_many(&mut *connection(&pool).await?, &keys).await }).await
+        let (pool, keys, folded_ids) = (self.pool.clone(), keys.to_vec(), self.folded_ids);
+        to_its_end(
+            async move { statements::load_many(&mut *connection(&pool).await?, &keys, folded_ids).await },
+        )
+        .await
     }
 
     async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {

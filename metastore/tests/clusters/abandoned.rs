@@ -63,8 +63,7 @@ async fn assert_whole(store: &(impl Metastore + Clone)) {
 async fn what_waits_for_a_lock_on_postgres_is_ended_and_never_more_than_the_pool() {
     let server = Postgres::start();
     let url = server.url("postgres");
-    let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-    unchecked.migrate().await.unwrap();
+    let unchecked = PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     unchecked.close().await;
     // Its own time-outs would end the statements, too.
     let builder = PostgresMetastore::builder().server_timeouts(false).max_connections(CONNECTIONS);
@@ -93,8 +92,7 @@ async fn what_waits_for_a_lock_on_mariadb_is_ended_and_never_more_than_the_pool(
     let server = MariaDb::start();
     server.create_database("keys", "utf8mb4");
     let url = server.url("keys");
-    let unchecked = MysqlMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-    unchecked.migrate().await.unwrap();
+    let unchecked = MysqlMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     unchecked.close().await;
     let builder = MysqlMetastore::builder().server_timeouts(false).max_connections(CONNECTIONS);
     let store = builder.deadline(HASTY).open(&url).await.unwrap();
@@ -119,8 +117,7 @@ async fn what_waits_for_a_lock_on_mariadb_is_ended_and_never_more_than_the_pool(
 async fn servers_give_up_when_callers_do() {
     let postgres = Postgres::start();
     let url = postgres.url("postgres");
-    let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-    unchecked.migrate().await.unwrap();
+    PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let mut locker = PgConnection::connect(&url).await.unwrap();
     let record = record("_IK_a_svc_prod", 0);
     // The same, whether the session is set or each statement.
@@ -134,8 +131,7 @@ async fn servers_give_up_when_callers_do() {
     let mariadb = MariaDb::start();
     mariadb.create_database("keys", "utf8mb4");
     let url = mariadb.url("keys");
-    let store = MysqlMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-    store.migrate().await.unwrap();
+    let store = MysqlMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
     let mut locker = MySqlConnection::connect(&url).await.unwrap();
     raw_sql("LOCK TABLES encryption_key WRITE").execute(&mut locker).await.unwrap();
@@ -152,8 +148,7 @@ fn the_server_is_told_also_after_the_runtime_that_told_it_is_gone() {
         || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let lasting = runtime();
     let (store, mut locker) = lasting.block_on(async {
-        let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-        unchecked.migrate().await.unwrap();
+        PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
         let builder = PostgresMetastore::builder().server_timeouts(false).max_connections(CONNECTIONS);
         let store = builder.deadline(HASTY).open(&url).await.unwrap();
         assert_eq!(store.load(record("_IK_a_svc_prod", 0).meta(), Consistency::Strong).await.unwrap(), None);

@@ -24,7 +24,7 @@ impl Drill {
     async fn new(restore: bool, with_system_key: bool) -> Self {
         let primary = Postgres::start();
         let unchecked = PostgresMetastore::builder().danger_unchecked();
-        unchecked.open(&primary.url("postgres")).await.unwrap().migrate().await.unwrap();
+        unchecked.migrate().open(&primary.url("postgres")).await.unwrap();
         let standby = Postgres::standby_of(&primary, "second");
         let store = PostgresMetastore::open(&both(&primary, &standby)).await.unwrap();
         let policy = policy().revoke_check_interval(Duration::from_secs(600)).intermediate_keys_max(1_000);
@@ -177,7 +177,7 @@ async fn what_was_deleted_for_good_is_neither_told_as_lost_nor_restored() {
     let server = Postgres::start();
     let url = server.url("postgres");
     let unchecked = PostgresMetastore::builder().danger_unchecked();
-    unchecked.open(&url).await.unwrap().migrate().await.unwrap();
+    unchecked.migrate().open(&url).await.unwrap();
     let store = PostgresMetastore::open(&url).await.unwrap();
     let policy = policy().revoke_check_interval(Duration::from_secs(600));
     let source = store.invalidations();

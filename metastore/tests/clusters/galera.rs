@@ -15,7 +15,7 @@ async fn cluster() -> Galera {
     let galera = Galera::start(3);
     galera.sql(0, "", "CREATE DATABASE `keys` CHARACTER SET utf8mb4");
     let unchecked = MysqlMetastore::builder().danger_unchecked();
-    unchecked.open(&galera.url(0, "keys")).await.unwrap().migrate().await.unwrap();
+    unchecked.migrate().open(&galera.url(0, "keys")).await.unwrap();
     galera
 }
 

@@ -17,7 +17,7 @@ fn at_ports(url: &str, ports: &[u16]) -> String {
 async fn the_host_that_plays_the_part_is_used_and_its_successor_after_it() {
     let mut primary = Postgres::start();
     let unchecked = PostgresMetastore::builder().danger_unchecked();
-    unchecked.open(&primary.url("postgres")).await.unwrap().migrate().await.unwrap();
+    unchecked.migrate().open(&primary.url("postgres")).await.unwrap();
     let standby = Postgres::standby_of(&primary, "second");
     // Nobody listens at the first.
     let url = at_ports(&primary.url("postgres"), &[1, standby.port(), primary.port()]);
@@ -57,7 +57,7 @@ async fn of_several_mysql_hosts_the_one_that_takes_writes_is_used() {
         let user = "service@127.0.0.1";
         server.sql("", &format!("CREATE USER {user} IDENTIFIED BY 'word'; GRANT ALL ON `keys`.* TO {user}"));
         let unchecked = MysqlMetastore::builder().danger_unchecked();
-        unchecked.open(&at(&[server.port()])).await.unwrap().migrate().await.unwrap();
+        unchecked.migrate().open(&at(&[server.port()])).await.unwrap();
     }
     let [first, second] = &servers;
     first.sql("", "SET GLOBAL read_only = 1");

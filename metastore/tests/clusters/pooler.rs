@@ -20,8 +20,12 @@ use crate::record;
 
 async fn with_table() -> Postgres {
     let server = Postgres::start();
-    let store = PostgresMetastore::builder().danger_unchecked().open(&server.url("postgres")).await.unwrap();
-    store.migrate().await.unwrap();
+    let store = PostgresMetastore::builder()
+        .danger_unchecked()
+        .migrate()
+        .open(&server.url("postgres"))
+        .await
+        .unwrap();
     store.close().await;
     server
 }

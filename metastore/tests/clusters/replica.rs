@@ -17,8 +17,7 @@ fn reading_replicas(store: PostgresMetastore) -> SessionFactory {
 async fn a_dead_replica_is_left_alone_told_once_and_used_again_when_it_is_back() {
     let primary = Postgres::start();
     let url = primary.url("postgres");
-    let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-    unchecked.migrate().await.unwrap();
+    PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let standby = Postgres::standby_of(&primary, "second");
     let proxy = Proxy::start(&format!("127.0.0.1:{}", standby.port())).await;
     let replica = standby.url("postgres").replace(&standby.port().to_string(), &proxy.port().to_string());

@@ -22,7 +22,7 @@ async fn outages_lose_nothing_and_leave_nothing_behind() {
     let mut server = Postgres::start();
     let url = server.url("postgres");
     let unchecked = PostgresMetastore::builder().danger_unchecked();
-    unchecked.open(&url).await.unwrap().migrate().await.unwrap();
+    unchecked.migrate().open(&url).await.unwrap();
     let factory = factory(PostgresMetastore::open(&url).await.unwrap());
     let time = seconds(8);
     let (begun, mut samples) = (Instant::now(), Vec::new());

@@ -12,8 +12,7 @@ use crate::load::{Load, Mix, Outcome, create_known, factory, lost, seconds, unti
 
 async fn store_on(server: &Postgres) -> PostgresMetastore {
     let url = server.url("postgres");
-    let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-    unchecked.migrate().await.unwrap();
+    PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     PostgresMetastore::builder().max_connections(CONNECTIONS).open(&url).await.unwrap()
 }
 

@@ -26,32 +26,10 @@ impl Place {
     /// Makes the table, and a store for the operator.
     pub(crate) async fn create(&self) -> Store {
         match self {
-            Self::Postgres(url) => {
-                PostgresMetastore::builder()
-                    .danger_unchecked()
-                    .open(url)
-                    .await
-                    .unwrap()
-                    .migrate()
-                    .await
-                    .unwrap();
-                Store::Postgres(PostgresMetastore::open(url).await.unwrap())
-            }
-            Self::MariaDb(url) => {
-                MysqlMetastore::builder()
-                    .danger_unchecked()
-                    .open(url)
-                    .await
-                    .unwrap()
-                    .migrate()
-                    .await
-                    .unwrap();
-                Store::MariaDb(MysqlMetastore::open(url).await.unwrap())
-            }
+            Self::Postgres(url) => Store::Postgres(PostgresMetastore::migrate(url).await.unwrap()),
+            Self::MariaDb(url) => Store::MariaDb(MysqlMetastore::migrate(url).await.unwrap()),
             Self::DynamoDb(endpoint) => {
-                let maker = dynamodb(endpoint).danger_unchecked().open().await.unwrap();
-                Box::pin(maker.migrate()).await.unwrap();
-                Store::DynamoDb(dynamodb(endpoint).open().await.unwrap())
+                Store::DynamoDb(Box::pin(dynamodb(endpoint).migrate().open()).await.unwrap())
             }
             Self::Sqlite(file) => Store::Sqlite(SqliteMetastore::open(file).await.unwrap()),
         }

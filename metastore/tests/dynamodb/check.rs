@@ -54,12 +54,15 @@ async fn a_table_that_was_migrated_has_no_findings() {
 #[tokio::test]
 async fn migrating_twice_or_at_once_is_as_good_as_once() {
     for endpoint in [shared_dynalite(), shared_moto()] {
-        let store = unchecked(endpoint, &fresh_name()).await;
-        let (one, other) = tokio::join!(store.migrate(), store.migrate());
-        one.and(other).unwrap();
+        let table = fresh_name();
+        let refused = builder(endpoint, &table).open().await.unwrap_err();
+        assert!(chain(&refused).contains("DynamoDbMetastore::migrate"), "{}", chain(&refused));
+        let migrate = || builder(endpoint, &table).migrate().open();
+        let (one, other) = tokio::join!(migrate(), migrate());
+        let store = one.and(other).unwrap();
         let record = record("_IK_a_svc_prod", NOW);
         assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-        store.migrate().await.unwrap();
+        let store = migrate().await.unwrap();
         assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
     }
 }
@@ -325,7 +328,7 @@ async fn a_table_is_made_protected_and_recoverable() {
             _ => good(request),
         })
         .await;
-        unchecked(server.endpoint(), "keys").await.migrate().await.unwrap();
+        builder(server.endpoint(), "keys").danger_unchecked().migrate().open().await.unwrap();
         let seen = server.seen();
         let operations: Vec<_> = seen.iter().map(|request| request.operation.as_str()).collect();
         assert_eq!(operations, ["CreateTable", "DescribeTable", "UpdateContinuousBackups"]);
@@ -344,7 +347,7 @@ async fn a_table_that_is_there_is_left_as_it_is() {
         _ => good(request),
     })
     .await;
-    unchecked(server.endpoint(), "keys").await.migrate().await.unwrap();
+    builder(server.endpoint(), "keys").danger_unchecked().migrate().open().await.unwrap();
     let operations: Vec<_> = server.seen().into_iter().map(|request| request.operation).collect();
     assert_eq!(operations, ["CreateTable", "DescribeTable"]);
 }
@@ -352,6 +355,16 @@ async fn a_table_that_is_there_is_left_as_it_is() {
 #[tokio::test]
 async fn a_table_that_may_not_be_made_is_an_error() {
     let server = AwsStandIn::start(|_| Reply::error(400, "AccessDeniedException", "as told")).await;
-    let store = unchecked(server.endpoint(), "keys").await;
-    assert_failed(store.migrate().await, FailureClass::Permanent, "as told");
+    let made = builder(server.endpoint(), "keys").migrate().open().await;
+    assert_failed(made, FailureClass::Permanent, "as told");
+}
+
+#[tokio::test]
+async fn a_right_to_make_tables_is_not_needed_where_there_is_one() {
+    let server = AwsStandIn::start(|request| match request.operation.as_str() {
+        "CreateTable" => Reply::error(400, "AccessDeniedException", "as told"),
+        _ => good(request),
+    })
+    .await;
+    builder(server.endpoint(), "keys").danger_unchecked().migrate().open().await.unwrap();
 }

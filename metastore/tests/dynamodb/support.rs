@@ -39,8 +39,7 @@ pub(crate) async fn new_table(endpoint: &str) -> DynamoDbMetastore {
 
 pub(crate) async fn new_named_table(endpoint: &str) -> (DynamoDbMetastore, String) {
     let table = fresh_name();
-    let maker = builder(endpoint, &table).danger_unchecked().open().await.unwrap();
-    maker.migrate().await.unwrap();
+    builder(endpoint, &table).danger_unchecked().migrate().open().await.unwrap();
     (builder(endpoint, &table).open().await.unwrap(), table)
 }
 

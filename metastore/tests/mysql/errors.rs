@@ -66,7 +66,6 @@ async fn denied_calls_and_missing_tables_are_permanent() {
     assert_eq!(reader.load_latest(record(ID, NOW).meta().id()).await.unwrap(), None);
     assert_permanent(reader.insert(&record(ID, NOW)).await, "1142");
     assert_permanent(reader.delete(record(ID, NOW).meta().id()).await, "1142");
-    assert_permanent(reader.migrate().await, "1142");
     // The same connection goes on.
     assert_eq!(reader.load(record(ID, NOW).meta(), Consistency::Strong).await.unwrap(), None);
 
@@ -76,7 +75,7 @@ async fn denied_calls_and_missing_tables_are_permanent() {
     assert_permanent(store.insert(&record(ID, NOW)).await, "1146");
     assert_permanent(store.load_latest(record(ID, NOW).meta().id()).await, "1146");
     assert_permanent(store.count().await, "1146");
-    place.unchecked().await.migrate().await.unwrap();
+    place.migrate().await;
     assert_eq!(store.insert(&record(ID, NOW)).await.unwrap(), Insert::Inserted);
 }
 
@@ -84,7 +83,7 @@ async fn denied_calls_and_missing_tables_are_permanent() {
 async fn a_server_that_was_demoted_is_transient_and_its_connections_are_closed() {
     let server = MariaDb::start();
     let place = Place::at(&server, UTF8).await;
-    place.unchecked().await.migrate().await.unwrap();
+    place.migrate().await;
     server.sql(
         "",
         "CREATE USER service IDENTIFIED BY 'less'; GRANT ALL ON *.* TO service; \
@@ -116,7 +115,7 @@ async fn a_full_disk_is_transient() {
         "--innodb-data-file-path=ibdata1:12M:autoextend:max:20M",
     ]);
     let place = Place::at(&server, UTF8).await;
-    place.unchecked().await.migrate().await.unwrap();
+    place.migrate().await;
     let store = place.open().await;
     let big = |second| {
         let record = record(ID, NOW + second);
@@ -140,7 +139,7 @@ async fn a_full_disk_is_transient() {
 async fn too_many_connections_is_transient() {
     let server = MariaDb::start_with(&["--max-connections=10"]);
     let place = Place::at(&server, UTF8).await;
-    place.unchecked().await.migrate().await.unwrap();
+    place.migrate().await;
     let url = as_user(&place.url, "service", "less");
     server.sql(
         "",

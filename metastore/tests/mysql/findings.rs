@@ -207,7 +207,7 @@ async fn rights_that_are_missing_are_found() {
 async fn a_server_that_takes_no_writes_is_found() {
     let server = MariaDb::start();
     let place = Place::at(&server, UTF8).await;
-    place.unchecked().await.migrate().await.unwrap();
+    place.migrate().await;
     server.sql(
         "",
         "CREATE USER service IDENTIFIED BY 'less'; GRANT ALL ON *.* TO service; \
@@ -222,7 +222,7 @@ async fn settings_of_the_server_are_found() {
     let args = ["--sql-mode=", "--innodb-flush-log-at-trx-commit=2", "--log-bin", "--sync-binlog=0"];
     let server = MariaDb::start_with(&args);
     let place = Place::at(&server, UTF8).await;
-    place.unchecked().await.migrate().await.unwrap();
+    place.migrate().await;
     let store = place.open().await;
     let report = store.check_schema().await.unwrap();
     let found: Vec<_> = report.findings().iter().map(|finding| (finding.id, finding.severity)).collect();

@@ -1,9 +1,11 @@
 //! Ids that Asherah's table takes for one another, and ids and records that it cannot hold.
 
 use std::error::Error as _;
+use std::sync::Arc;
 
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _,
+    BackendError, Consistency, EnvelopeKeyRecord, ErrorChain, FailureClass, Insert, KeyId, KeyMeta,
+    Metastore as _, MetastoreAdmin as _,
 };
 use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
 
@@ -37,7 +39,8 @@ async fn the_second_of_two_that_the_table_takes_for_one_is_refused_and_neither_r
             assert_eq!(store.insert(&one).await.unwrap(), Insert::AlreadyExists);
             for consistency in [Consistency::Strong, Consistency::Eventual] {
                 assert_eq!(store.load(one.meta(), consistency).await.unwrap().as_ref(), Some(&one));
-                assert_eq!(store.load(other.meta(), consistency).await.unwrap(), None);
+                let error = store.load(other.meta(), consistency).await.unwrap_err();
+                assert_is_kept_under(&error, &other, &one);
             }
             assert_eq!(store.load_latest(other.meta().id()).await.unwrap(), None);
             assert!(!store.revoke(other.meta()).await.unwrap());
@@ -45,6 +48,72 @@ async fn the_second_of_two_that_the_table_takes_for_one_is_refused_and_neither_r
             assert_eq!(store.load_latest(one.meta().id()).await.unwrap(), Some(one));
         }
         assert_eq!(store.count().await.unwrap(), TWINS.len() as u64);
+    }
+}
+
+#[track_caller]
+fn assert_is_kept_under(error: &BackendError, asked: &EnvelopeKeyRecord, row: &EnvelopeKeyRecord) {
+    assert_eq!(error.class(), FailureClass::Folded);
+    let SqlFault::FoldedId { key, kept_under } = fault(error) else { panic!("{error:?}") };
+    assert_eq!((key, kept_under), (asked.meta(), row.meta().id()));
+    let message = ErrorChain::new(error).to_string();
+    assert!(!message.contains(key.id().as_str()) && !message.contains(kept_under.as_str()), "{message}");
+}
+
+/// By its exact version it is given out and says whose row it is; it is never the latest, and nothing
+/// is done to the row by this name.
+#[tokio::test]
+async fn a_folded_row_is_given_out_for_an_exact_version_alone_where_that_is_wanted() {
+    for charset in CHARSETS {
+        let place = Place::holding(ASHERAH, charset).await;
+        let store = builder().folded_ids(true).open(&place.url).await.unwrap();
+        for [one, other] in TWINS {
+            let (row, asked) = (record(one, NOW), meta(other, NOW));
+            assert_eq!(store.insert(&row).await.unwrap(), Insert::Inserted);
+            let folded =
+                EnvelopeKeyRecord::new(asked.clone(), Arc::clone(row.wrapped_key()), row.parent().cloned())
+                    .folded(row.meta().id().clone());
+            for consistency in [Consistency::Strong, Consistency::Eventual] {
+                assert_eq!(store.load(&asked, consistency).await.unwrap().as_ref(), Some(&folded));
+                let keys = [asked.clone(), row.meta().clone(), meta(other, NOW + 1), asked.clone()];
+                let expected = [Some(folded.clone()), Some(row.clone()), None, Some(folded.clone())];
+                assert_eq!(store.load_many(&keys, consistency).await.unwrap(), expected);
+            }
+            assert_eq!(store.load_latest(asked.id()).await.unwrap(), None);
+            let latest =
+                store.load_latest_many(&[asked.id().clone(), row.meta().id().clone()]).await.unwrap();
+            assert_eq!(latest, [None, Some(row.clone())]);
+            let error = store.insert(&folded).await.unwrap_err();
+            assert!(matches!(fault(&error), SqlFault::Indistinct(key) if *key == asked));
+            assert!(!store.revoke(&asked).await.unwrap());
+            assert!(!store.replace_wrapped_key(&asked, row.wrapped_key(), b"other").await.unwrap());
+            assert_eq!(store.delete(asked.id()).await.unwrap(), 0);
+            assert!(store.revoke(row.meta()).await.unwrap());
+            assert!(store.load(&asked, Consistency::Strong).await.unwrap().unwrap().is_revoked());
+        }
+    }
+}
+
+/// A call for many says what the first of them says.
+#[tokio::test]
+async fn a_folded_row_among_many_is_refused_as_alone() {
+    let place = Place::holding(ASHERAH, UTF8).await;
+    let store = place.open().await;
+    let [one, other] = TWINS[0].map(|id| record(id, NOW));
+    assert_eq!(store.insert(&one).await.unwrap(), Insert::Inserted);
+    let keys = [one.meta().clone(), other.meta().clone()];
+    assert_is_kept_under(&store.load_many(&keys, Consistency::Strong).await.unwrap_err(), &other, &one);
+}
+
+/// What Asherah keeps beside the keys is none, by whichever name.
+#[tokio::test]
+async fn a_note_that_is_no_key_is_not_given_out_for_a_folded_id() {
+    let place = Place::holding(ASHERAH, UTF8).await;
+    place.write_row("+00:00", "__asherah_internal_x", "2023-11-14 22:13:20", "{}").await;
+    for served in [true, false] {
+        let store = builder().folded_ids(served).open(&place.url).await.unwrap();
+        let asked = meta("__ASHERAH_internal_x", NOW);
+        assert_eq!(store.load(&asked, Consistency::Strong).await.unwrap(), None);
     }
 }
 
@@ -71,12 +140,17 @@ async fn two_that_the_table_takes_for_one_have_versions_of_their_own() {
         assert!(all.iter().flatten().eq(&latest), "{all:?}");
         let keys: Vec<_> =
             ids.iter().flat_map(|id| (0..6).map(|second| meta(id.as_str(), NOW + second))).collect();
-        let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
-        assert_eq!(found.len(), keys.len());
-        for (key, found) in keys.iter().zip(&found) {
-            assert_eq!(&store.load(key, Consistency::Strong).await.unwrap(), found);
+        // Each time is one of the two's, and to the other what the table has of it is folded.
+        let mut found = Vec::new();
+        for key in &keys {
+            match store.load(key, Consistency::Strong).await {
+                Ok(row) => found.push(row),
+                Err(error) => assert_eq!(error.class(), FailureClass::Folded),
+            }
         }
         assert_eq!(found.iter().flatten().count(), 6 * TWINS.len());
+        let kept: Vec<_> = found.iter().flatten().map(|row| row.meta().clone()).collect();
+        assert_eq!(store.load_many(&kept, Consistency::Strong).await.unwrap(), found);
         for limit in [1, 2, 5, 100] {
             let mut listed = listed(&store, limit).await;
             let mut kept: Vec<_> = found.iter().flatten().cloned().collect();

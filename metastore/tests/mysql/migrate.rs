@@ -1,37 +1,73 @@
 //! Our own table made, and Asherah's turned into it by the statements that the findings name.
 
-use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
-use claviger_metastore::{FindingId, MysqlMetastore};
-use claviger_test_servers::MariaDb;
+use std::error::Error as _;
 
-use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, assert_permanent, builder, record};
+use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
+use claviger_test_servers::{MariaDb, shared_mariadb};
+use tokio::task::JoinSet;
+
+use crate::support::{
+    ASHERAH, LATIN1, NOW, Place, UTF8, as_user, assert_permanent, builder, chain, dangers, execute, record,
+};
 
 #[tokio::test]
-async fn the_table_is_made_once_and_left_alone_after() {
+async fn an_empty_database_gets_the_table_once_and_keeps_it() {
     let place = Place::new(LATIN1).await;
+    let refused = MysqlMetastore::open(&place.url).await.unwrap_err();
+    assert_eq!(dangers(&refused), [FindingId::TableMissing]);
+    assert!(chain(&refused).contains("MysqlMetastore::migrate"), "{}", chain(&refused));
     let store = place.unchecked().await;
     assert_permanent(store.load_latest(record("_IK_a_svc_prod", NOW).meta().id()).await, "1146");
-    store.migrate().await.unwrap();
+    let store = MysqlMetastore::migrate(&place.url).await.unwrap();
     assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
-    store.migrate().await.unwrap();
-    place.open().await.migrate().await.unwrap();
-    assert_eq!(store.count().await.unwrap(), 1);
+    let again = MysqlMetastore::migrate(&place.url).await.unwrap();
+    assert_eq!(again.count().await.unwrap(), 1);
+    assert_eq!(place.open().await.count().await.unwrap(), 1);
+}
 
+#[tokio::test]
+async fn a_table_that_is_there_is_left_as_it_is() {
     let asherahs = Place::holding(ASHERAH, UTF8).await;
-    let before = asherahs
-        .texts(
-            "SELECT GROUP_CONCAT(column_type) FROM information_schema.columns \
-                                 WHERE table_schema = DATABASE()",
-        )
-        .await;
-    asherahs.unchecked().await.migrate().await.unwrap();
-    let after = asherahs
-        .texts(
-            "SELECT GROUP_CONCAT(column_type) FROM information_schema.columns \
-                                WHERE table_schema = DATABASE()",
-        )
-        .await;
-    assert_eq!(before, after);
+    let types =
+        "SELECT GROUP_CONCAT(column_type) FROM information_schema.columns WHERE table_schema = DATABASE()";
+    let before = asherahs.texts(types).await;
+    MysqlMetastore::migrate(&asherahs.url).await.unwrap();
+    assert_eq!(asherahs.texts(types).await, before);
+}
+
+#[tokio::test]
+async fn those_who_come_first_at_once_make_one_table() {
+    let place = Place::new(UTF8).await;
+    let mut tasks = JoinSet::new();
+    for second in 0..8 {
+        let url = place.url.clone();
+        tasks.spawn(async move {
+            let store = builder().migrate().open(&url).await?;
+            store.insert(&record("_IK_a_svc_prod", NOW + second)).await
+        });
+    }
+    for inserted in tasks.join_all().await {
+        assert_eq!(inserted.unwrap(), Insert::Inserted);
+    }
+    assert_eq!(place.open().await.count().await.unwrap(), 8);
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_make_tables_is_told_and_needs_not_where_there_is_one() {
+    let place = Place::new(UTF8).await;
+    let database = place.url.rsplit_once('/').unwrap().1;
+    let user = format!("{database}_user");
+    let grant =
+        format!("CREATE USER {user} IDENTIFIED BY 'less'; GRANT SELECT, INSERT ON {database}.* TO {user}");
+    execute(shared_mariadb(), &grant).await;
+    let url = as_user(&place.url, &user, "less");
+    let refused = MysqlMetastore::migrate(&url).await.unwrap_err();
+    let fault = refused.source().and_then(|source| source.downcast_ref());
+    assert!(!refused.is_transient() && matches!(fault, Some(SqlFault::TableNotMade(_))), "{refused:?}");
+    assert!(chain(&refused).contains("1142"), "{}", chain(&refused));
+    place.migrate().await;
+    MysqlMetastore::migrate(&url).await.unwrap();
 }
 
 /// Every hour of the days on which clocks change in Los Angeles, and of a day in July.
@@ -41,8 +77,33 @@ fn hours() -> impl Iterator<Item = i64> {
         .flat_map(|midnight| (0..24).map(move |hour| midnight + hour * 3_600 + 1_800))
 }
 
+/// The statements of the documentation, for a table whose rows are read in this zone.
+fn give_ids_rows_of_their_own(zone: &str) -> String {
+    let documented = include_str!("../../../docs/metastores.md").split("```sql\n");
+    let block =
+        documented.filter_map(|block| block.split_once("```")).find(|(sql, _)| sql.contains("RENAME TABLE"));
+    block.unwrap().0.replace("'+00:00'", &format!("'{zone}'"))
+}
+
 #[tokio::test]
-async fn asherahs_table_becomes_ours_by_the_statements_of_the_finding() {
+async fn asherahs_table_gets_a_datetime_by_the_statements_of_the_finding() {
+    let place = Place::holding(ASHERAH, UTF8).await;
+    let store = builder().session_time_zone("America/Los_Angeles").open(&place.url).await.unwrap();
+    let kept = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&kept).await.unwrap(), Insert::Inserted);
+    let report = store.check_schema().await.unwrap();
+    let ends = report.findings().iter().find(|finding| finding.id == FindingId::EndsIn2038).unwrap();
+    let statements = &ends.remedy[ends.remedy.find("SET time_zone").unwrap()..];
+    place.execute(statements.trim_end_matches('.')).await;
+    let new = place.open().await;
+    let found: Vec<_> = new.check_schema().await.unwrap().findings().iter().map(|found| found.id).collect();
+    assert_eq!(found, [FindingId::CollationFolds]);
+    assert_eq!(new.load(kept.meta(), Consistency::Strong).await.unwrap(), Some(kept));
+}
+
+/// In any zone, and whatever the encoding.
+#[tokio::test]
+async fn asherahs_table_becomes_ours_by_the_documented_statements() {
     for (system_zone, zone) in
         [("America/Los_Angeles", "SYSTEM"), ("UTC", "America/Los_Angeles"), ("UTC", "+00:00")]
     {
@@ -70,7 +131,8 @@ async fn asherahs_table_becomes_ours_by_the_statements_of_the_finding() {
             let report = store.check_schema().await.unwrap();
             let ends = report.findings().iter().find(|finding| finding.id == FindingId::EndsIn2038).unwrap();
             let statements = &ends.remedy[ends.remedy.find("SET time_zone").unwrap()..];
-            place.execute(statements.trim_end_matches('.')).await;
+            assert!(!statements.contains(" id "), "records may name ids that have no row: {statements}");
+            place.execute(&give_ids_rows_of_their_own(zone)).await;
 
             // The store that was open goes on, and so does one that never hears of zones.
             let new = MysqlMetastore::open(&place.url).await.unwrap();

@@ -21,7 +21,7 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
     for (table, charset) in [("", UTF8), (ASHERAH, UTF8), (ASHERAH, LATIN1)] {
         let place = Place::at(&server, charset).await;
         if table.is_empty() {
-            place.unchecked().await.migrate().await.unwrap();
+            place.migrate().await;
         } else {
             place.execute(table).await;
         }
@@ -62,7 +62,9 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
                  AND argument LIKE '%encryption_key%' AND argument NOT LIKE 'INSERT%'",
             )
             .await;
-        assert_eq!(run.len(), 15, "{run:#?}");
+        // Where ids fold, what is not found is looked for once more.
+        let expected = if table.is_empty() { 15 } else { 16 };
+        assert_eq!(run.len(), expected, "{run:#?}");
         let mut connection = MySqlConnection::connect(&place.url).await.unwrap();
         for sql in run {
             let rows =

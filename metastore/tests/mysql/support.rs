@@ -53,7 +53,7 @@ impl Place {
     /// One with our own table.
     pub(crate) async fn migrated(charset: &str) -> Self {
         let place = Self::new(charset).await;
-        place.unchecked().await.migrate().await.unwrap();
+        place.migrate().await;
         place
     }
 
@@ -70,6 +70,11 @@ impl Place {
 
     pub(crate) async fn unchecked(&self) -> MysqlMetastore {
         builder().danger_unchecked().open(&self.url).await.unwrap()
+    }
+
+    /// Makes our own table if there is none.
+    pub(crate) async fn migrate(&self) -> MysqlMetastore {
+        builder().danger_unchecked().migrate().open(&self.url).await.unwrap()
     }
 
     /// Runs SQL as another program does.

@@ -81,7 +81,7 @@ async fn on_our_own_table_the_zone_of_no_session_matters() {
     for server in [MariaDb::start_in(LOS_ANGELES, &[]), MariaDb::start_with(&["--default-time-zone=+09:30"])]
     {
         let place = Place::at(&server, UTF8).await;
-        place.unchecked().await.migrate().await.unwrap();
+        place.migrate().await;
         let [march, november] = [FORWARD, BACK].map(|midnight| times(midnight).collect::<Vec<_>>());
         // Half of the rows by others, with sessions that choose no zone.
         let mut records = write_all(&place, "SYSTEM", march.into_iter()).await;
@@ -196,7 +196,7 @@ async fn the_hour_that_clocks_skip_is_refused_and_never_moved() {
     }
     // Where clocks do not skip it, it is there.
     let place = Place::at(&server, UTF8).await;
-    place.unchecked().await.migrate().await.unwrap();
+    place.migrate().await;
     let store = builder().session_time_zone("SYSTEM").open(&place.url).await.unwrap();
     for created in times(FORWARD) {
         assert_eq!(store.insert(&record(ID, created)).await.unwrap(), Insert::Inserted);
@@ -306,7 +306,7 @@ async fn a_zone_that_others_would_not_share_is_a_warning() {
 async fn every_connection_of_ours_is_in_the_zone_that_was_chosen() {
     let server = MariaDb::start_with(&["--general-log=1", "--log-output=TABLE"]);
     let place = Place::at(&server, UTF8).await;
-    place.unchecked().await.migrate().await.unwrap();
+    place.migrate().await;
     for (url, zone) in [
         (place.url.clone(), "+00:00"),
         (format!("{}?timezone=-03:30", place.url), "-03:30"),

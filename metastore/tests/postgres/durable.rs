@@ -48,8 +48,7 @@ async fn what_a_killed_server_answered_is_there() {
     // Without it the log would be written every ten seconds only.
     let mut server = Postgres::start_with(&[("synchronous_commit", "off"), ("wal_writer_delay", "10s")]);
     let url = server.url("postgres");
-    let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-    unchecked.migrate().await.unwrap();
+    PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let mut answered = Vec::new();
     for round in 0..3 {
         let store = PostgresMetastore::open(&url).await.unwrap();

@@ -45,9 +45,8 @@ async fn on_a_sound_table_nothing_is_found() {
     for (name, table) in [("ours", ""), ("asherah", ASHERAH)] {
         server.create_database(name);
         let url = server.url(name);
-        let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
         if table.is_empty() {
-            unchecked.migrate().await.unwrap();
+            PostgresMetastore::migrate(&url).await.unwrap();
         } else {
             server.psql(name, table);
         }

@@ -99,8 +99,7 @@ async fn a_call_that_is_dropped_loses_nothing() {
 async fn a_lost_connection_is_told_as_everything_once_it_stands_again() {
     let mut server = Postgres::start();
     let url = server.url("postgres");
-    let unchecked = PostgresMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-    unchecked.migrate().await.unwrap();
+    PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let source = PostgresInvalidations::from_url(&url).unwrap();
     let mut source = source.heartbeat(PLENTY, Duration::from_secs(2));
     assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
@@ -219,7 +218,7 @@ async fn a_key_that_another_process_revokes_is_left_at_once() {
     let mut server = Postgres::start();
     let url = server.url("postgres");
     let builder = || PostgresMetastore::builder().deadline(Duration::from_millis(1_900));
-    builder().danger_unchecked().open(&url).await.unwrap().migrate().await.unwrap();
+    builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let store = builder().open(&url).await.unwrap();
     let user = factory(&store, &url);
     let operator = builder().open(&url).await.unwrap();

@@ -13,6 +13,7 @@ mod crossing;
 mod durable;
 mod errors;
 mod findings;
+mod folding;
 mod forms;
 mod invalidations;
 mod migrate;

@@ -47,7 +47,7 @@ impl Place {
     /// One with our own table.
     pub(crate) async fn migrated() -> Self {
         let place = Self::new().await;
-        place.unchecked().await.migrate().await.unwrap();
+        place.migrate().await;
         place
     }
 
@@ -64,6 +64,17 @@ impl Place {
 
     pub(crate) async fn unchecked(&self) -> PostgresMetastore {
         PostgresMetastore::builder().danger_unchecked().deadline(PLENTY).open(&self.url).await.unwrap()
+    }
+
+    /// Makes our own table if there is none.
+    pub(crate) async fn migrate(&self) -> PostgresMetastore {
+        PostgresMetastore::builder()
+            .deadline(PLENTY)
+            .danger_unchecked()
+            .migrate()
+            .open(&self.url)
+            .await
+            .unwrap()
     }
 
     /// Runs SQL as another program does.

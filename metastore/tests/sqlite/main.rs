@@ -8,6 +8,7 @@
 )]
 
 mod files;
+mod folding;
 mod forms;
 mod group;
 mod pages;

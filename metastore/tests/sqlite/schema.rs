@@ -91,10 +91,9 @@ async fn a_missing_table_is_found() {
         FindingId::TableMissing,
         "no table encryption_key",
     );
-    // Who is to create it has to start first.
-    let store = SqliteMetastore::new(pool).await.unwrap();
+    let store = SqliteMetastore::builder().accept(FindingId::TableMissing).pool(pool.clone()).await.unwrap();
     assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Dangerous), [FindingId::TableMissing]);
-    store.migrate().await.unwrap();
+    let store = SqliteMetastore::builder().migrate().pool(pool).await.unwrap();
     assert_eq!(store.check_schema().await.unwrap(), SchemaReport::default());
 }
 

@@ -190,6 +190,19 @@ pub async fn ids_over_255_characters_are_never_cut(store: &impl Metastore) {
     }
 }
 
+/// An id of more than 2 048 bytes, which is more than any server takes, is refused for good: what works
+/// on one store is not to fail on the next for its length.
+pub async fn ids_over_2048_bytes_are_refused(store: &impl Metastore) {
+    for filler in ["x", "\u{1f600}"] {
+        let id = fresh_id(&filler.repeat(2_048));
+        let key = KeyMeta::new(id.clone(), created(NOW));
+        let refused = store.insert(&record(&key)).await;
+        assert!(refused.is_err_and(|error| !error.is_transient()), "an id of {} bytes", id.as_str().len());
+        assert!(matches!(store.load(&key, Consistency::Strong).await, Ok(None) | Err(_)));
+        assert!(matches!(store.load_latest(&id).await, Ok(None) | Err(_)));
+    }
+}
+
 /// An id with NUL is refused for good, or kept; it never ends there.
 pub async fn ids_with_nul_are_never_cut(store: &impl Metastore) {
     let stem = fresh_id("");

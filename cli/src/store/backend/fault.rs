@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 use std::io;
 
-use claviger::{BackendError, ErrorChain};
+use claviger::{BackendError, ErrorChain, InMemoryFault};
 #[cfg(feature = "dynamodb")]
 use claviger_metastore::DynamoDbFault;
 use claviger_metastore::{DangerousSchema, DriverFault, FindingId, SqlFault};
@@ -110,6 +110,9 @@ fn mysql_number(message: &str) -> Option<&str> {
 pub(crate) fn of_id(error: &BackendError) -> Option<String> {
     #[cfg(feature = "dynamodb")]
     if let Some(DynamoDbFault::IdTooLong { bytes }) = find(error) {
+        return Some(too_long(bytes, "bytes"));
+    }
+    if let Some(InMemoryFault::IdTooLong { bytes, .. }) = find(error) {
         return Some(too_long(bytes, "bytes"));
     }
     match find(error)? {

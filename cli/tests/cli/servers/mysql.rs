@@ -104,6 +104,33 @@ fn mysql_partition_that_the_table_cannot_hold_is_told_with_65_and_not_repeated()
     assert!(run.stderr.contains("a key id of 276 characters"), "{}", run.stderr);
 }
 
+/// As Asherah leaves it: sealed for Alice, under the row of alice.
+#[test]
+fn mysql_record_whose_key_has_a_folded_id_is_told_with_66_and_decrypts_when_told_in_any_way() {
+    let client = Client::new(database("folded"));
+    server().sql("folded", ASHERAH.replace(" ON UPDATE CURRENT_TIMESTAMP", "").as_str());
+    client.kit.write("payload", "x");
+    client.ends_with(0, &["encrypt", "payload", "-p", "Alice", "-o", "record"]);
+    let rename = "UPDATE encryption_key SET id = '_IK_alice_claviger_default', created = created \
+                  WHERE id = '_IK_Alice_claviger_default'";
+    server().sql("folded", rename);
+    let decrypt = ["decrypt", "record", "-p", "Alice"];
+    let run = client.run(&decrypt);
+    run.assert_failed(66);
+    assert!(run.stderr.contains("under another id") && run.stderr.contains("--folded-ids"), "{}", run.stderr);
+    assert!(!run.stderr.to_lowercase().contains("alice"), "{}", run.stderr);
+
+    assert_eq!(client.ends_with(0, &[&decrypt[..], &["--folded-ids"]].concat()).text(), "x");
+    client.kit.write("claviger.toml", "folded-ids = true\n");
+    let by_file = [&decrypt[..], &["--config", "claviger.toml"]].concat();
+    assert_eq!(client.ends_with(0, &by_file).text(), "x");
+    client.ends_with(66, &[&by_file[..], &["--folded-ids=false"]].concat());
+    let told = Client { variables: &[("CLAVIGER_FOLDED_IDS", "yes")], ..client };
+    assert_eq!(told.ends_with(0, &decrypt).text(), "x");
+    let check = told.ends_with(0, &["schema", "check"]);
+    assert!(check.text().contains("--folded-ids"), "{}", check.text());
+}
+
 #[test]
 fn mysql_time_zone_is_a_parameter_of_the_url() {
     let url = database("zone");

@@ -161,8 +161,7 @@ async fn asherah_with_go_inside_and_we_unwrap_each_others_system_keys() {
     let mariadb = MariaDb::start();
     mariadb.create_database("keys", "utf8mb4");
     let url = mariadb.url("keys");
-    let empty = MysqlMetastore::builder().danger_unchecked().open(&url).await.unwrap();
-    empty.migrate().await.unwrap();
+    MysqlMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let store = MysqlMetastore::open(&url).await.unwrap();
     let keys = keys(endpoint, &[WEST, EUROPE]).await;
     let (user, address) = url.strip_prefix("mysql://").unwrap().split_once('@').unwrap();

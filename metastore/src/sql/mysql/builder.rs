@@ -41,10 +41,33 @@ impl MysqlBuilder {
         self
     }
 
-    /// Starts without a look at the table: to create it, or to look at it with
-    /// [`MysqlMetastore::check_schema`].
+    /// Makes our own table, if there is none, before the store is opened; one that is there is left as it
+    /// is. The user needs the right to make tables only where there is none, else it is
+    /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade).
+    ///
+    /// It is for installing; a service does without. Any number of programs may do it at once.
+    pub fn migrate(mut self) -> Self {
+        self.settings.start.makes_table = true;
+        self
+    }
+
+    /// Starts without a look at what is wrong with the table: to find it out with
+    /// [`MysqlMetastore::check_schema`], or to mend it.
     pub fn danger_unchecked(mut self) -> Self {
-        self.settings.checks = false;
+        self.settings.start.checks = false;
+        self
+    }
+
+    /// Reads keys that the table keeps under another id, which its collation takes for the one asked
+    /// for: where an Asherah shares the table it seals for `Alice` under the row of `alice`, and names
+    /// a key that has no row of its own. Off unless set: such a load fails with
+    /// [`SqlFault::FoldedId`](crate::SqlFault::FoldedId).
+    ///
+    /// What is read so decrypts, and never encrypts. It is for as long as it takes to give each id rows
+    /// of its own, as the finding
+    /// [`CollationFolds`](FindingId::CollationFolds) says.
+    pub fn folded_ids(mut self, are_read: bool) -> Self {
+        self.settings.folded_ids = are_read.into();
         self
     }
 

@@ -155,7 +155,7 @@ async fn check_select(connection: &mut MySqlConnection, report: &mut SchemaRepor
         Some(NO_SUCH_TABLE) => Finding::dangerous(
             FindingId::TableMissing,
             "There is no table encryption_key in the database.",
-            "Run `claviger schema apply`, or MysqlMetastore::migrate.",
+            "Make it by `claviger schema apply`, or by MysqlMetastore::migrate.",
         ),
         Some(_) => Finding::dangerous(
             FindingId::PermissionMissing,

@@ -12,7 +12,7 @@ use crate::sql::dialect::{Connected, Dialect, Setup, SqlError, SqlFuture};
 use crate::sql::hosts::unfit;
 use crate::sql::look::Sharing;
 use crate::sql::mysql::layout::Layout;
-use crate::sql::mysql::{check, fault};
+use crate::sql::mysql::{check, fault, statements};
 
 /// MySQL and MariaDB.
 #[derive(Debug)]
@@ -62,6 +62,10 @@ impl Dialect for MysqlDialect {
 
     fn end<'a>(session: &'a mut MySqlConnection, backends: &'a [Backend]) -> SqlFuture<'a, Vec<Backend>> {
         Box::pin(async move { Ok(end(session, backends).await?) })
+    }
+
+    fn make_table(session: &mut MySqlConnection) -> SqlFuture<'_, ()> {
+        Box::pin(statements::make_table(session))
     }
 
     fn table(session: &mut MySqlConnection) -> SqlFuture<'_, Option<Layout>> {

@@ -7,13 +7,18 @@ use crate::sql::DriverFault;
 
 pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
     let is_transient = is_transient(&error);
-    let number = number_and_state(&error).map(|(number, _)| number);
+    let fault = driver_fault(error);
+    if is_transient { BackendError::transient(fault) } else { BackendError::permanent(fault) }
+}
+
+pub(super) fn driver_fault(error: sqlx::Error) -> DriverFault {
+    let number = number(&error);
     let mut fault = DriverFault::new(error);
     if let Some(number) = number {
         // An SQLSTATE stands for many of them, and manuals list them by number.
         fault.message = format!("error {number}: {}", fault.message);
     }
-    if is_transient { BackendError::transient(fault) } else { BackendError::permanent(fault) }
+    fault
 }
 
 pub(super) fn leaves_session_good(error: &sqlx::Error) -> bool {

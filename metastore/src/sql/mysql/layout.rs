@@ -24,6 +24,16 @@ pub(super) struct Column {
     pub(super) extra: String,
 }
 
+impl Column {
+    /// Tells whether texts that differ are the same to the column: those collations aside that compare
+    /// characters by their numbers and pad nothing, of MariaDB and of MySQL, it is so.
+    pub(super) fn folds(&self) -> bool {
+        let tells_apart = self.collation.ends_with("_nopad_bin") || self.collation == "utf8mb4_0900_bin";
+        // Columns of bytes have no collation.
+        !self.collation.is_empty() && !tells_apart
+    }
+}
+
 // The casts: MySQL and MariaDB have these columns in different types.
 const COLUMNS: &str = "SELECT CAST(column_name AS CHAR), CAST(data_type AS CHAR), \
     COALESCE(CAST(character_maximum_length AS CHAR), ''), COALESCE(CAST(character_octet_length AS CHAR), ''), \
@@ -53,6 +63,8 @@ pub(super) struct Layout {
     record: Text,
     /// Whether the server refuses what does not fit.
     pub(super) is_strict: bool,
+    /// Whether ids that differ may be one to the table.
+    pub(super) folds: bool,
 }
 
 /// What fits into a column of text or bytes.
@@ -90,6 +102,7 @@ impl Layout {
         id: Text { encoding: Encoding::Any, limit: 255, unit: Unit::Bytes },
         record: Text { encoding: Encoding::Any, limit: 16_777_215, unit: Unit::Bytes },
         is_strict: true,
+        folds: false,
     };
 
     /// Asks the server; `None` if there is no such table.
@@ -102,7 +115,8 @@ impl Layout {
 
     pub(super) fn of(columns: &[Column], is_strict: bool) -> Option<Self> {
         let text_of = |name: &str| columns.iter().find(|column| column.name == name).map(Text::of);
-        Some(Self { id: text_of("id")?, record: text_of("key_record")?, is_strict })
+        let folds = columns.iter().any(|column| column.name == "id" && column.folds());
+        Some(Self { id: text_of("id")?, record: text_of("key_record")?, is_strict, folds })
     }
 
     pub(super) fn check_id(&self, id: &KeyId) -> Result<(), SqlFault> {

@@ -1,131 +1,23 @@
-//! The statements.
+//! What is asked of the table, and what the answers mean.
 //!
-//! Each is one statement, atomic by itself; their text is made by macros, so that the docs of
-//! [`MysqlMetastore`](super::MysqlMetastore) show what is run. All of them are spoken by MySQL and
-//! MariaDB, and find their rows by the primary key.
+//! Each is one statement, atomic by itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use claviger::{Created, DamagedRow, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Page};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, Row as _, query, query_as, query_scalar, raw_sql};
 
 use crate::sql::dialect::SqlError;
-use crate::sql::mysql::fault::number;
+use crate::sql::mysql::fault::{driver_fault, number};
+use crate::sql::mysql::layout::Layout;
+use crate::sql::mysql::texts::{
+    COUNT, CREATE_TABLE, LIST_FIRST, LIST_NEXT, delete_sql, holder_sql, insert_sql, load_latest_many_sql,
+    load_latest_sql, load_many_sql, load_sql, of_id, row, update_sql,
+};
 use crate::sql::mysql::utc;
 use crate::sql::rewrite::Rewritten;
-use crate::sql::{SqlFault, read_page, read_row};
-
-/// The rows of an id. The first condition finds them by the primary key, but a collation takes other
-/// ids for it; the second compares bytes.
-macro_rules! of_id {
-    () => {
-        "id = ? AND CAST(CONVERT(id USING utf8mb4) AS BINARY) = ?"
-    };
-}
-
-/// What a row is read by.
-macro_rules! row {
-    () => {
-        "SELECT id, CAST(created AS CHAR), key_record FROM encryption_key"
-    };
-}
-
-/// What is a key, and not a note that Asherah keeps beside the keys.
-macro_rules! no_reserved_id {
-    () => {
-        "CAST(id AS BINARY) NOT LIKE '|_|_asherah|_internal|_%' ESCAPE '|'"
-    };
-}
-
-macro_rules! load_sql {
-    () => {
-        concat!(row!(), "\nWHERE ", of_id!(), " AND created = ?")
-    };
-}
-
-macro_rules! load_latest_sql {
-    () => {
-        concat!(row!(), "\nWHERE ", of_id!(), " ORDER BY created DESC LIMIT 1")
-    };
-}
-
-/// By ids and by times, and the pairs that were asked for are picked out of that. `(id, created) IN (…)`
-/// would not do: MariaDB compares the given ids with each other in the connection's collation, and
-/// drops one of two that are different in the column's. Nor would pairs joined by OR: the time to plan
-/// them grows with their square. The cast keeps the times out of the plan, for the same reason.
-macro_rules! load_many_sql {
-    ($ids:literal, $times:literal) => {
-        concat!(row!(), "\nWHERE id IN (", $ids, ") AND CAST(created AS DATETIME) IN (", $times, ")")
-    };
-}
-
-/// Not by `created = (SELECT MAX(created) …)`: MariaDB remembers what a subquery brought for an id, and
-/// takes it for the answer for another that the column's collation takes for the same. Together with
-/// `created` an id is never another's.
-macro_rules! load_latest_many_sql {
-    ($ids:literal) => {
-        concat!(
-            "SELECT k.id, CAST(k.created AS CHAR), k.key_record FROM encryption_key AS k\n",
-            "WHERE k.id IN (",
-            $ids,
-            ") AND NOT EXISTS (\n",
-            "  SELECT 1 FROM encryption_key AS n WHERE n.id = k.id AND n.created > k.created\n",
-            "  AND CAST(CONVERT(n.id USING utf8mb4) AS BINARY) = CAST(CONVERT(k.id USING utf8mb4) AS BINARY))"
-        )
-    };
-}
-
-macro_rules! insert_sql {
-    () => {
-        "INSERT INTO encryption_key (id, created, key_record) VALUES (?, ?, ?)"
-    };
-}
-
-/// The row whose place an insert found taken.
-macro_rules! holder_sql {
-    () => {
-        concat!(row!(), "\nWHERE id = ? AND created = ?")
-    };
-}
-
-/// `created` is named so that a column that updates itself does not.
-macro_rules! update_sql {
-    () => {
-        concat!(
-            "UPDATE encryption_key SET key_record = ?, created = created\nWHERE ",
-            of_id!(),
-            " AND created = ?\n  AND CAST(CONVERT(key_record USING utf8mb4) AS BINARY) = ?"
-        )
-    };
-}
-
-macro_rules! list_sql {
-    ($after:literal) => {
-        concat!(row!(), "\nWHERE ", $after, no_reserved_id!(), "\nORDER BY id, created LIMIT ?")
-    };
-}
-
-macro_rules! delete_sql {
-    () => {
-        concat!("DELETE FROM encryption_key WHERE ", of_id!())
-    };
-}
-
-macro_rules! count_sql {
-    () => {
-        concat!("SELECT COUNT(*) FROM encryption_key WHERE ", no_reserved_id!())
-    };
-}
-
-pub(super) use {
-    count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
-};
-
-const CREATE_TABLE: &str = include_str!("../../../migrations/mysql/0001_encryption_key.sql");
-const LIST_FIRST: &str = list_sql!("");
-const LIST_NEXT: &str = list_sql!("id >= ? AND (id > ? OR created > ?) AND ");
+use crate::sql::{FoldedIds, SqlFault, read_page, read_row};
 
 /// A row as it was read: any bytes, and whatever time.
 #[derive(Debug)]
@@ -162,10 +54,22 @@ fn created_text(key: &KeyMeta) -> String {
     utc::text(key.created().unix_seconds())
 }
 
-pub(super) async fn create_table(connection: &mut MySqlConnection) -> Result<(), SqlError> {
-    raw_sql(CREATE_TABLE).execute(connection).await?;
-    Ok(())
+/// Makes our own table unless there is one, which needs the right to only then.
+pub(super) async fn make_table(connection: &mut MySqlConnection) -> Result<(), SqlError> {
+    if Layout::read(connection).await?.is_some() {
+        return Ok(());
+    }
+    match raw_sql(CREATE_TABLE).execute(connection).await {
+        Ok(_made) => Ok(()),
+        Err(error) if number(&error).is_some_and(|number| MAY_NOT_CREATE.contains(&number)) => {
+            Err(SqlFault::TableNotMade(driver_fault(error)).into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
+
+/// The user has not the right, in the database or of the command.
+const MAY_NOT_CREATE: [u16; 3] = [1044, 1142, 1227];
 
 pub(super) async fn load(
     connection: &mut MySqlConnection,
@@ -173,6 +77,26 @@ pub(super) async fn load(
 ) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
     let row = load_row(connection, key).await?;
     Ok(row.map(|row| row.record(key.id())).transpose()?)
+}
+
+/// Loads what there is of a version that has no row of its own: one whose id the table takes for its.
+pub(super) async fn load_folded(
+    connection: &mut MySqlConnection,
+    key: &KeyMeta,
+    folded: FoldedIds,
+) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
+    let holder = holder(connection, key).await?;
+    let holder = holder.filter(|row| row.created == Some(key.created().unix_seconds()));
+    let Some(Row { id, created, json }) = holder else { return Ok(None) };
+    if id == key.id().as_str().as_bytes() {
+        // It was inserted meanwhile.
+        return Ok(Some(read_row(key.id(), created, &json)?));
+    }
+    Ok(folded.answer(key, id, || read_row(key.id(), created, &json))?)
+}
+
+async fn holder(connection: &mut MySqlConnection, key: &KeyMeta) -> Result<Option<Row>, sqlx::Error> {
+    query_as(holder_sql!()).bind(key.id().as_str()).bind(created_text(key)).fetch_optional(connection).await
 }
 
 async fn load_row(connection: &mut MySqlConnection, key: &KeyMeta) -> Result<Option<Row>, SqlError> {
@@ -200,9 +124,12 @@ pub(super) async fn load_latest(
 /// How many keys one statement asks for: with more, MariaDB makes a table of them first.
 const KEYS_PER_STATEMENT: usize = 512;
 
+/// Loads what [`load`] loads, of each key, and with `folded`, on a table that folds ids, what
+/// [`load_folded`] does.
 pub(super) async fn load_many(
     connection: &mut MySqlConnection,
     keys: &[KeyMeta],
+    folded: Option<FoldedIds>,
 ) -> Result<Vec<Option<EnvelopeKeyRecord>>, SqlError> {
     let mut records = Vec::with_capacity(keys.len());
     for keys in keys.chunks(KEYS_PER_STATEMENT) {
@@ -212,9 +139,17 @@ pub(super) async fn load_many(
         let query = padded(keys).fold(query, |query, key| query.bind(created_text(key)));
         let rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
         let found: HashMap<_, _> = rows.iter().map(|row| ((row.id.as_slice(), row.created), row)).collect();
+        // A row that the table takes for a version came too: without one of its time there is none.
+        let times: HashSet<_> = rows.iter().map(|row| row.created).collect();
         for key in keys {
-            let place = (key.id().as_str().as_bytes(), Some(key.created().unix_seconds()));
-            records.push(found.get(&place).map(|row| row.record(key.id())).transpose()?);
+            let created = Some(key.created().unix_seconds());
+            records.push(match (found.get(&(key.id().as_str().as_bytes(), created)), folded) {
+                (Some(row), _) => Some(row.record(key.id())?),
+                (None, Some(folded)) if times.contains(&created) => {
+                    load_folded(connection, key, folded).await?
+                }
+                (None, _) => None,
+            });
         }
     }
     Ok(records)
@@ -276,12 +211,7 @@ pub(super) async fn insert(
             Err(error) if !is_duplicate(&error) => return Err(error.into()),
             Err(_) => {}
         }
-        let holder: Option<Row> = query_as(holder_sql!())
-            .bind(key.id().as_str())
-            .bind(created_text(key))
-            .fetch_optional(&mut *connection)
-            .await?;
-        match holder {
+        match holder(connection, key).await? {
             Some(holder) if holder.is_of(key) => return Ok(Insert::AlreadyExists),
             Some(_) => return Err(SqlFault::Indistinct(key.clone()).into()),
             None => {}
@@ -408,6 +338,6 @@ pub(super) async fn delete(connection: &mut MySqlConnection, id: &KeyId) -> Resu
 }
 
 pub(super) async fn count(connection: &mut MySqlConnection) -> Result<u64, SqlError> {
-    let rows: i64 = query_scalar(count_sql!()).fetch_one(connection).await?;
+    let rows: i64 = query_scalar(COUNT).fetch_one(connection).await?;
     Ok(rows.unsigned_abs())
 }

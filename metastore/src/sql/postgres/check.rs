@@ -5,6 +5,7 @@ mod rows;
 use crate::schema::{Finding, FindingId, SchemaReport};
 use crate::sql::dialect::{SqlError, SqlFuture};
 use crate::sql::postgres::session::PostgresSession;
+use crate::sql::{UNFOLD, UNFOLD_OR_READ};
 
 /// Looks at everything, and changes nothing.
 pub(super) fn report(session: &mut PostgresSession) -> SqlFuture<'_, SchemaReport> {
@@ -16,7 +17,7 @@ pub(super) fn report(session: &mut PostgresSession) -> SqlFuture<'_, SchemaRepor
                 FindingId::TableMissing,
                 "There is no table encryption_key in the schemas of the search path, or the user may not use \
                  its schema.",
-                "Run `claviger schema apply`, or PostgresMetastore::migrate.",
+                "Make it by `claviger schema apply`, or by PostgresMetastore::migrate.",
             ));
             return Ok(report);
         };
@@ -218,8 +219,12 @@ fn check_id_column(column: &Column, report: &mut SchemaReport) {
             return;
         }
     };
-    let what =
-        format!("id takes different ids for one, since {folds}: of two such keys the second is refused.");
+    let what = format!(
+        "id takes different ids for one, since {folds}: other programs seal for one under the other's key, and name \
+         an id that has no row."
+    );
+    // What is compared as another type is not found by us.
+    let remedy = if column.tells_apart { UNFOLD } else { UNFOLD_OR_READ };
     report.add(Finding::dangerous(FindingId::CollationFolds, what, remedy));
 }
 

@@ -13,7 +13,7 @@ use crate::sql::hosts::unfit;
 use crate::sql::look::Sharing;
 use crate::sql::postgres::session::{PostgresSession, Value};
 use crate::sql::postgres::texts::Texts;
-use crate::sql::postgres::{check, fault, pooler};
+use crate::sql::postgres::{check, fault, pooler, statements};
 
 /// PostgreSQL.
 #[derive(Debug)]
@@ -58,6 +58,10 @@ impl Dialect for PostgresDialect {
 
     fn end<'a>(session: &'a mut PostgresSession, backends: &'a [String]) -> SqlFuture<'a, Vec<String>> {
         Box::pin(async move { Ok(end(&mut session.connection, backends).await?) })
+    }
+
+    fn make_table(session: &mut PostgresSession) -> SqlFuture<'_, ()> {
+        Box::pin(statements::make_table(session))
     }
 
     fn table(session: &mut PostgresSession) -> SqlFuture<'_, Option<&'static Texts>> {

@@ -9,19 +9,37 @@ use sqlx::{Connection as _, Row as _, raw_sql};
 use crate::sql::dialect::SqlError;
 use crate::sql::postgres::session::{PostgresSession, Value, text};
 use crate::sql::postgres::texts::{
-    COUNT, DELETE, LOAD_LATEST, LOAD_LATEST_MANY, OF_TIMESTAMP, OF_TIMESTAMPTZ, Texts,
+    COUNT, DELETE, FOLDING_OF_TIMESTAMP, FOLDING_OF_TIMESTAMPTZ, LOAD_LATEST, LOAD_LATEST_MANY, OF_TIMESTAMP,
+    OF_TIMESTAMPTZ, Texts,
 };
 use crate::sql::rewrite::Rewritten;
-use crate::sql::{CREATED_MAX, SqlFault, read_page, read_row};
+use crate::sql::{CREATED_MAX, DriverFault, FoldedIds, SqlFault, read_page, read_row};
 
-const CREATED_TYPE: &str = "SELECT atttypid::regtype::text FROM pg_attribute \
-     WHERE attrelid = to_regclass('encryption_key') AND attname = 'created' AND NOT attisdropped";
+/// The type of `created`, and whether the comparison of ids takes two for one. That of `citext` and of
+/// `CHAR` with a text, which ours are, does not.
+const TABLE: &str = "SELECT created.atttypid::regtype::text, NOT coalesce(c.collisdeterministic, true) \
+     FROM pg_attribute AS created JOIN pg_attribute AS id USING (attrelid) \
+     LEFT JOIN pg_collation AS c ON c.oid = id.attcollation \
+     WHERE attrelid = to_regclass('encryption_key') AND created.attname = 'created' \
+       AND id.attname = 'id' AND NOT created.attisdropped AND NOT id.attisdropped";
 
 const CREATE_TABLE: &str = include_str!("../../../migrations/postgres/0001_encryption_key.sql");
 const CREATE_TRIGGER: &str = include_str!("../../../migrations/postgres/0002_notify.sql");
 
-/// Creates the table and its trigger, both or neither, unless there is a table.
-pub(super) async fn migrate(session: &mut PostgresSession) -> Result<(), sqlx::Error> {
+/// Makes the table and its trigger, both or neither, unless there is a table.
+pub(super) async fn make_table(session: &mut PostgresSession) -> Result<(), SqlError> {
+    migrate(session).await.map_err(|error| match &error {
+        sqlx::Error::Database(cause) if cause.code().is_some_and(|code| MAY_NOT_CREATE.contains(&&*code)) => {
+            SqlFault::TableNotMade(DriverFault::new(error)).into()
+        }
+        _ => error.into(),
+    })
+}
+
+/// The user has not the right, in any schema of the search path or in its first.
+const MAY_NOT_CREATE: [&str; 2] = ["3F000", "42501"];
+
+async fn migrate(session: &mut PostgresSession) -> Result<(), sqlx::Error> {
     let mut transaction = session.connection.begin().await?;
     // Of several that come first at once the others wait, and find it made.
     raw_sql(LOCK_MIGRATION).execute(&mut *transaction).await?;
@@ -39,10 +57,12 @@ const LOCK_MIGRATION: &str = "SELECT pg_advisory_xact_lock(7164208268442035570)"
 impl Texts {
     /// Returns those that the table takes; `None` if there is no table.
     pub(super) async fn of_table(session: &mut PostgresSession) -> Result<Option<&'static Self>, SqlError> {
-        let types: Vec<(String,)> = session.look(CREATED_TYPE).await?;
-        Ok(types.first().map(|(created_type,)| match created_type.as_str() {
-            "timestamp without time zone" => &OF_TIMESTAMP,
-            _ => &OF_TIMESTAMPTZ,
+        let tables: Vec<(String, bool)> = session.look(TABLE).await?;
+        Ok(tables.first().map(|(created_type, folds)| match (created_type.as_str(), folds) {
+            ("timestamp without time zone", false) => &OF_TIMESTAMP,
+            ("timestamp without time zone", true) => &FOLDING_OF_TIMESTAMP,
+            (_, false) => &OF_TIMESTAMPTZ,
+            (_, true) => &FOLDING_OF_TIMESTAMPTZ,
         }))
     }
 
@@ -50,9 +70,31 @@ impl Texts {
         &self,
         session: &mut PostgresSession,
         key: &KeyMeta,
+        folded: FoldedIds,
     ) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
-        let json = self.find(session, key).await?;
-        json.map(|json| read_version(key, &json)).transpose()
+        match self.find(session, key).await? {
+            Some(json) => Ok(Some(read_version(key, &json)?)),
+            None => self.load_folded(session, key, folded).await,
+        }
+    }
+
+    /// Loads what there is of a version that has no row of its own: one whose id the table takes for its.
+    async fn load_folded(
+        &self,
+        session: &mut PostgresSession,
+        key: &KeyMeta,
+        folded: FoldedIds,
+    ) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
+        if !self.folds {
+            return Ok(None);
+        }
+        let Some((id, json)) = self.holder(session, key).await? else { return Ok(None) };
+        let read = || read_row(key.id(), Some(key.created().unix_seconds()), &json);
+        if id == key.id().as_str().as_bytes() {
+            // It was inserted meanwhile.
+            return Ok(Some(read()?));
+        }
+        Ok(folded.answer(key, id, read)?)
     }
 
     async fn find(&self, session: &mut PostgresSession, key: &KeyMeta) -> Result<Option<Vec<u8>>, SqlError> {
@@ -65,6 +107,7 @@ impl Texts {
         &self,
         session: &mut PostgresSession,
         keys: &[KeyMeta],
+        folded: FoldedIds,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, SqlError> {
         let mut records = Vec::with_capacity(keys.len());
         for keys in keys.chunks(ROWS_MAX) {
@@ -73,7 +116,10 @@ impl Texts {
             let values = [Value::Texts(&ids), Value::Integers(&created)];
             let rows = session.ask(&self.load_many, &values).await?;
             for (row, key) in in_order(&rows, keys, KeyMeta::id)?.into_iter().zip(keys) {
-                records.push(row.map(|row| read_version(key, &text(row, RECORD)?)).transpose()?);
+                records.push(match row {
+                    Some(row) => Some(read_version(key, &text(row, RECORD)?)?),
+                    None => self.load_folded(session, key, folded).await?,
+                });
             }
         }
         Ok(records)
@@ -95,8 +141,8 @@ impl Texts {
                 Err(SqlError::Driver(sqlx::Error::Database(error))) if error.is_unique_violation() => {}
                 Err(error) => return Err(error),
             }
-            match self.holder(session, key).await?.as_deref() {
-                Some(holder) if holder == key.id().as_str().as_bytes() => return Ok(Insert::AlreadyExists),
+            match self.holder(session, key).await? {
+                Some((id, _)) if id == key.id().as_str().as_bytes() => return Ok(Insert::AlreadyExists),
                 Some(_) => return Err(SqlFault::Indistinct(key.clone()).into()),
                 None => {}
             }
@@ -105,15 +151,16 @@ impl Texts {
         Err(SqlFault::Indistinct(key.clone()).into())
     }
 
-    /// Returns the id of the row that the table takes for this one.
+    /// Returns the id and the JSON of the row that the table takes for this one.
     async fn holder(
         &self,
         session: &mut PostgresSession,
         key: &KeyMeta,
-    ) -> Result<Option<Vec<u8>>, SqlError> {
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, SqlError> {
         let rows = session.ask(&self.holder, &values(key)).await?;
-        let mut ids = rows.iter().filter_map(|row| text(row, ID).ok());
-        Ok(ids.next())
+        let mut holders =
+            rows.iter().filter_map(|row| Some((text(row, ID).ok()?, text(row, HOLDERS_RECORD).ok()?)));
+        Ok(holders.next())
     }
 
     /// Puts what `change` makes of the record in its place, if nobody changed it meanwhile; `None`
@@ -218,6 +265,8 @@ const ID: usize = 1;
 /// Whether there is a row.
 const IS_FOUND: usize = 2;
 const RECORD: usize = 3;
+/// Where the holder's is.
+const HOLDERS_RECORD: usize = 2;
 
 /// The row that was found, if any. An answer to another question is none to this one.
 fn found<'a>(row: &'a PgRow, id: &KeyId) -> Result<Option<&'a PgRow>, SqlError> {

@@ -114,12 +114,12 @@ macro_rules! insert_sql {
     };
 }
 
-/// Who is in the place that an insert found taken: by the collation of a table made by others it may
-/// be another key.
+/// The row that the table takes for a version's: by the collation of a table made by others it may be
+/// another key's.
 macro_rules! holder_sql {
     ($utc:literal) => {
         concat!(
-            "SELECT 'claviger.holder'::text, k.id::text\n",
+            "SELECT 'claviger.holder'::text, k.id::text, k.key_record::text\n",
             "FROM (SELECT $2::text AS id WHERE $1 = 'claviger.holder') AS asked\n",
             "LEFT JOIN encryption_key AS k ON k.id = asked.id AND k.created = to_timestamp($3)",
             $utc
@@ -190,6 +190,8 @@ pub(super) use {
 /// The statements whose text depends on the type of `created`.
 #[derive(Debug)]
 pub(super) struct Texts {
+    /// Whether ids that differ may be one to the table.
+    pub(super) folds: bool,
     pub(super) load: Statement,
     pub(super) load_many: Statement,
     pub(super) insert: Statement,
@@ -199,8 +201,9 @@ pub(super) struct Texts {
 }
 
 macro_rules! texts {
-    ($utc:literal) => {
+    ($utc:literal, $folds:literal) => {
         Texts {
+            folds: $folds,
             load: Statement { tag: "claviger.load", sql: load_sql!($utc) },
             load_many: Statement { tag: "claviger.load_many", sql: load_many_sql!($utc) },
             insert: Statement { tag: "claviger.insert", sql: insert_sql!($utc) },
@@ -211,8 +214,10 @@ macro_rules! texts {
     };
 }
 
-pub(super) static OF_TIMESTAMPTZ: Texts = texts!("");
-pub(super) static OF_TIMESTAMP: Texts = texts!(" AT TIME ZONE 'UTC'");
+pub(super) static OF_TIMESTAMPTZ: Texts = texts!("", false);
+pub(super) static OF_TIMESTAMP: Texts = texts!(" AT TIME ZONE 'UTC'", false);
+pub(super) static FOLDING_OF_TIMESTAMPTZ: Texts = texts!("", true);
+pub(super) static FOLDING_OF_TIMESTAMP: Texts = texts!(" AT TIME ZONE 'UTC'", true);
 
 pub(super) static LOAD_LATEST: Statement = Statement { tag: "claviger.load_latest", sql: load_latest_sql!() };
 pub(super) static LOAD_LATEST_MANY: Statement =

@@ -11,7 +11,7 @@ use crate::schema::{DangerousSchema, Finding, FindingId, SchemaReport};
 use crate::sql::sqlite::check::queries::{Column, SampledRow, UniqueColumn};
 use crate::sql::sqlite::fault::{backend_error, is_read_only, is_transient};
 use crate::sql::sqlite::statements;
-use crate::sql::{DriverFault, read_row};
+use crate::sql::{DriverFault, UNFOLD_OR_READ, read_row};
 
 /// Why a store that must be there already is not opened on a file without the table.
 pub(super) fn table_missing() -> BackendError {
@@ -26,7 +26,7 @@ fn missing_table() -> Finding {
     Finding::dangerous(
         FindingId::TableMissing,
         "There is no table encryption_key.",
-        "Let the store create it: call `migrate()` or run `claviger schema apply`.",
+        "Make it by `claviger schema apply`, or by SqliteMetastore::migrate.",
     )
 }
 
@@ -173,10 +173,10 @@ fn check_keys(columns: &[UniqueColumn], report: &mut SchemaReport) -> bool {
         report.add(Finding::dangerous(
             FindingId::CollationFolds,
             format!(
-                "Ids are compared by {collation}, so of two partitions whose ids it takes for one \
-                     only the first gets a key."
+                "Ids are compared by {collation}, so other programs seal for one partition under the key of \
+                     another whose id it takes for the same, and name an id that has no row."
             ),
-            "Create the table anew, as `claviger schema show` writes it, and copy the rows.",
+            UNFOLD_OR_READ,
         ));
     }
     has_key

@@ -12,10 +12,10 @@ use sqlx::{Connection as _, SqliteConnection, query, query_as, query_scalar};
 
 use crate::sql::sqlite::fault::backend_error;
 use crate::sql::sqlite::text::{
-    COUNT, CREATE_TABLE, DELETE, INSERT, LIST, LOAD, LOAD_ALL_FORMS, LOAD_LATEST, LOAD_LATEST_MANY,
-    LOAD_MANY, LOAD_MANY_OTHER_FORMS, UPDATE,
+    COUNT, CREATE_TABLE, DELETE, INSERT, LIST, LOAD, LOAD_ALL_FORMS, LOAD_FOLDED, LOAD_LATEST,
+    LOAD_LATEST_MANY, LOAD_MANY, LOAD_MANY_OTHER_FORMS, UPDATE,
 };
-use crate::sql::{SqlFault, read_page, read_row};
+use crate::sql::{FoldedIds, SqlFault, read_page, read_row};
 
 type Row = (Option<i64>, Vec<u8>);
 
@@ -48,14 +48,38 @@ pub(super) async fn synchronous(connection: &mut SqliteConnection) -> Result<i64
 pub(super) async fn load(
     connection: &mut SqliteConnection,
     key: &KeyMeta,
+    folded: FoldedIds,
 ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
     let row: Option<Row> = query_as(LOAD)
+        .bind(key.id().as_str())
+        .bind(key.created().unix_seconds())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(backend_error)?;
+    match row {
+        Some((created, json)) => Ok(Some(read_row(key.id(), created, &json)?)),
+        None => load_folded(connection, key, folded).await,
+    }
+}
+
+/// Loads what there is of a version that has no row of its own: one whose id the table takes for its.
+async fn load_folded(
+    connection: &mut SqliteConnection,
+    key: &KeyMeta,
+    folded: FoldedIds,
+) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    let row: Option<ListedRow> = query_as(LOAD_FOLDED)
         .bind(key.id().as_str())
         .bind(key.created().unix_seconds())
         .fetch_optional(connection)
         .await
         .map_err(backend_error)?;
-    row.map(|(created, json)| Ok(read_row(key.id(), created, &json)?)).transpose()
+    let Some((id, created, json)) = row else { return Ok(None) };
+    if id == key.id().as_str().as_bytes() {
+        // It was inserted meanwhile.
+        return Ok(Some(read_row(key.id(), created, &json)?));
+    }
+    Ok(folded.answer(key, id, || read_row(key.id(), created, &json))?)
 }
 
 pub(super) async fn load_latest(
@@ -71,6 +95,7 @@ pub(super) async fn load_latest(
 pub(super) async fn load_many(
     connection: &mut SqliteConnection,
     keys: &[KeyMeta],
+    folded: FoldedIds,
 ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
     let mut records = Vec::with_capacity(keys.len());
     for keys in keys.chunks(ASKED_MAX) {
@@ -84,7 +109,10 @@ pub(super) async fn load_many(
             rows.iter_mut().filter(|row| row.is_none()).zip(others).for_each(|(row, other)| *row = other);
         }
         for (key, row) in keys.iter().zip(rows) {
-            records.push(row.map(|(created, json)| read_row(key.id(), created, &json)).transpose()?);
+            records.push(match row {
+                Some((created, json)) => Some(read_row(key.id(), created, &json)?),
+                None => load_folded(connection, key, folded).await?,
+            });
         }
     }
     Ok(records)

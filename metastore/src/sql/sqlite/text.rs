@@ -70,6 +70,19 @@ macro_rules! load {
     };
 }
 
+/// What the table takes for the version of the id `?1` and the time `?2`, with the row's own id.
+macro_rules! load_folded {
+    () => {
+        concat!(
+            "SELECT CAST(id AS BLOB), ",
+            created_seconds!(),
+            " AS seconds, ",
+            json!(),
+            " FROM encryption_key WHERE id = ?1 AND seconds = ?2 LIMIT 1"
+        )
+    };
+}
+
 /// An unreadable row comes first, since it could be the latest; of two forms of one time, ours.
 macro_rules! load_latest {
     () => {
@@ -201,6 +214,7 @@ macro_rules! count {
 }
 
 pub(super) const LOAD: &str = load!();
+pub(super) const LOAD_FOLDED: &str = load_folded!();
 pub(super) const LOAD_LATEST: &str = load_latest!();
 pub(super) const LOAD_MANY: &str = load_many!();
 pub(super) const LOAD_MANY_OTHER_FORMS: &str = load_many_other_forms!();

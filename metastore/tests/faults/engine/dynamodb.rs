@@ -22,7 +22,8 @@ impl DynamoDb {
     pub(crate) async fn create(endpoint: &str) -> Self {
         let address = endpoint.strip_prefix("http://").unwrap().to_owned();
         let engine = Self { address, table: new_name() };
-        Box::pin(engine.open(&engine.address, LONG).await.migrate()).await.unwrap();
+        let builder = DynamoDbMetastore::builder().table(&engine.table).danger_unchecked().migrate();
+        Box::pin(builder.client(Self::client(&engine.address, LONG))).await.unwrap();
         engine
     }
 

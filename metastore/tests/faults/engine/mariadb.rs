@@ -24,7 +24,8 @@ impl MariaDb {
         sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         let engine = Self(options.database(&database));
-        engine.open(&engine.address(), 1, LONG).await.migrate().await.unwrap();
+        let builder = MysqlMetastore::builder().danger_unchecked().migrate();
+        builder.connect(engine.0.clone()).await.unwrap();
         engine
     }
 

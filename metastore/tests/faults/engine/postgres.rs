@@ -33,7 +33,8 @@ impl Postgres {
         }
         connection.close().await.unwrap();
         let engine = Self(options.database(&name).username(&name).password("faults"));
-        engine.open(&engine.address(), 1, LONG).await.migrate().await.unwrap();
+        let builder = PostgresMetastore::builder().danger_unchecked().migrate();
+        builder.connect(engine.0.clone()).await.unwrap();
         engine
     }
 

@@ -2,6 +2,7 @@
 
 use super::Column;
 use crate::schema::{Finding, FindingId, SchemaReport};
+use crate::sql::UNFOLD_OR_READ;
 use crate::sql::mysql::layout::Encoding;
 
 pub(super) const NAMES: [&str; 3] = ["id", "created", "key_record"];
@@ -18,7 +19,7 @@ pub(super) fn check(columns: &[Column], zone: Option<&str>, report: &mut SchemaR
         }
     }
     if let Some(id) = id {
-        check_id(id, zone, report);
+        check_id(id, report);
     }
     if let Some(created) = created {
         check_created(created, zone, report);
@@ -28,30 +29,39 @@ pub(super) fn check(columns: &[Column], zone: Option<&str>, report: &mut SchemaR
     }
 }
 
-/// Makes Asherah's table ours. In a session of the zone that rows are read in, since what is a text in
-/// that zone becomes the text itself; in two steps, since a column's bytes are those of its encoding.
-fn migration(zone: Option<&str>) -> String {
+/// Makes a time of the text that it is in the zone that rows are read in.
+fn as_datetime(zone: Option<&str>) -> String {
     let Some(zone) = zone else {
         return "Mend zone-mismatch, and look again: the statements depend on it.".to_owned();
     };
     format!(
         "With all programs stopped, SET time_zone = '{zone}', \
          sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'); \
-         ALTER TABLE encryption_key MODIFY id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
-         MODIFY created DATETIME NOT NULL, \
-         MODIFY key_record MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL; \
-         ALTER TABLE encryption_key MODIFY id VARBINARY(255) NOT NULL."
+         ALTER TABLE encryption_key MODIFY created DATETIME NOT NULL."
     )
 }
 
-fn check_id(id: &Column, zone: Option<&str>, report: &mut SchemaReport) {
+/// Makes a column of bytes of the ids. Where they fold that alone would part records from their keys.
+fn as_bytes(id: &Column) -> &'static str {
+    if id.folds() {
+        UNFOLD_OR_READ
+    } else if Encoding::of(id) == Encoding::Any {
+        "ALTER TABLE encryption_key MODIFY id VARBINARY(255) NOT NULL."
+    } else {
+        // A column's bytes are those of its encoding.
+        "With all programs stopped, ALTER TABLE encryption_key MODIFY id VARCHAR(255) CHARACTER SET utf8mb4 \
+         COLLATE utf8mb4_bin NOT NULL; ALTER TABLE encryption_key MODIFY id VARBINARY(255) NOT NULL."
+    }
+}
+
+fn check_id(id: &Column, report: &mut SchemaReport) {
     let encoding = Encoding::of(id);
     if !["varchar", "varbinary", "char"].contains(&id.kind.as_str()) || encoding == Encoding::Foreign {
         report.add(Finding::dangerous(
             FindingId::ColumnType,
             format!("The column id is a {} {}: ids read back as others.", id.kind, id.charset)
                 .replace(" :", ":"),
-            "ALTER TABLE encryption_key MODIFY id VARBINARY(255) NOT NULL.",
+            as_bytes(id),
         ));
         return;
     }
@@ -59,7 +69,7 @@ fn check_id(id: &Column, zone: Option<&str>, report: &mut SchemaReport) {
         report.add(Finding::warning(
             FindingId::ColumnType,
             format!("The column id ends at {limit}: longer ids are refused here, and elsewhere maybe cut."),
-            "ALTER TABLE encryption_key MODIFY id VARBINARY(255) NOT NULL.",
+            as_bytes(id),
         ));
     }
     if encoding != Encoding::Any {
@@ -70,26 +80,21 @@ fn check_id(id: &Column, zone: Option<&str>, report: &mut SchemaReport) {
                 id.charset,
                 if encoding == Encoding::Ascii { "beyond ASCII" } else { "that it lacks" },
             ),
-            migration(zone),
+            as_bytes(id),
         ));
     }
-    if id.kind != "varbinary" && !tells_all_apart(&id.collation) {
+    if id.folds() {
         report.add(Finding::warning(
             FindingId::CollationFolds,
             format!(
-                "By its collation {} the table takes ids for one another that differ by {}: the second of them \
-                 is refused here, and other programs read the first one's key for it.",
+                "By its collation {} the table takes ids for one another that differ by {}: other programs seal \
+                 for one under the other's key, and name an id that has no row.",
                 id.collation,
                 if id.collation.ends_with("_bin") { "trailing blanks" } else { "case, accents or trailing blanks" },
             ),
-            migration(zone),
+            UNFOLD_OR_READ,
         ));
     }
-}
-
-/// Those that compare characters by their numbers and pad nothing, of MariaDB and of MySQL.
-fn tells_all_apart(collation: &str) -> bool {
-    collation.ends_with("_nopad_bin") || collation == "utf8mb4_0900_bin"
 }
 
 fn check_created(created: &Column, zone: Option<&str>, report: &mut SchemaReport) {
@@ -99,7 +104,7 @@ fn check_created(created: &Column, zone: Option<&str>, report: &mut SchemaReport
             FindingId::EndsIn2038,
             "The column created is a TIMESTAMP: it ends in January 2038, and its values depend on the time zone of \
              the session, which must be the same in all programs.",
-            migration(zone),
+            as_datetime(zone),
         )),
         kind => report.add(Finding::dangerous(
             FindingId::ColumnType,
