@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::BackendError;
+use crate::error::{BackendError, FailureKind};
 use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page, is_reserved_id};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
@@ -65,7 +65,7 @@ impl Metastore for InMemoryMetastore {
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         let id = record.meta().id();
         if is_reserved_id(id.as_str()) {
-            return Err(BackendError::permanent(ReservedId(id.clone())));
+            return Err(BackendError::permanent(ReservedId).with_kind(FailureKind::IdRefused));
         }
         match self.rows().entry(record.meta().clone()) {
             Entry::Occupied(_) => Ok(Insert::AlreadyExists),
@@ -124,8 +124,8 @@ impl MetastoreAdmin for InMemoryMetastore {
 
 /// The id is one of those under which other implementations keep what is no key.
 #[derive(Debug, thiserror::Error)]
-#[error("key id {0} is reserved")]
-struct ReservedId(KeyId);
+#[error("key id is reserved")]
+struct ReservedId;
 
 fn latest(rows: &BTreeMap<KeyMeta, EnvelopeKeyRecord>, id: &KeyId) -> Option<EnvelopeKeyRecord> {
     rows.range(versions_of(id)).next_back().map(|(_, record)| record.clone())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureKind};
 use deadpool::managed::{
     Manager, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
 };
@@ -19,6 +19,7 @@ use crate::sql::abandoned::Abandoned;
 use crate::sql::dialect::{Dialect, Setup, SqlError, SqlFuture};
 use crate::sql::hosts::Hosts;
 use crate::sql::look::look;
+use crate::sql::driver::Doing;
 use crate::sql::{DriverFault, SqlFault};
 use crate::task::to_its_end;
 
@@ -231,10 +232,10 @@ impl<D: Dialect> Sessions<D> {
         match error {
             SqlError::Crossed => Err(Failure::SessionLost(self.crossed(SqlFault::Crossed))),
             SqlError::Driver(error) if D::is_crossed(&error) => {
-                Err(Failure::SessionLost(self.crossed(SqlFault::CrossedBy(DriverFault::new(error)))))
+                Err(Failure::SessionLost(self.crossed(SqlFault::CrossedBy(DriverFault::new(error, Doing::Asking, None)))))
             }
             SqlError::Driver(error) if !D::leaves_session_good(&error) => {
-                Err(Failure::SessionLost(D::backend_error(error)))
+                Err(Failure::SessionLost(D::backend_error(error, Doing::Asking)))
             }
             error => {
                 lease.give_back();
@@ -291,7 +292,7 @@ impl Span {
     }
 
     fn no_answer(self) -> BackendError {
-        BackendError::transient(NoAnswer(self.deadline))
+        BackendError::transient(NoAnswer(self.deadline)).with_kind(FailureKind::Unreachable)
     }
 }
 
@@ -311,9 +312,9 @@ impl Failure {
 fn no_session(error: PoolError<BackendError>) -> BackendError {
     match error {
         PoolError::Backend(error) => error,
-        PoolError::Closed => BackendError::permanent(DriverFault::new(sqlx::Error::PoolClosed)),
+        PoolError::Closed => BackendError::permanent(DriverFault::new(sqlx::Error::PoolClosed, Doing::Asking, None)),
         PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-            BackendError::transient(DriverFault::new(sqlx::Error::PoolTimedOut))
+            BackendError::transient(DriverFault::new(sqlx::Error::PoolTimedOut, Doing::Asking, None))
         }
     }
 }

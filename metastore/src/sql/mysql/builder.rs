@@ -6,13 +6,14 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureKind};
 use sqlx::ConnectOptions as _;
 use sqlx::mysql::MySqlConnectOptions;
 
 use crate::schema::FindingId;
 use crate::sql::mysql::MysqlMetastore;
 use crate::sql::mysql::dialect::MysqlDialect;
+use crate::sql::driver::Doing;
 use crate::sql::mysql::fault::backend_error;
 use crate::sql::settings::{Replica, Settings, Target};
 use crate::sql::url::ServerUrl;
@@ -145,20 +146,20 @@ impl MysqlBuilder {
     /// Reads a URL.
     fn read_url(&self, url: &str) -> Result<Target<MysqlDialect>, BackendError> {
         let mut url = ServerUrl::parse(url, &["mysql://", "mariadb://"])
-            .ok_or_else(|| BackendError::permanent(UrlFault::OtherScheme))?;
+            .ok_or(UrlFault::OtherScheme)?;
         let zone = url.take(&["timezone", "time-zone"]).map(decoded_zone);
         if !url.parameters.iter().all(|(name, _)| PARAMETERS.contains(name)) {
-            return Err(BackendError::permanent(UrlFault::UnknownParameter));
+            return Err(UrlFault::UnknownParameter.into());
         }
         let zone = self.session_time_zone.clone().or(zone).unwrap_or_else(|| "+00:00".to_owned());
         // The driver puts it into a statement as it is.
         if zone.is_empty()
             || !zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-:/_".contains(&byte))
         {
-            return Err(BackendError::permanent(UrlFault::TimeZone));
+            return Err(UrlFault::TimeZone.into());
         }
         let of_host = |url: String| {
-            let options = MySqlConnectOptions::from_str(&url).map_err(backend_error)?;
+            let options = MySqlConnectOptions::from_str(&url).map_err(unreadable)?;
             Ok(options.timezone(Some(zone.clone())).disable_statement_logging())
         };
         let hosts = url.of_each_host().map(of_host).collect::<Result<_, BackendError>>()?;
@@ -209,6 +210,17 @@ enum UrlFault {
     UnknownParameter,
     #[error("the session's time zone is no offset and no name of a zone")]
     TimeZone,
+}
+
+impl From<UrlFault> for BackendError {
+    fn from(fault: UrlFault) -> Self {
+        Self::permanent(fault).with_kind(FailureKind::Settings)
+    }
+}
+
+/// What the driver cannot read of a URL.
+fn unreadable(error: sqlx::Error) -> BackendError {
+    backend_error(error, Doing::Connecting).with_kind(FailureKind::Settings)
 }
 
 #[cfg(test)]

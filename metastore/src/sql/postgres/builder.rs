@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureKind};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 
@@ -14,6 +14,7 @@ use crate::schema::FindingId;
 use crate::sql::hosts::Role;
 use crate::sql::postgres::PostgresMetastore;
 use crate::sql::postgres::dialect::PostgresDialect;
+use crate::sql::driver::Doing;
 use crate::sql::postgres::fault::backend_error;
 use crate::sql::settings::{Replica, Settings, Target};
 use crate::sql::url::ServerUrl;
@@ -149,11 +150,11 @@ impl fmt::Debug for PostgresBuilder {
 /// Reads a URL.
 pub(super) fn read_url(url: &str) -> Result<Target<PostgresDialect>, BackendError> {
     let mut url = ServerUrl::parse(url, &["postgres://", "postgresql://"])
-        .ok_or_else(|| BackendError::permanent(UrlFault::OtherScheme))?;
+        .ok_or(UrlFault::OtherScheme)?;
     let named_statements = match url.take(&["prepared-statements"]) {
         None | Some("on") => true,
         Some("off") => false,
-        Some(_) => return Err(BackendError::permanent(UrlFault::PreparedStatements)),
+        Some(_) => return Err(UrlFault::PreparedStatements.into()),
     };
     let role = match url.take(&["target_session_attrs", "target-session-attrs"]) {
         None => None,
@@ -162,15 +163,15 @@ pub(super) fn read_url(url: &str) -> Result<Target<PostgresDialect>, BackendErro
         Some("standby") => Some(Role::Standby),
         Some("read-write") => Some(Role::ReadWrite),
         Some("read-only") => Some(Role::ReadOnly),
-        Some(_) => return Err(BackendError::permanent(UrlFault::Role)),
+        Some(_) => return Err(UrlFault::Role.into()),
     };
     let is_known =
         |name: &str| PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'));
     if !url.parameters.iter().all(|(name, _)| is_known(name)) {
-        return Err(BackendError::permanent(UrlFault::UnknownParameter));
+        return Err(UrlFault::UnknownParameter.into());
     }
     let hosts =
-        url.of_each_host().map(|url| PgConnectOptions::from_str(&url).map(own).map_err(backend_error));
+        url.of_each_host().map(|url| PgConnectOptions::from_str(&url).map(own).map_err(unreadable));
     Ok(Target { hosts: hosts.collect::<Result<_, _>>()?, role, named_statements })
 }
 
@@ -224,6 +225,17 @@ enum UrlFault {
          percent-encoded"
     )]
     UnknownParameter,
+}
+
+impl From<UrlFault> for BackendError {
+    fn from(fault: UrlFault) -> Self {
+        Self::permanent(fault).with_kind(FailureKind::Settings)
+    }
+}
+
+/// What the driver cannot read of a URL.
+fn unreadable(error: sqlx::Error) -> BackendError {
+    backend_error(error, Doing::Connecting).with_kind(FailureKind::Settings)
 }
 
 #[cfg(test)]

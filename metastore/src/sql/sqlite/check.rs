@@ -4,14 +4,14 @@ mod queries;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use claviger::{BackendError, KeyId};
+use claviger::{BackendError, ErrorChain, KeyId};
 use sqlx::SqliteConnection;
 
 use crate::schema::{Finding, FindingId, SchemaReport};
 use crate::sql::sqlite::check::queries::{Column, SampledRow, UniqueColumn};
 use crate::sql::sqlite::fault::{backend_error, is_read_only, is_transient};
 use crate::sql::sqlite::statements;
-use crate::sql::{DriverFault, read_row};
+use crate::sql::read_row;
 
 /// Looks at the connection, the table and a sample of its rows.
 pub(super) async fn check(connection: &mut SqliteConnection) -> Result<SchemaReport, BackendError> {
@@ -39,7 +39,7 @@ pub(super) async fn check(connection: &mut SqliteConnection) -> Result<SchemaRep
             // What can be read of a damaged file is needed more than ever.
             Err(error) => report.add(Finding::warning(
                 FindingId::DamagedRows,
-                format!("A sample of the rows cannot be read: {}.", DriverFault::new(error)),
+                format!("A sample of the rows cannot be read: {}.", ErrorChain::new(&backend_error(error))),
                 "Restore the file from a backup.",
             )),
         }
