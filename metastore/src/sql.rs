@@ -129,6 +129,12 @@ pub enum SqlFault {
     /// The file cannot be used since its folder cannot be written, where SQLite keeps its log.
     #[error("the folder of the file cannot be written, and SQLite keeps its log beside the file")]
     FolderNotWritable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The file is on a read-only file system, and the log beside it holds what is not in it yet.
+    #[error(
+        "the file is on a read-only file system, and the log beside it (-wal) holds what is not in it yet: copy \
+         both to where they can be written"
+    )]
+    LogNotReadable,
     /// Others kept changing the row, so that no change of ours could be made on top of theirs.
     #[error("the row of the key kept being changed by others")]
     Contended(KeyMeta),
@@ -154,6 +160,7 @@ impl SqlFault {
             Self::NotKept(_) => FailureKind::NotKept,
             Self::OtherRole { .. } => FailureKind::Unreachable,
             Self::FolderNotWritable(_) => FailureKind::Denied,
+            Self::LogNotReadable => FailureKind::ReadOnly,
             Self::Contended(_) => FailureKind::Busy,
             Self::IdUnreadable
             | Self::CreatedUnreadable(_)

@@ -11,7 +11,7 @@ use claviger_aws::{Enduring, START_WAIT};
 
 use crate::dynamodb::fault::DynamoDbFault;
 use crate::dynamodb::{DEFAULT_TABLE, DynamoDbMetastore};
-use crate::schema::FindingId;
+use crate::schema::{Admission, FindingId};
 use crate::task::runtime;
 
 /// Says which table to use and how to reach it.
@@ -25,15 +25,8 @@ pub struct DynamoDbBuilder {
     region: Option<String>,
     endpoint: Option<String>,
     credentials: Option<SharedCredentialsProvider>,
-    check: Check,
-}
-
-/// What is done with the findings of the start-up check.
-#[derive(Debug)]
-enum Check {
-    /// Dangerous ones that are not among these are refused.
-    Strict(Vec<FindingId>),
-    Off,
+    checks: bool,
+    admission: Admission,
 }
 
 impl DynamoDbBuilder {
@@ -43,7 +36,8 @@ impl DynamoDbBuilder {
             region: None,
             endpoint: None,
             credentials: None,
-            check: Check::Strict(Vec::new()),
+            checks: true,
+            admission: Admission::default(),
         }
     }
 
@@ -73,16 +67,21 @@ impl DynamoDbBuilder {
 
     /// Starts in spite of this dangerous finding.
     pub fn accept(mut self, finding: FindingId) -> Self {
-        if let Check::Strict(accepted) = &mut self.check {
-            accepted.push(finding);
-        }
+        self.admission.accepted.push(finding);
+        self
+    }
+
+    /// Opens the store for loading alone, as decrypting does: that the caller may not write keeps it
+    /// from nothing then. Off unless set. Inserts are tried all the same, and answered by the server.
+    pub const fn read_only(mut self, on: bool) -> Self {
+        self.admission.read_only = on;
         self
     }
 
     /// Starts without looking at the table at all. It is for those who make it, with
     /// [`migrate`](DynamoDbMetastore::migrate).
-    pub fn danger_unchecked(mut self) -> Self {
-        self.check = Check::Off;
+    pub const fn danger_unchecked(mut self) -> Self {
+        self.checks = false;
         self
     }
 
@@ -132,8 +131,8 @@ impl DynamoDbBuilder {
             return Err(DynamoDbFault::RegionMissing.into());
         }
         let store = DynamoDbMetastore { client: Client::from_conf(config), table: Arc::from(self.table) };
-        if let Check::Strict(accepted) = self.check {
-            store.check_schema().await?.admit(&accepted).map_err(BackendError::permanent)?;
+        if self.checks {
+            store.check_schema().await?.admit(&self.admission).map_err(BackendError::permanent)?;
         }
         Ok(store)
     }

@@ -9,7 +9,7 @@ mod fault;
 mod group;
 mod statements;
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -17,13 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
+    BackendError, Consistency, EnvelopeKeyRecord, FailureKind, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
-use crate::schema::{FindingId, SchemaReport};
+use crate::schema::{Admission, FindingId, SchemaReport};
 use crate::sql::sqlite::fault::{backend_error, opening_error};
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::Write;
@@ -120,7 +120,7 @@ impl SqliteMetastore {
     /// Begins a store that starts on less than all is well.
     #[must_use]
     pub const fn builder() -> SqliteBuilder {
-        SqliteBuilder { accepted: Vec::new(), is_unchecked: false }
+        SqliteBuilder { admission: Admission { accepted: Vec::new(), read_only: false }, is_unchecked: false }
     }
 
     /// Looks for what is wrong with the file and the table: a sample of its rows is read, and the
@@ -169,7 +169,7 @@ impl SqliteMetastore {
 /// What a [`SqliteMetastore`] starts on.
 #[derive(Clone, Debug)]
 pub struct SqliteBuilder {
-    accepted: Vec<FindingId>,
+    admission: Admission,
     is_unchecked: bool,
 }
 
@@ -177,7 +177,16 @@ impl SqliteBuilder {
     /// Starts in spite of this dangerous finding.
     #[must_use]
     pub fn accept(mut self, finding: FindingId) -> Self {
-        self.accepted.push(finding);
+        self.admission.accepted.push(finding);
+        self
+    }
+
+    /// Opens the file for loading alone, as decrypting does; off unless set. A file that is not there is
+    /// an error then, and one on a read-only file system is opened all the same, as one that nobody
+    /// changes: what the log beside it (`-wal`) holds could not be read there, so there must be none.
+    #[must_use]
+    pub const fn read_only(mut self, on: bool) -> Self {
+        self.admission.read_only = on;
         self
     }
 
@@ -198,32 +207,39 @@ impl SqliteBuilder {
     /// The file may have been made, and is as good as new.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteMetastore, BackendError> {
         let path = path.as_ref().to_owned();
-        let pool = to_its_end(async move {
-            create_private(&path).map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    BackendError::permanent(SqlFault::FolderNotWritable(Arc::new(error)))
-                }
-                _ => BackendError::permanent(error),
-            })?;
+        let may_create = !self.admission.read_only;
+        let (pool, writable) = to_its_end(async move {
+            if may_create {
+                create_private(&path).map_err(creation_error)?;
+            }
+            let writable = may_create || !is_on_read_only_medium(&path);
             let options = SqliteConnectOptions::new()
                 .filename(&path)
                 .busy_timeout(BUSY_TIMEOUT)
                 .synchronous(SqliteSynchronous::Full)
                 // It would write SQL text to the log.
                 .disable_statement_logging();
-            enter_wal_mode(&options).await?;
-            Ok(SqlitePoolOptions::new()
+            let options = if writable {
+                enter_wal_mode(&options).await?;
+                options
+            } else if has_log(&path) {
+                return Err(SqlFault::LogNotReadable.into());
+            } else {
+                options.read_only(true).immutable(true)
+            };
+            let pool = SqlitePoolOptions::new()
                 .max_connections(CONNECTIONS_MAX)
                 .acquire_timeout(BUSY_TIMEOUT)
                 // Connections to a file do not go stale.
                 .test_before_acquire(false)
                 .idle_timeout(None)
                 .max_lifetime(None)
-                .connect_lazy_with(options))
+                .connect_lazy_with(options);
+            Ok((pool, writable))
         })
         .await?;
         let store = SqliteMetastore::of(pool);
-        if !self.is_unchecked {
+        if !self.is_unchecked && writable {
             store.migrate().await?;
         }
         self.admit(store).await
@@ -242,7 +258,7 @@ impl SqliteBuilder {
 
     async fn admit(self, store: SqliteMetastore) -> Result<SqliteMetastore, BackendError> {
         if !self.is_unchecked {
-            store.check_schema().await?.admit(&self.accepted).map_err(BackendError::permanent)?;
+            store.check_schema().await?.admit(&self.admission).map_err(BackendError::permanent)?;
         }
         Ok(store)
     }
@@ -326,6 +342,32 @@ impl MetastoreAdmin for SqliteMetastore {
 
 async fn connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, BackendError> {
     pool.acquire().await.map_err(backend_error)
+}
+
+/// Tells whether nobody who is here can change the file, whatever his rights.
+fn is_on_read_only_medium(path: &Path) -> bool {
+    let opened = OpenOptions::new().append(true).open(path);
+    opened.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Tells whether what was written last is in the log beside the file.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// Why a file could not be made, or is not to be found by this user.
+fn creation_error(error: io::Error) -> BackendError {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => FailureKind::Denied,
+        io::ErrorKind::ReadOnlyFilesystem => FailureKind::ReadOnly,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            return BackendError::transient(error).with_kind(FailureKind::StorageFull);
+        }
+        _ => return BackendError::permanent(error),
+    };
+    BackendError::from(SqlFault::FolderNotWritable(Arc::new(error))).with_kind(kind)
 }
 
 /// Creates the file for its owner alone. SQLite gives its side files the same mode.

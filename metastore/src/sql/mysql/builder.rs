@@ -38,7 +38,15 @@ pub struct MysqlBuilder {
 impl MysqlBuilder {
     /// Starts in spite of this dangerous finding.
     pub fn accept(mut self, finding: FindingId) -> Self {
-        self.settings.accepted.push(finding);
+        self.settings.admission.accepted.push(finding);
+        self
+    }
+
+    /// Opens the store for loading alone, as decrypting does: that the user may not insert, or that the
+    /// server takes no writes, keeps it from nothing then. Off unless set. Inserts are tried all the
+    /// same, and answered by the server.
+    pub const fn read_only(mut self, on: bool) -> Self {
+        self.settings.admission.read_only = on;
         self
     }
 

@@ -55,7 +55,7 @@ async fn check_durable(
 ) -> Result<(), BackendError> {
     let mode = statements::journal_mode(connection).await.map_err(backend_error)?;
     if mode != "wal" {
-        report.add(Finding::dangerous(
+        report.add(Finding::dangerous_to_write(
             FindingId::NotDurable,
             format!(
                 "journal_mode is {mode}, so who reads and who writes stand in each other's way, and \
@@ -66,7 +66,7 @@ async fn check_durable(
     }
     let synchronous = statements::synchronous(connection).await.map_err(backend_error)?;
     if synchronous < SYNCHRONOUS_FULL {
-        report.add(Finding::dangerous(
+        report.add(Finding::dangerous_to_write(
             FindingId::NotDurable,
             format!(
                 "synchronous is {synchronous}, so a power cut can lose keys that data is encrypted \
