@@ -7,6 +7,7 @@ mod args;
 mod cleanup;
 mod config;
 mod exit;
+mod explain;
 mod given;
 mod input;
 mod kms;
@@ -46,11 +47,12 @@ fn main() -> ExitCode {
         // What clap says repeats the argument it could not use.
         Err(error) => {
             match [&KMS, &METASTORE].iter().try_for_each(|option| option.check_arguments(env::args_os())) {
-                Err(failure) if error.use_stderr() => return report(&failure),
+                Err(failure) if error.use_stderr() => return report(&failure, Telling::Short),
                 _ => return usage(&error),
             }
         }
     };
+    let telling = if cli.verbose { Telling::All } else { Telling::Short };
     let outcome = match cli.command {
         Command::Encrypt(crypt) => run(Direction::Encrypt, crypt),
         Command::Decrypt(crypt) => run(Direction::Decrypt, crypt),
@@ -64,12 +66,23 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(exit) => exit.into(),
-        Err(failure) => report(&failure),
+        Err(failure) => report(&failure, telling),
     }
 }
 
-fn report(failure: &Failure) -> ExitCode {
+/// How much is told of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    Short,
+    /// Also what may hold a partition.
+    All,
+}
+
+fn report(failure: &Failure, telling: Telling) -> ExitCode {
     tell(failure.message());
+    if let (Telling::All, Some(details)) = (telling, failure.details()) {
+        tell(details);
+    }
     failure.exit().into()
 }
 
@@ -82,7 +95,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     match print(&text) {
         Ok(()) => Exit::Done.into(),
-        Err(failure) => report(&failure),
+        Err(failure) => report(&failure, Telling::Short),
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{CryptoPolicy, Limits, SessionFactory};
+use claviger::{CryptoPolicy, Event, Limits, SessionFactory};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
@@ -39,6 +39,12 @@ impl Keys {
 
     fn tell(&self) {
         let Ok(status) = self.factory.status() else { return };
+        if status.events.iter().any(|(event, _)| *event == Event::ClockSkew) {
+            tell(
+                "keys that were made in the future, by this machine's clock, were used to encrypt: it is behind, or \
+                 theirs was ahead; set the clocks, since such keys live longer than they should",
+            );
+        }
         for degraded in &status.degraded_keys {
             tell(format_args!(
                 "the system key {} has no copy of {}; claviger kms check tells why, and claviger kms repair \
@@ -74,7 +80,11 @@ pub(crate) async fn open(settings: &Settings, direction: Direction) -> Result<Ke
         danger_known_key: settings.danger_known_key,
     };
     let kms = Watched::new(OpenKms::open(&settings.kms, opening).await?.boxed());
-    let store = Backend::open(&settings.metastore, Admission::Checked(&settings.accepted)).await?;
+    let admission = match direction {
+        Direction::Encrypt => Admission::Checked(&settings.accepted),
+        Direction::Decrypt => Admission::ToRead(&settings.accepted),
+    };
+    let store = Backend::open(&settings.metastore, admission).await?;
     announce(&missing);
     let policy = CryptoPolicy::production().intermediate_keys_max(settings.cache.get());
     let mut builder = SessionFactory::builder(store.boxed(), kms.clone())

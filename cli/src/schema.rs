@@ -9,6 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::print::{json_line, print};
 use crate::store::StoreChoice;
 use crate::store::backend::{Admission, Backend};
+use crate::tell::harmless;
 
 pub(crate) fn run(command: Schema) -> Result<Exit, Failure> {
     match command {
@@ -44,7 +45,7 @@ fn look(check: SchemaCheck, making: Making) -> Result<Exit, Failure> {
         report
     })?;
     print(&match check.format {
-        Report::Text => text(&choice, &report, &accepted),
+        Report::Text => harmless(&text(&choice, &report, &accepted)),
         Report::Json => json(&choice, &report, &accepted)?,
     })?;
     let is_dangerous = report.findings().iter().any(|finding| is_dangerous(finding, &accepted));

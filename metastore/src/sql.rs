@@ -248,3 +248,6 @@ fn read_page(rows: Vec<(String, Option<i64>, Vec<u8>)>, limit: usize) -> Page {
     }
     page
 }
+
+#[cfg(test)]
+mod tests;

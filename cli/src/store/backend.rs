@@ -39,6 +39,8 @@ pub(crate) enum Backend {
 pub(crate) enum Admission<'a> {
     /// On those without a dangerous finding besides these.
     Checked(&'a [FindingId]),
+    /// On those, and on those where it may not write: to load keys alone.
+    ToRead(&'a [FindingId]),
     /// On any, and on none: to look at it, or to make it.
     Unchecked,
 }
@@ -75,6 +77,19 @@ macro_rules! with_table {
             Backend::DynamoDb($store) => $work,
         }
     };
+}
+
+/// Says to a store's builder on which tables it starts.
+macro_rules! admitting {
+    ($builder:expr, $admission:expr) => {{
+        let builder = $builder.read_only(matches!($admission, Admission::ToRead(_)));
+        match $admission {
+            Admission::Checked(accepted) | Admission::ToRead(accepted) => {
+                accepted.iter().fold(builder, |builder, id| builder.accept(*id))
+            }
+            Admission::Unchecked => builder.danger_unchecked(),
+        }
+    }};
 }
 
 impl Backend {
@@ -167,10 +182,7 @@ impl Backend {
 
 async fn sqlite(path: &Path, admission: Admission<'_>) -> Result<Backend, OpenError> {
     let builder = SqliteMetastore::builder();
-    let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
-        Admission::Unchecked => builder.danger_unchecked(),
-    };
+    let builder = admitting!(builder, admission);
     Ok(Backend::Sqlite(builder.open(path).await?))
 }
 
@@ -185,10 +197,7 @@ pub(crate) const CALLS_MAX: usize = 10;
 #[cfg(feature = "postgres")]
 async fn postgres(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, OpenError> {
     let builder = PostgresMetastore::builder();
-    let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
-        Admission::Unchecked => builder.danger_unchecked(),
-    };
+    let builder = admitting!(builder, admission);
     Ok(Backend::Postgres(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
 }
 
@@ -200,10 +209,7 @@ async fn postgres(_: &ServerUrl, _: Admission<'_>) -> Result<Backend, OpenError>
 #[cfg(feature = "mysql")]
 async fn mysql(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, OpenError> {
     let builder = MysqlMetastore::builder();
-    let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
-        Admission::Unchecked => builder.danger_unchecked(),
-    };
+    let builder = admitting!(builder, admission);
     Ok(Backend::Mysql(Box::pin(builder.deadline(CALL_WAIT).open(&url.reveal())).await?))
 }
 
@@ -221,10 +227,7 @@ async fn dynamodb(url: &ServerUrl, admission: Admission<'_>) -> Result<Backend, 
     if let Some(endpoint) = url.option("endpoint") {
         builder = builder.endpoint(endpoint);
     }
-    let builder = match admission {
-        Admission::Checked(accepted) => accepted.iter().fold(builder, |builder, id| builder.accept(*id)),
-        Admission::Unchecked => builder.danger_unchecked(),
-    };
+    let builder = admitting!(builder, admission);
     Ok(Backend::DynamoDb(Box::pin(builder.open()).await?))
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::chunks::{Chunk, ChunkError, Chunks};
 use super::rows::{Done, Work};
-use super::{Layout, RowError};
+use super::Layout;
 use crate::exit::{Exit, Failure};
 
 /// What a chunk came to, in the order of the chunks, and how many bytes it was read from.
@@ -68,15 +68,10 @@ fn write_in_order(
             .map_err(|error| Failure::internal(&format!("encrypting was broken off ({error})")))?;
         on_done(&done, bytes)?;
         if let Some((line, error)) = done.fatal {
-            return Err(row_failure(place, line, &error));
+            return Err(error.into_failure().at(&format!("{place}:{line}")));
         }
     }
     Ok(())
-}
-
-/// The failure of a run that ends at a row.
-fn row_failure(place: &str, line: u64, error: &RowError) -> Failure {
-    Failure::new(error.exit(), error.to_string()).at(&format!("{place}:{line}"))
 }
 
 /// The failure of a run whose input cannot be cut into rows.

@@ -13,6 +13,7 @@ mod jsonl;
 mod kit;
 mod kms;
 mod payload;
+mod said;
 mod schema;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "dynamodb"))]
 mod servers;

@@ -53,7 +53,6 @@ pub(crate) fn kind_of_way(error: &sqlx::Error) -> Option<FailureKind> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
     /// The server knew who connects and no key.
-    #[cfg_attr(not(feature = "_server"), expect(dead_code, reason = "SQLite is no server"))]
     Connecting,
     Asking,
 }

@@ -24,7 +24,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSy
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
 use crate::schema::{Admission, FindingId, SchemaReport};
-use crate::sql::sqlite::fault::{backend_error, opening_error};
+use crate::sql::sqlite::fault::{backend_error, is_on_read_only_medium, opening_error};
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::Write;
 use crate::sql::{SqlFault, check_id, check_meta};
@@ -342,12 +342,6 @@ impl MetastoreAdmin for SqliteMetastore {
 
 async fn connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, BackendError> {
     pool.acquire().await.map_err(backend_error)
-}
-
-/// Tells whether nobody who is here can change the file, whatever his rights.
-fn is_on_read_only_medium(path: &Path) -> bool {
-    let opened = OpenOptions::new().append(true).open(path);
-    opened.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Tells whether what was written last is in the log beside the file.

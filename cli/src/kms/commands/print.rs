@@ -10,10 +10,11 @@ use crate::args::Report;
 use crate::exit::Failure;
 use crate::print::json_line;
 use crate::store::StoreChoice;
+use crate::tell::harmless;
 
 pub(super) fn checks(checks: &[CopyCheck], format: Report) -> Result<String, Failure> {
     match format {
-        Report::Text => Ok(checks.iter().map(check_line).collect()),
+        Report::Text => Ok(harmless(&checks.iter().map(check_line).collect::<String>())),
         Report::Json => json_line(&JsonChecks {
             good: checks.iter().all(CopyCheck::is_good),
             copies: checks.iter().map(JsonCheck::new).collect(),
@@ -100,7 +101,7 @@ pub(super) fn report(choice: &StoreChoice, report: &RewrapReport, format: Report
     });
     let keys: Vec<JsonKey<'_>> = keys.chain(damaged).collect();
     match format {
-        Report::Text => Ok(keys.iter().map(key_line).collect()),
+        Report::Text => Ok(harmless(&keys.iter().map(key_line).collect::<String>())),
         Report::Json => json_line(&JsonReport { store: choice.to_string(), keys }),
     }
 }

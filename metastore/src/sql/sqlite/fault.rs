@@ -1,5 +1,7 @@
 //! Which of SQLite's failures may pass by themselves.
 
+use std::fs::OpenOptions;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +27,10 @@ fn kind(error: &sqlx::Error) -> Option<FailureKind> {
 
 /// What an SQLite result code, extended or not, is about.
 const fn kind_of_code(code: i32) -> Option<FailureKind> {
+    // The index of the log cannot grow.
+    if code == IOERR_SHMSIZE {
+        return Some(FailureKind::StorageFull);
+    }
     Some(match code & PRIMARY_CODE {
         PERM | AUTH | CANTOPEN => FailureKind::Denied,
         READONLY => FailureKind::ReadOnly,
@@ -48,12 +54,19 @@ pub(super) fn opening_error(error: sqlx::Error, path: &Path) -> BackendError {
         .is_some_and(|code| code & PRIMARY_CODE == CANTOPEN || code == READONLY_DIRECTORY)
         && path.is_file();
     if is_of_folder {
-        let kind = kind(&error);
+        let of_medium = is_on_read_only_medium(path).then_some(FailureKind::ReadOnly);
+        let kind = of_medium.or_else(|| kind(&error));
         let fault = DriverFault::new(error, Doing::Asking, kind);
         BackendError::from(SqlFault::FolderNotWritable(Arc::new(fault))).with_kind(kind)
     } else {
         backend_error(error)
     }
+}
+
+/// Tells whether nobody who is here can change the file, whatever his rights.
+pub(super) fn is_on_read_only_medium(path: &Path) -> bool {
+    let opened = OpenOptions::new().append(true).open(path);
+    opened.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
 }
 
 fn code(error: &sqlx::Error) -> Option<i32> {
@@ -99,6 +112,7 @@ const SCHEMA: i32 = 17;
 const TOOBIG: i32 = 18;
 const AUTH: i32 = 23;
 const NOTADB: i32 = 26;
+const IOERR_SHMSIZE: i32 = IOERR | 19 << 8;
 const READONLY_DIRECTORY: i32 = READONLY | 6 << 8;
 
 #[cfg(test)]
@@ -120,12 +134,12 @@ mod tests {
             (Kind::Denied, &[3, 14, 23, 526][..]),
             (Kind::ReadOnly, &[8, 1_032, 1_544]),
             (Kind::Busy, &[5, 6, 15, 517]),
-            (Kind::StorageFull, &[13]),
+            (Kind::StorageFull, &[13, 4_874]),
             (Kind::Device, &[10, 1_034]),
             (Kind::Corrupt, &[11, 26, 779]),
             (Kind::RecordTooLong, &[18]),
         ];
-        for code in (1..=28).chain([517, 526, 779, 1_032, 1_034, 1_544]) {
+        for code in (1..=28).chain([517, 526, 779, 1_032, 1_034, 1_544, 4_874]) {
             let kind = kinds.iter().find(|(_, codes)| codes.contains(&code)).map(|(kind, _)| *kind);
             assert_eq!(kind_of_code(code), kind, "code {code}");
         }
