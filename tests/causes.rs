@@ -40,7 +40,8 @@ fn unsourced_variants(text: &str) -> Vec<String> {
         attribute.trim().starts_with("#[error(")
             && !attribute.contains("transparent")
             && field.is_some_and(|field| {
-                let is_error = ["Error)", "Fault)", "Failure)", "Failures)"].iter().any(|end| field.ends_with(end));
+                let is_error =
+                    ["Error)", "Fault)", "Failure)", "Failures)"].iter().any(|end| field.ends_with(end));
                 is_error && !field.starts_with('#') && !leaves.iter().any(|leaf| field.starts_with(leaf))
             })
     };

@@ -118,10 +118,9 @@ fn sentence(error: &Error) -> (Exit, String) {
                 label(key.id())
             ),
         ),
-        Error::KeyRevoked(key) => (
-            Exit::NotFound,
-            format!("the record's key ({}) is revoked; ask who revoked it", label(key.id())),
-        ),
+        Error::KeyRevoked(key) => {
+            (Exit::NotFound, format!("the record's key ({}) is revoked; ask who revoked it", label(key.id())))
+        }
         Error::ForeignParent { key } | Error::IndistinctKey(key) => (
             Exit::NotFound,
             format!("the key store holds a wrong record of key {} ({error}); restore it", label(key.id())),
@@ -142,10 +141,9 @@ fn sentence(error: &Error) -> (Exit, String) {
         | Error::Memory(_)
         | Error::CreationRace(_)
         | Error::Deadline(_)
-        | Error::Overloaded => (
-            Exit::Unavailable,
-            format!("the keys are unavailable ({}); try again", ErrorChain::new(error)),
-        ),
+        | Error::Overloaded => {
+            (Exit::Unavailable, format!("the keys are unavailable ({}); try again", ErrorChain::new(error)))
+        }
         _ => (
             Exit::Internal,
             format!("{}; this is a fault of claviger, please report it", ErrorChain::new(error)),

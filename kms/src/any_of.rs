@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{BackendError, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey, SecureRandom, WrapHealth, WrappedKey};
+use claviger::{
+    BackendError, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey, SecureRandom,
+    WrapHealth, WrappedKey,
+};
 
 use crate::check::CopyCheck;
 use crate::clv1::{self, Envelope, Kind};

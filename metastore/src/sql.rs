@@ -143,7 +143,9 @@ pub enum SqlFault {
 impl SqlFault {
     fn class(&self) -> FailureClass {
         match self {
-            Self::RowMalformed { .. } | Self::CreatedUnreadable(_) | Self::IdUnreadable => FailureClass::Damaged,
+            Self::RowMalformed { .. } | Self::CreatedUnreadable(_) | Self::IdUnreadable => {
+                FailureClass::Damaged
+            }
             Self::Contended(_) | Self::OtherRole { .. } => FailureClass::Transient,
             _ => FailureClass::Permanent,
         }

@@ -266,7 +266,11 @@ async fn why_a_source_is_lost_is_logged_and_once_that_it_is_back() {
     let lines = said.0.lock().unwrap().clone();
     let lost: Vec<_> = lines.iter().filter(|line| line.contains("invalidations_lost")).collect();
     assert_eq!(lost.len(), 2, "{lines:?}");
-    assert!(lost.iter().all(|line| line.contains("the source failed: back end is unavailable: the connection is lost")), "{lost:?}");
+    assert!(
+        lost.iter()
+            .all(|line| line.contains("the source failed: back end is unavailable: the connection is lost")),
+        "{lost:?}"
+    );
     let back = lines.iter().filter(|line| line.contains("listened to again"));
     assert_eq!(back.count(), 2, "{lines:?}");
 }

@@ -59,7 +59,11 @@ fn no_sentence_holds_a_partition_or_steers_a_terminal_and_details_hold_the_whole
         Error::IndistinctKey(key()),
         Error::CreationRace(intermediate()),
         Error::ClockSkew(key()),
-        of_metastore("load", intermediate(), BackendError::damaged(SqlFault::CreatedUnreadable(intermediate()))),
+        of_metastore(
+            "load",
+            intermediate(),
+            BackendError::damaged(SqlFault::CreatedUnreadable(intermediate())),
+        ),
         of_metastore("load", intermediate(), SqlFault::IdReserved(intermediate()).into()),
         of_metastore("insert", intermediate(), SqlFault::Indistinct(key()).into()),
         of_metastore("insert", intermediate(), SqlFault::NotKept(key()).into()),

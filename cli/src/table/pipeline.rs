@@ -13,9 +13,9 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use super::Layout;
 use super::chunks::{Chunk, ChunkError, Chunks};
 use super::rows::{Done, Work};
-use super::Layout;
 use crate::exit::{Exit, Failure};
 
 /// What a chunk came to, in the order of the chunks, and how many bytes it was read from.

@@ -22,7 +22,9 @@ const MARKS: [&str; 4] = ["eve", "example.com", "4111", "bob"];
 pub(crate) fn assert_says_nothing_of_anybody(kit: &Kit, run: &Run, case: &str) {
     let errors = fs::read_to_string(kit.path("errors.jsonl")).unwrap_or_default();
     let stdout = if run.code == Some(0) { "" } else { run.text() };
-    for (place, told) in [("standard error", run.stderr.as_str()), ("errors file", &errors), ("output", stdout)] {
+    for (place, told) in
+        [("standard error", run.stderr.as_str()), ("errors file", &errors), ("output", stdout)]
+    {
         for mark in MARKS {
             assert!(!told.to_lowercase().contains(mark), "{case}, {place}: {told:?}");
         }
@@ -82,21 +84,27 @@ const DECRYPT_FAULTS: &[DecryptFault] = &[
     },
     DecryptFault {
         name: "a row whose record is of another time",
-        sql: &["UPDATE encryption_key SET key_record = json_set(key_record, '$.Created', 5) WHERE id LIKE '_IK_eve%'"],
+        sql: &[
+            "UPDATE encryption_key SET key_record = json_set(key_record, '$.Created', 5) WHERE id LIKE '_IK_eve%'",
+        ],
         record: untouched,
         trouble: Hers(66),
     },
     DecryptFault {
         name: "a row whose wrapped key is another's",
-        sql: &["UPDATE encryption_key SET key_record = (SELECT key_record FROM encryption_key WHERE id LIKE '_IK_bob%') \
-                WHERE id LIKE '_IK_eve%'"],
+        sql: &[
+            "UPDATE encryption_key SET key_record = (SELECT key_record FROM encryption_key WHERE id LIKE '_IK_bob%') \
+                WHERE id LIKE '_IK_eve%'",
+        ],
         record: untouched,
         trouble: Hers(66),
     },
     DecryptFault {
         name: "a row with a foreign parent",
-        sql: &["UPDATE encryption_key SET key_record = json_set(key_record, '$.ParentKeyMeta.KeyId', '_SK_eve_x') \
-                WHERE id LIKE '_IK_eve%'"],
+        sql: &[
+            "UPDATE encryption_key SET key_record = json_set(key_record, '$.ParentKeyMeta.KeyId', '_SK_eve_x') \
+                WHERE id LIKE '_IK_eve%'",
+        ],
         record: untouched,
         trouble: Hers(66),
     },
@@ -175,9 +183,11 @@ const DECRYPT_FAULTS: &[DecryptFault] = &[
     },
     DecryptFault {
         name: "a system key's row that the master key does not open",
-        sql: &["UPDATE encryption_key SET key_record = (SELECT json_set(s.key_record, '$.Key', i.key_record ->> '$.Key') \
+        sql: &[
+            "UPDATE encryption_key SET key_record = (SELECT json_set(s.key_record, '$.Key', i.key_record ->> '$.Key') \
                 FROM encryption_key AS s, encryption_key AS i WHERE s.id LIKE '_SK%' AND i.id LIKE '_IK_bob%') \
-                WHERE id LIKE '_SK%'"],
+                WHERE id LIKE '_SK%'",
+        ],
         record: untouched,
         trouble: All(66),
     },
@@ -236,7 +246,9 @@ fn no_failure_of_decrypting_tells_of_anybody_and_a_rows_trouble_is_the_rows() {
         let run = kit.run(&["decrypt", "record", "-p", EVE]);
         assert_ne!(run.code, Some(0), "{}", fault.name);
         assert_says_nothing_of_anybody(&kit, &run, fault.name);
-        for command in [&["kms", "repair", "--all", "--format", "json"][..], &["kms", "rewrap"], &["schema", "check"]] {
+        for command in
+            [&["kms", "repair", "--all", "--format", "json"][..], &["kms", "rewrap"], &["schema", "check"]]
+        {
             let run = kit.run(command);
             assert_says_nothing_of_anybody(&kit, &run, fault.name);
         }
@@ -297,8 +309,10 @@ const ENCRYPT_FAULTS: &[EncryptFault] = &[
     },
     EncryptFault {
         name: "a row with a foreign parent",
-        sql: &["UPDATE encryption_key SET key_record = json_set(key_record, '$.ParentKeyMeta.KeyId', '_SK_eve_x') \
-                WHERE id LIKE '_IK_eve%'"],
+        sql: &[
+            "UPDATE encryption_key SET key_record = json_set(key_record, '$.ParentKeyMeta.KeyId', '_SK_eve_x') \
+                WHERE id LIKE '_IK_eve%'",
+        ],
         partition: eve,
         options: &[],
         trouble: Hers(66),
@@ -391,7 +405,11 @@ fn keys_from_the_future_that_are_encrypted_under_are_told_of() {
     );
     execute(&kit, &[&move_on]);
     let run = kit.ok(&[&["encrypt", "rows.jsonl", "-o", "again.jsonl"][..], &FIELDS].concat());
-    assert!(run.stderr.contains("made in the future") && run.stderr.contains("set the clocks"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("made in the future") && run.stderr.contains("set the clocks"),
+        "{}",
+        run.stderr
+    );
     assert_says_nothing_of_anybody(&kit, &run, "a key from the future");
     let run = kit.ok(&["encrypt", "rows.jsonl", "-p", BOB]);
     assert_eq!(run.stderr, "");
@@ -447,8 +465,15 @@ fn a_key_store_on_a_full_disk_is_told_of_with_74() {
 #[test]
 fn a_key_store_that_is_no_database_is_told_of_as_such() {
     let kit = with_store_in("store");
-    kit.write("store/keys.db", "no database at all, but long enough to have a header of one hundred bytes ".repeat(9));
+    kit.write(
+        "store/keys.db",
+        "no database at all, but long enough to have a header of one hundred bytes ".repeat(9),
+    );
     let run = kit.run(&["decrypt", "record", "-p", EVE, "--config", "claviger.toml"]);
     run.assert_failed(69);
-    assert!(run.stderr.contains("check that it is a SQLite file, or restore it from a copy"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("check that it is a SQLite file, or restore it from a copy"),
+        "{}",
+        run.stderr
+    );
 }

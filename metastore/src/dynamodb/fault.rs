@@ -126,7 +126,11 @@ impl DynamoDbError {
 
     /// What it said, if that is of the caller, the table or the way, and so of no key.
     fn shown(&self) -> &str {
-        if self.kind.is_some() || self.code.is_none() { &self.message } else { "DynamoDB refused the request" }
+        if self.kind.is_some() || self.code.is_none() {
+            &self.message
+        } else {
+            "DynamoDB refused the request"
+        }
     }
 
     pub(super) fn is(&self, code: &str) -> bool {

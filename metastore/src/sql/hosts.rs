@@ -119,8 +119,8 @@ impl<D: Dialect> Hosts<D> {
                 }
                 Ok(Err(error)) => fault = error.classified_when::<D>(Doing::Connecting),
                 Err(_elapsed) => {
-                    fault = BackendError::transient(HostFault::Silent(share))
-                        .with_kind(FailureKind::Unreachable);
+                    fault =
+                        BackendError::transient(HostFault::Silent(share)).with_kind(FailureKind::Unreachable);
                 }
             }
         }

@@ -59,7 +59,9 @@ pub(crate) async fn look<D: Dialect>(
         };
         timeout(ADMIN_DEADLINE, looking)
             .await
-            .unwrap_or(Err(BackendError::transient(Silence(ADMIN_DEADLINE)).with_kind(FailureKind::Unreachable)))
+            .unwrap_or(Err(
+                BackendError::transient(Silence(ADMIN_DEADLINE)).with_kind(FailureKind::Unreachable)
+            ))
     })
     .await
 }

@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::schema::SchemaReport;
 use crate::sql::abandoned::Abandoned;
 use crate::sql::dialect::{Dialect, Setup, SqlError, SqlFuture};
+use crate::sql::driver::Doing;
 use crate::sql::hosts::Hosts;
 use crate::sql::look::look;
-use crate::sql::driver::Doing;
 use crate::sql::{DriverFault, SqlFault};
 use crate::task::to_its_end;
 
@@ -231,9 +231,9 @@ impl<D: Dialect> Sessions<D> {
         };
         match error {
             SqlError::Crossed => Err(Failure::SessionLost(self.crossed(SqlFault::Crossed))),
-            SqlError::Driver(error) if D::is_crossed(&error) => {
-                Err(Failure::SessionLost(self.crossed(SqlFault::CrossedBy(DriverFault::new(error, Doing::Asking, None)))))
-            }
+            SqlError::Driver(error) if D::is_crossed(&error) => Err(Failure::SessionLost(
+                self.crossed(SqlFault::CrossedBy(DriverFault::new(error, Doing::Asking, None))),
+            )),
             SqlError::Driver(error) if !D::leaves_session_good(&error) => {
                 Err(Failure::SessionLost(D::backend_error(error, Doing::Asking)))
             }
@@ -312,7 +312,9 @@ impl Failure {
 fn no_session(error: PoolError<BackendError>) -> BackendError {
     match error {
         PoolError::Backend(error) => error,
-        PoolError::Closed => BackendError::permanent(DriverFault::new(sqlx::Error::PoolClosed, Doing::Asking, None)),
+        PoolError::Closed => {
+            BackendError::permanent(DriverFault::new(sqlx::Error::PoolClosed, Doing::Asking, None))
+        }
         PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
             BackendError::transient(DriverFault::new(sqlx::Error::PoolTimedOut, Doing::Asking, None))
         }

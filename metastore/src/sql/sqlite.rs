@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, FailureKind, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
+    BackendError, Consistency, EnvelopeKeyRecord, FailureKind, Insert, KeyId, KeyMeta, Metastore,
+    MetastoreAdmin, Page,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};

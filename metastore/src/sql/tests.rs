@@ -73,7 +73,8 @@ fn no_fault_of_a_store_shows_a_key_id() {
 
 #[test]
 fn what_a_server_says_of_a_statement_is_in_a_field_and_of_a_connection_is_shown() {
-    let said = |doing| DriverFault::new(sqlx::Error::Database(Box::new(Said)), doing, Some(FailureKind::Busy));
+    let said =
+        |doing| DriverFault::new(sqlx::Error::Database(Box::new(Said)), doing, Some(FailureKind::Busy));
     let asked = said(Doing::Asking);
     assert_eq!(asked.to_string(), "the database refused the statement: it is busy (23000)");
     assert_eq!((asked.message.as_str(), asked.source().is_none()), (MESSAGE, true));

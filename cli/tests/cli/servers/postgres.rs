@@ -79,11 +79,11 @@ fn postgres_wrong_password_and_missing_rights_are_told_with_77() {
         "CREATE ROLE reader LOGIN PASSWORD 'reading'; GRANT SELECT ON encryption_key TO reader",
     );
     let reader = url.split_once('@').unwrap().1;
-    let client = Client::new(format!("postgres://reader:reading@{reader}"));
-    Client::new(url.clone()).lets_a_reader_decrypt(client.url.clone());
+    let mut client = Client::new(url.clone());
+    client.lets_a_reader_decrypt(format!("postgres://reader:reading@{reader}"));
     assert_eq!(client.dangers(3), ["permission-missing"]);
     client.kit.write("payload", "x");
-    let accept = ["encrypt", "payload", "-p", "me", "--accept-finding", "permission-missing"];
+    let accept = ["encrypt", "payload", "-p", "new", "--accept-finding", "permission-missing"];
     let run = client.run(&accept);
     run.assert_failed(77);
     assert!(run.stderr.contains("42501") && run.stderr.contains("docs/metastores.md"), "{}", run.stderr);
@@ -96,7 +96,10 @@ fn postgres_customer_in_trouble_is_left_out_and_not_told_of() {
     let client = Client::new(server().url("latin"));
     client.ends_with(0, &["schema", "apply"]);
     client.leaves_out_the_row_in_trouble("eve \u{3042}", |_, _| {
-        server().psql("latin", "UPDATE encryption_key SET key_record = '{\"Key\":7}' WHERE id LIKE '\\_IK\\_eve%'");
+        server().psql(
+            "latin",
+            "UPDATE encryption_key SET key_record = '{\"Key\":7}' WHERE id LIKE '\\_IK\\_eve%'",
+        );
     });
     // What a trigger says in its own words, with the id in them.
     server().psql(

@@ -11,9 +11,9 @@ use sqlx::ConnectOptions as _;
 use sqlx::mysql::MySqlConnectOptions;
 
 use crate::schema::FindingId;
+use crate::sql::driver::Doing;
 use crate::sql::mysql::MysqlMetastore;
 use crate::sql::mysql::dialect::MysqlDialect;
-use crate::sql::driver::Doing;
 use crate::sql::mysql::fault::backend_error;
 use crate::sql::settings::{Replica, Settings, Target};
 use crate::sql::url::ServerUrl;
@@ -153,8 +153,7 @@ impl MysqlBuilder {
 
     /// Reads a URL.
     fn read_url(&self, url: &str) -> Result<Target<MysqlDialect>, BackendError> {
-        let mut url = ServerUrl::parse(url, &["mysql://", "mariadb://"])
-            .ok_or(UrlFault::OtherScheme)?;
+        let mut url = ServerUrl::parse(url, &["mysql://", "mariadb://"]).ok_or(UrlFault::OtherScheme)?;
         let zone = url.take(&["timezone", "time-zone"]).map(decoded_zone);
         if !url.parameters.iter().all(|(name, _)| PARAMETERS.contains(name)) {
             return Err(UrlFault::UnknownParameter.into());

@@ -197,7 +197,10 @@ mod tests {
         for (number, state, kind) in kinds {
             assert_eq!(kind_of_number(number, state), kind, "{number} {state}");
             let is_of_one_key = kind.is_some_and(Kind::is_of_one_key);
-            assert!(!(is_of_one_key && is_transient_number(number, state)), "{number} is one key's and no outage");
+            assert!(
+                !(is_of_one_key && is_transient_number(number, state)),
+                "{number} is one key's and no outage"
+            );
         }
     }
 

@@ -11,10 +11,10 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::schema::FindingId;
+use crate::sql::driver::Doing;
 use crate::sql::hosts::Role;
 use crate::sql::postgres::PostgresMetastore;
 use crate::sql::postgres::dialect::PostgresDialect;
-use crate::sql::driver::Doing;
 use crate::sql::postgres::fault::backend_error;
 use crate::sql::settings::{Replica, Settings, Target};
 use crate::sql::url::ServerUrl;
@@ -157,8 +157,7 @@ impl fmt::Debug for PostgresBuilder {
 
 /// Reads a URL.
 pub(super) fn read_url(url: &str) -> Result<Target<PostgresDialect>, BackendError> {
-    let mut url = ServerUrl::parse(url, &["postgres://", "postgresql://"])
-        .ok_or(UrlFault::OtherScheme)?;
+    let mut url = ServerUrl::parse(url, &["postgres://", "postgresql://"]).ok_or(UrlFault::OtherScheme)?;
     let named_statements = match url.take(&["prepared-statements"]) {
         None | Some("on") => true,
         Some("off") => false,
@@ -178,8 +177,7 @@ pub(super) fn read_url(url: &str) -> Result<Target<PostgresDialect>, BackendErro
     if !url.parameters.iter().all(|(name, _)| is_known(name)) {
         return Err(UrlFault::UnknownParameter.into());
     }
-    let hosts =
-        url.of_each_host().map(|url| PgConnectOptions::from_str(&url).map(own).map_err(unreadable));
+    let hosts = url.of_each_host().map(|url| PgConnectOptions::from_str(&url).map(own).map_err(unreadable));
     Ok(Target { hosts: hosts.collect::<Result<_, _>>()?, role, named_statements })
 }
 

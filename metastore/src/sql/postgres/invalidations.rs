@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sq
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::sql::postgres::builder::read_url;
 use crate::sql::driver::Doing;
+use crate::sql::postgres::builder::read_url;
 use crate::sql::postgres::fault::backend_error;
 use crate::sql::postgres::pooler::share_connections;
 use crate::sql::postgres::session::Value;

@@ -8,10 +8,10 @@ use claviger::{BackendError, ErrorChain, KeyId};
 use sqlx::SqliteConnection;
 
 use crate::schema::{Finding, FindingId, SchemaReport};
+use crate::sql::read_row;
 use crate::sql::sqlite::check::queries::{Column, SampledRow, UniqueColumn};
 use crate::sql::sqlite::fault::{backend_error, is_read_only, is_transient};
 use crate::sql::sqlite::statements;
-use crate::sql::read_row;
 
 /// Looks at the connection, the table and a sample of its rows.
 pub(super) async fn check(connection: &mut SqliteConnection) -> Result<SchemaReport, BackendError> {

@@ -60,7 +60,7 @@ struct Row {
 }
 
 /// `CONVERT_TZ` from UTC is never ambiguous, and takes the zones that a session takes.
-const ROW: &str = "SELECT CAST(created AS CHAR), \
+const ROW: &str = "SELECT HEX(id), CAST(created AS CHAR), \
      CAST(CONVERT_TZ(TIMESTAMPADD(SECOND, CAST(UNIX_TIMESTAMP(created) AS SIGNED), '1970-01-01 00:00:00'), \
          '+00:00', @@GLOBAL.time_zone) AS CHAR), \
      CAST(CONVERT_TZ(TIMESTAMPADD(SECOND, CAST(UNIX_TIMESTAMP(created) AS SIGNED), '1970-01-01 00:00:00'), \
@@ -80,22 +80,26 @@ const INDEXED_BY_TIME: &str = "SELECT COUNT(*) FROM information_schema.statistic
      AND seq_in_index = 1";
 
 async fn sample(connection: &mut MySqlConnection) -> Result<Vec<Row>, SqlError> {
-    type Columns = (Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
+    type Columns = (String, Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
     let indexed: i64 = query_scalar(INDEXED_BY_TIME).fetch_one(&mut *connection).await?;
-    let mut rows = Vec::new();
+    // In a small table the ends overlap.
+    let mut rows = BTreeMap::new();
     for order in ENDS.into_iter().chain((indexed > 0).then_some(LATEST)) {
         let sql = format!("{ROW} ORDER BY {order} LIMIT {ROWS_PER_END}");
         let found: Vec<Columns> = query_as(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
         let seconds = |text: Option<String>| text.and_then(|text| utc::seconds(&text));
-        rows.extend(found.into_iter().map(|(read, by_default, by_system, stored, meant)| Row {
-            read: seconds(read),
-            by_default: seconds(by_default),
-            by_system: seconds(by_system),
-            stored,
-            meant,
+        rows.extend(found.into_iter().map(|(id, read, by_default, by_system, stored, meant)| {
+            let row = Row {
+                read: read.clone().and_then(|text| utc::seconds(&text)),
+                by_default: seconds(by_default),
+                by_system: seconds(by_system),
+                stored,
+                meant,
+            };
+            ((id, read), row)
         }));
     }
-    Ok(rows)
+    Ok(rows.into_values().collect())
 }
 
 /// What the server does with sessions that choose no zone.
@@ -120,7 +124,7 @@ async fn server(connection: &mut MySqlConnection) -> Result<Server, SqlError> {
 
 impl Server {
     fn name(&self) -> String {
-        if self.default_zone == "SYSTEM" {
+        if self.default_zone == SYSTEM {
             format!("SYSTEM, now {}", self.system_zone)
         } else {
             self.default_zone.clone()
@@ -132,6 +136,15 @@ impl Server {
 fn mismatch(rows: &[Row], zone: &str, server: &Server) -> Finding {
     let wrong = rows.iter().filter(|row| row.read != row.meant).count();
     let remedy = match fitting_zone(rows, server) {
+        Some(zone) if zone == UTC => format!(
+            "Leave out MysqlBuilder::session_time_zone, and timezone in the URL, or set it to {UTC}: there all of \
+             them read as meant."
+        ),
+        Some(zone) if zone == SYSTEM => format!(
+            "Set MysqlBuilder::session_time_zone, or timezone in the URL, to {SYSTEM}: there all of them read as meant. \
+             It is the zone of the server's machine, now {}: all servers that are failed over to must have it.",
+            server.system_zone
+        ),
         Some(zone) => format!(
             "Set MysqlBuilder::session_time_zone, or timezone in the URL, to {zone}: there all of them read as meant."
         ),
@@ -152,12 +165,20 @@ fn mismatch(rows: &[Row], zone: &str, server: &Server) -> Finding {
     )
 }
 
+/// What sessions are in unless told otherwise.
+const UTC: &str = "+00:00";
+const SYSTEM: &str = "SYSTEM";
+
 fn fitting_zone(rows: &[Row], server: &Server) -> Option<String> {
+    // Also where the machine's zone is UTC: it may not always be, nor that of another machine.
+    if offsets(rows) == [UTC] {
+        return Some(UTC.to_owned());
+    }
     if rows.iter().all(|row| row.by_default == row.meant) {
         return Some(server.default_zone.clone());
     }
     if rows.iter().all(|row| row.by_system == row.meant) {
-        return Some("SYSTEM".to_owned());
+        return Some(SYSTEM.to_owned());
     }
     match offsets(rows).as_slice() {
         [one] => Some(one.clone()),
