@@ -83,9 +83,9 @@ async fn a_damaged_file_is_a_permanent_error() {
     fs::write(&place.file, bytes).unwrap();
     let store = place.open().await;
     let key = meta("_IK_a_svc_prod", NOW);
-    assert_permanent(store.load(&key, Consistency::Strong).await, "malformed");
-    assert_permanent(store.load_latest(key.id()).await, "malformed");
-    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW - 1)).await, "malformed");
+    assert_permanent(store.load(&key, Consistency::Strong).await, "what it holds cannot be read");
+    assert_permanent(store.load_latest(key.id()).await, "what it holds cannot be read");
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW - 1)).await, "what it holds cannot be read");
 }
 
 #[tokio::test]
@@ -96,8 +96,8 @@ async fn a_missing_table_is_a_permanent_error_until_migrated() {
     sqlx::query("DROP TABLE encryption_key").execute(&pool).await.unwrap();
     let store = SqliteMetastore::new(pool).await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
-    assert_permanent(store.load_latest(record.meta().id()).await, "no such table");
-    assert_permanent(store.insert(&record).await, "no such table");
+    assert_permanent(store.load_latest(record.meta().id()).await, "there is no such table");
+    assert_permanent(store.insert(&record).await, "there is no such table");
     store.migrate().await.unwrap();
     store.migrate().await.unwrap();
     assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);

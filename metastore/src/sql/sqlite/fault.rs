@@ -12,13 +12,21 @@ use crate::sql::{DriverFault, SqlFault};
 
 /// Classifies a failure. What SQLite says of it is not shown: a trigger may say what it likes.
 pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
+    classified(error, Doing::Asking)
+}
+
+fn classified(error: sqlx::Error, doing: Doing) -> BackendError {
     let class = if is_transient(&error) { FailureClass::Transient } else { FailureClass::Permanent };
     let kind = kind(&error);
-    BackendError::new(class, DriverFault::new(error, Doing::Asking, kind)).with_kind(kind)
+    BackendError::new(class, DriverFault::new(error, doing, kind)).with_kind(kind)
 }
 
 fn kind(error: &sqlx::Error) -> Option<FailureKind> {
     match error {
+        // Of what it does not know of it has one code for all.
+        sqlx::Error::Database(said) if said.message().starts_with("no such table") => {
+            Some(FailureKind::NoSuchTable)
+        }
         sqlx::Error::Database(_) => kind_of_code(code(error)?),
         sqlx::Error::Io(_) => Some(FailureKind::Device),
         error => kind_of_way(error),
@@ -56,10 +64,11 @@ pub(super) fn opening_error(error: sqlx::Error, path: &Path) -> BackendError {
     if is_of_folder {
         let of_medium = is_on_read_only_medium(path).then_some(FailureKind::ReadOnly);
         let kind = of_medium.or_else(|| kind(&error));
-        let fault = DriverFault::new(error, Doing::Asking, kind);
+        let fault = DriverFault::new(error, Doing::Connecting, kind);
         BackendError::from(SqlFault::FolderNotWritable(Arc::new(fault))).with_kind(kind)
     } else {
-        backend_error(error)
+        // No key was asked for yet.
+        classified(error, Doing::Connecting)
     }
 }
 
