@@ -154,8 +154,8 @@ fn a_read_only_file_gives_its_keys_and_takes_none() {
         let reader = place.open().await;
         assert_eq!(reader.load_latest(record.meta().id()).await.unwrap().as_ref(), Some(&record));
         let another = crate::support::record("_IK_b_svc_prod", NOW);
-        assert_permanent(reader.insert(&another).await, "readonly");
-        assert_permanent(reader.revoke(record.meta()).await, "readonly");
+        assert_permanent(reader.insert(&another).await, "it takes no writes");
+        assert_permanent(reader.revoke(record.meta()).await, "it takes no writes");
         assert_eq!(reader.load(another.meta(), Consistency::Strong).await.unwrap(), None);
     });
 }
