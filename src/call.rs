@@ -1,5 +1,6 @@
 //! What every call to the outside goes through: permits, a deadline, classified retry, a breaker.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::breaker::Breaker;
 use crate::clock::Clock;
-use crate::error::{BackendError, FailureClass};
+use crate::error::{BackendError, FailureKind};
 use crate::random::SecureRandom;
 
 /// The way out to one dependency.
@@ -115,8 +116,8 @@ impl Gate {
         self.in_time(call).await.map_err(CallError::Backend)
     }
 
-    /// Makes a call once, if the breaker lets it through; `None` if not. A refusal counts as no answer:
-    /// another is asked then.
+    /// Makes a call once, if the breaker lets it through; `None` if not. A refusal counts as no answer,
+    /// as another is asked then; but not one that is of the one key.
     ///
     /// # Cancel safety
     /// As of [`call`](Self::call).
@@ -128,7 +129,7 @@ impl Gate {
         self.breaker.admit(self.clock.monotonic()).ok()?;
         let result = self.in_time(call).await;
         match &result {
-            Err(error) if !matches!(error.class(), FailureClass::Damaged | FailureClass::Folded) => {
+            Err(error) if !error.is_of_one_key() => {
                 self.breaker.failed(self.clock.monotonic());
             }
             Ok(_) | Err(_) => self.breaker.succeeded(),
@@ -151,7 +152,7 @@ impl Gate {
         &self,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        self.breaker.admit(self.clock.monotonic()).map_err(BackendError::transient)?;
+        self.breaker.admit(self.clock.monotonic()).map_err(unreachable)?;
         let result = self.in_time(call).await;
         match &result {
             Err(error) if error.is_transient() => self.breaker.failed(self.clock.monotonic()),
@@ -168,8 +169,13 @@ impl Gate {
         let deadline = self.rules.deadline;
         tokio::time::timeout(deadline, call)
             .await
-            .unwrap_or_else(|_elapsed| Err(BackendError::transient(NoAnswer(deadline))))
+            .unwrap_or_else(|_elapsed| Err(unreachable(NoAnswer(deadline))))
     }
+}
+
+/// The dependency brought no answer.
+pub(crate) fn unreachable(why: impl StdError + Send + Sync + 'static) -> BackendError {
+    BackendError::transient(why).with_kind(FailureKind::Unreachable)
 }
 
 /// A place in the queue, given back when dropped.

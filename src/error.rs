@@ -1,19 +1,25 @@
 //! What can go wrong, told apart by what the caller can do about it.
 
-use std::error::Error as StdError;
-use std::fmt;
+mod backend;
+mod chain;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_memory::MemoryError;
+
+pub use backend::{BackendError, FailureClass, FailureKind};
+pub use chain::ErrorChain;
 
 use crate::random::RandomError;
 use crate::record::{KeyId, KeyMeta, MalformedRecord};
 
 /// What a factory or session answers when it cannot do its work.
 ///
-/// No variant holds key bytes, plaintext or connection strings. It is `Clone` since one failed
-/// load answers all callers that waited for it.
+/// No variant holds key bytes, plaintext or connection strings. A key id holds the partition that it
+/// is of, which may be an e-mail address: it is in a field, for [`key_id`](Self::key_id), and no part
+/// of the text that `Display` shows of an error or of its sources. It is `Clone` since one failed load
+/// answers all callers that waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -33,7 +39,7 @@ pub enum Error {
     #[error("cannot read the stored record")]
     MalformedRecord(#[from] MalformedRecord),
     /// A stored key record names a parent that cannot be its own.
-    #[error("key {key} names a parent that is not its own")]
+    #[error("key names a parent that is not its own")]
     ForeignParent {
         /// The key whose record it is.
         key: KeyMeta,
@@ -45,10 +51,10 @@ pub enum Error {
     #[error("authentication failed")]
     Authentication,
     /// The metastore has no such key version.
-    #[error("key {0} not found")]
+    #[error("key not found")]
     KeyNotFound(KeyMeta),
     /// The key was revoked and the policy denies decrypting under it.
-    #[error("key {0} is revoked")]
+    #[error("key is revoked")]
     KeyRevoked(KeyMeta),
     /// The payload is over the configured limit.
     #[error("payload of {bytes} bytes is over the limit of {bytes_max}")]
@@ -59,7 +65,7 @@ pub enum Error {
         bytes_max: usize,
     },
     /// The metastore failed.
-    #[error("metastore {operation} failed for key {key}")]
+    #[error("metastore {operation} failed")]
     Metastore {
         /// The trait's method.
         operation: &'static str,
@@ -69,7 +75,7 @@ pub enum Error {
         source: BackendError,
     },
     /// The KMS failed.
-    #[error("KMS {operation} failed for key {key}")]
+    #[error("KMS {operation} failed")]
     Kms {
         /// The trait's method.
         operation: &'static str,
@@ -80,13 +86,13 @@ pub enum Error {
     },
     /// The store says that a key exists and does not give it out: a table that cannot tell ids
     /// apart.
-    #[error("the metastore holds key {0} but does not return it")]
+    #[error("the metastore holds the key but does not return it")]
     IndistinctKey(KeyMeta),
     /// Other writers created the same key again and again.
-    #[error("creation of key {0} kept losing the race")]
+    #[error("creation of the key kept losing the race")]
     CreationRace(KeyId),
     /// A latest key lies so far in the future that replacing it is refused.
-    #[error("key {0} was created in the future; check the clocks")]
+    #[error("key was created in the future; check the clocks")]
     ClockSkew(KeyMeta),
     /// The random number generator failed.
     #[error("cannot generate key material")]
@@ -159,6 +165,36 @@ impl Error {
         matches!(self, Self::Metastore { source, .. } if matches!(source.class(), FailureClass::Folded))
     }
 
+    /// Returns the id of the key that could not be had, if the failure is about one. It holds the
+    /// partition, as the caller gave it.
+    #[must_use]
+    pub const fn key_id(&self) -> Option<&KeyId> {
+        match self {
+            Self::ForeignParent { key }
+            | Self::KeyNotFound(key)
+            | Self::KeyRevoked(key)
+            | Self::Kms { key, .. }
+            | Self::IndistinctKey(key)
+            | Self::ClockSkew(key) => Some(key.id()),
+            Self::Metastore { key, .. } | Self::CreationRace(key) => Some(key),
+            Self::InvalidConfig { .. }
+            | Self::InvalidPartition { .. }
+            | Self::MalformedRecord(_)
+            | Self::ForeignRecord
+            | Self::Authentication
+            | Self::TooLarge { .. }
+            | Self::Random(_)
+            | Self::Memory(_)
+            | Self::Deadline(_)
+            | Self::Overloaded
+            | Self::Interrupted
+            | Self::NoRuntime(_)
+            | Self::Persistence { .. }
+            | Self::Forked
+            | Self::Closed => None,
+        }
+    }
+
     /// Tells whether what is stored was found to be damaged or forged.
     pub(crate) const fn is_damage(&self) -> bool {
         match self {
@@ -185,123 +221,5 @@ impl Error {
     }
 }
 
-/// Whether a back end's failure may pass by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FailureClass {
-    /// The same call may succeed later: network, throttling, fail-over.
-    Transient,
-    /// It will not: denied, misconfigured.
-    Permanent,
-    /// What is stored is damaged or forged. It will not pass either, and raises an alarm.
-    Damaged,
-    /// The store keeps the key version under another id only, which its table takes for the one asked
-    /// for. It will not pass either.
-    Folded,
-}
-
-/// A failure of a metastore, a KMS or a user's storage, classified by the one who knows.
-///
-/// Its `Display` names the class only; what happened is in `source()`. Whoever builds one strips
-/// passwords and connection strings from the source first.
-#[derive(Clone)]
-pub struct BackendError {
-    class: FailureClass,
-    source: Arc<dyn StdError + Send + Sync>,
-}
-
-impl BackendError {
-    /// Wraps a failure that may pass by itself.
-    pub fn transient(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { class: FailureClass::Transient, source: Arc::from(source.into()) }
-    }
-
-    /// Wraps a failure that will not pass by itself. In doubt, a failure is permanent.
-    pub fn permanent(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { class: FailureClass::Permanent, source: Arc::from(source.into()) }
-    }
-
-    /// Wraps the finding that what is stored cannot be what was written: a row that cannot be read,
-    /// a wrapped key that does not authenticate.
-    pub fn damaged(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { class: FailureClass::Damaged, source: Arc::from(source.into()) }
-    }
-
-    /// Wraps the finding that the table keeps the key version under another id only, which its collation
-    /// takes for the one asked for.
-    pub fn folded(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { class: FailureClass::Folded, source: Arc::from(source.into()) }
-    }
-
-    /// Returns the class the back end chose.
-    #[must_use]
-    pub const fn class(&self) -> FailureClass {
-        self.class
-    }
-
-    /// Tells whether the same call may succeed later.
-    #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        matches!(self.class, FailureClass::Transient)
-    }
-}
-
-impl fmt::Debug for BackendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BackendError").field("class", &self.class).field("source", &self.source).finish()
-    }
-}
-
-impl fmt::Display for BackendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.class {
-            FailureClass::Transient => "back end is unavailable",
-            FailureClass::Permanent => "back end refused",
-            FailureClass::Damaged => "stored key record is damaged",
-            FailureClass::Folded => "key is kept under another id",
-        })
-    }
-}
-
-impl StdError for BackendError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.source)
-    }
-}
-
-/// Shows an error with all its causes, outermost first, in one line: for logs and messages.
-///
-/// ```
-/// use claviger::{BackendError, ErrorChain};
-///
-/// let error = BackendError::transient(std::io::Error::other("reset"));
-/// assert!(ErrorChain::new(&error).to_string().ends_with(": reset"));
-/// ```
-#[derive(Clone, Copy)]
-pub struct ErrorChain<'a>(&'a dyn StdError);
-
-impl<'a> ErrorChain<'a> {
-    /// Shows `error`.
-    #[must_use]
-    pub const fn new(error: &'a dyn StdError) -> Self {
-        Self(error)
-    }
-}
-
-impl fmt::Display for ErrorChain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for ErrorChain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.0, f)
-    }
-}
+#[cfg(test)]
+mod tests;

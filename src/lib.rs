@@ -29,7 +29,7 @@ pub mod testing;
 pub use breaker::{Breaker, BreakerOpen};
 pub use claviger_memory::{LockPolicy, MemoryError, Stats as MemoryStats};
 pub use clock::{Clock, SystemClock};
-pub use error::{BackendError, Error, ErrorChain, FailureClass};
+pub use error::{BackendError, Error, ErrorChain, FailureClass, FailureKind};
 pub use events::Event;
 pub use factory::{SessionFactory, SessionFactoryBuilder};
 pub use invalidation::{Invalidation, InvalidationSource};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::call::{CallError, FAILURES_MAX, Gate, GateRules};
 use crate::clock::SystemClock;
-use crate::error::{BackendError, Error};
+use crate::error::{BackendError, Error, ErrorChain};
 use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrappedKey, to_error as of_kms};
 use crate::metastore::{Consistency, DamagedRow, MetastoreAdmin, to_error as of_store};
@@ -434,7 +434,7 @@ impl fmt::Display for Rewrap {
             Self::Rewrapped { missing } => lacking(f, "wrapped anew", missing),
             Self::Due { missing } => lacking(f, "to be wrapped anew", missing),
             Self::Gone => f.write_str("deleted meanwhile"),
-            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::Failed(error) => write!(f, "failed: {}", ErrorChain::new(error)),
         }
     }
 }

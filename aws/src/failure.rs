@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId as _;
-use claviger::FailureClass;
+use claviger::{FailureClass, FailureKind};
 
 /// What a service, or the way to it, reported.
 ///
@@ -24,6 +24,8 @@ pub struct Failure {
     pub request_id: Option<String>,
     /// Whether it may pass by itself.
     pub class: FailureClass,
+    /// What it is about, where the code or the way that failed tells.
+    pub kind: Option<FailureKind>,
 }
 
 impl Failure {
@@ -37,7 +39,10 @@ impl Failure {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let plain = |class, message: String| Self { code: None, message, request_id: None, class };
+        let plain = |class, message: String| {
+            let kind = kind_of_causes(error, class);
+            Self { code: None, message, request_id: None, class, kind }
+        };
         match error {
             SdkError::ServiceError(_) => {
                 let status = status(error);
@@ -49,6 +54,7 @@ impl Failure {
                         .map_or_else(|| format!("{service} answered HTTP {status}"), str::to_owned),
                     request_id: error.request_id().map(|id| harmless_part(id).to_owned()),
                     class: class.unwrap_or_else(|| class_of_answer(code.as_deref(), status)),
+                    kind: kind_of_answer(code.as_deref(), status),
                     code,
                 }
             }
@@ -100,6 +106,72 @@ fn class_of_answer(code: Option<&str>, status: u16) -> FailureClass {
     } else {
         FailureClass::Permanent
     }
+}
+
+/// Tells what an answer is about, whatever the service.
+fn kind_of_answer(code: Option<&str>, status: u16) -> Option<FailureKind> {
+    let of_code = code.and_then(kind_of_code);
+    let of_status = || match status {
+        429 => Some(FailureKind::Busy),
+        500.. => Some(FailureKind::Unreachable),
+        _ => None,
+    };
+    of_code.or_else(of_status)
+}
+
+fn kind_of_code(code: &str) -> Option<FailureKind> {
+    Some(match code {
+        "AccessDeniedException" | "AccessDenied" | "OptInRequired" => FailureKind::Denied,
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignatureException"
+        | "IncompleteSignature"
+        | "MissingAuthenticationTokenException"
+        | "MissingAuthenticationToken"
+        | "ExpiredTokenException"
+        | "ExpiredToken" => FailureKind::Unauthenticated,
+        // Of a table of DynamoDB; of a key of KMS, and of one that is not to be used now.
+        "ResourceNotFoundException" => FailureKind::NoSuchTable,
+        "NotFoundException" => FailureKind::NoSuchKey,
+        "DisabledException" | "KMSInvalidStateException" => FailureKind::KeyDisabled,
+        "ThrottlingException"
+        | "Throttling"
+        | "LimitExceededException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "SlowDown"
+        | "ProvisionedThroughputExceededException"
+        | "TransactionConflictException"
+        | "TransactionInProgressException"
+        | "ReplicatedWriteConflictException"
+        | "ResourceInUseException" => FailureKind::Busy,
+        "InternalFailure"
+        | "InternalServerError"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException"
+        | "KMSInternalException"
+        | "DependencyTimeoutException"
+        | "KeyUnavailableException"
+        | "RequestTimeout"
+        | "RequestTimeoutException" => FailureKind::Unreachable,
+        _ => return None,
+    })
+}
+
+/// Tells what a request that was not sent, or not answered, failed by.
+fn kind_of_causes(error: &(dyn Error + 'static), class: FailureClass) -> Option<FailureKind> {
+    if causes(error).any(|cause| cause.is::<CredentialsError>()) {
+        return Some(FailureKind::Unauthenticated);
+    }
+    let is_tls = |cause: &(dyn Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
+    };
+    if causes(error).any(is_tls) {
+        return Some(FailureKind::Tls);
+    }
+    (class == FailureClass::Transient).then_some(FailureKind::Unreachable)
 }
 
 /// Classifies a request that was not sent, or not answered, by what is behind it.
@@ -167,3 +239,29 @@ fn harmless_part(message: &str) -> &str {
 
 /// Enough for every message of the service; what is longer is not one.
 const MESSAGE_CHARS_MAX: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_their_kinds_and_what_a_service_says_itself_is_not_guessed() {
+        use FailureKind as Kind;
+        for (code, status, kind) in [
+            ("AccessDeniedException", 400, Some(Kind::Denied)),
+            ("UnrecognizedClientException", 400, Some(Kind::Unauthenticated)),
+            ("ExpiredTokenException", 400, Some(Kind::Unauthenticated)),
+            ("ResourceNotFoundException", 400, Some(Kind::NoSuchTable)),
+            ("NotFoundException", 400, Some(Kind::NoSuchKey)),
+            ("DisabledException", 400, Some(Kind::KeyDisabled)),
+            ("ThrottlingException", 400, Some(Kind::Busy)),
+            ("InternalServerError", 500, Some(Kind::Unreachable)),
+            ("SomethingNew", 503, Some(Kind::Unreachable)),
+            ("SomethingNew", 429, Some(Kind::Busy)),
+            ("ValidationException", 400, None),
+            ("SomethingNew", 400, None),
+        ] {
+            assert_eq!(kind_of_answer(Some(code), status), kind, "{code} {status}");
+        }
+    }
+}

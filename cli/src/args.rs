@@ -24,6 +24,10 @@ use crate::kms::text::KmsGiven;
 #[command(name = "claviger", version, after_help = EXAMPLES, after_long_help = with_codes(EXAMPLES))]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Cli {
+    /// Tells more of a failure: all causes, whole key ids, what a server said. Key ids hold partitions.
+    #[arg(long, global = true)]
+    pub(crate) verbose: bool,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -5,9 +5,9 @@ use std::panic::Location;
 use std::path::Path;
 use std::process::ExitCode;
 
-use claviger::{BackendError, Error, ErrorChain, FailureClass};
+use claviger::Error;
 
-use crate::store::backend::fault;
+use crate::explain;
 use crate::tell::tell;
 
 /// What a run tells the one who started it. The numbers are those of BSD's `sysexits.h` where
@@ -43,13 +43,13 @@ Exit codes:
        kms check and repair of the master key
    65  the input is wrong: not CSV, JSON Lines, UTF-8 or a record, or too large
    66  not found or cannot be decrypted: no such input, no such key, another partition,
-       a damaged record
+       a damaged record, a damaged row of the key store
    69  the key store, the master key's service or the random generator is unavailable
    70  claviger itself failed; please report it
    73  the output cannot be created
-   74  reading or writing failed, as on a full disk
-   77  a file may not be read, a file with a secret may be read by others, or the key store or
-       the master key's service refuses the user
+   74  reading or writing failed, as on a full disk, the key store's too
+   77  a file may not be read, a file with a secret may be read by others, the key store takes no
+       writes, or it or the master key's service refuses the user
    78  an option, a CLAVIGER_ variable or the configuration file says what cannot work
   130  stopped by SIGINT; by another signal, 128 and its number (143 SIGTERM)
   141  the program that reads the output ended first, as head does; nothing is told then
@@ -60,17 +60,23 @@ Exit codes:
 pub(crate) struct Failure {
     exit: Exit,
     message: String,
+    /// What `--verbose` adds. It may hold a partition.
+    details: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), details: None }
     }
 
     /// What the library answered.
     pub(crate) fn crypt(error: &Error) -> Self {
-        let (exit, message) = explain(error);
-        Self { exit, message }
+        explain::failure(error)
+    }
+
+    pub(crate) fn with_details(mut self, details: String) -> Self {
+        self.details = Some(details);
+        self
     }
 
     /// An input or key file could not be read.
@@ -125,8 +131,23 @@ impl Failure {
     pub(crate) fn tell(&self) -> Exit {
         if self.exit != Exit::ReaderGone {
             tell(self.message());
+            if let Some(details) = &self.details {
+                tell(details);
+            }
         }
         self.exit
+    }
+
+    /// Leaves out what only `--verbose` tells.
+    pub(crate) fn in_short(mut self) -> Self {
+        self.details = None;
+        self
+    }
+
+    /// Says the same in other words.
+    pub(crate) fn saying(mut self, message: String) -> Self {
+        self.message = message;
+        self
     }
 
     /// Puts `place`, such as a file and line, before the sentence.
@@ -136,6 +157,7 @@ impl Failure {
         self
     }
 
+    #[cfg(test)]
     pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }
@@ -148,111 +170,6 @@ impl Failure {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
-    }
-}
-
-/// What the library's error means for someone at a terminal.
-///
-/// Key ids hold partition ids, which come from the data: they are not repeated here.
-fn explain(error: &Error) -> (Exit, String) {
-    match error {
-        Error::InvalidConfig { reason } => {
-            (Exit::Config, format!("the options do not fit together: {reason}; see claviger --help"))
-        }
-        Error::InvalidPartition { reason } => {
-            (Exit::BadInput, format!("the partition {reason}; give one that names its customer"))
-        }
-        Error::MalformedRecord(malformed) => (
-            Exit::BadInput,
-            format!("this is no whole record ({malformed}); was it encrypted with claviger?"),
-        ),
-        Error::ForeignRecord => (
-            Exit::NotFound,
-            "the record was sealed for another partition, service or product; check the partition, --service, \
-             --product and --region-suffix"
-                .to_owned(),
-        ),
-        Error::Authentication => (
-            Exit::NotFound,
-            "the record does not open: it is damaged, or sealed under another key; restore it from a copy"
-                .to_owned(),
-        ),
-        Error::KeyNotFound(_) => (
-            Exit::NotFound,
-            "the key store does not hold the record's key; check --metastore or restore the key store"
-                .to_owned(),
-        ),
-        Error::KeyRevoked(_) => {
-            (Exit::NotFound, "the record's key is revoked; ask who revoked it".to_owned())
-        }
-        Error::ForeignParent { .. } | Error::IndistinctKey(_) => (
-            Exit::NotFound,
-            format!("the key store holds a wrong key record ({}); restore it", without_ids(error)),
-        ),
-        Error::TooLarge { bytes_max, .. } => {
-            (Exit::BadInput, format!("the data is over the limit of {bytes_max} bytes; split it"))
-        }
-        Error::Metastore { source, .. } if source.class() == FailureClass::Folded => (
-            Exit::NotFound,
-            "the key store's table keeps the record's key under another id, which differs in case, accents or \
-             trailing blanks; decrypt with --folded-ids, and see to collation-folds, which claviger schema check \
-             explains"
-                .to_owned(),
-        ),
-        Error::Metastore { source, .. } if let Some(message) = fault::of_id(source) => {
-            (Exit::BadInput, message)
-        }
-        Error::Metastore { source, .. } => {
-            let fault = fault::of(source);
-            (fault.exit, format!("the key store failed ({}); {}", ErrorChain::new(source), fault.advice))
-        }
-        Error::Kms { source, .. } => of_kms(source),
-        Error::ClockSkew(_) => (
-            Exit::Unavailable,
-            "the key store holds a key from the future; set this machine's clock and try again".to_owned(),
-        ),
-        Error::Random(_)
-        | Error::Memory(_)
-        | Error::CreationRace(_)
-        | Error::Deadline(_)
-        | Error::Overloaded => {
-            (Exit::Unavailable, format!("the keys are unavailable ({}); try again", without_ids(error)))
-        }
-        _ => {
-            (Exit::Internal, format!("{}; this is a fault of claviger, please report it", without_ids(error)))
-        }
-    }
-}
-
-fn of_kms(source: &BackendError) -> (Exit, String) {
-    let cause = ErrorChain::new(source);
-    match source.class() {
-        FailureClass::Transient => (
-            Exit::Unavailable,
-            format!(
-                "the master key cannot be used now ({cause}); claviger kms check tells more, or try again"
-            ),
-        ),
-        FailureClass::Damaged => {
-            (Exit::NotFound, format!("the master key does not open the system key ({cause}); check --kms"))
-        }
-        _ => (
-            Exit::Permission,
-            format!(
-                "the master key's service refuses ({cause}); see to its rights and its keys, or check --kms"
-            ),
-        ),
-    }
-}
-
-/// What went wrong, without the key id that its text would carry.
-fn without_ids(error: &Error) -> String {
-    match error {
-        Error::ForeignParent { .. } => "it names a foreign parent".to_owned(),
-        Error::IndistinctKey(_) => "a key is there but is not given out".to_owned(),
-        Error::CreationRace(_) => "other programs kept making the same key".to_owned(),
-        Error::Memory(source) => ErrorChain::new(source).to_string(),
-        other => other.to_string(),
     }
 }
 

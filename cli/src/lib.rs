@@ -13,6 +13,7 @@ mod count;
 mod descriptor;
 mod encoding;
 mod exit;
+mod explain;
 mod files;
 mod folder;
 mod given;
@@ -79,7 +80,9 @@ fn start() -> Result<Exit, Failure> {
     let command = without_empty(Cli::command());
     let read = command.clone().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     match read {
-        Ok(cli) => run(cli.command),
+        Ok(Cli { verbose, command }) => {
+            run(command).map_err(|failure| if verbose { failure } else { failure.in_short() })
+        }
         Err(error) => {
             if error.use_stderr() {
                 // What clap says repeats the argument it could not use.

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{CryptoPolicy, Limits, SessionFactory};
+use claviger::{CryptoPolicy, Event, Limits, SessionFactory};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
@@ -40,6 +40,12 @@ impl Keys {
 
     fn tell(&self) {
         let Ok(status) = self.factory.status() else { return };
+        if status.events.iter().any(|(event, _)| *event == Event::ClockSkew) {
+            tell(
+                "keys that were made in the future, by this machine's clock, were used to encrypt: it is behind, or \
+                 theirs was ahead; set the clocks, since such keys live longer than they should",
+            );
+        }
         for degraded in &status.degraded_keys {
             tell(format_args!(
                 "the system key {} has no copy of {}; claviger kms check tells why, and claviger kms repair \
@@ -95,7 +101,7 @@ pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failur
 }
 
 async fn find_store(settings: &Settings) -> Result<Backend, Failure> {
-    let found = Backend::open_existing(&settings.metastore, settings.terms()).await?;
+    let found = Backend::open_existing(&settings.metastore, settings.terms().to_read()).await?;
     found.ok_or_else(|| no_keys(&settings.metastore))
 }
 

@@ -11,6 +11,7 @@ use crate::open::first_use;
 use crate::print::{Printer, json_line};
 use crate::store::StoreChoice;
 use crate::store::backend::{Admission, Backend, Terms};
+use crate::tell::harmless;
 
 pub(crate) fn run(command: Schema, printer: Printer) -> Result<Exit, Failure> {
     match command {
@@ -74,7 +75,7 @@ fn look(
         report
     })?;
     printer.print(&match format {
-        Report::Text => text(choice, &report, accepted),
+        Report::Text => harmless(&text(choice, &report, accepted)),
         Report::Json => json(choice, &report, accepted)?,
     })?;
     let is_dangerous = report.findings().iter().any(|finding| is_dangerous(finding, accepted));

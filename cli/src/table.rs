@@ -19,6 +19,7 @@ use std::ops::Range;
 use claviger::Error;
 
 use crate::exit::{Exit, Failure};
+use crate::explain::is_of_one_row;
 
 /// How a file format lays out rows and cells.
 ///
@@ -132,10 +133,7 @@ impl RowError {
     fn crypt(error: &Error, field: Option<&str>) -> Self {
         let failure = Failure::crypt(error);
         let failure = if let Some(field) = field { failure.at(&format!("field {field}")) } else { failure };
-        // A master key that opens nothing is an answer like these, but to all rows.
-        let of_this_row =
-            !matches!(error, Error::Kms { .. }) && matches!(failure.exit(), Exit::BadInput | Exit::NotFound);
-        Self::Crypt { failure, of_this_row }
+        Self::Crypt { failure, of_this_row: is_of_one_row(error) }
     }
 
     /// Tells whether other rows may still do well.
@@ -146,10 +144,11 @@ impl RowError {
         }
     }
 
-    const fn exit(&self) -> Exit {
+    /// The failure of a run that ends at this row.
+    fn into_failure(self) -> Failure {
         match self {
-            Self::Crypt { failure, .. } => failure.exit(),
-            _ => Exit::BadInput,
+            Self::Crypt { failure, .. } => failure,
+            other => Failure::new(Exit::BadInput, other.to_string()),
         }
     }
 }

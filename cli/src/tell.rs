@@ -18,7 +18,7 @@ pub(crate) fn say(text: &str) {
 
 /// Returns the text with its control characters escaped, but for line feeds: a name in it must not
 /// steer the terminal.
-fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() && character != '\n' {

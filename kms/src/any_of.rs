@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, Clock, Error, KeyManagementService, KeyMeta, SecretKey, SecureRandom, WrapHealth,
-    WrappedKey,
+    BackendError, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey, SecureRandom,
+    WrapHealth, WrappedKey,
 };
 
 use crate::check::CopyCheck;
@@ -108,7 +108,8 @@ impl AnyOfKms {
             return Err(BackendError::permanent(NoMember {
                 named: envelope.members().map(str::to_owned).collect(),
                 configured: self.members.names().map(str::to_owned).collect(),
-            }));
+            })
+            .with_kind(FailureKind::Settings));
         }
         first_of(attempts, self.hedge_after).await.map_err(BackendError::from)
     }
@@ -121,14 +122,15 @@ impl AnyOfKms {
     /// Wraps by the first member alone.
     async fn wrap_bare(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
         let Some(first) = self.members.iter().next() else {
-            return Err(BackendError::permanent("there is no member"));
+            return Err(BackendError::permanent("there is no member").with_kind(FailureKind::Settings));
         };
         let wrapped = first.wrap(key, meta).await?;
         // It would be taken for our own, whose members it does not name.
         if is_ours(wrapped.bytes())?.is_some() {
             return Err(BackendError::permanent(
                 "the first member is an AnyOfKms of its own; give its members to this one",
-            ));
+            )
+            .with_kind(FailureKind::Settings));
         }
         let missing = wrapped.missing_copies().iter().map(|copy| first.name_within(copy)).collect();
         Ok(wrapped.degraded(missing))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::{BackendError, Breaker, Clock, ErrorChain, FailureClass};
+use claviger::{BackendError, Breaker, Clock, ErrorChain, FailureClass, FailureKind};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -26,6 +26,10 @@ pub(crate) struct Keeper {
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
 struct NoAnswer(Duration);
+
+fn unreachable(why: impl std::error::Error + Send + Sync + 'static) -> BackendError {
+    BackendError::transient(why).with_kind(FailureKind::Unreachable)
+}
 
 const FAILURES_MAX: u32 = 3;
 const COOL_DOWN: Duration = Duration::from_secs(1);
@@ -62,7 +66,7 @@ impl Keeper {
         &self,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        self.breaker.admit(self.clock.monotonic()).map_err(BackendError::transient)?;
+        self.breaker.admit(self.clock.monotonic()).map_err(unreachable)?;
         self.call_anyway(call).await
     }
 
@@ -76,7 +80,7 @@ impl Keeper {
     ) -> Result<T, BackendError> {
         let result = tokio::time::timeout(self.deadline, call)
             .await
-            .unwrap_or_else(|_elapsed| Err(BackendError::transient(NoAnswer(self.deadline))));
+            .unwrap_or_else(|_elapsed| Err(unreachable(NoAnswer(self.deadline))));
         match &result {
             Err(error) if error.is_transient() => {
                 let now = self.clock.monotonic();
@@ -225,6 +229,12 @@ impl CopyFailures {
         self.0.iter().map(|failure| failure.name.clone()).collect()
     }
 
+    /// Returns what all of them are about; `None` if they differ.
+    pub(crate) fn kind(&self) -> Option<FailureKind> {
+        let kind = self.0.first()?.error.kind();
+        kind.filter(|_| self.0.iter().all(|failure| failure.error.kind() == kind))
+    }
+
     /// Returns how many are of this class.
     pub(crate) fn count(&self, class: FailureClass) -> usize {
         self.0.iter().filter(|failure| failure.error.class() == class).count()
@@ -246,13 +256,15 @@ impl CopyFailure {
 
 impl From<CopyFailures> for BackendError {
     fn from(failures: CopyFailures) -> Self {
-        if failures.count(FailureClass::Transient) > 0 {
-            Self::transient(failures)
+        let class = if failures.count(FailureClass::Transient) > 0 {
+            FailureClass::Transient
         } else if failures.count(FailureClass::Damaged) > 0 {
-            Self::damaged(failures)
+            FailureClass::Damaged
         } else {
-            Self::permanent(failures)
-        }
+            FailureClass::Permanent
+        };
+        let kind = failures.kind();
+        Self::new(class, failures).with_kind(kind)
     }
 }
 

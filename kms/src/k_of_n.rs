@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, Clock, Error, KeyManagementService, KeyMeta, SecretKey, SecureRandom, WrapHealth,
-    WrappedKey,
+    BackendError, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey, SecureRandom,
+    WrapHealth, WrappedKey,
 };
 
 use crate::check::CopyCheck;
@@ -109,7 +109,7 @@ impl KofNKms {
     fn parse(&self, wrapped: &[u8]) -> Result<Option<Envelope>, BackendError> {
         match Envelope::parse(wrapped)? {
             Some(envelope) if envelope.k < self.k_min => {
-                Err(BackendError::permanent(Downgrade { k: envelope.k, k_min: self.k_min }))
+                Err(unconfigured(Downgrade { k: envelope.k, k_min: self.k_min }))
             }
             envelope => Ok(envelope),
         }
@@ -117,16 +117,21 @@ impl KofNKms {
 
     async fn open_bare(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
         if self.legacy.is_empty() {
-            return Err(BackendError::permanent(Bare));
+            return Err(unconfigured(Bare));
         }
         unwrap_bare(&self.legacy, wrapped, meta, Duration::ZERO).await
     }
 }
 
+/// What the configuration does not allow.
+fn unconfigured(why: impl std::error::Error + Send + Sync + 'static) -> BackendError {
+    BackendError::permanent(why).with_kind(FailureKind::Settings)
+}
+
 impl KeyManagementService for KofNKms {
     async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
         if self.is_asherah_compatible {
-            return Err(BackendError::permanent(Incompatible));
+            return Err(unconfigured(Incompatible));
         }
         let random = self.members.random();
         let wrapping_key = SecretKey::generate(&**random).map_err(BackendError::transient)?;
@@ -151,7 +156,7 @@ impl KeyManagementService for KofNKms {
             return self.members.inspect(&envelope).await;
         }
         if self.legacy.is_empty() {
-            return Err(BackendError::permanent(Bare));
+            return Err(unconfigured(Bare));
         }
         self.members.inspect_bare(&self.legacy, wrapped).await
     }

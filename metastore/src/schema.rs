@@ -103,15 +103,33 @@ pub struct Finding {
     pub what: String,
     /// How to mend it. A sentence, with the statement to run where there is one.
     pub remedy: String,
+    needed_for: Need,
+}
+
+/// What it is that a finding keeps a store from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Anything,
+    Writing,
 }
 
 impl Finding {
     pub(crate) fn dangerous(id: FindingId, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { id, severity: Severity::Dangerous, what: what.into(), remedy: remedy.into() }
+        let (what, remedy) = (what.into(), remedy.into());
+        Self { id, severity: Severity::Dangerous, what, remedy, needed_for: Need::Anything }
+    }
+
+    /// As [`dangerous`](Self::dangerous), but not for a store that only loads.
+    pub(crate) fn dangerous_to_write(
+        id: FindingId,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { needed_for: Need::Writing, ..Self::dangerous(id, what, remedy) }
     }
 
     pub(crate) fn warning(id: FindingId, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { id, severity: Severity::Warning, what: what.into(), remedy: remedy.into() }
+        Self { severity: Severity::Warning, ..Self::dangerous(id, what, remedy) }
     }
 }
 
@@ -139,12 +157,24 @@ impl SchemaReport {
     }
 
     /// Errs with the dangerous findings that are not among those accepted.
-    pub(crate) fn admit(self, accepted: &[FindingId]) -> Result<(), DangerousSchema> {
-        let is_in_the_way =
-            |finding: &Finding| finding.severity == Severity::Dangerous && !accepted.contains(&finding.id);
+    pub(crate) fn admit(self, admission: &Admission) -> Result<(), DangerousSchema> {
+        let is_in_the_way = |finding: &Finding| {
+            finding.severity == Severity::Dangerous
+                && !admission.accepted.contains(&finding.id)
+                && !(admission.read_only && finding.needed_for == Need::Writing)
+        };
         let findings: Vec<_> = self.findings.into_iter().filter(is_in_the_way).collect();
         if findings.is_empty() { Ok(()) } else { Err(DangerousSchema { findings }) }
     }
+}
+
+/// On which tables a store starts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Admission {
+    /// In spite of these dangerous findings.
+    pub(crate) accepted: Vec<FindingId>,
+    /// The store is for loading only.
+    pub(crate) read_only: bool,
 }
 
 /// A store that would lose keys, and so does not start. It is the `source()` of a permanent

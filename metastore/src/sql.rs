@@ -31,13 +31,14 @@ pub use driver::DriverFault;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, Created, DamagedRow, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord, Page,
-    is_reserved_id,
+    BackendError, Created, DamagedRow, EnvelopeKeyRecord, FailureClass, FailureKind, KeyId, KeyMeta,
+    MalformedRecord, Page, is_reserved_id,
 };
 
 /// What is wrong with a key or a row, found by us and not by the database.
 ///
-/// It is the `source()` of a permanent [`BackendError`].
+/// It is the `source()` of a [`BackendError`], whose kind says what it is about. Key ids are in fields,
+/// and no part of what `Display` shows.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqlFault {
@@ -61,7 +62,7 @@ pub enum SqlFault {
         unit: &'static str,
     },
     /// The key id, or that of its parent, has characters that the column's encoding lacks.
-    #[error("column {column} lacks characters of the record of key {key}")]
+    #[error("column {column} lacks characters of the key's record")]
     CharactersNotHeld {
         /// Which column.
         column: &'static str,
@@ -80,14 +81,14 @@ pub enum SqlFault {
     #[error("key id contains NUL")]
     IdHasNul,
     /// The key id is one of those under which Asherah keeps what is not a key.
-    #[error("key id {0} is reserved")]
+    #[error("key id is reserved")]
     IdReserved(KeyId),
     /// The creation time is past the year 9999, which a date column cannot say.
     #[error("creation time {0} is past the year 9999")]
     CreatedTooLate(Created),
     /// The table takes the key for another that is there: its collation folds their ids, or its
     /// time column their times.
-    #[error("the table cannot tell key {0} from another that it holds")]
+    #[error("the table cannot tell the key from another that it holds")]
     Indistinct(KeyMeta),
     /// The table keeps the key version under another id only, which its collation takes for the one
     /// asked for: another program's record of it is read with the builder's `folded_ids`.
@@ -107,13 +108,13 @@ pub enum SqlFault {
     #[error("the table cannot hold the creation time {0}")]
     CreatedNotHeld(Created),
     /// The server changed what it was given instead of refusing it; the insert was taken back.
-    #[error("the server changed what it was given of key {0}: it is not in strict mode")]
+    #[error("the server changed what it was given of the key: it is not in strict mode")]
     NotKept(KeyMeta),
     /// A row's `created` is no time that any known writer writes.
-    #[error("a row of key {0} has an unreadable creation time")]
+    #[error("a row of the key has an unreadable creation time")]
     CreatedUnreadable(KeyId),
     /// A row's key record cannot be read, or contradicts the row.
-    #[error("the row of key {key} cannot be read")]
+    #[error("the row of the key cannot be read")]
     RowMalformed {
         /// The key version the row is of.
         key: KeyMeta,
@@ -121,7 +122,7 @@ pub enum SqlFault {
         source: MalformedRecord,
     },
     /// The database took the insert and kept no row: a trigger or a rule of the table is in the way.
-    #[error("the database kept no row of key {0}; a trigger or a rule must have taken it")]
+    #[error("the database kept no row of the key; a trigger or a rule must have taken it")]
     InsertSwallowed(KeyMeta),
     /// The server answered another statement than the one that was sent: a pooler shares its
     /// connections, and the names of statements with them.
@@ -152,21 +153,59 @@ pub enum SqlFault {
     /// There is no table, and the user may not make one.
     #[error("the table is not there, and the user may not make it")]
     TableNotMade(#[source] DriverFault),
+    /// The file is on a read-only file system, and the log beside it holds what is not in it yet.
+    #[error(
+        "the file is on a read-only file system, and the log beside it (-wal) holds what is not in it yet: copy \
+         both to where they can be written"
+    )]
+    LogNotReadable,
     /// Others kept changing the row, so that no change of ours could be made on top of theirs.
-    #[error("the row of key {0} kept being changed by others")]
+    #[error("the row of the key kept being changed by others")]
     Contended(KeyMeta),
+}
+
+impl SqlFault {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::RowMalformed { .. } | Self::CreatedUnreadable(_) | Self::IdUnreadable => {
+                FailureClass::Damaged
+            }
+            Self::Contended(_) | Self::OtherRole { .. } => FailureClass::Transient,
+            Self::FoldedId { .. } => FailureClass::Folded,
+            _ => FailureClass::Permanent,
+        }
+    }
+
+    fn kind(&self) -> Option<FailureKind> {
+        Some(match self {
+            Self::IdEmpty | Self::IdHasNul | Self::IdReserved(_) => FailureKind::IdRefused,
+            Self::IdTooLong { .. } | Self::IdOverColumn { .. } => FailureKind::IdTooLong,
+            Self::CharactersNotHeld { .. } => FailureKind::Encoding,
+            Self::RecordTooLong { .. } => FailureKind::RecordTooLong,
+            Self::CreatedTooLate(_) | Self::CreatedNotHeld(_) => FailureKind::TimeNotHeld,
+            Self::Indistinct(_) => FailureKind::Indistinct,
+            Self::NotKept(_) => FailureKind::NotKept,
+            Self::OtherRole { .. } => FailureKind::Unreachable,
+            Self::FolderNotWritable(_) | Self::TableNotMade(_) => FailureKind::Denied,
+            Self::NameOfNoFile => FailureKind::Settings,
+            Self::LogNotReadable => FailureKind::ReadOnly,
+            Self::Contended(_) => FailureKind::Busy,
+            Self::IdUnreadable
+            | Self::CreatedUnreadable(_)
+            | Self::RowMalformed { .. }
+            | Self::InsertSwallowed(_)
+            | Self::FoldedId { .. }
+            | Self::LogWithoutFile
+            | Self::Crossed
+            | Self::CrossedBy(_) => return None,
+        })
+    }
 }
 
 impl From<SqlFault> for BackendError {
     fn from(fault: SqlFault) -> Self {
-        match fault {
-            SqlFault::RowMalformed { .. } | SqlFault::CreatedUnreadable(_) | SqlFault::IdUnreadable => {
-                Self::damaged(fault)
-            }
-            SqlFault::Contended(_) | SqlFault::OtherRole { .. } => Self::transient(fault),
-            SqlFault::FoldedId { .. } => Self::folded(fault),
-            _ => Self::permanent(fault),
-        }
+        let kind = fault.kind();
+        Self::new(fault.class(), fault).with_kind(kind)
     }
 }
 
@@ -293,3 +332,6 @@ fn read_page(rows: Vec<(String, Option<i64>, Vec<u8>)>, limit: usize) -> Page {
     }
     page
 }
+
+#[cfg(test)]
+mod tests;

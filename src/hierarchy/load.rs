@@ -168,7 +168,7 @@ impl Hierarchy {
         let created = record.meta().created();
         let state = self.learn(course, &record, begun);
         if self.rules.is_ahead(created, begun) {
-            self.events.raise(Event::ClockSkew, ring.id());
+            self.events.tell(Event::ClockSkew, ring.id(), &format_args!("created at {created}"));
         }
         let create = Judgement::Create { above: Some(created) };
         if record.is_revoked() || self.rules.is_expired(record.meta(), begun) {

@@ -123,7 +123,9 @@ impl Held {
             self.slot.is_connected.store(answer.is_ok(), Ordering::Relaxed);
             let pause = match answer {
                 Ok(told) => {
-                    outage.ends();
+                    if outage.ends() {
+                        core.listens_again();
+                    }
                     core.heed(told);
                     None
                 }
@@ -169,8 +171,8 @@ impl Drop for Held {
 /// Why a source told nothing.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("{0}")]
-    Lost(BackendError),
+    #[error("the source failed")]
+    Lost(#[source] BackendError),
     #[error("the source panicked")]
     Panic,
 }
@@ -196,10 +198,13 @@ impl Outage {
         is_first
     }
 
-    fn ends(&mut self) {
-        if self.faults > 0 && self.over.is_none() {
+    /// Notes a good answer; `true` if it is the first one since a fault.
+    fn ends(&mut self) -> bool {
+        let is_first = self.faults > 0 && self.over.is_none();
+        if is_first {
             self.over = Some(Instant::now());
         }
+        is_first
     }
 
     /// Returns how long to wait before the next call.
@@ -220,6 +225,11 @@ impl Hierarchy {
             Invalidation::Shredded(id) => self.shredded(&id),
             Invalidation::Everything => self.invalidate_everything(),
         }
+    }
+
+    /// What was invalidated meanwhile is learned by the regular checks, as the event said.
+    fn listens_again(&self) {
+        tracing::info!(key = %self.system_ring.id(), "an invalidation source is listened to again");
     }
 
     fn lost(&self, fault: &Fault, is_first: bool) {

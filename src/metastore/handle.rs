@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{BoxedMetastore, Consistency, Insert, Metastore};
 use crate::breaker::BreakerOpen;
-use crate::call::{CallError, Gate};
-use crate::error::{BackendError, Error, FailureClass};
+use crate::call::{CallError, Gate, unreachable};
+use crate::error::{BackendError, Error};
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// The core's way to the metastore. Reads, inserts and replicas have a gate each, so that what fails
@@ -75,9 +75,8 @@ impl MetastoreHandle {
                 self.replica_is_down.store(false, Ordering::Relaxed);
                 row.map_or(Copied::Nothing, Copied::Row)
             }
-            Some(Err(error)) if matches!(error.class(), FailureClass::Damaged | FailureClass::Folded) => {
-                Copied::Nothing
-            }
+            // The store itself has the last word on it.
+            Some(Err(error)) if error.is_of_one_key() => Copied::Nothing,
             Some(Err(error)) => {
                 let was_down = self.replica_is_down.swap(true, Ordering::Relaxed);
                 if was_down { Copied::Nothing } else { Copied::Lost(error) }
@@ -111,7 +110,7 @@ impl MetastoreHandle {
     /// Makes a call for many, once: who makes it asks for fewer next.
     async fn in_bulk<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, CallError> {
         if self.reads.is_open() {
-            return Err(CallError::Backend(BackendError::transient(BreakerOpen)));
+            return Err(CallError::Backend(unreachable(BreakerOpen)));
         }
         self.watched(self.reads.call_once(call)).await
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::BackendError;
+use crate::error::{BackendError, FailureKind};
 use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page, is_reserved_id};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
@@ -76,14 +76,14 @@ impl InMemoryMetastore {
 
     fn check(&self, id: &KeyId) -> Result<(), BackendError> {
         let (text, limit) = (id.as_str(), self.id_bytes_max);
-        let fault = match text.len() {
-            0 => InMemoryFault::IdEmpty,
-            bytes if bytes > limit => InMemoryFault::IdTooLong { bytes, limit },
-            _ if text.contains('\0') => InMemoryFault::IdHasNul,
-            _ if is_reserved_id(text) => InMemoryFault::IdReserved,
+        let (fault, kind) = match text.len() {
+            0 => (InMemoryFault::IdEmpty, FailureKind::IdRefused),
+            bytes if bytes > limit => (InMemoryFault::IdTooLong { bytes, limit }, FailureKind::IdTooLong),
+            _ if text.contains('\0') => (InMemoryFault::IdHasNul, FailureKind::IdRefused),
+            _ if is_reserved_id(text) => (InMemoryFault::IdReserved, FailureKind::IdRefused),
             _ => return Ok(()),
         };
-        Err(BackendError::permanent(fault))
+        Err(BackendError::permanent(fault).with_kind(kind))
     }
 
     fn rows(&self) -> MutexGuard<'_, BTreeMap<KeyMeta, EnvelopeKeyRecord>> {

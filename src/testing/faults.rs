@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::error::{BackendError, FailureClass};
+use crate::error::{BackendError, FailureClass, FailureKind};
 use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
 use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page};
@@ -22,6 +22,8 @@ use crate::testing::kms::{Outage, Trouble};
 pub enum Fault {
     /// The call fails and nothing is done.
     Fail(FailureClass),
+    /// The call is refused for good, as this kind of failure, and nothing is done.
+    Refuse(FailureKind),
     /// The work is done, then the call fails: the reply was lost.
     LoseReply(FailureClass),
     /// The call waits until [`Faults::release`], then goes on.
@@ -183,6 +185,7 @@ impl Faults {
         match fault {
             None => work.await,
             Some(Fault::Fail(class)) => Err(injected(class)),
+            Some(Fault::Refuse(kind)) => Err(injected(FailureClass::Permanent).with_kind(kind)),
             Some(Fault::LoseReply(class)) => match work.await {
                 Ok(_) => Err(injected(class)),
                 Err(error) => Err(error),

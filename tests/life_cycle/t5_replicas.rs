@@ -5,7 +5,8 @@ use std::time::Duration;
 use claviger::testing::{Fault, FaultyMetastore, Operation};
 use claviger::{
     BackendError, Consistency, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
-    InMemoryMetastore, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, RevokedDecrypt, SessionFactory,
+    FailureKind, InMemoryMetastore, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, RevokedDecrypt,
+    SessionFactory,
 };
 
 use crate::support::*;
@@ -332,4 +333,37 @@ async fn t5_replica_does_not_make_the_stores_word_younger() {
     assert_eq!(created(&encrypt.await.unwrap().unwrap()), 0);
     pair.world.clock.advance(STALE - DUE + SECOND);
     assert_ne!(pair.world.encrypts_under().await, 0, "its age counts from what the store said");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t5_replica_that_cannot_hold_one_key_is_neither_down_nor_left_alone() {
+    let pair = pair_with(policy().replica_reads(true).intermediate_keys_max(1)).await;
+    pair.replica.faults().always(Fault::Refuse(FailureKind::Encoding));
+    for round in 1..=5 {
+        pair.world.decrypts(&pair.record).await;
+        pair.world.session_of("bob").encrypt(b"takes the place").await.unwrap();
+        assert_eq!(pair.loads()[1], round, "it is asked each time");
+    }
+    assert!(!pair.world.factory.status().unwrap().replica_down);
+    assert_eq!(pair.world.raised(Event::ReplicaLost), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t5_key_that_the_store_cannot_hold_is_asked_for_once_a_call_and_is_no_outage() {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    for &kind in FailureKind::ALL.iter().filter(|kind| kind.is_of_one_key()) {
+        let world = world.other_process();
+        world.faults().always_for(Operation::Load, Fault::Refuse(kind));
+        for _ in 0..20 {
+            let error = world.decrypt_error(&record).await;
+            assert!(
+                matches!(&error, Error::Metastore { source, .. } if source.kind() == Some(kind)),
+                "{error:?}"
+            );
+        }
+        assert_eq!(world.faults().calls_of(Operation::Load), 20, "{kind}: not one was repeated or refused");
+        assert!(!world.factory.status().unwrap().metastore_down, "{kind}");
+        world.faults().heal();
+    }
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::world::{DAY, HOUR, World, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const IK: &str = "_IK_partition_service_product";
 const SK: &str = "_SK_service_product";
 
@@ -51,6 +52,36 @@ impl Log {
     fn dropped(&self) -> usize {
         self.dropped.load(Ordering::Relaxed)
     }
+}
+
+/// All that is logged, line by line.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Said {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            line.push_str(&format!(" {field}={value:?}"));
+        });
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 fn script() -> (Script, UnboundedSender<Step>, Arc<Log>) {
@@ -223,6 +254,33 @@ async fn sources_that_fail_are_told_of_once_and_called_again_more_and_more_seldo
     assert!(world.store.inner().revoke(row.meta()).await.unwrap());
     world.clock.advance(HOUR);
     assert_ne!(seal(&factory).await.parent(), first.parent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_source_is_lost_is_logged_and_once_that_it_is_back() {
+    let said = Said::default();
+    let _scope = tracing::subscriber::set_default(said.clone());
+    let world = World::new();
+    let (source, steps, _log) = script();
+    let factory = world.builder().invalidations(source).build().unwrap();
+    seal(&factory).await;
+    for _outage in 0..2 {
+        steps.send(Step::Fail).unwrap_or_default();
+        steps.send(Step::Fail).unwrap_or_default();
+        steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
+        steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
+        tokio::time::sleep(MINUTE).await;
+    }
+    let lines = said.0.lock().unwrap().clone();
+    let lost: Vec<_> = lines.iter().filter(|line| line.contains("invalidations_lost")).collect();
+    assert_eq!(lost.len(), 2, "{lines:?}");
+    assert!(
+        lost.iter()
+            .all(|line| line.contains("the source failed: back end is unavailable: the connection is lost")),
+        "{lost:?}"
+    );
+    let back = lines.iter().filter(|line| line.contains("listened to again"));
+    assert_eq!(back.count(), 2, "{lines:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,6 +49,12 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Terms<'_> {
+    /// The same for loading keys alone.
+    pub(crate) const fn to_read(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
     /// In spite of everything.
     pub(crate) const fn any() -> Self {
         Self { accepted: FindingId::ALL, folded_ids: false, read_only: false }
@@ -106,6 +112,7 @@ macro_rules! accepting {
         let builder = $builder;
         match $admission {
             Admission::Checked(terms) => {
+                let builder = builder.read_only(terms.read_only);
                 terms.accepted.iter().fold(builder, |builder, id| builder.accept(*id))
             }
             Admission::Unchecked => builder.danger_unchecked(),

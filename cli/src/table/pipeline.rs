@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::Layout;
 use super::chunks::{Chunk, ChunkError, Chunks};
-use super::rows::{BadRow, Done, Work};
+use super::rows::{Done, Work};
 use crate::exit::{Exit, Failure};
 
 /// What a chunk came to, in the order of the chunks, and how many bytes it was read from.
@@ -68,16 +68,11 @@ fn write_in_order(
         let Flight { task, bytes, _memory } = flight?;
         let done = runtime.block_on(task).map_err(|_panic| Failure::internal("encrypting was broken off"))?;
         on_done(&done, bytes)?;
-        if let Some(bad) = &done.fatal {
-            return Err(row_failure(place, bad));
+        if let Some(bad) = done.fatal {
+            return Err(bad.into_failure(place));
         }
     }
     Ok(())
-}
-
-/// The failure of a run that ends at a row.
-fn row_failure(place: &str, bad: &BadRow) -> Failure {
-    Failure::new(bad.error.exit(), bad.to_string()).at(&format!("{place}:{}", bad.line))
 }
 
 /// The failure of a run whose input cannot be cut into rows.

@@ -6,6 +6,7 @@ use claviger::{Error, Session, SessionFactory};
 
 use super::chunks::Chunk;
 use super::{Cell, Layout, RowError, RowFault, tail};
+use crate::exit::Failure;
 use crate::kms::watched::Watched;
 
 /// Which way a run goes.
@@ -65,6 +66,13 @@ impl BadRow {
     /// How many lines it takes up.
     pub(crate) const fn lines(&self) -> u64 {
         self.last_line.saturating_sub(self.line).saturating_add(1)
+    }
+
+    /// The failure of a run that ends at this row of the input that `name` names.
+    pub(crate) fn into_failure(self, name: &str) -> Failure {
+        let place = format!("{name}:{}", self.line);
+        let message = self.to_string();
+        self.error.into_failure().saying(message).at(&place)
     }
 }
 

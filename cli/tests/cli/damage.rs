@@ -126,7 +126,7 @@ fn a_key_store_without_the_key_is_told() {
     run.assert_failed(66);
     let run = other.pipe(&["decrypt", "-p", "bob"], &sealed_for(&kit, "bob"));
     run.assert_failed(66);
-    assert!(run.stderr.contains("does not hold the record's key; check --metastore"), "{}", run.stderr);
+    assert!(run.stderr.contains("does not hold the record's key (_IK_#"), "{}", run.stderr);
 }
 
 fn sealed_for(kit: &Kit, partition: &str) -> Vec<u8> {

@@ -17,6 +17,7 @@ mod kms;
 mod limits;
 mod lost;
 mod payload;
+mod said;
 mod schema;
 mod secrets;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "dynamodb"))]

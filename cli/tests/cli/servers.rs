@@ -9,9 +9,10 @@ mod postgres;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kit::{Kit, Run, finish};
+use crate::said::{self, BOB, CELL, EVE, assert_says_nothing_of_anybody};
 
 const FIELDS: [&str; 4] = ["--partition-field", "customer_id", "--fields", "email,card_number"];
 
@@ -138,6 +139,54 @@ impl<'a> Client<'a> {
         let opened = self.ends_with(0, &[&["decrypt", "record", "-p", "me"][..], &file].concat());
         assert_eq!(opened.text(), "x");
         self.ends_with(0, &[&["schema", "check"][..], &file].concat());
+    }
+
+    /// With `--keep-going` one customer's trouble leaves out her row and no other: a partition that the
+    /// store cannot hold, a time that no key has, a row that `damage` damages, given its id and time.
+    fn leaves_out_the_row_in_trouble(&self, refused: &str, damage: impl Fn(&str, i64)) {
+        let lines = |rows: &[Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+        let rows = |partition: &str| {
+            lines(&[json!({"id": partition, "card": CELL}), json!({"id": BOB, "card": CELL})])
+        };
+        self.kit.write("refused.jsonl", rows(refused));
+        self.kit.write("rows.jsonl", rows(EVE));
+        self.leaves_out("encrypt", "refused.jsonl", 65);
+        self.ends_with(0, &[&["encrypt", "rows.jsonl", "-o", "sealed.jsonl"][..], &said::FIELDS].concat());
+        let sealed = String::from_utf8(self.kit.read("sealed.jsonl")).unwrap();
+        let mut sealed: Vec<Value> = sealed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let parent = sealed[0]["card"]["Key"]["ParentKeyMeta"].clone();
+        let (id, created) = (parent["KeyId"].as_str().unwrap(), parent["Created"].as_i64().unwrap());
+        sealed[0]["card"]["Key"]["ParentKeyMeta"]["Created"] = json!(300_000_000_000_i64);
+        self.kit.write("late.jsonl", lines(&sealed));
+        self.leaves_out("decrypt", "late.jsonl", if self.url.starts_with("dynamodb") { 66 } else { 65 });
+        damage(id, created);
+        self.leaves_out("decrypt", "sealed.jsonl", 66);
+        self.leaves_out("encrypt", "rows.jsonl", 66);
+    }
+
+    fn leaves_out(&self, command: &str, file: &str, code: i32) {
+        let once = [&[command, file, "-o", "out.jsonl"][..], &said::FIELDS].concat();
+        let case = format!("{command} {file}");
+        let run = self.ends_with(code, &once);
+        assert_says_nothing_of_anybody(&self.kit, &run, &case);
+        let run = self.ends_with(1, &[&once[..], &["--keep-going", "--errors", "errors.jsonl"]].concat());
+        assert_says_nothing_of_anybody(&self.kit, &run, &case);
+        let out = String::from_utf8(self.kit.read("out.jsonl")).unwrap();
+        assert_eq!(out.lines().count(), 1, "{case}: {out}");
+        assert!(out.contains(BOB), "{case}: {out}");
+        std::fs::remove_file(self.kit.path("out.jsonl")).unwrap();
+    }
+
+    /// As who may load keys and not insert any, `reader` decrypts, and is told so when he encrypts.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    fn lets_a_reader_decrypt(&mut self, reader: String) {
+        self.kit.write("payload", "x");
+        self.ends_with(0, &["encrypt", "payload", "-p", "me", "-o", "record"]);
+        self.url = reader;
+        let run = self.ends_with(0, &["decrypt", "record", "-p", "me"]);
+        assert_eq!((run.text(), run.stderr.as_str()), ("x", ""));
+        let run = self.ends_with(3, &["encrypt", "payload", "-p", "me"]);
+        assert!(run.stderr.contains("permission-missing"), "{}", run.stderr);
     }
 
     /// A failure to open the store: the code, and what its sentence says.

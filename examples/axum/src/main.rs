@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
 async fn serve() -> Result<(), Box<dyn Error>> {
     let metrics = PrometheusBuilder::new().install_recorder()?;
     let url = setting("DATABASE_URL")?;
-    let keys = open_keys(&url).await?;
+    let keys = PostgresMetastore::migrate(&url).await?;
     let notes = Notes::open(&url).await?;
     let kms = LocalKms::open_or_create(setting("MASTER_KEY_FILE")?)?;
     let factory = SessionFactory::builder(keys.clone(), kms)
@@ -84,15 +84,6 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     notes.close().await;
     keys.close().await;
     if report.is_clean() { Ok(()) } else { Err(format!("not closed in time: {report:?}").into()) }
-}
-
-/// Makes the table of keys if there is none, and opens it.
-async fn open_keys(url: &str) -> Result<PostgresMetastore, BackendError> {
-    // Unchecked, since a store refuses to start without its table.
-    let empty = PostgresMetastore::builder().danger_unchecked().open(url).await?;
-    empty.migrate().await?;
-    empty.close().await;
-    PostgresMetastore::open(url).await
 }
 
 /// Ends with SIGTERM, or with Ctrl-C. It listens from now on, not from when it is awaited.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
-use claviger::{BackendError, FailureClass};
+use claviger::{BackendError, FailureClass, FailureKind};
 use claviger_aws::Failure;
 
 /// What is wrong with a configuration, an envelope or an answer, found by us and not by AWS.
@@ -63,16 +63,22 @@ pub enum AwsKmsFault {
 
 impl From<AwsKmsFault> for BackendError {
     fn from(fault: AwsKmsFault) -> Self {
-        match &fault {
+        use FailureClass::{Damaged, Permanent, Transient};
+        let (class, kind) = match &fault {
             AwsKmsFault::EnvelopeTooLong { .. }
             | AwsKmsFault::EnvelopeMalformed(_)
             | AwsKmsFault::CopyMalformed
-            | AwsKmsFault::NotADataKey => Self::damaged(fault),
+            | AwsKmsFault::NotADataKey => (Damaged, None),
             // More likely a region was taken out of the configuration than all of them forged.
-            AwsKmsFault::ConfigInvalid(_) | AwsKmsFault::RegionsUnknown { .. } => Self::permanent(fault),
-            AwsKmsFault::ConfigLate | AwsKmsFault::AnswerIncomplete { .. } => Self::transient(fault),
-            AwsKmsFault::TooFewRegions { source, .. } => of_class(source.class(), fault),
-        }
+            AwsKmsFault::ConfigInvalid(_) | AwsKmsFault::RegionsUnknown { .. } => {
+                (Permanent, Some(FailureKind::Settings))
+            }
+            AwsKmsFault::ConfigLate | AwsKmsFault::AnswerIncomplete { .. } => {
+                (Transient, Some(FailureKind::Unreachable))
+            }
+            AwsKmsFault::TooFewRegions { source, .. } => (source.class(), source.kind()),
+        };
+        Self::new(class, fault).with_kind(kind)
     }
 }
 
@@ -103,6 +109,7 @@ pub struct AwsKmsError {
     /// The id under which AWS support finds the request.
     pub request_id: Option<String>,
     class: FailureClass,
+    kind: Option<FailureKind>,
 }
 
 impl fmt::Display for AwsKmsError {
@@ -120,15 +127,8 @@ impl Error for AwsKmsError {}
 
 impl From<AwsKmsError> for BackendError {
     fn from(error: AwsKmsError) -> Self {
-        of_class(error.class, error)
-    }
-}
-
-fn of_class(class: FailureClass, source: impl Error + Send + Sync + 'static) -> BackendError {
-    match class {
-        FailureClass::Transient => BackendError::transient(source),
-        FailureClass::Damaged => BackendError::damaged(source),
-        _ => BackendError::permanent(source),
+        let kind = error.kind;
+        Self::new(error.class, error).with_kind(kind)
     }
 }
 
@@ -137,8 +137,9 @@ impl AwsKmsError {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let Failure { code, message, request_id, class, .. } = Failure::new("KMS", class_of_code, error);
-        Self { region: Arc::clone(region), operation, code, message, request_id, class }
+        let failure = Failure::new("KMS", class_of_code, error);
+        let Failure { code, message, request_id, class, kind, .. } = failure;
+        Self { region: Arc::clone(region), operation, code, message, request_id, class, kind }
     }
 
     pub(super) fn is(&self, code: &str) -> bool {

@@ -98,14 +98,15 @@ impl Shares<'_> {
         let later = failures.count(FailureClass::Transient);
         let is_damaged = self.came.len() >= self.k || failures.count(FailureClass::Damaged) > 0;
         let is_transient = later > 0 && self.came.len() + later >= self.k;
-        let too_few = TooFew { came: self.came.len(), k: self.k, failures };
-        if is_transient {
-            BackendError::transient(too_few)
+        let class = if is_transient {
+            FailureClass::Transient
         } else if is_damaged {
-            BackendError::damaged(too_few)
+            FailureClass::Damaged
         } else {
-            BackendError::permanent(too_few)
-        }
+            FailureClass::Permanent
+        };
+        let kind = failures.kind();
+        BackendError::new(class, TooFew { came: self.came.len(), k: self.k, failures }).with_kind(kind)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use claviger::{BackendError, RandomError};
+use claviger::{BackendError, FailureClass, FailureKind, RandomError};
 use cryptoki::error::{Error as CryptokiError, RvError};
 
 /// Why a token did not serve. It never shows a PIN or a key.
@@ -107,12 +107,67 @@ impl From<CryptokiError> for Pkcs11Error {
 
 impl From<Pkcs11Error> for BackendError {
     fn from(error: Pkcs11Error) -> Self {
-        match error.meaning() {
-            Meaning::Disconnected | Meaning::Transient | Meaning::Unclear => Self::transient(error),
-            Meaning::Permanent => Self::permanent(error),
-            Meaning::Damaged => Self::damaged(error),
+        let class = match error.meaning() {
+            Meaning::Disconnected | Meaning::Transient | Meaning::Unclear => FailureClass::Transient,
+            Meaning::Permanent => FailureClass::Permanent,
+            Meaning::Damaged => FailureClass::Damaged,
+        };
+        let kind = error.kind();
+        Self::new(class, error).with_kind(kind)
+    }
+}
+
+impl Pkcs11Error {
+    fn kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::Call(CryptokiError::Pkcs11(code, _)) => kind(*code),
+            Self::PinRefused(_) => Some(FailureKind::Unauthenticated),
+            Self::KeyNotFound(_) | Self::UnknownKey(_) => Some(FailureKind::NoSuchKey),
+            Self::Config(_)
+            | Self::Module { .. }
+            | Self::SeveralTokens(_)
+            | Self::SeveralKeys(_)
+            | Self::KeyRefused { .. }
+            | Self::NoMechanism(_) => Some(FailureKind::Settings),
+            Self::TokenNotFound(_) | Self::TokenIncomplete(_) | Self::NoAnswer(_) => {
+                Some(FailureKind::Unreachable)
+            }
+            Self::QueueFull => Some(FailureKind::Busy),
+            Self::Thread(_)
+            | Self::BadAnswer { .. }
+            | Self::Call(_)
+            | Self::Random(_)
+            | Self::Malformed
+            | Self::Tampered(_)
+            | Self::NoKeyInIt
+            | Self::GivenUp
+            | Self::Forked => None,
         }
     }
+}
+
+/// What a return code is about, if it is about anything that somebody can see to.
+const fn kind(code: RvError) -> Option<FailureKind> {
+    use RvError as Rv;
+    Some(match code {
+        code if is_about_the_pin(code) => FailureKind::Unauthenticated,
+        Rv::UserNotLoggedIn | Rv::UserPinNotInitialized => FailureKind::Unauthenticated,
+        Rv::ActionProhibited
+        | Rv::KeyFunctionNotPermitted
+        | Rv::KeyUnextractable
+        | Rv::KeyNotWrappable
+        | Rv::AttributeSensitive => FailureKind::Denied,
+        Rv::DeviceRemoved | Rv::TokenNotPresent | Rv::TokenNotRecognized | Rv::SlotIdInvalid => {
+            FailureKind::Unreachable
+        }
+        Rv::SessionCount | Rv::HostMemory | Rv::DeviceMemory => FailureKind::Busy,
+        Rv::DeviceError => FailureKind::Device,
+        Rv::MechanismInvalid | Rv::MechanismParamInvalid | Rv::KeySizeRange | Rv::KeyTypeInconsistent => {
+            FailureKind::Settings
+        }
+        Rv::TokenWriteProtected => FailureKind::ReadOnly,
+        _ => return None,
+    })
 }
 
 /// Tells whether a login that fails so may have cost one of the tries that a token allows, or
@@ -182,5 +237,32 @@ fn meaning(code: RvError) -> Meaning {
         | Rv::SignatureLenRange => Meaning::Damaged,
 
         _ => Meaning::Permanent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn return_codes_have_their_kinds() {
+        for (code, expected) in [
+            (RvError::PinIncorrect, Some(FailureKind::Unauthenticated)),
+            (RvError::PinLocked, Some(FailureKind::Unauthenticated)),
+            (RvError::KeyFunctionNotPermitted, Some(FailureKind::Denied)),
+            (RvError::DeviceRemoved, Some(FailureKind::Unreachable)),
+            (RvError::SessionCount, Some(FailureKind::Busy)),
+            (RvError::DeviceError, Some(FailureKind::Device)),
+            (RvError::MechanismInvalid, Some(FailureKind::Settings)),
+            (RvError::EncryptedDataInvalid, None),
+            (RvError::GeneralError, None),
+        ] {
+            assert_eq!(kind(code), expected, "{code}");
+            let error = BackendError::from(Pkcs11Error::Call(CryptokiError::Pkcs11(
+                code,
+                cryptoki::context::Function::Login,
+            )));
+            assert_eq!(error.kind(), expected, "{code}");
+        }
     }
 }

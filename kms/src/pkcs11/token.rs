@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use claviger::ErrorChain;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
@@ -51,7 +52,10 @@ impl Token {
         let connection = self.connect_to(context);
         match &connection {
             Ok(_) => tracing::info!(token = self.label, "session with the token opened"),
-            Err(error) => tracing::warn!(token = self.label, %error, "token cannot be connected to"),
+            Err(error) => {
+                let error = ErrorChain::new(error);
+                tracing::warn!(token = self.label, %error, "token cannot be connected to");
+            }
         }
         connection
     }

@@ -1,6 +1,6 @@
 //! Wrapping and unwrapping with a token's key.
 
-use claviger::{SecretKey, SecureRandom as _, SystemRandom};
+use claviger::{ErrorChain, SecretKey, SecureRandom as _, SystemRandom};
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::mechanism::aead::GcmParams;
@@ -98,7 +98,7 @@ impl Connection {
         match other {
             // That the other works shows that the device is well, whatever it said.
             Some(other) if matches!(refused.meaning(), Meaning::Permanent | Meaning::Unclear) => {
-                tracing::info!(error = %refused, "token does not do AES-KWP for this key");
+                tracing::info!(error = %ErrorChain::new(&refused), "token does not do AES-KWP for this key");
                 self.again()?.try_out(other).map(|()| other)
             }
             _ => Err(refused),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use claviger::{BackendError, FailureClass};
+use claviger::{BackendError, FailureClass, FailureKind};
 
 /// What went wrong with Vault.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +120,37 @@ impl VaultTransitError {
             | Self::Malformed { .. } => FailureClass::Permanent,
         }
     }
+
+    fn kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::Config(_) | Self::File { .. } | Self::Content { .. } => Some(FailureKind::Settings),
+            Self::Tls(_) => Some(FailureKind::Tls),
+            Self::Network(_) | Self::NoAnswer(_) => Some(FailureKind::Unreachable),
+            // Of a ciphertext it says what is wrong with 400 or 500, too.
+            Self::Refused { .. } if self.class() == FailureClass::Damaged => None,
+            Self::Refused { operation, status, message, .. } => kind_of(operation, *status, message),
+            Self::Stored(_) | Self::Redirected { .. } | Self::Malformed { .. } => None,
+        }
+    }
 }
+
+/// Says what an answer is about.
+fn kind_of(operation: &str, status: u16, said: &str) -> Option<FailureKind> {
+    let logs_in = operation == Operation::Login.name();
+    Some(match status {
+        400 | 401 | 403 if logs_in => FailureKind::Unauthenticated,
+        401 => FailureKind::Unauthenticated,
+        403 => FailureKind::Denied,
+        400 | 404 if said.contains(NO_KEY) => FailureKind::NoSuchKey,
+        // Nothing is mounted there, in this namespace.
+        404 => FailureKind::Settings,
+        429 => FailureKind::Busy,
+        408 | 412 | 425 | 472..=474 | 500..=599 => FailureKind::Unreachable,
+        _ => return None,
+    })
+}
+
+const NO_KEY: &str = "encryption key not found";
 
 /// Says what a status means for the next call.
 ///
@@ -160,7 +190,7 @@ fn hint(operation: Operation, status: u16, said: &str) -> &'static str {
         ("too old", " (the key's min_decryption_version forbids this version)"),
         (TOO_NEW, " (the version was altered, or this Vault is behind the one that wrapped)"),
         ("missing 'context'", " (the transit key is derived, which is not supported)"),
-        ("encryption key not found", " (there is no transit key of this name)"),
+        (NO_KEY, " (there is no transit key of this name)"),
     ];
     if let Some((_, hint)) = signs.iter().find(|(sign, _)| said.contains(sign)) {
         return hint;
@@ -177,11 +207,8 @@ fn hint(operation: Operation, status: u16, said: &str) -> &'static str {
 
 impl From<VaultTransitError> for BackendError {
     fn from(error: VaultTransitError) -> Self {
-        match error.class() {
-            FailureClass::Transient => Self::transient(error),
-            FailureClass::Damaged => Self::damaged(error),
-            _ => Self::permanent(error),
-        }
+        let (class, kind) = (error.class(), error.kind());
+        Self::new(class, error).with_kind(kind)
     }
 }
 
@@ -200,6 +227,26 @@ mod tests {
         }
         for status in [301, 302, 400, 401, 403, 404, 405, 413, 423, 501] {
             assert_eq!(class(Operation::Unwrap, status, ""), FailureClass::Permanent, "{status}");
+        }
+    }
+
+    #[test]
+    fn answers_have_their_kinds() {
+        use FailureKind as Kind;
+        for (operation, status, said, kind) in [
+            (Operation::Login, 400, "invalid role or secret ID", Some(Kind::Unauthenticated)),
+            (Operation::Login, 403, "permission denied", Some(Kind::Unauthenticated)),
+            (Operation::Unwrap, 403, "permission denied", Some(Kind::Denied)),
+            (Operation::Unwrap, 400, "encryption key not found", Some(Kind::NoSuchKey)),
+            (Operation::Wrap, 404, "no handler for route", Some(Kind::Settings)),
+            (Operation::Wrap, 429, "", Some(Kind::Busy)),
+            (Operation::Wrap, 503, "Vault is sealed", Some(Kind::Unreachable)),
+            (Operation::Unwrap, 500, "failed to RSA decrypt the ciphertext", None),
+            (Operation::Unwrap, 400, "invalid ciphertext: no prefix", None),
+            (Operation::Wrap, 400, "missing 'context'", None),
+        ] {
+            let error = BackendError::from(VaultTransitError::refused(operation, status, said));
+            assert_eq!(error.kind(), kind, "{status} {said}");
         }
     }
 

@@ -70,7 +70,7 @@ impl DynamoDbMetastore {
                 "Use DynamoDB, or a stand-in that looks at conditions.",
             )),
             Err(error) if error.is(CONDITION_FAILED) => {}
-            Err(error) => note(report, "PutItem", Need::ToStart, error)?,
+            Err(error) => note(report, "PutItem", Need::ToWrite, error)?,
         }
         let keys = vec![item::key(&probe)];
         if let Err(error) = self.batch_get(START_WAIT, keys, Consistency::Strong).await? {
@@ -158,6 +158,7 @@ const KEY: &[FindingId] =
 #[derive(Clone, Copy)]
 enum Need {
     ToStart,
+    ToWrite,
     ForMany,
     ToOperate,
 }
@@ -181,8 +182,12 @@ fn note(
         let remedy = format!("Allow dynamodb:{action} on the table.");
         report.add(match need {
             Need::ToStart => {
-                let what = format!("{action} is denied, without which keys cannot be loaded and created.");
+                let what = format!("{action} is denied, without which keys cannot be loaded.");
                 Finding::dangerous(FindingId::PermissionMissing, what, remedy)
+            }
+            Need::ToWrite => {
+                let what = format!("{action} is denied, without which keys cannot be created.");
+                Finding::dangerous_to_write(FindingId::PermissionMissing, what, remedy)
             }
             Need::ForMany => {
                 let what = format!("{action} is denied, without which keys cannot be loaded many at a time.");

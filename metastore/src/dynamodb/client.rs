@@ -11,7 +11,7 @@ use claviger_aws::{Enduring, START_WAIT};
 
 use crate::dynamodb::fault::DynamoDbFault;
 use crate::dynamodb::{DEFAULT_TABLE, DynamoDbMetastore};
-use crate::schema::FindingId;
+use crate::schema::{Admission, FindingId};
 use crate::task::runtime;
 
 /// Says which table to use and how to reach it.
@@ -26,15 +26,8 @@ pub struct DynamoDbBuilder {
     endpoint: Option<String>,
     credentials: Option<SharedCredentialsProvider>,
     makes_table: bool,
-    check: Check,
-}
-
-/// What is done with the findings of the start-up check.
-#[derive(Debug)]
-enum Check {
-    /// Dangerous ones that are not among these are refused.
-    Strict(Vec<FindingId>),
-    Off,
+    checks: bool,
+    admission: Admission,
 }
 
 impl DynamoDbBuilder {
@@ -45,7 +38,8 @@ impl DynamoDbBuilder {
             endpoint: None,
             credentials: None,
             makes_table: false,
-            check: Check::Strict(Vec::new()),
+            checks: true,
+            admission: Admission::default(),
         }
     }
 
@@ -75,9 +69,14 @@ impl DynamoDbBuilder {
 
     /// Starts in spite of this dangerous finding.
     pub fn accept(mut self, finding: FindingId) -> Self {
-        if let Check::Strict(accepted) = &mut self.check {
-            accepted.push(finding);
-        }
+        self.admission.accepted.push(finding);
+        self
+    }
+
+    /// Opens the store for loading alone, as decrypting does: that the caller may not write keeps it
+    /// from nothing then. Off unless set. Inserts are tried all the same, and answered by the server.
+    pub const fn read_only(mut self, on: bool) -> Self {
+        self.admission.read_only = on;
         self
     }
 
@@ -88,15 +87,15 @@ impl DynamoDbBuilder {
     /// It needs `dynamodb:CreateTable` and `DescribeTable`, and `UpdateContinuousBackups` for the
     /// recovery: whether that is on, [`check_schema`](DynamoDbMetastore::check_schema) tells. It is for
     /// installing; a service does without. Any number of programs may do it at once.
-    pub fn migrate(mut self) -> Self {
+    pub const fn migrate(mut self) -> Self {
         self.makes_table = true;
         self
     }
 
     /// Starts without looking for what is wrong with the table: to find it out with
     /// [`check_schema`](DynamoDbMetastore::check_schema), or to mend it.
-    pub fn danger_unchecked(mut self) -> Self {
-        self.check = Check::Off;
+    pub const fn danger_unchecked(mut self) -> Self {
+        self.checks = false;
         self
     }
 
@@ -149,8 +148,8 @@ impl DynamoDbBuilder {
         if self.makes_table {
             store.make_table().await?;
         }
-        if let Check::Strict(accepted) = self.check {
-            store.check_schema().await?.admit(&accepted).map_err(BackendError::permanent)?;
+        if self.checks {
+            store.check_schema().await?.admit(&self.admission).map_err(BackendError::permanent)?;
         }
         Ok(store)
     }

@@ -4,12 +4,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use claviger::{BackendError, FailureClass, KeyId, KeyMeta};
+use claviger::{BackendError, FailureClass, FailureKind, KeyId, KeyMeta};
 use claviger_aws::Failure;
 
 /// What is wrong with a key, an item or a call, found by us and not by DynamoDB.
 ///
-/// It is the `source()` of a [`BackendError`].
+/// It is the `source()` of a [`BackendError`], whose kind says what it is about. Key ids are in fields,
+/// and no part of what `Display` shows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DynamoDbFault {
@@ -26,7 +27,7 @@ pub enum DynamoDbFault {
     #[error("key id contains NUL")]
     IdHasNul,
     /// The key id is one of those under which Asherah keeps what is not a key.
-    #[error("key id {0} is reserved")]
+    #[error("key id is reserved")]
     IdReserved(KeyId),
     /// A record without a wrapped key could not be read again.
     #[error("wrapped key is empty")]
@@ -38,10 +39,10 @@ pub enum DynamoDbFault {
         bytes: usize,
     },
     /// An item's `Created` is no time in whole seconds.
-    #[error("an item of key {0} has an unreadable creation time")]
+    #[error("an item of the key has an unreadable creation time")]
     CreatedUnreadable(KeyId),
     /// An item's key record cannot be read, or contradicts the item.
-    #[error("the item of key {key} cannot be read: {reason}")]
+    #[error("the item of the key cannot be read: {reason}")]
     ItemMalformed {
         /// The key version the item is of.
         key: KeyMeta,
@@ -49,7 +50,7 @@ pub enum DynamoDbFault {
         reason: &'static str,
     },
     /// An item came that was not asked for.
-    #[error("the item of key {0} came and was not asked for")]
+    #[error("the item of another key came, which was not asked for")]
     OtherItem(KeyMeta),
     /// Nothing says which region the table is in.
     #[error("no region: give one to the builder, or set AWS_REGION")]
@@ -73,30 +74,34 @@ pub enum DynamoDbFault {
 
 impl From<DynamoDbFault> for BackendError {
     fn from(fault: DynamoDbFault) -> Self {
-        match fault {
+        use FailureClass::{Damaged, Permanent, Transient};
+        let (class, kind) = match &fault {
             DynamoDbFault::CreatedUnreadable(_)
             | DynamoDbFault::ItemMalformed { .. }
-            | DynamoDbFault::OtherItem(_) => Self::damaged(fault),
-            DynamoDbFault::NoAnswer(_)
-            | DynamoDbFault::Unprocessed { .. }
-            | DynamoDbFault::TableNotActive { .. } => Self::transient(fault),
-            DynamoDbFault::IdEmpty
-            | DynamoDbFault::IdTooLong { .. }
-            | DynamoDbFault::IdHasNul
-            | DynamoDbFault::IdReserved(_)
-            | DynamoDbFault::WrappedKeyEmpty
-            | DynamoDbFault::ItemTooLarge { .. }
-            | DynamoDbFault::RegionMissing => Self::permanent(fault),
-        }
+            | DynamoDbFault::OtherItem(_) => (Damaged, None),
+            DynamoDbFault::NoAnswer(_) | DynamoDbFault::TableNotActive { .. } => {
+                (Transient, Some(FailureKind::Unreachable))
+            }
+            DynamoDbFault::Unprocessed { .. } => (Transient, Some(FailureKind::Busy)),
+            DynamoDbFault::IdEmpty | DynamoDbFault::IdHasNul | DynamoDbFault::IdReserved(_) => {
+                (Permanent, Some(FailureKind::IdRefused))
+            }
+            DynamoDbFault::IdTooLong { .. } => (Permanent, Some(FailureKind::IdTooLong)),
+            DynamoDbFault::WrappedKeyEmpty => (Permanent, None),
+            DynamoDbFault::ItemTooLarge { .. } => (Permanent, Some(FailureKind::RecordTooLong)),
+            DynamoDbFault::RegionMissing => (Permanent, Some(FailureKind::Settings)),
+        };
+        Self::new(class, fault).with_kind(kind)
     }
 }
 
 /// What DynamoDB, or the way to it, reported.
 ///
 /// It holds the service's code and message, never credentials: what a message quotes of a request
-/// or its signature is cut off. It is the `source()` of a [`BackendError`].
+/// or its signature is cut off. A message that may quote a key id, as one about a request's values may,
+/// is in its field and no part of what `Display` shows. It is the `source()` of a [`BackendError`].
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}{}", in_brackets(.code.as_deref()))]
+#[error("{}{}", self.shown(), in_brackets(.code.as_deref()))]
 #[non_exhaustive]
 pub struct DynamoDbError {
     /// The service's code, such as `ThrottlingException`, if it came from there.
@@ -106,6 +111,7 @@ pub struct DynamoDbError {
     /// The id under which AWS support finds the request.
     pub request_id: Option<String>,
     class: FailureClass,
+    kind: Option<FailureKind>,
 }
 
 impl DynamoDbError {
@@ -113,8 +119,18 @@ impl DynamoDbError {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let Failure { code, message, request_id, class, .. } = Failure::new("DynamoDB", class_of_code, error);
-        Self { code, message, request_id, class }
+        let failure = Failure::new("DynamoDB", class_of_code, error);
+        let Failure { code, message, request_id, class, kind, .. } = failure;
+        Self { code, message, request_id, class, kind }
+    }
+
+    /// What it said, if that is of the caller, the table or the way, and so of no key.
+    fn shown(&self) -> &str {
+        if self.kind.is_some() || self.code.is_none() {
+            &self.message
+        } else {
+            "DynamoDB refused the request"
+        }
     }
 
     pub(super) fn is(&self, code: &str) -> bool {
@@ -134,10 +150,8 @@ impl DynamoDbError {
 
 impl From<DynamoDbError> for BackendError {
     fn from(error: DynamoDbError) -> Self {
-        match error.class {
-            FailureClass::Transient => Self::transient(error),
-            _ => Self::permanent(error),
-        }
+        let kind = error.kind;
+        Self::new(error.class, error).with_kind(kind)
     }
 }
 

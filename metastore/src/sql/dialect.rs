@@ -9,6 +9,7 @@ use claviger::BackendError;
 
 use crate::schema::SchemaReport;
 use crate::sql::SqlFault;
+use crate::sql::driver::Doing;
 use crate::sql::hosts::Role;
 use crate::sql::look::Sharing;
 
@@ -27,7 +28,7 @@ pub(crate) trait Dialect: Sized + Send + Sync + 'static {
     const NO_TABLE: Self::Table;
 
     /// Classifies a failure, and strips what does not belong in an error.
-    fn backend_error(error: sqlx::Error) -> BackendError;
+    fn backend_error(error: sqlx::Error, doing: Doing) -> BackendError;
 
     /// Returns `true` if the session is as good as before: the server answered to the end, and will
     /// not answer every other call on it in the same way.
@@ -120,8 +121,12 @@ impl From<SqlFault> for SqlError {
 
 impl SqlError {
     pub(crate) fn classified<D: Dialect>(self) -> BackendError {
+        self.classified_when::<D>(Doing::Asking)
+    }
+
+    pub(crate) fn classified_when<D: Dialect>(self, doing: Doing) -> BackendError {
         match self {
-            Self::Driver(error) => D::backend_error(error),
+            Self::Driver(error) => D::backend_error(error, doing),
             Self::Fault(fault) => fault.into(),
             Self::Crossed => BackendError::transient(SqlFault::Crossed),
         }

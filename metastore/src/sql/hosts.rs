@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureKind};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::sql::dialect::{Connected, Dialect, Setup, SqlError};
+use crate::sql::driver::Doing;
 
 /// What a server must be for a session to stay with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,8 +117,11 @@ impl<D: Dialect> Hosts<D> {
                     self.last.store(place, Ordering::Relaxed);
                     return Ok(connected);
                 }
-                Ok(Err(error)) => fault = error.classified::<D>(),
-                Err(_elapsed) => fault = BackendError::transient(HostFault::Silent(share)),
+                Ok(Err(error)) => fault = error.classified_when::<D>(Doing::Connecting),
+                Err(_elapsed) => {
+                    fault =
+                        BackendError::transient(HostFault::Silent(share)).with_kind(FailureKind::Unreachable);
+                }
             }
         }
         Err(fault)

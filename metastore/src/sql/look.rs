@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureKind};
 use tokio::time::timeout;
 
 use crate::schema::{Finding, FindingId, SchemaReport};
@@ -73,7 +73,9 @@ pub(crate) async fn look<D: Dialect>(
         };
         timeout(ADMIN_DEADLINE, looking)
             .await
-            .unwrap_or(Err(BackendError::transient(Silence(ADMIN_DEADLINE))))
+            .unwrap_or(Err(
+                BackendError::transient(Silence(ADMIN_DEADLINE)).with_kind(FailureKind::Unreachable)
+            ))
     })
     .await
 }

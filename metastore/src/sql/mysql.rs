@@ -25,6 +25,7 @@ use self::texts::{
 };
 use crate::schema::SchemaReport;
 use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections};
+use crate::sql::driver::Doing;
 use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 
 /// Keeps key records in a MySQL or MariaDB table that any number of processes share, those of other
@@ -177,7 +178,7 @@ impl MysqlMetastore {
     /// ```
     #[must_use]
     pub fn classify(error: sqlx::Error) -> BackendError {
-        fault::backend_error(error)
+        fault::backend_error(error, Doing::Asking)
     }
 
     /// Closes the connections, once calls under way have ended. Calls made later are refused.

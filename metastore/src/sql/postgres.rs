@@ -27,6 +27,7 @@ use self::texts::{
 };
 use crate::schema::SchemaReport;
 use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections};
+use crate::sql::driver::Doing;
 use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 use crate::sql::{check_id, check_meta};
 
@@ -184,7 +185,7 @@ impl PostgresMetastore {
     /// ```
     #[must_use]
     pub fn classify(error: sqlx::Error) -> BackendError {
-        fault::backend_error(error)
+        fault::backend_error(error, Doing::Asking)
     }
 
     /// Closes the connections, once calls under way have ended. Calls made later are refused.

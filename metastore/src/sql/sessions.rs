@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureKind};
 use deadpool::managed::{
     Manager, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
 };
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::schema::SchemaReport;
 use crate::sql::abandoned::Abandoned;
 use crate::sql::dialect::{Dialect, Setup, SqlError, SqlFuture};
+use crate::sql::driver::Doing;
 use crate::sql::hosts::Hosts;
 use crate::sql::look::{Start, look};
 use crate::sql::{DriverFault, SqlFault};
@@ -230,11 +231,11 @@ impl<D: Dialect> Sessions<D> {
         };
         match error {
             SqlError::Crossed => Err(Failure::SessionLost(self.crossed(SqlFault::Crossed))),
-            SqlError::Driver(error) if D::is_crossed(&error) => {
-                Err(Failure::SessionLost(self.crossed(SqlFault::CrossedBy(DriverFault::new(error)))))
-            }
+            SqlError::Driver(error) if D::is_crossed(&error) => Err(Failure::SessionLost(
+                self.crossed(SqlFault::CrossedBy(DriverFault::new(error, Doing::Asking, None))),
+            )),
             SqlError::Driver(error) if !D::leaves_session_good(&error) => {
-                Err(Failure::SessionLost(D::backend_error(error)))
+                Err(Failure::SessionLost(D::backend_error(error, Doing::Asking)))
             }
             error => {
                 lease.give_back();
@@ -291,7 +292,7 @@ impl Span {
     }
 
     fn no_answer(self) -> BackendError {
-        BackendError::transient(NoAnswer(self.deadline))
+        BackendError::transient(NoAnswer(self.deadline)).with_kind(FailureKind::Unreachable)
     }
 }
 
@@ -311,9 +312,11 @@ impl Failure {
 fn no_session(error: PoolError<BackendError>) -> BackendError {
     match error {
         PoolError::Backend(error) => error,
-        PoolError::Closed => BackendError::permanent(DriverFault::new(sqlx::Error::PoolClosed)),
+        PoolError::Closed => {
+            BackendError::permanent(DriverFault::new(sqlx::Error::PoolClosed, Doing::Asking, None))
+        }
         PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-            BackendError::transient(DriverFault::new(sqlx::Error::PoolTimedOut))
+            BackendError::transient(DriverFault::new(sqlx::Error::PoolTimedOut, Doing::Asking, None))
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use claviger::BackendError;
 
-use crate::schema::{FindingId, SchemaReport};
+use crate::schema::{Admission, SchemaReport};
 use crate::sql::FoldedIds;
 use crate::sql::connections::{Connections, Known};
 use crate::sql::dialect::{Dialect, Setup};
@@ -17,7 +17,7 @@ use crate::sql::sessions::Sessions;
 
 /// How a store is set up.
 pub(crate) struct Settings<D: Dialect> {
-    pub(crate) accepted: Vec<FindingId>,
+    pub(crate) admission: Admission,
     pub(crate) start: Start,
     pub(crate) folded_ids: FoldedIds,
     pub(crate) replica: Option<Replica<D>>,
@@ -57,7 +57,7 @@ const CONNECTIONS_MAX: NonZeroU32 = match NonZeroU32::new(10) {
 impl<D: Dialect> Default for Settings<D> {
     fn default() -> Self {
         Self {
-            accepted: Vec::new(),
+            admission: Admission::default(),
             start: Start::CHECKED,
             folded_ids: FoldedIds::default(),
             replica: None,
@@ -82,7 +82,8 @@ impl<D: Dialect> Settings<D> {
             Some(Replica::Url(url)) => Some(read_url(url)?),
         };
         // Where several are named, one that takes no writes is not the one that is meant.
-        let alone = if target.hosts.len() > 1 { Role::ReadWrite } else { Role::Any };
+        let needs_writes = target.hosts.len() > 1 && !self.admission.read_only;
+        let alone = if needs_writes { Role::ReadWrite } else { Role::Any };
         let role = target.role.unwrap_or(alone);
         let mut setup = self.setup(role, target.named_statements);
         let hosts = Arc::new(Hosts::new(target.hosts));
@@ -125,13 +126,14 @@ impl<D: Dialect> Settings<D> {
     }
 
     fn admit(&self, report: SchemaReport) -> Result<(), BackendError> {
-        report.admit(&self.accepted).map_err(BackendError::permanent)
+        report.admit(&self.admission).map_err(BackendError::permanent)
     }
 
     /// Adds what there is to say of the settings; no URL.
     pub(crate) fn debug(&self, fields: &mut fmt::DebugStruct<'_, '_>) {
         fields
-            .field("accepted", &self.accepted)
+            .field("accepted", &self.admission.accepted)
+            .field("read_only", &self.admission.read_only)
             .field("start", &self.start)
             .field("folded_ids", &self.folded_ids)
             .field("replica", &self.replica.is_some())

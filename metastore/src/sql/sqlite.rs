@@ -21,11 +21,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
-use crate::schema::{FindingId, SchemaReport};
-use crate::sql::sqlite::fault::{backend_error, opening_error};
+use crate::schema::{Admission, FindingId, SchemaReport};
+use crate::sql::sqlite::fault::{backend_error, is_on_read_only_medium, opening_error};
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::Write;
-use crate::sql::{FoldedIds, check_id, check_meta};
+use crate::sql::{FoldedIds, SqlFault, check_id, check_meta};
 use crate::task::to_its_end;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
@@ -147,7 +147,7 @@ impl SqliteMetastore {
     #[must_use]
     pub const fn builder() -> SqliteBuilder {
         SqliteBuilder {
-            accepted: Vec::new(),
+            admission: Admission { accepted: Vec::new(), read_only: false },
             makes_table: false,
             is_unchecked: false,
             is_existing: false,
@@ -211,7 +211,7 @@ impl SqliteMetastore {
 /// What a [`SqliteMetastore`] starts on.
 #[derive(Clone, Debug)]
 pub struct SqliteBuilder {
-    accepted: Vec<FindingId>,
+    admission: Admission,
     makes_table: bool,
     is_unchecked: bool,
     is_existing: bool,
@@ -222,7 +222,16 @@ impl SqliteBuilder {
     /// Starts in spite of this dangerous finding.
     #[must_use]
     pub fn accept(mut self, finding: FindingId) -> Self {
-        self.accepted.push(finding);
+        self.admission.accepted.push(finding);
+        self
+    }
+
+    /// Opens the file for loading alone, as decrypting does; off unless set. A file that is not there is
+    /// an error then, and one on a read-only file system is opened all the same, as one that nobody
+    /// changes: what the log beside it (`-wal`) holds could not be read there, so there must be none.
+    #[must_use]
+    pub const fn read_only(mut self, on: bool) -> Self {
+        self.admission.read_only = on;
         self
     }
 
@@ -278,28 +287,38 @@ impl SqliteBuilder {
     /// The file may have been made, and is as good as new.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteMetastore, BackendError> {
         let path = path.as_ref().to_owned();
-        let is_existing = self.is_existing;
-        let pool = to_its_end(async move {
-            file::prepare(&path, is_existing)?;
+        let must_exist = self.is_existing || self.admission.read_only;
+        let (must_have_table, may_write) = (self.is_existing, !self.admission.read_only);
+        let (pool, writable) = to_its_end(async move {
+            file::prepare(&path, must_exist)?;
+            let writable = may_write || !is_on_read_only_medium(&path);
             let options = SqliteConnectOptions::new()
                 .filename(&path)
                 .busy_timeout(BUSY_TIMEOUT)
                 .synchronous(SqliteSynchronous::Full)
                 // It would write SQL text to the log.
                 .disable_statement_logging();
-            enter_wal_mode(&options, is_existing).await?;
-            Ok(SqlitePoolOptions::new()
+            let options = if writable {
+                enter_wal_mode(&options, must_have_table).await?;
+                options
+            } else if file::has_log(&path) {
+                return Err(SqlFault::LogNotReadable.into());
+            } else {
+                options.read_only(true).immutable(true)
+            };
+            let pool = SqlitePoolOptions::new()
                 .max_connections(CONNECTIONS_MAX)
                 .acquire_timeout(BUSY_TIMEOUT)
                 // Connections to a file do not go stale.
                 .test_before_acquire(false)
                 .idle_timeout(None)
                 .max_lifetime(None)
-                .connect_lazy_with(options))
+                .connect_lazy_with(options);
+            Ok((pool, writable))
         })
         .await?;
         let store = SqliteMetastore::of(pool, self.folded_ids);
-        let makes_table = self.makes_table || !(self.is_unchecked || self.is_existing);
+        let makes_table = self.makes_table || !(self.is_unchecked || self.is_existing || !writable);
         Self { makes_table, ..self }.admit(store).await
     }
 
@@ -320,7 +339,7 @@ impl SqliteBuilder {
             store.make_table().await?;
         }
         if !self.is_unchecked {
-            store.check_schema().await?.admit(&self.accepted).map_err(BackendError::permanent)?;
+            store.check_schema().await?.admit(&self.admission).map_err(BackendError::permanent)?;
         }
         Ok(store)
     }

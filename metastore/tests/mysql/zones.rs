@@ -213,8 +213,8 @@ async fn rows_of_another_zone_are_found_and_the_zone_that_fits_is_named() {
         (&in_los_angeles, "+00:00", "SYSTEM", "to +00:00:"),
         (&in_utc, "-07:00", "+00:00", "to -07:00:"),
         (&in_utc, "+05:45", "SYSTEM", "to +05:45:"),
-        (&in_utc, "+00:00", "-08:00", "to SYSTEM:"),
-        (&in_utc, "+00:00", LOS_ANGELES, "to SYSTEM:"),
+        (&in_utc, "+00:00", "-08:00", "to +00:00:"),
+        (&in_utc, "+00:00", LOS_ANGELES, "to +00:00:"),
         (&in_utc, LOS_ANGELES, "+00:00", "sessions at -08:00, -07:00."),
     ] {
         let place = Place::at(server, UTF8).await;

@@ -149,9 +149,9 @@ async fn a_damaged_file_is_a_permanent_error() {
     fs::write(&place.file, bytes).unwrap();
     let store = place.open().await;
     let key = meta("_IK_a_svc_prod", NOW);
-    assert_permanent(store.load(&key, Consistency::Strong).await, "malformed");
-    assert_permanent(store.load_latest(key.id()).await, "malformed");
-    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW - 1)).await, "malformed");
+    assert_permanent(store.load(&key, Consistency::Strong).await, "what it holds cannot be read");
+    assert_permanent(store.load_latest(key.id()).await, "what it holds cannot be read");
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW - 1)).await, "what it holds cannot be read");
 }
 
 #[tokio::test]
@@ -164,8 +164,8 @@ async fn a_missing_table_is_a_permanent_error_until_migrated() {
     assert!(chain(&refused).contains("SqliteMetastore::migrate"), "{}", chain(&refused));
     let store = SqliteMetastore::builder().danger_unchecked().pool(pool.clone()).await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
-    assert_permanent(store.load_latest(record.meta().id()).await, "no such table");
-    assert_permanent(store.insert(&record).await, "no such table");
+    assert_permanent(store.load_latest(record.meta().id()).await, "there is no such table");
+    assert_permanent(store.insert(&record).await, "there is no such table");
     for _ in 0..2 {
         SqliteMetastore::builder().migrate().pool(pool.clone()).await.unwrap();
     }
@@ -224,8 +224,8 @@ fn a_read_only_file_gives_its_keys_and_takes_none() {
         let reader = place.open().await;
         assert_eq!(reader.load_latest(record.meta().id()).await.unwrap().as_ref(), Some(&record));
         let another = crate::support::record("_IK_b_svc_prod", NOW);
-        assert_permanent(reader.insert(&another).await, "readonly");
-        assert_permanent(reader.revoke(record.meta()).await, "readonly");
+        assert_permanent(reader.insert(&another).await, "it takes no writes");
+        assert_permanent(reader.revoke(record.meta()).await, "it takes no writes");
         assert_eq!(reader.load(another.meta(), Consistency::Strong).await.unwrap(), None);
     });
 }

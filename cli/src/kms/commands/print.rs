@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::args::Report;
 use crate::exit::Failure;
 use crate::print::json_line;
+use crate::tell::harmless;
 
 /// What was found in a key store, or done there.
 pub(super) struct Held {
@@ -26,7 +27,7 @@ pub(super) fn checks(checks: &[CopyCheck], held: Option<&Held>, format: Report) 
                 [] => format!("{}: no system keys to unwrap\n", held.store),
                 keys => keys.iter().map(key_line).collect(),
             });
-            Ok(copies + &keys.unwrap_or_default())
+            Ok(harmless(&(copies + &keys.unwrap_or_default())))
         }
         Report::Json => json_line(&JsonChecks {
             good: checks.iter().all(CopyCheck::is_good)

@@ -71,6 +71,19 @@ fn dynamodb_fault_is_found_and_refused() {
 }
 
 #[test]
+fn dynamodb_customer_in_trouble_is_left_out_and_not_told_of() {
+    let client = table(shared_dynalite(), "Trouble");
+    client.ends_with(0, &["schema", "apply"]);
+    client.leaves_out_the_row_in_trouble(&"eve".repeat(700), |id, created| {
+        let body = serde_json::json!({
+            "TableName": format!("Trouble.{}", std::process::id()),
+            "Item": {"Id": {"S": id}, "Created": {"N": created.to_string()}, "KeyRecord": {"M": {}}},
+        });
+        request(shared_dynalite(), "PutItem", &body.to_string());
+    });
+}
+
+#[test]
 fn dynamodb_server_that_is_down_is_told_with_69() {
     let mut server = Dynalite::start();
     let client = table(&server.endpoint(), "Keys");

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use claviger_test_servers::MariaDb;
 
 use super::{Client, documented_sql, with_password};
+use crate::said::assert_says_nothing_of_anybody;
 
 /// One for all tests here, each with a database of its own.
 fn server() -> &'static MariaDb {
@@ -58,13 +59,48 @@ fn mysql_wrong_password_and_missing_rights_are_told_with_77() {
         "rights",
         "CREATE USER reader@127.0.0.1 IDENTIFIED BY 'reading'; GRANT SELECT ON rights.* TO reader@127.0.0.1",
     );
-    let client = Client::new(format!("mysql://reader:reading@{}", url.split_once('@').unwrap().1));
+    let mut client = Client::new(url.clone());
+    client.lets_a_reader_decrypt(format!("mysql://reader:reading@{}", url.split_once('@').unwrap().1));
     assert_eq!(client.dangers(3), ["permission-missing"]);
     client.kit.write("payload", "x");
-    let accept = ["encrypt", "payload", "-p", "me", "--accept-finding", "permission-missing"];
+    let accept = ["encrypt", "payload", "-p", "new", "--accept-finding", "permission-missing"];
     let run = client.run(&accept);
     run.assert_failed(77);
     assert!(run.stderr.contains("docs/metastores.md"), "{}", run.stderr);
+}
+
+#[test]
+fn mysql_customer_in_trouble_is_left_out_and_not_told_of() {
+    server().create_database("trouble", "latin1 COLLATE latin1_swedish_ci");
+    server().sql("trouble", ASHERAH.replace(" ON UPDATE CURRENT_TIMESTAMP", "").as_str());
+    let client = Client::new(server().url("trouble"));
+    for refused in ["eve \u{3042}", "BOB "] {
+        client.leaves_out_the_row_in_trouble(refused, |_, _| {
+            server()
+                .sql("trouble", "UPDATE encryption_key SET key_record = '{' WHERE id LIKE '\\_IK\\_eve%'");
+        });
+        server().sql("trouble", "DELETE FROM encryption_key WHERE id LIKE '\\_IK\\_eve%'");
+    }
+    server().sql(
+        "trouble",
+        "CREATE TRIGGER refuse BEFORE INSERT ON encryption_key FOR EACH ROW \
+         SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1142, MESSAGE_TEXT = 'no eve@example.com'",
+    );
+    let run = client.ends_with(77, &["encrypt", "rows.jsonl", "-p", "eve@example.com"]);
+    assert_says_nothing_of_anybody(&client.kit, &run, "a trigger");
+}
+
+#[test]
+fn mysql_zone_that_is_advised_is_utc_where_rows_are_in_it_and_not_that_of_the_machine() {
+    let url = database("system");
+    server().sql("system", ASHERAH.replace(" ON UPDATE CURRENT_TIMESTAMP", "").as_str());
+    let mut client = Client::new(format!("{url}?timezone=SYSTEM"));
+    client.there_and_back();
+    assert!(client.dangers(0).is_empty());
+    client.url = format!("{url}?timezone=-08:00");
+    assert_eq!(client.dangers(3), ["zone-mismatch"]);
+    let told = client.ends_with(3, &["schema", "check"]);
+    assert!(told.text().contains("timezone in the URL, or set it to +00:00"), "{}", told.text());
 }
 
 #[test]

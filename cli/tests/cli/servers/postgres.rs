@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use claviger_test_servers::Postgres;
 
 use super::{Client, documented_sql, with_password};
+use crate::said::assert_says_nothing_of_anybody;
 
 /// One for all tests here, each with a database of its own.
 fn server() -> &'static Postgres {
@@ -78,13 +79,37 @@ fn postgres_wrong_password_and_missing_rights_are_told_with_77() {
         "CREATE ROLE reader LOGIN PASSWORD 'reading'; GRANT SELECT ON encryption_key TO reader",
     );
     let reader = url.split_once('@').unwrap().1;
-    let client = Client::new(format!("postgres://reader:reading@{reader}"));
+    let mut client = Client::new(url.clone());
+    client.lets_a_reader_decrypt(format!("postgres://reader:reading@{reader}"));
     assert_eq!(client.dangers(3), ["permission-missing"]);
     client.kit.write("payload", "x");
-    let accept = ["encrypt", "payload", "-p", "me", "--accept-finding", "permission-missing"];
+    let accept = ["encrypt", "payload", "-p", "new", "--accept-finding", "permission-missing"];
     let run = client.run(&accept);
     run.assert_failed(77);
     assert!(run.stderr.contains("42501") && run.stderr.contains("docs/metastores.md"), "{}", run.stderr);
+}
+
+#[test]
+fn postgres_customer_in_trouble_is_left_out_and_not_told_of() {
+    let latin = "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    server().psql("postgres", latin);
+    let client = Client::new(server().url("latin"));
+    client.ends_with(0, &["schema", "apply"]);
+    client.leaves_out_the_row_in_trouble("eve \u{3042}", |_, _| {
+        server().psql(
+            "latin",
+            "UPDATE encryption_key SET key_record = '{\"Key\":7}' WHERE id LIKE '\\_IK\\_eve%'",
+        );
+    });
+    // What a trigger says in its own words, with the id in them.
+    server().psql(
+        "latin",
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'no %', NEW.id USING ERRCODE = '42501'; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT ON encryption_key FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    let run = client.ends_with(77, &["encrypt", "rows.jsonl", "-p", "eve@example.com"]);
+    assert_says_nothing_of_anybody(&client.kit, &run, "a trigger");
 }
 
 #[test]

@@ -6,11 +6,12 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureKind};
 use sqlx::ConnectOptions as _;
 use sqlx::mysql::MySqlConnectOptions;
 
 use crate::schema::FindingId;
+use crate::sql::driver::Doing;
 use crate::sql::mysql::MysqlMetastore;
 use crate::sql::mysql::dialect::MysqlDialect;
 use crate::sql::mysql::fault::backend_error;
@@ -37,7 +38,15 @@ pub struct MysqlBuilder {
 impl MysqlBuilder {
     /// Starts in spite of this dangerous finding.
     pub fn accept(mut self, finding: FindingId) -> Self {
-        self.settings.accepted.push(finding);
+        self.settings.admission.accepted.push(finding);
+        self
+    }
+
+    /// Opens the store for loading alone, as decrypting does: that the user may not insert, or that the
+    /// server takes no writes, keeps it from nothing then. Off unless set. Inserts are tried all the
+    /// same, and answered by the server.
+    pub const fn read_only(mut self, on: bool) -> Self {
+        self.settings.admission.read_only = on;
         self
     }
 
@@ -167,21 +176,20 @@ impl MysqlBuilder {
 
     /// Reads a URL.
     fn read_url(&self, url: &str) -> Result<Target<MysqlDialect>, BackendError> {
-        let mut url = ServerUrl::parse(url, &["mysql://", "mariadb://"])
-            .ok_or_else(|| BackendError::permanent(UrlFault::OtherScheme))?;
+        let mut url = ServerUrl::parse(url, &["mysql://", "mariadb://"]).ok_or(UrlFault::OtherScheme)?;
         let zone = url.take(&["timezone", "time-zone"]).map(decoded_zone);
         if !url.parameters.iter().all(|(name, _)| PARAMETERS.contains(name)) {
-            return Err(BackendError::permanent(UrlFault::UnknownParameter));
+            return Err(UrlFault::UnknownParameter.into());
         }
         let zone = self.session_time_zone.clone().or(zone).unwrap_or_else(|| "+00:00".to_owned());
         // The driver puts it into a statement as it is.
         if zone.is_empty()
             || !zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-:/_".contains(&byte))
         {
-            return Err(BackendError::permanent(UrlFault::TimeZone));
+            return Err(UrlFault::TimeZone.into());
         }
         let of_host = |url: String| {
-            let options = MySqlConnectOptions::from_str(&url).map_err(backend_error)?;
+            let options = MySqlConnectOptions::from_str(&url).map_err(unreadable)?;
             Ok(options.timezone(Some(zone.clone())).disable_statement_logging())
         };
         let hosts = url.of_each_host().map(of_host).collect::<Result<_, BackendError>>()?;
@@ -232,6 +240,17 @@ enum UrlFault {
     UnknownParameter,
     #[error("the session's time zone is no offset and no name of a zone")]
     TimeZone,
+}
+
+impl From<UrlFault> for BackendError {
+    fn from(fault: UrlFault) -> Self {
+        Self::permanent(fault).with_kind(FailureKind::Settings)
+    }
+}
+
+/// What the driver cannot read of a URL.
+fn unreadable(error: sqlx::Error) -> BackendError {
+    backend_error(error, Doing::Connecting).with_kind(FailureKind::Settings)
 }
 
 #[cfg(test)]

@@ -197,14 +197,14 @@ async fn check_rights(connection: &mut MySqlConnection, report: &mut SchemaRepor
     match probe(connection, PROBE_INSERT).await? {
         None => {}
         Some(number) if READ_ONLY.contains(&number) => {
-            report.add(Finding::dangerous(
+            report.add(Finding::dangerous_to_write(
                 FindingId::ReadOnly,
                 "The server takes no writes: it is a replica, or was demoted, and revocations reach it late.",
                 "Connect to the primary; give the replica to MysqlBuilder::replica.",
             ));
             return Ok(());
         }
-        Some(_) => report.add(Finding::dangerous(
+        Some(_) => report.add(Finding::dangerous_to_write(
             FindingId::PermissionMissing,
             "The user may not insert: no key can be made when the present ones expire or are revoked.",
             "GRANT INSERT ON encryption_key TO the user.",

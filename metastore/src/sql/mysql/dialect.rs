@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sq
 
 use crate::schema::SchemaReport;
 use crate::sql::dialect::{Connected, Dialect, Setup, SqlError, SqlFuture};
+use crate::sql::driver::Doing;
 use crate::sql::hosts::unfit;
 use crate::sql::look::Sharing;
 use crate::sql::mysql::layout::Layout;
@@ -35,8 +36,8 @@ impl Dialect for MysqlDialect {
     /// They have numbers, which the server gives, and a proxy its own.
     const MAY_SHARE_NAMES: bool = false;
 
-    fn backend_error(error: sqlx::Error) -> BackendError {
-        fault::backend_error(error)
+    fn backend_error(error: sqlx::Error, doing: Doing) -> BackendError {
+        fault::backend_error(error, doing)
     }
 
     fn leaves_session_good(error: &sqlx::Error) -> bool {

@@ -1,24 +1,57 @@
 //! What the failures of MySQL and MariaDB mean.
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureClass, FailureKind};
 use sqlx::mysql::MySqlDatabaseError;
 
 use crate::sql::DriverFault;
+use crate::sql::driver::{Doing, kind_of_way};
 
-pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
-    let is_transient = is_transient(&error);
-    let fault = driver_fault(error);
-    if is_transient { BackendError::transient(fault) } else { BackendError::permanent(fault) }
+pub(super) fn backend_error(error: sqlx::Error, doing: Doing) -> BackendError {
+    let class = if is_transient(&error) { FailureClass::Transient } else { FailureClass::Permanent };
+    let kind = kind(&error);
+    BackendError::new(class, driver_fault(error, doing)).with_kind(kind)
 }
 
-pub(super) fn driver_fault(error: sqlx::Error) -> DriverFault {
-    let number = number(&error);
-    let mut fault = DriverFault::new(error);
-    if let Some(number) = number {
-        // An SQLSTATE stands for many of them, and manuals list them by number.
-        fault.message = format!("error {number}: {}", fault.message);
+pub(super) fn driver_fault(error: sqlx::Error, doing: Doing) -> DriverFault {
+    let (kind, number) = (kind(&error), number(&error));
+    DriverFault::new(error, doing, kind).numbered(number)
+}
+
+fn kind(error: &sqlx::Error) -> Option<FailureKind> {
+    match number_and_state(error) {
+        Some(_) if is_disk_full(error) => Some(FailureKind::StorageFull),
+        Some((number, state)) => kind_of_number(number, state),
+        None => kind_of_way(error),
     }
-    fault
+}
+
+/// What an error is about.
+fn kind_of_number(number: u16, state: &str) -> Option<FailureKind> {
+    Some(match number {
+        1044 | 1142 | 1143 | 1227 | 1370 | 1410 => FailureKind::Denied,
+        // A password that is wrong or has to be changed; a host that is not let in.
+        1045 | 1129 | 1130 | 1698 | 1820 | 1862 => FailureKind::Unauthenticated,
+        1046 | 1049 => FailureKind::NoSuchDatabase,
+        1054 | 1146 => FailureKind::NoSuchTable,
+        1298 => FailureKind::TimeZone,
+        1290 | 1792 | 1836 => FailureKind::ReadOnly,
+        3 | 1021 | 1026 | 1114 => FailureKind::StorageFull,
+        1194 | 1195 | 1034 | 1035 => FailureKind::Corrupt,
+        3159 => FailureKind::Tls,
+        // Too much for this user or all; locks.
+        1040 | 1203 | 1226 | 1205 | 1206 | 1213 | 1613 | 1614 | 1317 | 1969 | 3024 => FailureKind::Busy,
+        1053 | 1927 | 2002 | 2003 | 2006 | 2013 | 4031 | 8022 | 9001..=9005 => FailureKind::Unreachable,
+        // Of characters that the column, or the comparison with it, lacks.
+        1267 | 1300 | 1366 | 3854 | 3988 => FailureKind::Encoding,
+        1264 | 1292 => FailureKind::TimeNotHeld,
+        1406 => FailureKind::RecordTooLong,
+        _ => match state.get(..2)? {
+            "28" => FailureKind::Unauthenticated,
+            "08" => FailureKind::Unreachable,
+            "40" => FailureKind::Busy,
+            _ => return None,
+        },
+    })
 }
 
 pub(super) fn leaves_session_good(error: &sqlx::Error) -> bool {
@@ -37,10 +70,7 @@ pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
 
 fn is_transient(error: &sqlx::Error) -> bool {
     if let Some((number, state)) = number_and_state(error) {
-        // The engine's own error 28 is the operating system's: no space left on the device.
-        let is_disk_full = number == 1030
-            && matches!(error, sqlx::Error::Database(error) if error.message().contains("error 28 "));
-        return is_disk_full || is_transient_number(number, state);
+        return is_disk_full(error) || is_transient_number(number, state);
     }
     match error {
         // TLS says so when a certificate is not good, or what was decrypted is not.
@@ -48,6 +78,13 @@ fn is_transient(error: &sqlx::Error) -> bool {
         sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
         _ => false,
     }
+}
+
+/// The engine's own error 28 is the operating system's: no space left on the device. It stands in the
+/// message alone.
+fn is_disk_full(error: &sqlx::Error) -> bool {
+    number(error) == Some(1030)
+        && matches!(error, sqlx::Error::Database(error) if error.message().contains("error 28 "))
 }
 
 /// Tells whether an error stands for something that passes.
@@ -126,6 +163,49 @@ mod tests {
                     assert_eq!(is_transient_number(number, state), expected, "{number} {state}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn each_error_has_its_kind() {
+        use FailureKind as Kind;
+        let kinds = [
+            (1044, "42000", Some(Kind::Denied)),
+            (1142, "42000", Some(Kind::Denied)),
+            (1143, "42000", Some(Kind::Denied)),
+            (1045, "28000", Some(Kind::Unauthenticated)),
+            (1698, "28000", Some(Kind::Unauthenticated)),
+            (3118, "28000", Some(Kind::Unauthenticated)),
+            (1049, "42000", Some(Kind::NoSuchDatabase)),
+            (1046, "3D000", Some(Kind::NoSuchDatabase)),
+            (1146, "42S02", Some(Kind::NoSuchTable)),
+            (1054, "42S22", Some(Kind::NoSuchTable)),
+            (1298, "HY000", Some(Kind::TimeZone)),
+            (1290, "HY000", Some(Kind::ReadOnly)),
+            (1792, "25006", Some(Kind::ReadOnly)),
+            (1114, "HY000", Some(Kind::StorageFull)),
+            (1205, "HY000", Some(Kind::Busy)),
+            (1213, "40001", Some(Kind::Busy)),
+            (3101, "40000", Some(Kind::Busy)),
+            (2013, "HY000", Some(Kind::Unreachable)),
+            (1047, "08S01", Some(Kind::Unreachable)),
+            (1366, "22007", Some(Kind::Encoding)),
+            (1267, "HY000", Some(Kind::Encoding)),
+            (1292, "22007", Some(Kind::TimeNotHeld)),
+            (1406, "22001", Some(Kind::RecordTooLong)),
+            (3159, "HY000", Some(Kind::Tls)),
+            (1062, "23000", None),
+            (1064, "42000", None),
+            (1644, "45000", None),
+            (0, "", None),
+        ];
+        for (number, state, kind) in kinds {
+            assert_eq!(kind_of_number(number, state), kind, "{number} {state}");
+            let is_of_one_key = kind.is_some_and(Kind::is_of_one_key);
+            assert!(
+                !(is_of_one_key && is_transient_number(number, state)),
+                "{number} is one key's and no outage"
+            );
         }
     }
 

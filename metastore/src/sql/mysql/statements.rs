@@ -9,6 +9,7 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, Row as _, query, query_as, query_scalar, raw_sql};
 
 use crate::sql::dialect::SqlError;
+use crate::sql::driver::Doing;
 use crate::sql::mysql::fault::{driver_fault, number};
 use crate::sql::mysql::layout::Layout;
 use crate::sql::mysql::texts::{
@@ -62,7 +63,8 @@ pub(super) async fn make_table(connection: &mut MySqlConnection) -> Result<(), S
     match raw_sql(CREATE_TABLE).execute(connection).await {
         Ok(_made) => Ok(()),
         Err(error) if number(&error).is_some_and(|number| MAY_NOT_CREATE.contains(&number)) => {
-            Err(SqlFault::TableNotMade(driver_fault(error)).into())
+            // No key is in what is said.
+            Err(SqlFault::TableNotMade(driver_fault(error, Doing::Connecting)).into())
         }
         Err(error) => Err(error.into()),
     }

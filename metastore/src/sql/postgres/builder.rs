@@ -6,11 +6,12 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureKind};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::schema::FindingId;
+use crate::sql::driver::Doing;
 use crate::sql::hosts::Role;
 use crate::sql::postgres::PostgresMetastore;
 use crate::sql::postgres::dialect::PostgresDialect;
@@ -37,7 +38,15 @@ pub struct PostgresBuilder {
 impl PostgresBuilder {
     /// Starts in spite of this dangerous finding.
     pub fn accept(mut self, finding: FindingId) -> Self {
-        self.settings.accepted.push(finding);
+        self.settings.admission.accepted.push(finding);
+        self
+    }
+
+    /// Opens the store for loading alone, as decrypting does: that the user may not insert, or that the
+    /// server takes no writes, keeps it from nothing then. Off unless set. Inserts are tried all the
+    /// same, and answered by the server.
+    pub const fn read_only(mut self, on: bool) -> Self {
+        self.settings.admission.read_only = on;
         self
     }
 
@@ -171,12 +180,11 @@ impl fmt::Debug for PostgresBuilder {
 
 /// Reads a URL.
 pub(super) fn read_url(url: &str) -> Result<Target<PostgresDialect>, BackendError> {
-    let mut url = ServerUrl::parse(url, &["postgres://", "postgresql://"])
-        .ok_or_else(|| BackendError::permanent(UrlFault::OtherScheme))?;
+    let mut url = ServerUrl::parse(url, &["postgres://", "postgresql://"]).ok_or(UrlFault::OtherScheme)?;
     let named_statements = match url.take(&["prepared-statements"]) {
         None | Some("on") => true,
         Some("off") => false,
-        Some(_) => return Err(BackendError::permanent(UrlFault::PreparedStatements)),
+        Some(_) => return Err(UrlFault::PreparedStatements.into()),
     };
     let role = match url.take(&["target_session_attrs", "target-session-attrs"]) {
         None => None,
@@ -185,15 +193,14 @@ pub(super) fn read_url(url: &str) -> Result<Target<PostgresDialect>, BackendErro
         Some("standby") => Some(Role::Standby),
         Some("read-write") => Some(Role::ReadWrite),
         Some("read-only") => Some(Role::ReadOnly),
-        Some(_) => return Err(BackendError::permanent(UrlFault::Role)),
+        Some(_) => return Err(UrlFault::Role.into()),
     };
     let is_known =
         |name: &str| PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'));
     if !url.parameters.iter().all(|(name, _)| is_known(name)) {
-        return Err(BackendError::permanent(UrlFault::UnknownParameter));
+        return Err(UrlFault::UnknownParameter.into());
     }
-    let hosts =
-        url.of_each_host().map(|url| PgConnectOptions::from_str(&url).map(own).map_err(backend_error));
+    let hosts = url.of_each_host().map(|url| PgConnectOptions::from_str(&url).map(own).map_err(unreadable));
     Ok(Target { hosts: hosts.collect::<Result<_, _>>()?, role, named_statements })
 }
 
@@ -247,6 +254,17 @@ enum UrlFault {
          percent-encoded"
     )]
     UnknownParameter,
+}
+
+impl From<UrlFault> for BackendError {
+    fn from(fault: UrlFault) -> Self {
+        Self::permanent(fault).with_kind(FailureKind::Settings)
+    }
+}
+
+/// What the driver cannot read of a URL.
+fn unreadable(error: sqlx::Error) -> BackendError {
+    backend_error(error, Doing::Connecting).with_kind(FailureKind::Settings)
 }
 
 #[cfg(test)]

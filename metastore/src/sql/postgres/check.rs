@@ -60,13 +60,13 @@ async fn check_server(session: &mut PostgresSession, report: &mut SchemaReport) 
         ));
     }
     if in_recovery {
-        report.add(Finding::dangerous(
+        report.add(Finding::dangerous_to_write(
             FindingId::ReadOnly,
             "The server is a standby: it takes no new keys, and revocations reach it late.",
             "Connect to the primary; give the standby to PostgresBuilder::replica.",
         ));
     } else if read_only == "on" {
-        report.add(Finding::dangerous(
+        report.add(Finding::dangerous_to_write(
             FindingId::ReadOnly,
             "Transactions are read-only (default_transaction_read_only is on): no key can be stored.",
             "ALTER the role's or the database's setting default_transaction_read_only to off.",
@@ -288,20 +288,23 @@ async fn check_key(session: &mut PostgresSession, report: &mut SchemaReport) -> 
 }
 
 fn check_rights(table: &Table, columns: &[Column], report: &mut SchemaReport) {
-    let mut missing = Vec::new();
-    if !columns.iter().all(|column| column.may_select) {
-        missing.push("SELECT");
-    }
-    if !columns.iter().all(|column| column.may_insert) {
-        missing.push("INSERT");
-    }
-    if !missing.is_empty() {
-        let missing = missing.join(", ");
-        report.add(Finding::dangerous(
-            FindingId::PermissionMissing,
-            format!("The user lacks {missing} on the table: keys cannot be loaded or created."),
-            format!("GRANT {missing} ON encryption_key TO the user."),
-        ));
+    let may_select = columns.iter().all(|column| column.may_select);
+    let may_insert = columns.iter().all(|column| column.may_insert);
+    let found = |missing: &str, comes_of_it: &str| {
+        let what = format!("The user lacks {missing} on the table: keys cannot be {comes_of_it}.");
+        (FindingId::PermissionMissing, what, format!("GRANT {missing} ON encryption_key TO the user."))
+    };
+    match (may_select, may_insert) {
+        (true, true) => {}
+        (true, false) => {
+            let (id, what, remedy) = found("INSERT", "created");
+            report.add(Finding::dangerous_to_write(id, what, remedy));
+        }
+        (false, _) => {
+            let missing = if may_insert { "SELECT" } else { "SELECT, INSERT" };
+            let (id, what, remedy) = found(missing, "loaded or created");
+            report.add(Finding::dangerous(id, what, remedy));
+        }
     }
     let mut missing = Vec::new();
     if columns.iter().any(|column| column.name == "key_record" && !column.may_update) {

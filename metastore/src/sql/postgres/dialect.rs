@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sq
 
 use crate::schema::SchemaReport;
 use crate::sql::dialect::{Connected, Dialect, Setup, SqlError, SqlFuture};
+use crate::sql::driver::Doing;
 use crate::sql::hosts::unfit;
 use crate::sql::look::Sharing;
 use crate::sql::postgres::session::{PostgresSession, Value};
@@ -29,8 +30,8 @@ impl Dialect for PostgresDialect {
     const NO_TABLE: &'static Texts = Texts::OURS;
     const MAY_SHARE_NAMES: bool = true;
 
-    fn backend_error(error: sqlx::Error) -> BackendError {
-        fault::backend_error(error)
+    fn backend_error(error: sqlx::Error, doing: Doing) -> BackendError {
+        fault::backend_error(error, doing)
     }
 
     fn leaves_session_good(error: &sqlx::Error) -> bool {

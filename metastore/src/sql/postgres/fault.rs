@@ -2,17 +2,47 @@
 
 use std::io;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureClass, FailureKind};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::sql::DriverFault;
+use crate::sql::driver::{Doing, kind_of_way};
 
-pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
-    if is_transient(&error) {
-        BackendError::transient(DriverFault::new(error))
-    } else {
-        BackendError::permanent(DriverFault::new(error))
+pub(super) fn backend_error(error: sqlx::Error, doing: Doing) -> BackendError {
+    let class = if is_transient(&error) { FailureClass::Transient } else { FailureClass::Permanent };
+    let kind = kind(&error);
+    BackendError::new(class, DriverFault::new(error, doing, kind)).with_kind(kind)
+}
+
+fn kind(error: &sqlx::Error) -> Option<FailureKind> {
+    match error {
+        sqlx::Error::Database(error) => error.code().and_then(|state| kind_of_state(&state)),
+        error => kind_of_way(error),
     }
+}
+
+/// What an SQLSTATE is about.
+fn kind_of_state(state: &str) -> Option<FailureKind> {
+    Some(match state {
+        "42501" => FailureKind::Denied,
+        "3D000" => FailureKind::NoSuchDatabase,
+        "3F000" | "42P01" | "42703" => FailureKind::NoSuchTable,
+        "25006" => FailureKind::ReadOnly,
+        "53100" => FailureKind::StorageFull,
+        "58030" | "58P01" | "58P02" => FailureKind::Device,
+        "XX001" | "XX002" => FailureKind::Corrupt,
+        // Of the characters of a text, which are the one thing of ours that a table may lack.
+        "22021" | "22P05" => FailureKind::Encoding,
+        "22001" => FailureKind::RecordTooLong,
+        "22008" | "22007" => FailureKind::TimeNotHeld,
+        "55P03" | "57014" | "53000" | "53200" | "53300" | "53400" => FailureKind::Busy,
+        _ => match state.get(..2)? {
+            "28" => FailureKind::Unauthenticated,
+            "40" => FailureKind::Busy,
+            "08" | "57" => FailureKind::Unreachable,
+            _ => return None,
+        },
+    })
 }
 
 pub(super) fn leaves_session_good(error: &sqlx::Error) -> bool {
@@ -110,6 +140,43 @@ mod tests {
         ];
         transient.iter().for_each(|state| assert!(is_transient_state(state), "{state}"));
         permanent.iter().for_each(|state| assert!(!is_transient_state(state), "{state}"));
+    }
+
+    #[test]
+    fn each_sqlstate_has_its_kind() {
+        use FailureKind as Kind;
+        let kinds = [
+            ("28000", Some(Kind::Unauthenticated)),
+            ("28P01", Some(Kind::Unauthenticated)),
+            ("42501", Some(Kind::Denied)),
+            ("3D000", Some(Kind::NoSuchDatabase)),
+            ("3F000", Some(Kind::NoSuchTable)),
+            ("42P01", Some(Kind::NoSuchTable)),
+            ("42703", Some(Kind::NoSuchTable)),
+            ("25006", Some(Kind::ReadOnly)),
+            ("53100", Some(Kind::StorageFull)),
+            ("53300", Some(Kind::Busy)),
+            ("55P03", Some(Kind::Busy)),
+            ("57014", Some(Kind::Busy)),
+            ("40001", Some(Kind::Busy)),
+            ("58030", Some(Kind::Device)),
+            ("XX001", Some(Kind::Corrupt)),
+            ("08006", Some(Kind::Unreachable)),
+            ("57P01", Some(Kind::Unreachable)),
+            ("22021", Some(Kind::Encoding)),
+            ("22P05", Some(Kind::Encoding)),
+            ("22001", Some(Kind::RecordTooLong)),
+            ("22008", Some(Kind::TimeNotHeld)),
+            ("P0001", None),
+            ("23505", None),
+            ("", None),
+            ("é000", None),
+        ];
+        for (state, kind) in kinds {
+            assert_eq!(kind_of_state(state), kind, "{state}");
+            let is_of_one_key = kind.is_some_and(Kind::is_of_one_key);
+            assert!(!(is_of_one_key && is_transient_state(state)), "{state} is one key's and no outage");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sq
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use crate::sql::driver::Doing;
 use crate::sql::postgres::builder::read_url;
 use crate::sql::postgres::fault::backend_error;
 use crate::sql::postgres::pooler::share_connections;
@@ -175,7 +176,7 @@ impl InvalidationSource for PostgresInvalidations {
                 Ok(Ok(Some(told))) => return Ok(invalidation(told.payload())),
                 Ok(lost) => {
                     self.listening = None;
-                    return Err(lost.map_or_else(backend_error, |_| Failure::Closed.into_error()));
+                    return Err(lost.map_or_else(listening_error, |_| Failure::Closed.into_error()));
                 }
                 Err(_silence) => {
                     // Taken, so that one which is dropped half-way through its question is not used
@@ -211,7 +212,7 @@ impl Listening {
     async fn ask(&mut self, deadline: Duration) -> Result<(), BackendError> {
         let Some(listener) = &mut self.listener else { return Ok(()) };
         match timeout(deadline, raw_sql("SELECT 1").execute(listener)).await {
-            Ok(answer) => answer.map(drop).map_err(backend_error),
+            Ok(answer) => answer.map(drop).map_err(listening_error),
             Err(_) => Err(Failure::Silence.into_error()),
         }
     }
@@ -243,9 +244,14 @@ enum Failure {
 impl Failure {
     fn into_error(self) -> BackendError {
         match self {
-            Self::Driver(error) => backend_error(error),
+            Self::Driver(error) => listening_error(error),
             Self::Closed | Self::Silence | Self::Deaf => BackendError::transient(self),
             Self::NoEncoding => BackendError::permanent(self),
         }
     }
+}
+
+/// No statement of a listener holds a key id.
+fn listening_error(error: sqlx::Error) -> BackendError {
+    backend_error(error, Doing::Connecting)
 }

@@ -2,11 +2,12 @@
 //!
 //! Each is one statement, atomic by itself.
 
-use claviger::{EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Page};
+use claviger::{EnvelopeKeyRecord, FailureKind, Insert, KeyId, KeyMeta, Page};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, Row as _, raw_sql};
 
 use crate::sql::dialect::SqlError;
+use crate::sql::driver::Doing;
 use crate::sql::postgres::session::{PostgresSession, Value, text};
 use crate::sql::postgres::texts::{
     COUNT, DELETE, FOLDING_OF_TIMESTAMP, FOLDING_OF_TIMESTAMPTZ, LOAD_LATEST, LOAD_LATEST_MANY, OF_TIMESTAMP,
@@ -30,7 +31,9 @@ const CREATE_TRIGGER: &str = include_str!("../../../migrations/postgres/0002_not
 pub(super) async fn make_table(session: &mut PostgresSession) -> Result<(), SqlError> {
     migrate(session).await.map_err(|error| match &error {
         sqlx::Error::Database(cause) if cause.code().is_some_and(|code| MAY_NOT_CREATE.contains(&&*code)) => {
-            SqlFault::TableNotMade(DriverFault::new(error)).into()
+            // No key is in what is said.
+            let kind = Some(FailureKind::Denied);
+            SqlFault::TableNotMade(DriverFault::new(error, Doing::Connecting, kind)).into()
         }
         _ => error.into(),
     })

@@ -4,14 +4,14 @@ mod queries;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use claviger::{BackendError, KeyId};
+use claviger::{BackendError, ErrorChain, KeyId};
 use sqlx::SqliteConnection;
 
 use crate::schema::{DangerousSchema, Finding, FindingId, SchemaReport};
 use crate::sql::sqlite::check::queries::{Column, SampledRow, UniqueColumn};
 use crate::sql::sqlite::fault::{backend_error, is_read_only, is_transient};
 use crate::sql::sqlite::statements;
-use crate::sql::{DriverFault, UNFOLD_OR_READ, read_row};
+use crate::sql::{UNFOLD_OR_READ, read_row};
 
 /// Why a store that must be there already is not opened on a file without the table.
 pub(super) fn table_missing() -> BackendError {
@@ -52,7 +52,7 @@ pub(super) async fn check(connection: &mut SqliteConnection) -> Result<SchemaRep
             // What can be read of a damaged file is needed more than ever.
             Err(error) => report.add(Finding::warning(
                 FindingId::DamagedRows,
-                format!("A sample of the rows cannot be read: {}.", DriverFault::new(error)),
+                format!("A sample of the rows cannot be read: {}.", ErrorChain::new(&backend_error(error))),
                 "Restore the file from a backup.",
             )),
         }
@@ -76,7 +76,7 @@ async fn check_durable(
     }
     let mode = statements::journal_mode(connection).await.map_err(backend_error)?;
     if mode != "wal" {
-        report.add(Finding::dangerous(
+        report.add(Finding::dangerous_to_write(
             FindingId::NotDurable,
             format!(
                 "journal_mode is {mode}, so who reads and who writes stand in each other's way, and \
@@ -87,7 +87,7 @@ async fn check_durable(
     }
     let synchronous = statements::synchronous(connection).await.map_err(backend_error)?;
     if synchronous < SYNCHRONOUS_FULL {
-        report.add(Finding::dangerous(
+        report.add(Finding::dangerous_to_write(
             FindingId::NotDurable,
             format!(
                 "synchronous is {synchronous}, so a power cut can lose keys that data is encrypted \

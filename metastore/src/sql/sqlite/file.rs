@@ -1,12 +1,12 @@
 //! The file, before SQLite opens it.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use claviger::BackendError;
+use claviger::{BackendError, FailureKind};
 
 use crate::sql::SqlFault;
 use crate::sql::sqlite::check;
@@ -19,10 +19,8 @@ pub(super) fn prepare(path: &Path, is_existing: bool) -> Result<(), BackendError
     }
     // The log before the file: it is written to later, so that of a store that is made just now there is no
     // log here, or a file there.
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
-    let length = std::fs::metadata(path).map(|file| file.len());
+    let has_log = has_log(path);
+    let length = fs::metadata(path).map(|file| file.len());
     if has_log && !length.as_ref().is_ok_and(|length| *length > 0) {
         return Err(SqlFault::LogWithoutFile.into());
     }
@@ -32,12 +30,27 @@ pub(super) fn prepare(path: &Path, is_existing: bool) -> Result<(), BackendError
             _ => Ok(()),
         };
     }
-    create_private(path).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            BackendError::permanent(SqlFault::FolderNotWritable(Arc::new(error)))
+    create_private(path).map_err(creation_error)
+}
+
+/// Tells whether what was written last is in the log beside the file.
+pub(super) fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// Why a file could not be made, or is not to be found by this user.
+fn creation_error(error: io::Error) -> BackendError {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => FailureKind::Denied,
+        io::ErrorKind::ReadOnlyFilesystem => FailureKind::ReadOnly,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            return BackendError::transient(error).with_kind(FailureKind::StorageFull);
         }
-        _ => BackendError::permanent(error),
-    })
+        _ => return BackendError::permanent(error),
+    };
+    BackendError::from(SqlFault::FolderNotWritable(Arc::new(error))).with_kind(kind)
 }
 
 /// Creates the file for its owner alone. SQLite gives its side files the same mode.

@@ -60,7 +60,7 @@ struct Row {
 }
 
 /// `CONVERT_TZ` from UTC is never ambiguous, and takes the zones that a session takes.
-const ROW: &str = "SELECT CAST(id AS BINARY), CAST(created AS CHAR), \
+const ROW: &str = "SELECT HEX(id), CAST(created AS CHAR), \
      CAST(CONVERT_TZ(TIMESTAMPADD(SECOND, CAST(UNIX_TIMESTAMP(created) AS SIGNED), '1970-01-01 00:00:00'), \
          '+00:00', @@GLOBAL.time_zone) AS CHAR), \
      CAST(CONVERT_TZ(TIMESTAMPADD(SECOND, CAST(UNIX_TIMESTAMP(created) AS SIGNED), '1970-01-01 00:00:00'), \
@@ -80,7 +80,7 @@ const INDEXED_BY_TIME: &str = "SELECT COUNT(*) FROM information_schema.statistic
      AND seq_in_index = 1";
 
 async fn sample(connection: &mut MySqlConnection) -> Result<Vec<Row>, SqlError> {
-    type Columns = (Vec<u8>, Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
+    type Columns = (String, Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
     let indexed: i64 = query_scalar(INDEXED_BY_TIME).fetch_one(&mut *connection).await?;
     // In a small table the ends overlap.
     let mut rows = BTreeMap::new();
@@ -120,7 +120,7 @@ async fn server(connection: &mut MySqlConnection) -> Result<Server, SqlError> {
 
 impl Server {
     fn name(&self) -> String {
-        if self.default_zone == "SYSTEM" {
+        if self.default_zone == SYSTEM {
             format!("SYSTEM, now {}", self.system_zone)
         } else {
             self.default_zone.clone()
@@ -132,6 +132,15 @@ impl Server {
 fn mismatch(rows: &[Row], zone: &str, server: &Server) -> Finding {
     let wrong = rows.iter().filter(|row| row.read != row.meant).count();
     let remedy = match fitting_zone(rows, server) {
+        Some(zone) if zone == UTC => format!(
+            "Leave out MysqlBuilder::session_time_zone, and timezone in the URL, or set it to {UTC}: there all of \
+             them read as meant."
+        ),
+        Some(zone) if zone == SYSTEM => format!(
+            "Set MysqlBuilder::session_time_zone, or timezone in the URL, to {SYSTEM}: there all of them read as meant. \
+             It is the zone of the server's machine, now {}: all servers that are failed over to must have it.",
+            server.system_zone
+        ),
         Some(zone) => format!(
             "Set MysqlBuilder::session_time_zone, or timezone in the URL, to {zone}: there all of them read as meant."
         ),
@@ -152,12 +161,20 @@ fn mismatch(rows: &[Row], zone: &str, server: &Server) -> Finding {
     )
 }
 
+/// What sessions are in unless told otherwise.
+const UTC: &str = "+00:00";
+const SYSTEM: &str = "SYSTEM";
+
 fn fitting_zone(rows: &[Row], server: &Server) -> Option<String> {
+    // Also where the machine's zone is UTC: it may not always be, nor that of another machine.
+    if offsets(rows) == [UTC] {
+        return Some(UTC.to_owned());
+    }
     if rows.iter().all(|row| row.by_default == row.meant) {
         return Some(server.default_zone.clone());
     }
     if rows.iter().all(|row| row.by_system == row.meant) {
-        return Some("SYSTEM".to_owned());
+        return Some(SYSTEM.to_owned());
     }
     match offsets(rows).as_slice() {
         [one] => Some(one.clone()),

@@ -26,15 +26,14 @@ const SAMPLE: &str = concat!(
 #[derive(Debug, Default)]
 struct Sample {
     rows: usize,
-    damaged: Vec<String>,
-    fractions: Vec<String>,
+    damaged: usize,
+    fractions: usize,
     shifted: Vec<Shifted>,
 }
 
 /// A row that says one time, and whose record says another.
 #[derive(Debug)]
 struct Shifted {
-    key: String,
     row: i64,
     record: i64,
 }
@@ -45,25 +44,22 @@ const SHIFT_STEP: u64 = 15 * 60;
 
 pub(super) async fn check(session: &mut PostgresSession, report: &mut SchemaReport) -> Result<(), SqlError> {
     let sample = sample(session).await?;
-    if let Some(key) = sample.damaged.first() {
+    if sample.damaged > 0 {
         report.add(Finding::warning(
             FindingId::DamagedRows,
             format!(
-                "{} of {} sampled rows cannot be read, such as that of {key}: calls that need them fail.",
-                sample.damaged.len(),
-                sample.rows
+                "{} of {} sampled rows cannot be read: calls that need them fail.",
+                sample.damaged, sample.rows
             ),
-            "`claviger` lists them; restore them from a backup.",
+            "`MetastoreAdmin::list` names them; restore them from a backup.",
         ));
     }
-    if let Some(key) = sample.fractions.first() {
+    if sample.fractions > 0 {
         report.add(Finding::dangerous(
             FindingId::CreatedForms,
             format!(
-                "{} of {} sampled rows hold fractions of a second, such as that of {key}: their keys are not \
-                 found, and are made anew.",
-                sample.fractions.len(),
-                sample.rows
+                "{} of {} sampled rows hold fractions of a second: their keys are not found, and are made anew.",
+                sample.fractions, sample.rows
             ),
             "UPDATE encryption_key SET created = date_trunc('second', created) where it differs.",
         ));
@@ -88,12 +84,12 @@ async fn sample(session: &mut PostgresSession) -> Result<Sample, SqlError> {
     for ((id, row), (json, is_fraction)) in rows {
         let record = own_created(&id, &json);
         match (row, record) {
-            _ if is_fraction => sample.fractions.push(id),
+            _ if is_fraction => sample.fractions += 1,
             (Some(row), Some(record)) if row == record => {}
             (Some(row), Some(record)) if is_zone_shift(row.abs_diff(record)) => {
-                sample.shifted.push(Shifted { key: id, row, record });
+                sample.shifted.push(Shifted { row, record });
             }
-            _ => sample.damaged.push(id),
+            _ => sample.damaged += 1,
         }
     }
     Ok(sample)
@@ -139,11 +135,10 @@ fn zone_mismatch(sample: &Sample, first: &Shifted, zones: &[String]) -> Finding 
     let shift = first.row - first.record;
     let (sign, minutes) = (if shift < 0 { '-' } else { '+' }, shift.unsigned_abs() / 60);
     let what = format!(
-        "{} of {} sampled rows were written in another time zone than UTC, such as that of {}, which is at \
+        "{} of {} sampled rows were written in another time zone than UTC, such as one at \
          UTC{sign}{:02}:{:02}: their keys are not found, and are made anew.",
         sample.shifted.len(),
         sample.rows,
-        first.key,
         minutes / 60,
         minutes % 60
     );
