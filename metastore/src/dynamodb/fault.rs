@@ -124,13 +124,18 @@ impl DynamoDbError {
         Self { code, message, request_id, class, kind }
     }
 
-    /// What it said, if that is of the caller, the table or the way, and so of no key.
+    /// What it said, if that is of the caller, the table, its load or the way, and so of no key.
     fn shown(&self) -> &str {
-        if self.kind.is_some() || self.code.is_none() {
-            &self.message
-        } else {
-            "DynamoDB refused the request"
-        }
+        let is_of_no_key = self.kind.is_some_and(|kind| {
+            matches!(
+                kind,
+                FailureKind::Denied
+                    | FailureKind::Unauthenticated
+                    | FailureKind::NoSuchTable
+                    | FailureKind::Busy
+            )
+        });
+        if is_of_no_key || self.code.is_none() { &self.message } else { "DynamoDB answered with an error" }
     }
 
     pub(super) fn is(&self, code: &str) -> bool {

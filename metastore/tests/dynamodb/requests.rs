@@ -144,7 +144,7 @@ async fn a_reply_of_another_key_is_not_taken() {
     .await;
     let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let key = meta("_IK_a_svc_prod", NOW);
-    let (damaged, says) = (FailureClass::Damaged, "_IK_b_svc_prod@1700000000 came and was not asked for");
+    let (damaged, says) = (FailureClass::Damaged, "the item of another key came, which was not asked for");
     assert_failed(store.load(&key, Consistency::Strong).await, damaged, says);
     assert_failed(store.load_latest(key.id()).await, damaged, says);
     assert_failed(store.load_many(from_ref(&key), Consistency::Strong).await, damaged, says);
