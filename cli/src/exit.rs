@@ -158,6 +158,11 @@ impl Failure {
     }
 
     #[cfg(test)]
+    pub(crate) fn details(&self) -> Option<&str> {
+        self.details.as_deref()
+    }
+
+    #[cfg(test)]
     pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }

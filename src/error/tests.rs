@@ -28,7 +28,7 @@ fn every_error() -> Vec<Error> {
         Error::Deadline(Duration::ZERO),
         Error::Overloaded,
         Error::Interrupted,
-        Error::NoRuntime,
+        Error::NoRuntime(Arc::new(std::io::Error::other("no thread"))),
         Error::Persistence { operation: "store", source: source() },
         Error::Forked,
         Error::Closed,

@@ -24,7 +24,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use claviger::{BackendError, ErrorChain, Limits, SessionFactory};
+use claviger::{ErrorChain, Limits, SessionFactory};
 use claviger_kms::LocalKms;
 use claviger_metastore::PostgresMetastore;
 use metrics_exporter_prometheus::PrometheusBuilder;
