@@ -59,7 +59,8 @@ async fn a_pool_in_memory_is_refused() {
     let memory = SqliteConnectOptions::new().in_memory(true).filename("file:keys").shared_cache(true);
     for options in [SqliteConnectOptions::new(), memory, SqliteConnectOptions::new().filename("")] {
         let pool = SqlitePool::connect_with(options).await.unwrap();
-        assert_dangerous(SqliteMetastore::new(pool).await, FindingId::NotDurable, "is in memory");
+        let opened = SqliteMetastore::builder().migrate().pool(pool).await;
+        assert_dangerous(opened, FindingId::NotDurable, "is in memory");
     }
 }
 
