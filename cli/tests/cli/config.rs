@@ -114,7 +114,7 @@ fn static_keys_are_the_same_in_capitals() {
     let arguments = ["-p", "me", "--metastore", "sqlite:a.db", "--kms", "static:@key"];
     kit.write("plain", "text");
     kit.ok(&[&["encrypt", "plain", "-o", "sealed"][..], &arguments].concat());
-    private(&kit, "key", &KEY.to_uppercase());
+    private(&kit, "key", KEY.to_uppercase());
     assert_eq!(kit.ok(&[&["decrypt", "sealed"][..], &arguments].concat()).text(), "text");
 }
 
