@@ -98,14 +98,20 @@ async fn every_write_has_a_condition() {
 
 #[tokio::test]
 async fn the_sdk_does_not_retry() {
-    let server = AwsStandIn::start(|_| Reply::error(500, "InternalServerError", "it broke")).await;
+    let server =
+        AwsStandIn::start(|_| Reply::error(500, "InternalServerError", "DynamoDB answered with an error"))
+            .await;
     let retries = RetryConfig::standard().with_max_attempts(5);
     let theirs = Client::from_conf(client_config(server.endpoint()).retry_config(retries).build());
     let ours = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let theirs = DynamoDbMetastore::builder().danger_unchecked().client(theirs).await.unwrap();
     for store in [ours, theirs] {
         let before = server.seen().len();
-        assert_failed(store.load_latest(&KeyId::new("a")).await, FailureClass::Transient, "it broke");
+        assert_failed(
+            store.load_latest(&KeyId::new("a")).await,
+            FailureClass::Transient,
+            "DynamoDB answered with an error",
+        );
         assert_eq!(server.seen().len(), before + 1);
     }
 }
