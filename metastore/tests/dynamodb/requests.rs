@@ -98,7 +98,9 @@ async fn every_write_has_a_condition() {
 
 #[tokio::test]
 async fn the_sdk_does_not_retry() {
-    let server = AwsStandIn::start(|_| Reply::error(500, "InternalServerError", "it broke")).await;
+    let server =
+        AwsStandIn::start(|_| Reply::error(500, "InternalServerError", "DynamoDB answered with an error"))
+            .await;
     let retries = RetryConfig::standard().with_max_attempts(5);
     let theirs = Client::from_conf(client_config(server.endpoint()).retry_config(retries).build());
     let ours = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
