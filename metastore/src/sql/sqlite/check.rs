@@ -33,6 +33,15 @@ fn missing_table() -> Finding {
 /// Looks at the connection, the table and a sample of its rows.
 pub(super) async fn check(connection: &mut SqliteConnection) -> Result<SchemaReport, BackendError> {
     let mut report = SchemaReport::default();
+    if !queries::has_file(connection).await.map_err(backend_error)? {
+        report.add(Finding::dangerous(
+            FindingId::NotDurable,
+            "The database is in memory, or a temporary one, so its keys are gone with its last connection.",
+            "Open a file. Where keys may be forgotten, as in tests, there is `InMemoryMetastore`.",
+        ));
+        // Each connection may have its own, so that nothing else of it says anything.
+        return Ok(report);
+    }
     check_durable(connection, &mut report).await?;
     let columns = queries::columns(connection).await.map_err(backend_error)?;
     if columns.is_empty() {
@@ -66,14 +75,6 @@ async fn check_durable(
     connection: &mut SqliteConnection,
     report: &mut SchemaReport,
 ) -> Result<(), BackendError> {
-    if !queries::has_file(connection).await.map_err(backend_error)? {
-        report.add(Finding::dangerous(
-            FindingId::NotDurable,
-            "The database is in memory, or a temporary one, so its keys are gone with its last connection.",
-            "Open a file. Where keys may be forgotten, as in tests, there is `InMemoryMetastore`.",
-        ));
-        return Ok(());
-    }
     let mode = statements::journal_mode(connection).await.map_err(backend_error)?;
     if mode != "wal" {
         report.add(Finding::dangerous_to_write(
