@@ -66,7 +66,7 @@ fn check(keys: KmsKeys, printer: Printer) -> Result<Exit, Failure> {
 /// Unwraps the system keys of the key store, and changes nothing.
 async fn unwrap_held(settings: &Settings, kms: &OpenKms, all: bool) -> Result<Option<Held>, Failure> {
     let choice = &settings.metastore;
-    let store = match Backend::open_existing(choice, settings.terms()).await? {
+    let store = match Backend::open_existing(choice, settings.terms().to_read()).await? {
         Some(store) => store,
         None if matches!(choice, StoreChoice::Embedded(path) if !path.exists()) => {
             tell(format_args!("there is no key store at {choice}, so that no system keys were looked at"));
