@@ -150,7 +150,13 @@ impl Backend {
         let Some(path) = choice.file() else {
             return Self::open(choice, admission).await.map(Some);
         };
-        match admitted!(SqliteMetastore::builder(), admission).existing().open(path).await {
+        let open = || admitted!(SqliteMetastore::builder(), admission).existing().open(path);
+        let mut opened = open().await;
+        // Another first user may have made it just now, and whole: one that is there is looked at.
+        if opened.as_ref().is_err_and(fault::is_lost) && path.exists() {
+            opened = open().await;
+        }
+        match opened {
             Ok(store) => Ok(Some(Self::Sqlite(store))),
             Err(error) if fault::is_lost(&error) => Ok(None),
             Err(error) => Err(fault::opening(choice, &error.into())),
