@@ -104,7 +104,7 @@ impl Listeners {
 
     /// Tells of each source whether its last answer was a good one.
     pub(crate) fn connected(&self) -> Vec<bool> {
-        self.slots.iter().map(|slot| slot.is_connected.load(Ordering::Relaxed)).collect()
+        self.slots.iter().map(|slot| slot.is_connected.load(Ordering::Acquire)).collect()
     }
 }
 
@@ -120,16 +120,18 @@ impl Held {
         let mut outage = Outage::default();
         while let Some(answer) = stop.run_until_cancelled(self.next()).await {
             let Some(core) = core.upgrade() else { return };
-            self.slot.is_connected.store(answer.is_ok(), Ordering::Relaxed);
             let pause = match answer {
                 Ok(told) => {
                     if outage.ends() {
                         core.listens_again();
                     }
                     core.heed(told);
+                    // After that: who sees it connected may rely on what it told first.
+                    self.slot.is_connected.store(true, Ordering::Release);
                     None
                 }
                 Err(fault) => {
+                    self.slot.is_connected.store(false, Ordering::Release);
                     core.lost(&fault, outage.begins());
                     Some(outage.pause(&*core.random))
                 }

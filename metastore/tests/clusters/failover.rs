@@ -184,6 +184,10 @@ async fn what_was_deleted_for_good_is_neither_told_as_lost_nor_restored() {
     let factory = builder(store).policy(policy).restore_lost(true).invalidations(source).build().unwrap();
     let sealed = Sealed::new(&factory, "gone", "text").await.unwrap();
     until("it listens", async || factory.status().unwrap().sources_connected == [true]).await;
+    // What the source told first has the keys checked: a check that met the deletion before word of it came
+    // would put the row back.
+    sealed.open(&factory).await.unwrap();
+    until("the keys are checked", async || factory.status().unwrap().flights == 0).await;
     let id = sealed.record.parent().id().clone();
     server.psql("postgres", &format!("DELETE FROM encryption_key WHERE id = '{id}'"));
     until("it is noticed", async || sealed.open(&factory).await.is_err()).await;
