@@ -227,6 +227,8 @@ impl Hierarchy {
                 match held() {
                     // Another flight brought it meanwhile.
                     Some(held) if is_same(&held) => held,
+                    // The row was read again since, and what is held is what it holds.
+                    Some(held) if state.is_checked_after(begun) => held,
                     Some(held) if !held.has_same_bytes(&key)? => {
                         self.events.raise(Event::KeyChanged, ring.id());
                         self.put_aside(course, &held, &key);

@@ -91,6 +91,11 @@ impl KeyState {
         if is_current && self.is_doubted() { checked > begun } else { checked >= begun }
     }
 
+    /// Tells whether a good read from the store itself is known that began after this moment.
+    pub(crate) fn is_checked_after(&self, moment: Moment) -> bool {
+        !self.is_copied() && self.checked_monotonic.load(Ordering::Relaxed) > moment.monotonic
+    }
+
     /// Notes that the row may have changed since it was read last.
     pub(crate) fn doubt(&self) {
         self.flags.fetch_or(DOUBTED, Ordering::Relaxed);

@@ -461,6 +461,27 @@ async fn t2_changed_system_key_still_opens_the_keys_under_it() {
 }
 
 #[tokio::test]
+async fn t2_changed_key_is_not_displaced_by_a_read_that_began_before() {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    world.clock.advance(STALE);
+    // This flight has read the former bytes.
+    world.faults().next(Operation::LoadLatest, Fault::HangReply);
+    let early = spawn_encrypt(world.session());
+    world.faults().until_hanging(1).await;
+    rewrap(&world, IK, true).await;
+    world.clock.advance(SECOND);
+    world.decrypts(&record).await;
+    assert_eq!(world.raised(Event::KeyChanged), 1);
+    world.faults().release();
+    early.await.unwrap().unwrap();
+    world.landed().await;
+    let (new, _) = world.sealed().await;
+    world.other_process().decrypts(&new).await;
+    assert_eq!(world.raised(Event::KeyChanged), 1, "it did not change back");
+}
+
+#[tokio::test]
 async fn t2_changed_key_stays_revoked() {
     for id in [IK, SK] {
         let (world, record) = changed(id, policy()).await;
