@@ -216,6 +216,10 @@ impl Error {
         }
     }
 
+    pub(crate) fn no_runtime(error: std::io::Error) -> Self {
+        Self::NoRuntime(Arc::new(error))
+    }
+
     pub(crate) fn invalid_config(reason: impl Into<Arc<str>>) -> Self {
         Self::InvalidConfig { reason: reason.into() }
     }

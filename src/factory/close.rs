@@ -30,9 +30,8 @@ pub(super) async fn close(core: &Arc<Hierarchy>, deadline: Duration) -> Result<C
         // A caller that went away closes again or not at all.
         let _told = sender.send(runtime.map(|runtime| runtime.block_on(in_order(&core, deadline))));
     };
-    let no_runtime = |error| Error::NoRuntime(Arc::new(error));
-    thread::Builder::new().name("claviger-close".to_owned()).spawn(run).map_err(no_runtime)?;
-    report.await.map_err(|_gone| Error::Interrupted)?.map_err(no_runtime)
+    thread::Builder::new().name("claviger-close".to_owned()).spawn(run).map_err(Error::no_runtime)?;
+    report.await.map_err(|_gone| Error::Interrupted)?.map_err(Error::no_runtime)
 }
 
 /// The listeners and the flights first, then the caches, then the keys still in use.

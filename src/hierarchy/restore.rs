@@ -30,14 +30,10 @@ impl Hierarchy {
         let now = self.now();
         course.ring.lose(begun, now, course.flight, &is_lost);
         let is_gone = |key: &CryptoKey| key.state().is_lost() && is_lost(key.created(), key.state());
-        // It had another id: under this one there is nothing to be put back.
-        let is_gone_folded = |key: &CryptoKey| key.state().is_folded() && is_gone(key);
-        for row in self.cache(course.level).remove(&course.ring, is_gone_folded) {
-            self.events.row_lost(row.meta());
-        }
-        for row in self.cache(course.level).remove(&course.ring, is_gone) {
+        for (row, state) in self.cache(course.level).remove(&course.ring, is_gone) {
             let key = row.meta().clone();
-            if self.lost.note(row, now) {
+            // One that had another id is not kept: under this one there is nothing to be put back.
+            if state.is_folded() || self.lost.note(row, now) {
                 self.events.row_lost(&key);
             }
         }

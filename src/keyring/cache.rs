@@ -21,6 +21,7 @@ use super::orphans::{OrphanCause, Orphans};
 use super::{Keyring, Role, VERSIONS_MAX};
 use crate::clock::{Clock, Moment};
 use crate::key::CryptoKey;
+use crate::key::state::KeyState;
 use crate::policy::Capacity;
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 
@@ -94,24 +95,31 @@ impl KeyCache {
         self.lru.run_pending_tasks();
     }
 
-    /// Drops the keys of a keyring for which `is_gone` holds and returns their rows.
+    /// Drops the keys of a keyring for which `is_gone` holds and returns their rows, each with what is
+    /// known of it.
     pub(crate) fn remove(
         &self,
         ring: &Arc<Keyring>,
         is_gone: impl Fn(&CryptoKey) -> bool,
-    ) -> Vec<EnvelopeKeyRecord> {
+    ) -> Vec<(EnvelopeKeyRecord, Arc<KeyState>)> {
         let gone = ring.remove(is_gone);
-        let rows = gone.iter().map(|key| key.record()).collect();
-        if !gone.is_empty() {
-            let closed = self.admission();
-            self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
-            if !*closed && ring.keys().len() > 0 {
-                // Tells the LRU its new weight.
-                self.lru.insert(ring.id().clone(), Arc::clone(ring));
-            }
-            self.lru.run_pending_tasks();
-        }
+        let rows = gone.iter().map(|key| (key.record(), Arc::clone(key.state()))).collect();
+        self.release(ring, gone);
         rows
+    }
+
+    /// Gives up the hold on keys that a keyring dropped.
+    fn release(&self, ring: &Arc<Keyring>, gone: Vec<Arc<CryptoKey>>) {
+        if gone.is_empty() {
+            return;
+        }
+        let closed = self.admission();
+        self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
+        if !*closed && ring.keys().len() > 0 {
+            // Tells the LRU its new weight.
+            self.lru.insert(ring.id().clone(), Arc::clone(ring));
+        }
+        self.lru.run_pending_tasks();
     }
 
     /// Keeps a version's key for decrypting, until then, since its row holds `current`; that one is added
@@ -131,20 +139,7 @@ impl KeyCache {
     /// Drops what the versions of this id were before their rows held other bytes.
     pub(crate) fn drop_formers(&self, id: &str) {
         if let Some(ring) = self.shells.get(id) {
-            self.release_formers(&ring, |_until| true);
-        }
-    }
-
-    fn release_formers(&self, ring: &Arc<Keyring>, is_over: impl Fn(u64) -> bool) {
-        let gone = ring.drop_formers(is_over);
-        if !gone.is_empty() {
-            let closed = self.admission();
-            self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
-            if !*closed && ring.keys().len() > 0 {
-                // Tells the LRU its new weight.
-                self.lru.insert(ring.id().clone(), Arc::clone(ring));
-            }
-            self.lru.run_pending_tasks();
+            self.release(&ring, ring.drop_formers(|_until| true));
         }
     }
 
@@ -159,7 +154,7 @@ impl KeyCache {
     /// into errors. So do parents of keys in memory: to check these would cost a KMS call.
     pub(crate) fn sweep(&self, now: Moment, idle_max: u64, troubled_max: u64) {
         for (id, ring) in &self.lru {
-            self.release_formers(&ring, |until| until < now.monotonic);
+            self.release(&ring, ring.drop_formers(|until| until < now.monotonic));
             let idle = ring.idle(now);
             if idle > idle_max && !ring.is_parent() && (!ring.is_troubled() || idle > troubled_max) {
                 self.lru.invalidate(&*id);

@@ -98,8 +98,7 @@ impl Home {
 
 impl OwnThread {
     fn start() -> Result<Self, Error> {
-        let no_runtime = |error| Error::NoRuntime(Arc::new(error));
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::no_runtime)?;
         let handle = runtime.handle().clone();
         let runtime = OwnRuntime(Some(runtime));
         let stop = CancellationToken::new();
@@ -111,7 +110,7 @@ impl OwnThread {
             runtime.run_until(stopped);
             has_ended.send_replace(true);
         };
-        thread::Builder::new().name("claviger".to_owned()).spawn(run).map_err(no_runtime)?;
+        thread::Builder::new().name("claviger".to_owned()).spawn(run).map_err(Error::no_runtime)?;
         Ok(Self { handle, stop, ended })
     }
 }
