@@ -1,9 +1,13 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use claviger::Created;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
+use super::builder::{CONNECTIONS_MAX, enter_wal_mode};
 use super::*;
 use crate::sql::CREATED_MAX;
 

@@ -70,16 +70,23 @@ macro_rules! load {
     };
 }
 
-/// What the table takes for the version of the id `?1` and the time `?2`, with the row's own id.
-macro_rules! load_folded {
+/// A row with its own id, its time and its record.
+macro_rules! row_with_id {
     () => {
         concat!(
             "SELECT CAST(id AS BLOB), ",
             created_seconds!(),
             " AS seconds, ",
             json!(),
-            " FROM encryption_key WHERE id = ?1 AND seconds = ?2 LIMIT 1"
+            " FROM encryption_key"
         )
+    };
+}
+
+/// What the table takes for the version of the id `?1` and the time `?2`, with the row's own id.
+macro_rules! load_folded {
+    () => {
+        concat!(row_with_id!(), " WHERE id = ?1 AND seconds = ?2 LIMIT 1")
     };
 }
 
@@ -188,11 +195,8 @@ macro_rules! update {
 macro_rules! list {
     () => {
         concat!(
-            "SELECT CAST(id AS BLOB), ",
-            created_seconds!(),
-            " AS seconds, ",
-            json!(),
-            " FROM encryption_key\n\
+            row_with_id!(),
+            "\n\
              WHERE id >= ?1 AND (id > ?1 OR seconds > ?2) AND ",
             is_key!(),
             "\n\
