@@ -35,31 +35,21 @@ name = "e"
 kms = "vault:https://vault.example:8200/transit/key?auth=approle&role-id=@role&secret-id=@secret&ca=ca.pem"
 "#;
 
+const FILES: &[&str] = &["--metastore", "sqlite:keys.db", "--kms", "local:master.key"];
+
 /// What each file is, and the options by which it is used.
 const USED: [(&str, &str, &[&str]); 23] = [
-    ("keys.db", "the key store", &["--metastore", "sqlite:keys.db", "--kms", "local:master.key"]),
-    (
-        "keys.db-wal",
-        "a part of the key store",
-        &["--metastore", "sqlite:keys.db", "--kms", "local:master.key"],
-    ),
-    (
-        "keys.db-shm",
-        "a part of the key store",
-        &["--metastore", "sqlite:keys.db", "--kms", "local:master.key"],
-    ),
-    (
-        "keys.db-journal",
-        "a part of the key store",
-        &["--metastore", "sqlite:keys.db", "--kms", "local:master.key"],
-    ),
+    ("keys.db", "the key store", FILES),
+    ("keys.db-wal", "a part of the key store", FILES),
+    ("keys.db-shm", "a part of the key store", FILES),
+    ("keys.db-journal", "a part of the key store", FILES),
     ("keys.db", "the key store", &["--metastore", "@metastore", "--kms", "local:master.key"]),
     (
         "keys.db-wal",
         "a part of the key store",
         &["--metastore", "sqlite:linked.db", "--kms", "local:master.key"],
     ),
-    ("master.key", "the master key", &["--metastore", "sqlite:keys.db", "--kms", "local:master.key"]),
+    ("master.key", "the master key", FILES),
     ("master.key", "the master key", &["--metastore", "sqlite:keys.db", "--kms", "@kms"]),
     ("static.hex", "the master key", &["--metastore", "sqlite:keys.db", "--kms", "static:@static.hex"]),
     ("kms", "the file of an option", &["--metastore", "sqlite:keys.db", "--kms", "@kms"]),
