@@ -8,7 +8,7 @@
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 
-use claviger::{BackendError, Error, ErrorChain, FailureClass, FailureKind, KeyId};
+use claviger::{BackendError, Error, ErrorChain, FailureClass, FailureKind, InMemoryFault, KeyId};
 use claviger_metastore::{DriverFault, SqlFault};
 use ring::digest::{SHA256, digest};
 
@@ -226,6 +226,9 @@ fn length(source: &BackendError) -> String {
         Some(SqlFault::IdTooLong { chars }) => return format!("{chars} characters"),
         Some(SqlFault::IdOverColumn { length, unit, .. }) => return format!("{length} {unit}"),
         _ => {}
+    }
+    if let Some(InMemoryFault::IdTooLong { bytes, .. }) = find(source) {
+        return format!("{bytes} bytes");
     }
     #[cfg(feature = "dynamodb")]
     if let Some(claviger_metastore::DynamoDbFault::IdTooLong { bytes }) = find(source) {

@@ -146,6 +146,15 @@ fn a_store_in_memory_must_be_asked_for_twice() {
 }
 
 #[test]
+fn a_store_in_memory_tells_the_length_of_a_key_id_in_bytes() {
+    let kit = Kit::new();
+    let partition = "é".repeat(125);
+    let run =
+        kit.fails(65, &["encrypt", "-p", &partition, "--metastore", "memory:", "--danger-discard-keys"]);
+    assert!(run.stderr.contains("a key id of 271 bytes"), "{}", run.stderr);
+}
+
+#[test]
 fn a_store_in_memory_by_another_name_is_one() {
     let kit = Kit::new();
     for name in [
