@@ -79,12 +79,20 @@ pub(crate) struct GateRules {
     pub(crate) probe_wait: Duration,
 }
 
-/// A call that was begun. However it ends without an answer, its subject is in trouble from then on.
+/// A call that was begun. If it ends without an answer, however it does, its subject is in trouble.
 struct Operation<'a> {
     gate: &'a Gate,
     subject: &'a Subject,
-    /// When the last attempt began, and how it failed if it came to its end.
-    asked: Option<(Duration, Option<BackendError>)>,
+    last: Option<Attempt>,
+}
+
+/// The last attempt of a call, as long as that has no answer.
+struct Attempt {
+    /// When it began, by the clock of troubles and by that of deadlines.
+    asked: Duration,
+    begun: Instant,
+    /// Unless it is under way still.
+    failure: Option<BackendError>,
 }
 
 impl Gate {
@@ -144,7 +152,7 @@ impl Gate {
     where
         F: Future<Output = Result<T, BackendError>>,
     {
-        let mut operation = Operation { gate: self, subject, asked: None };
+        let mut operation = Operation { gate: self, subject, last: None };
         let mut attempts = 1;
         loop {
             let (permit, standing) = match self.enter(class, Some(subject)).await {
@@ -152,11 +160,11 @@ impl Gate {
                 // What it failed by is told, not that it is not tried again.
                 Err(refusal) => return Err(operation.failure().unwrap_or(refusal)),
             };
-            operation.asked = Some((self.now(), None));
+            operation.last = Some(Attempt { asked: self.now(), begun: Instant::now(), failure: None });
             let error = match self.attempt(permit, subject, attempt()).await {
                 Err(error) if error.is_transient() => error,
                 answer => {
-                    operation.asked = None;
+                    operation.last = None;
                     return answer;
                 }
             };
@@ -281,21 +289,23 @@ impl Gate {
 
 impl Operation<'_> {
     fn failed(&mut self, error: BackendError) {
-        if let Some((_, failure)) = &mut self.asked {
-            *failure = Some(error);
+        if let Some(last) = &mut self.last {
+            last.failure = Some(error);
         }
     }
 
     fn failure(&self) -> Option<BackendError> {
-        self.asked.as_ref().and_then(|(_, failure)| failure.clone())
+        self.last.as_ref().and_then(|last| last.failure.clone())
     }
 }
 
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
-        if let Some((asked, failure)) = self.asked.take() {
-            // Without a failure it was cut off: the operation as a whole took too long.
-            let failure = failure.unwrap_or_else(|| unreachable(retry::CutOff));
+        let Some(Attempt { asked, begun, failure }) = self.last.take() else { return };
+        // Without a failure it was cut off: the operation as a whole took too long, or its runtime or the
+        // factory went away.
+        let is_slow = begun.elapsed() >= self.gate.rules.slow;
+        if let Some(failure) = failure.or_else(|| is_slow.then(|| unreachable(retry::CutOff))) {
             self.gate.health.note_trouble(self.subject, failure, asked, self.gate.now());
         }
     }

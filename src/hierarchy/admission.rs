@@ -29,8 +29,9 @@ pub(super) struct Full {
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
         let Limits { store_calls_max, waiting_calls_max, max_cold_operations, .. } = *limits;
+        let places = store_calls_max.saturating_add(waiting_calls_max).min(Semaphore::MAX_PERMITS);
         Self {
-            loads: Limit::new("waiting_calls_max", waiting_calls_max, store_calls_max + waiting_calls_max),
+            loads: Limit::new("waiting_calls_max", waiting_calls_max, places),
             operations: Limit::new("max_cold_operations", max_cold_operations, max_cold_operations),
         }
     }

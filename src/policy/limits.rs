@@ -142,8 +142,6 @@ impl Limits {
             require(calls > 0, &format!("{name} is zero"))?;
             require(calls <= tokio::sync::Semaphore::MAX_PERMITS, &format!("{name} is too large"))?;
         }
-        let loads = self.store_calls_max.saturating_add(self.waiting_calls_max);
-        require(loads <= tokio::sync::Semaphore::MAX_PERMITS, "waiting_calls_max is too large")?;
         require(self.attempts_max > 0, "attempts_max is zero")
     }
 }
