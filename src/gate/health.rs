@@ -271,3 +271,6 @@ impl Drop for Waiting<'_> {
         self.0.state().waiting -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;
