@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use claviger_memory::Arena;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
+use crate::BoxFuture;
 use crate::clock::{Clock, Moment};
 use crate::error::{Dependency, Error};
 use crate::events::{Event, Events};
@@ -198,7 +200,8 @@ impl Hierarchy {
         match fitness {
             Fitness::Barred => self.fly_to_end(course, ticket).await,
             Fitness::Expired | Fitness::Exhausted => {
-                self.replace_in_time(course, ticket, key, fitness, now).await
+                // Apart, as it is seldom: all who wait here for a key take room for it.
+                Box::pin(self.replace_in_time(course, ticket, key, fitness, now)).await
             }
             Fitness::Fit | Fitness::Ending => match self.rules.freshness(&key, now, Purpose::Encrypt) {
                 Freshness::Fresh => Ok(self.replaced_near_its_end(ring, key, now)),
@@ -374,7 +377,18 @@ impl Hierarchy {
 
     /// Waits for the flight on this course that `ticket` admits to; starts it if there is none. `waiter`
     /// hears what the flight waits for.
-    async fn fly(self: &Arc<Self>, course: Course, ticket: Ticket, waiter: &Progress) -> Outcome {
+    ///
+    /// On the heap, since flights wait for flights, and since many callers wait at once.
+    fn fly<'a>(
+        self: &'a Arc<Self>,
+        course: Course,
+        ticket: Ticket,
+        waiter: &'a Progress,
+    ) -> BoxFuture<'a, Outcome> {
+        Box::pin(self.fly_in_place(course, ticket, waiter))
+    }
+
+    async fn fly_in_place(self: &Arc<Self>, course: Course, ticket: Ticket, waiter: &Progress) -> Outcome {
         for _ in 0..BOARDINGS_MAX {
             let (seat, pilot) = course.ring.flights().board(course.target, ticket);
             waiter.follows(seat.progress());
@@ -451,9 +465,10 @@ impl Hierarchy {
         self.ensure_listening();
         course.take(&pilot);
         let this = Arc::clone(self);
-        self.tasks.spawn(move |stopped| async move {
+        // On the heap: many wait at once, and what is passed on takes its room at each step.
+        let flight = async move |stopped: CancellationToken| {
             let _held = permit;
-            let work = tokio::time::timeout(this.operation_deadline, this.run(&course));
+            let work = tokio::time::timeout(this.operation_deadline, Box::pin(this.run(&course)));
             let outcome = match stopped.run_until_cancelled(work).await {
                 Some(Ok(outcome)) => outcome,
                 Some(Err(_elapsed)) => Err(this.overran(course.ring.id(), course.progress.dependency())),
@@ -463,7 +478,8 @@ impl Hierarchy {
                 this.events.raise_because(Event::RefreshFailed, course.ring.id(), error);
             }
             this.land_one(&course, pilot, outcome);
-        })
+        };
+        self.tasks.spawn(|stopped| Box::pin(flight(stopped)))
     }
 
     /// Ends a flight: notes how, and tells all who wait.

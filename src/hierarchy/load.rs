@@ -15,6 +15,7 @@ use crate::key::state::KeyState;
 use crate::key::{CryptoKey, Parent, SecretKey};
 use crate::keyring::Role;
 use crate::keyring::flight::{Flights, Outcome, Target};
+use crate::metastore::MetastoreHandle;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 
 /// How often a lost creation race is entered again.
@@ -42,8 +43,8 @@ impl Hierarchy {
             course
         };
         match course.target {
-            Target::Latest => self.latest(course).await,
-            Target::Version(created) => self.version(course, created).await,
+            Target::Latest => Box::pin(self.latest(course)).await,
+            Target::Version(created) => Box::pin(self.version(course, created)).await,
         }
     }
 
@@ -80,16 +81,25 @@ impl Hierarchy {
         let mut unseen = None;
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
-            let record =
-                self.read(course, self.store.load_latest(course.store_class(), course.ring.id())).await?;
+            let record = self.read(
+                course,
+                self.store_for(course).load_latest(course.store_class(), course.ring.id()).await,
+            )?;
             let to_replace = course.replace.and(record.clone());
-            let above = match self.judge(course, record, begun).await? {
+            let above = match Box::pin(self.judge(course, record, begun)).await? {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
             };
-            let creation = match self.create(course, above).await {
+            let creation = match self.parent_to_wrap(course).await {
+                // Apart, since not every flight creates.
+                Ok(parent) => Box::pin(self.create(course, above, parent)).await,
+                Err(error) => Err(error),
+            };
+            let creation = match creation {
                 Ok(creation) => creation,
-                Err(error) => return self.unreplaced(course, to_replace, begun, error).await,
+                Err(error) => {
+                    return Box::pin(self.unreplaced(course, to_replace, begun, error)).await;
+                }
             };
             unseen = match creation {
                 Creation::Made(key) if self.is_usable(&key, self.now()) => return Ok(key),
@@ -141,7 +151,7 @@ impl Hierarchy {
             Some((row, begun)) => (row.clone(), *begun),
             None => {
                 let begun = self.now();
-                (self.read(course, self.store.load(course.store_class(), &meta)).await?, begun)
+                (self.read(course, self.store_for(course).load(course.store_class(), &meta).await)?, begun)
             }
         };
         let (record, begun) = match row {
@@ -291,22 +301,26 @@ impl Hierarchy {
         let version = Course::version(course.level, &course.ring, record.meta().created());
         let mut version = version.needed_by(course);
         version.prefetched = Some((Some(record.clone()), begun));
-        // Boxed, since a flight's future holds this one.
-        match Box::pin(self.fly(version, Flights::any_ticket(), &course.progress)).await {
+        match self.fly(version, Flights::any_ticket(), &course.progress).await {
             Ok(key) => Ok(Some(key)),
             Err(error @ (Error::Kms { .. } | Error::Authentication)) => Err(error),
             Err(_) => Ok(None),
         }
     }
 
-    /// Reads a row; one that cannot be read is an alarm, as somebody or something wrote it.
-    pub(super) async fn read(
+    /// Returns the metastore, which the flight waits for from now on.
+    pub(super) fn store_for(&self, course: &Course) -> &MetastoreHandle {
+        course.progress.awaits(Dependency::Metastore);
+        &self.store
+    }
+
+    /// Takes what a read brought; a row that cannot be read is an alarm, as somebody or something wrote it.
+    pub(super) fn read(
         &self,
         course: &Course,
-        row: impl Future<Output = Result<Option<EnvelopeKeyRecord>, Error>>,
+        row: Result<Option<EnvelopeKeyRecord>, Error>,
     ) -> Result<Option<EnvelopeKeyRecord>, Error> {
-        course.progress.awaits(Dependency::Metastore);
-        row.await.inspect_err(|error| {
+        row.inspect_err(|error| {
             if error.is_damage() {
                 self.events.raise_because(Event::Malformed, course.ring.id(), error);
             } else if error.is_folded() {
