@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Hierarchy;
+use super::course::{Course, Level};
 use super::rules::TooFarAhead;
-use super::{Course, Hierarchy, Level};
 use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
 use crate::error::{Dependency, Error};
 use crate::events::Event;

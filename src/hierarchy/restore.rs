@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::Hierarchy;
+use super::course::Course;
 use super::lost::Return;
-use super::{Course, Hierarchy};
 use crate::BoxFuture;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};

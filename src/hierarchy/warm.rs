@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::Hierarchy;
+use super::course::{Course, Level};
 use super::load::Judgement;
-use super::{Course, Hierarchy, Level};
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::gate::Class;
