@@ -5,8 +5,7 @@ use std::time::Duration;
 
 /// Refuses calls to a dependency that keeps failing, but for one probe at a time.
 ///
-/// The core has one for the metastore and one for the KMS; back ends use it for their parts, a
-/// region each, say. Time is an argument, by a clock that never goes back.
+/// Back ends use it for their parts, a region each, say. Time is an argument, by a clock that never goes back.
 #[derive(Debug)]
 pub struct Breaker {
     failures_max: u32,
@@ -69,16 +68,6 @@ impl Breaker {
         }
     }
 
-    /// Tells whether the dependency is taken to be down, also when the next call would be a probe.
-    pub(crate) fn is_tripped(&self) -> bool {
-        !matches!(*self.state(), State::Closed { .. })
-    }
-
-    /// Tells whether the dependency did not answer the last time it was asked.
-    pub(crate) fn has_failed(&self) -> bool {
-        !matches!(*self.state(), State::Closed { failures: 0 })
-    }
-
     /// Notes that the dependency answered.
     pub fn succeeded(&self) {
         *self.state() = State::Closed { failures: 0 };
@@ -125,18 +114,6 @@ mod tests {
         breaker.failed(at(5));
         assert_eq!(breaker.admit(at(6)), Err(BreakerOpen));
         assert!(breaker.is_open(at(6)));
-    }
-
-    #[test]
-    fn stays_tripped_until_a_good_answer() {
-        let breaker = Breaker::new(2, SECOND);
-        breaker.failed(at(0));
-        assert!(!breaker.is_tripped());
-        breaker.failed(at(0));
-        assert!(breaker.is_tripped());
-        assert!(!breaker.is_open(at(1000)) && breaker.is_tripped());
-        breaker.succeeded();
-        assert!(!breaker.is_tripped());
     }
 
     #[test]

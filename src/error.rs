@@ -3,6 +3,7 @@
 mod backend;
 mod chain;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,11 +102,29 @@ pub enum Error {
     #[error("cannot keep key material in protected memory")]
     Memory(#[from] MemoryError),
     /// The operation did not end in time.
-    #[error("operation did not end within {0:?}")]
-    Deadline(Duration),
-    /// Too much work is already waiting.
-    #[error("too many calls are waiting")]
-    Overloaded,
+    #[error("operation did not end within its deadline of {after:?} ({limit}){}", waiting_for(*.dependency))]
+    Deadline {
+        /// The limit, by its name in [`Limits`](crate::Limits).
+        limit: &'static str,
+        /// How long it took.
+        after: Duration,
+        /// The key that it needed.
+        key: KeyId,
+        /// What the load of the key waited for at the end, if for either.
+        dependency: Option<Dependency>,
+    },
+    /// Too many others wait for keys.
+    #[error("too many operations are waiting: {limit} is {max}{}", waiting_for(*.dependency))]
+    Overloaded {
+        /// The limit, by its name in [`Limits`](crate::Limits).
+        limit: &'static str,
+        /// What it is set to.
+        max: usize,
+        /// The key that the operation needed.
+        key: KeyId,
+        /// What they wait for, if for either.
+        dependency: Option<Dependency>,
+    },
     /// The task that loaded the key went away with its runtime, or a plug-in panicked in it.
     #[error("key load was interrupted")]
     Interrupted,
@@ -129,6 +148,30 @@ pub enum Error {
     Closed,
 }
 
+/// What a factory depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dependency {
+    /// The metastore.
+    Metastore,
+    /// The key management service.
+    Kms,
+}
+
+impl fmt::Display for Dependency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Metastore => "metastore",
+            Self::Kms => "KMS",
+        })
+    }
+}
+
+/// The end of a message.
+fn waiting_for(dependency: Option<Dependency>) -> String {
+    dependency.map(|dependency| format!("; it waited for the {dependency}")).unwrap_or_default()
+}
+
 impl Error {
     /// Tells whether the same call may succeed later with nothing changed by the caller.
     #[must_use]
@@ -140,10 +183,10 @@ impl Error {
             Self::Random(_)
             | Self::Memory(_)
             | Self::CreationRace(_)
-            | Self::Deadline(_)
+            | Self::Deadline { .. }
             | Self::Interrupted
             | Self::NoRuntime(_)
-            | Self::Overloaded => true,
+            | Self::Overloaded { .. } => true,
             Self::InvalidConfig { .. }
             | Self::InvalidPartition { .. }
             | Self::MalformedRecord(_)
@@ -176,7 +219,10 @@ impl Error {
             | Self::Kms { key, .. }
             | Self::IndistinctKey(key)
             | Self::ClockSkew(key) => Some(key.id()),
-            Self::Metastore { key, .. } | Self::CreationRace(key) => Some(key),
+            Self::Metastore { key, .. }
+            | Self::CreationRace(key)
+            | Self::Deadline { key, .. }
+            | Self::Overloaded { key, .. } => Some(key),
             Self::InvalidConfig { .. }
             | Self::InvalidPartition { .. }
             | Self::MalformedRecord(_)
@@ -185,8 +231,6 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Random(_)
             | Self::Memory(_)
-            | Self::Deadline(_)
-            | Self::Overloaded
             | Self::Interrupted
             | Self::NoRuntime(_)
             | Self::Persistence { .. }
@@ -211,6 +255,9 @@ impl Error {
         match self {
             Self::Metastore { operation, source, .. } => {
                 Self::Metastore { operation, key: id.clone(), source }
+            }
+            Self::Deadline { limit, after, dependency, .. } => {
+                Self::Deadline { limit, after, key: id.clone(), dependency }
             }
             other => other,
         }

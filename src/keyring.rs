@@ -5,6 +5,7 @@ pub(crate) mod cache;
 pub(crate) mod flight;
 mod former;
 pub(crate) mod orphans;
+pub(crate) mod progress;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;

@@ -7,8 +7,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::BoxFuture;
-use crate::call::{CallError, Gate};
 use crate::error::{BackendError, Error};
+use crate::gate::{Class, Gate, Subject, in_time};
 use crate::key::SecretKey;
 use crate::record::KeyMeta;
 
@@ -199,25 +199,38 @@ impl KmsHandle {
         &self.gate
     }
 
-    pub(crate) async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, Error> {
-        let call = || self.kms.wrap_key(key, meta);
-        self.gate.call(call).await.map_err(|error| to_error("wrap_key", meta, error))
+    /// Waits until the KMS may be asked for this key, before a row is read that needs it.
+    pub(crate) async fn clearance(&self, meta: &KeyMeta) -> Result<(), Error> {
+        self.gate.clearance().await.map_err(|error| to_error("unwrap_key", meta, error))
     }
 
+    pub(crate) async fn wrap_key(
+        &self,
+        class: Class,
+        key: &SecretKey,
+        meta: &KeyMeta,
+    ) -> Result<WrappedKey, Error> {
+        let (subject, call) = (Subject::latest(meta.id()), || self.kms.wrap_key(key, meta));
+        self.gate.call(class, &subject, call).await.map_err(|error| to_error("wrap_key", meta, error))
+    }
+
+    /// Asks what a wrapped key holds, which needs no service.
     pub(crate) async fn inspect(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<WrapHealth, Error> {
-        let call = self.kms.inspect(wrapped);
-        self.gate.call_once(call).await.map_err(|error| to_error("inspect", meta, error))
+        let answer = in_time(self.gate.deadline(), self.kms.inspect(wrapped)).await;
+        answer.map_err(|error| to_error("inspect", meta, error))
     }
 
-    pub(crate) async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, Error> {
-        let call = || self.kms.unwrap_key(wrapped, meta);
-        self.gate.call(call).await.map_err(|error| to_error("unwrap_key", meta, error))
+    pub(crate) async fn unwrap_key(
+        &self,
+        class: Class,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+    ) -> Result<SecretKey, Error> {
+        let (subject, call) = (Subject::version(meta), || self.kms.unwrap_key(wrapped, meta));
+        self.gate.call(class, &subject, call).await.map_err(|error| to_error("unwrap_key", meta, error))
     }
 }
 
-pub(crate) fn to_error(operation: &'static str, key: &KeyMeta, error: CallError) -> Error {
-    match error {
-        CallError::Backend(source) => Error::Kms { operation, key: key.clone(), source },
-        CallError::Overloaded => Error::Overloaded,
-    }
+pub(crate) fn to_error(operation: &'static str, key: &KeyMeta, source: BackendError) -> Error {
+    Error::Kms { operation, key: key.clone(), source }
 }

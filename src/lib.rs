@@ -1,13 +1,14 @@
 #![doc = include_str!("../README.md")]
 
 mod aead;
+mod aging;
 mod breaker;
-mod call;
 mod clock;
 mod envelope;
 mod error;
 mod events;
 mod factory;
+mod gate;
 mod hierarchy;
 mod invalidation;
 mod key;
@@ -29,7 +30,7 @@ pub mod testing;
 pub use breaker::{Breaker, BreakerOpen};
 pub use claviger_memory::{LockPolicy, MemoryError, Stats as MemoryStats};
 pub use clock::{Clock, SystemClock};
-pub use error::{BackendError, Error, ErrorChain, FailureClass, FailureKind};
+pub use error::{BackendError, Dependency, Error, ErrorChain, FailureClass, FailureKind};
 pub use events::Event;
 pub use factory::{SessionFactory, SessionFactoryBuilder};
 pub use invalidation::{Invalidation, InvalidationSource};

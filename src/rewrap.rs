@@ -3,15 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::call::{CallError, FAILURES_MAX, Gate, GateRules};
-use crate::clock::SystemClock;
 use crate::error::{BackendError, Error, ErrorChain};
+use crate::gate::serial::SerialGate;
 use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrappedKey, to_error as of_kms};
 use crate::metastore::{Consistency, DamagedRow, MetastoreAdmin, to_error as of_store};
 use crate::partition::is_system_key_id;
 use crate::policy::Limits;
-use crate::random::SystemRandom;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// Which system keys are to be wrapped anew, and how.
@@ -211,24 +209,15 @@ struct Move<'a, S, F, T> {
     to: &'a T,
     options: &'a RewrapOptions,
     purpose: Purpose,
-    store_gate: Gate,
-    from_gate: Gate,
-    to_gate: Gate,
+    store_gate: SerialGate,
+    from_gate: SerialGate,
+    to_gate: SerialGate,
 }
 
 impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Move<'a, S, F, T> {
     fn new(store: &'a S, from: &'a F, to: &'a T, options: &'a RewrapOptions, purpose: Purpose) -> Self {
         let Limits { store_deadline, kms_deadline, attempts_max, .. } = options.limits;
-        let gate = |deadline| {
-            let rules = GateRules {
-                calls_max: 1,
-                waiting_max: 0,
-                deadline,
-                attempts_max,
-                failures_max: FAILURES_MAX,
-            };
-            Gate::new(rules, Arc::new(SystemClock::new()), Arc::new(SystemRandom::new()))
-        };
+        let gate = |deadline| SerialGate::new(deadline, attempts_max);
         let (store_gate, from_gate, to_gate) = (gate(store_deadline), gate(kms_deadline), gate(kms_deadline));
         Self { store, from, to, options, purpose, store_gate, from_gate, to_gate }
     }
@@ -322,7 +311,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         let inspected = self.to_gate.call(|| self.to.inspect(wrapped)).await;
         let missing = match inspected {
             Ok(health) => health.missing,
-            Err(CallError::Backend(error)) if !error.is_transient() && self.purpose == Purpose::Move => {
+            Err(error) if !error.is_transient() && self.purpose == Purpose::Move => {
                 // Another service's.
                 return Ok(State::Due { missing: Vec::new() });
             }
@@ -337,7 +326,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         }
         match self.to_gate.call(|| self.to.unwrap_key(wrapped, meta)).await {
             Ok(_) => Ok(State::UpToDate),
-            Err(CallError::Backend(error)) if !error.is_transient() => Ok(State::Due { missing }),
+            Err(error) if !error.is_transient() => Ok(State::Due { missing }),
             Err(error) => Err(of_kms("unwrap_key", meta, error)),
         }
     }

@@ -149,9 +149,9 @@ fn sentence(error: &Error) -> (Exit, String) {
         Error::Random(_)
         | Error::Memory(_)
         | Error::CreationRace(_)
-        | Error::Deadline(_)
+        | Error::Deadline { .. }
         | Error::NoRuntime(_)
-        | Error::Overloaded => {
+        | Error::Overloaded { .. } => {
             (Exit::Unavailable, format!("the keys are unavailable ({}); try again", ErrorChain::new(error)))
         }
         _ => (

@@ -8,6 +8,7 @@ const PARTITION: &str = "alice@example.com";
 /// An error of each variant there is; those that are of a key are of the partition's.
 fn every_error() -> Vec<Error> {
     let key = KeyMeta::new(KeyId::new(format!("_IK_{PARTITION}_checkout_payments")), Created::MIN);
+    let id = key.id().clone();
     let source = || BackendError::transient(std::io::Error::other("innermost"));
     let mut all = vec![
         Error::invalid_config("reason"),
@@ -22,11 +23,16 @@ fn every_error() -> Vec<Error> {
         Error::Metastore { operation: "load", key: key.id().clone(), source: source() },
         Error::Kms { operation: "unwrap_key", key: key.clone(), source: source() },
         Error::IndistinctKey(key.clone()),
-        Error::CreationRace(key.id().clone()),
+        Error::CreationRace(id.clone()),
         Error::ClockSkew(key),
         RandomError::new().into(),
-        Error::Deadline(Duration::ZERO),
-        Error::Overloaded,
+        Error::Deadline {
+            limit: "operation_deadline",
+            after: Duration::ZERO,
+            key: id.clone(),
+            dependency: Some(Dependency::Kms),
+        },
+        Error::Overloaded { limit: "waiting_calls_max", max: 1, key: id, dependency: None },
         Error::Interrupted,
         Error::NoRuntime(Arc::new(std::io::Error::other("no thread"))),
         Error::Persistence { operation: "store", source: source() },

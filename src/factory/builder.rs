@@ -9,12 +9,13 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::{SessionFactory, Shared};
-use crate::call::{FAILURES_MAX, Gate, GateRules};
 use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::Error;
-use crate::hierarchy::Hierarchy;
+use crate::gate::replica::ReplicaGate;
+use crate::gate::{Gate, GateRules, Lanes, Width};
 use crate::hierarchy::lost::Lost;
 use crate::hierarchy::rules::Rules;
+use crate::hierarchy::{Admission, Hierarchy};
 use crate::invalidation::listener::Listeners;
 use crate::invalidation::{BoxedSource, InvalidationSource};
 use crate::keyring::cache::KeyCache;
@@ -189,12 +190,12 @@ impl SessionFactoryBuilder {
         if self.policy.refresh_wait >= self.limits.operation_deadline {
             return Err(Error::invalid_config("refresh_wait is not below operation_deadline"));
         }
-        let store_gates = [
-            self.gate(self.limits.store_calls_max, self.limits.store_deadline),
-            self.gate((self.limits.store_calls_max / 2).max(1), self.limits.store_deadline),
-            self.replica_gate(),
-        ];
-        let kms_gate = self.gate(self.limits.kms_calls_max, self.limits.kms_deadline);
+        let Limits { store_calls_max, kms_calls_max, store_deadline, kms_deadline, .. } = self.limits;
+        let lanes = Lanes::new(Width::Key);
+        let store_gates = [store_calls_max, half(store_calls_max)]
+            .map(|calls_max| self.gate(calls_max, store_deadline, Arc::clone(&lanes)));
+        let replica_gate = self.replica_gate();
+        let kms_gate = self.gate(kms_calls_max, kms_deadline, Lanes::new(Width::Version));
         let naming = Naming::new(
             &self.service,
             &self.product,
@@ -210,7 +211,7 @@ impl SessionFactoryBuilder {
         let (system, intermediate) =
             (cache(self.policy.system_keys_max), cache(self.policy.intermediate_keys_max));
         let core = |core: &Weak<Hierarchy>| Hierarchy {
-            store: MetastoreHandle::new(self.metastore, store_gates, {
+            store: MetastoreHandle::new(self.metastore, store_gates, replica_gate, {
                 let core = Weak::clone(core);
                 move || {
                     if let Some(core) = core.upgrade() {
@@ -233,6 +234,7 @@ impl SessionFactoryBuilder {
             clock: self.clock,
             random: self.random,
             events: Default::default(),
+            admission: Admission::new(&self.limits),
             tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
             listeners: Listeners::new(self.sources),
             missing: Default::default(),
@@ -253,31 +255,28 @@ impl SessionFactoryBuilder {
         })
     }
 
-    fn gate(&self, calls_max: usize, deadline: Duration) -> Gate {
-        let Limits { waiting_calls_max: waiting_max, attempts_max, .. } = self.limits;
-        self.gate_with(GateRules {
-            calls_max,
-            waiting_max,
+    fn gate(&self, loads_max: usize, deadline: Duration, lanes: Arc<Lanes>) -> Gate {
+        let rules = GateRules {
+            loads_max,
+            checks_max: half(loads_max),
+            lanes,
             deadline,
-            attempts_max,
-            failures_max: FAILURES_MAX,
-        })
+            attempts_max: self.limits.attempts_max,
+            slow: self.policy.refresh_wait,
+            probe_wait: self.limits.store_deadline,
+        };
+        Gate::new(rules, Arc::clone(&self.clock), Arc::clone(&self.random))
     }
 
     /// The store itself answers for a replica that does not, so little patience loses nothing.
-    fn replica_gate(&self) -> Gate {
-        self.gate_with(GateRules {
-            calls_max: self.limits.store_calls_max,
-            waiting_max: self.limits.waiting_calls_max,
-            deadline: self.policy.refresh_wait.min(self.limits.store_deadline),
-            attempts_max: 1,
-            failures_max: 1,
-        })
+    fn replica_gate(&self) -> ReplicaGate {
+        let deadline = self.policy.refresh_wait.min(self.limits.store_deadline);
+        ReplicaGate::new(self.limits.store_calls_max, deadline, Arc::clone(&self.clock))
     }
+}
 
-    fn gate_with(&self, rules: GateRules) -> Gate {
-        Gate::new(rules, Arc::clone(&self.clock), Arc::clone(&self.random))
-    }
+fn half(calls_max: usize) -> usize {
+    (calls_max / 2).max(1)
 }
 
 #[cfg(test)]

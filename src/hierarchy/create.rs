@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::rules::TooFarAhead;
 use super::{Course, Hierarchy, Level};
 use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
-use crate::error::Error;
+use crate::error::{Dependency, Error};
 use crate::events::Event;
 use crate::key::{CryptoKey, KEY_BYTES, SecretKey};
 use crate::keyring::Role;
@@ -33,13 +33,14 @@ impl Hierarchy {
         let ring = &course.ring;
         let parent = match course.level {
             Level::System => None,
-            Level::Intermediate => Some(self.system_key_to_wrap(course.replace.is_some()).await?),
+            Level::Intermediate => Some(self.system_key_to_wrap(course).await?),
         };
         let meta = self.next_meta(course, above)?;
         let secret = SecretKey::generate(&*self.random)?;
         let record = match &parent {
             None => {
-                let wrapped = self.kms.wrap_key(&secret, &meta).await?;
+                course.progress.awaits(Dependency::Kms);
+                let wrapped = self.kms.wrap_key(course.class, &secret, &meta).await?;
                 self.note_copies(&meta, wrapped.missing_copies());
                 EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)
             }
@@ -53,7 +54,8 @@ impl Hierarchy {
         let key = self.make_key(&secret, &record, Arc::clone(&state), parent.as_deref())?;
         drop(secret);
         let begun = self.now();
-        match self.store.insert(&record).await? {
+        course.progress.awaits(Dependency::Metastore);
+        match self.store.insert(course.store_class(), &record).await? {
             Insert::Inserted => {
                 let key = Arc::new(key);
                 ring.mark_checked(&state, begun, course.flight);
@@ -63,27 +65,27 @@ impl Hierarchy {
             }
             Insert::AlreadyExists => {
                 drop(key);
-                let winner = self.read(course, self.store.load(record.meta())).await?;
+                let winner = self.read(course, self.store.load(course.store_class(), record.meta())).await?;
                 Ok(winner.map_or_else(|| Creation::Unseen(record.meta().clone()), |_| Creation::Beaten))
             }
         }
     }
 
-    /// Returns the system key to wrap a new intermediate key under. With `replace_ending`, one that
-    /// is near its end is replaced first.
-    async fn system_key_to_wrap(self: &Arc<Self>, replace_ending: bool) -> Outcome {
+    /// Returns the system key to wrap a new intermediate key under. If that one is to replace another
+    /// before its end, a system key that is near its own is replaced first.
+    async fn system_key_to_wrap(self: &Arc<Self>, child: &Course) -> Outcome {
         let ring = &self.system_ring;
         let now = self.now();
-        let mut course = Course::latest(Level::System, ring);
+        let mut course = Course::latest(Level::System, ring).needed_by(child);
         if let Some(key) = ring.latest() {
-            if replace_ending && now.wall >= key.life().replace_from {
+            if child.replace.is_some() && now.wall >= key.life().replace_from {
                 course = course.replacing(&key);
             } else if self.is_usable(&key, now) && !self.rules.is_due(&key, now) {
                 return Ok(key);
             }
         }
         let ticket = if course.replace.is_some() { Flights::any_ticket() } else { self.ticket(ring) };
-        self.fly(course, ticket).await
+        self.fly(course, ticket, &child.progress).await
     }
 
     fn next_meta(&self, course: &Course, above: Option<Created>) -> Result<KeyMeta, Error> {

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Course, Hierarchy, Level};
-use crate::call::jittered;
 use crate::error::Error;
 use crate::events::Event;
+use crate::gate::{Class, jittered};
 use crate::keyring::Keyring;
 use crate::keyring::flight::{Flights, Pilot, Target};
 use crate::record::KeyMeta;
@@ -136,10 +136,10 @@ impl Hierarchy {
             }
         }
         let begun = self.now();
-        let rows = self.store.load_many(&keys).await?;
+        let rows = self.store.load_many(Class::Check, &keys).await?;
         let mut gone = Vec::new();
         for ((mut course, pilot), row) in boarded.into_iter().zip(rows) {
-            course.flight = pilot.number();
+            course.take(&pilot);
             let is_found = row.is_some();
             course.prefetched = Some((row, begun));
             if is_found {
@@ -174,9 +174,10 @@ impl Hierarchy {
         if is_found && self.version_due(course).is_none() {
             return;
         }
-        let deadline = self.operation_deadline;
-        let run = tokio::time::timeout(deadline, self.run(course)).await;
-        self.land_one(course, pilot, run.unwrap_or(Err(Error::Deadline(deadline))));
+        let run = tokio::time::timeout(self.operation_deadline, self.run(course)).await;
+        let outcome =
+            run.unwrap_or_else(|_elapsed| Err(self.overran(course.ring.id(), course.progress.dependency())));
+        self.land_one(course, pilot, outcome);
         tokio::task::yield_now().await;
     }
 }

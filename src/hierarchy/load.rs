@@ -7,10 +7,10 @@ use super::create::Creation;
 use super::restore::Remains;
 use super::{Course, Hierarchy, Level};
 use crate::aead;
-use crate::call::jittered;
 use crate::clock::Moment;
-use crate::error::Error;
+use crate::error::{Dependency, Error};
 use crate::events::Event;
+use crate::gate::jittered;
 use crate::key::state::KeyState;
 use crate::key::{CryptoKey, Parent, SecretKey};
 use crate::keyring::Role;
@@ -32,9 +32,37 @@ pub(super) enum Judgement {
 
 impl Hierarchy {
     pub(super) async fn run(self: &Arc<Self>, course: &Course) -> Outcome {
+        let cleared;
+        let course = if self.is_vain_without_kms(course) {
+            course.progress.awaits(Dependency::Kms);
+            self.kms.clearance(&self.system_key_for(course)).await?;
+            cleared = Course { is_cleared: true, ..course.clone() };
+            &cleared
+        } else {
+            course
+        };
         match course.target {
             Target::Latest => self.latest(course).await,
             Target::Version(created) => self.version(course, created).await,
+        }
+    }
+
+    /// Tells whether what the metastore says would be of no use, since the KMS is down and is needed too.
+    fn is_vain_without_kms(&self, course: &Course) -> bool {
+        !course.is_cleared
+            && self.kms.gate().is_tripped()
+            && match (course.level, course.target) {
+                (Level::System, Target::Version(created)) => course.ring.version(created).is_none(),
+                (Level::System, Target::Latest) => course.ring.keys().len() == 0,
+                (Level::Intermediate, _) => self.system.keys() == 0,
+            }
+    }
+
+    /// Names the system key that a flight needs, as well as it is known.
+    fn system_key_for(&self, course: &Course) -> KeyMeta {
+        match (course.level, course.target) {
+            (Level::System, Target::Version(created)) => KeyMeta::new(course.ring.id().clone(), created),
+            _ => KeyMeta::new(self.system_ring.id().clone(), Created::MIN),
         }
     }
 
@@ -52,7 +80,8 @@ impl Hierarchy {
         let mut unseen = None;
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
-            let record = self.read(course, self.store.load_latest(course.ring.id())).await?;
+            let record =
+                self.read(course, self.store.load_latest(course.store_class(), course.ring.id())).await?;
             let to_replace = course.replace.and(record.clone());
             let above = match self.judge(course, record, begun).await? {
                 Judgement::Use(key) => return Ok(key),
@@ -112,7 +141,7 @@ impl Hierarchy {
             Some((row, begun)) => (row.clone(), *begun),
             None => {
                 let begun = self.now();
-                (self.read(course, self.store.load(&meta)).await?, begun)
+                (self.read(course, self.store.load(course.store_class(), &meta)).await?, begun)
             }
         };
         let (record, begun) = match row {
@@ -125,7 +154,7 @@ impl Hierarchy {
         let state = self.learn(course, &record, begun);
         let parent = match self.parent_of(course, &record)? {
             None => None,
-            Some(parent) => match self.system_key(parent).await {
+            Some(parent) => match self.system_key(course, parent).await {
                 Ok(key) => Some(key),
                 Err(gone @ Error::KeyNotFound(_)) => {
                     self.cache(course.level).remove(ring, |key| key.created() == created);
@@ -149,7 +178,7 @@ impl Hierarchy {
         if is_to_be_replaced || !only_parent_is_due || !self.is_usable(&key, now) {
             return None;
         }
-        let system_key = self.system_key(&parent.meta).await.ok()?;
+        let system_key = self.system_key(course, &parent.meta).await.ok()?;
         let shares_state = Arc::ptr_eq(system_key.state(), &parent.state);
         (shares_state && self.is_usable(&key, self.now())).then_some(key)
     }
@@ -181,7 +210,7 @@ impl Hierarchy {
         }
         let parent = match parent {
             None => None,
-            Some(parent) => match self.system_key(parent).await {
+            Some(parent) => match self.system_key(course, parent).await {
                 Ok(key) if self.is_usable(&key, begun) => Some(key),
                 Ok(_) => return Ok(create),
                 Err(Error::KeyNotFound(_)) => {
@@ -259,10 +288,11 @@ impl Hierarchy {
         if course.level == Level::Intermediate || course.target != Target::Latest {
             return Ok(None);
         }
-        let mut version = Course::version(course.level, &course.ring, record.meta().created());
+        let version = Course::version(course.level, &course.ring, record.meta().created());
+        let mut version = version.needed_by(course);
         version.prefetched = Some((Some(record.clone()), begun));
         // Boxed, since a flight's future holds this one.
-        match Box::pin(self.fly(version, Flights::any_ticket())).await {
+        match Box::pin(self.fly(version, Flights::any_ticket(), &course.progress)).await {
             Ok(key) => Ok(Some(key)),
             Err(error @ (Error::Kms { .. } | Error::Authentication)) => Err(error),
             Err(_) => Ok(None),
@@ -275,6 +305,7 @@ impl Hierarchy {
         course: &Course,
         row: impl Future<Output = Result<Option<EnvelopeKeyRecord>, Error>>,
     ) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        course.progress.awaits(Dependency::Metastore);
         row.await.inspect_err(|error| {
             if error.is_damage() {
                 self.events.raise_because(Event::Malformed, course.ring.id(), error);
@@ -292,7 +323,11 @@ impl Hierarchy {
     ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
         let unwrapped = match parent {
             Some(parent) => self.unwrap_under(parent, record),
-            None => self.kms.unwrap_key(record.wrapped_key(), record.meta()).await.map(|key| (key, None)),
+            None => {
+                course.progress.awaits(Dependency::Kms);
+                let secret = self.kms.unwrap_key(course.class, record.wrapped_key(), record.meta()).await;
+                secret.map(|secret| (secret, None))
+            }
         };
         let (secret, parent) = unwrapped.map_err(|error| {
             if error.is_damage() {
@@ -345,7 +380,7 @@ impl Hierarchy {
     }
 
     /// Returns exactly this version of a system key, its row read lately.
-    pub(super) async fn system_key(self: &Arc<Self>, meta: &KeyMeta) -> Outcome {
+    pub(super) async fn system_key(self: &Arc<Self>, child: &Course, meta: &KeyMeta) -> Outcome {
         let ring = self.system.ring(meta.id().as_str());
         let now = self.now();
         if let Some(key) = ring.version(meta.created()).filter(|key| !self.rules.is_due(key, now)) {
@@ -355,7 +390,8 @@ impl Hierarchy {
             return Err(Error::KeyNotFound(meta.clone()));
         }
         let ticket = self.ticket(&ring);
-        self.fly(Course::version(Level::System, &ring, meta.created()), ticket).await
+        let course = Course::version(Level::System, &ring, meta.created()).needed_by(child);
+        self.fly(course, ticket, &child.progress).await
     }
 
     /// Notes what the record says of its key, by a read that began at `begun`. Revoked is for ever.

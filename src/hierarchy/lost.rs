@@ -1,10 +1,10 @@
 //! What is known of rows that are gone: which keys they held, and which are not to come back.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::aging::Aging;
 use crate::clock::Moment;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::status::LostRow;
@@ -18,7 +18,7 @@ pub(crate) struct Lost {
     lists: Mutex<Lists>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lists {
     rows: Aging<KeyMeta, Row>,
     /// With the greatest version that was lost of each.
@@ -42,11 +42,12 @@ pub(crate) enum Return {
 }
 
 /// How many rows, and how many ids, are remembered; the oldest go first.
-pub(crate) const ENTRIES_MAX: usize = 10_000;
+const ENTRIES_MAX: usize = 10_000;
 
 impl Lost {
     pub(crate) fn new(span: u64) -> Self {
-        Self { span, lists: Mutex::default() }
+        let lists = Lists { rows: Aging::new(ENTRIES_MAX), shredded: Aging::new(ENTRIES_MAX) };
+        Self { span, lists: Mutex::new(lists) }
     }
 
     /// Notes that a row is gone. `true` if that is news, and was not meant.
@@ -59,7 +60,7 @@ impl Lost {
         }
         let is_news = lists.rows.get(&key).is_none();
         if is_news {
-            lists.rows.insert(key, Row { record, is_change_told: false }, now);
+            lists.rows.insert(key, Row { record, is_change_told: false }, now.monotonic);
         }
         is_news
     }
@@ -72,7 +73,7 @@ impl Lost {
             lists.rows.remove(&KeyMeta::new(id.clone(), created));
             greatest = greatest.max(Some(created));
         }
-        lists.shredded.insert(id.clone(), greatest, now);
+        lists.shredded.insert(id.clone(), greatest, now.monotonic);
     }
 
     pub(crate) fn is_shredded(&self, id: &KeyId, now: Moment) -> bool {
@@ -149,75 +150,6 @@ impl Lists {
         let at = |created| KeyMeta::new(id.clone(), created);
         let from = above.map_or(Bound::Included(at(Created::MIN)), |above| Bound::Excluded(at(above)));
         self.rows.keys(from, Bound::Included(at(Created::MAX))).map(KeyMeta::created).collect()
-    }
-}
-
-/// A bounded map whose entries go by age. When an entry was made is in monotonic nanoseconds.
-#[derive(Debug)]
-struct Aging<K, V> {
-    entries: BTreeMap<K, Entry<V>>,
-    /// By their numbers, the oldest first.
-    order: BTreeMap<u64, K>,
-    made: u64,
-}
-
-#[derive(Debug)]
-struct Entry<V> {
-    value: V,
-    number: u64,
-    since: u64,
-}
-
-impl<K, V> Default for Aging<K, V> {
-    fn default() -> Self {
-        Self { entries: BTreeMap::new(), order: BTreeMap::new(), made: 0 }
-    }
-}
-
-impl<K: Ord + Clone, V> Aging<K, V> {
-    fn insert(&mut self, key: K, value: V, now: Moment) {
-        self.remove(&key);
-        while self.entries.len() >= ENTRIES_MAX && self.remove_oldest() {}
-        self.made += 1;
-        self.order.insert(self.made, key.clone());
-        self.entries.insert(key, Entry { value, number: self.made, since: now.monotonic });
-    }
-
-    fn remove(&mut self, key: &K) -> Option<V> {
-        let entry = self.entries.remove(key)?;
-        self.order.remove(&entry.number);
-        Some(entry.value)
-    }
-
-    fn remove_oldest(&mut self) -> bool {
-        self.order.pop_first().is_some_and(|(_, key)| self.entries.remove(&key).is_some())
-    }
-
-    fn forget_before(&mut self, oldest: u64) {
-        while self.in_order().next().is_some_and(|(_, since)| since < oldest) {
-            self.remove_oldest();
-        }
-    }
-
-    fn get(&self, key: &K) -> Option<&V> {
-        self.entries.get(key).map(|entry| &entry.value)
-    }
-
-    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.entries.get_mut(key).map(|entry| &mut entry.value)
-    }
-
-    fn since(&self, key: &K) -> Option<u64> {
-        self.entries.get(key).map(|entry| entry.since)
-    }
-
-    fn keys(&self, from: Bound<K>, to: Bound<K>) -> impl Iterator<Item = &K> {
-        self.entries.range((from, to)).map(|(key, _)| key)
-    }
-
-    /// Returns the keys with when each was noted, the oldest first.
-    fn in_order(&self) -> impl Iterator<Item = (&K, u64)> {
-        self.order.values().filter_map(|key| self.entries.get(key).map(|entry| (key, entry.since)))
     }
 }
 

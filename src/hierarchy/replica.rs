@@ -43,7 +43,7 @@ impl Hierarchy {
             }
         };
         let parent = record.parent().filter(|parent| self.naming.is_parent_of(meta.id(), parent.id()))?;
-        let parent = match self.system_key(parent).await {
+        let parent = match self.system_key(course, parent).await {
             Ok(parent) => parent,
             Err(Error::KeyNotFound(_)) => return None,
             Err(error) => return Some(Err(error)),

@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 use super::lost::Return;
 use super::{Course, Hierarchy};
 use crate::clock::Moment;
-use crate::error::Error;
+use crate::error::{Dependency, Error};
 use crate::events::Event;
+use crate::gate::Class;
 use crate::key::CryptoKey;
 use crate::key::state::KeyState;
 use crate::keyring::flight::Target;
@@ -112,11 +113,10 @@ impl Hierarchy {
         let (sender, receiver) = oneshot::channel();
         let (this, key) = (Arc::clone(self), key.clone());
         self.tasks.spawn(move |stopped| async move {
-            let deadline = this.operation_deadline;
-            let work = tokio::time::timeout(deadline, this.put_back(&key));
+            let work = tokio::time::timeout(this.operation_deadline, this.put_back(&key));
             let outcome = match stopped.run_until_cancelled(work).await {
                 Some(Ok(row)) => row.map(|row| row.is_some()),
-                Some(Err(_elapsed)) => Err(Error::Deadline(deadline)),
+                Some(Err(_elapsed)) => Err(this.overran(key.id(), Some(Dependency::Metastore))),
                 None => Err(Error::Closed),
             };
             // The caller may have gone away.
@@ -149,10 +149,10 @@ impl Hierarchy {
     async fn put_back_row(&self, row: EnvelopeKeyRecord) -> Result<Option<EnvelopeKeyRecord>, Error> {
         let (key, begun) = (row.meta().clone(), self.now());
         let is_wanted = || !self.lost.is_shredded(key.id(), self.now());
-        let row = match self.store.insert_if(&row, is_wanted).await? {
+        let row = match self.store.insert_if(Class::Check, &row, is_wanted).await? {
             None => return Ok(None),
             Some(Insert::Inserted) => row,
-            Some(Insert::AlreadyExists) => match self.store.load(&key).await? {
+            Some(Insert::AlreadyExists) => match self.store.load(Class::Check, &key).await? {
                 // A node that has not heard of it yet.
                 None => return Err(Error::CreationRace(key.id().clone())),
                 // Not ours: it may have been revoked since it was put back.

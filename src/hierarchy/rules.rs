@@ -139,6 +139,10 @@ impl Rules {
         key.wraps().count() >= self.wraps_max
     }
 
+    pub(crate) const fn interval(&self) -> Duration {
+        Duration::from_nanos(self.interval)
+    }
+
     /// Returns how old what is known of a key may be for it still to decrypt, in nanoseconds.
     pub(crate) const fn decrypt_age_max(&self) -> u64 {
         self.decrypt_age_max

@@ -13,6 +13,7 @@ use super::load::Judgement;
 use super::{Course, Hierarchy, Level};
 use crate::clock::Moment;
 use crate::error::Error;
+use crate::gate::Class;
 use crate::keyring::Keyring;
 use crate::keyring::flight::{Flights, Pilot, Seat, Target};
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
@@ -113,15 +114,17 @@ impl Hierarchy {
         let this = Arc::clone(self);
         self.tasks.spawn(move |stopped| async move {
             let mut chunk = Chunk { results: rings.iter().map(|_| None).collect(), halvings_left };
-            let deadline = this.operation_deadline;
-            let work = tokio::time::timeout(deadline, this.load_chunk(&mut chunk, rings));
+            let ids: Vec<_> = rings.iter().map(|ring| ring.id().clone()).collect();
+            let work = tokio::time::timeout(this.operation_deadline, this.load_chunk(&mut chunk, rings));
             let error = match stopped.run_until_cancelled(work).await {
                 Some(Ok(())) => Error::Interrupted,
-                Some(Err(_elapsed)) => Error::Deadline(deadline),
+                Some(Err(_elapsed)) => this.overran(this.system_ring.id(), Some(this.bottleneck())),
                 None => Error::Closed,
             };
+            let unfinished = |id| Err(error.clone().about(id));
+            let results = chunk.results.into_iter().zip(&ids);
             let results: Vec<_> =
-                chunk.results.into_iter().map(|result| result.unwrap_or(Err(error.clone()))).collect();
+                results.map(|(result, id)| result.unwrap_or_else(|| unfinished(id))).collect();
             // The caller may have gone away.
             drop(sender.send((results, chunk.halvings_left)));
         })?;
@@ -142,7 +145,7 @@ impl Hierarchy {
                 Ok(rows) => self.land(chunk, boarded, rows, begun).await,
                 Err(error) => {
                     let is_last = boarded.len() == 1 || chunk.halvings_left == 0;
-                    if is_last || matches!(error, Error::Overloaded) {
+                    if is_last || matches!(error, Error::Overloaded { .. }) {
                         for Boarded { place, course, .. } in boarded {
                             chunk.note(place, Err(error.clone().about(course.ring.id())));
                         }
@@ -177,7 +180,7 @@ impl Hierarchy {
             match ring.flights().board(Target::Latest, Flights::any_ticket()) {
                 (_, Some(pilot)) => {
                     let mut course = Course::latest(Level::Intermediate, &ring);
-                    course.flight = pilot.number();
+                    course.take(&pilot);
                     boarded.push(Boarded { place, course, pilot });
                 }
                 (seat, None) => awaited.push((place, seat)),
@@ -188,10 +191,11 @@ impl Hierarchy {
 
     async fn read_batch(&self, batch: &[Boarded]) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
         if let [Boarded { course, .. }] = batch {
-            return Ok(vec![self.read(course, self.store.load_latest(course.ring.id())).await?]);
+            return Ok(vec![self.read(course, self.store.load_latest(Class::Load, course.ring.id())).await?]);
         }
         let ids: Vec<KeyId> = batch.iter().map(|boarded| boarded.course.ring.id().clone()).collect();
-        self.store.load_latest_many(&ids).await
+        let _place = self.admission.wait_to_load().await;
+        self.store.load_latest_many(Class::Load, &ids).await
     }
 
     /// Judges the rows of a batch as any flight does, and lands.
@@ -240,11 +244,11 @@ impl Hierarchy {
             }
         }
         let begun = self.now();
-        let Ok(rows) = self.store.load_many(&metas).await else { return };
+        let Ok(rows) = self.store.load_many(Class::Check, &metas).await else { return };
         for ((mut course, pilot), row) in flights.into_iter().zip(rows) {
             course.prefetched = Some((row, begun));
             // It fails without a runtime only, and this runs on one.
-            let _launched = self.launch(course, pilot, None);
+            let _launched = self.launch(course, pilot, None, false);
         }
     }
 }

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{BoxedSource, Invalidation};
-use crate::call::jittered;
 use crate::error::BackendError;
 use crate::events::Event;
+use crate::gate::jittered;
 use crate::hierarchy::Hierarchy;
 
 /// A factory's sources and the tasks that listen to them.

@@ -148,6 +148,11 @@ impl KeyCache {
         self.lru.get(ring.id());
     }
 
+    /// Tells whether any keyring has been idle for `idle_max` nanoseconds.
+    pub(crate) fn is_any_idle(&self, now: Moment, idle_max: u64) -> bool {
+        self.lru.iter().any(|(_, ring)| ring.idle(now) > idle_max)
+    }
+
     /// Drops the keyrings that have been idle for `idle_max` nanoseconds.
     ///
     /// Those whose refreshes fail stay for `troubled_max`: dropping their keys would turn an outage

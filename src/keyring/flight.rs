@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::key::CryptoKey;
+use crate::keyring::progress::Progress;
 use crate::record::Created;
 
 /// What a flight loads: one version of a key, or the latest there is.
@@ -37,6 +38,7 @@ struct State {
 #[derive(Clone, Debug)]
 struct Flight {
     number: u64,
+    progress: Arc<Progress>,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -58,6 +60,7 @@ pub(crate) struct Pilot {
     flights: Arc<Flights>,
     target: Target,
     number: u64,
+    progress: Arc<Progress>,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
@@ -119,8 +122,9 @@ impl Flights {
         }
         state.begun += 1;
         let (sender, receiver) = watch::channel(None);
-        let flight = Flight { number: state.begun, outcome: receiver };
-        let pilot = Pilot { flights: Arc::clone(self), target, number: flight.number, outcome: sender };
+        let (number, progress) = (state.begun, Arc::<Progress>::default());
+        let flight = Flight { number, progress: Arc::clone(&progress), outcome: receiver };
+        let pilot = Pilot { flights: Arc::clone(self), target, number, progress, outcome: sender };
         state.under_way.insert(target, flight.clone());
         (Seat { flight, too_early: false }, Some(pilot))
     }
@@ -132,6 +136,10 @@ impl Flights {
 }
 
 impl Seat {
+    pub(crate) const fn progress(&self) -> &Arc<Progress> {
+        &self.flight.progress
+    }
+
     /// Waits for the flight's end. `None` if its outcome cannot be used: it began too early, or
     /// its task went away.
     ///
@@ -149,6 +157,10 @@ impl Seat {
 impl Pilot {
     pub(crate) const fn number(&self) -> u64 {
         self.number
+    }
+
+    pub(crate) const fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 
     /// Ends the flight and tells all who wait.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{BoxedMetastore, Consistency, Insert, Metastore};
-use crate::breaker::BreakerOpen;
-use crate::call::{CallError, Gate, unreachable};
 use crate::error::{BackendError, Error};
+use crate::gate::replica::ReplicaGate;
+use crate::gate::{Class, Gate, Subject};
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// The core's way to the metastore. Reads, inserts and replicas have a gate each, so that what fails
@@ -16,7 +16,7 @@ pub(crate) struct MetastoreHandle {
     store: BoxedMetastore,
     reads: Gate,
     writes: Gate,
-    replicas: Gate,
+    replicas: ReplicaGate,
     replica_is_down: AtomicBool,
     /// How often the store came to another server, as of the last call.
     failovers: AtomicU64,
@@ -35,7 +35,8 @@ pub(crate) enum Copied {
 impl MetastoreHandle {
     pub(crate) fn new(
         store: BoxedMetastore,
-        [reads, writes, replicas]: [Gate; 3],
+        [reads, writes]: [Gate; 2],
+        replicas: ReplicaGate,
         on_failover: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let failovers = AtomicU64::new(store.failovers());
@@ -56,14 +57,20 @@ impl MetastoreHandle {
         self.replica_is_down.load(Ordering::Relaxed)
     }
 
-    pub(crate) async fn load(&self, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
-        let call = || self.store.load(key, Consistency::Strong);
-        self.watched(self.reads.call(call)).await.map_err(|error| to_error("load", key.id(), error))
+    pub(crate) async fn load(&self, class: Class, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        let (subject, call) = (Subject::version(key), || self.store.load(key, Consistency::Strong));
+        let answer = self.watched(self.reads.call(class, &subject, call)).await;
+        answer.map_err(|error| to_error("load", key.id(), error))
     }
 
-    pub(crate) async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, Error> {
-        let call = || self.store.load_latest(id);
-        self.watched(self.reads.call(call)).await.map_err(|error| to_error("load_latest", id, error))
+    pub(crate) async fn load_latest(
+        &self,
+        class: Class,
+        id: &KeyId,
+    ) -> Result<Option<EnvelopeKeyRecord>, Error> {
+        let (subject, call) = (Subject::latest(id), || self.store.load_latest(id));
+        let answer = self.watched(self.reads.call(class, &subject, call)).await;
+        answer.map_err(|error| to_error("load_latest", id, error))
     }
 
     /// Loads what a replica has of a version. A failure is no more than that it has nothing.
@@ -85,18 +92,25 @@ impl MetastoreHandle {
     }
 
     /// Loads these versions in one call. What fails names the first of them.
-    pub(crate) async fn load_many(&self, keys: &[KeyMeta]) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
+    pub(crate) async fn load_many(
+        &self,
+        class: Class,
+        keys: &[KeyMeta],
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
         let Some(first) = keys.first() else { return Ok(Vec::new()) };
         let call = async {
             let found = self.store.load_many(keys, Consistency::Strong).await?;
             in_order(found, keys, |row, key| row.meta() == key)
         };
-        self.in_bulk(call).await.map_err(|error| to_error("load_many", first.id(), error))
+        self.watched(self.reads.call_in_bulk(class, call))
+            .await
+            .map_err(|error| to_error("load_many", first.id(), error))
     }
 
     /// Loads the latest records of these keys in one call. What fails names the first of them.
     pub(crate) async fn load_latest_many(
         &self,
+        class: Class,
         ids: &[KeyId],
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
         let Some(first) = ids.first() else { return Ok(Vec::new()) };
@@ -104,27 +118,21 @@ impl MetastoreHandle {
             let found = self.store.load_latest_many(ids).await?;
             in_order(found, ids, |row, id| row.meta().id() == id)
         };
-        self.in_bulk(call).await.map_err(|error| to_error("load_latest_many", first, error))
-    }
-
-    /// Makes a call for many, once: who makes it asks for fewer next.
-    async fn in_bulk<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, CallError> {
-        if self.reads.is_open() {
-            return Err(CallError::Backend(unreachable(BreakerOpen)));
-        }
-        self.watched(self.reads.call_once(call)).await
-    }
-
-    pub(crate) async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
-        let call = || self.store.insert(record);
-        self.watched(self.writes.call(call))
+        self.watched(self.reads.call_in_bulk(class, call))
             .await
-            .map_err(|error| to_error("insert", record.meta().id(), error))
+            .map_err(|error| to_error("load_latest_many", first, error))
+    }
+
+    pub(crate) async fn insert(&self, class: Class, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
+        let (id, call) = (record.meta().id(), || self.store.insert(record));
+        let answer = self.watched(self.writes.call(class, &Subject::latest(id), call)).await;
+        answer.map_err(|error| to_error("insert", id, error))
     }
 
     /// Inserts the record if it is wanted at each attempt; `None` if not.
     pub(crate) async fn insert_if(
         &self,
+        class: Class,
         record: &EnvelopeKeyRecord,
         is_wanted: impl Fn() -> bool,
     ) -> Result<Option<Insert>, Error> {
@@ -132,9 +140,9 @@ impl MetastoreHandle {
             let is_wanted = is_wanted();
             async move { if is_wanted { self.store.insert(record).await.map(Some) } else { Ok(None) } }
         };
-        self.watched(self.writes.call(call))
-            .await
-            .map_err(|error| to_error("insert", record.meta().id(), error))
+        let subject = Subject::version(record.meta());
+        let answer = self.watched(self.writes.call(class, &subject, call)).await;
+        answer.map_err(|error| to_error("insert", record.meta().id(), error))
     }
 
     /// Makes a call, and looks whether it came to another server, before anybody sees its answer.
@@ -175,9 +183,6 @@ fn in_order<T>(
     }
 }
 
-pub(crate) fn to_error(operation: &'static str, key: &KeyId, error: CallError) -> Error {
-    match error {
-        CallError::Backend(source) => Error::Metastore { operation, key: key.clone(), source },
-        CallError::Overloaded => Error::Overloaded,
-    }
+pub(crate) fn to_error(operation: &'static str, key: &KeyId, source: BackendError) -> Error {
+    Error::Metastore { operation, key: key.clone(), source }
 }

@@ -15,6 +15,7 @@ pub struct Limits {
     pub(crate) store_calls_max: usize,
     pub(crate) kms_calls_max: usize,
     pub(crate) waiting_calls_max: usize,
+    pub(crate) max_cold_operations: usize,
     pub(crate) background_refreshes_max: usize,
     pub(crate) attempts_max: u32,
 }
@@ -22,7 +23,7 @@ pub struct Limits {
 impl Limits {
     /// Payloads of 64 MiB; deadlines of 10 s for an operation, 2 s for a metastore call and 5 s
     /// for a KMS call; 64 reads of the metastore, 32 inserts, 16 KMS calls and 16 background refreshes
-    /// at once; 10 000 calls waiting; 3 attempts.
+    /// at once; 10 000 key loads waiting and 20 000 operations that wait for a key; 3 attempts.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -33,6 +34,7 @@ impl Limits {
             store_calls_max: 64,
             kms_calls_max: 16,
             waiting_calls_max: 10_000,
+            max_cold_operations: 20_000,
             background_refreshes_max: 16,
             attempts_max: 3,
         }
@@ -67,26 +69,41 @@ impl Limits {
     }
 
     /// Sets how many reads of the metastore may be under way at once, and how many of its replica.
-    /// Inserts may be half as many, but one at least: they have permits and a queue of their own, so
-    /// that none that hangs is in the way of a read.
+    /// Inserts may be half as many, but one at least: they have permits of their own, so that none that
+    /// hangs is in the way of a read.
+    ///
+    /// Keys in use are checked and replaced beside these, with half as many permits of their own, but one
+    /// at least. Keys whose last call brought no answer share an eighth, but one at least, beside both.
     #[must_use]
     pub const fn store_calls_max(mut self, calls: usize) -> Self {
         self.store_calls_max = calls;
         self
     }
 
-    /// Sets how many KMS calls may be under way at once.
+    /// Sets how many KMS calls may be under way at once; those for keys in use and for keys in trouble
+    /// come beside these, as of [`store_calls_max`](Self::store_calls_max).
     #[must_use]
     pub const fn kms_calls_max(mut self, calls: usize) -> Self {
         self.kms_calls_max = calls;
         self
     }
 
-    /// Sets how many calls may wait for a permit before more are refused with
-    /// [`Error::Overloaded`]: reads, inserts and KMS calls each.
+    /// Sets how many key loads may wait besides those that `store_calls_max` lets ask the metastore at
+    /// once. The operation that would begin one more is refused with [`Error::Overloaded`], at once; a
+    /// load that was begun is not refused half-way. Loads of one key count once, however many operations
+    /// wait for it, and checks and replacements of keys in use do not count.
     #[must_use]
-    pub const fn waiting_calls_max(mut self, calls: usize) -> Self {
-        self.waiting_calls_max = calls;
+    pub const fn waiting_calls_max(mut self, loads: usize) -> Self {
+        self.waiting_calls_max = loads;
+        self
+    }
+
+    /// Sets how many operations may wait at once for a key that is not cached, whether they began its load
+    /// or joined it; more are refused with [`Error::Overloaded`], at once. Operations with cached keys do
+    /// not count, also while these are checked or replaced.
+    #[must_use]
+    pub const fn max_cold_operations(mut self, operations: usize) -> Self {
+        self.max_cold_operations = operations;
         self
     }
 
@@ -119,6 +136,7 @@ impl Limits {
             (self.store_calls_max, "store_calls_max"),
             (self.kms_calls_max, "kms_calls_max"),
             (self.waiting_calls_max, "waiting_calls_max"),
+            (self.max_cold_operations, "max_cold_operations"),
             (self.background_refreshes_max, "background_refreshes_max"),
         ] {
             require(calls > 0, &format!("{name} is zero"))?;

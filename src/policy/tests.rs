@@ -58,6 +58,7 @@ fn s0_5_limits_are_as_documented() {
         store_calls_max: 64,
         kms_calls_max: 16,
         waiting_calls_max: 10_000,
+        max_cold_operations: 20_000,
         background_refreshes_max: 16,
         attempts_max: 3,
     };
@@ -106,6 +107,7 @@ fn every_setter_sets_its_own_field() {
         .store_calls_max(5)
         .kms_calls_max(6)
         .waiting_calls_max(7)
+        .max_cold_operations(10)
         .background_refreshes_max(8)
         .attempts_max(9);
     let expected = Limits {
@@ -116,6 +118,7 @@ fn every_setter_sets_its_own_field() {
         store_calls_max: 5,
         kms_calls_max: 6,
         waiting_calls_max: 7,
+        max_cold_operations: 10,
         background_refreshes_max: 8,
         attempts_max: 9,
     };

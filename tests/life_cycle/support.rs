@@ -276,3 +276,16 @@ pub(crate) async fn polled_once<T>(future: impl Future<Output = T>) -> Option<T>
     })
     .await
 }
+/// The record as if a key of another time had sealed it.
+pub(crate) fn of_version(record: &DataRowRecord, since_start: i64) -> DataRowRecord {
+    let json =
+        edited(record, &format!("\"Created\":{START}}}"), &format!("\"Created\":{}}}", START + since_start));
+    DataRowRecord::from_json(json.as_bytes()).unwrap()
+}
+
+/// The record with one text in its JSON replaced.
+pub(crate) fn edited(record: &DataRowRecord, from: &str, to: &str) -> String {
+    let json = record.to_json();
+    assert!(json.contains(from), "{json}");
+    json.replacen(from, to, 1)
+}

@@ -24,6 +24,7 @@ async fn t1_absent_failure_is_an_error_and_is_not_remembered() {
     let world = World::new();
     world.faults().always(DOWN);
     assert!(world.encrypt_error().await.is_retryable());
+    world.clock.advance(SECOND);
     world.faults().always(DENIED);
     assert!(!world.encrypt_error().await.is_retryable());
     world.heal();

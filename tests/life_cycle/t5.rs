@@ -23,13 +23,6 @@ async fn warm() -> (World, DataRowRecord) {
     (world, record)
 }
 
-/// The record with one text in its JSON replaced.
-fn edited(record: &DataRowRecord, from: &str, to: &str) -> String {
-    let json = record.to_json();
-    assert!(json.contains(from), "{json}");
-    json.replacen(from, to, 1)
-}
-
 #[tokio::test]
 async fn t5_malformed_record_is_refused_before_any_call() {
     let (world, record) = cold().await;
@@ -273,15 +266,9 @@ async fn t5_not_cached_of_another_level_fails_like_any_load() {
         world.kms.faults().always(fault);
         assert_eq!(world.decrypt_error(&record).await.is_retryable(), is_retryable);
         world.heal();
+        world.clock.advance(SECOND);
         world.decrypts(&record).await;
     }
-}
-
-/// The record as if a key of another time had sealed it.
-fn of_version(record: &DataRowRecord, since_start: i64) -> DataRowRecord {
-    let json =
-        edited(record, &format!("\"Created\":{START}}}"), &format!("\"Created\":{}}}", START + since_start));
-    DataRowRecord::from_json(json.as_bytes()).unwrap()
 }
 
 #[tokio::test]

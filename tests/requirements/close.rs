@@ -7,9 +7,8 @@ use claviger::testing::{Fault, Operation};
 use claviger::{Error, KeyId, OrphanCause, SessionFactory};
 use tokio::time::Instant;
 
-use crate::world::{DAY, HeldOperation, HeldRandom, World};
+use crate::world::{DAY, HeldOperation, HeldRandom, SECOND, World};
 
-const SECOND: Duration = Duration::from_secs(1);
 /// What a close may take beyond its deadline.
 const GRACE: Duration = Duration::from_millis(100);
 

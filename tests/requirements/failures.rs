@@ -5,7 +5,7 @@ use claviger::{Error, FailureClass};
 use std::time::Duration;
 
 use crate::script::{STEPS, Script, Step};
-use crate::world::{World, poll_and_drop};
+use crate::world::{SECOND, World, poll_and_drop};
 
 #[tokio::test(start_paused = true)]
 async fn s3_1_rng_failing_at_draw_n_for_every_n() {
@@ -144,6 +144,8 @@ async fn run(script: &mut Script, mut on_failure: impl FnMut(Step, &Error)) {
         if let Err(error) = script.take(step).await {
             on_failure(step, &error);
             script.assert_at_rest().await;
+            // What failed is asked again in a second.
+            script.world.clock.advance(SECOND);
             script.take(step).await.unwrap_or_else(|error| panic!("{step:?} taken again: {error:?}"));
         }
         script.assert_at_rest().await;

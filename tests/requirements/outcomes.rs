@@ -3,7 +3,7 @@
 use claviger::testing::{Fault, Operation};
 use claviger::{CryptoPolicy, Error, FailureClass, KeyMeta, MetastoreAdmin};
 
-use crate::world::{DAY, HOUR, World, policy};
+use crate::world::{DAY, HOUR, SECOND, World, policy};
 
 /// Why the latest key must not be used any more.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,7 @@ async fn s3_7_a_failed_insert_is_not_taken_for_a_duplicate() {
         assert!(matches!(error, Error::Metastore { operation: "insert", .. }), "{error:?}");
         assert_eq!(error.is_retryable(), class == FailureClass::Transient);
         assert_eq!(world.rows().await, 0);
+        world.clock.advance(SECOND);
     }
     let record = session.encrypt(b"").await.unwrap();
     // A process that starts now finds the keys and inserts none.

@@ -13,9 +13,8 @@ use claviger::{
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::world::{DAY, HOUR, World, wait_until};
+use crate::world::{DAY, HOUR, SECOND, World, wait_until};
 
-const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const IK: &str = "_IK_partition_service_product";
 const SK: &str = "_SK_service_product";

@@ -18,6 +18,7 @@ use tokio::runtime::Builder;
 pub(crate) use crate::runtime::on_this_runtime;
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// The outside world of a factory, all of it told when to fail.

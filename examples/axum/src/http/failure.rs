@@ -77,6 +77,7 @@ mod tests {
         let metastore = |source| Error::Metastore { operation: "load", key: id.clone(), source };
         let kms = |source| Error::Kms { operation: "unwrap_key", key: key.clone(), source };
         let cause = || "alice of db.internal";
+        let after = std::time::Duration::ZERO;
         vec![
             (503, persistence(BackendError::transient(cause()))),
             (500, persistence(BackendError::permanent(cause()))),
@@ -85,8 +86,11 @@ mod tests {
             (500, metastore(BackendError::damaged(cause()))),
             (503, kms(BackendError::transient(cause()))),
             (500, kms(BackendError::permanent(cause()))),
-            (503, Error::Overloaded),
-            (503, Error::Deadline(std::time::Duration::ZERO)),
+            (
+                503,
+                Error::Overloaded { limit: "waiting_calls_max", max: 1, key: id.clone(), dependency: None },
+            ),
+            (503, Error::Deadline { limit: "operation_deadline", after, key: id.clone(), dependency: None }),
             (503, Error::Interrupted),
             (503, Error::CreationRace(id.clone())),
             (503, Error::Closed),

@@ -1,0 +1,312 @@
+//! The way out to one dependency: every call goes through permits, a deadline, classified retry and a
+//! breaker that counts subjects.
+//!
+//! What is in trouble itself is asked seldom, and in nobody's way ([`trouble`]); a dependency that answers
+//! nobody is left alone but for a probe a second ([`health`]); checks of keys in use have permits of their
+//! own ([`permits`]).
+
+mod health;
+mod permits;
+pub(crate) mod replica;
+mod retry;
+pub(crate) mod serial;
+mod trouble;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::error::BackendError;
+use crate::random::SecureRandom;
+use crate::record::{Created, KeyId, KeyMeta};
+use health::{Health, Standing, Verdict};
+pub(crate) use permits::{Lanes, Width};
+use permits::{Permit, Permits};
+pub(crate) use retry::{in_time, jittered, retried, unreachable};
+
+/// What a call is about: one version of a key, or its latest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Subject {
+    id: KeyId,
+    /// `None` is the latest.
+    created: Option<Created>,
+}
+
+impl Subject {
+    pub(crate) fn latest(id: &KeyId) -> Self {
+        Self { id: id.clone(), created: None }
+    }
+
+    pub(crate) fn version(key: &KeyMeta) -> Self {
+        Self { id: key.id().clone(), created: Some(key.created()) }
+    }
+}
+
+/// Which calls go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// For a key that is in use: its refresh, its replacement, and what these need.
+    Check,
+    /// All else.
+    Load,
+}
+
+#[derive(Debug)]
+pub(crate) struct Gate {
+    permits: Permits,
+    health: Health,
+    rules: GateRules,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn SecureRandom>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct GateRules {
+    /// How many loads may be under way at once.
+    pub(crate) loads_max: usize,
+    /// How many checks may be, besides.
+    pub(crate) checks_max: usize,
+    pub(crate) lanes: Arc<Lanes>,
+    /// How long one attempt may take.
+    pub(crate) deadline: Duration,
+    pub(crate) attempts_max: u32,
+    /// After how long a check that has no answer gives way to one that waits.
+    pub(crate) slow: Duration,
+    /// How long a call waits for a probe to come to its end.
+    pub(crate) probe_wait: Duration,
+}
+
+/// A call that was begun. If it ends without an answer, however it does, its subject is in trouble.
+struct Operation<'a> {
+    gate: &'a Gate,
+    subject: &'a Subject,
+    last: Option<Attempt>,
+}
+
+/// The last attempt of a call, as long as that has no answer.
+struct Attempt {
+    /// When it began, by the clock of troubles and by that of deadlines.
+    asked: Duration,
+    begun: Instant,
+    /// Unless it is under way still.
+    failure: Option<BackendError>,
+}
+
+impl Gate {
+    pub(crate) fn new(rules: GateRules, clock: Arc<dyn Clock>, random: Arc<dyn SecureRandom>) -> Self {
+        let permits = Permits::new(rules.loads_max, rules.checks_max, Arc::clone(&rules.lanes));
+        Self { permits, health: Health::new(), rules, clock, random }
+    }
+
+    /// Tells whether the dependency is taken to be down, and no probe is due.
+    pub(crate) fn is_open(&self) -> bool {
+        self.health.is_open(self.now())
+    }
+
+    /// Tells whether the dependency is taken to be down.
+    pub(crate) fn is_tripped(&self) -> bool {
+        self.health.is_tripped()
+    }
+
+    /// Tells whether a call would not be made now.
+    pub(crate) fn is_shut_to(&self, subject: &Subject) -> bool {
+        self.health.is_shut_to(subject, self.now())
+    }
+
+    /// Tells whether any call is under way.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.permits.are_any_out()
+    }
+
+    /// Tells whether the dependency did for anybody what it was asked for, within `span`.
+    pub(crate) fn has_served_within(&self, span: Duration) -> bool {
+        self.health.has_served_since(self.now().saturating_sub(span))
+    }
+
+    /// Tells whether a check would get a permit at once.
+    pub(crate) fn has_room_for_check(&self) -> bool {
+        self.permits.has_room_for_check()
+    }
+
+    pub(crate) const fn deadline(&self) -> Duration {
+        self.rules.deadline
+    }
+
+    /// Makes the call, and again while it fails transiently and attempts are left.
+    ///
+    /// # Errors
+    /// A subject in trouble gets its last failure, but once a second. While the dependency is taken to be
+    /// down others wait for a probe, and are refused if none brings an answer.
+    ///
+    /// # Cancel safety
+    /// Permits are guards; the call itself is dropped where it stands.
+    pub(crate) async fn call<T, F>(
+        &self,
+        class: Class,
+        subject: &Subject,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, BackendError>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let mut operation = Operation { gate: self, subject, last: None };
+        let mut attempts = 1;
+        loop {
+            let (permit, standing) = match self.enter(class, Some(subject)).await {
+                Ok(entered) => entered,
+                // What it failed by is told, not that it is not tried again.
+                Err(refusal) => return Err(operation.failure().unwrap_or(refusal)),
+            };
+            operation.last = Some(Attempt { asked: self.now(), begun: Instant::now(), failure: None });
+            let error = match self.attempt(permit, subject, attempt()).await {
+                Err(error) if error.is_transient() => error,
+                answer => {
+                    operation.last = None;
+                    return answer;
+                }
+            };
+            operation.failed(error.clone());
+            let is_last = attempts >= self.rules.attempts_max || matches!(standing, Standing::Troubled(_));
+            if is_last || self.is_tripped() {
+                return Err(error);
+            }
+            retry::pause(attempts, &*self.random).await;
+            attempts += 1;
+        }
+    }
+
+    /// Makes a call for many subjects, once. Its failure speaks against none of them, nor against the
+    /// dependency: the caller asks for fewer next.
+    ///
+    /// # Cancel safety
+    /// As of [`call`](Self::call).
+    pub(crate) async fn call_in_bulk<T>(
+        &self,
+        class: Class,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let (_permit, _well) = self.enter(class, None).await?;
+        let answer = in_time(self.rules.deadline, call).await;
+        if !answer.as_ref().is_err_and(BackendError::is_transient) {
+            self.health.answered(None, answer.is_ok(), self.now());
+        }
+        answer
+    }
+
+    /// Waits until a call may be made, before work is done that is in vain without it. While the
+    /// dependency is taken to be down, the one that comes through is to make the next probe.
+    ///
+    /// # Errors
+    /// The dependency is taken to be down, and no probe brought an answer in time.
+    ///
+    /// # Cancel safety
+    /// Leaving early holds up the next probe for a second at most.
+    pub(crate) async fn clearance(&self) -> Result<(), BackendError> {
+        let until = self.patience();
+        while let Some(span) = self.health.reserve_probe(self.now()) {
+            self.health.probe(until, span).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a permit, at a moment when the call may be made.
+    async fn enter(
+        &self,
+        class: Class,
+        subject: Option<&Subject>,
+    ) -> Result<(Permit<'_>, Standing), BackendError> {
+        let until = self.patience();
+        let mut verdict = self.health.look(subject, self.now());
+        loop {
+            let standing = match verdict {
+                Verdict::Go(standing) => standing,
+                Verdict::Refused(error) => return Err(error),
+                Verdict::Wait(span) => {
+                    self.health.probe(until, span).await?;
+                    verdict = self.health.look(subject, self.now());
+                    continue;
+                }
+            };
+            let permit = match standing {
+                Standing::Well => self.permits.acquire(class, subject).await,
+                Standing::Troubled(last_failure) => {
+                    self.permits.try_acquire_in_trouble(subject).ok_or(last_failure)?
+                }
+            };
+            // Others may have fared badly while this one waited.
+            verdict = match self.health.admit(subject, permit.is_of_trouble(), self.now()) {
+                Ok(standing) => return Ok((permit, standing)),
+                Err(verdict) => verdict,
+            };
+        }
+    }
+
+    fn patience(&self) -> Instant {
+        Instant::now() + self.rules.probe_wait
+    }
+
+    async fn attempt<T>(
+        &self,
+        permit: Permit<'_>,
+        subject: &Subject,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let answer = in_time(self.rules.deadline, self.giving_way(permit, call)).await;
+        match &answer {
+            Err(error) if error.is_transient() => self.health.failed(subject, self.now()),
+            // A permanent refusal is an answer: the dependency is up.
+            Ok(_) | Err(_) => self.health.answered(Some(subject), answer.is_ok(), self.now()),
+        }
+        answer
+    }
+
+    /// Makes the call. A check that takes long while others wait goes on among those in trouble, if there
+    /// is room: however many hang, those that do not are checked in time.
+    async fn giving_way<T>(
+        &self,
+        mut permit: Permit<'_>,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let mut call = pin!(call);
+        while permit.is_of_check() {
+            if let Ok(answer) = tokio::time::timeout(self.rules.slow, call.as_mut()).await {
+                return answer;
+            }
+            if self.permits.are_checks_waiting() && !self.permits.move_aside(&mut permit) {
+                return Err(retry::no_answer(self.rules.slow));
+            }
+        }
+        call.await
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+}
+
+impl Operation<'_> {
+    fn failed(&mut self, error: BackendError) {
+        if let Some(last) = &mut self.last {
+            last.failure = Some(error);
+        }
+    }
+
+    fn failure(&self) -> Option<BackendError> {
+        self.last.as_ref().and_then(|last| last.failure.clone())
+    }
+}
+
+impl Drop for Operation<'_> {
+    fn drop(&mut self) {
+        let Some(Attempt { asked, begun, failure }) = self.last.take() else { return };
+        // Without a failure it was cut off: the operation as a whole took too long, or its runtime or the
+        // factory went away.
+        let is_slow = begun.elapsed() >= self.gate.rules.slow;
+        if let Some(failure) = failure.or_else(|| is_slow.then(|| unreachable(retry::CutOff))) {
+            self.gate.health.note_trouble(self.subject, failure, asked, self.gate.now());
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What is known of a dependency: who gets no answer from it, and whether anybody does.
+//!
+//! The breaker counts subjects: failures of one key say nothing of the others. Time is an argument, by a
+//! clock that never goes back.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::trouble::Troubles;
+use super::{Subject, retry};
+use crate::breaker::BreakerOpen;
+use crate::error::BackendError;
+
+#[derive(Debug)]
+pub(super) struct Health {
+    state: Mutex<State>,
+    closed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    troubles: Troubles,
+    breaker: Breaker,
+    /// How many wait for a probe, none of them in trouble.
+    waiting: usize,
+    /// When the dependency last did what it was asked for.
+    served: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Breaker {
+    /// Since the last answer, in a row.
+    failures: u32,
+    /// Subjects that failed since then, not all if there are many.
+    failed: Vec<Subject>,
+    /// Subjects that were asked last, with when, not all if there are many.
+    asked: Vec<(Subject, Duration)>,
+    open: Option<Open>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    /// When the next probe may go.
+    next: Duration,
+    /// The last one was taken before its call, which follows.
+    is_reserved: bool,
+}
+
+/// How a subject stands with the dependency.
+#[derive(Clone, Debug)]
+pub(super) enum Standing {
+    Well,
+    /// In trouble, by this.
+    Troubled(BackendError),
+}
+
+/// What may be done for a subject.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Go(Standing),
+    Refused(BackendError),
+    /// The next probe may go so long from now.
+    Wait(Duration),
+}
+
+const FAILURES_MAX: u32 = 5;
+/// How many subjects must have failed, unless fewer were asked lately.
+const SUBJECTS_MIN: usize = 3;
+const LATELY: Duration = Duration::from_secs(10);
+const PROBE_PERIOD: Duration = Duration::from_secs(1);
+
+impl Health {
+    pub(super) fn new() -> Self {
+        let state =
+            State { troubles: Troubles::new(), breaker: Breaker::default(), waiting: 0, served: None };
+        Self { state: Mutex::new(state), closed: Notify::new() }
+    }
+
+    pub(super) fn is_tripped(&self) -> bool {
+        self.state().breaker.open.is_some()
+    }
+
+    pub(super) fn is_open(&self, now: Duration) -> bool {
+        self.state().breaker.open.is_some_and(|open| now < open.next)
+    }
+
+    pub(super) fn is_shut_to(&self, subject: &Subject, now: Duration) -> bool {
+        !matches!(self.look(Some(subject), now), Verdict::Go(_))
+    }
+
+    pub(super) fn has_served_since(&self, moment: Duration) -> bool {
+        self.state().served.is_some_and(|served| served >= moment)
+    }
+
+    /// Tells what may be done for a subject; without one, for many.
+    pub(super) fn look(&self, subject: Option<&Subject>, now: Duration) -> Verdict {
+        self.state().verdict(subject, now)
+    }
+
+    /// Notes that the subject is asked now, if it may be and stands as expected; else tells what may be
+    /// done.
+    pub(super) fn admit(
+        &self,
+        subject: Option<&Subject>,
+        in_trouble: bool,
+        now: Duration,
+    ) -> Result<Standing, Verdict> {
+        let mut state = self.state();
+        match state.verdict(subject, now) {
+            Verdict::Go(standing) if matches!(standing, Standing::Troubled(_)) == in_trouble => {
+                state.breaker.probe(now);
+                if let Some(subject) = subject {
+                    state.breaker.ask(subject, now);
+                    state.troubles.ask(subject, now);
+                }
+                Ok(standing)
+            }
+            verdict => Err(verdict),
+        }
+    }
+
+    /// Takes the next probe for a call that follows, while the breaker is open. Else tells how long to
+    /// wait for it.
+    pub(super) fn reserve_probe(&self, now: Duration) -> Option<Duration> {
+        let mut state = self.state();
+        let open = state.breaker.open.as_mut()?;
+        if now < open.next {
+            return Some(open.next - now);
+        }
+        *open = Open { next: now + PROBE_PERIOD, is_reserved: true };
+        None
+    }
+
+    /// Waits for the end of a probe, or until the next may go in `span`.
+    ///
+    /// # Errors
+    /// If that takes too long.
+    pub(super) async fn probe(&self, until: Instant, span: Duration) -> Result<(), BackendError> {
+        let _waiting = Waiting::new(self);
+        let mut closed = std::pin::pin!(self.closed.notified());
+        closed.as_mut().enable();
+        if self.is_tripped() {
+            if Instant::now() >= until {
+                return Err(retry::unreachable(BreakerOpen));
+            }
+            let next = until.min(Instant::now() + span);
+            let _probed_or_due = tokio::time::timeout_at(next, closed).await;
+        }
+        Ok(())
+    }
+
+    /// Notes an answer, be it a refusal: the dependency is up.
+    pub(super) fn answered(&self, subject: Option<&Subject>, is_served: bool, now: Duration) {
+        let mut state = self.state();
+        if let Some(subject) = subject {
+            state.troubles.end(subject);
+        }
+        if is_served {
+            state.served = Some(now);
+        }
+        if state.breaker.close() {
+            state.troubles.returned();
+            drop(state);
+            self.closed.notify_waiters();
+        }
+    }
+
+    /// Notes an attempt without an answer.
+    pub(super) fn failed(&self, subject: &Subject, now: Duration) {
+        self.state().breaker.fail(subject, now);
+    }
+
+    /// Notes that a call as a whole, whose last attempt began at `asked`, brought no answer.
+    pub(super) fn note_trouble(
+        &self,
+        subject: &Subject,
+        failure: BackendError,
+        asked: Duration,
+        now: Duration,
+    ) {
+        self.state().troubles.note(subject.clone(), failure, asked, now);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each use is one step on whole values: a panic in between leaves nothing half-done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn verdict(&mut self, subject: Option<&Subject>, now: Duration) -> Verdict {
+        let trouble = subject.and_then(|subject| self.troubles.of(subject, now));
+        let open = self.breaker.open;
+        match (open, trouble) {
+            (None, None) => Verdict::Go(Standing::Well),
+            (Some(open), None) if open.is_due(now) => Verdict::Go(Standing::Well),
+            (Some(open), None) => Verdict::Wait(open.next.saturating_sub(now)),
+            (open, Some((failure, may_ask))) => {
+                let may_probe = match open {
+                    None => may_ask,
+                    // Those that are in trouble have the probe only if nobody else wants it.
+                    Some(open) => open.is_reserved || (open.is_due(now) && may_ask && self.waiting == 0),
+                };
+                let failure = failure.clone();
+                if may_probe { Verdict::Go(Standing::Troubled(failure)) } else { Verdict::Refused(failure) }
+            }
+        }
+    }
+}
+
+impl Breaker {
+    fn ask(&mut self, subject: &Subject, now: Duration) {
+        self.asked.retain(|(asked, at)| asked != subject && now.saturating_sub(*at) < LATELY);
+        self.asked.push((subject.clone(), now));
+        if self.asked.len() > SUBJECTS_MIN {
+            self.asked.remove(0);
+        }
+    }
+
+    /// Notes that a call is made, which is a probe while this is open.
+    const fn probe(&mut self, now: Duration) {
+        if let Some(open) = &mut self.open {
+            if open.is_reserved {
+                open.is_reserved = false;
+            } else {
+                open.next = now.saturating_add(PROBE_PERIOD);
+            }
+        }
+    }
+
+    fn fail(&mut self, subject: &Subject, now: Duration) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failed.len() < SUBJECTS_MIN && !self.failed.contains(subject) {
+            self.failed.push(subject.clone());
+        }
+        let asked = self.asked.iter().filter(|(_, at)| now.saturating_sub(*at) < LATELY).count();
+        if self.open.is_none() && self.failures >= FAILURES_MAX && self.failed.len() >= asked {
+            self.open = Some(Open { next: now + PROBE_PERIOD, is_reserved: false });
+        }
+    }
+
+    /// `true` if it was open.
+    fn close(&mut self) -> bool {
+        self.failures = 0;
+        self.failed.clear();
+        self.open.take().is_some()
+    }
+}
+
+impl Open {
+    fn is_due(self, now: Duration) -> bool {
+        self.is_reserved || now >= self.next
+    }
+}
+
+/// One that waits for a probe.
+struct Waiting<'a>(&'a Health);
+
+impl<'a> Waiting<'a> {
+    fn new(health: &'a Health) -> Self {
+        health.state().waiting += 1;
+        Self(health)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! The way out of a tool that makes one call after the other: a deadline, retries, and a breaker.
+
+use std::time::Duration;
+
+use super::{in_time, retried, unreachable};
+use crate::breaker::Breaker;
+use crate::clock::{Clock as _, SystemClock};
+use crate::error::BackendError;
+use crate::random::SystemRandom;
+
+#[derive(Debug)]
+pub(crate) struct SerialGate {
+    breaker: Breaker,
+    deadline: Duration,
+    attempts_max: u32,
+    clock: SystemClock,
+    random: SystemRandom,
+}
+
+const FAILURES_MAX: u32 = 5;
+const COOL_DOWN: Duration = Duration::from_secs(1);
+
+impl SerialGate {
+    pub(crate) const fn new(deadline: Duration, attempts_max: u32) -> Self {
+        Self {
+            breaker: Breaker::new(FAILURES_MAX, COOL_DOWN),
+            deadline,
+            attempts_max,
+            clock: SystemClock::new(),
+            random: SystemRandom::new(),
+        }
+    }
+
+    /// Makes the call, and again while it fails transiently and attempts are left.
+    ///
+    /// # Cancel safety
+    /// The call is dropped where it stands.
+    pub(crate) async fn call<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, BackendError>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let may_pass = |error: &BackendError| error.is_transient() && !self.breaker.is_open(self.now());
+        retried(self.attempts_max, &self.random, || self.attempt(call()), may_pass).await
+    }
+
+    async fn attempt<T>(
+        &self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        self.breaker.admit(self.now()).map_err(unreachable)?;
+        let answer = in_time(self.deadline, call).await;
+        match &answer {
+            Err(error) if error.is_transient() => self.breaker.failed(self.now()),
+            // A permanent refusal is an answer.
+            Ok(_) | Err(_) => self.breaker.succeeded(),
+        }
+        answer
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+}
