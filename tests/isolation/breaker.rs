@@ -65,7 +65,11 @@ async fn failing_partition_with_clients_that_retry_refuses_nobody_else() {
         new.assert_well(Duration::ZERO);
         warm.iter().chain([&hot]).for_each(|client| client.assert_well(Duration::ZERO));
         let last_use = hot.now().last_use(&key).unwrap();
-        assert!(last_use <= revoked + INTERVAL, "{:?} after it was revoked", last_use.saturating_sub(revoked));
+        assert!(
+            last_use <= revoked + INTERVAL,
+            "{:?} after it was revoked",
+            last_use.saturating_sub(revoked)
+        );
         assert!(!world.metastore_is_down());
     }
 }
@@ -75,7 +79,7 @@ async fn failing_partition_with_clients_that_retry_refuses_nobody_else() {
 async fn dead_store_is_asked_once_a_second_and_used_again_once_it_is_back() {
     for reply in [DOWN, Reply::Hang] {
         for is_cached in [false, true] {
-            for in_use in [1, 3, 100] {
+            for in_use in [1, 3, 40] {
                 let case = format!("{reply:?}, cached: {is_cached}, {in_use} in use");
                 let world = World::warm(checked_often(), Limits::new()).await;
                 if is_cached {
@@ -84,7 +88,7 @@ async fn dead_store_is_asked_once_a_second_and_used_again_once_it_is_back() {
                     }
                 }
                 world.store.all(reply);
-                let pause = u32::try_from(in_use).unwrap() * MILLISECOND;
+                let pause = u32::try_from(in_use).unwrap() * 5 * MILLISECOND;
                 let clients = world.clients("p", in_use, pause.max(RETRY));
                 sleep(30 * SECOND).await;
                 assert!(world.metastore_is_down(), "{case}");
@@ -112,7 +116,7 @@ async fn dead_store_is_asked_once_a_second_and_used_again_once_it_is_back() {
 #[tokio::test(start_paused = true)]
 async fn store_that_takes_no_inserts_is_asked_for_one_a_second() {
     for reply in [DOWN, Reply::Hang] {
-        for in_use in [1, 3, 100] {
+        for in_use in [1, 3, 40] {
             let world = World::warm(policy(), Limits::new()).await;
             let old = world.encrypt("old").await.expect_in(SECOND);
             world.store.rule(move |asked| if asked.is_insert() { reply } else { Reply::Answer });

@@ -207,7 +207,8 @@ impl Log {
     /// Returns how many calls began within one second, at the most.
     pub(crate) fn most_in_a_second(&self) -> usize {
         let begun: Vec<Duration> = self.0.iter().map(|asked| asked.at).collect();
-        let within = |first: &Duration| begun.iter().filter(|at| *at >= first && **at < *first + SECOND).count();
+        let within =
+            |first: &Duration| begun.iter().filter(|at| *at >= first && **at < *first + SECOND).count();
         begun.iter().map(within).max().unwrap_or(0)
     }
 

@@ -4,10 +4,18 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 #![expect(clippy::indexing_slicing, reason = "a test may fail loudly")]
 
+mod admission;
 mod breaker;
+mod classes;
 #[path = "../common/clock.rs"]
 mod clock;
 mod desk;
+mod hanging;
+mod permits;
+mod retries;
 #[path = "../common/runtime.rs"]
 mod runtime;
 mod support;
+mod sweep;
+mod trouble;
+mod useless;

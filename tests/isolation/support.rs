@@ -267,13 +267,17 @@ async fn decrypted(factory: SessionFactory, partition: String, record: DataRowRe
 
 /// The record as if a version of its key had sealed it that is so many seconds older.
 pub(crate) fn of_earlier_version(record: &DataRowRecord, seconds: i64) -> DataRowRecord {
-    let created = |seconds: i64| format!("\"Created\":{}}}", record.parent().created().unix_seconds() - seconds);
+    let created =
+        |seconds: i64| format!("\"Created\":{}}}", record.parent().created().unix_seconds() - seconds);
     let json = record.to_json().replace(&created(0), &created(seconds));
     DataRowRecord::from_json(json.as_bytes()).expect("a record")
 }
 
 /// A rule that lets the metastore's reads for partitions of such names come to this, and answers all else.
-pub(crate) fn reads_of(prefix: &'static str, reply: crate::desk::Reply) -> impl Fn(&Asked) -> crate::desk::Reply {
+pub(crate) fn reads_of(
+    prefix: &'static str,
+    reply: crate::desk::Reply,
+) -> impl Fn(&Asked) -> crate::desk::Reply {
     move |asked| {
         let is_it = asked.is_for_one_of(prefix) && asked.operation != Operation::Insert;
         if is_it { reply } else { crate::desk::Reply::Answer }

@@ -4,14 +4,14 @@ use std::future::Future;
 use std::ops::Sub;
 use std::time::Duration;
 
+pub(crate) use crate::clock::{RunningClock, START};
+pub(crate) use crate::runtime::on_this_runtime;
 use claviger::testing::{Call, Fault, Faults, FaultyKms, FaultyMetastore, FixedClock, Operation};
 use claviger::{
     BackendError, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
     InMemoryMetastore, Insert, KeyId, KeyMeta, LockPolicy, Metastore, MetastoreAdmin, SecretKey, Session,
     SessionFactory, SessionFactoryBuilder, StaticKms,
 };
-pub(crate) use crate::clock::{RunningClock, START};
-pub(crate) use crate::runtime::on_this_runtime;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -276,6 +276,7 @@ pub(crate) async fn polled_once<T>(future: impl Future<Output = T>) -> Option<T>
     })
     .await
 }
+
 /// The record as if a key of another time had sealed it.
 pub(crate) fn of_version(record: &DataRowRecord, since_start: i64) -> DataRowRecord {
     let json =
