@@ -254,7 +254,9 @@ impl Gate {
         subject: &Subject,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        let answer = in_time(self.rules.deadline, self.giving_way(permit, call)).await;
+        // On the heap: to pass a future on is to keep two of it in the caller's.
+        let call = Box::pin(self.giving_way(permit, call));
+        let answer = in_time(self.rules.deadline, call).await;
         match &answer {
             Err(error) if error.is_transient() => self.health.failed(subject, self.now()),
             // A permanent refusal is an answer: the dependency is up.

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Course, Hierarchy};
+use super::Hierarchy;
+use super::course::Course;
 use crate::key::CryptoKey;
 use crate::record::KeyId;
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Hierarchy;
+use super::course::{Course, Level};
 use super::rules::TooFarAhead;
-use super::{Course, Hierarchy, Level};
 use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
 use crate::error::{Dependency, Error};
 use crate::events::Event;
@@ -24,17 +25,25 @@ pub(super) enum Creation {
 }
 
 impl Hierarchy {
-    /// Creates a key and stores it (T3).
-    pub(super) async fn create(
+    /// Returns the key that a new one is wrapped under; `None` for the KMS.
+    pub(super) async fn parent_to_wrap(
         self: &Arc<Self>,
         course: &Course,
+    ) -> Result<Option<Arc<CryptoKey>>, Error> {
+        match course.level {
+            Level::System => Ok(None),
+            Level::Intermediate => self.system_key_to_wrap(course).await.map(Some),
+        }
+    }
+
+    /// Creates a key under `parent` and stores it (T3).
+    pub(super) async fn create(
+        &self,
+        course: &Course,
         above: Option<Created>,
+        parent: Option<Arc<CryptoKey>>,
     ) -> Result<Creation, Error> {
         let ring = &course.ring;
-        let parent = match course.level {
-            Level::System => None,
-            Level::Intermediate => Some(self.system_key_to_wrap(course).await?),
-        };
         let meta = self.next_meta(course, above)?;
         let secret = SecretKey::generate(&*self.random)?;
         let record = match &parent {
@@ -54,8 +63,7 @@ impl Hierarchy {
         let key = self.make_key(&secret, &record, Arc::clone(&state), parent.as_deref())?;
         drop(secret);
         let begun = self.now();
-        course.progress.awaits(Dependency::Metastore);
-        match self.store.insert(course.store_class(), &record).await? {
+        match self.store_for(course).insert(course.store_class(), &record).await? {
             Insert::Inserted => {
                 let key = Arc::new(key);
                 ring.mark_checked(&state, begun, course.flight);
@@ -65,7 +73,8 @@ impl Hierarchy {
             }
             Insert::AlreadyExists => {
                 drop(key);
-                let winner = self.read(course, self.store.load(course.store_class(), record.meta())).await?;
+                let winner = self
+                    .read(course, self.store_for(course).load(course.store_class(), record.meta()).await)?;
                 Ok(winner.map_or_else(|| Creation::Unseen(record.meta().clone()), |_| Creation::Beaten))
             }
         }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Course, Hierarchy, Level};
+use super::Hierarchy;
+use super::course::{Course, Level};
 use crate::error::Error;
 use crate::events::Event;
 use crate::gate::{Class, jittered};

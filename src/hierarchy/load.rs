@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Hierarchy;
+use super::course::{Course, Level};
 use super::create::Creation;
 use super::restore::Remains;
-use super::{Course, Hierarchy, Level};
-use crate::aead;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
 use crate::gate::jittered;
+use crate::key::CryptoKey;
 use crate::key::state::KeyState;
-use crate::key::{CryptoKey, Parent, SecretKey};
-use crate::keyring::Role;
-use crate::keyring::flight::{Flights, Outcome, Target};
+use crate::keyring::flight::{Outcome, Target};
+use crate::metastore::MetastoreHandle;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 
 /// How often a lost creation race is entered again.
@@ -42,8 +42,8 @@ impl Hierarchy {
             course
         };
         match course.target {
-            Target::Latest => self.latest(course).await,
-            Target::Version(created) => self.version(course, created).await,
+            Target::Latest => Box::pin(self.latest(course)).await,
+            Target::Version(created) => Box::pin(self.version(course, created)).await,
         }
     }
 
@@ -80,16 +80,25 @@ impl Hierarchy {
         let mut unseen = None;
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
-            let record =
-                self.read(course, self.store.load_latest(course.store_class(), course.ring.id())).await?;
+            let record = self.read(
+                course,
+                self.store_for(course).load_latest(course.store_class(), course.ring.id()).await,
+            )?;
             let to_replace = course.replace.and(record.clone());
-            let above = match self.judge(course, record, begun).await? {
+            let above = match Box::pin(self.judge(course, record, begun)).await? {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
             };
-            let creation = match self.create(course, above).await {
+            let creation = match self.parent_to_wrap(course).await {
+                // Apart, since not every flight creates.
+                Ok(parent) => Box::pin(self.create(course, above, parent)).await,
+                Err(error) => Err(error),
+            };
+            let creation = match creation {
                 Ok(creation) => creation,
-                Err(error) => return self.unreplaced(course, to_replace, begun, error).await,
+                Err(error) => {
+                    return Box::pin(self.unreplaced(course, to_replace, begun, error)).await;
+                }
             };
             unseen = match creation {
                 Creation::Made(key) if self.is_usable(&key, self.now()) => return Ok(key),
@@ -141,7 +150,7 @@ impl Hierarchy {
             Some((row, begun)) => (row.clone(), *begun),
             None => {
                 let begun = self.now();
-                (self.read(course, self.store.load(course.store_class(), &meta)).await?, begun)
+                (self.read(course, self.store_for(course).load(course.store_class(), &meta).await)?, begun)
             }
         };
         let (record, begun) = match row {
@@ -227,156 +236,25 @@ impl Hierarchy {
         Ok(if self.is_usable(&key, self.now()) { Judgement::Use(key) } else { create })
     }
 
-    /// Returns the key that the record holds: the one we have if it is the same, else unwrapped.
-    async fn key_from(
-        self: &Arc<Self>,
-        course: &Course,
-        record: &EnvelopeKeyRecord,
-        parent: Option<Arc<CryptoKey>>,
-        state: Arc<KeyState>,
-        begun: Moment,
-    ) -> Outcome {
-        let ring = &course.ring;
-        let role = if course.target == Target::Latest { Role::Latest } else { Role::Version };
-        let held = || ring.version(record.meta().created());
-        let is_same = |key: &CryptoKey| key.is_from(record, &state, parent.as_deref());
-        let same = match held() {
-            Some(held) => Some(held).filter(|held| is_same(held)),
-            None => match self.orphans.adopt(is_same) {
-                None => self.unwrapped_with_others(course, record, begun).await?.filter(|key| is_same(key)),
-                adopted => adopted,
-            },
-        };
-        let key = match same {
-            Some(key) => key,
-            None => {
-                let (secret, parent) = self.unwrap(course, record, parent.as_ref()).await?;
-                let key = Arc::new(self.make_key(&secret, record, Arc::clone(&state), parent.as_deref())?);
-                drop(secret);
-                match held() {
-                    // Another flight brought it meanwhile.
-                    Some(held) if is_same(&held) => held,
-                    // The row was read again since, and what is held is what it holds.
-                    Some(held) if state.is_checked_after(begun) => held,
-                    Some(held) if !held.has_same_bytes(&key)? => {
-                        self.events.raise(Event::KeyChanged, ring.id());
-                        self.put_aside(course, &held, &key);
-                        key
-                    }
-                    Some(held) => {
-                        key.wraps().continue_from(held.wraps());
-                        key
-                    }
-                    None => key,
-                }
-            }
-        };
-        ring.mark_checked(&state, begun, course.flight);
-        self.cache(course.level).add(ring, &key, role);
-        Ok(key)
+    /// Returns the metastore, which the flight waits for from now on.
+    pub(super) fn store_for(&self, course: &Course) -> &MetastoreHandle {
+        course.progress.awaits(Dependency::Metastore);
+        &self.store
     }
 
-    /// Lets the flight for exactly this version unwrap a system key for the one for the latest, so
-    /// that the KMS is asked once however the two meet. `None` if that is not to be, or brought
-    /// nothing but for a failure of the KMS.
-    async fn unwrapped_with_others(
-        self: &Arc<Self>,
-        course: &Course,
-        record: &EnvelopeKeyRecord,
-        begun: Moment,
-    ) -> Result<Option<Arc<CryptoKey>>, Error> {
-        if course.level == Level::Intermediate || course.target != Target::Latest {
-            return Ok(None);
-        }
-        let version = Course::version(course.level, &course.ring, record.meta().created());
-        let mut version = version.needed_by(course);
-        version.prefetched = Some((Some(record.clone()), begun));
-        // Boxed, since a flight's future holds this one.
-        match Box::pin(self.fly(version, Flights::any_ticket(), &course.progress)).await {
-            Ok(key) => Ok(Some(key)),
-            Err(error @ (Error::Kms { .. } | Error::Authentication)) => Err(error),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// Reads a row; one that cannot be read is an alarm, as somebody or something wrote it.
-    pub(super) async fn read(
+    /// Takes what a read brought; a row that cannot be read is an alarm, as somebody or something wrote it.
+    pub(super) fn read(
         &self,
         course: &Course,
-        row: impl Future<Output = Result<Option<EnvelopeKeyRecord>, Error>>,
+        row: Result<Option<EnvelopeKeyRecord>, Error>,
     ) -> Result<Option<EnvelopeKeyRecord>, Error> {
-        course.progress.awaits(Dependency::Metastore);
-        row.await.inspect_err(|error| {
+        row.inspect_err(|error| {
             if error.is_damage() {
                 self.events.raise_because(Event::Malformed, course.ring.id(), error);
             } else if error.is_folded() {
                 self.events.raise_because(Event::FoldedId, course.ring.id(), error);
             }
         })
-    }
-
-    async fn unwrap(
-        &self,
-        course: &Course,
-        record: &EnvelopeKeyRecord,
-        parent: Option<&Arc<CryptoKey>>,
-    ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
-        let unwrapped = match parent {
-            Some(parent) => self.unwrap_under(parent, record),
-            None => {
-                course.progress.awaits(Dependency::Kms);
-                let secret = self.kms.unwrap_key(course.class, record.wrapped_key(), record.meta()).await;
-                secret.map(|secret| (secret, None))
-            }
-        };
-        let (secret, parent) = unwrapped.map_err(|error| {
-            if error.is_damage() {
-                self.events.raise_because(Event::Tampered, course.ring.id(), &error);
-                // What is wrong with it is for the operator, not for who may have done it.
-                return Error::Authentication;
-            }
-            error
-        })?;
-        if parent.is_none() {
-            self.look_for_copies(record).await;
-        }
-        Ok((secret, parent))
-    }
-
-    /// Unwraps a key under its parent, or under what that was before its row held other bytes; returns
-    /// the one that it was.
-    fn unwrap_under(
-        &self,
-        parent: &Arc<CryptoKey>,
-        record: &EnvelopeKeyRecord,
-    ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
-        let formers = self.system.ring(parent.meta().id().as_str()).formers(parent.created(), self.now());
-        let mut failure = Error::Authentication;
-        for parent in std::iter::once(parent).chain(&formers) {
-            match aead::open_key(parent.cipher()?, record.wrapped_key()) {
-                Ok(secret) => return Ok((secret, Some(Arc::clone(parent)))),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
-    }
-
-    /// Notes the copies that a system key lacks, and tells of them once.
-    async fn look_for_copies(&self, record: &EnvelopeKeyRecord) {
-        // A service that cannot say is no obstacle: the key was unwrapped.
-        if let Ok(health) = self.kms.inspect(record.wrapped_key(), record.meta()).await {
-            self.note_copies(record.meta(), &health.missing);
-        }
-    }
-
-    pub(super) fn note_copies(&self, key: &KeyMeta, missing: &[String]) {
-        if self.degraded.note(key, missing) {
-            self.events.tell(
-                Event::DegradedWrap,
-                key.id(),
-                &format_args!("no copy of {}", missing.join(", ")),
-            );
-        }
     }
 
     /// Returns exactly this version of a system key, its row read lately.
@@ -432,17 +310,6 @@ impl Hierarchy {
                 Err(Error::ForeignParent { key: record.meta().clone() })
             }
         }
-    }
-
-    pub(super) fn make_key(
-        &self,
-        secret: &SecretKey,
-        record: &EnvelopeKeyRecord,
-        state: Arc<KeyState>,
-        parent: Option<&CryptoKey>,
-    ) -> Result<CryptoKey, Error> {
-        let parent = parent.map(Parent::of);
-        CryptoKey::new(&self.arena, secret, record, self.rules.life(record.meta()), state, parent)
     }
 
     /// Tells whether the key may wrap or encrypt: neither revoked, lost nor expired.

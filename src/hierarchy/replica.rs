@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use super::{Course, Hierarchy, Level};
+use super::Hierarchy;
+use super::course::{Course, Level};
 use crate::aead;
 use crate::error::Error;
 use crate::events::Event;

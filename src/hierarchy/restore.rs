@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::Hierarchy;
+use super::course::Course;
 use super::lost::Return;
-use super::{Course, Hierarchy};
+use crate::BoxFuture;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
@@ -62,7 +64,7 @@ impl Hierarchy {
             for created in self.lost.versions(id, latest, self.now()) {
                 let begun = self.now();
                 // What cannot be put back now is gone, as without this option, and stays in the list.
-                if let Ok(Some(row)) = self.put_back(&KeyMeta::new(id.clone(), created)).await {
+                if let Ok(Some(row)) = self.put_back_apart(KeyMeta::new(id.clone(), created)).await {
                     remaining = (Some(row), begun);
                 }
             }
@@ -84,7 +86,7 @@ impl Hierarchy {
         }
         if self.restores_lost {
             let inserted = self.now();
-            match self.put_back(&meta).await {
+            match self.put_back_apart(meta.clone()).await {
                 Ok(Some(row)) => return Ok(Remains::Row(row, inserted)),
                 Err(error) if error.is_retryable() => return Err(error),
                 Ok(None) | Err(_) => {}
@@ -131,6 +133,11 @@ impl Hierarchy {
         self.lost.shred(id, self.now());
         self.forget_formers(id);
         self.invalidate(id);
+    }
+
+    /// On the heap, since it is seldom done and every flight would take room for it.
+    fn put_back_apart(&self, key: KeyMeta) -> BoxFuture<'_, Result<Option<EnvelopeKeyRecord>, Error>> {
+        Box::pin(async move { self.put_back(&key).await })
     }
 
     /// Puts a lost row back as it was, its parent's before it; returns the row that is there then. `None`

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::Hierarchy;
+use super::course::{Course, Level};
 use super::load::Judgement;
-use super::{Course, Hierarchy, Level};
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::gate::Class;
@@ -191,7 +192,9 @@ impl Hierarchy {
 
     async fn read_batch(&self, batch: &[Boarded]) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
         if let [Boarded { course, .. }] = batch {
-            return Ok(vec![self.read(course, self.store.load_latest(Class::Load, course.ring.id())).await?]);
+            return Ok(vec![
+                self.read(course, self.store_for(course).load_latest(Class::Load, course.ring.id()).await)?,
+            ]);
         }
         let ids: Vec<KeyId> = batch.iter().map(|boarded| boarded.course.ring.id().clone()).collect();
         let _place = self.admission.wait_to_load().await;

@@ -59,7 +59,7 @@ impl MetastoreHandle {
 
     pub(crate) async fn load(&self, class: Class, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
         let (subject, call) = (Subject::version(key), || self.store.load(key, Consistency::Strong));
-        let answer = self.watched(self.reads.call(class, &subject, call)).await;
+        let answer = self.watched(self.reads.call(class, &subject, call).await);
         answer.map_err(|error| to_error("load", key.id(), error))
     }
 
@@ -69,14 +69,14 @@ impl MetastoreHandle {
         id: &KeyId,
     ) -> Result<Option<EnvelopeKeyRecord>, Error> {
         let (subject, call) = (Subject::latest(id), || self.store.load_latest(id));
-        let answer = self.watched(self.reads.call(class, &subject, call)).await;
+        let answer = self.watched(self.reads.call(class, &subject, call).await);
         answer.map_err(|error| to_error("load_latest", id, error))
     }
 
     /// Loads what a replica has of a version. A failure is no more than that it has nothing.
     pub(crate) async fn load_from_replica(&self, key: &KeyMeta) -> Copied {
         let load = self.store.load(key, Consistency::Eventual);
-        match self.watched(self.replicas.ask(load)).await {
+        match self.watched(self.replicas.ask(load).await) {
             None => Copied::Nothing,
             Some(Ok(row)) => {
                 self.replica_is_down.store(false, Ordering::Relaxed);
@@ -102,8 +102,7 @@ impl MetastoreHandle {
             let found = self.store.load_many(keys, Consistency::Strong).await?;
             in_order(found, keys, |row, key| row.meta() == key)
         };
-        self.watched(self.reads.call_in_bulk(class, call))
-            .await
+        self.watched(self.reads.call_in_bulk(class, call).await)
             .map_err(|error| to_error("load_many", first.id(), error))
     }
 
@@ -118,14 +117,13 @@ impl MetastoreHandle {
             let found = self.store.load_latest_many(ids).await?;
             in_order(found, ids, |row, id| row.meta().id() == id)
         };
-        self.watched(self.reads.call_in_bulk(class, call))
-            .await
+        self.watched(self.reads.call_in_bulk(class, call).await)
             .map_err(|error| to_error("load_latest_many", first, error))
     }
 
     pub(crate) async fn insert(&self, class: Class, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
         let (id, call) = (record.meta().id(), || self.store.insert(record));
-        let answer = self.watched(self.writes.call(class, &Subject::latest(id), call)).await;
+        let answer = self.watched(self.writes.call(class, &Subject::latest(id), call).await);
         answer.map_err(|error| to_error("insert", id, error))
     }
 
@@ -141,13 +139,12 @@ impl MetastoreHandle {
             async move { if is_wanted { self.store.insert(record).await.map(Some) } else { Ok(None) } }
         };
         let subject = Subject::version(record.meta());
-        let answer = self.watched(self.writes.call(class, &subject, call)).await;
+        let answer = self.watched(self.writes.call(class, &subject, call).await);
         answer.map_err(|error| to_error("insert", record.meta().id(), error))
     }
 
-    /// Makes a call, and looks whether it came to another server, before anybody sees its answer.
-    async fn watched<T>(&self, call: impl Future<Output = T>) -> T {
-        let answer = call.await;
+    /// Looks whether a call came to another server, before anybody sees its answer.
+    fn watched<T>(&self, answer: T) -> T {
         let failovers = self.store.failovers();
         let is_more = failovers > self.failovers.load(Ordering::Relaxed)
             && failovers > self.failovers.fetch_max(failovers, Ordering::Relaxed);

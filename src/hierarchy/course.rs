@@ -1,0 +1,110 @@
+//! What a flight is to do, and how it goes out.
+
+use std::sync::Arc;
+
+use crate::clock::Moment;
+use crate::gate::{Class, Subject};
+use crate::key::CryptoKey;
+use crate::key::state::Trouble;
+use crate::keyring::Keyring;
+use crate::keyring::flight::{Pilot, Target};
+use crate::keyring::progress::Progress;
+use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+
+/// A level of the tree of keys that the metastore keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    System,
+    Intermediate,
+}
+
+/// What a flight is to do.
+#[derive(Clone, Debug)]
+pub(super) struct Course {
+    pub(super) level: Level,
+    pub(super) ring: Arc<Keyring>,
+    pub(super) target: Target,
+    /// Replace the latest key if it is this old or older, though it may be valid.
+    pub(super) replace: Option<Created>,
+    pub(super) class: Class,
+    /// The flight's number, once it has begun.
+    pub(super) flight: u64,
+    pub(super) progress: Arc<Progress>,
+    /// The KMS may be asked: this flight, or the one that it is for, waited for that.
+    pub(super) is_cleared: bool,
+    /// The version's row as a call for many brought it, and when that call began.
+    pub(super) prefetched: Option<(Option<EnvelopeKeyRecord>, Moment)>,
+}
+
+impl Course {
+    pub(super) fn latest(level: Level, ring: &Arc<Keyring>) -> Self {
+        Self::new(level, ring, Target::Latest)
+    }
+
+    pub(super) fn version(level: Level, ring: &Arc<Keyring>, created: Created) -> Self {
+        Self::new(level, ring, Target::Version(created))
+    }
+
+    fn new(level: Level, ring: &Arc<Keyring>, target: Target) -> Self {
+        let is_held = match target {
+            Target::Latest => ring.latest().is_some(),
+            Target::Version(created) => ring.version(created).is_some(),
+        };
+        Self {
+            level,
+            ring: Arc::clone(ring),
+            target,
+            replace: None,
+            class: if is_held { Class::Check } else { Class::Load },
+            flight: 0,
+            progress: Arc::default(),
+            is_cleared: false,
+            prefetched: None,
+        }
+    }
+
+    /// The course of a flight that another one needs.
+    pub(super) fn needed_by(mut self, child: &Self) -> Self {
+        if child.class == Class::Check {
+            self.class = Class::Check;
+        }
+        self.is_cleared = child.is_cleared;
+        self
+    }
+
+    /// Returns how the metastore is asked. What a system key's row says many wait for.
+    pub(super) fn store_class(&self) -> Class {
+        if self.level == Level::System { Class::Check } else { self.class }
+    }
+
+    /// Tells whether it counts against the limits: others are parts of loads, or for keys in use.
+    pub(super) fn is_limited(&self) -> bool {
+        self.level == Level::Intermediate && self.class == Class::Load
+    }
+
+    pub(super) fn subject(&self) -> Subject {
+        match self.target {
+            Target::Latest => Subject::latest(self.ring.id()),
+            Target::Version(created) => Subject::version(&KeyMeta::new(self.ring.id().clone(), created)),
+        }
+    }
+
+    /// Asks or tells the trouble of what is to be loaded; a version that is not cached has none.
+    pub(super) fn trouble<T>(&self, ask: impl FnOnce(&Trouble) -> T) -> Option<T> {
+        match self.target {
+            Target::Latest => Some(ask(self.ring.trouble())),
+            Target::Version(created) => self.ring.version(created).map(|key| ask(key.state().trouble())),
+        }
+    }
+
+    /// Makes it the course of this pilot's flight.
+    pub(super) fn take(&mut self, pilot: &Pilot) {
+        self.flight = pilot.number();
+        self.progress = Arc::clone(pilot.progress());
+    }
+
+    pub(super) fn replacing(mut self, key: &CryptoKey) -> Self {
+        self.replace = Some(key.created());
+        self
+    }
+}
