@@ -28,7 +28,8 @@ pub struct Status {
     /// System keys that lack copies, as of their last wrap or load here: where those are missing,
     /// the KMS cannot unwrap them. [`repair_system_keys`](crate::repair_system_keys) makes them.
     pub degraded_keys: Vec<DegradedKey>,
-    /// The metastore is taken to be down: reads fail at once, but for a probe each second.
+    /// The metastore is taken to be down, from five failed reads in a row until its next answer: keys that
+    /// are not cached cannot be loaded. It is asked once a second.
     pub metastore_down: bool,
     /// The metastore answers reads, and inserts are refused or not answered: no key can be made, but
     /// for a probe each second. Cached and stored keys are used as ever.
@@ -36,7 +37,8 @@ pub struct Status {
     /// The metastore's replica did not answer when it was last asked. The metastore itself is asked
     /// instead, and the replica once a second.
     pub replica_down: bool,
-    /// The KMS is taken to be down.
+    /// The KMS is taken to be down, likewise: system keys that are not cached cannot be loaded, nor new ones
+    /// made.
     pub kms_down: bool,
     /// Rows of keys that checks found gone, the first loss first: what was sealed under them cannot be
     /// decrypted, unless they are put back, by
