@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 #![expect(clippy::indexing_slicing, reason = "a test may fail loudly")]
 
+#[path = "../common/clock.rs"]
+mod clock;
 mod failover;
 mod flights;
 mod folded;
@@ -12,6 +14,8 @@ mod invalidate;
 mod kms_calls;
 mod lost;
 mod promises;
+#[path = "../common/runtime.rs"]
+mod runtime;
 mod states;
 mod support;
 mod t1;

@@ -4,21 +4,19 @@ use std::future::Future;
 use std::ops::Sub;
 use std::time::Duration;
 
+pub(crate) use crate::clock::{RunningClock, START};
+pub(crate) use crate::runtime::on_this_runtime;
 use claviger::testing::{Call, Fault, Faults, FaultyKms, FaultyMetastore, FixedClock, Operation};
 use claviger::{
-    BackendError, Clock, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
+    BackendError, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
     InMemoryMetastore, Insert, KeyId, KeyMeta, LockPolicy, Metastore, MetastoreAdmin, SecretKey, Session,
     SessionFactory, SessionFactoryBuilder, StaticKms,
 };
-use tokio::runtime::Handle;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// When every world begins: a whole minute, so that keys made at once are created then.
-pub(crate) const START: i64 = 28_333_334 * 60;
 
 pub(crate) const IK: &str = "_IK_alice_checkout_payments";
 pub(crate) const SK: &str = "_SK_checkout_payments";
@@ -242,14 +240,6 @@ impl World {
     }
 }
 
-/// Loads keys on the test's own runtime, whose clock may be paused; outside of one on the factory's thread.
-pub(crate) fn on_this_runtime(builder: SessionFactoryBuilder) -> SessionFactoryBuilder {
-    match Handle::try_current() {
-        Ok(runtime) => builder.runtime(runtime),
-        Err(_) => builder,
-    }
-}
-
 /// The master key that all processes of a test share.
 fn master_key() -> StaticKms {
     let key = SecretKey::try_init(|bytes| {
@@ -285,33 +275,6 @@ pub(crate) async fn polled_once<T>(future: impl Future<Output = T>) -> Option<T>
         std::task::Poll::Pending => std::task::Poll::Ready(None),
     })
     .await
-}
-
-/// A clock that goes by tokio's, which a paused runtime moves, and can be moved ahead of it.
-#[derive(Clone, Debug)]
-pub(crate) struct RunningClock {
-    ahead: FixedClock,
-    origin: tokio::time::Instant,
-}
-
-impl RunningClock {
-    pub(crate) fn new() -> Self {
-        Self { ahead: FixedClock::new(START.unsigned_abs()), origin: tokio::time::Instant::now() }
-    }
-
-    pub(crate) fn advance(&self, by: Duration) {
-        self.ahead.advance(by);
-    }
-}
-
-impl Clock for RunningClock {
-    fn wall(&self) -> Duration {
-        self.ahead.wall() + self.origin.elapsed()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.ahead.monotonic() + self.origin.elapsed()
-    }
 }
 
 /// The record as if a key of another time had sealed it.

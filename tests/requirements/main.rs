@@ -12,6 +12,8 @@ mod guards;
 mod nonces;
 mod orphans;
 mod outcomes;
+#[path = "../common/runtime.rs"]
+mod runtime;
 mod script;
 mod sources;
 mod world;

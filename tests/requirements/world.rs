@@ -13,7 +13,9 @@ use claviger::{
     CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, Limits, LockPolicy, MetastoreAdmin, RandomError,
     SecretKey, SecureRandom, Session, SessionFactory, SessionFactoryBuilder, StaticKms, Status,
 };
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
+
+pub(crate) use crate::runtime::on_this_runtime;
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -67,14 +69,6 @@ impl World {
     /// Counts the records in the store.
     pub(crate) async fn rows(&self) -> u64 {
         self.store.inner().count().await.unwrap()
-    }
-}
-
-/// Loads keys on the test's own runtime, whose clock may be paused; outside of one on the factory's thread.
-pub(crate) fn on_this_runtime(builder: SessionFactoryBuilder) -> SessionFactoryBuilder {
-    match Handle::try_current() {
-        Ok(runtime) => builder.runtime(runtime),
-        Err(_) => builder,
     }
 }
 
