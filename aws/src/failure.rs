@@ -59,8 +59,11 @@ impl Failure {
                 }
             }
             SdkError::DispatchFailure(failure) => {
-                // The last of them is a connection that ended before the answer.
-                let is_network = failure.is_io() || failure.is_timeout() || failure.as_other().is_some();
+                // The last but one is a connection that ended before the answer.
+                let is_network = failure.is_io()
+                    || failure.is_timeout()
+                    || failure.as_other().is_some()
+                    || failure.is_user() && lost_its_runtime(error);
                 let unknown = if is_network { FailureClass::Transient } else { FailureClass::Permanent };
                 plain(class_of_causes(error).unwrap_or(unknown), what_failed(error))
             }
@@ -195,6 +198,14 @@ fn class_of_causes(error: &(dyn Error + 'static)) -> Option<FailureClass> {
         }
     }
     class
+}
+
+/// Tells whether the connection belonged to another runtime, which ended before the answer. The client
+/// says of it that its user is to blame, as of a request that can never be sent; but a second try opens
+/// a connection in the runtime that it is made in.
+fn lost_its_runtime(error: &(dyn Error + 'static)) -> bool {
+    // No method of hyper's error tells it from its user's other faults.
+    causes(error).any(|cause| cause.to_string() == "dispatch task is gone")
 }
 
 /// An error and what is behind it. The `source()` of an input or output error leaves out the error that

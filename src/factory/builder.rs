@@ -133,7 +133,10 @@ impl SessionFactoryBuilder {
     /// shuts down is replaced by the thread. Callers may wait on any runtime, or on none.
     ///
     /// A connection belongs to the runtime that it was opened in, and answers only while that one is driven.
-    /// So a metastore or a KMS that connects when it is made is best made where its factory is built:
+    /// So a metastore or a KMS that connects when it is made is best made where its factory is built.
+    /// Factories that share one best share a runtime too, with all else that uses it: a call that goes over
+    /// a connection which another's runtime opened fails, to be made again, when that one ends.
+    ///
     ///
     /// ```
     /// # use claviger::{Error, InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};

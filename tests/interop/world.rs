@@ -8,6 +8,7 @@ use claviger::{
     Clock, Consistency, CryptoPolicy, DataRowRecord, Error, KeyId, KeyMeta, MetastoreAdmin, SecretKey,
     Session, SessionFactory, StaticKms, SystemClock,
 };
+use tokio::runtime::Handle;
 
 use crate::peer::{Habits, Package, Peer, Place};
 
@@ -93,14 +94,16 @@ impl<S: MetastoreAdmin + Clone> World<S> {
         self
     }
 
-    /// A factory that has cached nothing yet, and asks the metastore at each call.
+    /// A factory that has cached nothing yet, and asks the metastore at each call. It runs where the
+    /// store's other calls do, whose connections would else end with the factory.
     pub(crate) fn ours(&self) -> SessionFactory {
         let policy = CryptoPolicy::default().expire_after(EXPIRE_AFTER).revoke_check_interval(Duration::ZERO);
         let builder = SessionFactory::builder(self.store.clone(), kms())
             .service(self.names.service)
             .product(PRODUCT)
             .policy(policy)
-            .clock(self.clock.clone());
+            .clock(self.clock.clone())
+            .runtime(Handle::current());
         match self.names.region_suffix {
             Some(suffix) => builder.region_suffix(suffix),
             None => builder,

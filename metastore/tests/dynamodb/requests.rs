@@ -8,9 +8,11 @@ use std::task::{Context, Poll, Waker};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use claviger::{Consistency, FailureClass, Insert, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger::{
+    BackendError, Consistency, FailureClass, FailureKind, Insert, KeyId, Metastore as _, MetastoreAdmin as _,
+};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite};
+use claviger_test_servers::{AwsStandIn, Reply, Request, call_after_the_openers_end, shared_dynalite};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -219,6 +221,35 @@ fn clones_work_on_several_runtimes() {
     assert_eq!(runtime().block_on(store.insert(&record)).unwrap(), Insert::Inserted);
     // The connection of the runtime before is closed and not used again.
     assert_eq!(runtime().block_on(store.clone().load_latest(record.meta().id())).unwrap(), Some(record));
+}
+
+/// A connection is driven by the runtime that it was opened in, and ends with it.
+#[test]
+fn a_call_whose_connection_ends_with_another_runtime_may_be_made_again() {
+    let servers = tokio::runtime::Runtime::new().unwrap();
+    for (kept_back, says) in [
+        (Reply::Silence, "runtime dropped the dispatch task"),
+        (Reply::Stall(0), "cannot be read"),
+        (Reply::Stall(9), "cannot be read"),
+    ] {
+        let server = servers.block_on(AwsStandIn::start(move |request| {
+            let is_held = request.body["Key"]["Id"]["S"] == json!("held");
+            if is_held { kept_back.clone() } else { Reply::ok(json!({})) }
+        }));
+        let client = Client::from_conf(client_config(server.endpoint()).build());
+        let store = servers.block_on(DynamoDbMetastore::builder().danger_unchecked().client(client)).unwrap();
+        let load = |id| {
+            let store = store.clone();
+            async move { store.load(&meta(id, NOW), Consistency::Strong).await }
+        };
+        let (lost, caller) =
+            call_after_the_openers_end(load("free"), |_| load("held"), || server.kept_waiting() > 0);
+        assert_eq!(server.connections(), 1, "both calls used one");
+        let kind = lost.as_ref().err().and_then(BackendError::kind);
+        assert_failed(lost, FailureClass::Transient, says);
+        assert_eq!(kind, Some(FailureKind::Unreachable));
+        assert_eq!(caller.block_on(load("free")).unwrap(), None);
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub struct AwsStandIn {
     endpoint: String,
     seen: Arc<Mutex<Vec<Request>>>,
     connections: Arc<AtomicUsize>,
+    kept_waiting: Arc<AtomicUsize>,
     _server: JoinSet<()>,
 }
 
@@ -42,6 +43,8 @@ pub enum Reply {
     Cut(usize),
     /// Nothing, until the client goes away.
     Silence,
+    /// The head and so many bytes of the body of an answer that is longer, until the client goes away.
+    Stall(usize),
 }
 
 impl Reply {
@@ -96,19 +99,21 @@ impl AwsStandIn {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let (seen, connections) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
+        let kept_waiting = Arc::new(AtomicUsize::new(0));
         let mut server = JoinSet::new();
         let (answer, log, count) = (Arc::new(answer), Arc::clone(&seen), Arc::clone(&connections));
+        let waiting = Arc::clone(&kept_waiting);
         server.spawn(async move {
             let mut open = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
-                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
+                let (answer, log, waiting) = (Arc::clone(&answer), Arc::clone(&log), Arc::clone(&waiting));
                 // It ends by an error: the client went away, or the connection is cut.
-                open.spawn(async move { drop(serve(socket, &*answer, &log).await) });
+                open.spawn(async move { drop(serve(socket, &*answer, &log, &waiting).await) });
             }
         });
-        Self { endpoint, seen, connections, _server: server }
+        Self { endpoint, seen, connections, kept_waiting, _server: server }
     }
 
     /// Returns where it is: `http://127.0.0.1:PORT`.
@@ -139,6 +144,12 @@ impl AwsStandIn {
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
+
+    /// Returns how many requests were left without an answer, or without the rest of one.
+    #[must_use]
+    pub fn kept_waiting(&self) -> usize {
+        self.kept_waiting.load(Ordering::SeqCst)
+    }
 }
 
 /// What a request says besides what it asks for.
@@ -152,6 +163,7 @@ async fn serve<F>(
     socket: TcpStream,
     answer: &impl Fn(Request) -> F,
     log: &Mutex<Vec<Request>>,
+    kept_waiting: &AtomicUsize,
 ) -> io::Result<()>
 where
     F: Future<Output = Reply>,
@@ -164,24 +176,33 @@ where
         let operation = head.target.rsplit('.').next().unwrap_or_default().to_owned();
         let request = Request { operation, body: serde_json::from_slice(&body).unwrap() };
         log.lock().unwrap().push(request.clone());
-        let (status, body, cut) = match answer(request).await {
-            Reply::Http(status, body) => (status, body, usize::MAX),
-            Reply::Error(status, code, message) => (status, head.error(&code, &message), usize::MAX),
-            Reply::Cut(after) => (200, "{}".repeat(100), after),
-            Reply::Silence => {
-                return match socket.read_u8().await {
-                    Ok(_) => panic!("a client sends nothing before it has an answer"),
-                    Err(gone) => Err(gone),
-                };
-            }
+        let reply = answer(request).await;
+        let (status, body) = match &reply {
+            Reply::Http(status, body) => (*status, body.clone()),
+            Reply::Error(status, code, message) => (*status, head.error(code, message)),
+            Reply::Cut(_) | Reply::Silence | Reply::Stall(_) => (200, "{}".repeat(100)),
         };
         let (content_type, length) = (&head.content_type, body.len());
-        let reply = format!(
+        let head = format!(
             "HTTP/1.1 {status} Told\r\ncontent-type: {content_type}\r\n\
-             x-amzn-requestid: REQUEST-ID\r\ncontent-length: {length}\r\n\r\n{body}"
+             x-amzn-requestid: REQUEST-ID\r\ncontent-length: {length}\r\n\r\n"
         );
-        socket.write_all(reply.as_bytes().get(..cut).unwrap_or(reply.as_bytes())).await?;
-        if cut < reply.len() {
+        let whole = [head.as_bytes(), body.as_bytes()].concat();
+        let sent = match reply {
+            Reply::Http(..) | Reply::Error(..) => whole.len(),
+            Reply::Cut(after) => after,
+            Reply::Silence => 0,
+            Reply::Stall(after) => head.len() + after,
+        };
+        socket.write_all(whole.get(..sent).unwrap_or(&whole)).await?;
+        if matches!(reply, Reply::Silence | Reply::Stall(_)) {
+            kept_waiting.fetch_add(1, Ordering::SeqCst);
+            return match socket.read_u8().await {
+                Ok(_) => panic!("a client sends nothing before it has an answer"),
+                Err(gone) => Err(gone),
+            };
+        }
+        if sent < whole.len() {
             return Ok(());
         }
     }

@@ -13,6 +13,7 @@ use claviger_kms::{AwsKms, AwsKmsBuilder};
 use claviger_test_servers::{AwsStandIn, Direction, Fault, Proxy, Reply, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use crate::support::{REGIONS, client, new_key};
 
@@ -71,6 +72,8 @@ impl World {
             .clock(self.clock.clone())
             .limits(limits)
             .policy(CryptoPolicy::production().lock_policy(LockPolicy::Off))
+            // One client of the KMS serves several of them, and its connections end with their runtime.
+            .runtime(Handle::current())
             .build()
             .unwrap()
     }

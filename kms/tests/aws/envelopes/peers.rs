@@ -11,6 +11,7 @@ use claviger_test_servers::{LocalStack, MariaDb, shared_localstack};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::envelopes::script::Script;
@@ -77,6 +78,8 @@ async fn ours<M: Metastore + Clone>(store: &M, service: &str, keys: &[MasterKey]
         .service(service)
         .product(PRODUCT)
         .policy(CryptoPolicy::production().lock_policy(LockPolicy::Off))
+        // The store's other calls are made there, over the same connections.
+        .runtime(Handle::current())
         .build()
         .unwrap()
 }
