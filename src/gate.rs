@@ -160,8 +160,9 @@ impl Gate {
                 // What it failed by is told, not that it is not tried again.
                 Err(refusal) => return Err(operation.failure().unwrap_or(refusal)),
             };
-            operation.last = Some(Attempt { asked: self.now(), begun: Instant::now(), failure: None });
-            let error = match self.attempt(permit, subject, attempt()).await {
+            let asked = self.now();
+            operation.last = Some(Attempt { asked, begun: Instant::now(), failure: None });
+            let error = match self.attempt(permit, subject, asked, attempt()).await {
                 Err(error) if error.is_transient() => error,
                 answer => {
                     operation.last = None;
@@ -174,6 +175,10 @@ impl Gate {
                 return Err(error);
             }
             retry::pause(attempts, &*self.random).await;
+            // A probe is left to those that were not asked yet.
+            if self.is_tripped() {
+                return Err(error);
+            }
             attempts += 1;
         }
     }
@@ -218,13 +223,14 @@ impl Gate {
         class: Class,
         subject: Option<&Subject>,
     ) -> Result<(Permit<'_>, Standing), BackendError> {
-        let until = self.patience();
+        let mut until = None;
         let mut verdict = self.health.look(subject, self.now());
         loop {
             let standing = match verdict {
                 Verdict::Go(standing) => standing,
                 Verdict::Refused(error) => return Err(error),
                 Verdict::Wait(span) => {
+                    let until = *until.get_or_insert_with(|| self.patience());
                     self.health.probe(until, span).await?;
                     verdict = self.health.look(subject, self.now());
                     continue;
@@ -252,13 +258,14 @@ impl Gate {
         &self,
         permit: Permit<'_>,
         subject: &Subject,
+        asked: Duration,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
         // On the heap: to pass a future on is to keep two of it in the caller's.
         let call = Box::pin(self.giving_way(permit, call));
         let answer = in_time(self.rules.deadline, call).await;
         match &answer {
-            Err(error) if error.is_transient() => self.health.failed(subject, self.now()),
+            Err(error) if error.is_transient() => self.health.failed(subject, asked, self.now()),
             // A permanent refusal is an answer: the dependency is up.
             Ok(_) | Err(_) => self.health.answered(Some(subject), answer.is_ok(), self.now()),
         }

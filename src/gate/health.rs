@@ -32,7 +32,10 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Breaker {
-    /// Since the last answer, in a row.
+    /// When anybody was last answered.
+    answered: Duration,
+    /// Since then, in a row, of attempts that began later: others were answered meanwhile where one that
+    /// began earlier was not.
     failures: u32,
     /// Subjects that failed since then, not all if there are many.
     failed: Vec<Subject>,
@@ -161,16 +164,16 @@ impl Health {
         if is_served {
             state.served = Some(now);
         }
-        if state.breaker.close() {
+        if state.breaker.close(now) {
             state.troubles.returned();
             drop(state);
             self.closed.notify_waiters();
         }
     }
 
-    /// Notes an attempt without an answer.
-    pub(super) fn failed(&self, subject: &Subject, now: Duration) {
-        self.state().breaker.fail(subject, now);
+    /// Notes that an attempt that began at `asked` brought no answer.
+    pub(super) fn failed(&self, subject: &Subject, asked: Duration, now: Duration) {
+        self.state().breaker.fail(subject, asked, now);
     }
 
     /// Notes that a call as a whole, whose last attempt began at `asked`, brought no answer.
@@ -231,7 +234,10 @@ impl Breaker {
         }
     }
 
-    fn fail(&mut self, subject: &Subject, now: Duration) {
+    fn fail(&mut self, subject: &Subject, asked: Duration, now: Duration) {
+        if asked < self.answered {
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         if self.failed.len() < SUBJECTS_MIN && !self.failed.contains(subject) {
             self.failed.push(subject.clone());
@@ -243,7 +249,8 @@ impl Breaker {
     }
 
     /// `true` if it was open.
-    fn close(&mut self) -> bool {
+    fn close(&mut self, now: Duration) -> bool {
+        self.answered = now;
         self.failures = 0;
         self.failed.clear();
         self.open.take().is_some()

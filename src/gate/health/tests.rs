@@ -36,7 +36,7 @@ impl Played {
         if is_answered {
             self.health.answered(Some(&subject), true, now);
         } else {
-            self.health.failed(&subject, now);
+            self.health.failed(&subject, now, now);
             self.health.note_trouble(&subject, BackendError::transient(name.to_owned()), now, now);
         }
         true
@@ -86,6 +86,23 @@ fn breaker_stays_closed_as_long_as_anybody_is_answered() {
         }
         assert!(played.ask(&format!("well{round}"), true), "{round}");
         played.now += 500;
+        assert!(!played.health.is_tripped(), "{round}");
+    }
+}
+
+#[test]
+fn breaker_stays_closed_as_long_as_others_are_answered_while_many_hang() {
+    let mut played = Played::new();
+    for round in 0..10 {
+        let asked = at(played.now);
+        let hanging: Vec<_> = (0..64).map(|number| key(&format!("hung{round}_{number}"))).collect();
+        for subject in &hanging {
+            assert!(played.health.admit(Some(subject), false, asked).is_ok());
+        }
+        played.now += 1_000;
+        assert!(played.ask("well", true));
+        played.now += 1_000;
+        hanging.iter().for_each(|subject| played.health.failed(subject, asked, at(played.now)));
         assert!(!played.health.is_tripped(), "{round}");
     }
 }
