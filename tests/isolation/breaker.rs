@@ -13,18 +13,18 @@ use crate::support::{
 };
 
 /// How long a client waits before it tries again.
-const RETRY: Duration = Duration::from_millis(10);
+const RETRY: Duration = Duration::from_millis(40);
 
 /// On a quiet store those that hang are all that is asked, so the breaker is open for them alone.
 #[tokio::test(start_paused = true)]
 async fn new_customer_is_served_beside_partitions_that_hang_on_a_quiet_store() {
     for permits in PERMITS {
         for hanging in [1, 5] {
-            for moment in 0..20 {
+            for moment in 0..10 {
                 let world = World::warm(policy(), limits(permits)).await;
                 world.store.rule(reads_of("hung", Reply::Hang));
                 world.clients("hung", hanging, RETRY);
-                sleep(11 * SECOND + moment * 147 * MILLISECOND).await;
+                sleep(11 * SECOND + moment * 247 * MILLISECOND).await;
                 // Where all permits of loads hang when they are first asked for, that is one deadline more.
                 world.encrypt("new").await.expect_in(STORE_DEADLINE);
             }
@@ -48,9 +48,9 @@ async fn new_customer_is_served_beside_five_partitions_whose_first_calls_hang() 
 /// A throttled partition whose clients try again and again.
 #[tokio::test(start_paused = true)]
 async fn failing_partition_with_clients_that_retry_refuses_nobody_else() {
-    for (permits, clients) in [(1, 1), (1, 20), (3, 20), (64, 1), (64, 20)] {
+    for (permits, clients) in [(1, 1), (3, 20), (64, 1), (64, 20)] {
         let world = World::warm(checked_often(), limits(permits)).await;
-        let warm = world.clients("warm", 100, 53 * MILLISECOND);
+        let warm = world.clients("warm", 100, 213 * MILLISECOND);
         let hot = world.client("hot", RETRY);
         let key = world.encrypt("hot").await.expect_in(SECOND).parent().clone();
         world.store.rule(reads_of("bad", DOWN));
@@ -61,7 +61,7 @@ async fn failing_partition_with_clients_that_retry_refuses_nobody_else() {
         let revoked = world.store.now();
         world.revoke(&key).await;
         let new = world.client_of_new("new", 397 * MILLISECOND);
-        sleep(20 * SECOND).await;
+        sleep(12 * SECOND).await;
         new.assert_well(Duration::ZERO);
         warm.iter().chain([&hot]).for_each(|client| client.assert_well(Duration::ZERO));
         let last_use = hot.now().last_use(&key).unwrap();
@@ -142,17 +142,16 @@ async fn store_that_takes_no_inserts_is_asked_for_one_a_second() {
 #[tokio::test(start_paused = true)]
 async fn probe_goes_to_who_is_not_in_trouble_if_one_waits() {
     for reply in [DOWN, Reply::Hang] {
-        for moment in 0..20 {
+        for moment in 0..10 {
             let world = World::warm(policy(), Limits::new()).await;
             world.store.rule(reads_of("bad", reply));
             world.clients("bad", 3, RETRY);
-            sleep(20 * SECOND + moment * 50 * MILLISECOND).await;
+            sleep(20 * SECOND + moment * 100 * MILLISECOND).await;
             assert!(world.metastore_is_down());
-            let came = world.store.now();
-            // The last probe, which may have begun at this moment, is waited for no longer than a second.
+            let calls = world.store.log().len();
             world.encrypt("well").await.expect_in(SECOND);
-            let asked = world.store.log().that(|asked| asked.at > came);
-            assert!(asked.0[0].is_for("well"), "{reply:?}, {moment}: {asked:?}");
+            let log = world.store.log();
+            assert!(log.0[calls].is_for("well"), "{reply:?}, {moment}: {:?}", &log.0[calls..]);
         }
     }
 }
@@ -185,7 +184,7 @@ async fn store_is_told_to_be_down_from_the_fifth_failure_to_the_next_answer() {
         if is_in_use {
             world.clients("p", 5, RETRY);
         }
-        for _ in 0..3_000 {
+        for _ in 0..500 {
             sleep(RETRY).await;
             assert!(world.metastore_is_down(), "in use: {is_in_use}");
         }

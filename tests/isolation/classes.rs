@@ -25,13 +25,13 @@ struct Flood {
 
 impl Flood {
     async fn begin(policy: CryptoPolicy, permits: usize) -> Self {
-        let waiting = 2 * permits + 50;
+        let waiting = permits + 50;
         let world = World::warm(policy, limits(permits).waiting_calls_max(waiting)).await;
         let record = world.encrypt("hot").await.expect_in(SECOND);
         world.store.all(Reply::Late(LATENCY));
-        let flood = permits + waiting + 50;
+        let flood = permits + waiting + 20;
         let cold =
-            (0..flood).map(|client| world.client_of_new(&format!("c{client}x"), 10 * MILLISECOND)).collect();
+            (0..flood).map(|client| world.client_of_new(&format!("c{client}x"), 50 * MILLISECOND)).collect();
         sleep(SECOND).await;
         Self { world, cold, record }
     }
@@ -54,7 +54,7 @@ async fn flood_of_cold_partitions_holds_up_no_check() {
         for revoked_id in [ik("hot"), SK.to_owned()] {
             let flood = Flood::begin(checked_often(), permits).await;
             let (world, key) = (&flood.world, flood.key().clone());
-            let hot = world.client("hot", 5 * MILLISECOND);
+            let hot = world.client("hot", 10 * MILLISECOND);
             sleep(INTERVAL).await;
             let revoked = world.store.now();
             world.revoke(&KeyMeta::new(KeyId::new(revoked_id), key.created())).await;

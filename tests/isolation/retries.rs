@@ -71,9 +71,18 @@ async fn s0_6_what_is_refused_for_good_is_not_tried_again() {
 /// Full jitter: each pause is drawn from the whole span below its bound.
 #[tokio::test(start_paused = true)]
 async fn s0_6_pauses_are_drawn_below_20_40_and_80_milliseconds() {
+    let world = World::warm(policy(), Limits::new().attempts_max(4)).await;
+    let desk = world.store.clone();
+    // Each partition's first three reads fail.
+    world.store.rule(move |asked| {
+        let reads = desk.log().that(|before| before.id == asked.id).len();
+        if asked.operation == Operation::LoadLatest && reads < 3 { DOWN } else { Reply::Answer }
+    });
     let mut pauses: [Vec<Duration>; 3] = Default::default();
-    for _ in 0..40 {
-        let (_, calls) = played(Operation::LoadLatest, Limits::new().attempts_max(4), 3, DOWN).await;
+    for number in 0..100 {
+        let partition = format!("p{number}");
+        world.encrypt(&partition).await.expect_in(SECOND);
+        let calls = world.reads_for(&partition);
         assert_eq!(calls.len(), 4);
         for (drawn, pair) in pauses.iter_mut().zip(calls.0.windows(2)) {
             drawn.push(pair[1].at - pair[0].until.unwrap());

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::testing::Operation;
+use claviger::testing::{Operation, SeededRandom};
 use claviger::{
-    BackendError, CryptoPolicy, DataRowRecord, Error, Event, InMemoryMetastore, KeyMeta, Limits, LockPolicy,
+    BackendError, CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, KeyMeta, Limits, LockPolicy,
     MetastoreAdmin, Plaintext, SecretKey, SessionFactory, StaticKms,
 };
 use tokio::task::{JoinHandle, JoinSet};
@@ -83,7 +83,8 @@ pub(crate) struct Tallied {
 impl World {
     pub(crate) fn new(policy: CryptoPolicy, limits: Limits) -> Self {
         let kms = StaticKms::new(&master_key()).expect("a KMS");
-        Self::over(Arc::new(InMemoryMetastore::new()), Arc::new(kms), RunningClock::new(), policy, limits)
+        let (rows, random) = (Arc::new(InMemoryMetastore::new()), SeededRandom::new(1));
+        Self::over((rows, Arc::new(kms)), RunningClock::new(), random, policy, limits)
     }
 
     /// A world whose system key is cached, and was checked just now.
@@ -96,13 +97,13 @@ impl World {
     /// Another process over the same rows, with nothing cached and desks of its own.
     pub(crate) fn other_process(&self, policy: CryptoPolicy, limits: Limits) -> Self {
         let (rows, kms) = (Arc::clone(self.store.inner()), Arc::clone(self.kms.inner()));
-        Self::over(rows, kms, self.clock.clone(), policy, limits)
+        Self::over((rows, kms), self.clock.clone(), SeededRandom::new(2), policy, limits)
     }
 
     fn over(
-        rows: Arc<InMemoryMetastore>,
-        kms: Arc<StaticKms>,
+        (rows, kms): (Arc<InMemoryMetastore>, Arc<StaticKms>),
         clock: RunningClock,
+        random: SeededRandom,
         policy: CryptoPolicy,
         limits: Limits,
     ) -> Self {
@@ -112,7 +113,8 @@ impl World {
             .product("payments")
             .policy(policy)
             .limits(limits)
-            .clock(clock.clone());
+            .clock(clock.clone())
+            .random(random);
         let factory = on_this_runtime(builder).build().expect("a factory");
         Self { clock, store, kms, factory, clients: Mutex::default() }
     }
@@ -172,11 +174,6 @@ impl World {
             }
         });
         tally
-    }
-
-    pub(crate) fn raised(&self, event: Event) -> u64 {
-        let events = self.factory.status().expect("a status").events;
-        events.iter().find(|(raised, _)| *raised == event).map_or(0, |(_, count)| *count)
     }
 
     pub(crate) fn metastore_is_down(&self) -> bool {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::testing::{Fault, Operation};
-use claviger::{DataRowRecord, Error, Event, KeyId, ReadableSuffixes, RevokedDecrypt};
+use claviger::testing::{Fault, FixedClock, Operation};
+use claviger::{
+    DataRowRecord, Error, Event, InMemoryMetastore, KeyId, Limits, ReadableSuffixes, RevokedDecrypt,
+};
 
 use crate::support::*;
 
@@ -374,8 +376,14 @@ async fn invalidated_after_close_is_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn invalidated_under_load_no_later_encrypt_uses_the_revoked_key() {
     let mut rounds = 0;
+    // Nobody goes on with the key for want of an answer, however busy the machine is.
+    let (wait, deadline) = (59 * SECOND, 60 * SECOND);
     for id in [IK, SK].into_iter().cycle().take(60) {
-        let world = Arc::new(World::new());
+        let (rows, clock) = (InMemoryMetastore::new(), FixedClock::new(START.unsigned_abs()));
+        let world = Arc::new(World::over(rows, clock, |builder| {
+            let limits = Limits::new().operation_deadline(deadline);
+            builder.policy(policy().refresh_wait(wait)).limits(limits)
+        }));
         world.sealed().await;
         let stop = Arc::new(AtomicBool::new(false));
         let load: Vec<_> = (0..8)
