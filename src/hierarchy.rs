@@ -39,6 +39,7 @@ use crate::random::SecureRandom;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::tasks::Tasks;
 use degraded::Degraded;
+use doubt::Parents;
 use failover::Recheck;
 use lost::Lost;
 use missing::Missing;
@@ -54,6 +55,7 @@ pub(crate) struct Hierarchy {
     pub(crate) system: KeyCache,
     /// The keyring of the system key that new intermediate keys are wrapped under.
     pub(crate) system_ring: Arc<Keyring>,
+    pub(crate) parents: Parents,
     pub(crate) orphans: Arc<Orphans>,
     pub(crate) arena: Arena,
     pub(crate) rules: Rules,

@@ -20,6 +20,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -69,10 +70,19 @@ fn s2_5_forked_child_reads_no_key_of_the_parent() {
 
 #[test]
 fn s2_5_forked_child_drops_the_parents_factory_without_harm() {
-    let (factory, session, record) = in_use(SystemRandom::new());
-    let mut held = Some((factory.clone(), session));
-    forked(|| drop(held.take()));
-    drop(held);
+    let store = Arc::new(InMemoryMetastore::new());
+    let factory = builder(Arc::clone(&store), SystemRandom::new()).build().unwrap();
+    let session = factory.session("partition").unwrap();
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let record = runtime.block_on(session.encrypt(b"payload")).unwrap();
+    let holders = Arc::strong_count(&store);
+    let mut held = Some((factory, session));
+    forked(|| {
+        drop(held.take());
+        assert_eq!(Arc::strong_count(&store), holders, "its connections are the parent's");
+    });
+    let (factory, session) = held.unwrap();
+    drop(session);
     assert_works(&factory, &record);
 }
 
