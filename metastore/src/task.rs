@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 pub(crate) async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, BackendError>> + Send + 'static,
 ) -> Result<T, BackendError> {
-    Work { rest: Some(Box::pin(work)), begun: false, runtime: runtime()? }.await
+    Work { rest: Some(Box::pin(work)), runtime: runtime()? }.await
 }
 
 /// Returns the runtime that the caller runs on.
@@ -29,10 +29,10 @@ pub(crate) fn runtime() -> Result<Handle, BackendError> {
 #[error("no tokio runtime")]
 pub(crate) struct NoRuntime;
 
+/// It is made where it is polled, so that what is dropped has begun.
 struct Work<F: Future<Output: Send> + Send + 'static> {
     /// `None` once it has ended.
     rest: Option<Pin<Box<F>>>,
-    begun: bool,
     runtime: Handle,
 }
 
@@ -45,7 +45,6 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Work<F> {
         let _entered = runtime.enter();
         // Taken out, so that nothing is left to go on with after a panic.
         let Some(mut rest) = self.rest.take() else { return Poll::Pending };
-        self.begun = true;
         let polled = rest.as_mut().poll(context);
         if polled.is_pending() {
             self.rest = Some(rest);
@@ -56,8 +55,7 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Work<F> {
 
 impl<F: Future<Output: Send> + Send + 'static> Drop for Work<F> {
     fn drop(&mut self) {
-        // What nobody asked for yet need not be done.
-        if let Some(rest) = self.rest.take().filter(|_| self.begun) {
+        if let Some(rest) = self.rest.take() {
             self.runtime.spawn(rest);
         }
     }
@@ -92,12 +90,12 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_nobody_waited_for_is_not_begun() {
-        let (done, was_done) = oneshot::channel::<()>();
+        let (begun, was_begun) = oneshot::channel();
         drop(to_its_end(async move {
-            let _held = done;
+            begun.send("begun").unwrap();
             Ok(())
         }));
-        assert!(was_done.await.is_err());
+        assert!(was_begun.await.is_err());
     }
 
     #[test]
@@ -107,7 +105,6 @@ mod tests {
         assert!(matches!(poll(call.as_mut()), Poll::Ready(Err(_))), "there is no runtime to go on in");
         let mut late = Box::pin(Work {
             rest: Some(Box::pin(async { Handle::try_current().is_ok() })),
-            begun: false,
             runtime: runtime.handle().clone(),
         });
         assert_eq!(poll(late.as_mut()), Poll::Ready(true));

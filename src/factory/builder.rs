@@ -133,10 +133,7 @@ impl SessionFactoryBuilder {
     /// shuts down is replaced by the thread. Callers may wait on any runtime, or on none.
     ///
     /// A connection belongs to the runtime that it was opened in, and answers only while that one is driven.
-    /// So a metastore or a KMS that connects when it is made is best made where its factory is built.
-    /// Factories that share one best share a runtime too, with all else that uses it: a call that goes over
-    /// a connection which another's runtime opened fails, to be made again, when that one ends.
-    ///
+    /// So a metastore or a KMS that connects when it is made is best made where its factory is built:
     ///
     /// ```
     /// # use claviger::{Error, InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
@@ -156,6 +153,10 @@ impl SessionFactoryBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// Factories that share a metastore or a KMS best share a runtime too, with all else that uses it: when
+    /// the runtime that opened a connection ends, a call which another makes over it fails, and has to be
+    /// made again.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self

@@ -1,9 +1,13 @@
 //! What KMS, or the way to it, answers instead, and its class.
 
-use claviger::{FailureClass, KeyManagementService as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use claviger::{BackendError, FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::{AwsKms, AwsKmsError, CopyFailures};
-use claviger_test_servers::{AwsStandIn, NoTls, Reply};
+use claviger_test_servers::{AwsStandIn, NoTls, Reply, call_after_the_openers_end};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 
 use crate::stand_in::{honest, regions};
 use crate::support::{
@@ -168,4 +172,32 @@ async fn an_endpoint_that_is_no_url_is_permanent() {
     assert_failed(kms.unwrap_key(&wrapped().await, &meta()).await, PERMANENT, "the request failed: ");
     assert_failed(kms.wrap_key(&new_secret(), &meta()).await, PERMANENT, "the request failed: ");
     assert!(server.seen().is_empty());
+}
+
+/// A connection is driven by the runtime that it was opened in, and ends with it.
+#[test]
+fn a_call_whose_connection_ends_with_another_runtime_may_be_made_again() {
+    let servers = Runtime::new().unwrap();
+    let held = Arc::new(AtomicBool::new(false));
+    let is_held = Arc::clone(&held);
+    let server = servers.block_on(AwsStandIn::start(move |request| match is_held.load(Ordering::SeqCst) {
+        true => Reply::Silence,
+        false => honest(request),
+    }));
+    let kms = Arc::new(servers.block_on(regions([(EAST, &server)]).open()).unwrap());
+    let opens = async {
+        wrap(&kms, &new_secret()).await;
+        held.store(true, Ordering::SeqCst);
+    };
+    let wraps = |()| {
+        let kms = Arc::clone(&kms);
+        async move { kms.wrap_key(&new_secret(), &meta()).await }
+    };
+    let (lost, caller) = call_after_the_openers_end(opens, wraps, || server.kept_waiting() > 0);
+    assert_eq!(server.connections(), 1, "both calls used one");
+    let kind = lost.as_ref().err().and_then(BackendError::kind);
+    assert_failed(lost, TRANSIENT, "runtime dropped the dispatch task");
+    assert_eq!(kind, Some(FailureKind::Unreachable));
+    held.store(false, Ordering::SeqCst);
+    assert!(caller.block_on(wraps(())).is_ok());
 }

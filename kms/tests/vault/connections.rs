@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{FailureClass, KeyManagementService as _};
+use claviger::{FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::VaultAuth;
-use claviger_test_servers::{Grant, Trick};
+use claviger_test_servers::{Grant, Trick, call_after_the_openers_end};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -145,4 +146,25 @@ fn a_runtime_that_ends_takes_no_kms_with_it() {
     for _ in 0..5 {
         runtime().block_on(assert_works(&kms));
     }
+}
+
+/// A connection is driven by the runtime that it was opened in, and ends with it.
+#[test]
+fn a_call_whose_connection_ends_with_another_runtime_may_be_made_again() {
+    let vault = vault();
+    let kms = Arc::new(Runtime::new().unwrap().block_on(with_token(&vault)));
+    vault.forget();
+    let opens = async {
+        assert_works(&*kms).await;
+        vault.trick(ENCRYPT, Trick::Hang);
+    };
+    let call = |()| {
+        let kms = kms.clone();
+        async move { wrap_error(&*kms).await }
+    };
+    let (lost, caller) = call_after_the_openers_end(opens, call, || vault.hanging() > 0);
+    assert_eq!(vault.connections(), 1, "all calls used one");
+    assert_told(&lost, FailureClass::Transient, &["out of reach", "runtime dropped the dispatch task"]);
+    assert_eq!(lost.kind(), Some(FailureKind::Unreachable));
+    caller.block_on(assert_works(&*kms));
 }

@@ -4,13 +4,13 @@ use std::fmt::{Debug, Write as _};
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use claviger::{BackendError, KeyManagementService};
+use claviger::{BackendError, KeyManagementService, SecretKey};
 use claviger_kms::{VaultAuth, VaultTransitKms};
-use claviger_test_servers::{Grant, Trick};
+use claviger_test_servers::{FakeVault, Grant, Trick};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
-use crate::support::{ENCRYPT, builder, clock, fresh_key, meta, told, vault};
+use crate::support::{DECRYPT, ENCRYPT, KEY, builder, clock, fresh_key, meta, told, vault};
 
 /// All that was said, by whomever.
 #[derive(Clone, Default)]
@@ -120,16 +120,19 @@ async fn live(said: &Said) -> Vec<String> {
         let kms = builder.open().await.unwrap();
         said.note_value(&kms);
         for trick in tricks() {
-            call(said, &kms, &mut secrets).await;
+            call(said, &vault, &kms, &mut secrets).await;
             vault.trick(ENCRYPT, trick.clone());
+            vault.trick(DECRYPT, trick.clone());
             vault.trick("renew-self", trick.clone());
             clock.advance(std::time::Duration::from_secs(41));
-            call(said, &kms, &mut secrets).await;
+            call(said, &vault, &kms, &mut secrets).await;
             vault.trick("login", trick);
             clock.advance(std::time::Duration::from_secs(61));
-            call(said, &kms, &mut secrets).await;
+            call(said, &vault, &kms, &mut secrets).await;
             vault.heal();
         }
+        answers_that_make_no_sense(said, &vault, &kms, &mut secrets).await;
+        vault.heal();
         said.note_value(&kms);
     }
     secrets.extend(vault.tokens());
@@ -147,19 +150,77 @@ fn tricks() -> Vec<Trick> {
         .collect()
 }
 
-async fn call(said: &Said, kms: &VaultTransitKms, secrets: &mut Vec<String>) {
-    let key = fresh_key();
-    secrets.push(hex(key.expose_secret()));
-    secrets.push(format!("{:?}", key.expose_secret()).replace(['[', ']'], ""));
-    match kms.wrap_key(&key, &meta()).await {
+/// A key, in all the forms in which it could be shown, and as Vault wraps it.
+struct Known {
+    key: SecretKey,
+    text: String,
+    wrapped: String,
+}
+
+impl Known {
+    fn new(vault: &FakeVault, secrets: &mut Vec<String>) -> Self {
+        let key = fresh_key();
+        let text = crate::contract::base64(key.expose_secret());
+        let wrapped = vault.encrypt(KEY, &text);
+        secrets.push(hex(key.expose_secret()));
+        secrets.push(format!("{:?}", key.expose_secret()).replace(['[', ']'], ""));
+        secrets.push(text.clone());
+        secrets.push(without_version(&wrapped));
+        Self { key, text, wrapped }
+    }
+}
+
+/// What a server is sent and answers with, whether it serves or not.
+async fn call(said: &Said, vault: &FakeVault, kms: &VaultTransitKms, secrets: &mut Vec<String>) {
+    let known = Known::new(vault, secrets);
+    match kms.wrap_key(&known.key, &meta()).await {
         Ok(wrapped) => {
             said.note_value(&wrapped);
-            let unwrapped = kms.unwrap_key(wrapped.bytes(), &meta()).await;
-            said.note_value(&unwrapped);
-            secrets.push(crate::contract::base64(key.expose_secret()));
+            secrets.push(without_version(str::from_utf8(wrapped.bytes()).unwrap()));
         }
         Err(error) => said.note_error(&error),
     }
+    unwrap(said, kms, &known).await;
+}
+
+async fn unwrap(said: &Said, kms: &VaultTransitKms, known: &Known) {
+    match kms.unwrap_key(known.wrapped.as_bytes(), &meta()).await {
+        Ok(unwrapped) => said.note_value(&unwrapped),
+        Err(error) => said.note_error(&error),
+    }
+}
+
+/// A key where none is expected, more than one, half of one, and one that is refused.
+async fn answers_that_make_no_sense(
+    said: &Said,
+    vault: &FakeVault,
+    kms: &VaultTransitKms,
+    secrets: &mut Vec<String>,
+) {
+    let answer = |body: String| Trick::Answer(200, Vec::new(), body.into_bytes());
+    for (before, after) in [
+        (r#"{"data":{"plaintext":""#, ""),
+        (r#"{"data":{"plaintext":""#, r#"=="}}"#),
+        (r#"{"data":{"plaintext":["#, r#"]}}"#),
+        (r#"{"data":{"ciphertext":""#, r#""}}"#),
+        ("", ""),
+    ] {
+        let known = Known::new(vault, secrets);
+        vault.trick(ENCRYPT, answer(format!("{before}{}{after}", known.text)));
+        match kms.wrap_key(&known.key, &meta()).await {
+            Ok(wrapped) => said.note_value(&wrapped),
+            Err(error) => said.note_error(&error),
+        }
+        for form in [&known.text, &known.wrapped] {
+            vault.trick(DECRYPT, answer(format!("{before}{form}{after}")));
+            unwrap(said, kms, &known).await;
+        }
+    }
+}
+
+/// All wrapped forms begin with the same version.
+fn without_version(wrapped: &str) -> String {
+    wrapped.strip_prefix("vault:v1:").unwrap().to_owned()
 }
 
 fn hex(bytes: &[u8]) -> String {

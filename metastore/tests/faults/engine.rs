@@ -41,7 +41,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
 }
 
 /// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// A store, and a look at its connections.
 pub(crate) struct Way {

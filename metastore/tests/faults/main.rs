@@ -8,4 +8,5 @@ mod cancel;
 mod causes;
 mod engine;
 mod keys;
+mod runtimes;
 mod sessions;

@@ -97,7 +97,8 @@ pub(crate) struct Tricks {
 pub enum Trick {
     /// This status with this error, in Vault's form.
     Fail(u16, String),
-    /// This status with an error that repeats the request's token and body, as Vault does not.
+    /// This status with errors that repeat the request's token, its body and each text in it, as Vault
+    /// does not.
     Echo(u16),
     /// This status with these headers (`Location: …`) and this body.
     Answer(u16, Vec<String>, Vec<u8>),

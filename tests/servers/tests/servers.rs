@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use claviger_test_servers::{
-    Dynalite, LocalStack, MariaDb, Moto, Postgres, shared_dynalite, shared_localstack, shared_mariadb,
-    shared_moto, shared_postgres,
+    Dynalite, Galera, LocalStack, MariaDb, Moto, PgBouncer, PoolMode, Postgres, SoftHsm, shared_dynalite,
+    shared_localstack, shared_mariadb, shared_moto, shared_postgres,
 };
 
 /// Asks an AWS for something, with a signature that nobody checks.
@@ -182,6 +182,48 @@ fn is_worked_in(folder: &Path) -> bool {
     processes
         .filter_map(|process| fs::read_link(process.path().join("cwd")).ok())
         .any(|cwd| cwd.starts_with(folder))
+}
+
+/// What the test below looks for in vain in a process of its own.
+const MISSING: &str = "CLAVIGER_TEST_MISSING";
+
+#[test]
+fn a_server_that_is_missing_fails_its_test_which_says_what_brings_it() {
+    let servers: [(&str, fn()); 8] = [
+        ("PostgreSQL", || drop(Postgres::start())),
+        ("MariaDB", || drop(MariaDb::start())),
+        ("dynalite", || drop(Dynalite::start())),
+        ("moto_server", || drop(Moto::start())),
+        ("LocalStack", || drop(LocalStack::start())),
+        ("SoftHSM", || drop(SoftHsm::token("missing"))),
+        ("Galera", || drop(Galera::start(1))),
+        ("PgBouncer", || drop(PgBouncer::start(&Postgres::start(), PoolMode::Session, &[]))),
+    ];
+    if let Ok(missing) = env::var(MISSING) {
+        return servers.iter().find(|(name, _)| *name == missing).unwrap().1();
+    }
+    let nowhere = tempfile::tempdir().unwrap();
+    for (name, _) in servers {
+        let mut process = Command::new(env::current_exe().unwrap());
+        process.args(["a_server_that_is_missing_fails_its_test_which_says_what_brings_it", "--exact"]);
+        process.env(MISSING, name).env("CARGO_TARGET_DIR", nowhere.path());
+        for variable in match name {
+            "PostgreSQL" => &["CLAVIGER_POSTGRES_BIN"][..],
+            "MariaDB" => &["CLAVIGER_MARIADB_BIN"],
+            "SoftHSM" => &["CLAVIGER_SOFTHSM_LIB"],
+            "Galera" => &["CLAVIGER_GALERA_LIB"],
+            "PgBouncer" => &["CLAVIGER_PGBOUNCER_BIN"],
+            // Their variables name the programs, which are looked for elsewhere as well.
+            _ => &["CLAVIGER_DYNALITE_BIN", "CLAVIGER_MOTO_BIN", "CLAVIGER_LOCALSTACK_PYTHON", "PATH"],
+        } {
+            process.env(variable, nowhere.path());
+        }
+        let output = process.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(!output.status.success(), "{name}: {said}");
+        let sentence = format!("{name} is missing: run `cargo xtask test`, which installs it");
+        assert!(said.contains(&sentence), "{said}");
+    }
 }
 
 /// What the test below starts in a process of its own.

@@ -15,7 +15,11 @@ pub(crate) struct Reply {
 impl Reply {
     /// See <https://developer.hashicorp.com/vault/api-docs#error-response>.
     pub(crate) fn error(status: u16, message: &str) -> Self {
-        let body = serde_json::to_vec(&json!({ "errors": [message] })).unwrap();
+        Self::errors(status, &[message.to_owned()])
+    }
+
+    pub(crate) fn errors(status: u16, messages: &[String]) -> Self {
+        let body = serde_json::to_vec(&json!({ "errors": messages })).unwrap();
         Self { status, headers: vec!["Content-Type: application/json".to_owned()], body }
     }
 

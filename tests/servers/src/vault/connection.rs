@@ -30,9 +30,13 @@ impl Request {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    fn secrets(&self) -> String {
-        let token = self.header("x-vault-token").unwrap_or_default();
-        format!("{token} {}", String::from_utf8_lossy(&self.body))
+    /// The token, the body, and each text in it alone: what hides one of them need not hide another.
+    fn secrets(&self) -> Vec<String> {
+        let token = self.header("x-vault-token").unwrap_or_default().to_owned();
+        let body = String::from_utf8_lossy(&self.body).into_owned();
+        let fields = self.json().as_object().cloned().unwrap_or_default();
+        let texts = fields.values().filter_map(|value| value.as_str().map(str::to_owned));
+        [token, body].into_iter().chain(texts).collect()
     }
 
     fn line(&self) -> String {
@@ -109,7 +113,7 @@ fn converse(stream: impl Read + Write, cluster: &Cluster, node: &Node) -> io::Re
                 return Ok(());
             }
             Some(Trick::Fail(status, message)) => Reply::error(status, &message),
-            Some(Trick::Echo(status)) => Reply::error(status, &request.secrets()),
+            Some(Trick::Echo(status)) => Reply::errors(status, &request.secrets()),
             Some(Trick::Answer(status, headers, body)) => Reply { status, headers, body },
             Some(Trick::Bytes(bytes)) => {
                 stream.get_mut().write_all(&bytes)?;
