@@ -278,13 +278,13 @@ impl Hierarchy {
     }
 
     /// Drops the keys of partitions that nobody used for the idle timeout.
-    fn sweep(&self) {
+    async fn sweep(&self) {
         // While the store is down a dropped key could not be had again.
         if let Some(idle_timeout) = self.idle_timeout.filter(|_| !self.store.reads().has_failed()) {
             let (now, idle_max) = (self.now(), crate::clock::nanos(idle_timeout));
             let troubled_max = idle_max.max(self.rules.decrypt_age_max());
-            self.intermediate.sweep(now, idle_max, troubled_max);
-            self.system.sweep(now, idle_max, troubled_max);
+            self.intermediate.sweep(now, idle_max, troubled_max).await;
+            self.system.sweep(now, idle_max, troubled_max).await;
         }
     }
 
@@ -391,8 +391,11 @@ impl Hierarchy {
             let period = (idle_timeout / 8).clamp(Duration::from_millis(100), Duration::from_secs(60));
             let this = Arc::downgrade(self);
             self.tasks.ensure_sweep(period, move || {
-                if let Some(this) = this.upgrade() {
-                    this.sweep();
+                let this = this.upgrade();
+                async move {
+                    if let Some(this) = this {
+                        this.sweep().await;
+                    }
                 }
             });
         }

@@ -109,7 +109,10 @@ impl Tasks {
     }
 
     /// Sees to it that `sweep` runs each `period`, also if the runtime that ran it went away.
-    pub(crate) fn ensure_sweep(&self, period: Duration, mut sweep: impl FnMut() + Send + 'static) {
+    pub(crate) fn ensure_sweep<F>(&self, period: Duration, mut sweep: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send,
+    {
         let mut running = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         if self.stop.is_cancelled() || running.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
@@ -118,7 +121,7 @@ impl Tasks {
         let stop = self.stop.clone();
         *running = Some(runtime.spawn(async move {
             while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
-                sweep();
+                sweep().await;
             }
         }));
     }
