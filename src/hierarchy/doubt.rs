@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Hierarchy;
 use crate::key::state::KeyState;
+use crate::keyring::Keyring;
 use crate::partition::is_system_key_id;
 use crate::record::KeyId;
 
@@ -16,6 +17,9 @@ use crate::record::KeyId;
 /// changed finds them, however many there are.
 #[derive(Debug, Default)]
 pub(crate) struct Parents(Mutex<HashMap<KeyId, Vec<Weak<KeyState>>>>);
+
+/// After how many keyrings others have their turn.
+const TURN: usize = 256;
 
 impl Parents {
     /// Notes what is known of a system key, before any key under it shares that.
@@ -60,10 +64,24 @@ impl Hierarchy {
 
     /// Notes that any row may have changed.
     pub(crate) fn invalidate_everything(&self) {
-        for ring in self.system.rings().chain(self.intermediate.rings()) {
+        self.rings().for_each(|ring| ring.doubt());
+        self.missing.forget_everything();
+    }
+
+    /// Does the same where loads may run on the same thread, and lets them have their turn.
+    pub(crate) async fn invalidate_everything_in_turns(&self) {
+        for (number, ring) in self.rings().enumerate() {
             ring.doubt();
+            if number % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
         }
         self.missing.forget_everything();
+    }
+
+    /// The system keys come first, so that a flight for a key under one finds its doubts.
+    fn rings(&self) -> impl Iterator<Item = Arc<Keyring>> {
+        self.system.rings().chain(self.intermediate.rings())
     }
 }
 

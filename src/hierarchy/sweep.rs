@@ -27,13 +27,14 @@ impl Hierarchy {
     /// Drops the keys of partitions that nobody used for the idle timeout.
     async fn sweep(&self, idle_max: u64) {
         let outage_max = idle_max.max(self.rules.decrypt_age_max());
-        let caches = [&self.intermediate, &self.system];
-        let is_any_idle = caches.iter().any(|cache| cache.is_any_idle(self.now(), idle_max));
+        let (intermediate, system) = (&self.intermediate, &self.system);
+        let is_any_idle = intermediate.is_any_idle(self.now(), idle_max).await
+            || system.is_any_idle(self.now(), idle_max).await;
         // While the store is down a dropped key could not be had again.
         let may_be_dropped = is_any_idle && self.is_store_up().await;
         let now = self.now();
-        for cache in caches {
-            cache.sweep(now, if may_be_dropped { idle_max } else { outage_max }, outage_max);
+        for cache in [intermediate, system] {
+            cache.sweep(now, if may_be_dropped { idle_max } else { outage_max }, outage_max).await;
         }
     }
 

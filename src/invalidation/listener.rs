@@ -125,7 +125,7 @@ impl Held {
                     if outage.ends() {
                         core.listens_again();
                     }
-                    core.heed(told);
+                    core.heed(told).await;
                     // After that: who sees it connected may rely on what it told first.
                     self.slot.is_connected.store(true, Ordering::Release);
                     None
@@ -221,11 +221,11 @@ impl Hierarchy {
         self.listeners.ensure(self);
     }
 
-    fn heed(&self, told: Invalidation) {
+    async fn heed(&self, told: Invalidation) {
         match told {
             Invalidation::Key(id) => self.invalidate(&id),
             Invalidation::Shredded(id) => self.shredded(&id),
-            Invalidation::Everything => self.invalidate_everything(),
+            Invalidation::Everything => self.invalidate_everything_in_turns().await,
         }
     }
 

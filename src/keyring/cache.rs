@@ -25,6 +25,9 @@ use crate::key::state::KeyState;
 use crate::policy::Capacity;
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 
+/// After how many keyrings a sweep lets loads have their turn, which may run on the same thread.
+const TURN: usize = 32;
+
 pub(crate) struct KeyCache {
     lru: Cache<KeyId, Arc<Keyring>, RandomState>,
     shells: Arc<Shells>,
@@ -142,16 +145,33 @@ impl KeyCache {
     }
 
     /// Tells whether any keyring has been idle for `idle_max` nanoseconds.
-    pub(crate) fn is_any_idle(&self, now: Moment, idle_max: u64) -> bool {
-        self.lru.iter().any(|(_, ring)| ring.idle(now) > idle_max)
+    ///
+    /// # Cancel safety
+    /// It changes nothing.
+    pub(crate) async fn is_any_idle(&self, now: Moment, idle_max: u64) -> bool {
+        for (number, (_, ring)) in self.lru.iter().enumerate() {
+            if ring.idle(now) > idle_max {
+                return true;
+            }
+            if number % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        false
     }
 
     /// Drops the keyrings that have been idle for `idle_max` nanoseconds.
     ///
     /// Those whose refreshes fail stay for `troubled_max`: dropping their keys would turn an outage
     /// into errors. So do parents of keys in memory: to check these would cost a KMS call.
-    pub(crate) fn sweep(&self, now: Moment, idle_max: u64, troubled_max: u64) {
-        for (id, ring) in &self.lru {
+    ///
+    /// # Cancel safety
+    /// Those that it came to are gone, the others stay.
+    pub(crate) async fn sweep(&self, now: Moment, idle_max: u64, troubled_max: u64) {
+        for (number, (id, ring)) in self.lru.iter().enumerate() {
+            if number % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             self.release(&ring, ring.drop_formers(|until| until < now.monotonic));
             let idle = ring.idle(now);
             if idle > idle_max && !ring.is_parent() && (!ring.is_troubled() || idle > troubled_max) {

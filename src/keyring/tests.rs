@@ -1,5 +1,6 @@
 //! The cache's account of its keys: live = cached + orphans, whatever is loaded, held and evicted.
 
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use claviger_memory::{Arena, ForkSentinel, LockPolicy};
@@ -51,6 +52,11 @@ impl Bench {
         });
         self.cache.add(&ring, &key, role);
         key
+    }
+
+    fn sweep(&self, idle_max: Duration) {
+        let sweep = self.cache.sweep(Moment::now(&self.clock), nanos(idle_max), u64::MAX);
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(sweep);
     }
 
     /// Counts the cached keys where they lie.
@@ -110,8 +116,7 @@ proptest! {
                 Happening::LetSessionGo => drop(sessions.pop()),
                 Happening::Idle => {
                     bench.clock.advance(Duration::from_secs(60));
-                    let now = Moment::now(&bench.clock);
-                    bench.cache.sweep(now, nanos(Duration::from_secs(30)), u64::MAX);
+                    bench.sweep(Duration::from_secs(30));
                 }
             }
             let orphans = bench.orphans();
@@ -139,7 +144,7 @@ fn s3_3_each_cause_is_told() {
     bench.cache.remove(&bench.cache.ring("superseded"), |_| true);
     let _idle = bench.load("idle", 1, Role::Latest);
     bench.clock.advance(Duration::from_secs(60));
-    bench.cache.sweep(Moment::now(&bench.clock), 1, u64::MAX);
+    bench.sweep(Duration::from_nanos(1));
     let _closed = bench.load("closed", 1, Role::Latest);
     bench.cache.close();
     let told: BTreeMap<_, _> = (bench.orphans.list(Moment::now(&bench.clock)).into_iter())
@@ -259,4 +264,20 @@ fn flights_for_all_ids_are_outdated_at_once_and_later_ones_are_not() {
     let later = fly(&rings[0], Target::Version(Created::MAX));
     rings[1].doubt();
     assert!(rings[0].flights().is_current(later.number()), "another id's rows changed");
+}
+
+#[test]
+fn sweep_lets_others_have_their_turn_and_drops_all_that_is_idle() {
+    let bench = Bench::new(1_000);
+    let keys: Vec<_> = (0..200).map(|id| bench.load(&id.to_string(), 1, Role::Latest)).collect();
+    drop(keys);
+    bench.clock.advance(Duration::from_secs(60));
+    let mut sweep = std::pin::pin!(bench.cache.sweep(Moment::now(&bench.clock), 1, u64::MAX));
+    let mut turns = 1;
+    while sweep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        let _beside = bench.load("in use", 1, Role::Latest);
+        turns += 1;
+    }
+    assert!(turns > 200 / 64, "{turns}");
+    assert_eq!((bench.cache.keys(), bench.arena.stats().slots), (1, 1));
 }
