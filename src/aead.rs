@@ -4,16 +4,34 @@
 //! protected memory; whoever makes one on the stack does so under [`on_wiped_stack`].
 
 use claviger_memory::{Arena, InitError, Slot, on_wiped_stack};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, UnboundKey};
 use ring::error::Unspecified;
 
 use crate::error::Error;
 use crate::key::{KEY_BYTES, SecretKey};
+use crate::random::{RandomError, SecureRandom};
 
 pub(crate) const NONCE_BYTES: usize = 12;
 pub(crate) const TAG_BYTES: usize = 16;
 /// What sealing adds to the plaintext.
 pub(crate) const OVERHEAD_BYTES: usize = TAG_BYTES + NONCE_BYTES;
+
+/// A nonce for one sealing, which takes it: it cannot be copied, so that none serves twice.
+#[derive(Debug)]
+pub(crate) struct Nonce([u8; NONCE_BYTES]);
+
+impl Nonce {
+    /// A nonce of random bytes that nothing else is made of.
+    pub(crate) const fn new(random: [u8; NONCE_BYTES]) -> Self {
+        Self(random)
+    }
+
+    pub(crate) fn draw(random: &dyn SecureRandom) -> Result<Self, RandomError> {
+        let mut bytes = [0; NONCE_BYTES];
+        random.fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
 
 /// A key with its schedule expanded, in protected memory.
 #[derive(Debug)]
@@ -46,7 +64,7 @@ pub(crate) fn expand(key: &[u8; KEY_BYTES]) -> Result<LessSafeKey, Unspecified> 
 /// Seals the first part of `buffer` in place and writes tag and nonce behind it.
 ///
 /// `buffer` is the plaintext followed by [`OVERHEAD_BYTES`] of room.
-pub(crate) fn seal(key: &LessSafeKey, nonce: [u8; NONCE_BYTES], buffer: &mut [u8]) -> Result<(), Error> {
+pub(crate) fn seal(key: &LessSafeKey, nonce: Nonce, buffer: &mut [u8]) -> Result<(), Error> {
     seal_with_aad(key, nonce, &[], buffer)
 }
 
@@ -56,12 +74,7 @@ pub(crate) fn open<'a>(key: &LessSafeKey, sealed: &'a mut [u8]) -> Result<&'a mu
 }
 
 /// Our records carry no additional data; the test vectors of the algorithm do.
-fn seal_with_aad(
-    key: &LessSafeKey,
-    nonce: [u8; NONCE_BYTES],
-    aad: &[u8],
-    buffer: &mut [u8],
-) -> Result<(), Error> {
+fn seal_with_aad(key: &LessSafeKey, Nonce(nonce): Nonce, aad: &[u8], buffer: &mut [u8]) -> Result<(), Error> {
     // Not `ok_or(..)?`, which makes an error to drop it again.
     let Some((rest, nonce_room)) = buffer.split_last_chunk_mut::<NONCE_BYTES>() else {
         return Err(Error::Authentication);
@@ -70,7 +83,11 @@ fn seal_with_aad(
         return Err(Error::Authentication);
     };
     let tag = key
-        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), plaintext)
+        .seal_in_place_separate_tag(
+            ring::aead::Nonce::assume_unique_for_key(nonce),
+            Aad::from(aad),
+            plaintext,
+        )
         .map_err(|_unspecified| Error::Authentication)?;
     tag_room.copy_from_slice(tag.as_ref());
     *nonce_room = nonce;
@@ -81,14 +98,14 @@ fn open_with_aad<'a>(key: &LessSafeKey, aad: &[u8], sealed: &'a mut [u8]) -> Res
     let Some((ciphertext_and_tag, nonce)) = sealed.split_last_chunk_mut::<NONCE_BYTES>() else {
         return Err(Error::Authentication);
     };
-    key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(aad), ciphertext_and_tag)
+    key.open_in_place(ring::aead::Nonce::assume_unique_for_key(*nonce), Aad::from(aad), ciphertext_and_tag)
         .map_err(|_unspecified| Error::Authentication)
 }
 
 /// Seals the key `plaintext` into `sealed`.
 pub(crate) fn seal_key(
     key: &LessSafeKey,
-    nonce: [u8; NONCE_BYTES],
+    nonce: Nonce,
     plaintext: &[u8; KEY_BYTES],
     sealed: &mut [u8; KEY_BYTES + OVERHEAD_BYTES],
 ) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use claviger_memory::{StackWipe, wipe};
 
-use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::aead::{self, NONCE_BYTES, Nonce, OVERHEAD_BYTES};
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::key::{CryptoKey, KEY_BYTES};
@@ -77,9 +77,9 @@ fn own_copy(id: &KeyId) -> KeyId {
         .unwrap_or_else(|_thread_ends| fresh())
 }
 
-fn split(draw: &[u8; DRAW_BYTES]) -> (&[u8; KEY_BYTES], [u8; NONCE_BYTES], [u8; NONCE_BYTES]) {
+fn split(draw: &[u8; DRAW_BYTES]) -> (&[u8; KEY_BYTES], Nonce, Nonce) {
     match (draw.first_chunk(), draw.get(KEY_BYTES..).and_then(<[u8]>::first_chunk), draw.last_chunk()) {
-        (Some(key), Some(first_nonce), Some(last_nonce)) => (key, *first_nonce, *last_nonce),
+        (Some(key), Some(first), Some(last)) => (key, Nonce::new(*first), Nonce::new(*last)),
         _ => unreachable!("the parts add up to the draw"),
     }
 }

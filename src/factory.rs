@@ -2,8 +2,10 @@
 
 mod builder;
 mod close;
+mod waiting;
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -87,7 +89,8 @@ impl SessionFactory {
         partitions: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<WarmUp, Error> {
         let partitions = partitions.into_iter().map(|partition| partition.as_ref().to_owned()).collect();
-        self.shared.open()?.warm_up(partitions).await
+        let core = self.shared.open()?;
+        self.shared.wait_for(core.warm_up(partitions)).await
     }
 
     /// Notes that records of this key, a system or an intermediate one, may have changed: they were
@@ -155,7 +158,8 @@ impl SessionFactory {
     /// # Cancel safety
     /// A task of the factory does the work, and comes to its end whoever waits.
     pub async fn restore_lost(&self, key: &KeyMeta) -> Result<bool, Error> {
-        self.shared.open()?.restore_lost(key).await
+        let core = self.shared.open()?;
+        self.shared.wait_for(core.restore_lost(key)).await
     }
 
     /// Returns what the factory holds and what happened to it.
@@ -198,7 +202,8 @@ impl SessionFactory {
         self.shared.unforked()?;
         self.shared.closed.store(true, Ordering::Release);
         let close = || close::close(&self.shared.core, deadline);
-        Ok(self.shared.report.get_or_try_init(close).await?.clone())
+        let report = async { self.shared.report.get_or_try_init(close).await.cloned() };
+        self.shared.wait_for(report).await
     }
 }
 
@@ -229,8 +234,10 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // In a forked child a lock may be held by a thread that does not exist there, and the keys
-        // are wiped already.
-        if !self.sentinel.is_forked() {
+        // are wiped already. What else the core holds, the metastore's connections too, is the parent's.
+        if self.sentinel.is_forked() {
+            mem::forget(Arc::clone(&self.core));
+        } else {
             self.core.listeners.stop();
             self.core.tasks.stop();
             self.core.intermediate.close();

@@ -44,6 +44,7 @@ use crate::tasks::Tasks;
 pub(crate) use admission::Admission;
 use course::{Course, Level};
 use degraded::Degraded;
+use doubt::Parents;
 use failover::Recheck;
 use lost::Lost;
 use missing::Missing;
@@ -59,6 +60,7 @@ pub(crate) struct Hierarchy {
     pub(crate) system: KeyCache,
     /// The keyring of the system key that new intermediate keys are wrapped under.
     pub(crate) system_ring: Arc<Keyring>,
+    pub(crate) parents: Parents,
     pub(crate) orphans: Arc<Orphans>,
     pub(crate) arena: Arena,
     pub(crate) rules: Rules,

@@ -11,7 +11,7 @@ use claviger_memory::Arena;
 use ring::aead::LessSafeKey;
 use zeroize::Zeroizing;
 
-use crate::aead::{self, AeadKey};
+use crate::aead::{self, AeadKey, Nonce};
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::random::{RandomError, SecureRandom};
@@ -237,7 +237,7 @@ impl CryptoKey {
     pub(crate) fn has_same_bytes(&self, other: &Self) -> Result<bool, Error> {
         let probe = |key: &Self| {
             let mut sealed = [0; KEY_BYTES + aead::OVERHEAD_BYTES];
-            aead::seal(key.cipher()?, [0; aead::NONCE_BYTES], &mut sealed).map(|()| sealed)
+            aead::seal(key.cipher()?, Nonce::new([0; aead::NONCE_BYTES]), &mut sealed).map(|()| sealed)
         };
         Ok(probe(self)? == probe(other)?)
     }

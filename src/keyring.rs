@@ -6,6 +6,7 @@ pub(crate) mod flight;
 mod former;
 pub(crate) mod orphans;
 pub(crate) mod progress;
+pub(crate) mod shells;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -20,6 +21,7 @@ use crate::key::state::{KeyState, Trouble};
 use crate::record::{Created, KeyId};
 use flight::Flights;
 use former::Former;
+use shells::Shells;
 
 /// How many versions of one key are cached.
 pub(crate) const VERSIONS_MAX: usize = 16;
@@ -37,7 +39,7 @@ pub(crate) struct Keyring {
     rotation: Trouble,
     /// When the keys were last used, to the second, in monotonic nanoseconds.
     used: AtomicU64,
-    shells: Weak<cache::Shells>,
+    shells: Weak<Shells>,
 }
 
 /// The versions of one key that are cached, ascending, and the one to encrypt under.
@@ -108,12 +110,13 @@ pub(crate) enum Role {
 }
 
 impl Keyring {
-    pub(crate) fn new(id: KeyId, shells: Weak<cache::Shells>) -> Self {
+    pub(crate) fn new(id: KeyId, shells: Weak<Shells>) -> Self {
+        let series = shells.upgrade().map(|shells| Arc::clone(shells.series()));
         Self {
             id,
             keys: ArcSwap::default(),
             states: Mutex::default(),
-            flights: Arc::default(),
+            flights: Arc::new(Flights::new(series.unwrap_or_default())),
             trouble: Trouble::default(),
             rotation: Trouble::default(),
             used: AtomicU64::new(0),
@@ -282,7 +285,7 @@ impl Keyring {
         }
         let (formers, over) = former::sort_out(&old.formers, now);
         gone.extend(over);
-        self.keys.store(Arc::new(KeySet { latest, versions, formers }));
+        self.replace(KeySet { latest, versions, formers });
         gone
     }
 
@@ -294,7 +297,7 @@ impl Keyring {
         if !gone.is_empty() {
             let latest = old.latest.clone().filter(|latest| !is_gone(latest));
             let formers = old.formers.clone();
-            self.keys.store(Arc::new(KeySet { latest, versions, formers }));
+            self.replace(KeySet { latest, versions, formers });
         }
         gone
     }
@@ -302,8 +305,18 @@ impl Keyring {
     /// Drops all keys and returns them.
     fn clear(&self) -> Vec<Arc<CryptoKey>> {
         let _writer = self.lock();
-        let old = self.keys.swap(Arc::default());
+        let old = self.replace(KeySet::default());
         old.versions.iter().chain(old.formers.iter().map(Former::key)).cloned().collect()
+    }
+
+    /// Puts these keys in the place of those that were, which it returns. The caller holds the lock.
+    fn replace(&self, keys: KeySet) -> Arc<KeySet> {
+        let len = keys.len();
+        let old = self.keys.swap(Arc::new(keys));
+        if let Some(shells) = self.shells.upgrade() {
+            shells.recount(old.len(), len);
+        }
+        old
     }
 
     /// Returns the trouble that refreshes of the latest key met. Each version has its own, so that
@@ -355,7 +368,7 @@ impl Keyring {
 impl Drop for Keyring {
     fn drop(&mut self) {
         if let Some(shells) = self.shells.upgrade() {
-            shells.forget(&self.id);
+            shells.forget(self);
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::BoxFuture;
 use crate::clock::Moment;
 use crate::envelope;
 use crate::error::{BackendError, Error};
@@ -63,7 +62,7 @@ impl Session {
         if let Some(key) = self.ring.take_latest().filter(|key| core.rules.is_ready(key, now)) {
             return envelope::seal(key, &*core.random, now, plaintext);
         }
-        let key = apart(core.key_to_encrypt(&self.ring)).await?;
+        let key = self.shared.wait_for(core.key_to_encrypt(&self.ring)).await?;
         envelope::seal(key, &*core.random, now, plaintext)
     }
 
@@ -148,15 +147,9 @@ impl Session {
         if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
             return envelope::open(key, formers, wrapped_key, data);
         }
-        let key = apart(core.key_to_decrypt(ring, parent.created())).await?;
+        let key = self.shared.wait_for(core.key_to_decrypt(ring, parent.created())).await?;
         envelope::open(key, formers, wrapped_key, data)
     }
-}
-
-/// Puts what is seldom awaited on the heap: the futures of the hot path are small without it, and
-/// quicker to poll.
-fn apart<'a, T>(seldom: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
-    Box::pin(seldom)
 }
 
 /// Notes that the keyring is in use; about once a second the cache hears of it, so that a hot

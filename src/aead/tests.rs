@@ -36,7 +36,7 @@ impl Vector {
             return;
         };
         assert_eq!(result.unwrap(), plaintext, "{name}");
-        let nonce = self.nonce.as_slice().try_into().unwrap();
+        let nonce = Nonce::new(self.nonce.as_slice().try_into().unwrap());
         let mut sealed = [plaintext.as_slice(), &[0; OVERHEAD_BYTES]].concat();
         if aad.is_empty() {
             seal(&key, nonce, &mut sealed).unwrap();
@@ -141,7 +141,7 @@ const KEY: [u8; KEY_BYTES] = [7; KEY_BYTES];
 
 fn sealed(plaintext: &[u8]) -> Vec<u8> {
     let mut buffer = [plaintext, &[0; OVERHEAD_BYTES]].concat();
-    seal(&expand(&KEY).unwrap(), [9; NONCE_BYTES], &mut buffer).unwrap();
+    seal(&expand(&KEY).unwrap(), Nonce::new([9; NONCE_BYTES]), &mut buffer).unwrap();
     buffer
 }
 
@@ -183,7 +183,7 @@ fn another_key_does_not_open() {
 fn sealing_without_room_for_tag_and_nonce_is_an_error() {
     let key = expand(&KEY).unwrap();
     for bytes in 0..OVERHEAD_BYTES {
-        seal(&key, [9; NONCE_BYTES], &mut vec![0; bytes]).unwrap_err();
+        seal(&key, Nonce::new([9; NONCE_BYTES]), &mut vec![0; bytes]).unwrap_err();
     }
 }
 
@@ -191,7 +191,7 @@ fn sealing_without_room_for_tag_and_nonce_is_an_error() {
 fn a_sealed_key_opens_unchanged_and_at_its_own_length_only() {
     let key = expand(&KEY).unwrap();
     let mut sealed_key = [0; KEY_BYTES + OVERHEAD_BYTES];
-    seal_key(&key, [3; NONCE_BYTES], &[5; KEY_BYTES], &mut sealed_key).unwrap();
+    seal_key(&key, Nonce::new([3; NONCE_BYTES]), &[5; KEY_BYTES], &mut sealed_key).unwrap();
     assert_eq!(open_key(&key, &sealed_key).unwrap().expose_secret(), &[5; KEY_BYTES]);
     for bytes in (0..100).filter(|bytes| *bytes != KEY_BYTES) {
         let authentic_but_no_key = sealed(&vec![5; bytes]);
@@ -202,4 +202,16 @@ fn a_sealed_key_opens_unchanged_and_at_its_own_length_only() {
         changed[at] ^= 0x80;
         assert!(matches!(open_key(&key, &changed), Err(Error::Authentication)), "byte {at}");
     }
+}
+
+/// There would be two of the function if a nonce could be copied or cloned, and this would not compile.
+#[test]
+fn s1_2_a_nonce_cannot_be_copied() {
+    trait Once<A> {
+        fn is_one() {}
+    }
+    impl<T> Once<()> for T {}
+    struct Twice;
+    impl<T: Clone> Once<Twice> for T {}
+    <Nonce as Once<_>>::is_one();
 }

@@ -226,6 +226,7 @@ impl SessionFactoryBuilder {
             intermediate,
             system_ring: system.ring(naming.system_key_id().as_str()),
             system,
+            parents: Default::default(),
             orphans,
             arena: Arena::new(self.policy.lock_policy),
             rules: Rules::new(&self.policy),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Hierarchy;
 use super::course::{Course, Level};
 use super::rules::TooFarAhead;
-use crate::aead::{self, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::aead::{self, Nonce, OVERHEAD_BYTES};
 use crate::error::{Dependency, Error};
 use crate::events::Event;
 use crate::key::{CryptoKey, KEY_BYTES, SecretKey};
@@ -116,8 +116,7 @@ impl Hierarchy {
         parent: &CryptoKey,
         secret: &SecretKey,
     ) -> Result<[u8; KEY_BYTES + OVERHEAD_BYTES], Error> {
-        let mut nonce = [0; NONCE_BYTES];
-        self.random.fill(&mut nonce)?;
+        let nonce = Nonce::draw(&*self.random)?;
         let mut wrapped = [0; KEY_BYTES + OVERHEAD_BYTES];
         aead::seal_key(parent.cipher()?, nonce, secret.expose_secret(), &mut wrapped)?;
         Ok(wrapped)

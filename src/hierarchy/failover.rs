@@ -115,11 +115,11 @@ impl Hierarchy {
     }
 
     fn cached_versions(&self, level: Level) -> Vec<Course> {
-        let versions = |ring: &Arc<Keyring>| -> Vec<Course> {
+        let versions = |ring: Arc<Keyring>| -> Vec<Course> {
             let keys = ring.keys();
-            keys.versions.iter().map(|key| Course::version(level, ring, key.created())).collect()
+            keys.versions.iter().map(|key| Course::version(level, &ring, key.created())).collect()
         };
-        self.cache(level).rings().iter().flat_map(versions).collect()
+        self.cache(level).rings().flat_map(versions).collect()
     }
 
     /// Reads the rows of these versions in one call, as the flights of each; those that others run are

@@ -158,6 +158,9 @@ impl Hierarchy {
         parent: Option<&CryptoKey>,
     ) -> Result<CryptoKey, Error> {
         let parent = parent.map(Parent::of);
+        if parent.is_none() {
+            self.parents.note(record.meta().id(), &state);
+        }
         CryptoKey::new(&self.arena, secret, record, self.rules.life(record.meta()), state, parent)
     }
 }

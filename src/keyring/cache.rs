@@ -1,16 +1,15 @@
 //! The bounded cache of keyrings.
 //!
-//! Two maps: an LRU that holds the keyrings with keys in them and bounds how many keys there are,
-//! and a weak map of all keyrings that anybody holds, so that an id has one keyring at a time.
+//! An LRU holds the keyrings with keys in them and bounds how many keys there are; the [`Shells`] know all
+//! keyrings that anybody holds.
 //!
 //! An evicted keyring is emptied at once, whoever still holds the shell. moka's own bound is
 //! eventual: under a flood it holds many times its capacity. So every addition is made under one
 //! mutex and followed by moka's maintenance, which a cold load's I/O hides.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use claviger_memory::ForkSentinel;
 use moka::notification::RemovalCause;
@@ -18,6 +17,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::orphans::{OrphanCause, Orphans};
+use super::shells::Shells;
 use super::{Keyring, Role, VERSIONS_MAX};
 use crate::clock::{Clock, Moment};
 use crate::key::CryptoKey;
@@ -34,13 +34,6 @@ pub(crate) struct KeyCache {
     keys_max: usize,
     /// Paces additions; `true` once closed, when nothing is added any more.
     closed: Mutex<bool>,
-}
-
-/// All keyrings that anybody holds.
-#[derive(Debug)]
-pub(crate) struct Shells {
-    rings: Mutex<HashMap<KeyId, Weak<Keyring>>>,
-    sentinel: Arc<ForkSentinel>,
 }
 
 impl KeyCache {
@@ -73,7 +66,7 @@ impl KeyCache {
         };
         let versions_max = keys_max.min(VERSIONS_MAX);
         let lru = builder.build_with_hasher(RandomState::new());
-        let shells = Arc::new(Shells { rings: Mutex::default(), sentinel });
+        let shells = Arc::new(Shells::new(keys_max, sentinel));
         Self { lru, shells, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
     }
 
@@ -162,7 +155,10 @@ impl KeyCache {
             self.release(&ring, ring.drop_formers(|until| until < now.monotonic));
             let idle = ring.idle(now);
             if idle > idle_max && !ring.is_parent() && (!ring.is_troubled() || idle > troubled_max) {
+                // One at a time, since additions wait for this.
+                let _paced = self.admission();
                 self.lru.invalidate(&*id);
+                self.lru.run_pending_tasks();
             }
         }
         let _paced = self.admission();
@@ -195,9 +191,19 @@ impl KeyCache {
         }
     }
 
-    /// Returns all keyrings that anybody holds.
-    pub(crate) fn rings(&self) -> Vec<Arc<Keyring>> {
+    /// Notes that what flights under way bring is no news, whatever they are for.
+    pub(crate) fn outdate_flights(&self) {
+        self.shells.series().outdate();
+    }
+
+    /// Walks over all keyrings that anybody holds, with no lock held meanwhile.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = Arc<Keyring>> {
         self.shells.all()
+    }
+
+    #[cfg(test)]
+    pub(super) fn rings_under_one_lock_max(&self) -> usize {
+        self.shells.rings_under_one_lock_max()
     }
 
     /// Returns how many keys there may be.
@@ -207,13 +213,13 @@ impl KeyCache {
 
     /// Counts the cached keys.
     pub(crate) fn keys(&self) -> usize {
-        self.shells.all().iter().map(|ring| ring.keys().len()).sum()
+        self.shells.keys()
     }
 
     /// Returns the key ids that flights are under way for.
     pub(crate) fn in_flight(&self) -> Vec<KeyId> {
-        let busy = |ring: &Arc<Keyring>| (ring.flights().under_way() > 0).then(|| ring.id().clone());
-        self.shells.all().iter().filter_map(busy).collect()
+        let busy = |ring: Arc<Keyring>| (ring.flights().under_way() > 0).then(|| ring.id().clone());
+        self.shells.all().filter_map(busy).collect()
     }
 
     fn admission(&self) -> MutexGuard<'_, bool> {
@@ -224,43 +230,5 @@ impl KeyCache {
 impl fmt::Debug for KeyCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyCache").field("keys", &self.keys()).finish_non_exhaustive()
-    }
-}
-
-impl Shells {
-    fn get_or_insert(self: &Arc<Self>, id: &str) -> Arc<Keyring> {
-        let mut shells = self.lock();
-        if let Some(ring) = shells.get(id).and_then(Weak::upgrade) {
-            return ring;
-        }
-        let ring = Arc::new(Keyring::new(KeyId::new(id), Arc::downgrade(self)));
-        shells.insert(ring.id().clone(), Arc::downgrade(&ring));
-        ring
-    }
-
-    fn get(&self, id: &str) -> Option<Arc<Keyring>> {
-        self.lock().get(id).and_then(Weak::upgrade)
-    }
-
-    /// Forgets a keyring that nobody holds any more, unless a new one has its place already.
-    pub(super) fn forget(&self, id: &KeyId) {
-        if self.sentinel.is_forked() {
-            // The lock may be held by a thread of the parent, which does not exist here.
-            return;
-        }
-        let mut shells = self.lock();
-        if shells.get(id).is_some_and(|ring| ring.strong_count() == 0) {
-            shells.remove(id);
-        }
-    }
-
-    /// Returns all keyrings. They are dropped by the caller outside the lock, since the last drop
-    /// takes it.
-    fn all(&self) -> Vec<Arc<Keyring>> {
-        self.lock().values().filter_map(Weak::upgrade).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, Weak<Keyring>>> {
-        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
 //! Single flight: however many ask for the same load at once, one task runs it for all.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -25,14 +26,37 @@ pub(crate) type Outcome = Result<Arc<CryptoKey>, Error>;
 /// Flights are numbered. Whoever needs an answer that is newer than his question takes a
 /// [`ticket`](Self::ticket) first and boards only flights that begin later.
 #[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<State>);
+pub(crate) struct Flights {
+    series: Arc<Series>,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    begun: u64,
-    /// The last flight that began before the rows were said to have changed.
+    /// When the rows were last said to have changed.
     outdated: u64,
     under_way: HashMap<Target, Flight>,
+}
+
+/// The numbers of a cache: of its flights, for whatever key id, and of the words that rows changed. What
+/// began earlier has the lower number.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    last: AtomicU64,
+    /// When rows were last said to have changed that flights for any key id may ask for.
+    outdated: AtomicU64,
+}
+
+impl Series {
+    /// Notes that what flights under way bring is no news, whatever they are for.
+    pub(crate) fn outdate(&self) {
+        self.outdated.fetch_max(self.next(), Ordering::AcqRel);
+    }
+
+    /// Takes a number. Who takes a later one sees all that was done before.
+    fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::AcqRel) + 1
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -42,7 +66,7 @@ struct Flight {
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
-/// The number of the last flight that began before a question was asked.
+/// A number: flights that began before it cannot answer the question.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket(u64);
 
@@ -65,6 +89,10 @@ pub(crate) struct Pilot {
 }
 
 impl Flights {
+    pub(crate) fn new(series: Arc<Series>) -> Self {
+        Self { series, state: Mutex::default() }
+    }
+
     /// Returns a ticket that admits to any flight that is under way or begins later.
     pub(crate) const fn any_ticket() -> Ticket {
         Ticket(0)
@@ -72,35 +100,27 @@ impl Flights {
 
     /// Returns a ticket that admits only to flights that begin from now on.
     pub(crate) fn ticket(&self) -> Ticket {
-        Ticket(self.state().begun)
+        Ticket(self.series.next())
     }
 
     /// Returns a ticket that admits to the flights that began since the rows were last said to have
     /// changed, and to any that begins later.
     pub(crate) fn ticket_of_current(&self) -> Ticket {
-        Ticket(self.state().outdated)
+        Ticket(self.outdated(&self.state()))
     }
 
     /// Notes that the rows may have changed: what flights under way bring is no news.
     pub(crate) fn outdate(&self) {
         let mut state = self.state();
-        state.outdated = state.begun;
-    }
-
-    /// Notes that what flights under way bring is no news, if there are any.
-    pub(crate) fn outdate_under_way(&self) {
-        let mut state = self.state();
-        if !state.under_way.is_empty() {
-            state.outdated = state.begun;
-        }
+        state.outdated = self.series.next();
     }
 
     /// Tells whether the flight of this number began since the rows were last said to have changed.
     pub(crate) fn is_current(&self, number: u64) -> bool {
-        number > self.state().outdated
+        number > self.outdated(&self.state())
     }
 
-    /// Tells whether the rows were ever said to have changed while a flight was known.
+    /// Tells whether the rows, not the parent's, were ever said to have changed.
     pub(crate) fn is_any_outdated(&self) -> bool {
         self.state().outdated > 0
     }
@@ -120,18 +140,21 @@ impl Flights {
         if let Some(flight) = state.under_way.get(&target) {
             return (Seat { too_early: flight.number <= ticket.0, flight: flight.clone() }, None);
         }
-        state.begun += 1;
         let (sender, receiver) = watch::channel(None);
-        let (number, progress) = (state.begun, Arc::<Progress>::default());
+        let (number, progress) = (self.series.next(), Arc::<Progress>::default());
         let flight = Flight { number, progress: Arc::clone(&progress), outcome: receiver };
         let pilot = Pilot { flights: Arc::clone(self), target, number, progress, outcome: sender };
         state.under_way.insert(target, flight.clone());
         (Seat { flight, too_early: false }, Some(pilot))
     }
 
+    fn outdated(&self, state: &State) -> u64 {
+        state.outdated.max(self.series.outdated.load(Ordering::Acquire))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Each use is one step on whole values: a panic in between leaves nothing half-done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -67,7 +67,7 @@ impl Keyring {
         }
         let latest = old.latest.clone().filter(|latest| !is_it(latest));
         let versions = old.versions.iter().filter(|held| !is_it(held)).cloned().collect();
-        self.keys.store(Arc::new(KeySet { latest, versions, formers }));
+        self.replace(KeySet { latest, versions, formers });
         gone
     }
 
@@ -81,7 +81,7 @@ impl Keyring {
         let (gone, formers): (Vec<_>, Vec<_>) =
             old.formers.iter().cloned().partition(|former| is_over(former.until));
         let (latest, versions) = (old.latest.clone(), old.versions.clone());
-        self.keys.store(Arc::new(KeySet { latest, versions, formers }));
+        self.replace(KeySet { latest, versions, formers });
         gone.into_iter().map(|former| former.key).collect()
     }
 }

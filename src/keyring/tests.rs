@@ -6,6 +6,7 @@ use claviger_memory::{Arena, ForkSentinel, LockPolicy};
 use proptest::prelude::*;
 
 use super::cache::KeyCache;
+use super::flight::Target;
 use super::orphans::{OrphanCause, Orphans};
 use super::*;
 use crate::clock::{Clock, nanos};
@@ -23,12 +24,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(capacity: u64) -> Self {
+    fn new(capacity: impl Into<Capacity>) -> Self {
         let clock = FixedClock::new(1_700_000_000);
         let orphans = Arc::new(Orphans::default());
         let clock_of_cache: Arc<dyn Clock> = Arc::new(clock.clone());
         let sentinel = Arc::new(ForkSentinel::new().unwrap());
-        let cache = KeyCache::new(Capacity::Keys(capacity), Arc::clone(&orphans), clock_of_cache, sentinel);
+        let cache = KeyCache::new(capacity.into(), Arc::clone(&orphans), clock_of_cache, sentinel);
         Self { clock, arena: Arena::new(LockPolicy::Off), orphans, cache }
     }
 
@@ -50,6 +51,11 @@ impl Bench {
         });
         self.cache.add(&ring, &key, role);
         key
+    }
+
+    /// Counts the cached keys where they lie.
+    fn counted(&self) -> usize {
+        self.cache.rings().map(|ring| ring.keys().len()).sum()
     }
 
     fn orphans(&self) -> Vec<KeyMeta> {
@@ -110,6 +116,7 @@ proptest! {
             }
             let orphans = bench.orphans();
             prop_assert_eq!(bench.arena.stats().slots, bench.cache.keys() + orphans.len());
+            prop_assert_eq!(bench.cache.keys(), bench.counted());
             prop_assert!(bench.cache.keys() as u64 <= capacity);
             for key in &held {
                 let cached = bench.cache.ring(key.meta().id().as_str()).version(key.created());
@@ -179,8 +186,77 @@ fn doubts_about_keys_that_are_not_cached_leave_nothing_behind() {
     for number in 0..1_000 {
         bench.cache.doubt(&format!("unknown {number}"));
     }
-    assert_eq!(bench.cache.rings().len(), 1);
+    assert_eq!(bench.cache.rings().count(), 1);
     assert!(!key.state().is_doubted());
     bench.cache.doubt("known");
     assert!(key.state().is_doubted());
+}
+
+#[test]
+fn keys_put_aside_are_counted_until_they_are_dropped() {
+    let bench = Bench::new(10);
+    let _other = bench.load("other", 1, Role::Latest);
+    let (old, new) = (bench.load("changed", 1, Role::Latest), bench.load("changed", 2, Role::Latest));
+    let ring = bench.cache.ring("changed");
+    for (step, keys) in [3, 3, 2, 1, 0].into_iter().enumerate() {
+        match step {
+            0 => {}
+            1 => bench.cache.put_aside(&ring, &old, &new, u64::MAX),
+            2 => bench.cache.drop_formers("changed"),
+            3 => assert_eq!(bench.cache.remove(&ring, |_| true).len(), 1),
+            _ => bench.cache.close(),
+        }
+        assert_eq!((bench.cache.keys(), bench.counted()), (keys, keys), "{step}");
+    }
+}
+
+#[test]
+fn keyring_that_goes_with_its_keys_takes_them_out_of_the_count() {
+    let bench = Bench::new(10);
+    let key = bench.load("cached", 1, Role::Latest);
+    let ring = bench.cache.ring("loading");
+    ring.add(&key, Role::Latest, 1, Moment::now(&bench.clock));
+    assert_eq!(bench.cache.keys(), 2);
+    drop(ring);
+    assert_eq!(bench.cache.keys(), 1);
+}
+
+/// Whoever looks at a keyring may make others, as sessions of other threads do.
+#[test]
+fn keyrings_are_walked_over_with_no_lock_held() {
+    let bench = Bench::new(1);
+    let held: Vec<_> = (0..100).map(|number| bench.cache.ring(&number.to_string())).collect();
+    let walked = bench.cache.rings().map(|ring| bench.cache.ring(&format!("beside {}", ring.id().as_str())));
+    assert_eq!(walked.count(), held.len());
+    assert_eq!(bench.cache.rings().count(), held.len(), "nobody holds the others any more");
+}
+
+#[test]
+fn few_keyrings_are_under_one_lock_however_many_there_are() {
+    let shells_max = |capacity: Capacity, rings: usize| {
+        let bench = Bench::new(capacity);
+        let _held: Vec<_> = (0..rings).map(|number| bench.cache.ring(&number.to_string())).collect();
+        bench.cache.rings_under_one_lock_max()
+    };
+    assert!(shells_max(Capacity::Unbounded, 40_000) < 40);
+    assert!(shells_max(Capacity::Keys(10_000), 10_000) < 150);
+}
+
+#[test]
+fn flights_for_all_ids_are_outdated_at_once_and_later_ones_are_not() {
+    let bench = Bench::new(10);
+    let rings = ["a", "b"].map(|id| bench.cache.ring(id));
+    let fly = |ring: &Arc<Keyring>, target| ring.flights().board(target, Flights::any_ticket()).1.unwrap();
+    let early = rings.each_ref().map(|ring| fly(ring, Target::Latest));
+    bench.cache.outdate_flights();
+    for (ring, early) in rings.iter().zip(&early) {
+        let late = fly(ring, Target::Version(Created::MIN));
+        assert!(!ring.flights().is_current(early.number()) && ring.flights().is_current(late.number()));
+        assert!(!ring.flights().is_any_outdated(), "the rows themselves are in no doubt");
+        ring.doubt();
+        assert!(!ring.flights().is_current(late.number()) && ring.flights().is_any_outdated());
+    }
+    let later = fly(&rings[0], Target::Version(Created::MAX));
+    rings[1].doubt();
+    assert!(rings[0].flights().is_current(later.number()), "another id's rows changed");
 }

@@ -2,7 +2,7 @@
 
 use claviger_memory::{Arena, LockPolicy, on_wiped_stack};
 
-use crate::aead::{self, AeadKey, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::aead::{self, AeadKey, Nonce, OVERHEAD_BYTES};
 use crate::error::{BackendError, Error};
 use crate::key::{KEY_BYTES, SecretKey};
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
@@ -63,8 +63,7 @@ impl KeyManagementService for StaticKms {
     async fn wrap_key(&self, key: &SecretKey, _meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
         let mut buffer = [0; KEY_BYTES + OVERHEAD_BYTES];
         on_wiped_stack(|| {
-            let mut nonce = [0; NONCE_BYTES];
-            self.random.fill(&mut nonce).map_err(BackendError::transient)?;
+            let nonce = Nonce::draw(&*self.random).map_err(BackendError::transient)?;
             let master_key = self.master_key.get().map_err(BackendError::permanent)?;
             aead::seal_key(master_key, nonce, key.expose_secret(), &mut buffer)
                 .map_err(BackendError::permanent)

@@ -135,16 +135,16 @@ async fn warm_up_beside_a_dead_store_makes_no_call_of_its_own() {
 /// What makes a revoked key tempting.
 #[derive(Clone, Copy, Debug)]
 enum Outage {
-    OfRow,
-    OfInserts,
-    OfStore,
-    OfAll,
+    Row,
+    Inserts,
+    Store,
+    Everything,
 }
 
 /// While its successor cannot be had, from the first failure on till the breaker is long open.
 #[tokio::test(start_paused = true)]
 async fn known_revoked_key_never_encrypts_however_often_its_successor_cannot_be_had() {
-    for outage in [Outage::OfRow, Outage::OfInserts, Outage::OfStore, Outage::OfAll] {
+    for outage in [Outage::Row, Outage::Inserts, Outage::Store, Outage::Everything] {
         for reply in [DOWN, Reply::Hang, crate::desk::DENIED] {
             let world = World::warm(checked_often(), Limits::new()).await;
             let record = world.encrypt("hot").await.expect_in(SECOND);
@@ -153,12 +153,12 @@ async fn known_revoked_key_never_encrypts_however_often_its_successor_cannot_be_
             world.clock.advance(2 * INTERVAL);
             world.decrypt("hot", &record).await.expect_in(SECOND);
             match outage {
-                Outage::OfRow => world.store.rule(reads_of("hot", reply)),
-                Outage::OfInserts => {
+                Outage::Row => world.store.rule(reads_of("hot", reply)),
+                Outage::Inserts => {
                     world.store.rule(move |asked| if asked.is_insert() { reply } else { Reply::Answer });
                 }
-                Outage::OfStore => world.store.all(reply),
-                Outage::OfAll => {
+                Outage::Store => world.store.all(reply),
+                Outage::Everything => {
                     world.store.all(reply);
                     world.kms.all(reply);
                 }

@@ -18,10 +18,6 @@ pub(crate) struct Summary {
     cargo_failed: bool,
 }
 
-/// What a test may not do without.
-const REQUIRED: &str = "asherah-python,asherah-go-python,sqlite,postgres,pgbouncer,mysql,galera,dynamodb,\
-     kms,localstack,softhsm";
-
 /// Runs the tests that `cargo_args` select, all of the workspace if there are none.
 pub(crate) fn run(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -> Result<Summary> {
     let mut args = vec!["test", "--all-features", "--no-fail-fast"];
@@ -32,7 +28,6 @@ pub(crate) fn run(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -
     let servers = Servers::start(tools);
     let mut cargo = servers
         .known_to(workspace.cargo(&args))
-        .env("CLAVIGER_REQUIRE", REQUIRED)
         .env("CLAVIGER_ASHERAH_PYTHON", &tools.asherah_python)
         .env("CLAVIGER_ASHERAH_GO_PYTHON", &tools.asherah_go_python);
     if cargo_args.is_empty() {

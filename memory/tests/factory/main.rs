@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 #![allow(clippy::cast_possible_truncation, reason = "takes words apart into bytes")]
 
+mod begun;
 #[path = "../../../tests/memory_scan/random.rs"]
 mod random;
 #[path = "../../../tests/memory_scan/scan.rs"]
@@ -19,14 +20,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use claviger::{
-    CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, SecretKey, SecureRandom, Session, SessionFactory,
-    StaticKms, SystemRandom,
+    CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, Metastore, SecretKey, SecureRandom, Session,
+    SessionFactory, SessionFactoryBuilder, StaticKms, SystemRandom,
 };
 use tokio::runtime::Builder;
 
@@ -68,10 +70,19 @@ fn s2_5_forked_child_reads_no_key_of_the_parent() {
 
 #[test]
 fn s2_5_forked_child_drops_the_parents_factory_without_harm() {
-    let (factory, session, record) = in_use(SystemRandom::new());
-    let mut held = Some((factory.clone(), session));
-    forked(|| drop(held.take()));
-    drop(held);
+    let store = Arc::new(InMemoryMetastore::new());
+    let factory = builder(Arc::clone(&store), SystemRandom::new()).build().unwrap();
+    let session = factory.session("partition").unwrap();
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let record = runtime.block_on(session.encrypt(b"payload")).unwrap();
+    let holders = Arc::strong_count(&store);
+    let mut held = Some((factory, session));
+    forked(|| {
+        drop(held.take());
+        assert_eq!(Arc::strong_count(&store), holders, "its connections are the parent's");
+    });
+    let (factory, session) = held.unwrap();
+    drop(session);
     assert_works(&factory, &record);
 }
 
@@ -164,18 +175,20 @@ const NONCE_BYTES: usize = 12;
 
 /// A factory with few keys in its cache, one of its sessions, and a record of that.
 fn in_use(random: impl SecureRandom + Clone) -> (SessionFactory, Session, DataRowRecord) {
-    let master_key = SecretKey::generate(&random).unwrap();
-    let factory = SessionFactory::builder(InMemoryMetastore::new(), StaticKms::new(&master_key).unwrap())
-        .service("service")
-        .product("product")
-        .policy(CryptoPolicy::production().intermediate_keys_max(10))
-        .random(random)
-        .build()
-        .unwrap();
+    let factory = builder(InMemoryMetastore::new(), random).build().unwrap();
     let session = factory.session("partition").unwrap();
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     let record = runtime.block_on(session.encrypt(b"payload")).unwrap();
     (factory, session, record)
+}
+
+fn builder(metastore: impl Metastore, random: impl SecureRandom) -> SessionFactoryBuilder {
+    let master_key = SecretKey::generate(&random).unwrap();
+    SessionFactory::builder(metastore, StaticKms::new(&master_key).unwrap())
+        .service("service")
+        .product("product")
+        .policy(CryptoPolicy::production().intermediate_keys_max(10))
+        .random(random)
 }
 
 fn assert_works(factory: &SessionFactory, record: &DataRowRecord) {
