@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use claviger::testing::Operation;
 use claviger::{Dependency, Error, Limits};
 use tokio::time::sleep;
 
-use crate::desk::Reply;
+use crate::desk::{Asked, Reply};
 use crate::support::{
     INTERVAL, MILLISECOND, OPERATION_DEADLINE, REFRESH_WAIT, SECOND, World, checked_often, ik, policy,
 };
@@ -148,29 +149,39 @@ async fn who_is_refused_beside_a_kms_that_hangs_is_told_so() {
 /// The dependency that an operation waited for when its deadline came, at each stage of a load.
 #[tokio::test(start_paused = true)]
 async fn deadline_names_what_was_waited_for() {
-    let long = 10 * OPERATION_DEADLINE;
-    let limits = || Limits::new().store_deadline(long).kms_deadline(long);
-    for dependency in [Dependency::Metastore, Dependency::Kms] {
-        let world = World::new(policy(), limits());
-        let desk = if dependency == Dependency::Kms { &*world.kms } else { &*world.store };
-        desk.all(Reply::Hang);
+    let limits = || {
+        let long = 10 * OPERATION_DEADLINE;
+        Limits::new().store_deadline(long).kms_deadline(long)
+    };
+    let stages = [
+        (Operation::LoadLatest, Dependency::Metastore),
+        (Operation::Load, Dependency::Metastore),
+        (Operation::Insert, Dependency::Metastore),
+        (Operation::WrapKey, Dependency::Kms),
+        (Operation::UnwrapKey, Dependency::Kms),
+    ];
+    for (operation, dependency) in stages {
+        let writer = World::warm(policy(), limits()).await;
+        let is_stored = matches!(operation, Operation::Load | Operation::UnwrapKey);
+        let world =
+            if is_stored { writer.other_process(policy(), limits()) } else { World::new(policy(), limits()) };
+        let rule =
+            move |asked: &Asked| if asked.operation == operation { Reply::Hang } else { Reply::Answer };
+        world.store.rule(rule);
+        world.kms.rule(rule);
         // One begins the load of the system key, the others wait for it.
-        for encrypt in world.begin_encrypts("p", 3) {
+        let partitions = if is_stored { ["first"; 3] } else { ["p0", "p1", "p2"] };
+        for encrypt in partitions.map(|partition| world.begin_encrypt(partition)) {
             let ended = encrypt.await.unwrap();
-            assert_eq!(ended.took, OPERATION_DEADLINE);
+            assert_eq!(ended.took, OPERATION_DEADLINE, "{operation:?}");
             match ended.outcome.unwrap_err() {
                 Error::Deadline { limit, after, key, dependency: named } => {
                     assert_eq!((limit, after), ("operation_deadline", OPERATION_DEADLINE));
-                    assert!(key.as_str().starts_with("_IK_p"), "{key:?}");
-                    assert_eq!(named, Some(dependency));
+                    assert!(partitions.iter().any(|partition| key.as_str() == ik(partition)), "{key:?}");
+                    assert_eq!(named, Some(dependency), "{operation:?}");
                 }
-                other => panic!("{other:?}"),
+                other => panic!("{operation:?}: {other:?}"),
             }
         }
     }
-    // An insert is the metastore's, too.
-    let world = World::new(policy(), limits());
-    world.store.rule(|asked| if asked.is_insert() { Reply::Hang } else { Reply::Answer });
-    let error = world.encrypt("p").await.outcome.unwrap_err();
-    assert!(matches!(error, Error::Deadline { dependency: Some(Dependency::Metastore), .. }), "{error:?}");
 }
