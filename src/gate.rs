@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::error::BackendError;
@@ -114,6 +114,11 @@ impl Gate {
     /// Tells whether a call would not be made now.
     pub(crate) fn is_shut_to(&self, subject: &Subject) -> bool {
         self.health.is_shut_to(subject, self.now())
+    }
+
+    /// Tells whether the next probe is left to this subject.
+    pub(crate) fn prefers(&self, subject: &Subject) -> bool {
+        self.health.prefers(subject, self.now())
     }
 
     /// Tells whether any call is under way.
@@ -263,7 +268,12 @@ impl Gate {
     ) -> Result<T, BackendError> {
         // On the heap: to pass a future on is to keep two of it in the caller's.
         let call = Box::pin(self.giving_way(permit, call));
-        let answer = in_time(self.rules.deadline, call).await;
+        let answer = match timeout(self.rules.deadline, call).await {
+            Ok(Some(answer)) => answer,
+            // So little time says nothing of the dependency.
+            Ok(None) => return Err(retry::no_answer(self.rules.slow)),
+            Err(_elapsed) => Err(retry::no_answer(self.rules.deadline)),
+        };
         match &answer {
             Err(error) if error.is_transient() => self.health.failed(subject, asked, self.now()),
             // A permanent refusal is an answer: the dependency is up.
@@ -273,22 +283,22 @@ impl Gate {
     }
 
     /// Makes the call. A check that takes long while others wait goes on among those in trouble, if there
-    /// is room: however many hang, those that do not are checked in time.
+    /// is room, and else is given up: however many hang, those that do not are checked in time.
     async fn giving_way<T>(
         &self,
         mut permit: Permit<'_>,
         call: impl Future<Output = Result<T, BackendError>>,
-    ) -> Result<T, BackendError> {
+    ) -> Option<Result<T, BackendError>> {
         let mut call = pin!(call);
         while permit.is_of_check() {
-            if let Ok(answer) = tokio::time::timeout(self.rules.slow, call.as_mut()).await {
-                return answer;
+            if let Ok(answer) = timeout(self.rules.slow, call.as_mut()).await {
+                return Some(answer);
             }
             if self.permits.are_checks_waiting() && !self.permits.move_aside(&mut permit) {
-                return Err(retry::no_answer(self.rules.slow));
+                return None;
             }
         }
-        call.await
+        Some(call.await)
     }
 
     fn now(&self) -> Duration {

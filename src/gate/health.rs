@@ -39,6 +39,8 @@ struct Breaker {
     failures: u32,
     /// Subjects that failed since then, not all if there are many.
     failed: Vec<Subject>,
+    /// Subjects that were answered last, the last of them at the end: if anybody is answered, they are.
+    preferred: Vec<Subject>,
     /// Subjects that were asked last, with when, not all if there are many.
     asked: Vec<(Subject, Duration)>,
     open: Option<Open>,
@@ -74,6 +76,10 @@ const FAILURES_MAX: u32 = 5;
 const SUBJECTS_MIN: usize = 3;
 const LATELY: Duration = Duration::from_secs(10);
 const PROBE_PERIOD: Duration = Duration::from_secs(1);
+/// How many of those that were answered last are preferred, and for how long a probe that is due is left to
+/// them.
+const PREFERRED_MAX: usize = 4;
+const PREFERENCE: Duration = Duration::from_millis(250);
 
 impl Health {
     pub(super) fn new() -> Self {
@@ -92,6 +98,14 @@ impl Health {
 
     pub(super) fn is_shut_to(&self, subject: &Subject, now: Duration) -> bool {
         !matches!(self.look(Some(subject), now), Verdict::Go(_))
+    }
+
+    /// Tells whether the next probe is left to this subject, which is not in trouble.
+    pub(super) fn prefers(&self, subject: &Subject, now: Duration) -> bool {
+        let mut state = self.state();
+        state.breaker.open.is_some()
+            && state.breaker.preferred.contains(subject)
+            && state.troubles.of(subject, now).is_none()
     }
 
     pub(super) fn has_served_since(&self, moment: Duration) -> bool {
@@ -163,6 +177,9 @@ impl Health {
         }
         if is_served {
             state.served = Some(now);
+            if let Some(subject) = subject {
+                state.breaker.prefer(subject);
+            }
         }
         if state.breaker.close(now) {
             state.troubles.returned();
@@ -195,12 +212,15 @@ impl Health {
 
 impl State {
     fn verdict(&mut self, subject: Option<&Subject>, now: Duration) -> Verdict {
-        let trouble = subject.and_then(|subject| self.troubles.of(subject, now));
         let open = self.breaker.open;
+        let due = open.map(|open| self.due(open, subject, now));
+        let trouble = subject.and_then(|subject| self.troubles.of(subject, now));
         match (open, trouble) {
             (None, None) => Verdict::Go(Standing::Well),
-            (Some(open), None) if open.is_due(now) => Verdict::Go(Standing::Well),
-            (Some(open), None) => Verdict::Wait(open.next.saturating_sub(now)),
+            (Some(_), None) => match due.unwrap_or(now).saturating_sub(now) {
+                Duration::ZERO => Verdict::Go(Standing::Well),
+                wait => Verdict::Wait(wait),
+            },
             (open, Some((failure, may_ask))) => {
                 let may_probe = match open {
                     None => may_ask,
@@ -214,7 +234,29 @@ impl State {
     }
 }
 
+impl State {
+    /// Returns when a subject that is not in trouble may make the next probe.
+    fn due(&mut self, open: Open, subject: Option<&Subject>, now: Duration) -> Duration {
+        if open.is_reserved {
+            return now;
+        }
+        let Self { breaker, troubles, .. } = self;
+        breaker.preferred.retain(|preferred| troubles.of(preferred, now).is_none());
+        let is_preferred = subject.is_some_and(|subject| breaker.preferred.contains(subject));
+        if breaker.preferred.is_empty() || is_preferred { open.next } else { open.next + PREFERENCE }
+    }
+}
+
 impl Breaker {
+    /// Notes that a subject was answered well.
+    fn prefer(&mut self, subject: &Subject) {
+        self.preferred.retain(|preferred| preferred != subject);
+        self.preferred.push(subject.clone());
+        if self.preferred.len() > PREFERRED_MAX {
+            self.preferred.remove(0);
+        }
+    }
+
     fn ask(&mut self, subject: &Subject, now: Duration) {
         self.asked.retain(|(asked, at)| asked != subject && now.saturating_sub(*at) < LATELY);
         self.asked.push((subject.clone(), now));

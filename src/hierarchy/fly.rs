@@ -44,6 +44,10 @@ impl Hierarchy {
         wait: bool,
     ) -> Option<Outcome> {
         if !wait {
+            // If the store answers anybody it answers this one, and then all are asked again.
+            if self.store.reads().prefers(&course.subject()) {
+                self.begin_in_background(course);
+            }
             return None;
         }
         let flight = self.fly(course.clone(), ticket, &course.progress);
@@ -102,8 +106,14 @@ impl Hierarchy {
     /// Starts a flight that nobody waits for, unless one is under way, there is no permit, or it is
     /// known to fail.
     pub(super) fn refresh_in_background(self: &Arc<Self>, course: Course, now: Moment) {
+        if !self.is_known_to_fail(&course, now) {
+            self.begin_in_background(course);
+        }
+    }
+
+    fn begin_in_background(self: &Arc<Self>, course: Course) {
         let flights = course.ring.flights();
-        if flights.is_under_way(course.target) || self.is_known_to_fail(&course, now) {
+        if flights.is_under_way(course.target) {
             return;
         }
         if !self.store.reads().has_room_for_check() {

@@ -152,6 +152,30 @@ async fn probe_is_left_to_who_waits_for_it_and_is_not_in_trouble() {
     assert!(played.may_ask("a"));
 }
 
+#[test]
+fn probe_is_left_for_a_while_to_those_that_were_answered_last() {
+    let mut played = Played::new();
+    for number in 1..=5 {
+        assert!(played.ask(&format!("well{number}"), true));
+    }
+    played.now = 20_000;
+    played.fail_until_open(&["a", "b", "c"]).unwrap();
+    played.now += 1_000;
+    let may_ask = |played: &Played| ["well1", "well2", "well5", "new"].map(|name| played.may_ask(name));
+    assert_eq!(may_ask(&played), [false, true, true, false]);
+    played.now += 249;
+    assert_eq!(may_ask(&played), [false, true, true, false]);
+    played.now += 1;
+    assert_eq!(may_ask(&played), [true; 4]);
+    // One that fails is in trouble, and preferred no more.
+    for name in ["well2", "well3", "well4", "well5"] {
+        assert!(played.health.prefers(&key(name), at(played.now)));
+        assert!(played.ask(name, false));
+        played.now += 1_000;
+    }
+    assert!(played.may_ask("new"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn answer_closes_the_breaker_wakes_who_waits_and_lets_all_be_asked_again() {
     let mut played = Played::new();
