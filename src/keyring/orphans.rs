@@ -61,6 +61,11 @@ impl Orphans {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.entries().capacity()
+    }
+
     /// Takes an orphan back if it is the key looked for, so that no second copy is made.
     pub(crate) fn adopt(&self, is_wanted: impl Fn(&CryptoKey) -> bool) -> Option<Arc<CryptoKey>> {
         let mut entries = self.entries();

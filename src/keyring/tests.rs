@@ -281,3 +281,46 @@ fn sweep_lets_others_have_their_turn_and_drops_all_that_is_idle() {
     assert!(turns > 200 / 64, "{turns}");
     assert_eq!((bench.cache.keys(), bench.arena.stats().slots), (1, 1));
 }
+
+#[test]
+fn the_oldest_versions_of_a_key_go_first_and_never_the_latest() {
+    let bench = Bench::new(100);
+    let versions = |from: i64| (from..from + 20).collect::<Vec<_>>();
+    let held = |id: &str| -> Vec<i64> {
+        let ring = bench.cache.ring(id);
+        ring.keys().versions.iter().map(|key| key.created().unix_seconds()).collect()
+    };
+    for created in versions(1) {
+        bench.load("new last", created, Role::Version);
+    }
+    assert_eq!(held("new last"), (5..=20).collect::<Vec<_>>());
+    bench.load("latest old", 1, Role::Latest);
+    for created in versions(2) {
+        bench.load("latest old", created, Role::Version);
+    }
+    assert_eq!(held("latest old"), [vec![1], (7..=21).collect()].concat());
+    // One that is older than all that are held stays, since it is wanted now.
+    bench.load("new last", 2, Role::Version);
+    assert_eq!(held("new last"), [vec![2], (6..=20).collect()].concat());
+    assert_eq!(bench.counted(), 32);
+}
+
+#[test]
+fn keyrings_that_nobody_holds_are_forgotten() {
+    let bench = Bench::new(Capacity::Keys(1));
+    for number in 0..10_000 {
+        drop(bench.cache.ring(&number.to_string()));
+    }
+    assert_eq!(bench.cache.rings_under_one_lock_max(), 0);
+}
+
+#[test]
+fn orphans_whose_users_are_gone_are_not_kept_in_the_list() {
+    let bench = Bench::new(Capacity::Keys(1));
+    for created in 1..=10_000 {
+        // Each evicts the one before, which is in use then and let go after.
+        drop(bench.load(&(created % 2).to_string(), created, Role::Latest));
+        let _in_use = bench.load("evicts", created, Role::Latest);
+    }
+    assert!(bench.orphans.room() < 64, "{}", bench.orphans.room());
+}

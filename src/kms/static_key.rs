@@ -80,3 +80,26 @@ impl KeyManagementService for StaticKms {
         Ok(WrapHealth::new(vec!["static".to_owned()], Vec::new()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_anybody_could_guess_are_refused() {
+        let key = |bytes: [u8; KEY_BYTES]| {
+            SecretKey::try_init(|room| {
+                room.copy_from_slice(&bytes);
+                Ok::<_, Error>(())
+            })
+            .unwrap()
+        };
+        for guessed in [*KNOWN_TEST_KEY, [0; KEY_BYTES], [7; KEY_BYTES]] {
+            assert!(matches!(StaticKms::new(&key(guessed)), Err(Error::InvalidConfig { .. })));
+            assert!(StaticKms::danger_any_key(&key(guessed)).is_ok());
+        }
+        let mut nearly = [7; KEY_BYTES];
+        nearly[KEY_BYTES - 1] = 8;
+        assert!(StaticKms::new(&key(nearly)).is_ok());
+    }
+}

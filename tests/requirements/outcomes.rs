@@ -1,7 +1,7 @@
 //! S3.7: what the store answers is told apart, and a refusal surfaces.
 
 use claviger::testing::{Fault, Operation};
-use claviger::{CryptoPolicy, Error, FailureClass, KeyMeta, MetastoreAdmin};
+use claviger::{CryptoPolicy, Error, FailureClass, KeyMeta, Limits, MetastoreAdmin};
 
 use crate::world::{DAY, HOUR, SECOND, World, policy};
 
@@ -98,4 +98,27 @@ async fn s3_7_a_failed_read_never_creates_a_key() {
             assert_eq!(world.store.faults().calls_of(Operation::Insert), 2, "those of the first factory");
         }
     }
+}
+
+/// Of plaintexts; what they are sealed in is not counted.
+#[tokio::test]
+async fn s0_2_a_payload_of_the_limit_is_taken_and_one_of_a_byte_more_is_not() {
+    let world = World::new();
+    let session = |bytes_max| {
+        let limits = Limits::new().payload_bytes_max(bytes_max);
+        world.builder().limits(limits).build().unwrap().session("partition").unwrap()
+    };
+    let limited = session(100);
+    let record = limited.encrypt(&[7; 100]).await.unwrap();
+    assert_eq!(*limited.decrypt(&record).await.unwrap(), [7; 100]);
+    let too_large =
+        |ended: Option<Error>| matches!(ended, Some(Error::TooLarge { bytes: 101, bytes_max: 100 }));
+    assert!(too_large(limited.encrypt(&[7; 101]).await.err()));
+
+    let larger = session(101).encrypt(&[7; 101]).await.unwrap();
+    let fresh = session(100);
+    let calls = world.store.faults().calls();
+    assert!(too_large(fresh.decrypt(&larger).await.err()));
+    assert!(too_large(fresh.decrypt_json(larger.to_json().as_bytes()).await.err()));
+    assert_eq!(world.store.faults().calls(), calls, "nothing is loaded for it");
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper fails its test by panicking")]
 
 mod degraded;
+mod edges;
 mod regions;
 mod rewrap;
 mod support;
