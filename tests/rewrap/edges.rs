@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use claviger::testing::{Fault, FaultyKms, Operation};
 use claviger::{
-    BackendError, Created, EnvelopeKeyRecord, FailureClass, InMemoryMetastore, KeyId, KeyManagementService,
-    KeyMeta, Limits, Metastore, MetastoreAdmin, Rewrap, RewrapOptions, RewrapReport, SecretKey, StaticKms,
-    SystemRandom, WrapHealth, WrappedKey, rewrap_system_keys,
+    BackendError, Created, EnvelopeKeyRecord, FailureClass, InMemoryMetastore, Insert, KeyId,
+    KeyManagementService, KeyMeta, Limits, Metastore, MetastoreAdmin, Rewrap, RewrapOptions, RewrapReport,
+    SecretKey, StaticKms, SystemRandom, WrapHealth, WrappedKey, rewrap_system_keys,
 };
 
 use crate::regions::master_key;
@@ -18,6 +18,10 @@ fn once() -> RewrapOptions {
 
 fn rewrapped(report: &RewrapReport) -> usize {
     report.keys.iter().filter(|(_, done)| matches!(done, Rewrap::Rewrapped { .. })).count()
+}
+
+async fn insert(store: &InMemoryMetastore, record: EnvelopeKeyRecord) {
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
 }
 
 /// Wraps another key than it is given.
@@ -56,7 +60,7 @@ async fn all_pages_are_gone_through() {
     for number in 0..1_200 {
         let parent = KeyMeta::new(KeyId::new("_SK_a_b"), Created::MIN);
         let meta = KeyMeta::new(KeyId::new(format!("_IK_{number:05}_a_b")), Created::MIN);
-        store.insert(&EnvelopeKeyRecord::new(meta, [7; 60], Some(parent))).await.unwrap();
+        insert(&store, EnvelopeKeyRecord::new(meta, [7; 60], Some(parent))).await;
     }
     populate(&store, &old).await;
     let report = rewrap_system_keys(&store, &old, &master_key("new"), &once()).await.unwrap();
@@ -71,7 +75,7 @@ async fn all_versions_of_a_key_are_gone_through() {
         let meta = KeyMeta::new(id.clone(), Created::new(created * 60).unwrap());
         let secret = SecretKey::generate(&SystemRandom::new()).unwrap();
         let wrapped = old.wrap_key(&secret, &meta).await.unwrap();
-        store.insert(&EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)).await.unwrap();
+        insert(&store, EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)).await;
     }
     let only = once().only([id]);
     let report = rewrap_system_keys(&store, &old, &master_key("new"), &only).await.unwrap();
