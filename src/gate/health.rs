@@ -212,29 +212,24 @@ impl Health {
 
 impl State {
     fn verdict(&mut self, subject: Option<&Subject>, now: Duration) -> Verdict {
-        let open = self.breaker.open;
-        let due = open.map(|open| self.due(open, subject, now));
+        let due = self.breaker.open.map(|open| (open, self.due(open, subject, now)));
         let trouble = subject.and_then(|subject| self.troubles.of(subject, now));
-        match (open, trouble) {
+        match (due, trouble) {
             (None, None) => Verdict::Go(Standing::Well),
-            (Some(_), None) => match due.unwrap_or(now).saturating_sub(now) {
-                Duration::ZERO => Verdict::Go(Standing::Well),
-                wait => Verdict::Wait(wait),
-            },
-            (open, Some((failure, may_ask))) => {
-                let may_probe = match open {
+            (Some((_, due)), None) if due <= now => Verdict::Go(Standing::Well),
+            (Some((_, due)), None) => Verdict::Wait(due - now),
+            (due, Some((failure, may_ask))) => {
+                let may_ask = match due {
                     None => may_ask,
                     // Those that are in trouble have the probe only if nobody else wants it.
-                    Some(open) => open.is_reserved || (open.is_due(now) && may_ask && self.waiting == 0),
+                    Some((open, _)) => open.is_reserved || (now >= open.next && may_ask && self.waiting == 0),
                 };
                 let failure = failure.clone();
-                if may_probe { Verdict::Go(Standing::Troubled(failure)) } else { Verdict::Refused(failure) }
+                if may_ask { Verdict::Go(Standing::Troubled(failure)) } else { Verdict::Refused(failure) }
             }
         }
     }
-}
 
-impl State {
     /// Returns when a subject that is not in trouble may make the next probe.
     fn due(&mut self, open: Open, subject: Option<&Subject>, now: Duration) -> Duration {
         if open.is_reserved {
@@ -296,12 +291,6 @@ impl Breaker {
         self.failures = 0;
         self.failed.clear();
         self.open.take().is_some()
-    }
-}
-
-impl Open {
-    fn is_due(self, now: Duration) -> bool {
-        self.is_reserved || now >= self.next
     }
 }
 

@@ -113,10 +113,7 @@ impl Hierarchy {
 
     fn begin_in_background(self: &Arc<Self>, course: Course) {
         let flights = course.ring.flights();
-        if flights.is_under_way(course.target) {
-            return;
-        }
-        if !self.store.reads().has_room_for_check() {
+        if flights.is_under_way(course.target) || !self.store.reads().has_room_for_check() {
             return;
         }
         let Some(permit) = self.tasks.background_permit() else { return };

@@ -5,19 +5,15 @@ use std::sync::Arc;
 use claviger::testing::{Fault, FaultyKms, Operation};
 use claviger::{
     BackendError, Created, EnvelopeKeyRecord, FailureClass, InMemoryMetastore, Insert, KeyId,
-    KeyManagementService, KeyMeta, Limits, Metastore, MetastoreAdmin, Rewrap, RewrapOptions, RewrapReport,
-    SecretKey, StaticKms, SystemRandom, WrapHealth, WrappedKey, rewrap_system_keys,
+    KeyManagementService, KeyMeta, Limits, Metastore, MetastoreAdmin, Rewrap, RewrapOptions, SecretKey,
+    StaticKms, SystemRandom, WrapHealth, WrappedKey, rewrap_system_keys,
 };
 
 use crate::regions::master_key;
-use crate::support::{assert_all_decrypt, populate, system_key_metas, system_keys};
+use crate::support::{assert_all_decrypt, populate, rewrapped, system_key_metas, system_keys};
 
 fn once() -> RewrapOptions {
     RewrapOptions::new().limits(Limits::new().attempts_max(1))
-}
-
-fn rewrapped(report: &RewrapReport) -> usize {
-    report.keys.iter().filter(|(_, done)| matches!(done, Rewrap::Rewrapped { .. })).count()
 }
 
 async fn insert(store: &InMemoryMetastore, record: EnvelopeKeyRecord) {

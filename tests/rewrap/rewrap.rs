@@ -11,13 +11,9 @@ use claviger::{
 };
 
 use crate::regions::{Regions, master_key};
-use crate::support::{assert_all_decrypt, populate, system_key_metas, system_keys};
+use crate::support::{assert_all_decrypt, populate, rewrapped, system_key_metas, system_keys};
 
 static ALL: RewrapOptions = RewrapOptions::new();
-
-fn rewrapped(report: &RewrapReport) -> usize {
-    report.keys.iter().filter(|(_, done)| matches!(done, Rewrap::Rewrapped { .. })).count()
-}
 
 fn up_to_date(report: &RewrapReport) -> usize {
     report.keys.iter().filter(|(_, done)| matches!(done, Rewrap::UpToDate)).count()

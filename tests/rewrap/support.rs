@@ -3,7 +3,7 @@
 use claviger::testing::FixedClock;
 use claviger::{
     CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, InMemoryMetastore, KeyManagementService, KeyMeta,
-    LockPolicy, MetastoreAdmin, SessionFactory,
+    LockPolicy, MetastoreAdmin, Rewrap, RewrapReport, SessionFactory,
 };
 
 pub(crate) const START: u64 = 28_333_334 * 60;
@@ -52,6 +52,10 @@ pub(crate) async fn assert_all_decrypt(
         let plaintext = factory.session("alice").unwrap().decrypt(record).await.unwrap();
         assert_eq!(*plaintext, *b"secret");
     }
+}
+
+pub(crate) fn rewrapped(report: &RewrapReport) -> usize {
+    report.keys.iter().filter(|(_, done)| matches!(done, Rewrap::Rewrapped { .. })).count()
 }
 
 /// The system keys of the store, the oldest first.

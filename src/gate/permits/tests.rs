@@ -20,6 +20,14 @@ fn take<'a>(permits: &'a Permits, class: Class, subject: Option<&Subject>) -> Op
     }
 }
 
+/// Loads of one key that all wait.
+fn queue_of_loads<'a>(permits: &'a Permits, key: &'a Subject) -> Vec<impl Future<Output = Permit<'a>>> {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut queued: Vec<_> = (0..64).map(|_| Box::pin(permits.acquire(Class::Load, Some(key)))).collect();
+    assert!(queued.iter_mut().all(|load| load.as_mut().poll(&mut context).is_pending()));
+    queued
+}
+
 #[test]
 fn each_class_has_its_permits_and_those_in_trouble_share_an_eighth() {
     for (loads, checks, troubled) in [(1, 1, 1), (3, 1, 1), (15, 7, 1), (16, 8, 2), (64, 32, 8)] {
@@ -69,20 +77,16 @@ fn those_that_wait_in_a_lane_hold_no_permit() {
     let permits = permits(3, 1);
     let first = version("a", 1);
     let _held = [1, 2].map(|created| take(&permits, Class::Load, Some(&version("a", created))).unwrap());
-    let mut context = Context::from_waker(Waker::noop());
-    let mut waiting: Vec<_> = (0..64).map(|_| Box::pin(permits.acquire(Class::Load, Some(&first)))).collect();
-    assert!(waiting.iter_mut().all(|waiting| waiting.as_mut().poll(&mut context).is_pending()));
+    let _waiting = queue_of_loads(&permits, &first);
     assert!(take(&permits, Class::Load, Some(&version("b", 1))).is_some());
 }
 
 #[test]
 fn check_waits_behind_no_queue_of_loads_of_its_key() {
     let permits = permits(1, 1);
-    let mut context = Context::from_waker(Waker::noop());
     let _other = take(&permits, Class::Load, Some(&version("other", 1))).unwrap();
     let first = version("a", 1);
-    let mut queued: Vec<_> = (0..64).map(|_| Box::pin(permits.acquire(Class::Load, Some(&first)))).collect();
-    assert!(queued.iter_mut().all(|queued| queued.as_mut().poll(&mut context).is_pending()));
+    let _queued = queue_of_loads(&permits, &first);
     assert!(take(&permits, Class::Check, Some(&version("a", 2))).is_some());
 }
 
