@@ -50,11 +50,15 @@ impl std::borrow::Borrow<str> for KeyId {
     }
 }
 
-/// When a key version was created: whole Unix seconds, greater than zero.
+/// When a key version was created: whole Unix seconds, greater than zero, up to the end of the year 9999,
+/// which is as far as SQL's dates go.
 ///
 /// With the key's id it is the primary key of a key record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Created(NonZeroI64);
+
+/// 9999-12-31 23:59:59.
+const CREATED_MAX: i64 = 253_402_300_799;
 
 impl Created {
     /// One second after the Unix epoch.
@@ -62,14 +66,17 @@ impl Created {
         Some(one) => one,
         None => NonZeroI64::MAX,
     });
-    /// The last time there is.
-    pub const MAX: Self = Self(NonZeroI64::MAX);
+    /// The last second of the year 9999.
+    pub const MAX: Self = Self(match NonZeroI64::new(CREATED_MAX) {
+        Some(max) => max,
+        None => NonZeroI64::MAX,
+    });
 
-    /// Returns the time, or `None` when `unix_seconds` is zero or negative.
+    /// Returns the time, or `None` when `unix_seconds` is zero, negative or past the year 9999.
     #[must_use]
     pub const fn new(unix_seconds: i64) -> Option<Self> {
         match NonZeroI64::new(unix_seconds) {
-            Some(seconds) if unix_seconds > 0 => Some(Self(seconds)),
+            Some(seconds) if unix_seconds > 0 && unix_seconds <= CREATED_MAX => Some(Self(seconds)),
             _ => None,
         }
     }

@@ -14,7 +14,7 @@ use crate::gate::jittered;
 use crate::key::CryptoKey;
 use crate::key::state::KeyState;
 use crate::keyring::flight::{Outcome, Target};
-use crate::metastore::MetastoreHandle;
+use crate::metastore::{Latest, MetastoreHandle};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 
 /// How often a lost creation race is entered again.
@@ -80,12 +80,13 @@ impl Hierarchy {
         let mut unseen = None;
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
-            let record = self.read(
+            let up_to = self.rules.created_max(begun);
+            let latest = self.read(
                 course,
-                self.store_for(course).load_latest(course.store_class(), course.ring.id()).await,
+                self.store_for(course).load_latest(course.store_class(), course.ring.id(), up_to).await,
             )?;
-            let to_replace = course.replace.and(record.clone());
-            let above = match Box::pin(self.judge(course, record, begun)).await? {
+            let to_replace = course.replace.and(latest.clone());
+            let above = match Box::pin(self.judge(course, latest, begun)).await? {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
             };
@@ -119,7 +120,7 @@ impl Hierarchy {
     async fn unreplaced(
         self: &Arc<Self>,
         course: &Course,
-        to_replace: Option<EnvelopeKeyRecord>,
+        to_replace: Option<Latest>,
         begun: Moment,
         error: Error,
     ) -> Outcome {
@@ -196,10 +197,11 @@ impl Hierarchy {
     pub(super) async fn judge(
         self: &Arc<Self>,
         course: &Course,
-        record: Option<EnvelopeKeyRecord>,
+        latest: Option<Latest>,
         begun: Moment,
     ) -> Result<Judgement, Error> {
         let ring = &course.ring;
+        let record = latest.map(|latest| latest.record);
         // What we hold beyond the latest has lost its row.
         let (record, begun) = self.latest_remaining(course, record, begun).await;
         let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
@@ -243,11 +245,7 @@ impl Hierarchy {
     }
 
     /// Takes what a read brought; a row that cannot be read is an alarm, as somebody or something wrote it.
-    pub(super) fn read(
-        &self,
-        course: &Course,
-        row: Result<Option<EnvelopeKeyRecord>, Error>,
-    ) -> Result<Option<EnvelopeKeyRecord>, Error> {
+    pub(super) fn read<R>(&self, course: &Course, row: Result<Option<R>, Error>) -> Result<Option<R>, Error> {
         row.inspect_err(|error| {
             if error.is_damage() {
                 self.events.raise_because(Event::Malformed, course.ring.id(), error);

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{BackendError, FailureKind};
-use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page, is_reserved_id};
+use crate::metastore::{Consistency, Insert, Latest, Metastore, MetastoreAdmin, Page, is_reserved_id};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// Keeps key records in memory. They are gone with the last clone.
@@ -108,9 +108,9 @@ impl Metastore for InMemoryMetastore {
         Ok(self.rows().get(key).cloned())
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
         self.check(id)?;
-        Ok(latest(&self.rows(), id))
+        Ok(latest(&self.rows(), id, up_to))
     }
 
     async fn load_many(
@@ -123,10 +123,14 @@ impl Metastore for InMemoryMetastore {
         Ok(keys.iter().map(|key| rows.get(key).cloned()).collect())
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         ids.iter().try_for_each(|id| self.check(id))?;
         let rows = self.rows();
-        Ok(ids.iter().map(|id| latest(&rows, id)).collect())
+        Ok(ids.iter().map(|id| latest(&rows, id, up_to)).collect())
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
@@ -174,7 +178,8 @@ impl MetastoreAdmin for InMemoryMetastore {
 
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
         let mut rows = self.rows();
-        let keys: Vec<KeyMeta> = rows.range(versions_of(id)).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<KeyMeta> =
+            rows.range(versions_of(id, Created::MAX)).map(|(key, _)| key.clone()).collect();
         for key in &keys {
             rows.remove(key);
         }
@@ -186,13 +191,14 @@ impl MetastoreAdmin for InMemoryMetastore {
     }
 }
 
-fn latest(rows: &BTreeMap<KeyMeta, EnvelopeKeyRecord>, id: &KeyId) -> Option<EnvelopeKeyRecord> {
-    rows.range(versions_of(id)).next_back().map(|(_, record)| record.clone())
+fn latest(rows: &BTreeMap<KeyMeta, EnvelopeKeyRecord>, id: &KeyId, up_to: Created) -> Option<Latest> {
+    let mut versions = rows.range(versions_of(id, up_to)).rev().map(|(_, record)| record.clone());
+    Some(Latest::new(versions.next()?, versions.next()))
 }
 
-fn versions_of(id: &KeyId) -> (Bound<KeyMeta>, Bound<KeyMeta>) {
+fn versions_of(id: &KeyId, up_to: Created) -> (Bound<KeyMeta>, Bound<KeyMeta>) {
     let at = |created| KeyMeta::new(id.clone(), created);
-    (Bound::Included(at(Created::MIN)), Bound::Included(at(Created::MAX)))
+    (Bound::Included(at(Created::MIN)), Bound::Included(at(up_to)))
 }
 
 #[cfg(test)]

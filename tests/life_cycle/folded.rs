@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use claviger::testing::FixedClock;
 use claviger::{
-    BackendError, Consistency, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
-    InMemoryMetastore, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin as _, RevokedDecrypt,
-    SessionFactory, SessionFactoryBuilder,
+    BackendError, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event,
+    FailureClass, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin as _,
+    RevokedDecrypt, SessionFactory, SessionFactoryBuilder,
 };
 
 use crate::support::*;
@@ -54,14 +54,15 @@ impl Metastore for Folding {
         }
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        let latest = self.rows.load_latest(id).await?;
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        let latest = self.rows.load_latest(id, up_to).await?;
         if latest.is_some() || !self.is_careless.load(Ordering::Relaxed) {
             return Ok(latest);
         }
         let other = KeyId::new(id.as_str().replace("Alice", "alice"));
-        let Some(other) = self.rows.load_latest(&other).await? else { return Ok(None) };
-        self.folded(&KeyMeta::new(id.clone(), other.meta().created())).await
+        let Some(other) = self.rows.load_latest(&other, up_to).await? else { return Ok(None) };
+        let folded = self.folded(&KeyMeta::new(id.clone(), other.record.meta().created())).await?;
+        Ok(folded.map(|record| Latest::new(record, None)))
     }
 
     async fn load_many(
@@ -76,8 +77,12 @@ impl Metastore for Folding {
         Ok(rows)
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.rows.load_latest_many(ids).await
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        self.rows.load_latest_many(ids, up_to).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
@@ -158,7 +163,7 @@ impl Folded {
     }
 
     async fn folded_row(&self) -> EnvelopeKeyRecord {
-        self.store.rows.load_latest(&KeyId::new(IK)).await.unwrap().unwrap()
+        self.store.rows.load_latest(&KeyId::new(IK), Created::MAX).await.unwrap().unwrap().record
     }
 
     fn events(&self) -> Vec<Event> {

@@ -199,7 +199,7 @@ pub async fn ids_over_2048_bytes_are_refused(store: &impl Metastore) {
         let refused = store.insert(&record(&key)).await;
         assert!(refused.is_err_and(|error| !error.is_transient()), "an id of {} bytes", id.as_str().len());
         assert!(matches!(store.load(&key, Consistency::Strong).await, Ok(None) | Err(_)));
-        assert!(matches!(store.load_latest(&id).await, Ok(None) | Err(_)));
+        assert!(matches!(store.load_latest(&id, Created::MAX).await, Ok(None) | Err(_)));
     }
 }
 
@@ -227,5 +227,5 @@ pub async fn reserved_ids_are_never_found(store: &impl Metastore) {
     let refused = store.insert(&record(&key)).await;
     assert!(refused.is_err_and(|error| !error.is_transient()));
     assert!(matches!(store.load(&key, Consistency::Strong).await, Ok(None) | Err(_)));
-    assert!(matches!(store.load_latest(&id).await, Ok(None) | Err(_)));
+    assert!(matches!(store.load_latest(&id, Created::MAX).await, Ok(None) | Err(_)));
 }
