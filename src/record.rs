@@ -19,6 +19,10 @@ use crate::key::KEY_BYTES;
 pub struct KeyId(Arc<str>);
 
 impl KeyId {
+    /// How many bytes an id has at most on any store: DynamoDB's limit, which is the widest. A record that
+    /// names a longer one is malformed.
+    pub const BYTES_MAX: usize = 2_048;
+
     /// Takes `id` as it is. Nothing is trimmed, folded or escaped.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
@@ -37,10 +41,28 @@ impl fmt::Debug for KeyId {
     }
 }
 
+/// Shows what a terminal or a reader of logs could obey, such as control characters, as escapes. An id to go
+/// on with is [`as_str`](KeyId::as_str).
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let mut rest = &*self.0;
+        while let Some(at) = rest.find(is_obeyed) {
+            let (shown, from) = rest.split_at(at);
+            f.write_str(shown)?;
+            let mut characters = from.chars();
+            if let Some(obeyed) = characters.next() {
+                fmt::Display::fmt(&obeyed.escape_default(), f)?;
+            }
+            rest = characters.as_str();
+        }
+        f.write_str(rest)
     }
+}
+
+/// Control characters, breaks of lines, and what turns the direction of writing.
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 // Lets maps keyed by `KeyId` be asked with a `&str`; the derived `Hash` and `Eq` are `str`'s.

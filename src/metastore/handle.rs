@@ -84,7 +84,7 @@ impl MetastoreHandle {
                 row.map_or(Copied::Nothing, Copied::Row)
             }
             // The store itself has the last word on it.
-            Some(Err(error)) if error.is_of_one_key() => Copied::Nothing,
+            Some(Err(error)) if error.is_of_one_key() || !error.was_asked() => Copied::Nothing,
             Some(Err(error)) => {
                 let was_down = self.replica_is_down.swap(true, Ordering::Relaxed);
                 if was_down { Copied::Nothing } else { Copied::Lost(error) }

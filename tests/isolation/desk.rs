@@ -24,6 +24,8 @@ pub(crate) enum Reply {
     Fail(FailureClass),
     /// The call fails for now after so long.
     FailLate(Duration),
+    /// The back end refuses by itself, for good.
+    Refuse,
     /// The call is never answered.
     Hang,
     Panic,
@@ -136,6 +138,7 @@ impl Desk {
                 tokio::time::sleep(span).await;
                 Err(BackendError::transient("as told"))
             }
+            Reply::Refuse => Err(BackendError::permanent("as told").not_asked()),
             Reply::Hang => std::future::pending().await,
             Reply::Panic => panic!("as told"),
         }
