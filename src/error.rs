@@ -92,8 +92,8 @@ pub enum Error {
     /// Other writers created the same key again and again.
     #[error("creation of the key kept losing the race")]
     CreationRace(KeyId),
-    /// A latest key lies so far in the future that replacing it is refused.
-    #[error("key was created in the future; check the clocks")]
+    /// This machine's clock says a time before 1970, or was set back by more than a day a moment ago.
+    #[error("the clock of this machine is wrong, or was set back: it says a time long before keys were made")]
     ClockSkew(KeyMeta),
     /// The random number generator failed.
     #[error("cannot generate key material")]

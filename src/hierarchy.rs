@@ -3,6 +3,7 @@
 //! What they cannot answer from memory they leave to a flight, which [`load`] runs: T2, T3 and T4.
 
 mod admission;
+pub(crate) mod ahead;
 mod changed;
 mod course;
 mod create;
@@ -10,6 +11,7 @@ pub(crate) mod degraded;
 mod doubt;
 pub(crate) mod failover;
 mod fly;
+pub(crate) mod known;
 mod load;
 pub(crate) mod lost;
 mod missing;
@@ -42,10 +44,12 @@ use crate::random::SecureRandom;
 use crate::record::{Created, KeyMeta};
 use crate::tasks::Tasks;
 pub(crate) use admission::Admission;
+use ahead::Ahead;
 use course::{Course, Level};
 use degraded::Degraded;
 use doubt::Parents;
 use failover::Recheck;
+use known::Known;
 use lost::Lost;
 use missing::Missing;
 use rules::{Fitness, Freshness, Purpose, Rules};
@@ -74,6 +78,8 @@ pub(crate) struct Hierarchy {
     pub(crate) listeners: Listeners,
     pub(crate) missing: Missing,
     pub(crate) lost: Lost,
+    pub(crate) known: Arc<Known>,
+    pub(crate) ahead: Ahead,
     /// Rows that are found gone are put back at once.
     pub(crate) restores_lost: bool,
     pub(crate) recheck: Recheck,

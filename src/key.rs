@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::aead::{self, AeadKey, Nonce};
 use crate::clock::Moment;
 use crate::error::Error;
+use crate::hierarchy::known::{Hold, IsCopy, Known};
 use crate::random::{RandomError, SecureRandom};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use state::KeyState;
@@ -115,6 +116,8 @@ pub(crate) struct CryptoKey {
     parent: Option<Parent>,
     life: Life,
     wraps: Wraps,
+    /// By which it is recognised in other rows.
+    hold: Hold,
     /// Its row holds other bytes by now. Keys under it share this.
     is_former: Arc<AtomicBool>,
 }
@@ -128,16 +131,22 @@ impl CryptoKey {
         life: Life,
         state: Arc<KeyState>,
         parent: Option<Parent>,
-    ) -> Result<Self, Error> {
+        known: &Arc<Known>,
+    ) -> Result<Self, MakeError> {
         let life = parent.as_ref().map_or(life, |parent| life.min(parent.life));
+        let aead = AeadKey::new(arena, secret.expose_secret())?;
+        // What wraps an intermediate key is our own, and has one form only.
+        let probe = if parent.is_none() { Some(probe(&aead)?) } else { None };
+        let hold = known.hold(record, probe.as_ref().map(<[u8; _]>::as_slice))?;
         Ok(Self {
             meta: record.meta().clone(),
-            aead: AeadKey::new(arena, secret.expose_secret())?,
+            aead,
             wrapped_key: Arc::clone(record.wrapped_key()),
             state,
             parent,
             life,
             wraps: Wraps::new(record.wrapped_key()),
+            hold,
             is_former: Arc::default(),
         })
     }
@@ -172,6 +181,10 @@ impl CryptoKey {
     /// Returns when the key, or its parent before it, ends.
     pub(crate) const fn life(&self) -> Life {
         self.life
+    }
+
+    pub(crate) const fn hold(&self) -> &Hold {
+        &self.hold
     }
 
     pub(crate) const fn wraps(&self) -> &Wraps {
@@ -231,15 +244,36 @@ impl CryptoKey {
             }
     }
 
-    /// Tells whether both hold the same key, without taking the bytes out: they seal alike.
-    ///
-    /// The fixed nonce is no risk, since what is sealed with it never leaves this function.
+    /// Tells whether both hold the same key, without taking the bytes out.
     pub(crate) fn has_same_bytes(&self, other: &Self) -> Result<bool, Error> {
-        let probe = |key: &Self| {
-            let mut sealed = [0; KEY_BYTES + aead::OVERHEAD_BYTES];
-            aead::seal(key.cipher()?, Nonce::new([0; aead::NONCE_BYTES]), &mut sealed).map(|()| sealed)
-        };
-        Ok(probe(self)? == probe(other)?)
+        Ok(probe(&self.aead)? == probe(&other.aead)?)
+    }
+}
+
+/// Returns what only this key makes: keys that are the same seal alike.
+///
+/// The fixed nonce is no risk, since what is sealed with it is compared and hashed only.
+fn probe(key: &AeadKey) -> Result<[u8; KEY_BYTES + aead::OVERHEAD_BYTES], Error> {
+    let mut sealed = [0; KEY_BYTES + aead::OVERHEAD_BYTES];
+    aead::seal(key.get()?, Nonce::new([0; aead::NONCE_BYTES]), &mut sealed).map(|()| sealed)
+}
+
+/// Why a key was not made of a row.
+#[derive(Debug)]
+pub(crate) enum MakeError {
+    Copy(IsCopy),
+    Other(Error),
+}
+
+impl From<Error> for MakeError {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<IsCopy> for MakeError {
+    fn from(copy: IsCopy) -> Self {
+        Self::Copy(copy)
     }
 }
 

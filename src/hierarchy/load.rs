@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Hierarchy;
 use super::course::{Course, Level};
 use super::create::Creation;
+use super::known::Finding;
 use super::restore::Remains;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
@@ -13,6 +14,7 @@ use crate::events::Event;
 use crate::gate::jittered;
 use crate::key::CryptoKey;
 use crate::key::state::KeyState;
+use crate::keyring::Keyring;
 use crate::keyring::flight::{Outcome, Target};
 use crate::metastore::{Latest, MetastoreHandle};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
@@ -102,7 +104,12 @@ impl Hierarchy {
                 }
             };
             unseen = match creation {
-                Creation::Made(key) if self.is_usable(&key, self.now()) => return Ok(key),
+                Creation::Made(key) if self.is_usable(&key, self.now()) => {
+                    if above.is_some() {
+                        self.look_far_ahead(course.ring.id());
+                    }
+                    return Ok(key);
+                }
                 // Another flight learned meanwhile that its parent is revoked.
                 Creation::Made(_) => continue,
                 Creation::Beaten => None,
@@ -161,6 +168,10 @@ impl Hierarchy {
                 Remains::Row(record, begun) => (record, begun),
             },
         };
+        if self.known.find(&record).is_copy() {
+            return Err(self.refuse_copy(&record));
+        }
+        self.note_far_ahead(record.meta(), begun);
         let state = self.learn(course, &record, begun);
         let parent = match self.parent_of(course, &record)? {
             None => None,
@@ -201,14 +212,31 @@ impl Hierarchy {
         begun: Moment,
     ) -> Result<Judgement, Error> {
         let ring = &course.ring;
-        let record = latest.map(|latest| latest.record);
+        let (record, predecessor) =
+            latest.map(|Latest { record, predecessor }| (record, predecessor)).unzip();
+        let predecessor = predecessor.flatten();
+        if let Some(revoked) = predecessor.as_ref().filter(|record| record.is_revoked()) {
+            self.note_revoked(&course.ring, revoked);
+        }
         // What we hold beyond the latest has lost its row.
         let (record, begun) = self.latest_remaining(course, record, begun).await;
         let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
         let created = record.meta().created();
+        let finding = self.known.find(&record);
+        if finding == Finding::CopyOfRevoked {
+            // It must not encrypt either, and says no more than that somebody wrote it.
+            self.refuse_copy(&record);
+            return Ok(Judgement::Create { above: Some(created) });
+        }
+        let is_its_predecessor =
+            predecessor.is_some_and(|predecessor| predecessor.wrapped_key() == record.wrapped_key());
+        if finding == Finding::Copy || is_its_predecessor {
+            return Err(self.refuse_copy(&record));
+        }
         let state = self.learn(course, &record, begun);
         if self.rules.is_ahead(created, begun) {
-            self.events.tell(Event::ClockSkew, ring.id(), &format_args!("created at {created}"));
+            let told = format_args!("created at {created}, which is ahead of this clock");
+            self.events.tell(Event::ClockSkew, ring.id(), &told);
         }
         let create = Judgement::Create { above: Some(created) };
         if record.is_revoked() || self.rules.is_expired(record.meta(), begun) {
@@ -275,12 +303,41 @@ impl Hierarchy {
         self.note_return(record, begun);
         let state = course.ring.state_of_row(record.meta().created(), begun);
         self.note_fold(course, record, &state);
-        if record.is_revoked() {
-            course.ring.revoke(record.meta().created());
-        } else if state.is_revoked() {
-            self.events.raise(Event::Unrevoked, course.ring.id());
-        }
+        self.note_revocation(&course.ring, record, &state);
         state
+    }
+
+    /// Notes what the record says of its key's revocation, which is not taken back.
+    pub(super) fn note_revocation(&self, ring: &Keyring, record: &EnvelopeKeyRecord, state: &KeyState) {
+        if record.is_revoked() {
+            self.note_revoked(ring, record);
+            state.mark_revoked();
+        } else if state.is_revoked() || self.known.find(record) == Finding::Revoked {
+            state.mark_revoked();
+            self.events.raise(Event::Unrevoked, ring.id());
+        }
+    }
+
+    /// Does the same by a replica, which may not have heard of a revocation yet: that is no alarm.
+    pub(super) fn note_copied_revocation(
+        &self,
+        ring: &Keyring,
+        record: &EnvelopeKeyRecord,
+        state: &KeyState,
+    ) {
+        if record.is_revoked() {
+            self.note_revoked(ring, record);
+        }
+        if record.is_revoked() || self.known.find(record) == Finding::Revoked {
+            state.mark_revoked();
+        }
+    }
+
+    fn note_revoked(&self, ring: &Keyring, record: &EnvelopeKeyRecord) {
+        let held = ring.version(record.meta().created());
+        if self.known.note_revoked(record, held.as_deref().map(CryptoKey::hold)) {
+            self.events.raise(Event::RevocationsForgotten, ring.id());
+        }
     }
 
     /// Notes whether the row that was read is another id's.
@@ -310,9 +367,9 @@ impl Hierarchy {
         }
     }
 
-    /// Tells whether the key may wrap or encrypt: neither revoked, lost nor expired.
+    /// Tells whether the key may wrap or encrypt: neither revoked, lost, expired nor far in the future.
     pub(super) fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
-        !key.is_barred() && now.wall <= key.life().expires
+        !key.is_barred() && now.wall <= key.life().expires && !self.rules.is_far_ahead(key.created(), now)
     }
 
     pub(super) const fn cache(&self, level: Level) -> &crate::keyring::cache::KeyCache {

@@ -43,18 +43,19 @@ impl Hierarchy {
                 return None;
             }
         };
+        if self.known.find(&record).is_copy() {
+            return None;
+        }
         let parent = record.parent().filter(|parent| self.naming.is_parent_of(meta.id(), parent.id()))?;
         let parent = match self.system_key(course, parent).await {
             Ok(parent) => parent,
             Err(Error::KeyNotFound(_)) => return None,
             Err(error) => return Some(Err(error)),
         };
-        if record.is_revoked() {
-            ring.revoke(meta.created());
-        }
         // Held, so that the key gets the same.
         let state = ring.state(meta.created());
         self.note_fold(course, &record, &state);
+        self.note_copied_revocation(ring, &record, &state);
         let key = match self.key_of_replica(course, &record, &parent)? {
             Ok(key) => key,
             Err(error) => return Some(Err(error)),

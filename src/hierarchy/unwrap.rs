@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::Hierarchy;
 use super::course::{Course, Level};
+use super::known::IsCopy;
 use crate::aead;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
 use crate::key::state::KeyState;
-use crate::key::{CryptoKey, Parent, SecretKey};
+use crate::key::{CryptoKey, MakeError, Parent, SecretKey};
 use crate::keyring::Role;
 use crate::keyring::flight::{Flights, Outcome, Target};
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
@@ -161,6 +162,18 @@ impl Hierarchy {
         if parent.is_none() {
             self.parents.note(record.meta().id(), &state);
         }
-        CryptoKey::new(&self.arena, secret, record, self.rules.life(record.meta()), state, parent)
+        let life = self.rules.life(record.meta());
+        CryptoKey::new(&self.arena, secret, record, life, state, parent, &self.known).map_err(|error| {
+            match error {
+                MakeError::Copy(IsCopy) => self.refuse_copy(record),
+                MakeError::Other(error) => error,
+            }
+        })
+    }
+
+    /// Raises the alarm that a row holds another version's key, and returns what its user is told.
+    pub(super) fn refuse_copy(&self, record: &EnvelopeKeyRecord) -> Error {
+        self.events.raise_because(Event::Tampered, record.meta().id(), &IsCopy);
+        Error::Authentication
     }
 }

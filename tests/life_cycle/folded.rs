@@ -143,6 +143,14 @@ impl Folded {
         Self::with(OWN, serves, |builder| builder).await
     }
 
+    /// Copies the row under the id that the record names.
+    async fn give_a_row_of_its_own(&self) {
+        let folded = self.folded_row().await;
+        let meta = KeyMeta::new(KeyId::new(OWN), folded.meta().created());
+        let own = EnvelopeKeyRecord::new(meta, Arc::clone(folded.wrapped_key()), folded.parent().cloned());
+        assert_eq!(self.store.rows.insert(&own).await.unwrap(), Insert::Inserted);
+    }
+
     async fn decrypts(&self) {
         let plaintext = self.factory.session("Alice").unwrap().decrypt(&self.record).await.unwrap();
         assert_eq!(*plaintext, *b"secret");
@@ -268,14 +276,22 @@ async fn folded_row_that_is_gone_is_told_once_and_not_put_back() {
 
 #[tokio::test]
 async fn key_that_gets_a_row_of_its_own_id_encrypts_again() {
-    let world = Folded::new(true).await;
+    let world = Folded::with(OWN, true, |builder| builder.folded_ids(true)).await;
     world.decrypts().await;
-    let folded = world.folded_row().await;
-    let meta = KeyMeta::new(KeyId::new(OWN), folded.meta().created());
-    let own = EnvelopeKeyRecord::new(meta, Arc::clone(folded.wrapped_key()), folded.parent().cloned());
-    assert_eq!(world.store.rows.insert(&own).await.unwrap(), Insert::Inserted);
+    world.give_a_row_of_its_own().await;
     assert_eq!(world.encrypts_under().await, 0);
     world.decrypts().await;
+}
+
+/// Where that is not allowed it may as well be somebody else's copy.
+#[tokio::test]
+async fn key_that_is_known_under_a_folded_id_is_refused_in_a_row_of_its_own() {
+    let world = Folded::new(true).await;
+    world.decrypts().await;
+    world.give_a_row_of_its_own().await;
+    let error = world.factory.session("Alice").unwrap().encrypt(b"new").await.unwrap_err();
+    assert!(matches!(error, Error::Authentication), "{error}");
+    assert!(world.events().contains(&Event::Tampered));
 }
 
 #[tokio::test]

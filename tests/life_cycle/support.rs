@@ -184,6 +184,14 @@ impl World {
         self.kms.faults().heal();
     }
 
+    /// Lets what runs in the background come to its end.
+    pub(crate) async fn at_rest(&self) {
+        self.landed().await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits until no flight is under way.
     pub(crate) async fn landed(&self) {
         for _ in 0..10_000 {
@@ -218,6 +226,12 @@ impl World {
 
     pub(crate) async fn revoke_latest(&self, id: &str) {
         let row = self.latest_row(id).await;
+        assert!(self.store.inner().revoke(row.meta()).await.expect("revoked"));
+    }
+
+    pub(crate) async fn revoke_latest_but_one(&self, id: &str) {
+        let rows = self.rows(id).await;
+        let row = rows.iter().rev().nth(1).expect("two rows");
         assert!(self.store.inner().revoke(row.meta()).await.expect("revoked"));
     }
 

@@ -1,0 +1,137 @@
+use super::*;
+use crate::record::KeyMeta;
+
+fn known(folds: bool) -> Arc<Known> {
+    Arc::new(Known::new(folds, Arc::new(ForkSentinel::new().unwrap())))
+}
+
+fn row(id: &str, created: i64, wrapped: &[u8]) -> EnvelopeKeyRecord {
+    EnvelopeKeyRecord::new(KeyMeta::new(KeyId::new(id), Created::new(created).unwrap()), wrapped, None)
+}
+
+#[test]
+fn key_in_memory_is_found_under_another_id_or_time_as_long_as_it_is_there() {
+    let known = known(false);
+    let own = row("a", 1, b"key");
+    let others = [row("b", 1, b"key"), row("a", 2, b"key"), row("A", 1, b"key"), row("a ", 1, b"key")];
+    let hold = known.hold(&own, None).unwrap();
+    let again = known.hold(&own, None).unwrap();
+    for held in [Some(hold), Some(again), None] {
+        let expected = if held.is_some() { Finding::Copy } else { Finding::Unknown };
+        for other in &others {
+            assert_eq!(known.find(other), expected, "{other:?}");
+            assert_eq!(known.hold(other, None).is_err(), held.is_some(), "{other:?}");
+        }
+        assert_eq!(known.find(&own), Finding::Unknown);
+        assert_eq!(known.find(&row("b", 1, b"other")), Finding::Unknown);
+    }
+    assert!(known.marks().held.is_empty());
+}
+
+#[test]
+fn key_whose_wrapped_form_was_changed_is_found_by_the_key() {
+    let known = known(false);
+    let hold = known.hold(&row("a", 1, b"{\"k\":1}"), Some(b"probe")).unwrap();
+    assert_eq!(known.find(&row("a", 2, b"{ \"k\":1}")), Finding::Unknown);
+    assert!(known.hold(&row("a", 2, b"{ \"k\":1}"), Some(b"probe")).is_err());
+    assert!(known.hold(&row("a", 1, b"{ \"k\":1}"), Some(b"probe")).is_ok(), "it was wrapped anew");
+    assert!(known.hold(&row("a", 2, b"{ \"k\":1}"), Some(b"other")).is_ok());
+    drop(hold);
+    assert!(known.hold(&row("a", 2, b"{ \"k\":1}"), Some(b"probe")).is_ok());
+    assert!(known.marks().held.is_empty());
+}
+
+/// Revoked before it was ever in memory, while it is, or known to be when it comes.
+#[test]
+fn revoked_key_is_found_for_ever_by_its_version_its_wrapped_form_and_itself() {
+    for when in ["never", "held", "before"] {
+        let known = known(false);
+        let own = row("a", 1, b"key");
+        let hold = (when == "held").then(|| known.hold(&own, Some(b"probe")).unwrap());
+        assert!(!known.note_revoked(&own.clone().revoked(true), hold.as_ref()));
+        drop(hold);
+        if when == "before" {
+            drop(known.hold(&own, Some(b"probe")).unwrap());
+        }
+        assert_eq!(known.find(&own), Finding::Revoked, "{when}");
+        assert_eq!(known.find(&row("a", 1, b"wrapped anew")), Finding::Revoked, "{when}");
+        assert_eq!(known.find(&row("a", 2, b"key")), Finding::CopyOfRevoked, "{when}");
+        assert_eq!(known.find(&row("b", 1, b"key")), Finding::CopyOfRevoked, "{when}");
+        assert!(known.hold(&row("b", 1, b"key"), None).is_err(), "{when}");
+        let changed = known.hold(&row("a", 2, b"other form"), Some(b"probe"));
+        assert_eq!(changed.is_err(), when != "never", "{when}");
+    }
+}
+
+#[test]
+fn copy_that_is_revoked_revokes_nothing_but_itself() {
+    let known = known(false);
+    let own = row("a", 1, b"key");
+    let hold = known.hold(&own, None).unwrap();
+    known.note_revoked(&row("b", 1, b"key").revoked(true), None);
+    assert_eq!(known.find(&own), Finding::Unknown);
+    known.note_revoked(&own, Some(&hold));
+    known.note_revoked(&row("b", 2, b"key").revoked(true), None);
+    assert_eq!(known.find(&row("b", 2, b"key")), Finding::CopyOfRevoked);
+    assert_eq!(known.find(&own), Finding::Revoked);
+}
+
+#[test]
+fn ids_that_fold_alike_share_keys_of_one_time_where_that_is_allowed() {
+    for (one, other, is_alike) in [
+        ("_IK_alice", "_IK_ALICE", true),
+        ("_IK_andr\u{e9}", "_IK_Andre", true),
+        ("_IK_andr\u{e9}", "_IK_andre\u{301}", true),
+        ("_IK_stra\u{df}e", "_IK_STRASSE", true),
+        ("_IK_x", "_IK_x  ", true),
+        ("_IK_alice", "_IK_bob", false),
+        ("_IK_x", "_IK_ x", false),
+        ("_IK_ab", "_IK_a", false),
+    ] {
+        for allowed in [false, true] {
+            let known = known(allowed);
+            let _hold = known.hold(&row(one, 1, b"key"), None).unwrap();
+            let is_copy = known.hold(&row(other, 1, b"key"), None).is_err();
+            assert_eq!(!is_copy, is_alike && allowed, "{one} {other} {allowed}");
+            assert!(known.hold(&row(other, 2, b"key"), None).is_err(), "{one} {other} {allowed}");
+        }
+    }
+}
+
+#[test]
+fn row_that_is_kept_under_another_id_is_that_ones() {
+    let known = known(false);
+    let folded = row("_IK_Alice", 1, b"key").folded(KeyId::new("_IK_alice"));
+    let _hold = known.hold(&folded, None).unwrap();
+    assert_eq!(known.find(&row("_IK_alice", 1, b"key")), Finding::Unknown);
+    assert_eq!(known.find(&row("_IK_Alice", 1, b"key")), Finding::Copy);
+    known.note_revoked(&row("_IK_alice", 1, b"key"), None);
+    assert_eq!(known.find(&folded), Finding::Revoked);
+}
+
+#[test]
+fn revocations_are_bounded_the_first_learned_go_first_and_that_is_told_once() {
+    let known = known(false);
+    let number_of = |number: usize| row(&number.to_string(), 1, &number.to_le_bytes());
+    for number in 0..REVOKED_MAX {
+        assert!(!known.note_revoked(&number_of(number), None));
+        // Said again it is no news.
+        assert!(!known.note_revoked(&number_of(number), None));
+    }
+    assert_eq!(known.find(&number_of(0)), Finding::Revoked);
+    assert!(known.note_revoked(&number_of(REVOKED_MAX), None));
+    assert!(!known.note_revoked(&number_of(REVOKED_MAX + 1), None));
+    for (number, expected) in [(0, Finding::Unknown), (1, Finding::Unknown), (2, Finding::Revoked)] {
+        assert_eq!(known.find(&number_of(number)), expected, "{number}");
+    }
+    assert_eq!(known.find(&number_of(REVOKED_MAX + 1)), Finding::Revoked);
+    let marks = known.marks();
+    let revoked = &marks.revoked;
+    assert_eq!((revoked.versions.len(), revoked.keys.len()), (REVOKED_MAX, REVOKED_MAX));
+    // An entry of a table takes a byte besides, and an eighth of it stays free.
+    let table = |capacity: usize, entry: usize| capacity / 7 * 8 * (entry + 1);
+    let bytes = table(revoked.versions.capacity(), size_of::<Digest>())
+        + table(revoked.keys.capacity(), size_of::<(Digest, Digest)>())
+        + revoked.order.capacity() * size_of::<(Digest, Digest)>();
+    assert!(bytes <= 64 * REVOKED_MAX, "{bytes}");
+}
