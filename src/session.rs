@@ -60,10 +60,10 @@ impl Session {
         let now = core.now();
         touch(core, &self.ring, now);
         if let Some(key) = self.ring.take_latest().filter(|key| core.rules.is_ready(key, now)) {
-            return envelope::seal(key, &*core.random, now, plaintext);
+            return envelope::seal(key, &*core.random, now, core.rules.wraps_max(), plaintext);
         }
         let key = self.shared.wait_for(core.key_to_encrypt(&self.ring)).await?;
-        envelope::seal(key, &*core.random, now, plaintext)
+        envelope::seal(key, &*core.random, now, core.rules.wraps_max(), plaintext)
     }
 
     /// Decrypts a record of this partition.

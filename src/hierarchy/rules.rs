@@ -138,6 +138,10 @@ impl Rules {
         }
     }
 
+    pub(crate) const fn wraps_max(&self) -> u64 {
+        self.wraps_max
+    }
+
     pub(crate) fn is_exhausted(&self, key: &CryptoKey) -> bool {
         key.wraps().count() >= self.wraps_max
     }

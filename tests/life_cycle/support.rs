@@ -6,11 +6,11 @@ use std::time::Duration;
 
 pub(crate) use crate::clock::{RunningClock, START};
 pub(crate) use crate::runtime::on_this_runtime;
-use claviger::testing::{Call, Fault, Faults, FaultyKms, FaultyMetastore, FixedClock, Operation};
+use claviger::testing::{Call, Fault, Faults, FaultyKms, FaultyMetastore, FixedClock, NoChance, Operation};
 use claviger::{
     BackendError, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
     InMemoryMetastore, Insert, KeyId, KeyMeta, LockPolicy, Metastore, MetastoreAdmin, SecretKey, Session,
-    SessionFactory, SessionFactoryBuilder, StaticKms,
+    SessionFactory, SessionFactoryBuilder, StaticKms, SystemRandom,
 };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -92,7 +92,8 @@ impl World {
             .service("checkout")
             .product("payments")
             .policy(policy())
-            .clock(clock.clone());
+            .clock(clock.clone())
+            .random(NoChance(SystemRandom::new()));
         let factory = options(on_this_runtime(builder)).build().expect("a factory");
         Self { clock, store, kms, factory }
     }
