@@ -113,8 +113,9 @@ pub enum Error {
         /// What the load of the key waited for at the end, if for either.
         dependency: Option<Dependency>,
     },
-    /// Too many others wait for keys.
-    #[error("too many operations are waiting: {limit} is {max}{}", waiting_for(*.dependency))]
+    /// Too many others wait for keys, or too many of this partition's records named versions that are not
+    /// there.
+    #[error("too much at once: {limit} is {max}{}", waiting_for(*.dependency))]
     Overloaded {
         /// The limit, by its name in [`Limits`](crate::Limits).
         limit: &'static str,

@@ -44,6 +44,10 @@ events! {
     /// So many keys are known to be revoked that those which were learned first are forgotten: of them a
     /// revocation can be undone. Told once.
     RevocationsForgotten => "revocations_forgotten",
+    /// The records of a partition name more key versions that are not there than
+    /// [`misses_max`](crate::Limits::misses_max) within a second: they are forged, or rows were lost. Logged
+    /// once for each such second.
+    TooManyMisses => "too_many_misses",
     /// The metastore holds a key record that cannot be read.
     Malformed => "malformed",
     /// A key record's wrapped key does not authenticate, or is that of another key version or id: somebody

@@ -14,6 +14,7 @@ mod fly;
 pub(crate) mod known;
 mod load;
 pub(crate) mod lost;
+mod misses;
 mod missing;
 mod replica;
 mod restore;
@@ -41,7 +42,7 @@ use crate::metastore::MetastoreHandle;
 use crate::partition::Naming;
 use crate::policy::RevokedDecrypt;
 use crate::random::SecureRandom;
-use crate::record::{Created, KeyMeta};
+use crate::record::{Created, KeyId, KeyMeta};
 use crate::tasks::Tasks;
 pub(crate) use admission::Admission;
 use ahead::Ahead;
@@ -51,6 +52,7 @@ use doubt::Parents;
 use failover::Recheck;
 use known::Known;
 use lost::Lost;
+pub(crate) use misses::Misses;
 use missing::Missing;
 use rules::{Fitness, Freshness, Purpose, Rules};
 
@@ -77,6 +79,7 @@ pub(crate) struct Hierarchy {
     pub(crate) tasks: Tasks,
     pub(crate) listeners: Listeners,
     pub(crate) missing: Missing,
+    pub(crate) misses: Misses,
     pub(crate) lost: Lost,
     pub(crate) known: Arc<Known>,
     pub(crate) ahead: Ahead,
@@ -181,17 +184,28 @@ impl Hierarchy {
         key
     }
 
-    /// Returns the key version that a record names (T5).
+    /// Returns the key version that a record names (T5), for the partition whose new data is encrypted under
+    /// that id.
     ///
     /// # Cancel safety
     /// As [`key_to_encrypt`](Self::key_to_encrypt).
-    pub(crate) async fn key_to_decrypt(self: &Arc<Self>, ring: &Arc<Keyring>, created: Created) -> Outcome {
-        let key = self.version_to_decrypt(ring, created).await?;
+    pub(crate) async fn key_to_decrypt(
+        self: &Arc<Self>,
+        partition: &KeyId,
+        ring: &Arc<Keyring>,
+        created: Created,
+    ) -> Outcome {
+        let key = self.version_to_decrypt(partition, ring, created).await?;
         self.admit_to_decrypt(key)
     }
 
     /// Returns the key version, revoked or not.
-    async fn version_to_decrypt(self: &Arc<Self>, ring: &Arc<Keyring>, created: Created) -> Outcome {
+    async fn version_to_decrypt(
+        self: &Arc<Self>,
+        partition: &KeyId,
+        ring: &Arc<Keyring>,
+        created: Created,
+    ) -> Outcome {
         let ticket = self.ticket(ring);
         let now = self.now();
         let course = Course::version(Level::Intermediate, ring, created);
@@ -200,7 +214,7 @@ impl Hierarchy {
             if self.missing.contains(&meta, now) {
                 return Err(Error::KeyNotFound(meta));
             }
-            return self.fly_to_end(course, ticket).await;
+            return self.fly_to_end(course.on_behalf_of(partition), ticket).await;
         };
         if self.rules.revoked_decrypt == RevokedDecrypt::Deny && key.is_revoked() {
             // No refresh could change the answer.

@@ -147,7 +147,7 @@ impl Session {
         if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
             return envelope::open(key, formers, wrapped_key, data);
         }
-        let key = self.shared.wait_for(core.key_to_decrypt(ring, parent.created())).await?;
+        let key = self.shared.wait_for(core.key_to_decrypt(self.ring.id(), ring, parent.created())).await?;
         envelope::open(key, formers, wrapped_key, data)
     }
 }

@@ -16,7 +16,7 @@ use crate::gate::{Gate, GateRules, Lanes, Width};
 use crate::hierarchy::known::Known;
 use crate::hierarchy::lost::Lost;
 use crate::hierarchy::rules::Rules;
-use crate::hierarchy::{Admission, Hierarchy};
+use crate::hierarchy::{Admission, Hierarchy, Misses};
 use crate::invalidation::listener::Listeners;
 use crate::invalidation::{BoxedSource, InvalidationSource};
 use crate::keyring::cache::KeyCache;
@@ -259,6 +259,7 @@ impl SessionFactoryBuilder {
             tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
             listeners: Listeners::new(self.sources),
             missing: Default::default(),
+            misses: Misses::new(self.limits.misses_max),
             lost: Lost::new(nanos(self.policy.max_stale_decrypt)),
             ahead: Default::default(),
             known: Arc::new(Known::new(self.folded_ids, Arc::clone(&sentinel))),
