@@ -28,19 +28,21 @@ thread_local! {
     static PARENT_ID: Cell<Option<KeyId>> = const { Cell::new(None) };
 }
 
-/// Encrypts `plaintext` under a fresh data row key, and that under `key`.
+/// Encrypts `plaintext` under a fresh data row key, and that under `key`, which may wrap so many. Calls
+/// `on_worn_out` if it is to wrap no more, by chance.
 pub(crate) fn seal(
     key: impl Deref<Target = CryptoKey>,
     random: &dyn SecureRandom,
     now: Moment,
-    wraps_max: u64,
+    (wraps_max, on_worn_out): (u64, impl FnOnce()),
     plaintext: &[u8],
 ) -> Result<DataRowRecord, Error> {
     let mut data = Vec::with_capacity(plaintext.len() + OVERHEAD_BYTES);
     data.extend_from_slice(plaintext);
     data.resize(plaintext.len() + OVERHEAD_BYTES, 0);
     let mut wrapped_key = [0; KEY_BYTES + OVERHEAD_BYTES];
-    let (buffer, wrapped) = (&mut data, &mut wrapped_key);
+    let mut is_worn_out = false;
+    let (buffer, wrapped, worn_out) = (&mut data, &mut wrapped_key, &mut is_worn_out);
     // `key` moves in, to be given back as soon as it has served: that waits for all writes under way,
     // and would wait for the wiping.
     let sealed = SEALING.run(move || {
@@ -48,7 +50,7 @@ pub(crate) fn seal(
         random.fill(&mut draw)?;
         let (data_row_key, data_nonce, key_nonce, chance) = split(&draw);
         aead::seal_key(key.cipher()?, key_nonce, data_row_key, wrapped)?;
-        key.wraps().add_one(wraps_max, chance);
+        *worn_out = key.wraps().add_one(wraps_max, chance);
         let parent = KeyMeta::new(own_copy(key.meta().id()), key.created());
         drop(key);
         match &aead::expand(data_row_key) {
@@ -56,6 +58,9 @@ pub(crate) fn seal(
             Err(_unspecified) => Err(Error::Authentication),
         }
     });
+    if is_worn_out {
+        on_worn_out();
+    }
     match sealed {
         Ok(parent) => Ok(DataRowRecord::new(now.unix_seconds(), wrapped_key, parent, data)),
         Err(error) => {

@@ -184,6 +184,14 @@ impl Hierarchy {
         key
     }
 
+    /// Has the key replaced in the background that was worn out by chance: before it is evicted, say, and that
+    /// is forgotten.
+    pub(crate) fn replace_worn_out(self: &Arc<Self>, ring: &Arc<Keyring>) {
+        if let Some(key) = ring.latest().filter(|key| self.rules.is_exhausted(key)) {
+            self.refresh_in_background(Course::latest(Level::Intermediate, ring).replacing(&key), self.now());
+        }
+    }
+
     /// Returns the key version that a record names (T5), for the partition whose new data is encrypted under
     /// that id.
     ///

@@ -137,7 +137,7 @@ impl CryptoKey {
         let aead = AeadKey::new(arena, secret.expose_secret())?;
         // What wraps an intermediate key is our own, and has one form only.
         let probe = if parent.is_none() { Some(probe(&aead)?) } else { None };
-        let hold = known.hold(record, probe.as_ref().map(<[u8; _]>::as_slice))?;
+        let hold = known.hold(record, probe.as_ref().map(<[u8; _]>::as_slice), &state)?;
         Ok(Self {
             meta: record.meta().clone(),
             aead,
@@ -324,21 +324,24 @@ impl Wraps {
         self.reserved.fetch_max(earlier.count(), Ordering::Relaxed);
     }
 
-    /// Counts one more, of at most `max`. `chance` is random, and used for nothing else.
-    pub(crate) fn add_one(&self, max: u64, chance: u64) {
+    /// Counts one more, of at most `max`; `true` if it wore the key out by `chance`, which is random and
+    /// used for nothing else.
+    pub(crate) fn add_one(&self, max: u64, chance: u64) -> bool {
         LOT.with(|cell| {
             let lot = cell.get();
             if lot.tag == self.tag && lot.left > 0 {
                 cell.set(Lot { left: lot.left - 1, ..lot });
-                return;
+                return false;
             }
             let size = if lot.tag == self.tag { lot.size.saturating_mul(2).clamp(1, LOT_MAX) } else { 1 };
             self.reserved.fetch_add(size.into(), Ordering::Relaxed);
-            if chance < (u64::MAX / max.max(1)).saturating_mul(size.into()) {
+            cell.set(Lot { tag: self.tag, size, left: size - 1 });
+            let is_worn_out = chance < (u64::MAX / max.max(1)).saturating_mul(size.into());
+            if is_worn_out {
                 self.reserved.fetch_max(max, Ordering::Relaxed);
             }
-            cell.set(Lot { tag: self.tag, size, left: size - 1 });
-        });
+            is_worn_out
+        })
     }
 }
 
@@ -391,11 +394,11 @@ mod tests {
     #[test]
     fn lot_is_counted_whatever_the_chance() {
         let key = wraps(7);
-        (0..100).for_each(|_| key.add_one(MAX, u64::MAX));
+        (0..100).for_each(|_| assert!(!key.add_one(MAX, u64::MAX)));
         assert_eq!(key.count(), 127);
-        (0..27).for_each(|_| key.add_one(MAX, 0));
+        (0..27).for_each(|_| assert!(!key.add_one(MAX, 0)));
         assert_eq!(key.count(), 127, "a lot has one chance, as it begins");
-        key.add_one(MAX, 0);
+        assert!(key.add_one(MAX, 0));
         assert_eq!(key.count(), MAX);
     }
 }

@@ -60,10 +60,15 @@ impl Session {
         let now = core.now();
         touch(core, &self.ring, now);
         if let Some(key) = self.ring.take_latest().filter(|key| core.rules.is_ready(key, now)) {
-            return envelope::seal(key, &*core.random, now, core.rules.wraps_max(), plaintext);
+            return envelope::seal(key, &*core.random, now, self.wraps(core), plaintext);
         }
         let key = self.shared.wait_for(core.key_to_encrypt(&self.ring)).await?;
-        envelope::seal(key, &*core.random, now, core.rules.wraps_max(), plaintext)
+        envelope::seal(key, &*core.random, now, self.wraps(core), plaintext)
+    }
+
+    /// Returns how much a key may wrap, and what is done about one that is to wrap no more.
+    fn wraps(&self, core: &Arc<Hierarchy>) -> (u64, impl FnOnce()) {
+        (core.rules.wraps_max(), || core.replace_worn_out(&self.ring))
     }
 
     /// Decrypts a record of this partition.

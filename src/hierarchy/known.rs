@@ -6,12 +6,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use claviger_memory::ForkSentinel;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
+use crate::key::state::KeyState;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId};
 
 /// What is known of keys, by digests of them.
@@ -36,10 +37,11 @@ struct Marks {
     revoked: Revoked,
 }
 
-/// The key version that a digest is of, and how many keys in memory have it.
+/// The key version that a digest is of, what is known of it, and how many keys in memory have it.
 #[derive(Debug)]
 struct Holder {
     version: Digest,
+    state: Weak<KeyState>,
     keys: u32,
 }
 
@@ -125,6 +127,7 @@ impl Known {
         self: &Arc<Self>,
         record: &EnvelopeKeyRecord,
         probe: Option<&[u8]>,
+        state: &Arc<KeyState>,
     ) -> Result<Hold, IsCopy> {
         let version = self.version_of(record);
         let key = probe.map(|probe| self.digest("key", probe));
@@ -136,13 +139,25 @@ impl Known {
             }
         }
         for digest in digests.each() {
-            marks.held.entry(digest).or_insert(Holder { version, keys: 0 }).keys += 1;
+            let unheld = || Holder { version, state: Weak::new(), keys: 0 };
+            let holder = marks.held.entry(digest).or_insert_with(unheld);
+            holder.state = Arc::downgrade(state);
+            holder.keys += 1;
         }
         if marks.revoked.versions.contains(&version) {
             digests.each().for_each(|digest| marks.revoked.add(version, digest));
         }
         drop(marks);
         Ok(Hold { known: Arc::clone(self), digests })
+    }
+
+    /// Bars the key in memory that a row is a copy of, if that says it is revoked: be it the copy or the copied,
+    /// somebody meant that key.
+    pub(crate) fn bar_copied(&self, copy: &EnvelopeKeyRecord) {
+        let holder = self.marks().held.get(&self.wrapped(copy)).and_then(|holder| holder.state.upgrade());
+        if let Some(state) = holder.filter(|_| copy.is_revoked()) {
+            state.mark_revoked();
+        }
     }
 
     /// Notes that a row says its key is revoked, and that the key in memory is, if it is there. `true` if

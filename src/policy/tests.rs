@@ -194,6 +194,7 @@ fn s3_6_build_refuses_every_invalid_limit() {
         (limits().kms_calls_max(usize::MAX), "kms_calls_max is too large"),
         (limits().waiting_calls_max(0), "waiting_calls_max is zero"),
         (limits().waiting_calls_max(permits_max + 1), "waiting_calls_max is too large"),
+        (limits().misses_max(0), "misses_max is zero"),
         (limits().background_refreshes_max(0), "background_refreshes_max is zero"),
         (limits().background_refreshes_max(permits_max + 1), "background_refreshes_max is too large"),
         (limits().attempts_max(0), "attempts_max is zero"),

@@ -14,13 +14,13 @@ fn key_in_memory_is_found_under_another_id_or_time_as_long_as_it_is_there() {
     let known = known(false);
     let own = row("a", 1, b"key");
     let others = [row("b", 1, b"key"), row("a", 2, b"key"), row("A", 1, b"key"), row("a ", 1, b"key")];
-    let hold = known.hold(&own, None).unwrap();
-    let again = known.hold(&own, None).unwrap();
+    let hold = known.hold(&own, None, &Arc::default()).unwrap();
+    let again = known.hold(&own, None, &Arc::default()).unwrap();
     for held in [Some(hold), Some(again), None] {
         let expected = if held.is_some() { Finding::Copy } else { Finding::Unknown };
         for other in &others {
             assert_eq!(known.find(other), expected, "{other:?}");
-            assert_eq!(known.hold(other, None).is_err(), held.is_some(), "{other:?}");
+            assert_eq!(known.hold(other, None, &Arc::default()).is_err(), held.is_some(), "{other:?}");
         }
         assert_eq!(known.find(&own), Finding::Unknown);
         assert_eq!(known.find(&row("b", 1, b"other")), Finding::Unknown);
@@ -31,13 +31,16 @@ fn key_in_memory_is_found_under_another_id_or_time_as_long_as_it_is_there() {
 #[test]
 fn key_whose_wrapped_form_was_changed_is_found_by_the_key() {
     let known = known(false);
-    let hold = known.hold(&row("a", 1, b"{\"k\":1}"), Some(b"probe")).unwrap();
+    let hold = known.hold(&row("a", 1, b"{\"k\":1}"), Some(b"probe"), &Arc::default()).unwrap();
     assert_eq!(known.find(&row("a", 2, b"{ \"k\":1}")), Finding::Unknown);
-    assert!(known.hold(&row("a", 2, b"{ \"k\":1}"), Some(b"probe")).is_err());
-    assert!(known.hold(&row("a", 1, b"{ \"k\":1}"), Some(b"probe")).is_ok(), "it was wrapped anew");
-    assert!(known.hold(&row("a", 2, b"{ \"k\":1}"), Some(b"other")).is_ok());
+    assert!(known.hold(&row("a", 2, b"{ \"k\":1}"), Some(b"probe"), &Arc::default()).is_err());
+    assert!(
+        known.hold(&row("a", 1, b"{ \"k\":1}"), Some(b"probe"), &Arc::default()).is_ok(),
+        "it was wrapped anew"
+    );
+    assert!(known.hold(&row("a", 2, b"{ \"k\":1}"), Some(b"other"), &Arc::default()).is_ok());
     drop(hold);
-    assert!(known.hold(&row("a", 2, b"{ \"k\":1}"), Some(b"probe")).is_ok());
+    assert!(known.hold(&row("a", 2, b"{ \"k\":1}"), Some(b"probe"), &Arc::default()).is_ok());
     assert!(known.marks().held.is_empty());
 }
 
@@ -47,27 +50,38 @@ fn revoked_key_is_found_for_ever_by_its_version_its_wrapped_form_and_itself() {
     for when in ["never", "held", "before"] {
         let known = known(false);
         let own = row("a", 1, b"key");
-        let hold = (when == "held").then(|| known.hold(&own, Some(b"probe")).unwrap());
+        let hold = (when == "held").then(|| known.hold(&own, Some(b"probe"), &Arc::default()).unwrap());
         assert!(!known.note_revoked(&own.clone().revoked(true), hold.as_ref()));
         drop(hold);
         if when == "before" {
-            drop(known.hold(&own, Some(b"probe")).unwrap());
+            drop(known.hold(&own, Some(b"probe"), &Arc::default()).unwrap());
         }
         assert_eq!(known.find(&own), Finding::Revoked, "{when}");
         assert_eq!(known.find(&row("a", 1, b"wrapped anew")), Finding::Revoked, "{when}");
         assert_eq!(known.find(&row("a", 2, b"key")), Finding::CopyOfRevoked, "{when}");
         assert_eq!(known.find(&row("b", 1, b"key")), Finding::CopyOfRevoked, "{when}");
-        assert!(known.hold(&row("b", 1, b"key"), None).is_err(), "{when}");
-        let changed = known.hold(&row("a", 2, b"other form"), Some(b"probe"));
+        assert!(known.hold(&row("b", 1, b"key"), None, &Arc::default()).is_err(), "{when}");
+        let changed = known.hold(&row("a", 2, b"other form"), Some(b"probe"), &Arc::default());
         assert_eq!(changed.is_err(), when != "never", "{when}");
     }
 }
 
 #[test]
-fn copy_that_is_revoked_revokes_nothing_but_itself() {
+fn copy_that_is_revoked_bars_the_key_in_memory() {
+    let (known, state) = (known(false), Arc::<KeyState>::default());
+    let _hold = known.hold(&row("a", 1, b"key"), None, &state).unwrap();
+    known.bar_copied(&row("b", 1, b"key"));
+    known.bar_copied(&row("b", 1, b"other").revoked(true));
+    assert!(!state.is_revoked());
+    known.bar_copied(&row("b", 1, b"key").revoked(true));
+    assert!(state.is_revoked());
+}
+
+#[test]
+fn copy_that_is_revoked_is_not_remembered() {
     let known = known(false);
     let own = row("a", 1, b"key");
-    let hold = known.hold(&own, None).unwrap();
+    let hold = known.hold(&own, None, &Arc::default()).unwrap();
     known.note_revoked(&row("b", 1, b"key").revoked(true), None);
     assert_eq!(known.find(&own), Finding::Unknown);
     known.note_revoked(&own, Some(&hold));
@@ -90,10 +104,13 @@ fn ids_that_fold_alike_share_keys_of_one_time_where_that_is_allowed() {
     ] {
         for allowed in [false, true] {
             let known = known(allowed);
-            let _hold = known.hold(&row(one, 1, b"key"), None).unwrap();
-            let is_copy = known.hold(&row(other, 1, b"key"), None).is_err();
+            let _hold = known.hold(&row(one, 1, b"key"), None, &Arc::default()).unwrap();
+            let is_copy = known.hold(&row(other, 1, b"key"), None, &Arc::default()).is_err();
             assert_eq!(!is_copy, is_alike && allowed, "{one} {other} {allowed}");
-            assert!(known.hold(&row(other, 2, b"key"), None).is_err(), "{one} {other} {allowed}");
+            assert!(
+                known.hold(&row(other, 2, b"key"), None, &Arc::default()).is_err(),
+                "{one} {other} {allowed}"
+            );
         }
     }
 }
@@ -102,7 +119,7 @@ fn ids_that_fold_alike_share_keys_of_one_time_where_that_is_allowed() {
 fn row_that_is_kept_under_another_id_is_that_ones() {
     let known = known(false);
     let folded = row("_IK_Alice", 1, b"key").folded(KeyId::new("_IK_alice"));
-    let _hold = known.hold(&folded, None).unwrap();
+    let _hold = known.hold(&folded, None, &Arc::default()).unwrap();
     assert_eq!(known.find(&row("_IK_alice", 1, b"key")), Finding::Unknown);
     assert_eq!(known.find(&row("_IK_Alice", 1, b"key")), Finding::Copy);
     known.note_revoked(&row("_IK_alice", 1, b"key"), None);
