@@ -13,7 +13,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
 use crate::key::state::KeyState;
-use crate::record::{Created, EnvelopeKeyRecord, KeyId};
+use crate::record::EnvelopeKeyRecord;
 
 /// What is known of keys, by digests of them.
 #[derive(Debug)]
@@ -26,9 +26,16 @@ pub(crate) struct Known {
     marks: Mutex<Marks>,
 }
 
-/// A digest of a key version's name, of a wrapped key or of a key.
+/// A digest of an id, of a key version's name, of a wrapped key or of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Digest(u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    id: Digest,
+    /// Of id and time.
+    name: Digest,
+}
 
 #[derive(Debug, Default)]
 struct Marks {
@@ -40,7 +47,7 @@ struct Marks {
 /// The key version that a digest is of, what is known of it, and how many keys in memory have it.
 #[derive(Debug)]
 struct Holder {
-    version: Digest,
+    version: Version,
     state: Weak<KeyState>,
     keys: u32,
 }
@@ -48,11 +55,11 @@ struct Holder {
 /// Versions that are known to be revoked, and what is known of their keys.
 #[derive(Debug, Default)]
 struct Revoked {
+    /// By their names.
     versions: HashSet<Digest>,
-    /// The version of each.
-    keys: HashMap<Digest, Digest>,
-    /// Versions with a digest of their key, the one learned first first.
-    order: VecDeque<(Digest, Digest)>,
+    keys: HashMap<Digest, Version>,
+    /// The keys, the one learned first first.
+    order: VecDeque<Digest>,
     is_full: bool,
 }
 
@@ -67,21 +74,20 @@ pub(crate) enum Finding {
     /// It was revoked, whatever the row says.
     Revoked,
     /// It holds the key of another version.
-    Copy,
-    /// It holds the key of another version, which was revoked.
-    CopyOfRevoked,
+    Copy(Copied),
 }
 
-impl Finding {
-    /// Tells whether the row holds another version's key.
-    pub(crate) const fn is_copy(self) -> bool {
-        matches!(self, Self::Copy | Self::CopyOfRevoked)
-    }
+/// Whose key a row holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Copied {
+    /// Another id's, not only another version's: it decrypts nothing.
+    pub(crate) is_foreign: bool,
+    pub(crate) is_revoked: bool,
 }
 
 /// The row holds the key of another version.
 #[derive(Debug, thiserror::Error)]
-#[error("the row holds the key of another version, or of another id")]
+#[error("the row holds the key of another row")]
 pub(crate) struct IsCopy;
 
 /// A key in memory is found by its digests as long as it has this.
@@ -107,11 +113,10 @@ impl Known {
     pub(crate) fn find(&self, record: &EnvelopeKeyRecord) -> Finding {
         let (version, wrapped) = (self.version_of(record), self.wrapped(record));
         let marks = self.marks();
-        if marks.is_copy_of_revoked(wrapped, version) {
-            Finding::CopyOfRevoked
-        } else if marks.is_copy(wrapped, version) {
-            Finding::Copy
-        } else if marks.revoked.versions.contains(&version) || marks.revoked.keys.contains_key(&wrapped) {
+        if let Some(copied) = marks.copied(wrapped, version) {
+            Finding::Copy(copied)
+        } else if marks.revoked.versions.contains(&version.name) || marks.revoked.keys.contains_key(&wrapped)
+        {
             Finding::Revoked
         } else {
             Finding::Unknown
@@ -121,8 +126,10 @@ impl Known {
     /// Notes a key that was made from a row. `probe` is something that only this key makes, where its wrapped
     /// form may have been changed: a KMS's may have other spelling, or copies left out.
     ///
+    /// A key that is another version's too is never to encrypt.
+    ///
     /// # Errors
-    /// If it is another version's.
+    /// If it is another id's.
     pub(crate) fn hold(
         self: &Arc<Self>,
         record: &EnvelopeKeyRecord,
@@ -133,10 +140,12 @@ impl Known {
         let key = probe.map(|probe| self.digest("key", probe));
         let digests = Digests { wrapped: self.wrapped(record), key };
         let mut marks = self.marks();
-        for digest in digests.each() {
-            if marks.is_copy_of_revoked(digest, version) || marks.is_copy(digest, version) {
+        let copies = digests.each().filter_map(|digest| marks.copied(digest, version));
+        for copied in copies.collect::<Vec<_>>() {
+            if copied.is_foreign {
                 return Err(IsCopy);
             }
+            state.mark_copy();
         }
         for digest in digests.each() {
             let unheld = || Holder { version, state: Weak::new(), keys: 0 };
@@ -144,7 +153,7 @@ impl Known {
             holder.state = Arc::downgrade(state);
             holder.keys += 1;
         }
-        if marks.revoked.versions.contains(&version) {
+        if marks.revoked.versions.contains(&version.name) {
             digests.each().for_each(|digest| marks.revoked.add(version, digest));
         }
         drop(marks);
@@ -166,7 +175,7 @@ impl Known {
         let (version, wrapped) = (self.version_of(record), self.wrapped(record));
         let mut marks = self.marks();
         // What a copy says is not about the key that was copied.
-        if marks.is_copy_of_revoked(wrapped, version) || marks.is_copy(wrapped, version) {
+        if marks.copied(wrapped, version).is_some() {
             return false;
         }
         let was_full = marks.revoked.is_full;
@@ -177,17 +186,15 @@ impl Known {
         marks.revoked.is_full && !was_full
     }
 
-    fn version_of(&self, record: &EnvelopeKeyRecord) -> Digest {
-        let id = record.kept_under().unwrap_or(record.meta().id());
-        self.version(id, record.meta().created())
-    }
-
-    fn version(&self, id: &KeyId, created: Created) -> Digest {
-        if self.folds {
-            Digest(self.hasher.hash_one(("version", folded(id.as_str()), created)))
+    fn version_of(&self, record: &EnvelopeKeyRecord) -> Version {
+        let id = record.kept_under().unwrap_or(record.meta().id()).as_str();
+        let id = if self.folds {
+            self.digest("id", folded(id).as_bytes())
         } else {
-            Digest(self.hasher.hash_one(("version", id.as_str(), created)))
-        }
+            self.digest("id", id.as_bytes())
+        };
+        let name = Digest(self.hasher.hash_one(("version", id, record.meta().created())));
+        Version { id, name }
     }
 
     fn wrapped(&self, record: &EnvelopeKeyRecord) -> Digest {
@@ -205,29 +212,29 @@ impl Known {
 }
 
 impl Marks {
-    fn is_copy(&self, digest: Digest, version: Digest) -> bool {
-        self.held.get(&digest).is_some_and(|holder| holder.version != version)
-    }
-
-    fn is_copy_of_revoked(&self, digest: Digest, version: Digest) -> bool {
-        self.revoked.keys.get(&digest).is_some_and(|of| *of != version)
+    /// Tells whose the key is, if it is another version's than this.
+    fn copied(&self, key: Digest, version: Version) -> Option<Copied> {
+        let revoked = self.revoked.keys.get(&key).map(|of| (*of, true));
+        let held = self.held.get(&key).map(|holder| (holder.version, false));
+        let (of, is_revoked) = [revoked, held].into_iter().flatten().find(|(of, _)| *of != version)?;
+        Some(Copied { is_foreign: of.id != version.id, is_revoked })
     }
 }
 
 impl Revoked {
-    fn add(&mut self, version: Digest, key: Digest) {
-        if self.keys.contains_key(&key) && self.versions.contains(&version) {
+    fn add(&mut self, version: Version, key: Digest) {
+        if self.keys.contains_key(&key) {
+            self.versions.insert(version.name);
             return;
         }
         if self.order.len() >= REVOKED_MAX
-            && let Some((version, key)) = self.order.pop_front()
+            && let Some(forgotten) = self.order.pop_front().and_then(|key| self.keys.remove(&key))
         {
             self.is_full = true;
-            self.versions.remove(&version);
-            self.keys.remove(&key);
+            self.versions.remove(&forgotten.name);
         }
-        self.order.push_back((version, key));
-        self.versions.insert(version);
+        self.order.push_back(key);
+        self.versions.insert(version.name);
         self.keys.insert(key, version);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Hierarchy;
 use super::course::{Course, Level};
 use super::create::Creation;
-use super::known::Finding;
+use super::known::{Copied, Finding};
 use super::restore::Remains;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
@@ -168,11 +168,16 @@ impl Hierarchy {
                 Remains::Row(record, begun) => (record, begun),
             },
         };
-        if self.known.find(&record).is_copy() {
+        let finding = self.known.find(&record);
+        if matches!(finding, Finding::Copy(Copied { is_foreign: true, .. })) {
             return Err(self.refuse_copy(&record));
         }
         self.note_far_ahead(record.meta(), begun);
         let state = self.learn(course, &record, begun);
+        if matches!(finding, Finding::Copy(_)) && state.mark_copy() {
+            // Another program may have sealed under it in good faith.
+            self.refuse_copy(&record);
+        }
         let parent = match self.parent_of(course, &record)? {
             None => None,
             Some(parent) => match self.system_key(course, parent).await {
@@ -222,16 +227,19 @@ impl Hierarchy {
         let (record, begun) = self.latest_remaining(course, record, begun).await;
         let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
         let created = record.meta().created();
-        let finding = self.known.find(&record);
-        if finding == Finding::CopyOfRevoked {
-            // It must not encrypt either, and says no more than that somebody wrote it.
-            self.refuse_copy(&record);
-            return Ok(Judgement::Create { above: Some(created) });
-        }
         let is_its_predecessor =
             predecessor.is_some_and(|predecessor| predecessor.wrapped_key() == record.wrapped_key());
-        if finding == Finding::Copy || is_its_predecessor {
-            return Err(self.refuse_copy(&record));
+        match self.known.find(&record) {
+            Finding::Copy(Copied { is_revoked: true, .. }) => {
+                // It says no more than that somebody wrote it.
+                self.refuse_copy(&record);
+                return Ok(Judgement::Create { above: Some(created) });
+            }
+            Finding::Copy(_) => return Err(self.refuse_copy(&record)),
+            Finding::Unknown | Finding::Revoked if is_its_predecessor => {
+                return Err(self.refuse_copy(&record));
+            }
+            Finding::Unknown | Finding::Revoked => {}
         }
         let state = self.learn(course, &record, begun);
         if self.rules.is_ahead(created, begun) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Hierarchy;
 use super::course::{Course, Level};
+use super::known::Finding;
 use crate::aead;
 use crate::error::Error;
 use crate::events::Event;
@@ -43,7 +44,7 @@ impl Hierarchy {
                 return None;
             }
         };
-        if self.known.find(&record).is_copy() {
+        if matches!(self.known.find(&record), Finding::Copy(_)) {
             return None;
         }
         let parent = record.parent().filter(|parent| self.naming.is_parent_of(meta.id(), parent.id()))?;

@@ -162,16 +162,21 @@ impl Hierarchy {
         if parent.is_none() {
             self.parents.note(record.meta().id(), &state);
         }
-        let life = self.rules.life(record.meta());
-        CryptoKey::new(&self.arena, secret, record, life, state, parent, &self.known).map_err(|error| {
-            match error {
-                MakeError::Copy(IsCopy) => self.refuse_copy(record),
-                MakeError::Other(error) => error,
+        let (life, is_told) = (self.rules.life(record.meta()), state.is_copy());
+        let key = CryptoKey::new(&self.arena, secret, record, life, state, parent, &self.known);
+        match key {
+            Ok(key) => {
+                if key.state().is_copy() && !is_told {
+                    self.refuse_copy(record);
+                }
+                Ok(key)
             }
-        })
+            Err(MakeError::Copy(IsCopy)) => Err(self.refuse_copy(record)),
+            Err(MakeError::Other(error)) => Err(error),
+        }
     }
 
-    /// Raises the alarm that a row holds another version's key, and returns what its user is told.
+    /// Raises the alarm that a row holds another one's key, and returns what its user is told.
     pub(super) fn refuse_copy(&self, record: &EnvelopeKeyRecord) -> Error {
         self.known.bar_copied(record);
         self.events.raise_because(Event::Tampered, record.meta().id(), &IsCopy);
