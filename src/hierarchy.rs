@@ -12,6 +12,7 @@ mod doubt;
 pub(crate) mod failover;
 mod fly;
 pub(crate) mod known;
+mod learn;
 mod load;
 pub(crate) mod lost;
 mod misses;

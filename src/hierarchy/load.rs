@@ -13,8 +13,6 @@ use crate::error::{Dependency, Error};
 use crate::events::Event;
 use crate::gate::jittered;
 use crate::key::CryptoKey;
-use crate::key::state::KeyState;
-use crate::keyring::Keyring;
 use crate::keyring::flight::{Outcome, Target};
 use crate::metastore::{Latest, MetastoreHandle};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
@@ -227,26 +225,15 @@ impl Hierarchy {
         let (record, begun) = self.latest_remaining(course, record, begun).await;
         let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
         let created = record.meta().created();
-        let is_its_predecessor =
-            predecessor.is_some_and(|predecessor| predecessor.wrapped_key() == record.wrapped_key());
-        match self.known.find(&record) {
-            Finding::Copy(Copied { is_revoked: true, .. }) => {
-                // It says no more than that somebody wrote it.
-                self.refuse_copy(&record);
-                return Ok(Judgement::Create { above: Some(created) });
-            }
-            Finding::Copy(_) => return Err(self.refuse_copy(&record)),
-            Finding::Unknown | Finding::Revoked if is_its_predecessor => {
-                return Err(self.refuse_copy(&record));
-            }
-            Finding::Unknown | Finding::Revoked => {}
+        let create = Judgement::Create { above: Some(created) };
+        if self.is_copy(&record, predecessor.as_ref())? {
+            return Ok(create);
         }
         let state = self.learn(course, &record, begun);
         if self.rules.is_ahead(created, begun) {
             let told = format_args!("created at {created}, which is ahead of this clock");
             self.events.tell(Event::ClockSkew, ring.id(), &told);
         }
-        let create = Judgement::Create { above: Some(created) };
         if record.is_revoked() || self.rules.is_expired(record.meta(), begun) {
             return Ok(create);
         }
@@ -304,57 +291,6 @@ impl Hierarchy {
         let ticket = self.ticket(&ring);
         let course = Course::version(Level::System, &ring, meta.created()).needed_by(child);
         self.fly(course, ticket, &child.progress).await
-    }
-
-    /// Notes what the record says of its key, by a read that began at `begun`. Revoked is for ever.
-    fn learn(&self, course: &Course, record: &EnvelopeKeyRecord, begun: Moment) -> Arc<KeyState> {
-        self.note_return(record, begun);
-        let state = course.ring.state_of_row(record.meta().created(), begun);
-        self.note_fold(course, record, &state);
-        self.note_revocation(&course.ring, record, &state);
-        state
-    }
-
-    /// Notes what the record says of its key's revocation, which is not taken back.
-    pub(super) fn note_revocation(&self, ring: &Keyring, record: &EnvelopeKeyRecord, state: &KeyState) {
-        if record.is_revoked() {
-            self.note_revoked(ring, record);
-            state.mark_revoked();
-        } else if state.is_revoked() || self.known.find(record) == Finding::Revoked {
-            state.mark_revoked();
-            self.events.raise(Event::Unrevoked, ring.id());
-        }
-    }
-
-    /// Does the same by a replica, which may not have heard of a revocation yet: that is no alarm.
-    pub(super) fn note_copied_revocation(
-        &self,
-        ring: &Keyring,
-        record: &EnvelopeKeyRecord,
-        state: &KeyState,
-    ) {
-        if record.is_revoked() {
-            self.note_revoked(ring, record);
-        }
-        if record.is_revoked() || self.known.find(record) == Finding::Revoked {
-            state.mark_revoked();
-        }
-    }
-
-    fn note_revoked(&self, ring: &Keyring, record: &EnvelopeKeyRecord) {
-        let held = ring.version(record.meta().created());
-        if self.known.note_revoked(record, held.as_deref().map(CryptoKey::hold)) {
-            self.events.raise(Event::RevocationsForgotten, ring.id());
-        }
-    }
-
-    /// Notes whether the row that was read is another id's.
-    pub(super) fn note_fold(&self, course: &Course, record: &EnvelopeKeyRecord, state: &KeyState) {
-        let is_folded = record.kept_under().is_some();
-        state.set_folded(is_folded);
-        if is_folded {
-            self.events.raise(Event::FoldedId, course.ring.id());
-        }
     }
 
     /// Returns the parent that the record names. A system key's record has none that counts.

@@ -175,11 +175,4 @@ impl Hierarchy {
             Err(MakeError::Other(error)) => Err(error),
         }
     }
-
-    /// Raises the alarm that a row holds another one's key, and returns what its user is told.
-    pub(super) fn refuse_copy(&self, record: &EnvelopeKeyRecord) -> Error {
-        self.known.bar_copied(record);
-        self.events.raise_because(Event::Tampered, record.meta().id(), &IsCopy);
-        Error::Authentication
-    }
 }
