@@ -83,7 +83,7 @@ impl InMemoryMetastore {
             _ if is_reserved_id(text) => (InMemoryFault::IdReserved, FailureKind::IdRefused),
             _ => return Ok(()),
         };
-        Err(BackendError::permanent(fault).with_kind(kind))
+        Err(BackendError::permanent(fault).with_kind(kind).not_asked())
     }
 
     fn rows(&self) -> MutexGuard<'_, BTreeMap<KeyMeta, EnvelopeKeyRecord>> {

@@ -4,6 +4,7 @@ use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, KeyId, Metastore as
 use claviger_test_servers::{AwsStandIn, Reply, shared_dynalite};
 use serde_json::json;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{NOW, assert_failed, builder, meta, new_table, record};
 
 #[tokio::test]
@@ -22,13 +23,13 @@ async fn ids_that_do_not_fit_are_refused_by_every_call() {
         let key = meta(&id, NOW);
         let class = FailureClass::Permanent;
         assert_failed(store.load(&key, Consistency::Strong).await, class, says);
-        assert_failed(store.load_latest(key.id()).await, class, says);
+        assert_failed(store.latest(key.id()).await, class, says);
         assert_failed(
             store.load_many(&[meta("a", NOW), key.clone()], Consistency::Strong).await,
             class,
             says,
         );
-        assert_failed(store.load_latest_many(&[KeyId::new("a"), key.id().clone()]).await, class, says);
+        assert_failed(store.latest_many(&[KeyId::new("a"), key.id().clone()]).await, class, says);
         assert_failed(store.insert(&record(&id, NOW)).await, class, says);
         assert_failed(store.revoke(&key).await, class, says);
         assert_failed(store.replace_wrapped_key(&key, b"old", b"new").await, class, says);
@@ -46,7 +47,7 @@ async fn ids_of_2048_bytes_are_kept_and_told_apart() {
         assert_eq!(store.insert(record).await.unwrap(), claviger::Insert::Inserted);
     }
     for record in records {
-        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+        assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
     }
 }
 
@@ -58,7 +59,7 @@ async fn records_up_to_the_size_of_an_item_are_kept_and_larger_ones_refused() {
     for bytes in [306_800, 306_990] {
         let large = with_key(bytes);
         assert_eq!(store.insert(&large).await.unwrap(), claviger::Insert::Inserted);
-        assert_eq!(store.load_latest(large.meta().id()).await.unwrap(), Some(large));
+        assert_eq!(store.latest(large.meta().id()).await.unwrap(), Some(large));
     }
     for bytes in [307_200, 1_000_000] {
         assert_failed(store.insert(&with_key(bytes)).await, FailureClass::Permanent, "over the limit");
@@ -67,7 +68,7 @@ async fn records_up_to_the_size_of_an_item_are_kept_and_larger_ones_refused() {
     assert_eq!(store.insert(&small).await.unwrap(), claviger::Insert::Inserted);
     let replaced = store.replace_wrapped_key(small.meta(), &[7], &[7; 400_000]).await;
     assert_failed(replaced, FailureClass::Permanent, "over the limit");
-    assert_eq!(store.load_latest(small.meta().id()).await.unwrap(), Some(small));
+    assert_eq!(store.latest(small.meta().id()).await.unwrap(), Some(small));
 }
 
 #[tokio::test]
@@ -79,5 +80,5 @@ async fn a_wrapped_key_without_bytes_is_refused() {
     assert_eq!(store.insert(&record).await.unwrap(), claviger::Insert::Inserted);
     let replaced = store.replace_wrapped_key(record.meta(), record.wrapped_key(), &[]).await;
     assert_failed(replaced, FailureClass::Permanent, "empty");
-    assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+    assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
 }

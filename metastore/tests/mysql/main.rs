@@ -6,6 +6,8 @@ mod contract;
 mod errors;
 mod findings;
 mod folding;
+#[path = "../common/latest.rs"]
+mod latest;
 mod migrate;
 mod peers;
 mod plans;

@@ -13,6 +13,7 @@ use claviger_metastore::{PostgresInvalidations, PostgresMetastore};
 use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
 use tokio::time::timeout;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_transient, chain, record};
 
 /// Waits for what is told, which comes at once or never.
@@ -195,7 +196,7 @@ fn factory(store: &PostgresMetastore, url: &str) -> SessionFactory {
 }
 
 async fn latest(store: &PostgresMetastore) -> EnvelopeKeyRecord {
-    store.load_latest(&KeyId::new("_IK_a_svc_prod")).await.unwrap().unwrap()
+    store.latest(&KeyId::new("_IK_a_svc_prod")).await.unwrap().unwrap()
 }
 
 /// Encrypts until the key is another one than that.

@@ -16,6 +16,8 @@ mod findings;
 mod folding;
 mod forms;
 mod invalidations;
+#[path = "../common/latest.rs"]
+mod latest;
 mod migrate;
 mod plans;
 mod pool;

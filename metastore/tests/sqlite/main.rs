@@ -11,6 +11,8 @@ mod files;
 mod folding;
 mod forms;
 mod group;
+#[path = "../common/latest.rs"]
+mod latest;
 mod pages;
 mod processes;
 mod schema;
