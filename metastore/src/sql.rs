@@ -242,9 +242,8 @@ const SHARED_NAMES: &str = "a pooler shares server connections, and prepared sta
 /// How many characters a key id may have, as Asherah's tables have it.
 const ID_CHARS_MAX: usize = 255;
 
-/// How many bytes of a record's JSON are read and written: a wrapped key of 32 KiB has 44 KiB there. The
-/// statements say the same number.
-const RECORD_BYTES_MAX: usize = 65_536;
+/// How many bytes of a record's JSON are read and written. The statements say the same number.
+const RECORD_BYTES_MAX: usize = EnvelopeKeyRecord::JSON_BYTES_MAX;
 
 /// How many bytes of a row's id are read: more than the index of any server takes. The statements say the
 /// same number.

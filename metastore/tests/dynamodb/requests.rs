@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use claviger::{
-    BackendError, Consistency, FailureClass, FailureKind, Insert, KeyId, Metastore as _, MetastoreAdmin as _,
+    BackendError, Consistency, Created, FailureClass, FailureKind, Insert, KeyId, Metastore as _,
+    MetastoreAdmin as _,
 };
 use claviger_metastore::DynamoDbMetastore;
 use claviger_test_servers::{AwsStandIn, Reply, Request, call_after_the_openers_end, shared_dynalite};
@@ -55,23 +56,28 @@ async fn a_load_of_many_is_as_consistent_as_asked_for() {
 }
 
 #[tokio::test]
-async fn latest_is_always_read_consistently() {
+async fn latest_is_always_read_consistently_and_up_to_its_bound() {
     let id = KeyId::new("_IK_a_svc_prod");
-    let (one, server_of_one) = nothing().await;
-    assert_eq!(one.latest(&id).await.unwrap(), None);
-    let (many, server_of_many) = nothing().await;
-    assert_eq!(many.latest_many(&[id]).await.unwrap(), [None]);
-    for request in [only(&server_of_one), only(&server_of_many)] {
-        assert_eq!(request.operation, "Query");
-        let expected = json!({
-            "TableName": "keys",
-            "KeyConditionExpression": "Id = :id",
-            "ExpressionAttributeValues": { ":id": { "S": "_IK_a_svc_prod" } },
-            "ScanIndexForward": false,
-            "Limit": 1,
-            "ConsistentRead": true,
-        });
-        assert_eq!(request.body, expected);
+    let bounded =
+        ("Id = :id AND Created <= :up_to", json!({ ":id": { "S": id.as_str() }, ":up_to": { "N": "7" } }));
+    let unbounded = ("Id = :id", json!({ ":id": { "S": id.as_str() } }));
+    for (up_to, (condition, values)) in [(Created::new(7).unwrap(), bounded), (Created::MAX, unbounded)] {
+        let (one, server_of_one) = nothing().await;
+        assert_eq!(one.load_latest(&id, up_to).await.unwrap(), None);
+        let (many, server_of_many) = nothing().await;
+        assert_eq!(many.load_latest_many(from_ref(&id), up_to).await.unwrap(), [None]);
+        for request in [only(&server_of_one), only(&server_of_many)] {
+            assert_eq!(request.operation, "Query");
+            let expected = json!({
+                "TableName": "keys",
+                "KeyConditionExpression": condition,
+                "ExpressionAttributeValues": values,
+                "ScanIndexForward": false,
+                "Limit": 2,
+                "ConsistentRead": true,
+            });
+            assert_eq!(request.body, expected);
+        }
     }
 }
 

@@ -121,7 +121,7 @@ async fn a_full_disk_is_transient() {
     let store = place.open().await;
     let big = |second| {
         let record = record(ID, NOW + second);
-        claviger::EnvelopeKeyRecord::new(record.meta().clone(), vec![7; 500_000], None)
+        claviger::EnvelopeKeyRecord::new(record.meta().clone(), vec![7; 48_000], None)
     };
     let mut stored = 0;
     let full = loop {
@@ -130,7 +130,7 @@ async fn a_full_disk_is_transient() {
             Err(error) => break error,
         }
         stored += 1;
-        assert!(stored < 100, "it fills up");
+        assert!(stored < 1_000, "it fills up");
     };
     assert_transient(Err::<(), _>(full), "1114");
     assert_eq!(store.count().await.unwrap(), stored.unsigned_abs());

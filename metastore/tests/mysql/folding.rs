@@ -269,18 +269,20 @@ async fn records_over_the_columns_limit_are_refused() {
     for charset in CHARSETS {
         let store = Place::holding(ASHERAH, charset).await.open().await;
         let of = |bytes: usize| EnvelopeKeyRecord::new(meta("_SK_svc_prod", NOW), vec![7; bytes], None);
-        // 65 535 bytes with its `{"Created":1700000000,"Key":""}`.
-        let (fits, over) = (of(49_128), of(49_131));
-        assert_eq!((fits.to_json().len(), over.to_json().len()), (65_535, 65_539));
+        // 65 535 bytes with its `{"Created":1700000000,"Key":""}`; one more with a time of a digit more.
+        let fits = of(49_128);
+        let over = EnvelopeKeyRecord::new(meta("_SK_svc_prod", 10_000_000_000), vec![7; 49_128], None);
+        assert_eq!((fits.to_json().len(), over.to_json().len()), (65_535, 65_536));
         let error = store.insert(&over).await.unwrap_err();
-        assert!(!error.is_transient());
-        assert!(matches!(fault(&error), SqlFault::RecordTooLong { length: 65_539, limit: 65_535 }));
+        assert!(!error.is_transient() && !error.was_asked());
+        assert!(matches!(fault(&error), SqlFault::RecordTooLong { length: 65_536, limit: 65_535 }));
         assert_eq!(store.insert(&fits).await.unwrap(), Insert::Inserted);
         assert_eq!(store.latest(fits.meta().id()).await.unwrap().as_ref(), Some(&fits));
-        let longer = store.replace_wrapped_key(fits.meta(), fits.wrapped_key(), over.wrapped_key()).await;
+        let longer = store.replace_wrapped_key(fits.meta(), fits.wrapped_key(), &[7; 49_131]).await;
         assert_permanent(longer, "RecordTooLong");
         let ours = Place::migrated(charset).await.open().await;
-        assert_eq!(ours.insert(&of(1_000_000)).await.unwrap(), Insert::Inserted);
+        assert_eq!(ours.insert(&over).await.unwrap(), Insert::Inserted);
+        assert_permanent(ours.insert(&of(49_131)).await, "RecordTooLong");
     }
 }
 

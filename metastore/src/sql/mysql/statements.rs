@@ -28,6 +28,18 @@ impl FromRow<'_, MySqlRow> for Row {
     }
 }
 
+/// A row with the text of its time, which sorts as times do, also where it cannot be read as one.
+struct TimedRow {
+    time: String,
+    row: Row,
+}
+
+impl FromRow<'_, MySqlRow> for TimedRow {
+    fn from_row(row: &MySqlRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { time: row.try_get(1)?, row: Row::from_row(row)? })
+    }
+}
+
 impl Row {
     /// Whether it is that version: the server compares as its collation and its clock do.
     fn is_of(&self, key: &KeyMeta) -> bool {
@@ -162,15 +174,15 @@ pub(super) async fn load_latest_many(
     for ids in ids.chunks(KEYS_PER_STATEMENT) {
         let sql = sql.replace("{}", &placeholders(ids.len()));
         let query = padded(ids).fold(query_as(AssertSqlSafe(sql)), |query, id| query.bind(id.as_str()));
-        let rows: Vec<Row> = query.bind(&up_to).bind(&up_to).fetch_all(&mut *connection).await?;
+        let mut rows: Vec<TimedRow> = query.bind(&up_to).bind(&up_to).fetch_all(&mut *connection).await?;
+        rows.sort_by(|one, other| other.time.cmp(&one.time));
         let mut found: HashMap<_, Vec<_>> = HashMap::new();
-        for row in &rows {
+        for TimedRow { row, .. } in &rows {
             found.entry(row.id.as_slice()).or_default().push(row);
         }
         for id in ids {
             let rows = found.get(id.as_str().as_bytes()).into_iter().flatten();
-            // The statement has the oldest first.
-            records.push(read_latest(rows.rev().map(|row| row.record(id)))?);
+            records.push(read_latest(rows.map(|row| row.record(id)))?);
         }
     }
     Ok(records)

@@ -91,7 +91,7 @@ macro_rules! load_latest_many_sql {
             " AND (\n  SELECT n.created FROM encryption_key AS n WHERE n.id = k.id AND n.created > k.created\n",
             "  AND CAST(CONVERT(n.id USING utf8mb4) AS BINARY) = CAST(CONVERT(k.id USING utf8mb4) AS BINARY)\n  AND ",
             up_to!("n.", $zoned),
-            " LIMIT 1 OFFSET 1) IS NULL\nORDER BY k.id, k.created"
+            " LIMIT 1 OFFSET 1) IS NULL"
         )
     };
 }

@@ -104,7 +104,7 @@ async fn keys_that_the_table_cannot_hold_are_refused_before_it_is_touched() {
         }
     }
     let long = EnvelopeKeyRecord::new(KeyMeta::new(KeyId::new("a"), Created::MIN), vec![0; 49_152], None);
-    let says = "key record of length 65562 is over the limit of 65536";
+    let says = "key record of length 65558 is over the limit of 65536";
     assert_refused(store.insert(&long).await.map(drop), says);
 }
 
