@@ -102,15 +102,12 @@ macro_rules! load_folded {
     };
 }
 
-/// One row of each second that is not past `?2`: of several forms of one time, ours, which `max` picks the
-/// row by. One whose time cannot be read stays, since it could be any.
-macro_rules! one_of_each_second {
+/// The rows of each second that is not past `?2`, as `version`. One whose time cannot be read stays, since it
+/// could be any. Materialized: else the record would be sorted as it is, and not as it is bounded.
+macro_rules! versions {
     ($what:literal, $rows:literal) => {
         concat!(
-            "SELECT ",
-            $what,
-            "seconds, record, max(created = datetime(seconds, 'unixepoch')) FROM (\n\
-             SELECT ",
+            "WITH version AS MATERIALIZED (SELECT ",
             $what,
             "created, ",
             created_seconds!(),
@@ -119,21 +116,21 @@ macro_rules! one_of_each_second {
             " AS record\n\
              FROM ",
             $rows,
-            ")\n\
-             WHERE seconds <= ?2 OR seconds IS NULL GROUP BY ",
-            $what,
-            "seconds"
+            "\n\
+             AND (seconds <= ?2 OR seconds IS NULL))"
         )
     };
 }
 
-/// An unreadable row comes first, since it could be the latest.
+/// Of several forms of one second ours, which `max` picks the row by. An unreadable row comes first, since it
+/// could be the latest.
 macro_rules! load_latest {
     () => {
         concat!(
-            "SELECT seconds, record FROM (\n",
-            one_of_each_second!("", "encryption_key WHERE id = ?1 COLLATE BINARY"),
-            ")\n\
+            versions!("", "encryption_key WHERE id = ?1 COLLATE BINARY"),
+            "\n\
+             SELECT seconds, record FROM (\n\
+             SELECT seconds, record, max(created = datetime(seconds, 'unixepoch')) FROM version GROUP BY seconds)\n\
              ORDER BY seconds DESC NULLS FIRST LIMIT 2"
         )
     };
@@ -174,14 +171,16 @@ macro_rules! load_many_other_forms {
 macro_rules! load_latest_many {
     () => {
         concat!(
-            "SELECT key, seconds, record FROM (\n\
-             SELECT *, row_number() OVER (PARTITION BY key ORDER BY seconds DESC NULLS FIRST) AS place FROM (\n",
-            one_of_each_second!(
+            versions!(
                 "key, ",
                 "json_each(?1) AS asked CROSS JOIN encryption_key\n\
                  WHERE encryption_key.id = asked.value COLLATE BINARY"
             ),
-            "))\n\
+            "\n\
+             SELECT key, seconds, record FROM (\n\
+             SELECT *, row_number() OVER (PARTITION BY key ORDER BY seconds DESC NULLS FIRST) AS place FROM (\n\
+             SELECT key, seconds, record, max(created = datetime(seconds, 'unixepoch')) FROM version\n\
+             GROUP BY key, seconds))\n\
              WHERE place <= 2 ORDER BY key, place"
         )
     };
