@@ -22,8 +22,10 @@ pub(crate) use handle::{Copied, MetastoreHandle, to_error};
 /// that out, a record that says so ([`EnvelopeKeyRecord::folded`]); it is never a latest one. An id or a
 /// time that the store cannot hold is refused with a permanent error, never cut. Rows that are no
 /// keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned, and an insert under
-/// such an id ([`is_reserved_id`]) is refused likewise. A row that cannot be read is
-/// [`BackendError::damaged`].
+/// such an id ([`is_reserved_id`]) is refused likewise, as is a record whose JSON is longer than
+/// [`EnvelopeKeyRecord::JSON_BYTES_MAX`]. What is refused before a server is asked says so
+/// ([`BackendError::not_asked`]). A row that cannot be read, or is longer than that, is
+/// [`BackendError::damaged`]: no more of it is fetched, so that no row costs a process its memory.
 ///
 /// # Cancel safety
 /// The core may drop any of these futures at any await. The store stays usable, and an insert that

@@ -163,6 +163,10 @@ pub struct EnvelopeKeyRecord {
 }
 
 impl EnvelopeKeyRecord {
+    /// How many bytes the JSON of a record may have, 64 KiB: stores neither write nor read more. A wrapped key
+    /// of 48 KiB less a few hundred bytes fits.
+    pub const JSON_BYTES_MAX: usize = 65_536;
+
     /// Builds the record of a key that is not revoked.
     ///
     /// `parent` is the system key that wraps an intermediate key, `None` for a system key, which

@@ -132,9 +132,14 @@ impl Hierarchy {
     /// Notes that the records of this key were deleted for good.
     pub(crate) fn shredded(&self, id: &KeyId) {
         // First, so that a check which this causes finds it noted.
+        self.note_shredded(id);
+        self.invalidate(id);
+    }
+
+    /// Notes the same, without a check.
+    pub(crate) fn note_shredded(&self, id: &KeyId) {
         self.lost.shred(id, self.now());
         self.forget_formers(id);
-        self.invalidate(id);
     }
 
     /// On the heap, since it is seldom done and every flight would take room for it.

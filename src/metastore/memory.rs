@@ -13,7 +13,8 @@ use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 /// Keeps key records in memory. They are gone with the last clone.
 ///
 /// It takes the ids that every store takes, so that what works here works there: 1 to 255 bytes of
-/// UTF-8, which is what our MySQL table holds, no NUL, and none that is reserved. Others are refused
+/// UTF-8, which is what our MySQL table holds, no NUL, and none that is reserved; and records of at most 64
+/// KiB. Others are refused
 /// with a permanent error whose source is an [`InMemoryFault`].
 #[derive(Clone)]
 pub struct InMemoryMetastore {
@@ -24,7 +25,7 @@ pub struct InMemoryMetastore {
 /// What a key id may have on the strictest store.
 const ID_BYTES_MAX: usize = 255;
 
-/// What is wrong with a key id. It is the `source()` of a permanent [`BackendError`].
+/// What is wrong with a key id or a record. It is the `source()` of a permanent [`BackendError`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InMemoryFault {
@@ -45,6 +46,14 @@ pub enum InMemoryFault {
     /// It is one of those under which other implementations keep what is no key.
     #[error("key id is reserved")]
     IdReserved,
+    /// The record is longer than stores take.
+    #[error("key record of {length} bytes is over the limit of {limit}")]
+    RecordTooLong {
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+    },
 }
 
 impl Default for InMemoryMetastore {
@@ -83,7 +92,17 @@ impl InMemoryMetastore {
             _ if is_reserved_id(text) => (InMemoryFault::IdReserved, FailureKind::IdRefused),
             _ => return Ok(()),
         };
-        Err(BackendError::permanent(fault).with_kind(kind))
+        Err(BackendError::permanent(fault).with_kind(kind).not_asked())
+    }
+
+    fn check_record(&self, record: &EnvelopeKeyRecord) -> Result<(), BackendError> {
+        self.check(record.meta().id())?;
+        let (length, limit) = (record.to_json().len(), EnvelopeKeyRecord::JSON_BYTES_MAX);
+        if length > limit {
+            let fault = InMemoryFault::RecordTooLong { length, limit };
+            return Err(BackendError::permanent(fault).with_kind(FailureKind::RecordTooLong).not_asked());
+        }
+        Ok(())
     }
 
     fn rows(&self) -> MutexGuard<'_, BTreeMap<KeyMeta, EnvelopeKeyRecord>> {
@@ -134,7 +153,7 @@ impl Metastore for InMemoryMetastore {
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        self.check(record.meta().id())?;
+        self.check_record(record)?;
         match self.rows().entry(record.meta().clone()) {
             Entry::Occupied(_) => Ok(Insert::AlreadyExists),
             Entry::Vacant(place) => {

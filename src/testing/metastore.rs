@@ -9,8 +9,8 @@ mod latest;
 use crate::metastore::{Consistency, Insert, Metastore};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::testing::support::{
-    NOW, abandon, assert_kept, created, fresh_id, fresh_meta, insert, later, latest, load, ok, race,
-    random_bytes, record,
+    NOW, abandon, assert_kept, created, fresh_id, fresh_meta, insert, is_refused_unasked, later, latest,
+    load, ok, race, random_bytes, record,
 };
 pub use bulk::*;
 pub use identity::*;
@@ -89,6 +89,7 @@ macro_rules! __metastore_clauses {
         an_empty_id_is_kept_or_refused
         reserved_ids_are_never_found
         a_wrapped_key_of_32_kib_is_kept
+        a_record_over_64_kib_is_refused
         load_many_answers_in_the_order_asked
         load_many_of_nothing_is_nothing
         load_many_takes_hundreds
@@ -253,6 +254,16 @@ pub async fn a_load_during_an_insert_sees_nothing_or_all(store: &impl Metastore)
 pub async fn a_wrapped_key_of_32_kib_is_kept(store: &impl Metastore) {
     let wrapped = random_bytes::<32>().repeat(1_024);
     assert_kept(store, &EnvelopeKeyRecord::new(fresh_meta(), wrapped, None)).await;
+}
+
+/// A record of more than [`EnvelopeKeyRecord::JSON_BYTES_MAX`] is refused for good, and no server is asked:
+/// it would not be read again.
+pub async fn a_record_over_64_kib_is_refused(store: &impl Metastore) {
+    for wrapped_bytes in [EnvelopeKeyRecord::JSON_BYTES_MAX * 3 / 4 + 1, 1_000_000] {
+        let record = EnvelopeKeyRecord::new(fresh_meta(), vec![7; wrapped_bytes], None);
+        assert!(is_refused_unasked(&store.insert(&record).await), "{wrapped_bytes} bytes");
+        assert_eq!(load(store, record.meta()).await, None);
+    }
 }
 
 /// A future dropped at any await leaves the store usable, and an insert that was dropped has

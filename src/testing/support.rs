@@ -90,6 +90,11 @@ pub(super) async fn try_latest_many(
     Ok(found.into_iter().map(|found| found.map(|latest| latest.record)).collect())
 }
 
+/// Tells whether the store refused for good and by itself, which says nothing of whether its server is up.
+pub(super) fn is_refused_unasked<T>(answer: &Result<T, BackendError>) -> bool {
+    answer.as_ref().is_err_and(|error| !error.is_transient() && !error.was_asked())
+}
+
 /// Returns the version of the same key that was created `seconds` later.
 pub(super) fn later(key: &KeyMeta, seconds: i64) -> KeyMeta {
     KeyMeta::new(key.id().clone(), created(key.created().unix_seconds() + seconds))

@@ -14,6 +14,8 @@ mod credentials;
 mod cuts;
 mod errors;
 mod items;
+#[path = "../common/latest.rs"]
+mod latest;
 mod limits;
 mod list;
 mod outage;

@@ -4,6 +4,7 @@ use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, PostgresMetastore, Severity};
 use claviger_test_servers::Postgres;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, NOW, Place, as_user, dangers, ids, record};
 
 /// Asserts what is found on a table, and that a store starts on it only when told to if it is
@@ -265,7 +266,7 @@ async fn rows_written_in_another_zone_are_found_and_the_zone_is_named() {
         )
         .await;
     assert_found(&place, &[]).await;
-    let found = place.open().await.load_latest(record("_SK_svc_prod", NOW).meta().id()).await.unwrap();
+    let found = place.open().await.latest(record("_SK_svc_prod", NOW).meta().id()).await.unwrap();
     assert_eq!(found, Some(record("_SK_svc_prod", NOW)));
 }
 

@@ -8,6 +8,8 @@
     reason = "a helper fails its test by panicking"
 )]
 
+#[path = "../common/huge.rs"]
+mod common_huge;
 mod contract;
 mod crossing;
 mod durable;
@@ -15,7 +17,10 @@ mod errors;
 mod findings;
 mod folding;
 mod forms;
+mod huge;
 mod invalidations;
+#[path = "../common/latest.rs"]
+mod latest;
 mod migrate;
 mod plans;
 mod pool;

@@ -7,10 +7,15 @@
     reason = "a helper fails its test by panicking"
 )]
 
+#[path = "../common/huge.rs"]
+mod common_huge;
 mod files;
 mod folding;
 mod forms;
 mod group;
+mod huge;
+#[path = "../common/latest.rs"]
+mod latest;
 mod pages;
 mod processes;
 mod schema;

@@ -9,6 +9,7 @@ use claviger_metastore::{FindingId, SchemaReport, Severity, SqliteMetastore};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 
+use crate::latest::LatestRecord as _;
 use crate::processes::alone;
 use crate::support::{NOW, Place, assert_dangerous, record};
 
@@ -78,7 +79,7 @@ async fn tables_of_others_have_no_findings() {
         let record = record("_IK_a", NOW);
         let store = place.open().await;
         assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted, "{table}");
-        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record), "{table}");
+        assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record), "{table}");
     }
 }
 
@@ -211,7 +212,7 @@ async fn rows_in_another_zone_are_found_and_mended() {
         assert_found(&place, FindingId::ZoneMismatch, zone).await;
         execute(&place, remedy(&report(&place).await)).await;
         assert_eq!(report(&place).await, SchemaReport::default());
-        assert_eq!(place.open().await.load_latest(record.meta().id()).await.unwrap(), Some(record));
+        assert_eq!(place.open().await.latest(record.meta().id()).await.unwrap(), Some(record));
     }
 }
 
