@@ -9,7 +9,9 @@ use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::retry_on_intr;
 
 pub use self::exposure::Exposure;
 use self::exposure::{exposure, intrusion};
@@ -56,6 +58,8 @@ pub struct PrivateFile {
     file: File,
     /// Where the file itself is, whatever links led to it.
     place: Place,
+    /// It is a pipe, and is waited for before it is read.
+    is_awaited: bool,
     exposure: Option<Exposure>,
     intrusion: Option<Exposure>,
 }
@@ -79,19 +83,17 @@ impl PrivateFile {
 
     pub(crate) fn open_with(path: &Path, pipes: Pipes) -> io::Result<Self> {
         let place = Place::find(path)?;
-        // Without NONBLOCK opening a pipe would wait for a writer.
-        let mut file = place.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-        let mut metadata = file.metadata()?;
-        if metadata.file_type().is_fifo() && pipes == Pipes::Wait {
-            file = place.open(OFlags::RDONLY)?;
-            metadata = file.metadata()?;
-        }
+        // Without NONBLOCK opening a pipe would wait for a writer; and one that opened it anew would wait for
+        // another writer, where the first has come and gone.
+        let file = place.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let metadata = file.metadata()?;
+        let is_awaited = metadata.file_type().is_fifo() && pipes == Pipes::Wait;
         let of_way = || place.exposure().cloned();
         let (exposure, intrusion) = (
             of_way().or_else(|| exposure(&metadata)),
             of_way().or_else(|| intrusion(&metadata, place.is_open())),
         );
-        Ok(Self { file, place, exposure, intrusion })
+        Ok(Self { file, place, is_awaited, exposure, intrusion })
     }
 
     /// Returns why it is not its owner's alone, if it is not.
@@ -118,6 +120,12 @@ impl PrivateFile {
 
 impl io::Read for PrivateFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_awaited {
+            let mut polled = [PollFd::new(&self.file, PollFlags::IN)];
+            retry_on_intr(|| poll(&mut polled, None))?;
+            fcntl_setfl(&self.file, OFlags::RDONLY)?;
+            self.is_awaited = false;
+        }
         self.file.read(buffer)
     }
 }

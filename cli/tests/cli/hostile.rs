@@ -1,8 +1,10 @@
 //! Hostile surroundings: what a system may refuse, and how a run may be ended.
 
+mod authors;
 mod descriptors;
 mod disks;
 mod folders;
+mod others;
 mod owners;
 mod roles;
 mod signals;
