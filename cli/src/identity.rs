@@ -44,7 +44,7 @@ impl Identity {
 
     fn of(found: &Stat) -> Option<Self> {
         let kind = FileType::from_raw_mode(found.st_mode);
-        (kind != FileType::CharacterDevice).then(|| Self {
+        (kind != FileType::CharacterDevice).then_some(Self {
             device: found.st_dev,
             inode: found.st_ino,
             name: None,

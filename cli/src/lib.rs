@@ -12,6 +12,7 @@ mod config;
 mod count;
 mod descriptor;
 mod encoding;
+mod escape;
 mod exit;
 mod explain;
 mod files;
@@ -106,7 +107,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             let printer = Printer::open()?;
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut script);
-            printer.print(&String::from_utf8_lossy(&script)).map(|()| Exit::Done)
+            printer.print_exactly(&String::from_utf8_lossy(&script)).map(|()| Exit::Done)
         }
     }
 }

@@ -4,6 +4,8 @@
 use std::io::Read as _;
 use std::path::Path;
 
+#[cfg(any(feature = "pkcs11", feature = "vault"))]
+use claviger_kms::Place;
 use claviger_kms::{Exposure, PrivateFile};
 use zeroize::Zeroizing;
 
@@ -44,13 +46,16 @@ pub(crate) fn check_author(file: &PrivateFile, shown: &str) -> Result<(), Failur
     refuse(file.intrusion(), shown, "see what is in it")
 }
 
-/// The same of a file that something else opens. Where only they whom it may be written by can exchange it,
-/// it is the same one then.
+/// The same of a file that something else opens, and tells of where it cannot: where nobody else can exchange
+/// it or put it there, it is the same one then.
 #[cfg(any(feature = "pkcs11", feature = "vault"))]
 pub(crate) fn check_author_of(path: &Path, what: &str) -> Result<(), Failure> {
     let shown = format!("{what} {}", path.display());
-    let file = PrivateFile::open(path).map_err(|error| Failure::read(&shown, &error))?;
-    check_author(&file, &shown)
+    if let Ok(file) = PrivateFile::open(path) {
+        return check_author(&file, &shown);
+    }
+    let place = Place::find(path).map_err(|error| Failure::read(&shown, &error))?;
+    refuse(place.exposure(), &shown, "see what is in it")
 }
 
 fn refuse(exposure: Option<&Exposure>, shown: &str, if_done: &str) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ mod authors;
 mod descriptors;
 mod disks;
 mod folders;
+mod names;
 mod others;
 mod owners;
 mod roles;

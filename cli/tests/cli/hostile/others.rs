@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{CSV, EOPNOTSUPP, EPERM, OPTIONS, failing};
+use super::{EOPNOTSUPP, EPERM, OPTIONS, failing};
 use crate::kit::{CLAVIGER, Kit, Run, finish, is_root, list};
 
 const ALICE: u32 = 65_533;
@@ -68,12 +68,12 @@ impl Running {
         let listed = PathBuf::from(format!("/proc/{}/fd", child.id()));
         let folder = fs::canonicalize(kit.path("shared")).unwrap();
         let output = loop {
-            let open = list(&listed).into_iter().map(|number| listed.join(number));
+            let mut open = list(&listed).into_iter().map(|number| listed.join(number));
             let is_output = |open: &PathBuf| {
                 let target = fs::read_link(open).unwrap_or_default();
                 target.starts_with(&folder) && fs::metadata(open).is_ok_and(|it| it.is_file())
             };
-            match open.filter(|open| is_output(open)).next() {
+            match open.find(is_output) {
                 Some(output) => break output,
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
@@ -266,5 +266,5 @@ fn a_pipe_of_ones_own_is_written_to() {
     assert!(Command::new("mkfifo").arg("-m600").arg(&fifo).status().unwrap().success());
     let reader = std::thread::spawn(move || fs::read(fifo).unwrap());
     kit.ok(&[["encrypt", "in.csv", "-o", "shared/pipe"], OPTIONS].concat());
-    assert!(reader.join().unwrap().starts_with(CSV[..8].as_bytes()));
+    assert!(reader.join().unwrap().starts_with(b"id,mail\n"));
 }
