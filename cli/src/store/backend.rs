@@ -373,7 +373,7 @@ fn dynamodb_schema(url: &ServerUrl) -> Result<String, OpenError> {
         "BillingMode": "PAY_PER_REQUEST",
         "DeletionProtectionEnabled": true,
     });
-    Ok(format!("{schema:#}\n"))
+    Ok(crate::escape::json(&format!("{schema:#}\n")))
 }
 
 #[cfg(not(feature = "dynamodb"))]
