@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, error::Error, hint::black_box, time::Instant};
 
-use claviger_memory::{Arena, ForkSentinel, LockPolicy, on_wiped_stack};
+use claviger_memory::{Arena, ForkSentinel, LockPolicy, StackWipe, on_wiped_stack};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arena = Arena::new(LockPolicy::Prefer);
@@ -10,6 +10,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sentinel = ForkSentinel::new()?;
 
     report("on_wiped_stack(|| ())", || on_wiped_stack(|| black_box(())));
+    report("StackWipe::run, shallow", || {
+        static WIPE: StackWipe = StackWipe::new();
+        let _ = black_box(WIPE.run(|| black_box(Ok::<_, Infallible>(()))));
+    });
     report("Slot::get", || {
         let _ = black_box(black_box(&slot).get());
     });

@@ -2,6 +2,9 @@
 
 #![expect(unsafe_code, reason = "fences and dead stack memory")]
 
+mod registers;
+mod signal;
+
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256i, _mm256_setzero_si256, _mm256_store_si256};
 use std::{
@@ -9,6 +12,8 @@ use std::{
     mem::MaybeUninit,
     sync::atomic::{AtomicUsize, Ordering},
 };
+
+use self::signal::Probes;
 
 /// Runs `f`, then wipes the stack below the caller as deep as `f` can have reached.
 ///
@@ -28,14 +33,15 @@ use std::{
 /// ```
 #[inline]
 pub fn on_wiped_stack<R>(f: impl FnOnce() -> R) -> R {
-    on_stack_wiped_to::<R, _, WIPED_BYTES>(f)
+    on_stack_wiped_to::<R, _, { WIPED_BYTES + signal::REACH_MAX }>(f)
 }
 
-/// As [`on_wiped_stack`], but wipes `BYTES`.
+/// As [`on_wiped_stack`], but wipes all that a signal can reach below `MAX` less
+/// [`signal::REACH_MAX`].
 #[inline]
-pub(crate) fn on_stack_wiped_to<R, F: FnOnce() -> R, const BYTES: usize>(f: F) -> R {
+pub(crate) fn on_stack_wiped_to<R, F: FnOnce() -> R, const MAX: usize>(f: F) -> R {
     // Wiped by `drop`, so that a panic in `f` is followed by it too.
-    let _wiper = Wiper::<BYTES>(BYTES);
+    let _wiper = Wiper::<MAX>(MAX - signal::REACH_MAX + signal::reach());
     below_gap(f)
 }
 
@@ -83,13 +89,18 @@ impl StackWipe {
             return self.run_watched(f);
         }
         let depth = self.depth.load(Ordering::Relaxed);
-        let _wiper = Wiper::<WIPED_BYTES>(depth + depth / 16);
-        below_gap(f)
+        if signal::IS_PROBED {
+            let _wiper = ProbedWiper::new(depth + GAP_BYTES + signal::LEAD);
+            below_gap(f)
+        } else {
+            let _wiper = Wiper::<WIPED_BYTES_MAX>(depth + depth / 16 + signal::reach());
+            below_gap(f)
+        }
     }
 
     #[inline(never)]
     fn run_watched<T, E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let _wiper = Wiper::<WIPED_BYTES>(WIPED_BYTES);
+        let _wiper = Wiper::<WIPED_BYTES_MAX>(WIPED_BYTES + signal::reach());
         // They stand for unoptimised code, on which the tools are run that look for reads of dead
         // stack: it learns nothing, and all of its runs come here.
         if cfg!(debug_assertions) {
@@ -133,7 +144,35 @@ struct Wiper<const MAX: usize>(usize);
 impl<const MAX: usize> Drop for Wiper<MAX> {
     #[inline]
     fn drop(&mut self) {
+        registers::clear();
         wipe_below::<MAX>(self.0);
+    }
+}
+
+/// Wipes so many bytes of the stack when dropped, and more if a signal has left something below them.
+struct ProbedWiper {
+    bytes: usize,
+    probes: Probes,
+}
+
+impl ProbedWiper {
+    #[inline]
+    fn new(bytes: usize) -> Self {
+        let bytes = bytes.next_multiple_of(LINES);
+        Self { bytes, probes: Probes::lay(bytes) }
+    }
+}
+
+impl Drop for ProbedWiper {
+    #[inline]
+    fn drop(&mut self) {
+        // First, so that no signal from here on writes anything of worth.
+        registers::clear();
+        if self.probes.are_intact() {
+            wipe_below::<WIPED_BYTES_LEARNED>(self.bytes);
+        } else {
+            wipe_below::<WIPED_BYTES_MAX>(WIPED_BYTES_MAX);
+        }
     }
 }
 
@@ -267,7 +306,13 @@ pub(crate) fn fence(start: *const u8) {
 pub const WIPED_BYTES: usize = if cfg!(debug_assertions) { 48 * 1024 } else { 8 * 1024 };
 
 /// How deep the stack is wiped after a key was made for keeping, which is rare.
-pub(crate) const WIPED_BYTES_INIT: usize = 2 * WIPED_BYTES;
+pub(crate) const WIPED_BYTES_INIT: usize = 2 * WIPED_BYTES + signal::REACH_MAX;
+
+/// The most that is wiped after a run of which the depth was learned, signals aside.
+const WIPED_BYTES_LEARNED: usize = (WIPED_BYTES + WIPED_BYTES / 16 + signal::LEAD).next_multiple_of(LINES);
+
+/// The most that is wiped after any run.
+const WIPED_BYTES_MAX: usize = WIPED_BYTES_LEARNED + signal::REACH_MAX;
 
 /// More than the return address, saved registers and padding of [`wipe_below`], and in unoptimised
 /// code than the red zone that a sanitizer puts there.

@@ -1,15 +1,17 @@
 //! Everything that must hold before a change is taken.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::needs::{self, Tools};
 use crate::process::Process;
 use crate::suite::{self, Summary};
 use crate::workspace::Workspace;
-use crate::{Result, checks, published};
+use crate::{Result, advisories, checks, published};
 
 /// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
-pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf>) -> Result<()> {
+    let database = advisories::find(database);
     let tools = needs::for_ci(workspace).provide(install)?;
     let mut report = Report::default();
     report.step("lock file", || {
@@ -21,6 +23,13 @@ pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
     report.step("dependencies", || checks::dependencies(workspace));
     report.step("published crates", || published::check(workspace));
     report.step("licences and bans", || licences(workspace, &tools));
+    report.step("advisories, made up", || advisories::prove(workspace, &tools));
+    match &database {
+        Some(database) => {
+            report.step("advisories", || advisories::check(workspace, &tools, database));
+        }
+        None => report.left_out("advisories"),
+    }
     let mut summary = Summary::default();
     report.step("tests", || {
         summary = suite::run(workspace, &tools, &[])?;
@@ -41,6 +50,9 @@ pub(crate) fn run(workspace: &Workspace, install: bool) -> Result<()> {
         workspace.cargo(&["bench", "--workspace", "--all-features", "--bench=*", "--no-run"]).run()
     });
     let outcome = report.finish();
+    if database.is_none() {
+        println!("\n{}", advisories::NOT_CHECKED);
+    }
     // The last lines of all are the tests' own.
     let verdict = summary.verdict();
     outcome.and(verdict)
@@ -54,6 +66,7 @@ fn optimised_tests(workspace: &Workspace) -> Result<()> {
         workspace.cargo(&args).run()
     };
     test("claviger-memory", "memory")?;
+    test("claviger-memory", "factory")?;
     test("claviger", "memory_scan")
 }
 
@@ -75,7 +88,6 @@ fn lints_per_feature(workspace: &Workspace) -> Result<()> {
     checks::none(failed)
 }
 
-/// Advisories are left out: their database is not part of a checkout.
 fn licences(workspace: &Workspace, tools: &Tools) -> Result<()> {
     let manifest = workspace.root.join("Cargo.toml");
     let deny = tools.cargo_deny.to_string_lossy();
@@ -110,6 +122,11 @@ impl Report {
         }
         let word = if outcome.is_ok() { "ok" } else { "FAILED" };
         self.lines.push(format!("{name:<20} {word:<6} {:>5} s", start.elapsed().as_secs()));
+    }
+
+    /// So that nobody takes for checked what was not.
+    fn left_out(&mut self, name: &str) {
+        self.lines.push(format!("{name:<20} NOT CHECKED"));
     }
 
     fn finish(self) -> Result<()> {

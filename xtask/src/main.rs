@@ -1,5 +1,6 @@
 //! `cargo xtask`: installs what the tests need, runs them, and checks what CI checks.
 
+mod advisories;
 mod apt;
 mod checks;
 mod ci;
@@ -12,6 +13,7 @@ mod servers;
 mod suite;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use workspace::Workspace;
@@ -23,14 +25,21 @@ Usage:
   cargo xtask test  [--no-install] [-- ARGS]   install what is missing, start the servers and run
                                                every test; ARGS go to `cargo test`
   cargo xtask bench [--no-install] [-- ARGS]   the same for `cargo bench`
-  cargo xtask ci    [--no-install]             the tests, and format, lints, docs, licences,
-                                               dependencies, benches
+  cargo xtask ci    [--no-install] [--db PATH] the tests, and format, lints, docs, licences,
+                                               dependencies, benches; advisories, if there is a
+                                               database of them
+  cargo xtask advisories [--no-install] [--db PATH]
+                                               the advisories alone; without a database it fails
   cargo xtask help                             print this
 
 What it would install it says first. Tools go to the target folder; a compiler, Python, Node.js,
 PostgreSQL, PgBouncer, MariaDB with Galera and SoftHSM come from apt, where that is there and we are
 root, and are not started by it. With --no-install it names what is missing and stops. Python 3.12,
 for LocalStack, must be there: without it this stops before it installs anything.
+
+The database is a checkout of https://github.com/RustSec/advisory-db: the given one, else the one that
+`cargo deny fetch` has left. Crates that were withdrawn are known from cargo's copy of the index, which is
+as old as cargo's last look. Nothing is fetched for either.
 
 The servers (PostgreSQL, MariaDB, a DynamoDB and two KMSs for tests) listen on loopback, on free
 ports, with temporary data, and end with this program.
@@ -48,7 +57,8 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 enum Task {
     Test { install: bool, cargo_args: Vec<String> },
     Bench { install: bool, cargo_args: Vec<String> },
-    Ci { install: bool },
+    Ci { install: bool, database: Option<PathBuf> },
+    Advisories { install: bool, database: Option<PathBuf> },
     Help,
 }
 
@@ -67,6 +77,12 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     let mut args = args.peekable();
     let name = args.next();
     let install = args.next_if(|arg| arg == "--no-install").is_none();
+    // Only where the task takes one: elsewhere it is left, and unexpected.
+    let takes_database = matches!(name.as_deref(), Some("ci" | "advisories"));
+    let database = match args.next_if(|arg| takes_database && arg == "--db") {
+        Some(_) => Some(args.next().map(PathBuf::from).ok_or("--db lacks its path; see cargo xtask help")?),
+        None => None,
+    };
     let mut cargo_args = || {
         let passes_on = args.next_if(|arg| arg == "--").is_some();
         if passes_on { args.by_ref().collect() } else { Vec::new() }
@@ -74,7 +90,8 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     let task = match name.as_deref() {
         Some("test") => Task::Test { install, cargo_args: cargo_args() },
         Some("bench") => Task::Bench { install, cargo_args: cargo_args() },
-        Some("ci") => Task::Ci { install },
+        Some("ci") => Task::Ci { install, database },
+        Some("advisories") => Task::Advisories { install, database },
         None | Some("help" | "--help" | "-h") => Task::Help,
         Some(other) => return Err(format!("unknown task {other}; see cargo xtask help").into()),
     };
@@ -100,7 +117,14 @@ fn run(task: Task) -> Result<()> {
             let tools = needs::for_tests(&workspace).provide(install)?;
             suite::bench(&workspace, &tools, &cargo_args)
         }
-        Task::Ci { install } => ci::run(&Workspace::find()?, install),
+        Task::Ci { install, database } => ci::run(&Workspace::find()?, install, database),
+        Task::Advisories { install, database } => {
+            let database = advisories::find(database).ok_or(advisories::NOT_CHECKED)?;
+            let workspace = Workspace::find()?;
+            let tools = needs::for_advisories(&workspace).provide(install)?;
+            advisories::prove(&workspace, &tools)?;
+            advisories::check(&workspace, &tools, &database)
+        }
     }
 }
 
@@ -127,8 +151,17 @@ mod tests {
         );
         let args = vec!["-p".to_owned(), "a".to_owned()];
         assert_eq!(parsed("bench -- -p a").unwrap(), Task::Bench { install: true, cargo_args: args });
-        assert_eq!(parsed("ci").unwrap(), Task::Ci { install: true });
-        assert_eq!(parsed("ci --no-install").unwrap(), Task::Ci { install: false });
+        let database = || Some(PathBuf::from("db"));
+        assert_eq!(parsed("ci").unwrap(), Task::Ci { install: true, database: None });
+        assert_eq!(
+            parsed("ci --no-install --db db").unwrap(),
+            Task::Ci { install: false, database: database() }
+        );
+        assert_eq!(parsed("advisories").unwrap(), Task::Advisories { install: true, database: None });
+        assert_eq!(
+            parsed("advisories --db db").unwrap(),
+            Task::Advisories { install: true, database: database() }
+        );
         for help in ["", "help", "--help", "-h"] {
             assert_eq!(parsed(help).unwrap(), Task::Help);
         }
@@ -142,6 +175,9 @@ mod tests {
             "bench -p claviger",
             "ci -- -p claviger",
             "ci --install",
+            "ci --db",
+            "test --db db",
+            "advisories db",
             "--no-install",
         ] {
             assert!(parsed(line).is_err(), "{line}");

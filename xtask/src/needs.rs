@@ -72,6 +72,12 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Needs {
     needs
 }
 
+pub(crate) fn for_advisories(workspace: &Workspace) -> Needs {
+    let tools = Tools::below(workspace.tools());
+    let missing = [Need::CargoDeny].into_iter().filter(|need| !need.is_met(&tools)).collect();
+    Needs { tools, missing }
+}
+
 pub(crate) fn for_ci(workspace: &Workspace) -> Needs {
     let mut needs = for_tests(workspace);
     if !Need::CargoDeny.is_met(&needs.tools) {

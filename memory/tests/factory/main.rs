@@ -1,14 +1,15 @@
-//! What a forked child finds of its parent's factory (S2.5).
+//! What a forked child finds of its parent's factory (S2.5), and what signals leave of its keys.
 //!
-//! These tests are of the library that is built on this crate. They are here since they fork, which
-//! takes `unsafe`.
+//! These tests are of the library that is built on this crate. They are here since they fork and catch
+//! signals, which takes `unsafe`.
 
 #![cfg(target_os = "linux")]
-#![expect(unsafe_code, reason = "forks")]
+#![expect(unsafe_code, reason = "forks, and catches signals")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 #![allow(clippy::cast_possible_truncation, reason = "takes words apart into bytes")]
 
 mod begun;
+mod profiled;
 #[path = "../../../tests/memory_scan/random.rs"]
 mod random;
 #[path = "../../../tests/memory_scan/scan.rs"]
