@@ -70,7 +70,14 @@ fn look(
             Making::Never => Admission::Unchecked,
         };
         let store = Backend::open(choice, admission).await?;
-        let report = store.check_schema(choice).await;
+        let looked = async {
+            let mut report = store.check_schema(choice).await?;
+            if making == Making::Never {
+                store.look_for_equal_keys(choice, &mut report).await?;
+            }
+            Ok(report)
+        };
+        let report = looked.await;
         store.close().await;
         report
     })?;

@@ -16,7 +16,7 @@ use claviger_metastore::DynamoDbMetastore;
 use claviger_metastore::MysqlMetastore;
 #[cfg(feature = "postgres")]
 use claviger_metastore::PostgresMetastore;
-use claviger_metastore::{FindingId, SchemaReport, SqliteMetastore};
+use claviger_metastore::{FindingId, SchemaReport, SqliteMetastore, look_for_equal_keys};
 
 use tempfile::TempPath;
 
@@ -199,6 +199,16 @@ impl Backend {
     pub(crate) async fn check_schema(&self, choice: &StoreChoice) -> Result<SchemaReport, Failure> {
         let report = with_table!(self, store => store.check_schema().await, Ok(SchemaReport::default()));
         report.map_err(|error| fault::using(choice, "cannot check", &error))
+    }
+
+    /// Looks at every row for a key that another has too.
+    pub(crate) async fn look_for_equal_keys(
+        &self,
+        choice: &StoreChoice,
+        report: &mut SchemaReport,
+    ) -> Result<(), Failure> {
+        let looked = with_table!(self, store => look_for_equal_keys(store, report).await, Ok(()));
+        looked.map_err(|error| fault::using(choice, "cannot check", &error))
     }
 
     /// How many rows there are.

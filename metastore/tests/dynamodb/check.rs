@@ -9,6 +9,7 @@ use claviger_metastore::{DangerousSchema, DynamoDbMetastore, FindingId, Severity
 use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
 use serde_json::{Value, json};
 
+use crate::equal_keys::assert_equal_keys_found;
 use crate::latest::LatestRecord as _;
 use crate::support::{
     Beside, NOW, assert_failed, builder, chain, client, fresh_name, key, meta, new_named_table, new_table,
@@ -368,4 +369,11 @@ async fn a_right_to_make_tables_is_not_needed_where_there_is_one() {
     })
     .await;
     builder(server.endpoint(), "keys").danger_unchecked().migrate().open().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_several_rows_hold_is_found() {
+    for server in [shared_dynalite(), shared_moto()] {
+        assert_equal_keys_found(&new_table(server).await).await;
+    }
 }

@@ -12,6 +12,8 @@ mod check;
 mod contract;
 mod credentials;
 mod cuts;
+#[path = "../common/equal_keys.rs"]
+mod equal_keys;
 mod errors;
 mod items;
 #[path = "../common/latest.rs"]

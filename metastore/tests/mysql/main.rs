@@ -5,6 +5,8 @@
 #[path = "../common/huge.rs"]
 mod common_huge;
 mod contract;
+#[path = "../common/equal_keys.rs"]
+mod equal_keys;
 mod errors;
 mod findings;
 mod folding;

@@ -13,6 +13,8 @@ mod common_huge;
 mod contract;
 mod crossing;
 mod durable;
+#[path = "../common/equal_keys.rs"]
+mod equal_keys;
 mod errors;
 mod findings;
 mod folding;

@@ -9,6 +9,8 @@
 
 #[path = "../common/huge.rs"]
 mod common_huge;
+#[path = "../common/equal_keys.rs"]
+mod equal_keys;
 mod files;
 mod folding;
 mod forms;

@@ -9,6 +9,7 @@ use claviger_metastore::{FindingId, SchemaReport, Severity, SqliteMetastore};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 
+use crate::equal_keys::assert_equal_keys_found;
 use crate::latest::LatestRecord as _;
 use crate::processes::alone;
 use crate::support::{NOW, Place, assert_dangerous, record};
@@ -320,4 +321,10 @@ async fn a_log_that_has_grown_is_found() {
     reading.rollback().await.unwrap();
     execute(&place, "PRAGMA wal_checkpoint(TRUNCATE)").await;
     assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Warning), []);
+}
+
+#[tokio::test]
+async fn a_key_that_several_rows_hold_is_found() {
+    let place = Place::new();
+    assert_equal_keys_found(&place.open().await).await;
 }
