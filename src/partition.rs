@@ -19,6 +19,10 @@ pub(crate) struct Naming {
 /// Which region suffixes, besides its own, a factory reads records of.
 ///
 /// Only a factory that has a suffix itself reads those of other regions, and records without one.
+///
+/// Where it is known which regions there are, name them: a record that somebody made up may name any, and with
+/// [`Any`](Self::Any) each costs a call of the metastore, up to [`misses_max`](crate::Limits::misses_max) for
+/// each partition and second.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ReadableSuffixes {

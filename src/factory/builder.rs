@@ -101,7 +101,8 @@ impl SessionFactoryBuilder {
         self
     }
 
-    /// Sets which other regions' records a factory with a suffix reads.
+    /// Sets which other regions' records a factory with a suffix reads. Best those there are:
+    /// [`ReadableSuffixes::Only`].
     pub fn readable_suffixes(mut self, suffixes: ReadableSuffixes) -> Self {
         self.readable_suffixes = suffixes;
         self

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use claviger::{DataRowRecord, EnvelopeKeyRecord, Event, Insert, KeyId, Metastore, MetastoreAdmin};
+use claviger::{
+    BackendError, Consistency, Created, DataRowRecord, EnvelopeKeyRecord, Error, Event, InMemoryMetastore,
+    Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, SecretKey, SessionFactory, StaticKms,
+    SystemRandom,
+};
 
 use crate::support::*;
 
@@ -170,4 +174,61 @@ fn of_version_of(record: &DataRowRecord, since_start: i64) -> DataRowRecord {
         &format!("\"Created\":{}}}", START + since_start),
     );
     DataRowRecord::from_json(json.as_bytes()).unwrap()
+}
+
+/// A store in which each row that is written is revoked by the time the writer hears of it.
+#[derive(Clone, Debug, Default)]
+struct Topped(InMemoryMetastore);
+
+impl Metastore for Topped {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.0.load(key, consistency).await
+    }
+
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        self.0.load_latest(id, up_to).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        self.0.load_many(keys, consistency).await
+    }
+
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        self.0.load_latest_many(ids, up_to).await
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        let _either = self.0.insert(&record.clone().revoked(true)).await?;
+        Ok(Insert::AlreadyExists)
+    }
+
+    fn failovers(&self) -> u64 {
+        0
+    }
+}
+
+/// Who revokes each new key at once has no key used, and a bounded number of rows made for each call.
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_revoked_as_they_are_made_are_not_made_without_end() {
+    let store = Topped::default();
+    let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap();
+    let builder = SessionFactory::builder(store.clone(), kms).service("checkout").product("payments");
+    let factory = on_this_runtime(builder).policy(policy()).build().unwrap();
+    for call in 1..=3 {
+        let error = factory.session("alice").unwrap().encrypt(b"x").await.unwrap_err();
+        assert!(matches!(error, Error::CreationRace(_)) && error.is_retryable(), "{error:?}");
+        assert!(store.0.count().await.unwrap() <= 5 * call, "{call}");
+    }
 }
