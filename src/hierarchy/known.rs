@@ -140,12 +140,12 @@ impl Known {
         let key = probe.map(|probe| self.digest("key", probe));
         let digests = Digests { wrapped: self.wrapped(record), key };
         let mut marks = self.marks();
-        let copies = digests.each().filter_map(|digest| marks.copied(digest, version));
-        for copied in copies.collect::<Vec<_>>() {
-            if copied.is_foreign {
-                return Err(IsCopy);
+        for digest in digests.each() {
+            match marks.copied(digest, version) {
+                Some(Copied { is_foreign: true, .. }) => return Err(IsCopy),
+                Some(_) => drop(state.mark_copy()),
+                None => {}
             }
-            state.mark_copy();
         }
         for digest in digests.each() {
             let unheld = || Holder { version, state: Weak::new(), keys: 0 };
