@@ -5,6 +5,7 @@
 mod degraded;
 mod edges;
 mod known;
+mod procedure;
 mod regions;
 mod rewrap;
 mod support;

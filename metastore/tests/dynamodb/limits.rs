@@ -5,6 +5,7 @@ use claviger_test_servers::{AwsStandIn, Reply, shared_dynalite};
 use serde_json::json;
 
 use crate::latest::LatestRecord as _;
+use crate::refused::assert_refused_unasked;
 use crate::support::{NOW, assert_failed, builder, meta, new_table, record};
 
 #[tokio::test]
@@ -82,4 +83,11 @@ async fn a_wrapped_key_without_bytes_is_refused() {
     let replaced = store.replace_wrapped_key(record.meta(), record.wrapped_key(), &[]).await;
     assert_failed(replaced, FailureClass::Permanent, "empty");
     assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
+}
+
+#[tokio::test]
+async fn what_is_refused_here_says_so_also_when_the_server_is_gone() {
+    // Nobody listens there.
+    let store = builder("http://127.0.0.1:9", "keys").danger_unchecked().open().await.unwrap();
+    assert_refused_unasked(&store).await;
 }

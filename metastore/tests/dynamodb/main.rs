@@ -21,5 +21,7 @@ mod latest;
 mod limits;
 mod list;
 mod outage;
+#[path = "../common/refused.rs"]
+mod refused;
 mod requests;
 mod support;

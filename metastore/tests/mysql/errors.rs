@@ -8,6 +8,7 @@ use claviger_metastore::{DriverFault, FindingId, MysqlMetastore};
 use claviger_test_servers::{MariaDb, shared_mariadb};
 
 use crate::latest::LatestRecord as _;
+use crate::refused::assert_refused_unasked;
 use crate::support::{
     ASHERAH, NOW, Place, UTF8, as_user, assert_permanent, assert_transient, builder, chain, execute,
     password, record,
@@ -183,4 +184,12 @@ async fn nothing_shows_a_password() {
     assert!(text.contains("replica: true") && !text.contains(password(&place.url)), "{text}");
     store.close().await;
     assert_permanent(store.latest(record(ID, NOW).meta().id()).await, "closed");
+}
+
+#[tokio::test]
+async fn what_is_refused_here_says_so_also_when_the_server_is_gone() {
+    let mut server = MariaDb::start_with(&[]);
+    let store = Place::at(&server, UTF8).await.migrate().await;
+    server.kill();
+    assert_refused_unasked(&store).await;
 }

@@ -17,6 +17,8 @@ mod migrate;
 mod peers;
 mod plans;
 mod pool;
+#[path = "../common/refused.rs"]
+mod refused;
 mod rows;
 mod support;
 mod zones;

@@ -8,7 +8,7 @@
 
 use std::num::NonZeroU32;
 
-use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore, MetastoreAdmin as _};
+use claviger::{Consistency, Created, EnvelopeKeyRecord, Insert, Latest, Metastore, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, Severity};
 use claviger_test_servers::MariaDb;
 use sqlx::mysql::MySqlConnectOptions;
@@ -70,6 +70,25 @@ async fn assert_all_found(store: &MysqlMetastore, records: &[EnvelopeKeyRecord])
     let mut sorted = records.to_vec();
     sorted.sort_by_key(|record| record.meta().created());
     assert_eq!(page.records, sorted);
+    assert_found_up_to_each(store, &sorted).await;
+}
+
+/// Whatever the hours that the session's zone skips or has twice.
+async fn assert_found_up_to_each(store: &MysqlMetastore, sorted: &[EnvelopeKeyRecord]) {
+    let mut before = None;
+    for record in sorted {
+        let expected = Some(Latest::new(record.clone(), before.replace(record.clone())));
+        let (id, created) = (record.meta().id(), record.meta().created());
+        assert_eq!(store.load_latest(id, created).await.unwrap(), expected);
+        assert_eq!(store.load_latest_many(std::slice::from_ref(id), created).await.unwrap(), [expected]);
+    }
+    // In March no text from 02:00 to 03:00 is a time in Los Angeles.
+    for minute in (0..60).step_by(10) {
+        let gap = Created::new(FORWARD + 2 * HOUR + 60 * minute).unwrap();
+        let expected = sorted.iter().rfind(|record| record.meta().created() <= gap);
+        let found = store.load_latest(record(ID, 1).meta().id(), gap).await.unwrap();
+        assert_eq!(found.map(|latest| latest.record).as_ref(), expected);
+    }
 }
 
 fn in_zone(place: &Place, zone: &str) -> MySqlConnectOptions {

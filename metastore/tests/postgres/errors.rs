@@ -11,6 +11,7 @@ use claviger_test_servers::{Postgres, shared_postgres};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::latest::LatestRecord as _;
+use crate::refused::assert_refused_unasked;
 use crate::support::{
     ASHERAH, NOW, PLENTY, Place, as_user, assert_permanent, assert_transient, at_database, password, record,
 };
@@ -249,4 +250,13 @@ async fn a_server_that_is_demoted_is_left_for_its_successor() {
     assert_eq!(server.psql("postgres", "SELECT pg_promote()").trim(), "t");
     assert_eq!(reader.insert(&second).await.unwrap(), Insert::Inserted);
     assert!(reader.revoke(first.meta()).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_refused_here_says_so_also_when_the_server_is_gone() {
+    let mut server = Postgres::start();
+    let builder = PostgresMetastore::builder().danger_unchecked().migrate();
+    let store = builder.open(&server.url("postgres")).await.unwrap();
+    server.kill();
+    assert_refused_unasked(&store).await;
 }

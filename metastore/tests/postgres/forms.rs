@@ -1,6 +1,6 @@
 //! Rows as other programs write and read them, and rows that nobody should have written.
 
-use claviger::{Consistency, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{Consistency, FailureClass, Insert, Latest, Metastore as _, MetastoreAdmin as _};
 
 use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, NOW, Place, assert_permanent, chain, meta, record};
@@ -86,6 +86,33 @@ async fn garbage_in_a_row_is_damage_and_leaves_others_alone() {
             Some(("_IK_a_svc_prod", Some(key.created())))
         );
         assert_eq!(store.delete(key.id()).await.unwrap(), 1);
+    }
+}
+
+/// Rows of others may have fractions of a second: what comes with the latest is of an earlier second.
+#[tokio::test]
+async fn the_one_before_the_latest_is_of_another_second() {
+    let place = Place::holding(ASHERAH).await;
+    let store = place.open().await;
+    let (first, second) = (record("_IK_a_svc_prod", NOW - 1), record("_IK_a_svc_prod", NOW));
+    for (record, times) in [
+        (&first, ["'2023-11-14 22:13:19'"; 1].as_slice()),
+        (&second, &["'2023-11-14 22:13:20'", "'2023-11-14 22:13:20.5'", "'2023-11-14 22:13:20.999999'"]),
+    ] {
+        for time in times {
+            place.write_row("_IK_a_svc_prod", time, &record.to_json()).await;
+        }
+    }
+    place.write_row("_IK_a_svc_prod", "'infinity'", "{}").await;
+    let id = first.meta().id();
+    for (up_to, expected) in [
+        (NOW - 1, Latest::new(first.clone(), None)),
+        (NOW, Latest::new(second.clone(), Some(first.clone()))),
+        (NOW + 86_400, Latest::new(second.clone(), Some(first.clone()))),
+    ] {
+        let (up_to, expected) = (meta("", up_to).created(), Some(expected));
+        assert_eq!(store.load_latest(id, up_to).await.unwrap(), expected);
+        assert_eq!(store.load_latest_many(std::slice::from_ref(id), up_to).await.unwrap(), [expected]);
     }
 }
 

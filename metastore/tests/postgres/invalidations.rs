@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger::testing::{Faults, FaultyMetastore};
 use claviger::{
@@ -12,7 +12,8 @@ use claviger::{
 };
 use claviger_metastore::{PostgresInvalidations, PostgresMetastore};
 use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
-use tokio::time::timeout;
+use sqlx::Connection as _;
+use tokio::time::{Instant, timeout};
 
 use crate::latest::LatestRecord as _;
 use crate::support::{
@@ -280,6 +281,38 @@ async fn a_flood_of_another_role_costs_a_check_of_each_key_a_second() {
         flooding.abort();
         // Each key and its parent's, which is one for all.
         assert!(asked <= seconds * (KEYS + 1), "{asked} calls in {seconds} s for {payload}");
+    }
+}
+
+/// The statements under `Word of revocations` in docs/metastores.md.
+#[tokio::test]
+async fn the_documented_channel_is_told_on_and_another_role_cannot_learn_it() {
+    let docs = include_str!("../../../docs/metastores.md");
+    let start = docs.find("CREATE TABLE claviger_channel").unwrap();
+    let statements = docs[start..].split("```").next().unwrap();
+    let place = Place::migrated().await;
+    place.execute(statements).await;
+    let name = place.text("SELECT name FROM claviger_channel").await;
+    let source = PostgresInvalidations::from_url(&place.url).unwrap();
+    let mut source = source.channel(&name).unwrap();
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    let store = place.open().await;
+    let record = record("_IK_a_svc_prod", NOW);
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert!(store.revoke(record.meta()).await.unwrap());
+    assert_key(next(&mut source).await, record.meta().id());
+
+    let role = format!("curious_{}", place.name);
+    place.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'canary-curious'")).await;
+    let curious = as_user(&place.url, &role, "canary-curious");
+    let mut curious = sqlx::PgConnection::connect(&curious).await.unwrap();
+    for look in [
+        "SELECT name FROM claviger_channel",
+        "SELECT prosrc FROM pg_proc WHERE proname LIKE 'claviger%'",
+        "SELECT coalesce(string_agg(query, ''), '') FROM pg_stat_activity",
+    ] {
+        let seen: Result<String, _> = sqlx::query_scalar(look).fetch_one(&mut curious).await;
+        assert!(seen.is_err() || !seen.unwrap().contains(&name), "{look}");
     }
 }
 

@@ -26,5 +26,7 @@ mod latest;
 mod migrate;
 mod plans;
 mod pool;
+#[path = "../common/refused.rs"]
+mod refused;
 mod support;
 mod zones;

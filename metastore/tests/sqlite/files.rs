@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSy
 
 use crate::latest::LatestRecord as _;
 use crate::processes::alone;
+use crate::refused::assert_refused_unasked;
 use crate::support::{
     NOW, Place, assert_dangerous, assert_permanent, assert_shows_no_sql, chain, meta, record,
 };
@@ -297,4 +298,12 @@ fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[tokio::test]
+async fn what_is_refused_here_says_so_also_when_the_server_is_gone() {
+    let place = Place::new();
+    let store = place.open().await;
+    store.close().await;
+    assert_refused_unasked(&store).await;
 }

@@ -1,6 +1,8 @@
 //! Rows as other programs write them.
 
-use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{
+    Consistency, EnvelopeKeyRecord, FailureClass, Insert, Latest, Metastore as _, MetastoreAdmin as _,
+};
 
 use crate::latest::LatestRecord as _;
 use crate::support::{NOW, Place, assert_permanent, meta, record};
@@ -37,6 +39,52 @@ async fn every_form_of_a_time_is_found() {
         let many = store.latest_many(&[key.id().clone(), meta("b", NOW).id().clone()]).await.unwrap();
         assert_eq!(many, [Some(record.clone()), None], "{form}");
         assert_eq!(store.list(None, 9).await.unwrap().records, [record], "{form}");
+    }
+}
+
+/// However often the latest time is there, what comes with it is of an earlier one.
+#[tokio::test]
+async fn the_one_before_the_latest_is_of_another_second() {
+    let place = Place::new();
+    let store = place.open().await;
+    let [first, second, later] = [NOW - 60, NOW, NOW + 1].map(|created| record("_IK_a", created));
+    for form in ["'2023-11-14T22:12:20'", "'2023-11-14T22:12:20Z'"] {
+        place.write_row("_IK_a", form, &first.to_json()).await;
+    }
+    for form in ["'2023-11-14T22:13:20Z'", "'2023-11-14 22:13:20'", "'2023-11-14 22:13:20.5'", "1700000000"] {
+        place.write_row("_IK_a", form, &second.to_json()).await;
+    }
+    // Milliseconds; and past all bounds.
+    place.write_row("_IK_a", "1700000001000", &later.to_json()).await;
+    place.write_row("_IK_a", "300000000000000", &later.to_json()).await;
+    let id = first.meta().id();
+    for (up_to, expected) in [
+        (NOW - 61, None),
+        (NOW - 1, Some(Latest::new(first.clone(), None))),
+        (NOW, Some(Latest::new(second.clone(), Some(first.clone())))),
+        (NOW + 86_400, Some(Latest::new(later.clone(), Some(second.clone())))),
+    ] {
+        let up_to = meta("", up_to).created();
+        assert_eq!(store.load_latest(id, up_to).await.unwrap(), expected);
+        assert_eq!(
+            store.load_latest_many(&[id.clone(), id.clone()], up_to).await.unwrap(),
+            [expected.clone(), expected]
+        );
+    }
+    assert_permanent(store.latest(id).await, "unreadable creation time");
+    // Pages go on past the row that is past all times.
+    for limit in 1..10 {
+        let (mut records, mut damaged, mut after) = (0, 0, None);
+        loop {
+            let page = store.list(after.as_ref(), limit).await.unwrap();
+            (records, damaged, after) =
+                (records + page.records.len(), damaged + page.damaged.len(), page.next);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(damaged, 1, "{limit}");
+        assert!(records >= 3, "{limit}");
     }
 }
 

@@ -20,5 +20,7 @@ mod huge;
 mod latest;
 mod pages;
 mod processes;
+#[path = "../common/refused.rs"]
+mod refused;
 mod schema;
 mod support;

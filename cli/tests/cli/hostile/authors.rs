@@ -90,6 +90,7 @@ fn a_configuration_that_others_may_exchange_is_refused() {
     mode(&kit, "a", 0o770);
     let run = shell(&kit, "cd a/b && \"$C\" kms check --config claviger.toml");
     run.assert_failed(77);
+    assert!(run.stderr.contains("the configuration file claviger.toml can be exchanged"), "{}", run.stderr);
     assert!(run.stderr.contains("/a; say chmod go-w "), "{}", run.stderr);
 }
 
