@@ -20,8 +20,9 @@ use self::signal::Probes;
 /// # What it promises
 /// [`WIPED_BYTES`] below the caller's frame are zeroed after `f` has returned or
 /// unwound. That is measured: deep enough for making an AES-256-GCM key and sealing or
-/// opening with it, with room to spare. What `f` leaves deeper, on the heap or in another
-/// thread is not wiped. For work done often there is [`StackWipe`].
+/// opening with it, with room to spare. So is what the frame of a signal that interrupts `f` reaches
+/// below that, 16 KiB at most. On x86-64 registers are cleared. What `f` leaves deeper, on the heap or in
+/// another thread is not wiped. For work done often there is [`StackWipe`].
 ///
 /// The value of `f`, and what `f` captured by value, pass through the caller's frame,
 /// which is **not** wiped: neither may hold a secret. Capture keys by reference and let
@@ -51,7 +52,7 @@ pub(crate) fn on_stack_wiped_to<R, F: FnOnce() -> R, const MAX: usize>(f: F) -> 
 /// How deep that is depends on how the whole program was compiled, by more than a factor of two.
 /// So the first runs are watched: they begin on a painted stack, where the paint that is left
 /// afterwards tells the depth. They wipe all of it; from then on it is the greatest depth
-/// seen and a sixteenth.
+/// seen and a little, and more only where a signal was seen to have left its frame.
 ///
 /// It lies in a `static` beside the code that it runs. What [`on_wiped_stack`] says of `f` holds
 /// here too.

@@ -12,6 +12,7 @@ mod check;
 mod contract;
 mod credentials;
 mod cuts;
+mod endpoints;
 mod errors;
 mod items;
 mod limits;
