@@ -42,8 +42,9 @@ impl Breaker {
 
     /// Asks to make a call.
     ///
-    /// Whoever is admitted calls [`succeeded`](Self::succeeded) or [`failed`](Self::failed); one
-    /// that never does, since it was cancelled, holds up the next probe for one cool-down.
+    /// Whoever is admitted calls [`succeeded`](Self::succeeded), [`failed`](Self::failed) or
+    /// [`not_asked`](Self::not_asked); one that never does, since it was cancelled, holds up the next probe
+    /// for one cool-down.
     ///
     /// # Errors
     /// [`BreakerOpen`] while the dependency is taken to be down.
@@ -87,6 +88,15 @@ impl Breaker {
         };
     }
 
+    /// Notes that the call came to nobody, since it was refused on the way: that tells nothing of the
+    /// dependency, and the next probe may go at once.
+    pub fn not_asked(&self, now: Duration) {
+        let mut state = self.state();
+        if let State::Probing { .. } = *state {
+            *state = State::Open { until: now };
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,6 +110,20 @@ mod tests {
 
     fn at(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn call_that_came_to_nobody_tells_nothing() {
+        let breaker = Breaker::new(1, SECOND);
+        breaker.not_asked(at(0));
+        assert!(!breaker.is_open(at(0)));
+        breaker.failed(at(0));
+        breaker.not_asked(at(1));
+        assert!(breaker.is_open(at(999)), "no probe was under way");
+        assert!(breaker.admit(at(1_000)).is_ok());
+        breaker.not_asked(at(1_010));
+        assert!(breaker.admit(at(1_010)).is_ok(), "the probe is still to be made");
+        assert!(breaker.admit(at(1_011)).is_err(), "it is open still");
     }
 
     #[test]

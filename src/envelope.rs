@@ -17,8 +17,8 @@ use crate::random::SecureRandom;
 use crate::record::{DataRowRecord, KeyId, KeyMeta, MalformedRecord};
 
 /// One draw serves one record: the data row key, the nonce it seals with, the nonce it is sealed
-/// with.
-const DRAW_BYTES: usize = KEY_BYTES + 2 * NONCE_BYTES;
+/// with, and whether this is the last that is sealed so.
+pub(crate) const DRAW_BYTES: usize = KEY_BYTES + 2 * NONCE_BYTES + size_of::<u64>();
 
 static SEALING: StackWipe = StackWipe::new();
 static OPENING: StackWipe = StackWipe::new();
@@ -28,26 +28,29 @@ thread_local! {
     static PARENT_ID: Cell<Option<KeyId>> = const { Cell::new(None) };
 }
 
-/// Encrypts `plaintext` under a fresh data row key, and that under `key`.
+/// Encrypts `plaintext` under a fresh data row key, and that under `key`, which may wrap so many. Calls
+/// `on_worn_out` if it is to wrap no more, by chance.
 pub(crate) fn seal(
     key: impl Deref<Target = CryptoKey>,
     random: &dyn SecureRandom,
     now: Moment,
+    (wraps_max, on_worn_out): (u64, impl FnOnce()),
     plaintext: &[u8],
 ) -> Result<DataRowRecord, Error> {
     let mut data = Vec::with_capacity(plaintext.len() + OVERHEAD_BYTES);
     data.extend_from_slice(plaintext);
     data.resize(plaintext.len() + OVERHEAD_BYTES, 0);
     let mut wrapped_key = [0; KEY_BYTES + OVERHEAD_BYTES];
-    let (buffer, wrapped) = (&mut data, &mut wrapped_key);
+    let mut is_worn_out = false;
+    let (buffer, wrapped, worn_out) = (&mut data, &mut wrapped_key, &mut is_worn_out);
     // `key` moves in, to be given back as soon as it has served: that waits for all writes under way,
     // and would wait for the wiping.
     let sealed = SEALING.run(move || {
         let mut draw = [0; DRAW_BYTES];
         random.fill(&mut draw)?;
-        let (data_row_key, data_nonce, key_nonce) = split(&draw);
+        let (data_row_key, data_nonce, key_nonce, chance) = split(&draw);
         aead::seal_key(key.cipher()?, key_nonce, data_row_key, wrapped)?;
-        key.wraps().add_one();
+        *worn_out = key.wraps().add_one(wraps_max, chance);
         let parent = KeyMeta::new(own_copy(key.meta().id()), key.created());
         drop(key);
         match &aead::expand(data_row_key) {
@@ -55,6 +58,9 @@ pub(crate) fn seal(
             Err(_unspecified) => Err(Error::Authentication),
         }
     });
+    if is_worn_out {
+        on_worn_out();
+    }
     match sealed {
         Ok(parent) => Ok(DataRowRecord::new(now.unix_seconds(), wrapped_key, parent, data)),
         Err(error) => {
@@ -77,11 +83,23 @@ fn own_copy(id: &KeyId) -> KeyId {
         .unwrap_or_else(|_thread_ends| fresh())
 }
 
-fn split(draw: &[u8; DRAW_BYTES]) -> (&[u8; KEY_BYTES], Nonce, Nonce) {
-    match (draw.first_chunk(), draw.get(KEY_BYTES..).and_then(<[u8]>::first_chunk), draw.last_chunk()) {
-        (Some(key), Some(first), Some(last)) => (key, Nonce::new(*first), Nonce::new(*last)),
+fn split(draw: &[u8; DRAW_BYTES]) -> (&[u8; KEY_BYTES], Nonce, Nonce, u64) {
+    const KEY_NONCE: usize = KEY_BYTES + NONCE_BYTES;
+    match (
+        draw.first_chunk(),
+        chunk_from::<KEY_BYTES, _>(draw),
+        chunk_from::<KEY_NONCE, _>(draw),
+        draw.last_chunk(),
+    ) {
+        (Some(key), Some(data_nonce), Some(key_nonce), Some(chance)) => {
+            (key, Nonce::new(*data_nonce), Nonce::new(*key_nonce), u64::from_ne_bytes(*chance))
+        }
         _ => unreachable!("the parts add up to the draw"),
     }
+}
+
+fn chunk_from<const AT: usize, const BYTES: usize>(draw: &[u8; DRAW_BYTES]) -> Option<&[u8; BYTES]> {
+    draw.get(AT..)?.first_chunk()
 }
 
 /// Decrypts `data`, the sealed data of a record with this wrapped key, in place. What does not open under

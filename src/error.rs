@@ -92,8 +92,8 @@ pub enum Error {
     /// Other writers created the same key again and again.
     #[error("creation of the key kept losing the race")]
     CreationRace(KeyId),
-    /// A latest key lies so far in the future that replacing it is refused.
-    #[error("key was created in the future; check the clocks")]
+    /// This machine's clock says a time before 1970, or was set back by more than a day a moment ago.
+    #[error("the clock of this machine is wrong, or was set back: it says a time long before keys were made")]
     ClockSkew(KeyMeta),
     /// The random number generator failed.
     #[error("cannot generate key material")]
@@ -113,8 +113,9 @@ pub enum Error {
         /// What the load of the key waited for at the end, if for either.
         dependency: Option<Dependency>,
     },
-    /// Too many others wait for keys.
-    #[error("too many operations are waiting: {limit} is {max}{}", waiting_for(*.dependency))]
+    /// Too many others wait for keys, or too many of this partition's records named versions that are not
+    /// there.
+    #[error("too much at once: {limit} is {max}{}", waiting_for(*.dependency))]
     Overloaded {
         /// The limit, by its name in [`Limits`](crate::Limits).
         limit: &'static str,

@@ -38,11 +38,20 @@ events! {
     RefreshFailed => "refresh_failed",
     /// Data was decrypted under a revoked key.
     RevokedDecrypt => "revoked_decrypt",
-    /// The store says that a key is not revoked which it said was: somebody undid a revocation.
+    /// The store says that a key is not revoked which it said was: somebody undid a revocation. It stays
+    /// revoked here.
     Unrevoked => "unrevoked",
+    /// So many keys are known to be revoked that those which were learned first are forgotten: of them a
+    /// revocation can be undone. Told once.
+    RevocationsForgotten => "revocations_forgotten",
+    /// The records of a partition name more key versions that are not there than
+    /// [`misses_max`](crate::Limits::misses_max) within a second: they are forged, or rows were lost. Logged
+    /// once for each such second.
+    TooManyMisses => "too_many_misses",
     /// The metastore holds a key record that cannot be read.
     Malformed => "malformed",
-    /// A key record's wrapped key does not authenticate.
+    /// A key record's wrapped key does not authenticate, or is that of another key version or id: somebody
+    /// altered the row or copied it.
     Tampered => "tampered",
     /// A key record names a parent that cannot be its own.
     ForeignParent => "foreign_parent",

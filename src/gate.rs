@@ -200,7 +200,7 @@ impl Gate {
     ) -> Result<T, BackendError> {
         let (_permit, _well) = self.enter(class, None).await?;
         let answer = in_time(self.rules.deadline, call).await;
-        if !answer.as_ref().is_err_and(BackendError::is_transient) {
+        if !answer.as_ref().is_err_and(|error| error.is_transient() || !error.was_asked()) {
             self.health.answered(None, answer.is_ok(), self.now());
         }
         answer
@@ -276,7 +276,9 @@ impl Gate {
         };
         match &answer {
             Err(error) if error.is_transient() => self.health.failed(subject, asked, self.now()),
-            // A permanent refusal is an answer: the dependency is up.
+            // The back end refused by itself: that says nothing of what is behind it.
+            Err(error) if !error.was_asked() => self.health.not_asked(subject, self.now()),
+            // Any other permanent refusal is an answer: the dependency is up.
             Ok(_) | Err(_) => self.health.answered(Some(subject), answer.is_ok(), self.now()),
         }
         answer

@@ -3,6 +3,7 @@
 //! What they cannot answer from memory they leave to a flight, which [`load`] runs: T2, T3 and T4.
 
 mod admission;
+pub(crate) mod ahead;
 mod changed;
 mod course;
 mod create;
@@ -10,8 +11,11 @@ pub(crate) mod degraded;
 mod doubt;
 pub(crate) mod failover;
 mod fly;
+pub(crate) mod known;
+mod learn;
 mod load;
 pub(crate) mod lost;
+mod misses;
 mod missing;
 mod replica;
 mod restore;
@@ -39,14 +43,17 @@ use crate::metastore::MetastoreHandle;
 use crate::partition::Naming;
 use crate::policy::RevokedDecrypt;
 use crate::random::SecureRandom;
-use crate::record::{Created, KeyMeta};
+use crate::record::{Created, KeyId, KeyMeta};
 use crate::tasks::Tasks;
 pub(crate) use admission::Admission;
+use ahead::Ahead;
 use course::{Course, Level};
 use degraded::Degraded;
 use doubt::Parents;
 use failover::Recheck;
+use known::Known;
 use lost::Lost;
+pub(crate) use misses::Misses;
 use missing::Missing;
 use rules::{Fitness, Freshness, Purpose, Rules};
 
@@ -73,7 +80,10 @@ pub(crate) struct Hierarchy {
     pub(crate) tasks: Tasks,
     pub(crate) listeners: Listeners,
     pub(crate) missing: Missing,
+    pub(crate) misses: Misses,
     pub(crate) lost: Lost,
+    pub(crate) known: Arc<Known>,
+    pub(crate) ahead: Ahead,
     /// Rows that are found gone are put back at once.
     pub(crate) restores_lost: bool,
     pub(crate) recheck: Recheck,
@@ -175,17 +185,36 @@ impl Hierarchy {
         key
     }
 
-    /// Returns the key version that a record names (T5).
+    /// Has the key replaced in the background that was worn out by chance: before it is evicted, say, and that
+    /// is forgotten.
+    pub(crate) fn replace_worn_out(self: &Arc<Self>, ring: &Arc<Keyring>) {
+        if let Some(key) = ring.latest().filter(|key| self.rules.is_exhausted(key)) {
+            self.refresh_in_background(Course::latest(Level::Intermediate, ring).replacing(&key), self.now());
+        }
+    }
+
+    /// Returns the key version that a record names (T5), for the partition whose new data is encrypted under
+    /// that id.
     ///
     /// # Cancel safety
     /// As [`key_to_encrypt`](Self::key_to_encrypt).
-    pub(crate) async fn key_to_decrypt(self: &Arc<Self>, ring: &Arc<Keyring>, created: Created) -> Outcome {
-        let key = self.version_to_decrypt(ring, created).await?;
+    pub(crate) async fn key_to_decrypt(
+        self: &Arc<Self>,
+        partition: &KeyId,
+        ring: &Arc<Keyring>,
+        created: Created,
+    ) -> Outcome {
+        let key = self.version_to_decrypt(partition, ring, created).await?;
         self.admit_to_decrypt(key)
     }
 
     /// Returns the key version, revoked or not.
-    async fn version_to_decrypt(self: &Arc<Self>, ring: &Arc<Keyring>, created: Created) -> Outcome {
+    async fn version_to_decrypt(
+        self: &Arc<Self>,
+        partition: &KeyId,
+        ring: &Arc<Keyring>,
+        created: Created,
+    ) -> Outcome {
         let ticket = self.ticket(ring);
         let now = self.now();
         let course = Course::version(Level::Intermediate, ring, created);
@@ -194,7 +223,7 @@ impl Hierarchy {
             if self.missing.contains(&meta, now) {
                 return Err(Error::KeyNotFound(meta));
             }
-            return self.fly_to_end(course, ticket).await;
+            return self.fly_to_end(course.on_behalf_of(partition), ticket).await;
         };
         if self.rules.revoked_decrypt == RevokedDecrypt::Deny && key.is_revoked() {
             // No refresh could change the answer.

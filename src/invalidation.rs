@@ -1,6 +1,7 @@
 //! Word from outside that key records changed, so that a factory need not wait for its next check.
 
 pub(crate) mod listener;
+mod pace;
 
 use std::fmt;
 
@@ -27,7 +28,9 @@ pub enum Invalidation {
 ///
 /// It makes revocations known sooner and is relied on for nothing: a factory checks its keys by
 /// `revoke_check_interval` whether or not anything is told. So a source may tell too much, or a
-/// thing twice, at the price of a read.
+/// thing twice, at the price of a read. What is told too often costs no more than that: of any number of
+/// [`Invalidation::Everything`] in a second the first is heeded at once and the others together at its end,
+/// and of more than 256 keys in a second the rest count as one more of them.
 ///
 /// ```
 /// use claviger::{BackendError, Invalidation, InvalidationSource, KeyId};

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::aead::{self, AeadKey, Nonce};
 use crate::clock::Moment;
 use crate::error::Error;
+use crate::hierarchy::known::{Hold, IsCopy, Known};
 use crate::random::{RandomError, SecureRandom};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use state::KeyState;
@@ -115,6 +116,8 @@ pub(crate) struct CryptoKey {
     parent: Option<Parent>,
     life: Life,
     wraps: Wraps,
+    /// By which it is recognised in other rows.
+    hold: Hold,
     /// Its row holds other bytes by now. Keys under it share this.
     is_former: Arc<AtomicBool>,
 }
@@ -128,16 +131,22 @@ impl CryptoKey {
         life: Life,
         state: Arc<KeyState>,
         parent: Option<Parent>,
-    ) -> Result<Self, Error> {
+        known: &Arc<Known>,
+    ) -> Result<Self, MakeError> {
         let life = parent.as_ref().map_or(life, |parent| life.min(parent.life));
+        let aead = AeadKey::new(arena, secret.expose_secret())?;
+        // What wraps an intermediate key is our own, and has one form only.
+        let probe = if parent.is_none() { Some(probe(&aead)?) } else { None };
+        let hold = known.hold(record, probe.as_ref().map(<[u8; _]>::as_slice), &state)?;
         Ok(Self {
             meta: record.meta().clone(),
-            aead: AeadKey::new(arena, secret.expose_secret())?,
+            aead,
             wrapped_key: Arc::clone(record.wrapped_key()),
             state,
             parent,
             life,
             wraps: Wraps::new(record.wrapped_key()),
+            hold,
             is_former: Arc::default(),
         })
     }
@@ -172,6 +181,10 @@ impl CryptoKey {
     /// Returns when the key, or its parent before it, ends.
     pub(crate) const fn life(&self) -> Life {
         self.life
+    }
+
+    pub(crate) const fn hold(&self) -> &Hold {
+        &self.hold
     }
 
     pub(crate) const fn wraps(&self) -> &Wraps {
@@ -231,15 +244,36 @@ impl CryptoKey {
             }
     }
 
-    /// Tells whether both hold the same key, without taking the bytes out: they seal alike.
-    ///
-    /// The fixed nonce is no risk, since what is sealed with it never leaves this function.
+    /// Tells whether both hold the same key, without taking the bytes out.
     pub(crate) fn has_same_bytes(&self, other: &Self) -> Result<bool, Error> {
-        let probe = |key: &Self| {
-            let mut sealed = [0; KEY_BYTES + aead::OVERHEAD_BYTES];
-            aead::seal(key.cipher()?, Nonce::new([0; aead::NONCE_BYTES]), &mut sealed).map(|()| sealed)
-        };
-        Ok(probe(self)? == probe(other)?)
+        Ok(probe(&self.aead)? == probe(&other.aead)?)
+    }
+}
+
+/// Returns what only this key makes: keys that are the same seal alike.
+///
+/// The fixed nonce is no risk, since what is sealed with it is compared and hashed only.
+fn probe(key: &AeadKey) -> Result<[u8; KEY_BYTES + aead::OVERHEAD_BYTES], Error> {
+    let mut sealed = [0; KEY_BYTES + aead::OVERHEAD_BYTES];
+    aead::seal(key.get()?, Nonce::new([0; aead::NONCE_BYTES]), &mut sealed).map(|()| sealed)
+}
+
+/// Why a key was not made of a row.
+#[derive(Debug)]
+pub(crate) enum MakeError {
+    Copy(IsCopy),
+    Other(Error),
+}
+
+impl From<Error> for MakeError {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<IsCopy> for MakeError {
+    fn from(copy: IsCopy) -> Self {
+        Self::Copy(copy)
     }
 }
 
@@ -249,6 +283,11 @@ impl CryptoKey {
 /// A thread that stays with a key reserves twice as many each time, up to [`LOT_MAX`]; one that
 /// moves to another key gives up the rest of its lot. So the count may run ahead of the truth, by
 /// at most a factor of two, and never behind.
+///
+/// It begins anew with each load, and knows nothing of other processes. So with each lot the key is also
+/// worn out by chance, as probable as the lot is part of all that may be wrapped: however often keys are
+/// evicted and processes started, and however many there are, that is how much is wrapped on average, and
+/// sixteen times as much once in nine million keys.
 #[derive(Debug)]
 pub(crate) struct Wraps {
     reserved: AtomicU64,
@@ -285,17 +324,81 @@ impl Wraps {
         self.reserved.fetch_max(earlier.count(), Ordering::Relaxed);
     }
 
-    /// Counts one more.
-    pub(crate) fn add_one(&self) {
+    /// Counts one more, of at most `max`; `true` if it wore the key out by `chance`, which is random and
+    /// used for nothing else.
+    pub(crate) fn add_one(&self, max: u64, chance: u64) -> bool {
         LOT.with(|cell| {
             let lot = cell.get();
             if lot.tag == self.tag && lot.left > 0 {
                 cell.set(Lot { left: lot.left - 1, ..lot });
-                return;
+                return false;
             }
             let size = if lot.tag == self.tag { lot.size.saturating_mul(2).clamp(1, LOT_MAX) } else { 1 };
             self.reserved.fetch_add(size.into(), Ordering::Relaxed);
             cell.set(Lot { tag: self.tag, size, left: size - 1 });
-        });
+            let is_worn_out = chance < (u64::MAX / max.max(1)).saturating_mul(size.into());
+            if is_worn_out {
+                self.reserved.fetch_max(max, Ordering::Relaxed);
+            }
+            is_worn_out
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u64 = 10_000;
+
+    fn wraps(tag: u64) -> Wraps {
+        Wraps::new(&tag.to_le_bytes())
+    }
+
+    /// Whether a thread stays with a key, goes to and fro, or the key is loaded anew all the time.
+    #[test]
+    fn key_is_worn_out_by_chance_after_so_many_wraps_on_average_however_they_are_counted() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        // Xorshift64*.
+        let mut chance = || {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        };
+        for (goes_to_and_fro, is_reloaded) in [(false, false), (true, false), (false, true)] {
+            let (keys, mut wrapped) = (300, 0);
+            for tag in 1..=keys {
+                let (mut key, other) = (wraps(tag), wraps(u64::MAX));
+                while key.count() < MAX {
+                    // The count alone never gets there.
+                    key.reserved.store(0, Ordering::Relaxed);
+                    if goes_to_and_fro {
+                        other.add_one(MAX, u64::MAX);
+                    }
+                    key.add_one(MAX, chance());
+                    wrapped += 1;
+                    if is_reloaded && key.count() < MAX {
+                        key = wraps(tag);
+                    }
+                }
+            }
+            let average = wrapped / keys;
+            assert!(
+                (MAX / 5 * 4..MAX / 5 * 6).contains(&average),
+                "{goes_to_and_fro} {is_reloaded}: {average}"
+            );
+        }
+    }
+
+    #[test]
+    fn lot_is_counted_whatever_the_chance() {
+        let key = wraps(7);
+        (0..100).for_each(|_| assert!(!key.add_one(MAX, u64::MAX)));
+        assert_eq!(key.count(), 127);
+        (0..27).for_each(|_| assert!(!key.add_one(MAX, 0)));
+        assert_eq!(key.count(), 127, "a lot has one chance, as it begins");
+        assert!(key.add_one(MAX, 0));
+        assert_eq!(key.count(), MAX);
     }
 }

@@ -88,17 +88,9 @@ impl Deref for KeyInUse {
     }
 }
 
-/// What is known of versions, so that a key loaded again learns what was known.
+/// What is known of versions that live anywhere, so that a key loaded again shares it.
 #[derive(Debug, Default)]
-struct States {
-    /// Of versions that live anywhere.
-    alive: BTreeMap<Created, Weak<KeyState>>,
-    /// Of those known to be revoked, for as long as the keyring lives: revoked is for ever.
-    revoked: BTreeMap<Created, Arc<KeyState>>,
-}
-
-/// How many revoked versions are remembered; the oldest are forgotten first.
-const REVOKED_MAX: usize = 256;
+struct States(BTreeMap<Created, Weak<KeyState>>);
 
 /// What a new key is to its keyring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,19 +160,19 @@ impl Keyring {
     /// Returns what is known of a version.
     pub(crate) fn state(&self, created: Created) -> Arc<KeyState> {
         let mut states = self.lock();
-        if let Some(state) = states.alive.get(&created).and_then(Weak::upgrade) {
+        if let Some(state) = states.0.get(&created).and_then(Weak::upgrade) {
             return state;
         }
-        states.alive.retain(|_, state| state.strong_count() > 0);
+        states.0.retain(|_, state| state.strong_count() > 0);
         let state = Arc::new(KeyState::default());
-        states.alive.insert(created, Arc::downgrade(&state));
+        states.0.insert(created, Arc::downgrade(&state));
         state
     }
 
     /// Returns what is known of a version whose row was found, by a read that began at `begun`.
     ///
     /// A row that is back after it was found gone begins anew: what its operations and the keys under
-    /// it held on to stays lost. Revoked is for ever.
+    /// it held on to stays lost.
     pub(crate) fn state_of_row(&self, created: Created, begun: Moment) -> Arc<KeyState> {
         self.renew_if(created, |state| state.is_lost_before(begun));
         self.state(created)
@@ -194,25 +186,9 @@ impl Keyring {
 
     fn renew_if(&self, created: Created, is_over: impl Fn(&KeyState) -> bool) {
         let mut states = self.lock();
-        let state = states.alive.get(&created).and_then(Weak::upgrade);
-        let Some(old) = state.filter(|state| is_over(state)) else { return };
-        states.alive.remove(&created);
-        if old.is_revoked() {
-            let new = Arc::new(KeyState::default());
-            new.mark_revoked();
-            states.alive.insert(created, Arc::downgrade(&new));
-            states.revoked.insert(created, new);
-        }
-    }
-
-    /// Notes that a version is revoked.
-    pub(crate) fn revoke(&self, created: Created) {
-        let state = self.state(created);
-        state.mark_revoked();
-        let mut states = self.lock();
-        states.revoked.insert(created, state);
-        if states.revoked.len() > REVOKED_MAX {
-            states.revoked.pop_first();
+        let state = states.0.get(&created).and_then(Weak::upgrade);
+        if state.is_some_and(|state| is_over(&state)) {
+            states.0.remove(&created);
         }
     }
 
@@ -234,7 +210,7 @@ impl Keyring {
     pub(crate) fn doubt(&self) {
         let states = self.lock();
         self.flights.outdate();
-        for state in states.alive.values().filter_map(Weak::upgrade) {
+        for state in states.0.values().filter_map(Weak::upgrade) {
             state.doubt();
         }
     }
@@ -250,7 +226,7 @@ impl Keyring {
     ) {
         let states = self.lock();
         let is_current = self.flights.is_current(flight);
-        for (created, state) in &states.alive {
+        for (created, state) in &states.0 {
             let Some(state) = state.upgrade().filter(|state| is_lost(*created, state)) else { continue };
             if !state.outlives(begun, is_current) {
                 state.mark_lost(now);
@@ -333,9 +309,8 @@ impl Keyring {
 
     /// Tells whether one of the keys wraps a key that is in memory.
     fn is_parent(&self) -> bool {
-        // Besides the key itself and the list of revoked ones, only children hold a key's state.
-        let holders = |state: &Arc<KeyState>| Arc::strong_count(state) - usize::from(state.is_revoked());
-        self.keys().versions.iter().any(|key| holders(key.state()) > 1)
+        // Besides the key itself only children hold a key's state.
+        self.keys().versions.iter().any(|key| Arc::strong_count(key.state()) > 1)
     }
 
     /// Tells whether the last refresh of the latest key or of a version failed or took too long.

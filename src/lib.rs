@@ -40,7 +40,7 @@ pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
 pub use metastore::memory::{InMemoryFault, InMemoryMetastore};
 pub use metastore::{
-    BoxedMetastore, Consistency, DamagedRow, Insert, Metastore, MetastoreAdmin, Page, is_reserved_id,
+    BoxedMetastore, Consistency, DamagedRow, Insert, Latest, Metastore, MetastoreAdmin, Page, is_reserved_id,
 };
 pub use partition::ReadableSuffixes;
 pub use plaintext::Plaintext;

@@ -22,8 +22,10 @@ pub(crate) use handle::{Copied, MetastoreHandle, to_error};
 /// that out, a record that says so ([`EnvelopeKeyRecord::folded`]); it is never a latest one. An id or a
 /// time that the store cannot hold is refused with a permanent error, never cut. Rows that are no
 /// keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned, and an insert under
-/// such an id ([`is_reserved_id`]) is refused likewise. A row that cannot be read is
-/// [`BackendError::damaged`].
+/// such an id ([`is_reserved_id`]) is refused likewise, as is a record whose JSON is longer than
+/// [`EnvelopeKeyRecord::JSON_BYTES_MAX`]. What is refused before a server is asked says so
+/// ([`BackendError::not_asked`]). A row that cannot be read, or is longer than that, is
+/// [`BackendError::damaged`]: no more of it is fetched, so that no row costs a process its memory.
 ///
 /// # Cancel safety
 /// The core may drop any of these futures at any await. The store stays usable, and an insert that
@@ -36,13 +38,15 @@ pub trait Metastore: fmt::Debug + Send + Sync + 'static {
         consistency: Consistency,
     ) -> impl Future<Output = Result<Option<EnvelopeKeyRecord>, BackendError>> + Send;
 
-    /// Loads the record with the greatest `created`; `None` if the id has no record.
+    /// Loads the record with the greatest `created` that is not over `up_to`, and the one before it;
+    /// `None` if the id has no such record. With [`Created::MAX`] there is no bound.
     ///
     /// It sees every insert and revocation that ended before it began.
     fn load_latest(
         &self,
         id: &KeyId,
-    ) -> impl Future<Output = Result<Option<EnvelopeKeyRecord>, BackendError>> + Send;
+        up_to: Created,
+    ) -> impl Future<Output = Result<Option<Latest>, BackendError>> + Send;
 
     /// Loads exactly these versions, one answer for each in the order asked, in one round trip
     /// where the store can.
@@ -57,7 +61,8 @@ pub trait Metastore: fmt::Debug + Send + Sync + 'static {
     fn load_latest_many(
         &self,
         ids: &[KeyId],
-    ) -> impl Future<Output = Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> + Send;
+        up_to: Created,
+    ) -> impl Future<Output = Result<Vec<Option<Latest>>, BackendError>> + Send;
 
     /// Inserts the record unless its `(id, created)` is taken. Atomic, and durable once it returns
     /// [`Insert::Inserted`].
@@ -68,6 +73,25 @@ pub trait Metastore: fmt::Debug + Send + Sync + 'static {
     /// had asked before: what was committed last may be missing there, so the core reads again what
     /// it holds. 0 for a store that has one server only or cannot tell. No I/O.
     fn failovers(&self) -> u64;
+}
+
+/// The latest record of a key, with the one before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Latest {
+    /// The record with the greatest `created` of those that were asked for.
+    pub record: EnvelopeKeyRecord,
+    /// The one with the next smaller `created`. `None` if there is none, or it cannot be read: nothing is
+    /// encrypted or decrypted by it, it is only looked at for its revocation.
+    pub predecessor: Option<EnvelopeKeyRecord>,
+}
+
+impl Latest {
+    /// A record and the one before it.
+    #[must_use]
+    pub const fn new(record: EnvelopeKeyRecord, predecessor: Option<EnvelopeKeyRecord>) -> Self {
+        Self { record, predecessor }
+    }
 }
 
 /// What became of an insert.
@@ -187,8 +211,8 @@ impl<M: Metastore> Metastore for Arc<M> {
         (**self).load(key, consistency).await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        (**self).load_latest(id).await
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        (**self).load_latest(id, up_to).await
     }
 
     async fn load_many(
@@ -199,8 +223,12 @@ impl<M: Metastore> Metastore for Arc<M> {
         (**self).load_many(keys, consistency).await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        (**self).load_latest_many(ids).await
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        (**self).load_latest_many(ids, up_to).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
@@ -232,8 +260,8 @@ impl Metastore for BoxedMetastore {
         self.0.load_dyn(key, consistency).await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.0.load_latest_dyn(id).await
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        self.0.load_latest_dyn(id, up_to).await
     }
 
     async fn load_many(
@@ -244,8 +272,12 @@ impl Metastore for BoxedMetastore {
         self.0.load_many_dyn(keys, consistency).await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.0.load_latest_many_dyn(ids).await
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        self.0.load_latest_many_dyn(ids, up_to).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
@@ -268,7 +300,8 @@ trait DynMetastore: fmt::Debug + Send + Sync {
     fn load_latest_dyn<'a>(
         &'a self,
         id: &'a KeyId,
-    ) -> BoxFuture<'a, Result<Option<EnvelopeKeyRecord>, BackendError>>;
+        up_to: Created,
+    ) -> BoxFuture<'a, Result<Option<Latest>, BackendError>>;
 
     fn load_many_dyn<'a>(
         &'a self,
@@ -279,7 +312,8 @@ trait DynMetastore: fmt::Debug + Send + Sync {
     fn load_latest_many_dyn<'a>(
         &'a self,
         ids: &'a [KeyId],
-    ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>>;
+        up_to: Created,
+    ) -> BoxFuture<'a, Result<Vec<Option<Latest>>, BackendError>>;
 
     fn insert_dyn<'a>(&'a self, record: &'a EnvelopeKeyRecord)
     -> BoxFuture<'a, Result<Insert, BackendError>>;
@@ -299,8 +333,9 @@ impl<M: Metastore> DynMetastore for M {
     fn load_latest_dyn<'a>(
         &'a self,
         id: &'a KeyId,
-    ) -> BoxFuture<'a, Result<Option<EnvelopeKeyRecord>, BackendError>> {
-        Box::pin(self.load_latest(id))
+        up_to: Created,
+    ) -> BoxFuture<'a, Result<Option<Latest>, BackendError>> {
+        Box::pin(self.load_latest(id, up_to))
     }
 
     fn load_many_dyn<'a>(
@@ -314,8 +349,9 @@ impl<M: Metastore> DynMetastore for M {
     fn load_latest_many_dyn<'a>(
         &'a self,
         ids: &'a [KeyId],
-    ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> {
-        Box::pin(self.load_latest_many(ids))
+        up_to: Created,
+    ) -> BoxFuture<'a, Result<Vec<Option<Latest>>, BackendError>> {
+        Box::pin(self.load_latest_many(ids, up_to))
     }
 
     fn insert_dyn<'a>(

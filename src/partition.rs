@@ -19,6 +19,10 @@ pub(crate) struct Naming {
 /// Which region suffixes, besides its own, a factory reads records of.
 ///
 /// Only a factory that has a suffix itself reads those of other regions, and records without one.
+///
+/// Where it is known which regions there are, name them: a record that somebody made up may name any, and with
+/// [`Any`](Self::Any) each costs a call of the metastore, up to [`misses_max`](crate::Limits::misses_max) for
+/// each partition and second.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ReadableSuffixes {
@@ -50,7 +54,13 @@ impl Naming {
     ) -> Result<Self, Error> {
         check_names(service, product, suffix.as_deref(), &readable, strict)?;
         let tail = format!("{service}_{product}").into_boxed_str();
-        Ok(Self { tail, suffix: suffix.map(String::into_boxed_str), readable, strict })
+        let naming = Self { tail, suffix: suffix.map(String::into_boxed_str), readable, strict };
+        if naming.system_key_id().as_str().len() > KeyId::BYTES_MAX {
+            return Err(Error::invalid_config(
+                "service and product make a key id that no metastore can hold",
+            ));
+        }
+        Ok(naming)
     }
 
     /// Returns the id of the system key that new intermediate keys are wrapped under.
@@ -65,7 +75,11 @@ impl Naming {
             return Err(Error::InvalidPartition { reason: "contains `_`, which strict_ids refuses" });
         }
         let suffix_len = self.suffix.as_ref().map_or(0, |suffix| suffix.len() + 1);
-        let mut id = String::with_capacity(5 + partition.len() + self.tail.len() + suffix_len);
+        let len = "_IK_".len() + partition.len() + 1 + self.tail.len() + suffix_len;
+        if len > KeyId::BYTES_MAX {
+            return Err(Error::InvalidPartition { reason: "makes a key id that no metastore can hold" });
+        }
+        let mut id = String::with_capacity(len);
         id.push_str("_IK_");
         id.push_str(partition);
         id.push('_');
@@ -166,14 +180,19 @@ fn check_names(
     Ok(())
 }
 
-/// A part of a new id: some text, no NUL, no white space at its ends.
+/// How many characters a part of an id has at most: more fits no table.
+const PART_CHARS_MAX: usize = 255;
+
+/// A part of a new id: some text, no control characters, no white space at its ends.
 fn check_part(part: &str) -> Result<(), &'static str> {
     if part.is_empty() {
         Err("is empty")
-    } else if part.contains('\0') {
-        Err("contains NUL")
     } else if part.trim() != part {
         Err("begins or ends with white space")
+    } else if part.contains(char::is_control) {
+        Err("contains a control character")
+    } else if part.chars().nth(PART_CHARS_MAX).is_some() {
+        Err("has over 255 characters")
     } else {
         Ok(())
     }

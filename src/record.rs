@@ -19,6 +19,10 @@ use crate::key::KEY_BYTES;
 pub struct KeyId(Arc<str>);
 
 impl KeyId {
+    /// How many bytes an id has at most on any store: DynamoDB's limit, which is the widest. A record that
+    /// names a longer one is malformed.
+    pub const BYTES_MAX: usize = 2_048;
+
     /// Takes `id` as it is. Nothing is trimmed, folded or escaped.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
@@ -37,10 +41,28 @@ impl fmt::Debug for KeyId {
     }
 }
 
+/// Shows what a terminal or a reader of logs could obey, such as control characters, as escapes. An id to go
+/// on with is [`as_str`](KeyId::as_str).
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let mut rest = &*self.0;
+        while let Some(at) = rest.find(is_obeyed) {
+            let (shown, from) = rest.split_at(at);
+            f.write_str(shown)?;
+            let mut characters = from.chars();
+            if let Some(obeyed) = characters.next() {
+                fmt::Display::fmt(&obeyed.escape_default(), f)?;
+            }
+            rest = characters.as_str();
+        }
+        f.write_str(rest)
     }
+}
+
+/// Control characters, breaks of lines, and what turns the direction of writing.
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 // Lets maps keyed by `KeyId` be asked with a `&str`; the derived `Hash` and `Eq` are `str`'s.
@@ -50,11 +72,15 @@ impl std::borrow::Borrow<str> for KeyId {
     }
 }
 
-/// When a key version was created: whole Unix seconds, greater than zero.
+/// When a key version was created: whole Unix seconds, greater than zero, up to the end of the year 9999,
+/// which is as far as SQL's dates go.
 ///
 /// With the key's id it is the primary key of a key record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Created(NonZeroI64);
+
+/// 9999-12-31 23:59:59.
+const CREATED_MAX: i64 = 253_402_300_799;
 
 impl Created {
     /// One second after the Unix epoch.
@@ -62,14 +88,17 @@ impl Created {
         Some(one) => one,
         None => NonZeroI64::MAX,
     });
-    /// The last time there is.
-    pub const MAX: Self = Self(NonZeroI64::MAX);
+    /// The last second of the year 9999.
+    pub const MAX: Self = Self(match NonZeroI64::new(CREATED_MAX) {
+        Some(max) => max,
+        None => NonZeroI64::MAX,
+    });
 
-    /// Returns the time, or `None` when `unix_seconds` is zero or negative.
+    /// Returns the time, or `None` when `unix_seconds` is zero, negative or past the year 9999.
     #[must_use]
     pub const fn new(unix_seconds: i64) -> Option<Self> {
         match NonZeroI64::new(unix_seconds) {
-            Some(seconds) if unix_seconds > 0 => Some(Self(seconds)),
+            Some(seconds) if unix_seconds > 0 && unix_seconds <= CREATED_MAX => Some(Self(seconds)),
             _ => None,
         }
     }
@@ -134,6 +163,10 @@ pub struct EnvelopeKeyRecord {
 }
 
 impl EnvelopeKeyRecord {
+    /// How many bytes the JSON of a record may have, 64 KiB: stores neither write nor read more. A wrapped key
+    /// of 48 KiB less a few hundred bytes fits.
+    pub const JSON_BYTES_MAX: usize = 65_536;
+
     /// Builds the record of a key that is not revoked.
     ///
     /// `parent` is the system key that wraps an intermediate key, `None` for a system key, which

@@ -1,109 +1,18 @@
 //! Moves system keys from one KMS, or one state of it, to another, while they are in use.
 
-use std::fmt;
+mod terms;
+
 use std::sync::Arc;
 
-use crate::error::{BackendError, Error, ErrorChain};
+pub use self::terms::{Rewrap, RewrapOptions, RewrapReport};
+use crate::error::{BackendError, Error};
 use crate::gate::serial::SerialGate;
 use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrappedKey, to_error as of_kms};
-use crate::metastore::{Consistency, DamagedRow, MetastoreAdmin, to_error as of_store};
+use crate::metastore::{Consistency, MetastoreAdmin, to_error as of_store};
 use crate::partition::is_system_key_id;
 use crate::policy::Limits;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
-
-/// Which system keys are to be wrapped anew, and how.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct RewrapOptions {
-    only: Option<Vec<KeyId>>,
-    even_if_up_to_date: bool,
-    dry_run: bool,
-    limits: Limits,
-}
-
-impl RewrapOptions {
-    /// All system keys of the store that need it.
-    pub const fn new() -> Self {
-        Self { only: None, even_if_up_to_date: false, dry_run: false, limits: Limits::new() }
-    }
-
-    /// Looks at all versions of these keys only. Without this all rows of the store are read, of
-    /// which those of partitions may be very many.
-    pub fn only(mut self, ids: impl IntoIterator<Item = KeyId>) -> Self {
-        self.only = Some(ids.into_iter().collect());
-        self
-    }
-
-    /// Wraps keys anew that need it not: under a new version of the master key, say.
-    pub const fn even_if_up_to_date(mut self, even: bool) -> Self {
-        self.even_if_up_to_date = even;
-        self
-    }
-
-    /// Looks, unwraps and says what would be done; writes nothing, and wraps nothing.
-    pub const fn dry_run(mut self, dry_run: bool) -> Self {
-        self.dry_run = dry_run;
-        self
-    }
-
-    /// Sets deadlines and attempts of the calls to the store and the services.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-}
-
-impl Default for RewrapOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// What became of the system keys.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct RewrapReport {
-    /// Each version that was looked at, with what was done.
-    pub keys: Vec<(KeyMeta, Rewrap)>,
-    /// Rows of system keys that cannot be read.
-    pub damaged: Vec<DamagedRow>,
-}
-
-impl RewrapReport {
-    /// Tells whether every system key is as it should be now, or in a dry run can be brought there.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        let is_good = |(_, rewrap): &(KeyMeta, Rewrap)| match rewrap {
-            Rewrap::UpToDate | Rewrap::Due { .. } | Rewrap::Gone => true,
-            Rewrap::Rewrapped { missing } => missing.is_empty(),
-            Rewrap::Failed(_) => false,
-        };
-        self.damaged.is_empty() && self.keys.iter().all(is_good)
-    }
-}
-
-/// What was done about one version of a system key.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Rewrap {
-    /// Nothing: it is wrapped as it should be, and was unwrapped.
-    UpToDate,
-    /// It was wrapped anew, unwrapped again, stored, and read back.
-    Rewrapped {
-        /// The copies that could not be made now either.
-        missing: Vec<String>,
-    },
-    /// It would be wrapped anew, were this no dry run: it was unwrapped.
-    Due {
-        /// The copies that it lacks.
-        missing: Vec<String>,
-    },
-    /// Its row was deleted meanwhile.
-    Gone,
-    /// It is wrapped as it was before.
-    Failed(Error),
-}
 
 /// Wraps the store's system keys, which `from` unwraps, anew with `to`, one after the other, so that
 /// `to` alone will do.
@@ -114,6 +23,9 @@ pub enum Rewrap {
 /// as it was written is taken back. So the key can be unwrapped at any moment, by the one service or the other;
 /// services that run meanwhile should be able to do both. What is interrupted is done again by the
 /// next call.
+///
+/// A key that somebody made with `from` is `to`'s afterwards. Where `from` has become known, that may be anybody who
+/// writes the store: see [`RewrapOptions::revoke`].
 ///
 /// ```
 /// # use claviger::{BackendError, Error, KeyManagementService, MetastoreAdmin, RewrapOptions, rewrap_system_keys};
@@ -286,6 +198,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         for _ in 0..ROUNDS_MAX {
             let lacks = match self.state(&record).await? {
                 State::UpToDate => return Ok(Rewrap::UpToDate),
+                State::Due { .. } if self.options.is_left_out(meta.created()) => return Ok(Rewrap::LeftOut),
                 State::Due { missing } => missing,
             };
             let secret = self.unwrap_from(record.wrapped_key(), &meta).await?;
@@ -294,6 +207,9 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
             }
             let new = self.wrapped(&meta, &secret, &lacks).await?;
             let (old, bytes) = (record.wrapped_key(), new.bytes());
+            if self.options.revoke && !self.revoke(&record).await? {
+                return Ok(Rewrap::Gone);
+            }
             if self.replace(&meta, old, bytes).await? {
                 self.read_back(&meta, old, bytes, &secret).await?;
                 return Ok(Rewrap::Rewrapped { missing: new.missing_copies().to_vec() });
@@ -366,6 +282,13 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         Ok(is_same(&unwrapped, secret))
     }
 
+    /// Tells whether the key is there, and revoked.
+    async fn revoke(&self, record: &EnvelopeKeyRecord) -> Result<bool, Error> {
+        let meta = record.meta();
+        let revoked = self.store_gate.call(|| self.store.revoke(meta)).await;
+        revoked.map_err(|error| of_store("revoke", meta.id(), error))
+    }
+
     async fn replace(&self, meta: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, Error> {
         match self.store_gate.call(|| self.store.replace_wrapped_key(meta, old, new)).await {
             Ok(true) => Ok(true),
@@ -388,13 +311,15 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         let stored = match self.load(meta).await? {
             // Deleted by an operator: what was wrapped is gone with it.
             None => return Ok(()),
-            Some(record) => Arc::clone(record.wrapped_key()),
+            Some(record) => record,
         };
+        let is_revoked = stored.is_revoked() || !self.options.revoke;
+        let stored = Arc::clone(stored.wrapped_key());
         // Another writer's form may be the other service's.
-        if *stored == *new
+        let is_good = *stored == *new
             || self.unwraps_to(&stored, meta, secret).await.unwrap_or(false)
-            || self.unwrap_from(&stored, meta).await.is_ok_and(|unwrapped| is_same(&unwrapped, secret))
-        {
+            || self.unwrap_from(&stored, meta).await.is_ok_and(|unwrapped| is_same(&unwrapped, secret));
+        if is_good && is_revoked {
             return Ok(());
         }
         self.replace(meta, &stored, old).await?;
@@ -410,20 +335,4 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
 /// Who could measure how long this takes holds the key: both come from his own service.
 fn is_same(one: &SecretKey, other: &SecretKey) -> bool {
     one.expose_secret() == other.expose_secret()
-}
-
-impl fmt::Display for Rewrap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lacking = |f: &mut fmt::Formatter<'_>, what: &str, missing: &[String]| {
-            f.write_str(what)?;
-            if missing.is_empty() { Ok(()) } else { write!(f, ", no copy of {}", missing.join(", ")) }
-        };
-        match self {
-            Self::UpToDate => f.write_str("up to date"),
-            Self::Rewrapped { missing } => lacking(f, "wrapped anew", missing),
-            Self::Due { missing } => lacking(f, "to be wrapped anew", missing),
-            Self::Gone => f.write_str("deleted meanwhile"),
-            Self::Failed(error) => write!(f, "failed: {}", ErrorChain::new(error)),
-        }
-    }
 }

@@ -60,10 +60,15 @@ impl Session {
         let now = core.now();
         touch(core, &self.ring, now);
         if let Some(key) = self.ring.take_latest().filter(|key| core.rules.is_ready(key, now)) {
-            return envelope::seal(key, &*core.random, now, plaintext);
+            return envelope::seal(key, &*core.random, now, self.wraps(core), plaintext);
         }
         let key = self.shared.wait_for(core.key_to_encrypt(&self.ring)).await?;
-        envelope::seal(key, &*core.random, now, plaintext)
+        envelope::seal(key, &*core.random, now, self.wraps(core), plaintext)
+    }
+
+    /// Returns how much a key may wrap, and what is done about one that is to wrap no more.
+    fn wraps(&self, core: &Arc<Hierarchy>) -> (u64, impl FnOnce()) {
+        (core.rules.wraps_max(), || core.replace_worn_out(&self.ring))
     }
 
     /// Decrypts a record of this partition.
@@ -147,7 +152,7 @@ impl Session {
         if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
             return envelope::open(key, formers, wrapped_key, data);
         }
-        let key = self.shared.wait_for(core.key_to_decrypt(ring, parent.created())).await?;
+        let key = self.shared.wait_for(core.key_to_decrypt(self.ring.id(), ring, parent.created())).await?;
         envelope::open(key, formers, wrapped_key, data)
     }
 }

@@ -34,7 +34,7 @@ pub use crate::{
     kms_contract, kms_copies_contract, kms_key_wrap_contract, kms_outage_contract, kms_wrong_key_contract,
     metastore_admin_contract, metastore_admin_legacy_contract, metastore_contract, metastore_legacy_contract,
 };
-pub use fakes::{FailingRandom, FixedClock, SeededRandom};
+pub use fakes::{FailingRandom, FixedClock, NoChance, SeededRandom};
 pub use faults::{Call, Fault, Faults, FaultyKms, FaultyMetastore, Operation};
 
 /// Makes one test of each clause. For the contract macros.

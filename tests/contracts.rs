@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use claviger::testing::{FaultyKms, FaultyMetastore, SeededRandom};
 use claviger::{
-    BackendError, BoxedKms, BoxedMetastore, Consistency, EnvelopeKeyRecord, InMemoryMetastore, Insert, KeyId,
-    KeyMeta, Metastore, MetastoreAdmin, Page, SecretKey, StaticKms, is_reserved_id,
+    BackendError, BoxedKms, BoxedMetastore, Consistency, Created, EnvelopeKeyRecord, InMemoryMetastore,
+    Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, Page, SecretKey, StaticKms, is_reserved_id,
 };
 
 fn static_kms() -> StaticKms {
@@ -156,13 +156,12 @@ impl Metastore for FoldingMetastore {
         Ok(self.rows().get(&folded(key)).filter(|row| self.is_of(row, key.id())).cloned())
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        Ok(self
-            .rows()
-            .values()
-            .filter(|row| self.is_of(row, id))
-            .max_by_key(|row| row.meta().created())
-            .cloned())
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        let rows = self.rows();
+        let of_id = rows.values().filter(|row| self.is_of(row, id) && row.meta().created() <= up_to);
+        let mut versions: Vec<_> = of_id.cloned().collect();
+        versions.sort_by_key(|row| row.meta().created());
+        Ok(versions.pop().map(|latest| Latest::new(latest, versions.pop())))
     }
 
     async fn load_many(
@@ -177,10 +176,14 @@ impl Metastore for FoldingMetastore {
         Ok(records)
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         let mut records = Vec::new();
         for id in ids {
-            records.push(self.load_latest(id).await?);
+            records.push(self.load_latest(id, up_to).await?);
         }
         Ok(records)
     }

@@ -1,4 +1,5 @@
-//! Every guarantee of `docs/guarantees.md` names the tests that prove it, and they exist.
+//! Every guarantee of `docs/guarantees.md`, and every row of the threat model in `SECURITY.md`, names the tests
+//! that prove it, and they exist.
 
 #![expect(clippy::unwrap_used, reason = "a helper fails its test by panicking")]
 
@@ -7,16 +8,21 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const GUARANTEES: &str = include_str!("../docs/guarantees.md");
+const DOCUMENTS: [(&str, &str); 2] = [
+    ("docs/guarantees.md", include_str!("../docs/guarantees.md")),
+    ("SECURITY.md", include_str!("../SECURITY.md")),
+];
 
 #[test]
-fn every_guarantee_names_a_test_that_exists() {
+fn every_guarantee_and_every_row_of_the_threat_model_names_a_test_that_exists() {
     let listing = listing();
     let names = test_names(&listing);
-    let rows = rows(GUARANTEES);
-    assert!(!rows.is_empty(), "docs/guarantees.md has no table");
-    let faults = faults(&rows, &names);
-    assert!(faults.is_empty(), "docs/guarantees.md:\n{}", faults.join("\n"));
+    for (name, text) in DOCUMENTS {
+        let rows = rows(text);
+        assert!(!rows.is_empty(), "{name} has no table");
+        let faults = faults(&rows, &names);
+        assert!(faults.is_empty(), "{name}:\n{}", faults.join("\n"));
+    }
 }
 
 struct Row<'a> {

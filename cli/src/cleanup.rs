@@ -1,21 +1,22 @@
 //! Leaves no temporary file behind when a signal ends the program.
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{AtFlags, unlinkat};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::named::Entry;
 use crate::status;
 
-/// The temporary files there are. The lock is held while one is made, renamed or removed, so that
+/// The temporary files there are, by an entry of their folder and their name. The lock is held while one is made, renamed or removed, so that
 /// a signal finds each of them either listed or gone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cleanup(Arc<Mutex<Vec<PathBuf>>>);
+pub(crate) struct Cleanup(Arc<Mutex<Vec<(Entry, OsString)>>>);
 
 impl Cleanup {
     /// Removes the files and exits with 128 + its number when a signal comes that ends programs. One
@@ -50,43 +51,39 @@ impl Cleanup {
         Ok(())
     }
 
-    /// Makes a temporary file and lists it.
+    /// Makes a temporary file beside an entry and lists it.
     pub(crate) fn guard<T>(
         &self,
+        entry: &Entry,
+        name: &OsStr,
         make: impl FnOnce() -> io::Result<T>,
-        path: impl FnOnce(&T) -> &Path,
     ) -> io::Result<T> {
-        let mut paths = self.lock();
-        let file = make()?;
-        paths.push(path(&file).to_owned());
-        Ok(file)
+        let mut files = self.lock();
+        let made = make()?;
+        files.push((entry.clone(), name.to_owned()));
+        Ok(made)
     }
 
-    /// Renames a temporary file through `rename` and takes it off the list.
-    pub(crate) fn release<T>(&self, path: &Path, rename: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let mut paths = self.lock();
+    /// Renames a temporary file through `rename` and takes it off the list. Its name is one that nothing else
+    /// has.
+    pub(crate) fn release<T>(&self, name: &OsStr, rename: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let mut files = self.lock();
         let renamed = rename()?;
-        paths.retain(|listed| listed != path);
+        files.retain(|(_, listed)| listed != name);
         Ok(renamed)
     }
 
-    /// Does what no signal that can be caught comes between.
-    pub(crate) fn hold<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _paths = self.lock();
-        work()
-    }
-
     fn remove_and_exit(&self, code: i32) -> ! {
-        let paths = self.lock();
-        for path in &*paths {
+        let files = self.lock();
+        for (entry, name) in &*files {
             // One that is gone already is what we want; about another nothing can be done any more.
-            drop(fs::remove_file(path));
+            let _ = unlinkat(entry.folder(), name, AtFlags::empty());
         }
         process::exit(code)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<PathBuf>> {
-        // A list of paths is whole at every moment, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, Vec<(Entry, OsString)>> {
+        // A list of names is whole at every moment, so a panic elsewhere does not spoil it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

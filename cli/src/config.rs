@@ -178,6 +178,7 @@ fn over(first: Options, second: Options) -> Options {
 fn read_config(path: &Path) -> Result<Options, Failure> {
     let shown = format!("the configuration file {}", path.display());
     let mut file = PrivateFile::open(path).map_err(|error| Failure::read(&shown, &error))?;
+    private::check_author(&file, &shown)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| Failure::read(&shown, &error))?;
     let text = private::text(&bytes).map_err(|why| Failure::new(Exit::Config, format!("{shown} {why}")))?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use claviger::Error;
 
 use crate::explain;
-use crate::tell::tell;
+use crate::tell::{say, tell};
 
 /// What a run tells the one who started it. The numbers are those of BSD's `sysexits.h` where
 /// it has one; `EXIT_CODES` explains them to users.
@@ -48,8 +48,9 @@ Exit codes:
    70  claviger itself failed; please report it
    73  the output cannot be created
    74  reading or writing failed, as on a full disk, the key store's too
-   77  a file may not be read, a file with a secret may be read by others, the key store takes no
-       writes, or it or the master key's service refuses the user
+   77  a file may not be read, a file with a secret may be read by others, the configuration may be
+       written by others, the key store takes no writes, or it or the master key's service refuses
+       the user
    78  an option, a CLAVIGER_ variable or the configuration file says what cannot work
   130  stopped by SIGINT; by another signal, 128 and its number (143 SIGTERM)
   141  the program that reads the output ended first, as head does; nothing is told then
@@ -60,13 +61,15 @@ Exit codes:
 pub(crate) struct Failure {
     exit: Exit,
     message: String,
+    /// What follows it on lines of its own.
+    findings: Option<String>,
     /// What `--verbose` adds. It may hold a partition.
     details: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), details: None }
+        Self { exit, message: message.into(), findings: None, details: None }
     }
 
     /// What the library answered.
@@ -76,6 +79,12 @@ impl Failure {
 
     pub(crate) fn with_details(mut self, details: String) -> Self {
         self.details = Some(details);
+        self
+    }
+
+    /// What was found, on several lines.
+    pub(crate) fn with_findings(mut self, findings: String) -> Self {
+        self.findings = Some(findings);
         self
     }
 
@@ -131,6 +140,9 @@ impl Failure {
     pub(crate) fn tell(&self) -> Exit {
         if self.exit != Exit::ReaderGone {
             tell(self.message());
+            if let Some(findings) = &self.findings {
+                say(findings);
+            }
             if let Some(details) = &self.details {
                 tell(details);
             }

@@ -35,7 +35,6 @@ pub(crate) fn is_of_one_row(error: &Error) -> bool {
         | Error::KeyRevoked(_)
         | Error::TooLarge { .. }
         | Error::IndistinctKey(_) => true,
-        Error::ClockSkew(key) => !is_of_system_key(key.id()),
         Error::Metastore { operation, key, source } => {
             let is_of_all = is_of_system_key(key)
                 || (*operation == INSERT && source.kind() == Some(FailureKind::TimeNotHeld));
@@ -139,12 +138,9 @@ fn sentence(error: &Error) -> (Exit, String) {
         ),
         Error::Metastore { operation, key, source } => of_store(operation, key, source),
         Error::Kms { source, .. } => of_kms(source),
-        Error::ClockSkew(key) => (
-            if is_of_system_key(key.id()) { Exit::Unavailable } else { Exit::NotFound },
-            format!(
-                "the key store holds a key from the future ({}); set this machine's clock and try again",
-                label(key.id())
-            ),
+        Error::ClockSkew(_) => (
+            Exit::Unavailable,
+            "this machine's clock is wrong, or was set back just now; set it and try again".to_owned(),
         ),
         Error::Random(_)
         | Error::Memory(_)

@@ -156,7 +156,7 @@ fn is_clash(role: Role, other: Role, is_stream: bool, keep_going: bool) -> bool 
 /// The files of a key store that is one: SQLite keeps its log beside the file itself, links followed.
 pub(crate) fn of_key_store(path: &Path) -> Vec<Used> {
     let file = match Named::by(path) {
-        Ok(Named::Entry { folder, name }) => folder.join(name),
+        Ok(Named::Entry(entry)) => entry.path(),
         _ => path.to_owned(),
     };
     let beside = |suffix: &str| {

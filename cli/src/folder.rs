@@ -5,6 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::named::Entry;
 use crate::tell::tell;
 
 /// A folder that is to be synced once something in it has its name.
@@ -21,6 +24,13 @@ impl Folder {
     pub(crate) fn open(path: &Path) -> Self {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         Self { path: path.to_owned(), opened: File::open(path) }
+    }
+
+    /// The folder of an entry.
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(entry.folder(), ".", flags, Mode::empty());
+        Self { path: entry.folder_path().to_owned(), opened: opened.map(File::from).map_err(io::Error::from) }
     }
 
     pub(crate) fn sync(self) {

@@ -1,14 +1,13 @@
 //! Which file it is, by whatever name.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
-use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
+use rustix::fs::{FileType, Stat, fstat};
+
 use crate::descriptor::Access;
-use crate::named::Named;
+use crate::named::{Entry, Named};
 
 /// A file that is there, or one that is not yet, by its folder and its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,29 +24,31 @@ impl Identity {
     pub(crate) fn of_path(path: &Path) -> Option<Self> {
         match Named::by(path).ok()? {
             Named::Descriptor(descriptor) => Self::of_open(descriptor.open(Access::Any).ok()?),
-            Named::Entry { folder, name } => match fs::symlink_metadata(folder.join(&name)) {
-                Ok(metadata) => Self::of(&metadata),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let folder = Self::of(&fs::metadata(folder).ok()?)?;
-                    Some(Self { name: Some(name), ..folder })
-                }
-                Err(_) => None,
-            },
+            Named::Entry(entry) => Self::of_entry(&entry),
+        }
+    }
+
+    pub(crate) fn of_entry(entry: &Entry) -> Option<Self> {
+        match entry.stat().ok()? {
+            Some(there) => Self::of(&there),
+            None => {
+                let folder = Self::of_open(entry.folder())?;
+                Some(Self { name: Some(entry.name().to_owned()), ..folder })
+            }
         }
     }
 
     pub(crate) fn of_open(open: impl AsFd) -> Option<Self> {
-        let file = File::from(open.as_fd().try_clone_to_owned().ok()?);
-        Self::of(&file.metadata().ok()?)
+        Self::of(&fstat(open).ok()?)
     }
 
-    fn of(metadata: &Metadata) -> Option<Self> {
-        let kind = metadata.file_type();
-        (!kind.is_char_device()).then(|| Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
+    fn of(found: &Stat) -> Option<Self> {
+        let kind = FileType::from_raw_mode(found.st_mode);
+        (kind != FileType::CharacterDevice).then_some(Self {
+            device: found.st_dev,
+            inode: found.st_ino,
             name: None,
-            is_stream: kind.is_fifo() || kind.is_socket(),
+            is_stream: matches!(kind, FileType::Fifo | FileType::Socket),
         })
     }
 

@@ -12,6 +12,7 @@ mod config;
 mod count;
 mod descriptor;
 mod encoding;
+mod escape;
 mod exit;
 mod explain;
 mod files;
@@ -57,7 +58,7 @@ use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::kms::text::KMS;
 use crate::open::Use;
-use crate::output::{Output, Target};
+use crate::output::{Output, Privacy, Target};
 use crate::print::Printer;
 use crate::progress::is_watched;
 use crate::store::text::METASTORE;
@@ -106,7 +107,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             let printer = Printer::open()?;
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "claviger", &mut script);
-            printer.print(&String::from_utf8_lossy(&script)).map(|()| Exit::Done)
+            printer.print_exactly(&String::from_utf8_lossy(&script)).map(|()| Exit::Done)
         }
     }
 }
@@ -128,8 +129,12 @@ fn crypt(direction: Direction, usage: Use, allow_sealed: bool, mut options: Cryp
     let target = Target::judge(options.output.as_deref())?;
     let errors = work.errors().map(|path| Target::judge(Some(path))).transpose()?;
     files::check(&options, &settings, &input, &target, errors.as_ref())?;
-    let output = Output::create(target, &cleanup)?;
-    let errors = errors.map(|errors| Output::create(errors, &cleanup)).transpose()?;
+    let privacy = match direction {
+        Direction::Encrypt => Privacy::Usual,
+        Direction::Decrypt => Privacy::Private,
+    };
+    let output = Output::create(target, privacy, &cleanup)?;
+    let errors = errors.map(|errors| Output::create(errors, Privacy::Usual, &cleanup)).transpose()?;
     let keys = runtime.block_on(open::open(&settings, usage))?;
     let (is_watched, name) = (is_watched(&output), input.name.clone());
     let done = match &work {

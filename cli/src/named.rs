@@ -1,61 +1,72 @@
 //! What a path names, its links followed; also one that names nothing yet.
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use claviger_kms::Place;
+use rustix::fs::{AtFlags, Stat, statat};
+use rustix::io::Errno;
 
 use crate::descriptor::Descriptor;
 
 #[derive(Debug)]
 pub(crate) enum Named {
     Descriptor(Descriptor),
-    /// A name, which is no link, in a folder that is there and is reached without links.
-    Entry {
-        folder: PathBuf,
-        name: OsString,
-    },
+    Entry(Entry),
 }
+
+/// A name, which is no link, in a folder that is held open: whatever becomes of the folder's own name, what is
+/// looked for or made is looked for or made there.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry(Arc<Place>);
 
 impl Named {
     /// Follows the links of `path` as the kernel does, but for those that name descriptors.
     pub(crate) fn by(path: &Path) -> io::Result<Self> {
-        let mut path = path.to_owned();
-        for _ in 0..LINKS_MAX {
-            let (folder, name) = split(&path)?;
-            let folder = fs::canonicalize(folder)?;
-            if let Some(descriptor) = Descriptor::at(&folder, name) {
-                return Ok(Self::Descriptor(descriptor));
-            }
-            match fs::read_link(folder.join(name)) {
-                Ok(target) => path = folder.join(target),
-                // It is no link, or nothing.
-                Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
-                    return Ok(Self::Entry { folder, name: name.to_owned() });
-                }
-                Err(error) => return Err(error),
-            }
+        let place = Place::find(path)?;
+        if let Some(descriptor) = Descriptor::at(place.folder_path(), place.name()) {
+            return Ok(Self::Descriptor(descriptor));
         }
-        Err(rustix::io::Errno::LOOP.into())
+        // `new/` and `new/.` are folders, or nothing.
+        if place.name() == "." || place.name() == ".." {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        Ok(Self::Entry(Entry(Arc::new(place))))
     }
 }
 
-/// Splits a path into folder and name. `Path` takes `new/` and `new/.` for `new`, and the kernel for a
-/// folder.
-fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
-    let bytes = path.as_os_str().as_bytes();
-    let name_begins = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-    let (folder, name) = bytes.split_at(name_begins);
-    match name {
-        b"" if folder.is_empty() => Err(ErrorKind::NotFound.into()),
-        b"" | b"." | b".." => Err(ErrorKind::IsADirectory.into()),
-        _ => {
-            let folder = if folder.is_empty() { b"." } else { folder };
-            Ok((Path::new(OsStr::from_bytes(folder)), OsStr::from_bytes(name)))
+impl Entry {
+    pub(crate) fn folder(&self) -> BorrowedFd<'_> {
+        self.0.folder()
+    }
+
+    pub(crate) fn folder_path(&self) -> &Path {
+        self.0.folder_path()
+    }
+
+    pub(crate) fn name(&self) -> &OsStr {
+        self.0.name()
+    }
+
+    /// Where it is, for messages and for what takes no folder.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder_path().join(self.name())
+    }
+
+    /// Returns a link on the way here that is another user's.
+    pub(crate) fn foreign_link(&self) -> Option<&Path> {
+        self.0.foreign_link()
+    }
+
+    /// Looks at what is there, which may be a link by now; `None` if nothing is.
+    pub(crate) fn stat(&self) -> io::Result<Option<Stat>> {
+        match statat(self.folder(), self.name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok(Some(there)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }
-
-/// As many as Linux follows.
-const LINKS_MAX: usize = 40;

@@ -42,8 +42,8 @@ impl Keys {
         let Ok(status) = self.factory.status() else { return };
         if status.events.iter().any(|(event, _)| *event == Event::ClockSkew) {
             tell(
-                "keys that were made in the future, by this machine's clock, were used to encrypt: it is behind, or \
-                 theirs was ahead; set the clocks, since such keys live longer than they should",
+                "the key store holds keys that were made in the future, by this machine's clock: it is behind, or theirs \
+                 was ahead, or somebody wrote them so; look which, since those that are used live longer than they should",
             );
         }
         for degraded in &status.degraded_keys {
@@ -92,7 +92,8 @@ pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failur
         .service(&settings.service)
         .product(&settings.product)
         .policy(policy)
-        .limits(limits());
+        .limits(limits())
+        .folded_ids(settings.folded_ids);
     if let Some(suffix) = &settings.region_suffix {
         builder = builder.region_suffix(suffix);
     }

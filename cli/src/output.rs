@@ -2,6 +2,7 @@
 
 mod file;
 mod target;
+mod temporary;
 mod unnamed;
 
 use std::fs::File;
@@ -12,9 +13,18 @@ use std::path::Path;
 use crate::cleanup::Cleanup;
 use crate::exit::Failure;
 use crate::output::file::NewFile;
-use crate::output::target::Kind;
 pub(crate) use crate::output::target::Target;
+use crate::output::target::{Kind, open_special};
 use crate::streams::Waiting;
+
+/// Who may read a new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privacy {
+    /// Whom the umask, or the file that it replaces, lets read it.
+    Usual,
+    /// Its owner alone, unless a file of his that it replaces says otherwise.
+    Private,
+}
 
 /// A place to write to. Dropped without [`commit`](Self::commit), a file leaves no trace.
 #[derive(Debug)]
@@ -34,16 +44,17 @@ enum Sink {
 
 impl Output {
     /// Opens what is written to as it is, and begins what is made or replaced.
-    pub(crate) fn create(target: Target, cleanup: &Cleanup) -> Result<Self, Failure> {
+    pub(crate) fn create(target: Target, privacy: Privacy, cleanup: &Cleanup) -> Result<Self, Failure> {
         let Target { kind, name } = target;
         let stream = |file| Sink::Stream(Waiting::file(file));
         let sink = match kind {
-            Kind::Stdout => Ok(Sink::Stdout(Waiting::stdout("name OUT with -o, which may be /dev/null")?)),
-            Kind::Descriptor(file) => Ok(stream(file)),
-            Kind::Special(path) => File::options().write(true).open(path).map(stream),
-            Kind::File(path) => NewFile::create(path, cleanup).map(Sink::File),
+            Kind::Stdout => Sink::Stdout(Waiting::stdout("name OUT with -o, which may be /dev/null")?),
+            Kind::Descriptor(file) => stream(file),
+            Kind::Special(entry) => stream(open_special(&entry, &name)?),
+            Kind::File(entry) => NewFile::create(entry, privacy, cleanup)
+                .map(Sink::File)
+                .map_err(|error| Failure::create(Path::new(&name), &error))?,
         };
-        let sink = sink.map_err(|error| Failure::create(Path::new(&name), &error))?;
         Ok(Self { sink, name })
     }
 
@@ -67,10 +78,9 @@ impl Output {
 
     /// Makes what was written last: on the disk, and under its own name.
     pub(crate) fn commit(self) -> Result<(), Failure> {
-        let committed = match self.sink {
+        match self.sink {
             Sink::Stdout(_) | Sink::Stream(_) => Ok(()),
-            Sink::File(file) => file.commit(),
-        };
-        committed.map_err(|error| Failure::write(&self.name, &error))
+            Sink::File(file) => file.commit(&self.name),
+        }
     }
 }

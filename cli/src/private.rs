@@ -1,8 +1,11 @@
-//! Files with secrets in them: only their owner may read them.
+//! Files with secrets in them, which only their owner may read, and files that say what is done, which nobody
+//! else may write.
 
 use std::io::Read as _;
 use std::path::Path;
 
+#[cfg(any(feature = "pkcs11", feature = "vault"))]
+use claviger_kms::Place;
 use claviger_kms::{Exposure, PrivateFile};
 use zeroize::Zeroizing;
 
@@ -35,22 +38,51 @@ pub(crate) fn read(
 
 /// Refuses a file that is not its owner's alone.
 pub(crate) fn check(file: &PrivateFile, shown: &str, if_seen: &str) -> Result<(), Failure> {
-    let Some(exposure) = file.exposure() else { return Ok(()) };
+    refuse(file.exposure(), shown, if_seen)
+}
+
+/// Refuses a file that says what is done and could be another user's work.
+pub(crate) fn check_author(file: &PrivateFile, shown: &str) -> Result<(), Failure> {
+    refuse(file.intrusion(), shown, "see what is in it")
+}
+
+/// The same of a file that something else opens, and tells of where it cannot: where nobody else can exchange
+/// it or put it there, it is the same one then.
+#[cfg(any(feature = "pkcs11", feature = "vault"))]
+pub(crate) fn check_author_of(path: &Path, what: &str) -> Result<(), Failure> {
+    let shown = format!("{what} {}", path.display());
+    if let Ok(file) = PrivateFile::open(path) {
+        return check_author(&file, &shown);
+    }
+    let place = Place::find(path).map_err(|error| Failure::read(&shown, &error))?;
+    refuse(place.exposure(), &shown, "see what is in it")
+}
+
+fn refuse(exposure: Option<&Exposure>, shown: &str, if_done: &str) -> Result<(), Failure> {
+    let Some(exposure) = exposure else { return Ok(()) };
     let message = match exposure {
         Exposure::Others => {
-            format!("{shown} can be read by others; say chmod 600 and, if they may have, {if_seen}")
+            format!("{shown} can be read by others; say chmod 600 and, if they may have, {if_done}")
+        }
+        Exposure::Writable => {
+            format!("{shown} can be written to by others; say chmod go-w and, if they may have, {if_done}")
         }
         Exposure::AnotherUser => {
-            format!("{shown} belongs to another user; say chown and, if they should not know it, {if_seen}")
+            format!("{shown} belongs to another user; say chown and, if that is none to trust, {if_done}")
         }
         Exposure::NoFile => format!("{shown} is neither a file nor a pipe; name one"),
-        Exposure::Folder => {
+        Exposure::Folder(folder) => {
+            let folder = folder.display();
+            format!("{shown} can be exchanged by others, who may write to {folder}; say chmod go-w {folder}")
+        }
+        Exposure::ForeignFolder(folder) => {
+            let folder = folder.display();
             format!(
-                "{shown} can be exchanged by everybody; say chmod o-w for its folder and those on the way to it"
+                "{shown} can be exchanged by another user, whose {folder} is; move it, or say chown {folder}"
             )
         }
-        Exposure::Way => {
-            format!("{shown} is reached by a link or folder of another user; name the file itself")
+        Exposure::ForeignLink(link) => {
+            format!("{shown} is reached by another user's link {}; name the file itself", link.display())
         }
         other => format!("{shown} is not its owner's alone ({other}); see to it and run it again"),
     };

@@ -5,20 +5,20 @@ use serde::Serialize;
 
 use crate::args::{Report, Schema, SchemaApply};
 use crate::config::{kms_choice, resolve_store, resolve_store_and_kms};
+use crate::escape;
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::open::first_use;
-use crate::print::{Printer, json_line};
+use crate::print::Printer;
 use crate::store::StoreChoice;
 use crate::store::backend::{Admission, Backend, Terms};
-use crate::tell::harmless;
 
 pub(crate) fn run(command: Schema, printer: Printer) -> Result<Exit, Failure> {
     match command {
         Schema::Show(given) => {
             let (choice, _) = resolve_store(given, Vec::new())?;
             files::check_printing(&choice.used())?;
-            printer.print(&Backend::schema(&choice)?)?;
+            printer.print_exactly(&Backend::schema(&choice)?)?;
             Ok(Exit::Done)
         }
         Schema::Apply(given) => apply(given, printer),
@@ -70,14 +70,21 @@ fn look(
             Making::Never => Admission::Unchecked,
         };
         let store = Backend::open(choice, admission).await?;
-        let report = store.check_schema(choice).await;
+        let looked = async {
+            let mut report = store.check_schema(choice).await?;
+            if making == Making::Never {
+                store.look_for_equal_keys(choice, &mut report).await?;
+            }
+            Ok(report)
+        };
+        let report = looked.await;
         store.close().await;
         report
     })?;
-    printer.print(&match format {
-        Report::Text => harmless(&text(choice, &report, accepted)),
-        Report::Json => json(choice, &report, accepted)?,
-    })?;
+    match format {
+        Report::Text => printer.print(&text(choice, &report, accepted))?,
+        Report::Json => printer.print_json(&JsonReport::new(choice, &report, accepted))?,
+    }
     let is_dangerous = report.findings().iter().any(|finding| is_dangerous(finding, accepted));
     Ok(if is_dangerous { Exit::Dangerous } else { Exit::Done })
 }
@@ -96,7 +103,8 @@ fn text(choice: &StoreChoice, report: &SchemaReport, accepted: &[FindingId]) -> 
             Severity::Dangerous if accepted.contains(&finding.id) => "dangerous, accepted",
             Severity::Dangerous => "dangerous",
         };
-        format!("{} ({severity})\n  {}\n  Remedy: {}\n", finding.id, finding.what, finding.remedy)
+        let what = escape::line(&finding.what);
+        format!("{} ({severity})\n  {what}\n  Remedy: {}\n", finding.id, finding.remedy)
     };
     report.findings().iter().map(paragraph).collect::<Vec<_>>().join("\n")
 }
@@ -118,21 +126,22 @@ struct JsonFinding<'a> {
     remedy: &'a str,
 }
 
-fn json(choice: &StoreChoice, report: &SchemaReport, accepted: &[FindingId]) -> Result<String, Failure> {
-    let findings = report.findings().iter().map(|finding| JsonFinding {
-        id: finding.id.as_str(),
-        severity: match finding.severity {
-            Severity::Warning => "warning",
-            Severity::Dangerous => "dangerous",
-        },
-        accepted: accepted.contains(&finding.id),
-        what: &finding.what,
-        remedy: &finding.remedy,
-    });
-    let report = JsonReport {
-        store: choice.to_string(),
-        dangerous: report.findings().iter().any(|finding| is_dangerous(finding, accepted)),
-        findings: findings.collect(),
-    };
-    json_line(&report)
+impl<'a> JsonReport<'a> {
+    fn new(choice: &StoreChoice, report: &'a SchemaReport, accepted: &[FindingId]) -> Self {
+        let findings = report.findings().iter().map(|finding| JsonFinding {
+            id: finding.id.as_str(),
+            severity: match finding.severity {
+                Severity::Warning => "warning",
+                Severity::Dangerous => "dangerous",
+            },
+            accepted: accepted.contains(&finding.id),
+            what: &finding.what,
+            remedy: &finding.remedy,
+        });
+        Self {
+            store: choice.to_string(),
+            dangerous: report.findings().iter().any(|finding| is_dangerous(finding, accepted)),
+            findings: findings.collect(),
+        }
+    }
 }

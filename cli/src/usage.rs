@@ -6,6 +6,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
+use crate::escape::line;
 use crate::exit::{Exit, Failure};
 use crate::print::Printer;
 use crate::tell::say;
@@ -24,8 +25,20 @@ pub(crate) fn answer(
         let arguments = arguments.into_iter().skip(1).map(|argument| argument.to_string_lossy().into_owned());
         advise(&mut error, command, &arguments.collect::<Vec<_>>());
     }
+    shown_in_one_line(&mut error);
     say(&error.render().to_string());
     Ok(Exit::Usage)
+}
+
+/// An argument may be the name of a file, and must not begin a line of its own.
+fn shown_in_one_line(error: &mut clap::Error) {
+    let of_text = |(kind, value): (ContextKind, &ContextValue)| match value {
+        ContextValue::String(text) => Some((kind, ContextValue::String(line(text)))),
+        _ => None,
+    };
+    for (kind, value) in error.context().filter_map(of_text).collect::<Vec<_>>() {
+        error.insert(kind, value);
+    }
 }
 
 /// Says how what begins with a hyphen is given as a value. Clap takes its first letter for all of
@@ -33,15 +46,16 @@ pub(crate) fn answer(
 fn advise(error: &mut clap::Error, command: &Command, arguments: &[String]) {
     let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return };
     let Some(Found { argument, option, command }) = find(command, arguments, unknown) else { return };
+    let shown = line(argument);
     let advice = match (option, command.get_positionals().next()) {
         (Some(option), _) => {
-            Some(format!("to pass '{argument}' as the value of '--{option}', use '--{option}={argument}'"))
+            Some(format!("to pass '{shown}' as the value of '--{option}', use '--{option}={shown}'"))
         }
         (None, Some(positional))
             if positional.get_possible_values().is_empty() && !argument.starts_with("--") =>
         {
             let name = positional.get_id().as_str().to_uppercase();
-            Some(format!("to pass '{argument}' as {name}, use '-- {argument}' behind all options"))
+            Some(format!("to pass '{shown}' as {name}, use '-- {shown}' behind all options"))
         }
         _ => None,
     };

@@ -4,7 +4,7 @@
 //!
 //! | feature | service |
 //! |---|---|
-//! | `local` | `LocalKms`: a master key in a file of this machine; `PrivateFile`: such files of others |
+//! | `local` | `LocalKms`: a master key in a file of this machine; `PrivateFile`: such files of others, and those whose word is taken |
 //! | `aws` | `AwsKms`: AWS KMS, in one region or several |
 //! | `pkcs11` | `Pkcs11Kms`: a hardware security module, by its PKCS#11 library |
 //! | `vault` | `VaultTransitKms`: the transit engine of HashiCorp Vault or OpenBao |
@@ -47,6 +47,6 @@ pub use local::{LocalKms, LocalKmsError};
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
 #[cfg(feature = "local")]
-pub use private::{Exposure, PrivateFile};
+pub use private::{Exposure, Place, PrivateFile};
 #[cfg(feature = "vault")]
 pub use vault::{VaultAuth, VaultTransitError, VaultTransitKms, VaultTransitKmsBuilder};

@@ -126,7 +126,7 @@ pub enum LocalKmsError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it, and what to do.
-        reason: &'static str,
+        reason: String,
     },
     /// The file is cut, damaged, or something else.
     #[error("master-key file {path} holds no claviger master key: {reason}")]

@@ -13,7 +13,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
-use claviger::{BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore};
+use claviger::{
+    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
+};
 
 pub use crate::dynamodb::client::DynamoDbBuilder;
 pub use crate::dynamodb::fault::{DynamoDbError, DynamoDbFault};
@@ -30,7 +32,7 @@ use crate::dynamodb::requests::CALL_WAIT;
 /// | call | request |
 /// |---|---|
 /// | `load` | `GetItem`, with `ConsistentRead` unless a replica may answer |
-/// | `load_latest` | `Query` `Id = :id`, backwards, `Limit` 1, `ConsistentRead` |
+/// | `load_latest` | `Query` `Id = :id AND Created <= :up_to`, backwards, `Limit` 2, `ConsistentRead` |
 /// | `load_many` | `BatchGetItem` of 100 keys, 8 at once; what is left undone is asked for again |
 /// | `load_latest_many` | the `Query` of `load_latest`, 8 at once |
 /// | `insert` | `PutItem` if `attribute_not_exists(Id)` |
@@ -43,8 +45,8 @@ use crate::dynamodb::requests::CALL_WAIT;
 /// `DescribeTimeToLive` and `DescribeContinuousBackups` for the start-up check; operators also `Scan`,
 /// `UpdateItem` and `DeleteItem`.
 ///
-/// Key ids have 1 to 2 048 bytes and no NUL, items at most 400 KiB; others are refused with a
-/// permanent error before DynamoDB is asked.
+/// Key ids have 1 to 2 048 bytes and no NUL, wrapped keys at most 64 KiB of base64; others are refused with a
+/// permanent error before DynamoDB is asked. An item with a longer one is damaged.
 ///
 /// # Global tables
 /// A consistent read sees what was written in its own region, and the condition of an insert is
@@ -132,14 +134,17 @@ impl DynamoDbMetastore {
         DynamoDbBuilder::new()
     }
 
-    async fn latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        let item = self.query_latest(CALL_WAIT, id).await??;
-        let record = item.as_ref().map(item::read).transpose()?;
-        match record {
-            Some(record) if record.meta().id() != id => {
-                Err(DynamoDbFault::OtherItem(record.meta().clone()).into())
+    async fn latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        let items = self.query_latest(CALL_WAIT, id, up_to).await??;
+        let is_asked = |record: &EnvelopeKeyRecord| record.meta().id() == id;
+        let [latest, earlier] = [items.first(), items.get(1)].map(|item| item.map(item::read));
+        match latest.transpose()? {
+            Some(record) if is_asked(&record) => {
+                let earlier = earlier.and_then(Result::ok).filter(is_asked);
+                Ok(Some(Latest::new(record, earlier)))
             }
-            record => Ok(record),
+            Some(record) => Err(DynamoDbFault::OtherItem(record.meta().clone()).into()),
+            None => Ok(None),
         }
     }
 }
@@ -167,9 +172,9 @@ impl Metastore for DynamoDbMetastore {
         }
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
         check_id(id)?;
-        self.latest(id).await
+        self.latest(id, up_to).await
     }
 
     async fn load_many(
@@ -182,10 +187,14 @@ impl Metastore for DynamoDbMetastore {
         Ok(keys.iter().map(|key| records.get(key).cloned()).collect())
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
-        let records = self.load_latest_each(ids).await?;
-        Ok(ids.iter().map(|id| records.get(id).cloned()).collect())
+        let found = self.load_latest_each(ids, up_to).await?;
+        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {

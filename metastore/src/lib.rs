@@ -15,6 +15,8 @@
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
 #[cfg(any(feature = "_sql", feature = "dynamodb"))]
+mod equal_keys;
+#[cfg(any(feature = "_sql", feature = "dynamodb"))]
 mod schema;
 #[cfg(feature = "_sql")]
 mod sql;
@@ -23,6 +25,8 @@ mod task;
 
 #[cfg(feature = "dynamodb")]
 pub use dynamodb::{DynamoDbBuilder, DynamoDbError, DynamoDbFault, DynamoDbMetastore};
+#[cfg(any(feature = "_sql", feature = "dynamodb"))]
+pub use equal_keys::look_for_equal_keys;
 #[cfg(any(feature = "_sql", feature = "dynamodb"))]
 pub use schema::{DangerousSchema, Finding, FindingId, SchemaReport, Severity};
 #[cfg(feature = "mysql")]

@@ -73,6 +73,8 @@ findings! {
     Replicated => "replicated",
     /// Rows were sampled that cannot be read.
     DamagedRows => "damaged-rows",
+    /// Rows of different key versions hold one wrapped key.
+    EqualKeys => "equal-keys",
 }
 
 impl fmt::Display for FindingId {

@@ -17,6 +17,7 @@ pub(crate) mod mysql;
 pub(crate) mod postgres;
 #[cfg(feature = "_server")]
 mod rewrite;
+mod rows;
 #[cfg(feature = "_server")]
 mod sessions;
 #[cfg(feature = "_server")]
@@ -31,9 +32,11 @@ pub use driver::DriverFault;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, Created, DamagedRow, EnvelopeKeyRecord, FailureClass, FailureKind, KeyId, KeyMeta,
-    MalformedRecord, Page, is_reserved_id,
+    BackendError, Created, EnvelopeKeyRecord, FailureClass, FailureKind, KeyId, KeyMeta, MalformedRecord,
+    is_reserved_id,
 };
+
+use self::rows::{ListedRow, read_id, read_latest, read_page, read_row};
 
 /// What is wrong with a key or a row, found by us and not by the database.
 ///
@@ -69,8 +72,8 @@ pub enum SqlFault {
         /// The key id.
         key: KeyId,
     },
-    /// The key record does not fit the column of the table that is there.
-    #[error("key record of length {length} is over the column's limit of {limit}")]
+    /// The key record does not fit the column of the table that is there, or is over 64 KiB.
+    #[error("key record of length {length} is over the limit of {limit}")]
     RecordTooLong {
         /// How long it is.
         length: u64,
@@ -83,9 +86,6 @@ pub enum SqlFault {
     /// The key id is one of those under which Asherah keeps what is not a key.
     #[error("key id is reserved")]
     IdReserved(KeyId),
-    /// The creation time is past the year 9999, which a date column cannot say.
-    #[error("creation time {0} is past the year 9999")]
-    CreatedTooLate(Created),
     /// The table takes the key for another that is there: its collation folds their ids, or its
     /// time column their times.
     #[error("the table cannot tell the key from another that it holds")]
@@ -104,6 +104,12 @@ pub enum SqlFault {
     /// A row's id is no UTF-8, and so no key's.
     #[error("the id of a row is not UTF-8")]
     IdUnreadable,
+    /// A row's id is longer than any that a server takes, and so no key's.
+    #[error("the id of a row is over {LISTED_ID_BYTES_MAX} bytes")]
+    RowIdTooLong,
+    /// A row's key record is longer than any record, so that the statement did not return it.
+    #[error("the key record of a row is over the limit of {RECORD_BYTES_MAX} bytes")]
+    RecordTooLarge(KeyMeta),
     /// The column's type ends before the creation time, or its zone's clocks skip it.
     #[error("the table cannot hold the creation time {0}")]
     CreatedNotHeld(Created),
@@ -167,9 +173,11 @@ pub enum SqlFault {
 impl SqlFault {
     fn class(&self) -> FailureClass {
         match self {
-            Self::RowMalformed { .. } | Self::CreatedUnreadable(_) | Self::IdUnreadable => {
-                FailureClass::Damaged
-            }
+            Self::RowMalformed { .. }
+            | Self::RecordTooLarge(_)
+            | Self::CreatedUnreadable(_)
+            | Self::IdUnreadable
+            | Self::RowIdTooLong => FailureClass::Damaged,
             Self::Contended(_) | Self::OtherRole { .. } => FailureClass::Transient,
             Self::FoldedId { .. } => FailureClass::Folded,
             _ => FailureClass::Permanent,
@@ -182,7 +190,7 @@ impl SqlFault {
             Self::IdTooLong { .. } | Self::IdOverColumn { .. } => FailureKind::IdTooLong,
             Self::CharactersNotHeld { .. } => FailureKind::Encoding,
             Self::RecordTooLong { .. } => FailureKind::RecordTooLong,
-            Self::CreatedTooLate(_) | Self::CreatedNotHeld(_) => FailureKind::TimeNotHeld,
+            Self::CreatedNotHeld(_) => FailureKind::TimeNotHeld,
             Self::Indistinct(_) => FailureKind::Indistinct,
             Self::NotKept(_) => FailureKind::NotKept,
             Self::OtherRole { .. } => FailureKind::Unreachable,
@@ -191,6 +199,8 @@ impl SqlFault {
             Self::LogNotReadable => FailureKind::ReadOnly,
             Self::Contended(_) => FailureKind::Busy,
             Self::IdUnreadable
+            | Self::RowIdTooLong
+            | Self::RecordTooLarge(_)
             | Self::CreatedUnreadable(_)
             | Self::RowMalformed { .. }
             | Self::InsertSwallowed(_)
@@ -200,12 +210,27 @@ impl SqlFault {
             | Self::CrossedBy(_) => return None,
         })
     }
+
+    /// Tells whether the call was refused for what it was given, before any statement was sent.
+    const fn is_refused_here(&self) -> bool {
+        matches!(
+            self,
+            Self::IdEmpty
+                | Self::IdTooLong { .. }
+                | Self::IdOverColumn { .. }
+                | Self::IdHasNul
+                | Self::IdReserved(_)
+                | Self::CharactersNotHeld { .. }
+                | Self::RecordTooLong { .. }
+        )
+    }
 }
 
 impl From<SqlFault> for BackendError {
     fn from(fault: SqlFault) -> Self {
-        let kind = fault.kind();
-        Self::new(fault.class(), fault).with_kind(kind)
+        let (kind, is_refused_here) = (fault.kind(), fault.is_refused_here());
+        let error = Self::new(fault.class(), fault).with_kind(kind);
+        if is_refused_here { error.not_asked() } else { error }
     }
 }
 
@@ -217,8 +242,12 @@ const SHARED_NAMES: &str = "a pooler shares server connections, and prepared sta
 /// How many characters a key id may have, as Asherah's tables have it.
 const ID_CHARS_MAX: usize = 255;
 
-/// 9999-12-31 23:59:59, the last second that SQL dates can say.
-pub(crate) const CREATED_MAX: i64 = 253_402_300_799;
+/// How many bytes of a record's JSON are read and written. The statements say the same number.
+const RECORD_BYTES_MAX: usize = EnvelopeKeyRecord::JSON_BYTES_MAX;
+
+/// How many bytes of a row's id are read: more than the index of any server takes. The statements say the
+/// same number.
+const LISTED_ID_BYTES_MAX: usize = 2_048;
 
 macro_rules! unfold {
     () => {
@@ -257,21 +286,13 @@ fn check_id(id: &KeyId) -> Result<(), SqlFault> {
     Ok(())
 }
 
-/// Checks that the table can hold the key version.
-fn check_meta(meta: &KeyMeta) -> Result<(), SqlFault> {
-    check_id(meta.id())?;
-    if meta.created().unix_seconds() > CREATED_MAX {
-        return Err(SqlFault::CreatedTooLate(meta.created()));
+/// Makes the JSON of a record that is to be written, of a length that is read again.
+fn checked_json(record: &EnvelopeKeyRecord) -> Result<String, SqlFault> {
+    let json = record.to_json();
+    if json.len() > RECORD_BYTES_MAX {
+        return Err(SqlFault::RecordTooLong { length: json.len() as u64, limit: RECORD_BYTES_MAX as u64 });
     }
-    Ok(())
-}
-
-/// Makes a record of a row: its `created` in Unix seconds, `None` if it could not be read, and its
-/// JSON. A `Created` inside the JSON that differs is a fault: one of the two names another key.
-fn read_row(id: &KeyId, created: Option<i64>, json: &[u8]) -> Result<EnvelopeKeyRecord, SqlFault> {
-    let created = created.and_then(Created::new).ok_or_else(|| SqlFault::CreatedUnreadable(id.clone()))?;
-    let key = KeyMeta::new(id.clone(), created);
-    EnvelopeKeyRecord::from_json(key.clone(), json).map_err(|source| SqlFault::RowMalformed { key, source })
+    Ok(json)
 }
 
 /// What becomes of a row whose id is the one asked for by the table's collation alone.
@@ -295,11 +316,11 @@ impl FoldedIds {
     fn answer(
         self,
         key: &KeyMeta,
-        row_id: Vec<u8>,
+        row_id: &[u8],
         read: impl FnOnce() -> Result<EnvelopeKeyRecord, SqlFault>,
     ) -> Result<Option<EnvelopeKeyRecord>, SqlFault> {
-        let row_id = String::from_utf8(row_id).map_err(|_not_utf8| SqlFault::IdUnreadable)?;
-        if is_reserved_id(&row_id) {
+        let row_id = read_id(row_id)?;
+        if is_reserved_id(row_id) {
             return Ok(None);
         }
         let kept_under = KeyId::new(row_id);
@@ -308,29 +329,6 @@ impl FoldedIds {
             Self::Served => Ok(Some(read()?.folded(kept_under))),
         }
     }
-}
-
-/// Makes a page of rows: id, `created` in Unix seconds if it could be read, and JSON. A page of fewer
-/// rows than asked for is the last.
-///
-/// Where `created` cannot be read the next page begins after the id's first second; no key is as
-/// old as that.
-fn read_page(rows: Vec<(String, Option<i64>, Vec<u8>)>, limit: usize) -> Page {
-    let is_last = rows.len() < limit || limit == 0;
-    let next = rows.last().filter(|_| !is_last).map(|(id, created, _)| {
-        KeyMeta::new(KeyId::new(id.as_str()), created.and_then(Created::new).unwrap_or(Created::MIN))
-    });
-    let mut page = Page::new(Vec::with_capacity(rows.len()), Vec::new(), next);
-    for (id, created, json) in rows {
-        let id = KeyId::new(id);
-        match read_row(&id, created, &json) {
-            Ok(record) => page.records.push(record),
-            Err(fault) => {
-                page.damaged.push(DamagedRow::new(id, created.and_then(Created::new), fault.into()));
-            }
-        }
-    }
-    page
 }
 
 #[cfg(test)]

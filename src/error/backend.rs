@@ -138,6 +138,7 @@ impl FailureKind {
 pub struct BackendError {
     class: FailureClass,
     kind: Option<FailureKind>,
+    was_asked: bool,
     source: Arc<dyn StdError + Send + Sync>,
 }
 
@@ -166,7 +167,7 @@ impl BackendError {
 
     /// Wraps a failure of this class.
     pub fn new(class: FailureClass, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { class, kind: None, source: Arc::from(source.into()) }
+        Self { class, kind: None, was_asked: true, source: Arc::from(source.into()) }
     }
 
     /// Says what the failure is about, if that is known.
@@ -174,6 +175,27 @@ impl BackendError {
     pub fn with_kind(mut self, kind: impl Into<Option<FailureKind>>) -> Self {
         self.kind = kind.into();
         self
+    }
+
+    /// Says that the back end refused by itself, and asked nobody: no database, no service. Such a
+    /// refusal tells nothing of whether those are up.
+    ///
+    /// ```
+    /// use claviger::BackendError;
+    ///
+    /// assert!(BackendError::permanent("refused by the server").was_asked());
+    /// assert!(!BackendError::permanent("no such key id").not_asked().was_asked());
+    /// ```
+    #[must_use]
+    pub const fn not_asked(mut self) -> Self {
+        self.was_asked = false;
+        self
+    }
+
+    /// Tells whether what stands behind the back end was asked, as far as it said.
+    #[must_use]
+    pub const fn was_asked(&self) -> bool {
+        self.was_asked
     }
 
     /// Returns the class the back end chose.
@@ -215,6 +237,7 @@ impl fmt::Debug for BackendError {
         f.debug_struct("BackendError")
             .field("class", &self.class)
             .field("kind", &self.kind)
+            .field("was_asked", &self.was_asked)
             .field("source", &self.source)
             .finish()
     }

@@ -13,9 +13,10 @@ use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::Error;
 use crate::gate::replica::ReplicaGate;
 use crate::gate::{Gate, GateRules, Lanes, Width};
+use crate::hierarchy::known::Known;
 use crate::hierarchy::lost::Lost;
 use crate::hierarchy::rules::Rules;
-use crate::hierarchy::{Admission, Hierarchy};
+use crate::hierarchy::{Admission, Hierarchy, Misses};
 use crate::invalidation::listener::Listeners;
 use crate::invalidation::{BoxedSource, InvalidationSource};
 use crate::keyring::cache::KeyCache;
@@ -41,6 +42,7 @@ pub struct SessionFactoryBuilder {
     readable_suffixes: ReadableSuffixes,
     strict_ids: bool,
     restore_lost: bool,
+    folded_ids: bool,
     runtime: Option<Handle>,
     sources: Vec<BoxedSource>,
     clock: Arc<dyn Clock>,
@@ -60,6 +62,7 @@ impl SessionFactoryBuilder {
             readable_suffixes: ReadableSuffixes::default(),
             strict_ids: false,
             restore_lost: false,
+            folded_ids: false,
             runtime: None,
             sources: Vec::new(),
             clock: Arc::new(SystemClock::new()),
@@ -98,7 +101,8 @@ impl SessionFactoryBuilder {
         self
     }
 
-    /// Sets which other regions' records a factory with a suffix reads.
+    /// Sets which other regions' records a factory with a suffix reads. Best those there are:
+    /// [`ReadableSuffixes::Only`].
     pub fn readable_suffixes(mut self, suffixes: ReadableSuffixes) -> Self {
         self.readable_suffixes = suffixes;
         self
@@ -121,6 +125,19 @@ impl SessionFactoryBuilder {
     /// [`Event::RowLost`](crate::Event::RowLost).
     pub const fn restore_lost(mut self, restore: bool) -> Self {
         self.restore_lost = restore;
+        self
+    }
+
+    /// Lets ids that fold alike, such as those of the partitions `Alice` and `alice`, have the same key of one
+    /// creation time: for a table whose rows were copied under each id that records name, as
+    /// `docs/metastores.md` describes under "Ids that fold". Where a metastore itself gives out rows of other
+    /// ids (its builder's `folded_ids`) this is not needed.
+    ///
+    /// Off by default: a key that is known under one id is then refused under any other, with the alarm
+    /// [`Event::Tampered`](crate::Event::Tampered), since whoever writes the table could else read one
+    /// partition's data through another one's session.
+    pub const fn folded_ids(mut self, allowed: bool) -> Self {
+        self.folded_ids = allowed;
         self
     }
 
@@ -243,7 +260,10 @@ impl SessionFactoryBuilder {
             tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
             listeners: Listeners::new(self.sources),
             missing: Default::default(),
+            misses: Misses::new(self.limits.misses_max),
             lost: Lost::new(nanos(self.policy.max_stale_decrypt)),
+            ahead: Default::default(),
+            known: Arc::new(Known::new(self.folded_ids, Arc::clone(&sentinel))),
             restores_lost: self.restore_lost,
             recheck: Default::default(),
             degraded: Default::default(),

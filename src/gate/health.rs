@@ -50,8 +50,18 @@ struct Breaker {
 struct Open {
     /// When the next probe may go.
     next: Duration,
-    /// The last one was taken before its call, which follows.
-    is_reserved: bool,
+    turn: Turn,
+}
+
+/// Who may make the next probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Those that are not in trouble first.
+    OfTheWell,
+    /// Whoever comes: the last one, of a subject not in trouble, came to nobody.
+    OfAnybody,
+    /// The one that it was taken for before its call, which follows.
+    Reserved,
 }
 
 /// How a subject stands with the dependency.
@@ -147,7 +157,7 @@ impl Health {
         if now < open.next {
             return Some(open.next - now);
         }
-        *open = Open { next: now + PROBE_PERIOD, is_reserved: true };
+        *open = Open { next: now + PROBE_PERIOD, turn: Turn::Reserved };
         None
     }
 
@@ -188,6 +198,11 @@ impl Health {
         }
     }
 
+    /// Notes that the call for a subject came to nobody: the probe that it was to be is still to be made.
+    pub(super) fn not_asked(&self, subject: &Subject, now: Duration) {
+        self.state().breaker.take_back(subject, now);
+    }
+
     /// Notes that an attempt that began at `asked` brought no answer.
     pub(super) fn failed(&self, subject: &Subject, asked: Duration, now: Duration) {
         self.state().breaker.fail(subject, asked, now);
@@ -222,7 +237,11 @@ impl State {
                 let may_ask = match due {
                     None => may_ask,
                     // Those that are in trouble have the probe only if nobody else wants it.
-                    Some((open, _)) => open.is_reserved || (now >= open.next && may_ask && self.waiting == 0),
+                    Some((Open { turn: Turn::Reserved, .. }, _)) => true,
+                    Some((open, _)) => {
+                        let is_left = self.waiting == 0 || open.turn == Turn::OfAnybody;
+                        now >= open.next && may_ask && is_left
+                    }
                 };
                 let failure = failure.clone();
                 if may_ask { Verdict::Go(Standing::Troubled(failure)) } else { Verdict::Refused(failure) }
@@ -232,7 +251,7 @@ impl State {
 
     /// Returns when a subject that is not in trouble may make the next probe.
     fn due(&mut self, open: Open, subject: Option<&Subject>, now: Duration) -> Duration {
-        if open.is_reserved {
+        if open.turn == Turn::Reserved {
             return now;
         }
         let Self { breaker, troubles, .. } = self;
@@ -260,14 +279,21 @@ impl Breaker {
         }
     }
 
-    /// Notes that a call is made, which is a probe while this is open.
-    const fn probe(&mut self, now: Duration) {
+    /// Notes that a call that was to be made was not.
+    fn take_back(&mut self, subject: &Subject, now: Duration) {
+        self.asked.retain(|(asked, _)| asked != subject);
         if let Some(open) = &mut self.open {
-            if open.is_reserved {
-                open.is_reserved = false;
-            } else {
+            *open = Open { next: open.next.min(now), turn: Turn::OfAnybody };
+        }
+    }
+
+    /// Notes that a call is made, which is a probe while this is open.
+    fn probe(&mut self, now: Duration) {
+        if let Some(open) = &mut self.open {
+            if open.turn != Turn::Reserved {
                 open.next = now.saturating_add(PROBE_PERIOD);
             }
+            open.turn = Turn::OfTheWell;
         }
     }
 
@@ -281,7 +307,7 @@ impl Breaker {
         }
         let asked = self.asked.iter().filter(|(_, at)| now.saturating_sub(*at) < LATELY).count();
         if self.open.is_none() && self.failures >= FAILURES_MAX && self.failed.len() >= asked {
-            self.open = Some(Open { next: now + PROBE_PERIOD, is_reserved: false });
+            self.open = Some(Open { next: now + PROBE_PERIOD, turn: Turn::OfTheWell });
         }
     }
 

@@ -40,6 +40,7 @@ impl ReplicaGate {
         self.breaker.admit(self.clock.monotonic()).ok()?;
         let result = in_time(self.deadline, call).await;
         match &result {
+            Err(error) if !error.was_asked() => self.breaker.not_asked(self.clock.monotonic()),
             Err(error) if !error.is_of_one_key() => self.breaker.failed(self.clock.monotonic()),
             Ok(_) | Err(_) => self.breaker.succeeded(),
         }

@@ -52,6 +52,7 @@ impl SerialGate {
         match &answer {
             Err(error) if error.is_transient() => self.breaker.failed(self.now()),
             // A permanent refusal is an answer.
+            Err(error) if !error.was_asked() => self.breaker.not_asked(self.now()),
             Ok(_) | Err(_) => self.breaker.succeeded(),
         }
         answer

@@ -9,7 +9,7 @@ use crate::key::state::Trouble;
 use crate::keyring::Keyring;
 use crate::keyring::flight::{Pilot, Target};
 use crate::keyring::progress::Progress;
-use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// A level of the tree of keys that the metastore keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) struct Course {
     pub(super) progress: Arc<Progress>,
     /// The KMS may be asked: this flight, or the one that it is for, waited for that.
     pub(super) is_cleared: bool,
+    /// The partition whose record names the version, by the id that its new data is encrypted under.
+    pub(super) partition: Option<KeyId>,
     /// The version's row as a call for many brought it, and when that call began.
     pub(super) prefetched: Option<(Option<EnvelopeKeyRecord>, Moment)>,
 }
@@ -59,8 +61,14 @@ impl Course {
             flight: 0,
             progress: Arc::default(),
             is_cleared: false,
+            partition: None,
             prefetched: None,
         }
+    }
+
+    pub(super) fn on_behalf_of(mut self, partition: &KeyId) -> Self {
+        self.partition = Some(partition.clone());
+        self
     }
 
     /// The course of a flight that another one needs.

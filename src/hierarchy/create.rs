@@ -7,7 +7,6 @@ use super::course::{Course, Level};
 use super::rules::TooFarAhead;
 use crate::aead::{self, Nonce, OVERHEAD_BYTES};
 use crate::error::{Dependency, Error};
-use crate::events::Event;
 use crate::key::{CryptoKey, KEY_BYTES, SecretKey};
 use crate::keyring::Role;
 use crate::keyring::flight::{Flights, Outcome};
@@ -105,7 +104,6 @@ impl Hierarchy {
             (Ok(Some(created)), _) => Ok(KeyMeta::new(id.clone(), created)),
             (Ok(None), _) => Err(Error::ClockSkew(KeyMeta::new(id.clone(), Created::MIN))),
             (Err(TooFarAhead), above) => {
-                self.events.raise(Event::ClockSkew, id);
                 Err(Error::ClockSkew(KeyMeta::new(id.clone(), above.unwrap_or(Created::MAX))))
             }
         }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Hierarchy;
 use super::admission::Full;
 use super::course::Course;
+use super::misses::Exceeded;
 use crate::BoxFuture;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
@@ -130,7 +131,17 @@ impl Hierarchy {
         if !course.is_limited() {
             return Ok(None);
         }
-        self.admission.begin_load().map(Some).map_err(|full| self.overloaded(course, full))
+        let place = self.admission.begin_load().map_err(|full| self.overloaded(course, full))?;
+        if let Some(partition) = &course.partition {
+            self.misses.begin(partition, self.now()).map_err(|exceeded| self.exceeded(course, exceeded))?;
+        }
+        Ok(Some(place))
+    }
+
+    fn exceeded(&self, course: &Course, Exceeded { max, is_news }: Exceeded) -> Error {
+        self.events.raise_if(is_news, Event::TooManyMisses, course.ring.id());
+        let (max, key) = (usize::try_from(max).unwrap_or(usize::MAX), course.ring.id().clone());
+        Error::Overloaded { limit: "misses_max", max, key, dependency: None }
     }
 
     fn overloaded(&self, course: &Course, full: Full) -> Error {
@@ -186,6 +197,9 @@ impl Hierarchy {
             Ok(_) => trouble.clear(),
             Err(error) => trouble.note(self.now(), error.is_retryable()),
         });
+        if let (Some(partition), true) = (&course.partition, outcome.is_ok()) {
+            self.misses.give_back(partition);
+        }
         pilot.land(outcome);
     }
 }

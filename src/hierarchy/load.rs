@@ -6,15 +6,15 @@ use std::time::Duration;
 use super::Hierarchy;
 use super::course::{Course, Level};
 use super::create::Creation;
+use super::known::{Copied, Finding};
 use super::restore::Remains;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
 use crate::gate::jittered;
 use crate::key::CryptoKey;
-use crate::key::state::KeyState;
 use crate::keyring::flight::{Outcome, Target};
-use crate::metastore::MetastoreHandle;
+use crate::metastore::{Latest, MetastoreHandle};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 
 /// How often a lost creation race is entered again.
@@ -80,12 +80,13 @@ impl Hierarchy {
         let mut unseen = None;
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
-            let record = self.read(
+            let up_to = self.rules.created_max(begun);
+            let latest = self.read(
                 course,
-                self.store_for(course).load_latest(course.store_class(), course.ring.id()).await,
+                self.store_for(course).load_latest(course.store_class(), course.ring.id(), up_to).await,
             )?;
-            let to_replace = course.replace.and(record.clone());
-            let above = match Box::pin(self.judge(course, record, begun)).await? {
+            let to_replace = course.replace.and(latest.clone());
+            let above = match Box::pin(self.judge(course, latest, begun)).await? {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
             };
@@ -101,7 +102,12 @@ impl Hierarchy {
                 }
             };
             unseen = match creation {
-                Creation::Made(key) if self.is_usable(&key, self.now()) => return Ok(key),
+                Creation::Made(key) if self.is_usable(&key, self.now()) => {
+                    if above.is_some() {
+                        self.look_far_ahead(course.ring.id());
+                    }
+                    return Ok(key);
+                }
                 // Another flight learned meanwhile that its parent is revoked.
                 Creation::Made(_) => continue,
                 Creation::Beaten => None,
@@ -119,7 +125,7 @@ impl Hierarchy {
     async fn unreplaced(
         self: &Arc<Self>,
         course: &Course,
-        to_replace: Option<EnvelopeKeyRecord>,
+        to_replace: Option<Latest>,
         begun: Moment,
         error: Error,
     ) -> Outcome {
@@ -160,7 +166,16 @@ impl Hierarchy {
                 Remains::Row(record, begun) => (record, begun),
             },
         };
+        let finding = self.known.find(&record);
+        if matches!(finding, Finding::Copy(Copied { is_foreign: true, .. })) {
+            return Err(self.refuse_copy(&record));
+        }
+        self.note_far_ahead(record.meta(), begun);
         let state = self.learn(course, &record, begun);
+        if matches!(finding, Finding::Copy(_)) && state.mark_copy() {
+            // Another program may have sealed under it in good faith.
+            self.refuse_copy(&record);
+        }
         let parent = match self.parent_of(course, &record)? {
             None => None,
             Some(parent) => match self.system_key(course, parent).await {
@@ -196,19 +211,29 @@ impl Hierarchy {
     pub(super) async fn judge(
         self: &Arc<Self>,
         course: &Course,
-        record: Option<EnvelopeKeyRecord>,
+        latest: Option<Latest>,
         begun: Moment,
     ) -> Result<Judgement, Error> {
         let ring = &course.ring;
+        let (record, predecessor) =
+            latest.map(|Latest { record, predecessor }| (record, predecessor)).unzip();
+        let predecessor = predecessor.flatten();
+        if let Some(revoked) = predecessor.as_ref().filter(|record| record.is_revoked()) {
+            self.note_revoked(&course.ring, revoked);
+        }
         // What we hold beyond the latest has lost its row.
         let (record, begun) = self.latest_remaining(course, record, begun).await;
         let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
         let created = record.meta().created();
+        let create = Judgement::Create { above: Some(created) };
+        if self.is_copy(&record, predecessor.as_ref())? {
+            return Ok(create);
+        }
         let state = self.learn(course, &record, begun);
         if self.rules.is_ahead(created, begun) {
-            self.events.tell(Event::ClockSkew, ring.id(), &format_args!("created at {created}"));
+            let told = format_args!("created at {created}, which is ahead of this clock");
+            self.events.tell(Event::ClockSkew, ring.id(), &told);
         }
-        let create = Judgement::Create { above: Some(created) };
         if record.is_revoked() || self.rules.is_expired(record.meta(), begun) {
             return Ok(create);
         }
@@ -243,11 +268,7 @@ impl Hierarchy {
     }
 
     /// Takes what a read brought; a row that cannot be read is an alarm, as somebody or something wrote it.
-    pub(super) fn read(
-        &self,
-        course: &Course,
-        row: Result<Option<EnvelopeKeyRecord>, Error>,
-    ) -> Result<Option<EnvelopeKeyRecord>, Error> {
+    pub(super) fn read<R>(&self, course: &Course, row: Result<Option<R>, Error>) -> Result<Option<R>, Error> {
         row.inspect_err(|error| {
             if error.is_damage() {
                 self.events.raise_because(Event::Malformed, course.ring.id(), error);
@@ -272,28 +293,6 @@ impl Hierarchy {
         self.fly(course, ticket, &child.progress).await
     }
 
-    /// Notes what the record says of its key, by a read that began at `begun`. Revoked is for ever.
-    fn learn(&self, course: &Course, record: &EnvelopeKeyRecord, begun: Moment) -> Arc<KeyState> {
-        self.note_return(record, begun);
-        let state = course.ring.state_of_row(record.meta().created(), begun);
-        self.note_fold(course, record, &state);
-        if record.is_revoked() {
-            course.ring.revoke(record.meta().created());
-        } else if state.is_revoked() {
-            self.events.raise(Event::Unrevoked, course.ring.id());
-        }
-        state
-    }
-
-    /// Notes whether the row that was read is another id's.
-    pub(super) fn note_fold(&self, course: &Course, record: &EnvelopeKeyRecord, state: &KeyState) {
-        let is_folded = record.kept_under().is_some();
-        state.set_folded(is_folded);
-        if is_folded {
-            self.events.raise(Event::FoldedId, course.ring.id());
-        }
-    }
-
     /// Returns the parent that the record names. A system key's record has none that counts.
     fn parent_of<'a>(
         &self,
@@ -312,9 +311,9 @@ impl Hierarchy {
         }
     }
 
-    /// Tells whether the key may wrap or encrypt: neither revoked, lost nor expired.
+    /// Tells whether the key may wrap or encrypt: neither revoked, lost, expired nor far in the future.
     pub(super) fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
-        !key.is_barred() && now.wall <= key.life().expires
+        !key.is_barred() && now.wall <= key.life().expires && !self.rules.is_far_ahead(key.created(), now)
     }
 
     pub(super) const fn cache(&self, level: Level) -> &crate::keyring::cache::KeyCache {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Hierarchy;
 use super::course::{Course, Level};
+use super::known::Finding;
 use crate::aead;
 use crate::error::Error;
 use crate::events::Event;
@@ -43,18 +44,19 @@ impl Hierarchy {
                 return None;
             }
         };
+        if matches!(self.known.find(&record), Finding::Copy(_)) {
+            return None;
+        }
         let parent = record.parent().filter(|parent| self.naming.is_parent_of(meta.id(), parent.id()))?;
         let parent = match self.system_key(course, parent).await {
             Ok(parent) => parent,
             Err(Error::KeyNotFound(_)) => return None,
             Err(error) => return Some(Err(error)),
         };
-        if record.is_revoked() {
-            ring.revoke(meta.created());
-        }
         // Held, so that the key gets the same.
         let state = ring.state(meta.created());
         self.note_fold(course, &record, &state);
+        self.note_copied_revocation(ring, &record, &state);
         let key = match self.key_of_replica(course, &record, &parent)? {
             Ok(key) => key,
             Err(error) => return Some(Err(error)),

@@ -56,12 +56,14 @@ impl Hierarchy {
         begun: Moment,
     ) -> (Option<EnvelopeKeyRecord>, Moment) {
         let latest = record.as_ref().map(|record| record.meta().created());
-        // The row of another id is not looked for by this one's latest.
-        self.lose(course, begun, |held, state| Some(held) > latest && !state.is_folded());
+        let up_to = self.rules.created_max(begun);
+        // The row of another id is not looked for by this one's latest, nor is one that is too far ahead.
+        self.lose(course, begun, |held, state| Some(held) > latest && held <= up_to && !state.is_folded());
         let mut remaining = (record, begun);
         if self.restores_lost {
             let id = course.ring.id();
-            for created in self.lost.versions(id, latest, self.now()) {
+            let lost = self.lost.versions(id, latest, self.now());
+            for created in lost.into_iter().filter(|created| *created <= up_to) {
                 let begun = self.now();
                 // What cannot be put back now is gone, as without this option, and stays in the list.
                 if let Ok(Some(row)) = self.put_back_apart(KeyMeta::new(id.clone(), created)).await {
@@ -130,9 +132,14 @@ impl Hierarchy {
     /// Notes that the records of this key were deleted for good.
     pub(crate) fn shredded(&self, id: &KeyId) {
         // First, so that a check which this causes finds it noted.
+        self.note_shredded(id);
+        self.invalidate(id);
+    }
+
+    /// Notes the same, without a check.
+    pub(crate) fn note_shredded(&self, id: &KeyId) {
         self.lost.shred(id, self.now());
         self.forget_formers(id);
-        self.invalidate(id);
     }
 
     /// On the heap, since it is seldom done and every flight would take room for it.

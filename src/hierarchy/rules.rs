@@ -57,11 +57,14 @@ pub(crate) enum Purpose {
     Decrypt,
 }
 
-/// The latest key was created so far in the future that no later one may be made.
+/// The clock says a time before the latest key's by more than a day: it was set back a moment ago.
 #[derive(Debug)]
 pub(crate) struct TooFarAhead;
 
+/// How far ahead of our clock keys may be that encrypt.
 const DAY_SECONDS: i64 = 24 * 60 * 60;
+/// A key that replaces one which lies as far ahead as may be is a second further.
+const SLACK_SECONDS: i64 = 60;
 
 impl Rules {
     pub(crate) fn new(policy: &CryptoPolicy) -> Self {
@@ -133,6 +136,10 @@ impl Rules {
         } else {
             Fitness::Fit
         }
+    }
+
+    pub(crate) const fn wraps_max(&self) -> u64 {
+        self.wraps_max
     }
 
     pub(crate) fn is_exhausted(&self, key: &CryptoKey) -> bool {
@@ -213,7 +220,12 @@ impl Rules {
         created.unix_seconds() > now.unix_seconds().saturating_add_unsigned(self.precision)
     }
 
-    /// Returns how far ahead of our clock a key may be for another to come after it.
+    /// Tells whether a key lies so far ahead of our clock that it never encrypts.
+    pub(crate) fn is_far_ahead(&self, created: Created, now: Moment) -> bool {
+        created.unix_seconds() > now.unix_seconds().saturating_add(DAY_SECONDS + SLACK_SECONDS)
+    }
+
+    /// Returns up to when keys count as the latest: what lies further ahead stands in nobody's way.
     pub(crate) fn created_max(&self, now: Moment) -> Created {
         Created::new(now.unix_seconds().saturating_add(DAY_SECONDS)).unwrap_or(Created::MIN)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Hierarchy;
 use crate::clock::nanos;
 use crate::gate::Class;
+use crate::record::Created;
 
 impl Hierarchy {
     pub(super) fn ensure_sweep(self: &Arc<Self>) {
@@ -43,11 +44,10 @@ impl Hierarchy {
         if self.store.reads().has_served_within(self.rules.interval()) {
             return true;
         }
-        let row = match self.system_ring.latest() {
-            Some(key) => self.store.load(Class::Check, key.meta()).await,
-            None => self.store.load_latest(Class::Check, self.system_ring.id()).await,
-        };
         // One that refuses is no help either.
-        row.is_ok()
+        match self.system_ring.latest() {
+            Some(key) => self.store.load(Class::Check, key.meta()).await.is_ok(),
+            None => self.store.load_latest(Class::Check, self.system_ring.id(), Created::MAX).await.is_ok(),
+        }
     }
 }

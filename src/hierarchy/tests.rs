@@ -138,17 +138,6 @@ fn trouble_is_recent_for_a_second_and_any_until_cleared() {
 }
 
 #[test]
-fn keyring_remembers_revoked_versions_and_forgets_the_oldest_first() {
-    let ring = Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new());
-    for created in 1..=300 {
-        ring.revoke(Created::new(created).unwrap());
-    }
-    let is_revoked = |created| ring.state(Created::new(created).unwrap()).is_revoked();
-    assert!((45..=300).all(is_revoked));
-    assert!(!(1..=44).any(is_revoked));
-}
-
-#[test]
 fn doubt_ends_with_a_read_of_a_flight_that_began_later_in_the_same_tick_too() {
     let ring = Arc::new(Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new()));
     let state = ring.state(Created::MIN);

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::Hierarchy;
 use super::course::{Course, Level};
+use super::known::IsCopy;
 use crate::aead;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
 use crate::key::state::KeyState;
-use crate::key::{CryptoKey, Parent, SecretKey};
+use crate::key::{CryptoKey, MakeError, Parent, SecretKey};
 use crate::keyring::Role;
 use crate::keyring::flight::{Flights, Outcome, Target};
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
@@ -161,6 +162,17 @@ impl Hierarchy {
         if parent.is_none() {
             self.parents.note(record.meta().id(), &state);
         }
-        CryptoKey::new(&self.arena, secret, record, self.rules.life(record.meta()), state, parent)
+        let (life, is_told) = (self.rules.life(record.meta()), state.is_copy());
+        let key = CryptoKey::new(&self.arena, secret, record, life, state, parent, &self.known);
+        match key {
+            Ok(key) => {
+                if key.state().is_copy() && !is_told {
+                    self.refuse_copy(record);
+                }
+                Ok(key)
+            }
+            Err(MakeError::Copy(IsCopy)) => Err(self.refuse_copy(record)),
+            Err(MakeError::Other(error)) => Err(error),
+        }
     }
 }

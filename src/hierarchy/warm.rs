@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::gate::Class;
 use crate::keyring::Keyring;
 use crate::keyring::flight::{Flights, Pilot, Seat, Target};
+use crate::metastore::Latest;
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::status::WarmUp;
 
@@ -142,7 +143,7 @@ impl Hierarchy {
         while let Some(batch) = batches.pop() {
             let boarded = self.board(chunk, batch, &mut awaited);
             let begun = self.now();
-            match self.read_batch(&boarded).await {
+            match self.read_batch(&boarded, begun).await {
                 Ok(rows) => self.land(chunk, boarded, rows, begun).await,
                 Err(error) => {
                     let is_last = boarded.len() == 1 || chunk.halvings_left == 0;
@@ -190,15 +191,15 @@ impl Hierarchy {
         boarded
     }
 
-    async fn read_batch(&self, batch: &[Boarded]) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
+    async fn read_batch(&self, batch: &[Boarded], begun: Moment) -> Result<Vec<Option<Latest>>, Error> {
+        let up_to = self.rules.created_max(begun);
         if let [Boarded { course, .. }] = batch {
-            return Ok(vec![
-                self.read(course, self.store_for(course).load_latest(Class::Load, course.ring.id()).await)?,
-            ]);
+            let latest = self.store_for(course).load_latest(Class::Load, course.ring.id(), up_to).await;
+            return Ok(vec![self.read(course, latest)?]);
         }
         let ids: Vec<KeyId> = batch.iter().map(|boarded| boarded.course.ring.id().clone()).collect();
         let _place = self.admission.wait_to_load().await;
-        self.store.load_latest_many(Class::Load, &ids).await
+        self.store.load_latest_many(Class::Load, &ids, up_to).await
     }
 
     /// Judges the rows of a batch as any flight does, and lands.
@@ -206,7 +207,7 @@ impl Hierarchy {
         self: &Arc<Self>,
         chunk: &mut Chunk,
         batch: Vec<Boarded>,
-        rows: Vec<Option<EnvelopeKeyRecord>>,
+        rows: Vec<Option<Latest>>,
         begun: Moment,
     ) {
         self.load_parents(&rows).await;
@@ -228,11 +229,14 @@ impl Hierarchy {
 
     /// Reads the rows of the system keys that these name, in one call, and starts their flights. What
     /// cannot be had so is loaded by whoever needs it.
-    async fn load_parents(self: &Arc<Self>, rows: &[Option<EnvelopeKeyRecord>]) {
+    async fn load_parents(self: &Arc<Self>, rows: &[Option<Latest>]) {
         let is_own = |child: &EnvelopeKeyRecord, parent: &&KeyMeta| {
             self.naming.is_parent_of(child.meta().id(), parent.id())
         };
-        let named = rows.iter().flatten().filter_map(|row| row.parent().filter(|parent| is_own(row, parent)));
+        let named = rows
+            .iter()
+            .flatten()
+            .filter_map(|Latest { record, .. }| record.parent().filter(|parent| is_own(record, parent)));
         let distinct: BTreeSet<&KeyMeta> = named.collect();
         let (mut metas, mut flights) = (Vec::new(), Vec::new());
         for parent in distinct {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::pace::Pace;
 use super::{BoxedSource, Invalidation};
 use crate::error::BackendError;
 use crate::events::Event;
@@ -117,45 +118,67 @@ impl Slot {
 impl Held {
     async fn listen(mut self, core: Weak<Hierarchy>) {
         let stop = self.stop.clone();
-        let mut outage = Outage::default();
-        while let Some(answer) = stop.run_until_cancelled(self.next()).await {
+        let (mut outage, mut pace) = (Outage::default(), Pace::default());
+        // The source is left alone until then.
+        let mut ask_at = None;
+        loop {
+            let mut answer = pin!(answer(&mut self.source, ask_at));
+            let answer = loop {
+                match stop.run_until_cancelled(by(pace.due(), answer.as_mut())).await {
+                    None => return,
+                    Some(Some(answer)) => break answer,
+                    // What was put off is due.
+                    Some(None) => {
+                        let Some(core) = core.upgrade() else { return };
+                        core.heed(Invalidation::Everything, &mut pace).await;
+                        self.slot.is_connected.store(ask_at.is_none(), Ordering::Release);
+                    }
+                }
+            };
             let Some(core) = core.upgrade() else { return };
-            let pause = match answer {
+            match answer {
                 Ok(told) => {
+                    ask_at = None;
                     if outage.ends() {
                         core.listens_again();
                     }
-                    core.heed(told).await;
-                    // After that: who sees it connected may rely on what it told first.
-                    self.slot.is_connected.store(true, Ordering::Release);
-                    None
+                    core.heed(told, &mut pace).await;
+                    // After all that was told: who sees it connected may rely on what it told first.
+                    if pace.due().is_none() {
+                        self.slot.is_connected.store(true, Ordering::Release);
+                    }
                 }
                 Err(fault) => {
                     self.slot.is_connected.store(false, Ordering::Release);
                     core.lost(&fault, outage.begins());
-                    Some(outage.pause(&*core.random))
-                }
-            };
-            drop(core);
-            match pause {
-                // Others have their turn, however much is told.
-                None => tokio::task::yield_now().await,
-                Some(pause) => {
-                    if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                        return;
-                    }
+                    ask_at = Some(Instant::now() + outage.pause(&*core.random));
                 }
             }
+            drop(core);
+            // Others have their turn, however much is told.
+            tokio::task::yield_now().await;
         }
     }
+}
 
-    async fn next(&mut self) -> Result<Invalidation, Fault> {
-        match &mut self.source {
-            Some(source) => {
-                caught(source.next()).await.map_or(Err(Fault::Panic), |told| told.map_err(Fault::Lost))
-            }
-            None => std::future::pending().await,
+/// Waits for what a source answers that is not to be asked before a time.
+async fn answer(source: &mut Option<BoxedSource>, ask_at: Option<Instant>) -> Result<Invalidation, Fault> {
+    if let Some(ask_at) = ask_at {
+        tokio::time::sleep_until(ask_at).await;
+    }
+    match source {
+        Some(source) => {
+            caught(source.next()).await.map_or(Err(Fault::Panic), |told| told.map_err(Fault::Lost))
         }
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for an answer; `None` if something else is due before it comes.
+async fn by<T>(due: Option<Instant>, answer: impl Future<Output = T>) -> Option<T> {
+    match due {
+        Some(due) => tokio::time::timeout_at(due, answer).await.ok(),
+        None => Some(answer.await),
     }
 }
 
@@ -221,11 +244,22 @@ impl Hierarchy {
         self.listeners.ensure(self);
     }
 
-    async fn heed(&self, told: Invalidation) {
-        match told {
-            Invalidation::Key(id) => self.invalidate(&id),
-            Invalidation::Shredded(id) => self.shredded(&id),
-            Invalidation::Everything => self.invalidate_everything_in_turns().await,
+    /// Doubts what was told, now or, where too much is told, when that is due.
+    async fn heed(&self, told: Invalidation, pace: &mut Pace) {
+        let now = Instant::now();
+        let of_key = match told {
+            Invalidation::Key(id) => Some(id),
+            Invalidation::Shredded(id) => {
+                // However much is told: rows that were not noted would count as lost, and be put back.
+                self.note_shredded(&id);
+                Some(id)
+            }
+            Invalidation::Everything => None,
+        };
+        match of_key.filter(|_| pace.takes_key(now)) {
+            Some(id) => self.invalidate(&id),
+            None if pace.takes_everything(now) => self.invalidate_everything_in_turns().await,
+            None => {}
         }
     }
 

@@ -7,7 +7,8 @@ use crate::clock::{Moment, NANOS_PER_SECOND};
 /// What is known of one key version, shared by all who hold the key or one wrapped under it.
 #[derive(Debug)]
 pub(crate) struct KeyState {
-    /// [`REVOKED`] and [`LOST`], which are never taken back, [`DOUBTED`], [`COPIED`] and [`FOLDED`].
+    /// [`REVOKED`], [`LOST`] and [`COPY`], which are never taken back, [`DOUBTED`], [`COPIED`] and
+    /// [`FOLDED`].
     flags: AtomicU8,
     checked_wall: AtomicU64,
     checked_monotonic: AtomicU64,
@@ -24,6 +25,9 @@ const DOUBTED: u8 = 4;
 const COPIED: u8 = 8;
 /// The row has another id, which the table takes for this one: good for decrypting only.
 const FOLDED: u8 = 16;
+
+/// The key is another version's too: good for decrypting only.
+const COPY: u8 = 32;
 
 impl Default for KeyState {
     fn default() -> Self {
@@ -150,9 +154,18 @@ impl KeyState {
         self.has(FOLDED)
     }
 
-    /// Tells whether the key is revoked or lost, or another id's.
+    /// Notes that the key is another version's too; `true` if that is news.
+    pub(crate) fn mark_copy(&self) -> bool {
+        self.flags.fetch_or(COPY, Ordering::Relaxed) & COPY == 0
+    }
+
+    pub(crate) fn is_copy(&self) -> bool {
+        self.has(COPY)
+    }
+
+    /// Tells whether the key is revoked or lost, another id's, or another version's.
     pub(crate) fn is_barred(&self) -> bool {
-        self.has(REVOKED | LOST | FOLDED)
+        self.has(REVOKED | LOST | FOLDED | COPY)
     }
 
     /// Tells that nothing speaks against using the key, but for its age.

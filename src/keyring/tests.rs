@@ -11,6 +11,7 @@ use super::flight::Target;
 use super::orphans::{OrphanCause, Orphans};
 use super::*;
 use crate::clock::{Clock, nanos};
+use crate::hierarchy::known::Known;
 use crate::key::{Life, SecretKey};
 use crate::policy::Capacity;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
@@ -22,6 +23,7 @@ struct Bench {
     arena: Arena,
     orphans: Arc<Orphans>,
     cache: KeyCache,
+    known: Arc<Known>,
 }
 
 impl Bench {
@@ -30,8 +32,9 @@ impl Bench {
         let orphans = Arc::new(Orphans::default());
         let clock_of_cache: Arc<dyn Clock> = Arc::new(clock.clone());
         let sentinel = Arc::new(ForkSentinel::new().unwrap());
+        let known = Arc::new(Known::new(false, Arc::clone(&sentinel)));
         let cache = KeyCache::new(capacity.into(), Arc::clone(&orphans), clock_of_cache, sentinel);
-        Self { clock, arena: Arena::new(LockPolicy::Off), orphans, cache }
+        Self { clock, arena: Arena::new(LockPolicy::Off), orphans, cache, known }
     }
 
     /// Loads a key as a flight does: the one at hand, an orphan taken back, or a new one.
@@ -42,13 +45,17 @@ impl Bench {
         let at_hand = ring.version(meta.created()).or_else(|| self.orphans.adopt(|key| *key.meta() == meta));
         let key = at_hand.unwrap_or_else(|| {
             let secret = SecretKey::try_init(|bytes| {
-                bytes.fill(7);
+                // Each key is another one.
+                for (byte, of_row) in bytes.iter_mut().zip(record.wrapped_key().iter()) {
+                    *byte = *of_row;
+                }
                 Ok::<_, ()>(())
             })
             .unwrap();
             let life = Life { expires: u64::MAX, replace_from: u64::MAX };
             let state = ring.state(meta.created());
-            Arc::new(CryptoKey::new(&self.arena, &secret, &record, life, state, None).unwrap())
+            let key = CryptoKey::new(&self.arena, &secret, &record, life, state, None, &self.known);
+            Arc::new(key.unwrap())
         });
         self.cache.add(&ring, &key, role);
         key

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{BoxedMetastore, Consistency, Insert, Metastore};
+use super::{BoxedMetastore, Consistency, Insert, Latest, Metastore};
 use crate::error::{BackendError, Error};
 use crate::gate::replica::ReplicaGate;
 use crate::gate::{Class, Gate, Subject};
-use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// The core's way to the metastore. Reads, inserts and replicas have a gate each, so that what fails
 /// or hangs in one neither closes another nor takes its permits.
@@ -67,8 +67,9 @@ impl MetastoreHandle {
         &self,
         class: Class,
         id: &KeyId,
-    ) -> Result<Option<EnvelopeKeyRecord>, Error> {
-        let (subject, call) = (Subject::latest(id), || self.store.load_latest(id));
+        up_to: Created,
+    ) -> Result<Option<Latest>, Error> {
+        let (subject, call) = (Subject::latest(id), || self.store.load_latest(id, up_to));
         let answer = self.watched(self.reads.call(class, &subject, call).await);
         answer.map_err(|error| to_error("load_latest", id, error))
     }
@@ -83,7 +84,7 @@ impl MetastoreHandle {
                 row.map_or(Copied::Nothing, Copied::Row)
             }
             // The store itself has the last word on it.
-            Some(Err(error)) if error.is_of_one_key() => Copied::Nothing,
+            Some(Err(error)) if error.is_of_one_key() || !error.was_asked() => Copied::Nothing,
             Some(Err(error)) => {
                 let was_down = self.replica_is_down.swap(true, Ordering::Relaxed);
                 if was_down { Copied::Nothing } else { Copied::Lost(error) }
@@ -111,11 +112,12 @@ impl MetastoreHandle {
         &self,
         class: Class,
         ids: &[KeyId],
-    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, Error> {
         let Some(first) = ids.first() else { return Ok(Vec::new()) };
         let call = async {
-            let found = self.store.load_latest_many(ids).await?;
-            in_order(found, ids, |row, id| row.meta().id() == id)
+            let found = self.store.load_latest_many(ids, up_to).await?;
+            in_order(found, ids, |latest, id| latest.record.meta().id() == id)
         };
         self.watched(self.reads.call_in_bulk(class, call).await)
             .map_err(|error| to_error("load_latest_many", first, error))
@@ -166,13 +168,12 @@ impl fmt::Debug for OnFailover {
 
 /// The answers to a question for many, if each is one to its own: a key that got to another
 /// partition's place would encrypt that one's data.
-fn in_order<T>(
-    found: Vec<Option<EnvelopeKeyRecord>>,
+fn in_order<R, T>(
+    found: Vec<Option<R>>,
     asked: &[T],
-    fits: impl Fn(&EnvelopeKeyRecord, &T) -> bool,
-) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-    let fits =
-        |(row, asked): (&Option<EnvelopeKeyRecord>, &T)| row.as_ref().is_none_or(|row| fits(row, asked));
+    fits: impl Fn(&R, &T) -> bool,
+) -> Result<Vec<Option<R>>, BackendError> {
+    let fits = |(row, asked): (&Option<R>, &T)| row.as_ref().is_none_or(|row| fits(row, asked));
     if found.len() == asked.len() && found.iter().zip(asked).all(fits) {
         Ok(found)
     } else {

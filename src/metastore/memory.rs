@@ -7,13 +7,14 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{BackendError, FailureKind};
-use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page, is_reserved_id};
+use crate::metastore::{Consistency, Insert, Latest, Metastore, MetastoreAdmin, Page, is_reserved_id};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// Keeps key records in memory. They are gone with the last clone.
 ///
 /// It takes the ids that every store takes, so that what works here works there: 1 to 255 bytes of
-/// UTF-8, which is what our MySQL table holds, no NUL, and none that is reserved. Others are refused
+/// UTF-8, which is what our MySQL table holds, no NUL, and none that is reserved; and records of at most 64
+/// KiB. Others are refused
 /// with a permanent error whose source is an [`InMemoryFault`].
 #[derive(Clone)]
 pub struct InMemoryMetastore {
@@ -24,7 +25,7 @@ pub struct InMemoryMetastore {
 /// What a key id may have on the strictest store.
 const ID_BYTES_MAX: usize = 255;
 
-/// What is wrong with a key id. It is the `source()` of a permanent [`BackendError`].
+/// What is wrong with a key id or a record. It is the `source()` of a permanent [`BackendError`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InMemoryFault {
@@ -45,6 +46,14 @@ pub enum InMemoryFault {
     /// It is one of those under which other implementations keep what is no key.
     #[error("key id is reserved")]
     IdReserved,
+    /// The record is longer than stores take.
+    #[error("key record of {length} bytes is over the limit of {limit}")]
+    RecordTooLong {
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+    },
 }
 
 impl Default for InMemoryMetastore {
@@ -83,7 +92,17 @@ impl InMemoryMetastore {
             _ if is_reserved_id(text) => (InMemoryFault::IdReserved, FailureKind::IdRefused),
             _ => return Ok(()),
         };
-        Err(BackendError::permanent(fault).with_kind(kind))
+        Err(BackendError::permanent(fault).with_kind(kind).not_asked())
+    }
+
+    fn check_record(&self, record: &EnvelopeKeyRecord) -> Result<(), BackendError> {
+        self.check(record.meta().id())?;
+        let (length, limit) = (record.to_json().len(), EnvelopeKeyRecord::JSON_BYTES_MAX);
+        if length > limit {
+            let fault = InMemoryFault::RecordTooLong { length, limit };
+            return Err(BackendError::permanent(fault).with_kind(FailureKind::RecordTooLong).not_asked());
+        }
+        Ok(())
     }
 
     fn rows(&self) -> MutexGuard<'_, BTreeMap<KeyMeta, EnvelopeKeyRecord>> {
@@ -108,9 +127,9 @@ impl Metastore for InMemoryMetastore {
         Ok(self.rows().get(key).cloned())
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
         self.check(id)?;
-        Ok(latest(&self.rows(), id))
+        Ok(latest(&self.rows(), id, up_to))
     }
 
     async fn load_many(
@@ -123,14 +142,18 @@ impl Metastore for InMemoryMetastore {
         Ok(keys.iter().map(|key| rows.get(key).cloned()).collect())
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         ids.iter().try_for_each(|id| self.check(id))?;
         let rows = self.rows();
-        Ok(ids.iter().map(|id| latest(&rows, id)).collect())
+        Ok(ids.iter().map(|id| latest(&rows, id, up_to)).collect())
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        self.check(record.meta().id())?;
+        self.check_record(record)?;
         match self.rows().entry(record.meta().clone()) {
             Entry::Occupied(_) => Ok(Insert::AlreadyExists),
             Entry::Vacant(place) => {
@@ -174,7 +197,8 @@ impl MetastoreAdmin for InMemoryMetastore {
 
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
         let mut rows = self.rows();
-        let keys: Vec<KeyMeta> = rows.range(versions_of(id)).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<KeyMeta> =
+            rows.range(versions_of(id, Created::MAX)).map(|(key, _)| key.clone()).collect();
         for key in &keys {
             rows.remove(key);
         }
@@ -186,13 +210,14 @@ impl MetastoreAdmin for InMemoryMetastore {
     }
 }
 
-fn latest(rows: &BTreeMap<KeyMeta, EnvelopeKeyRecord>, id: &KeyId) -> Option<EnvelopeKeyRecord> {
-    rows.range(versions_of(id)).next_back().map(|(_, record)| record.clone())
+fn latest(rows: &BTreeMap<KeyMeta, EnvelopeKeyRecord>, id: &KeyId, up_to: Created) -> Option<Latest> {
+    let mut versions = rows.range(versions_of(id, up_to)).rev().map(|(_, record)| record.clone());
+    Some(Latest::new(versions.next()?, versions.next()))
 }
 
-fn versions_of(id: &KeyId) -> (Bound<KeyMeta>, Bound<KeyMeta>) {
+fn versions_of(id: &KeyId, up_to: Created) -> (Bound<KeyMeta>, Bound<KeyMeta>) {
     let at = |created| KeyMeta::new(id.clone(), created);
-    (Bound::Included(at(Created::MIN)), Bound::Included(at(Created::MAX)))
+    (Bound::Included(at(Created::MIN)), Bound::Included(at(up_to)))
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ fn owner(naming: &Naming, candidate: &str) -> Owner {
 fn ids_are_asherahs() {
     let naming = naming("my service", "my_product", None, ReadableSuffixes::Any);
     assert_eq!(naming.system_key_id().as_str(), "_SK_my service_my_product");
-    let id = naming.intermediate_key_id("päöple \"7\"\n1").unwrap();
-    assert_eq!(id, "_IK_päöple \"7\"\n1_my service_my_product");
+    let id = naming.intermediate_key_id("päöple \"7\" 1").unwrap();
+    assert_eq!(id, "_IK_päöple \"7\" 1_my service_my_product");
     assert_eq!(id.capacity(), id.len());
     let id = in_us_west_2().intermediate_key_id("a").unwrap();
     assert_eq!(id, "_IK_a_s_p_us-west-2");
@@ -215,16 +215,42 @@ fn is_parent_of(naming: &Naming, child: &str, parent: &str) -> bool {
     naming.is_parent_of(&KeyId::new(child), &KeyId::new(parent))
 }
 
-const BAD_PARTS: [(&str, &str); 8] = [
+const BAD_PARTS: [(&str, &str); 12] = [
     ("", "is empty"),
-    ("\0", "contains NUL"),
-    ("a\0b", "contains NUL"),
+    ("\0", "contains a control character"),
+    ("a\0b", "contains a control character"),
     (" ", "begins or ends with white space"),
     (" a", "begins or ends with white space"),
     ("a\n", "begins or ends with white space"),
     ("a\u{a0}", "begins or ends with white space"),
     ("\u{2003}a", "begins or ends with white space"),
+    ("a\u{1b}[2Jb", "contains a control character"),
+    ("a\nb", "contains a control character"),
+    ("a\u{9b}b", "contains a control character"),
+    (FAR_TOO_LONG, "has over 255 characters"),
 ];
+
+const FAR_TOO_LONG: &str = match str::from_utf8(&[b'x'; 256]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
+#[test]
+fn names_of_255_characters_are_taken_as_long_as_a_store_could_hold_the_id() {
+    let naming = Naming::new("s", "p", None, ReadableSuffixes::Any, false).unwrap();
+    for longest in ["x".repeat(255), "\u{1f600}".repeat(255)] {
+        assert!(naming.intermediate_key_id(&longest).is_ok());
+        assert!(naming.intermediate_key_id(&format!("{longest}x")).is_err());
+    }
+    // 4 * 255 bytes each.
+    let wide = "\u{1f600}".repeat(255);
+    let naming = Naming::new(&wide, "prod", None, ReadableSuffixes::Any, false).unwrap();
+    assert!(naming.intermediate_key_id("x").is_ok());
+    let error = naming.intermediate_key_id(&wide).unwrap_err();
+    assert!(matches!(error, Error::InvalidPartition { .. }), "{error}");
+    let error = Naming::new(&wide, &wide, Some("x".repeat(9)), ReadableSuffixes::Any, false).unwrap_err();
+    assert!(matches!(error, Error::InvalidConfig { .. }), "{error}");
+}
 
 #[test]
 fn names_that_are_no_part_of_an_id_are_refused() {

@@ -16,6 +16,7 @@ pub struct Limits {
     pub(crate) kms_calls_max: usize,
     pub(crate) waiting_calls_max: usize,
     pub(crate) max_cold_operations: usize,
+    pub(crate) misses_max: u32,
     pub(crate) background_refreshes_max: usize,
     pub(crate) attempts_max: u32,
 }
@@ -23,7 +24,8 @@ pub struct Limits {
 impl Limits {
     /// Payloads of 64 MiB; deadlines of 10 s for an operation, 2 s for a metastore call and 5 s
     /// for a KMS call; 64 reads of the metastore, 32 inserts, 16 KMS calls and 16 background refreshes
-    /// at once; 10 000 key loads waiting and 20 000 operations that wait for a key; 3 attempts.
+    /// at once; 10 000 key loads waiting and 20 000 operations that wait for a key; 64 key versions that are
+    /// not found, for each partition and second; 3 attempts.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -35,6 +37,7 @@ impl Limits {
             kms_calls_max: 16,
             waiting_calls_max: 10_000,
             max_cold_operations: 20_000,
+            misses_max: 64,
             background_refreshes_max: 16,
             attempts_max: 3,
         }
@@ -107,6 +110,17 @@ impl Limits {
         self
     }
 
+    /// Sets how many key versions that are not found, or not to be had, may be looked for on behalf of one
+    /// partition within a second, all regions of its ids together: whoever writes a service's database can
+    /// make records up that name any version, and each costs a call of the metastore. Decrypts that name more
+    /// are refused with [`Error::Overloaded`], at once, and [`Event::TooManyMisses`](crate::Event) tells.
+    /// Cached keys and other partitions are not affected.
+    #[must_use]
+    pub const fn misses_max(mut self, misses: u32) -> Self {
+        self.misses_max = misses;
+        self
+    }
+
     /// Sets how many background refreshes may be under way at once; more are skipped.
     #[must_use]
     pub const fn background_refreshes_max(mut self, refreshes: usize) -> Self {
@@ -142,6 +156,7 @@ impl Limits {
             require(calls > 0, &format!("{name} is zero"))?;
             require(calls <= tokio::sync::Semaphore::MAX_PERMITS, &format!("{name} is too large"))?;
         }
+        require(self.misses_max > 0, "misses_max is zero")?;
         require(self.attempts_max > 0, "attempts_max is zero")
     }
 }

@@ -59,6 +59,7 @@ fn s0_5_limits_are_as_documented() {
         kms_calls_max: 16,
         waiting_calls_max: 10_000,
         max_cold_operations: 20_000,
+        misses_max: 64,
         background_refreshes_max: 16,
         attempts_max: 3,
     };
@@ -108,6 +109,7 @@ fn every_setter_sets_its_own_field() {
         .kms_calls_max(6)
         .waiting_calls_max(7)
         .max_cold_operations(10)
+        .misses_max(11)
         .background_refreshes_max(8)
         .attempts_max(9);
     let expected = Limits {
@@ -119,6 +121,7 @@ fn every_setter_sets_its_own_field() {
         kms_calls_max: 6,
         waiting_calls_max: 7,
         max_cold_operations: 10,
+        misses_max: 11,
         background_refreshes_max: 8,
         attempts_max: 9,
     };
@@ -191,6 +194,7 @@ fn s3_6_build_refuses_every_invalid_limit() {
         (limits().kms_calls_max(usize::MAX), "kms_calls_max is too large"),
         (limits().waiting_calls_max(0), "waiting_calls_max is zero"),
         (limits().waiting_calls_max(permits_max + 1), "waiting_calls_max is too large"),
+        (limits().misses_max(0), "misses_max is zero"),
         (limits().background_refreshes_max(0), "background_refreshes_max is zero"),
         (limits().background_refreshes_max(permits_max + 1), "background_refreshes_max is too large"),
         (limits().attempts_max(0), "attempts_max is zero"),

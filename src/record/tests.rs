@@ -55,7 +55,7 @@ fn every_malformed_data_row_record_names_its_fault() {
     let no_base64 = "Key.Key is not padded standard base64";
     let bad_data = "Data is not padded standard base64";
     let no_created = "Key.ParentKeyMeta.Created is missing";
-    let not_positive = "Key.ParentKeyMeta.Created is not positive";
+    let not_positive = "Key.ParentKeyMeta.Created is not positive, or past the year 9999";
     assert_refused(&[
         ("{}", "Key is missing"),
         (&row("null", &quoted(DATA)), "Key is missing"),
@@ -183,7 +183,10 @@ fn every_malformed_key_record_names_its_fault() {
         (r#"{"Created":9,"Key":"AQ ="}"#.into(), "Key is not padded standard base64"),
         (format!(r#"{{{parent}:{{"KeyId":"x"}}}}"#), "ParentKeyMeta.Created is missing"),
         (format!(r#"{{{parent}:{{"Created":1}}}}"#), "ParentKeyMeta.KeyId is missing"),
-        (format!(r#"{{{parent}:{{"KeyId":"x","Created":0}}}}"#), "ParentKeyMeta.Created is not positive"),
+        (
+            format!(r#"{{{parent}:{{"KeyId":"x","Created":0}}}}"#),
+            "ParentKeyMeta.Created is not positive, or past the year 9999",
+        ),
         (format!(r#"{{{parent}:["x",1]}}"#), wrong_type),
         (format!(r#"{{{parent}:null,"ParentKeyMeta":null}}"#), wrong_type),
         (r#"{"Revoked":1,"Created":9,"Key":"AQID"}"#.into(), wrong_type),
@@ -274,13 +277,46 @@ fn serde_reads_what_it_wrote_without_field_names() {
 }
 
 #[test]
-fn created_is_positive() {
+fn created_is_positive_and_before_the_year_10000() {
     assert_eq!(Created::new(0), None);
     assert_eq!(Created::new(-1), None);
     assert_eq!(Created::new(i64::MIN), None);
     assert_eq!(Created::new(1), Some(Created::MIN));
-    assert_eq!(Created::new(i64::MAX), Some(Created::MAX));
+    assert_eq!(Created::new(253_402_300_799), Some(Created::MAX));
+    assert_eq!(Created::new(253_402_300_800), None);
+    assert_eq!(Created::new(i64::MAX), None);
     assert_eq!(Created::MIN.unix_seconds(), 1);
+}
+
+#[test]
+fn what_a_terminal_obeys_in_an_id_is_shown_escaped_and_all_else_as_it_is() {
+    for plain in ["_IK_alice_checkout_payments", "", "andre\u{301} \u{1f600} \\ \" '", "\u{5d0}\u{627}"] {
+        assert_eq!(KeyId::new(plain).to_string(), plain);
+    }
+    for (id, shown) in [
+        ("a\u{1b}[31mb", "a\\u{1b}[31mb"),
+        ("\r\n\t", "\\r\\n\\t"),
+        ("\u{202e}live", "\\u{202e}live"),
+        ("\u{9b}\u{7f}x\u{2028}", "\\u{9b}\\u{7f}x\\u{2028}"),
+    ] {
+        assert_eq!(KeyId::new(id).to_string(), shown);
+        assert_eq!(KeyMeta::new(KeyId::new(id), Created::MIN).to_string(), format!("{shown}@1"));
+    }
+}
+
+#[test]
+fn a_record_that_names_a_key_which_no_store_can_hold_is_malformed() {
+    let json = data_row_record().to_json();
+    let with = |id: &str, created: &str| {
+        let mut value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        value["Key"]["ParentKeyMeta"]["KeyId"] = id.into();
+        value["Key"]["ParentKeyMeta"]["Created"] = created.parse::<i64>().unwrap().into();
+        DataRowRecord::from_json(value.to_string().as_bytes())
+    };
+    assert!(with(&"x".repeat(2_048), "253402300799").is_ok());
+    assert!(with(&"x".repeat(2_049), "1").is_err());
+    assert!(with("x", "253402300800").is_err());
+    assert!(with("x", "9223372036854775807").is_err());
 }
 
 #[test]

@@ -125,6 +125,24 @@ const fn split_mix(state: &mut u64) -> u64 {
     word ^ (word >> 31)
 }
 
+/// A generator under which no key is replaced by chance: for tests that count to
+/// [`max_wraps_per_key`](crate::CryptoPolicy::max_wraps_per_key). What it draws is another generator's, but
+/// for the part of a record's draw that decides that.
+#[derive(Clone, Debug)]
+pub struct NoChance<R>(pub R);
+
+impl<R: SecureRandom> SecureRandom for NoChance<R> {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        self.0.fill(bytes)?;
+        if bytes.len() == crate::envelope::DRAW_BYTES
+            && let Some(chance) = bytes.last_chunk_mut()
+        {
+            *chance = u64::MAX.to_ne_bytes();
+        }
+        Ok(())
+    }
+}
+
 /// A generator that fails at chosen draws, and draws from another one otherwise. Its clones count
 /// together.
 #[derive(Clone, Debug)]

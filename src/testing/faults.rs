@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::error::{BackendError, FailureClass, FailureKind};
 use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
-use crate::metastore::{Consistency, Insert, Metastore, MetastoreAdmin, Page};
-use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::metastore::{Consistency, Insert, Latest, Metastore, MetastoreAdmin, Page};
+use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::testing::fakes::lock;
 use crate::testing::kms::{Outage, Trouble};
 
@@ -320,8 +320,8 @@ impl<M: Metastore> Metastore for FaultyMetastore<M> {
         self.faults.run(Operation::Load, key, self.inner.load(key, consistency)).await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.faults.run(Operation::LoadLatest, id, self.inner.load_latest(id)).await
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        self.faults.run(Operation::LoadLatest, id, self.inner.load_latest(id, up_to)).await
     }
 
     async fn load_many(
@@ -334,9 +334,13 @@ impl<M: Metastore> Metastore for FaultyMetastore<M> {
         self.faults.run(Operation::LoadMany, &names.join(" "), work).await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         let names: Vec<&str> = ids.iter().map(KeyId::as_str).collect();
-        let work = self.inner.load_latest_many(ids);
+        let work = self.inner.load_latest_many(ids, up_to);
         self.faults.run(Operation::LoadLatestMany, &names.join(" "), work).await
     }
 

@@ -4,15 +4,17 @@
 
 mod bulk;
 mod identity;
+mod latest;
 
 use crate::metastore::{Consistency, Insert, Metastore};
-use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::testing::support::{
-    NOW, abandon, assert_kept, created, fresh_id, fresh_meta, insert, later, load, ok, race, random_bytes,
-    record,
+    NOW, abandon, assert_kept, created, fresh_id, fresh_meta, insert, is_refused_unasked, later, latest,
+    load, ok, race, random_bytes, record,
 };
 pub use bulk::*;
 pub use identity::*;
+pub use latest::*;
 
 /// Makes a test of each clause of [`Metastore`]'s contract:
 /// `metastore_contract!(async { MyStore::open().await })`.
@@ -65,6 +67,8 @@ macro_rules! __metastore_clauses {
         latest_is_the_greatest_created_not_the_last_inserted
         latest_sees_every_insert_that_ended
         latest_is_of_that_id_alone
+        latest_is_not_over_the_bound
+        latest_comes_with_the_one_before_it
         an_intermediate_key_is_returned_whole
         a_system_key_is_returned_whole
         a_revoked_record_is_returned_revoked
@@ -85,12 +89,14 @@ macro_rules! __metastore_clauses {
         an_empty_id_is_kept_or_refused
         reserved_ids_are_never_found
         a_wrapped_key_of_32_kib_is_kept
+        a_record_over_64_kib_is_refused
         load_many_answers_in_the_order_asked
         load_many_of_nothing_is_nothing
         load_many_takes_hundreds
         load_many_sees_every_insert_that_ended
         load_latest_many_answers_in_the_order_asked
         load_latest_many_goes_by_created
+        load_latest_many_answers_as_load_latest_does
         load_latest_many_of_nothing_is_nothing
         load_latest_many_takes_hundreds
         load_latest_many_sees_every_insert_that_ended
@@ -109,7 +115,7 @@ pub async fn an_unknown_version_is_none(store: &impl Metastore) {
 
 /// `load_latest` of an id without a record returns `None`.
 pub async fn an_unknown_id_has_no_latest(store: &impl Metastore) {
-    assert_eq!(ok(store.load_latest(&fresh_id("")).await), None);
+    assert_eq!(latest(store, &fresh_id("")).await, None);
 }
 
 /// `load` returns the version asked for and no other of its id.
@@ -140,7 +146,7 @@ pub async fn latest_is_the_greatest_created_not_the_last_inserted(store: &impl M
     for record in &records {
         insert(store, record).await;
     }
-    assert_eq!(ok(store.load_latest(key.id()).await).as_ref(), records.get(1));
+    assert_eq!(latest(store, key.id()).await.as_ref(), records.get(1));
 }
 
 /// `load_latest` sees every insert that ended before it began.
@@ -149,7 +155,7 @@ pub async fn latest_sees_every_insert_that_ended(store: &impl Metastore) {
     for seconds in 0..20 {
         let record = record(&later(&key, seconds));
         insert(store, &record).await;
-        assert_eq!(ok(store.load_latest(key.id()).await), Some(record));
+        assert_eq!(latest(store, key.id()).await, Some(record));
     }
 }
 
@@ -159,9 +165,9 @@ pub async fn latest_is_of_that_id_alone(store: &impl Metastore) {
     let long = KeyMeta::new(KeyId::new(format!("{}_x", short.id())), created(NOW + 60));
     let (short, long) = (record(&short), record(&long));
     insert(store, &long).await;
-    assert_eq!(ok(store.load_latest(short.meta().id()).await), None);
+    assert_eq!(latest(store, short.meta().id()).await, None);
     insert(store, &short).await;
-    assert_eq!(ok(store.load_latest(short.meta().id()).await), Some(short));
+    assert_eq!(latest(store, short.meta().id()).await, Some(short));
 }
 
 /// Wrapped key, parent and flag of an intermediate key come back as they were.
@@ -223,7 +229,7 @@ pub async fn concurrent_inserts_of_different_versions_all_win(store: &impl Metas
     for record in &records {
         assert_eq!(load(store, record.meta()).await.as_ref(), Some(record));
     }
-    assert_eq!(ok(store.load_latest(key.id()).await).as_ref(), records.last());
+    assert_eq!(latest(store, key.id()).await.as_ref(), records.last());
 }
 
 /// A record is seen whole or not at all while it is inserted.
@@ -250,6 +256,16 @@ pub async fn a_wrapped_key_of_32_kib_is_kept(store: &impl Metastore) {
     assert_kept(store, &EnvelopeKeyRecord::new(fresh_meta(), wrapped, None)).await;
 }
 
+/// A record of more than [`EnvelopeKeyRecord::JSON_BYTES_MAX`] is refused for good, and no server is asked:
+/// it would not be read again.
+pub async fn a_record_over_64_kib_is_refused(store: &impl Metastore) {
+    for wrapped_bytes in [EnvelopeKeyRecord::JSON_BYTES_MAX * 3 / 4 + 1, 1_000_000] {
+        let record = EnvelopeKeyRecord::new(fresh_meta(), vec![7; wrapped_bytes], None);
+        assert!(is_refused_unasked(&store.insert(&record).await), "{wrapped_bytes} bytes");
+        assert_eq!(load(store, record.meta()).await, None);
+    }
+}
+
 /// A future dropped at any await leaves the store usable, and an insert that was dropped has
 /// happened whole or not at all.
 pub async fn dropped_calls_leave_the_store_usable(store: &impl Metastore) {
@@ -258,9 +274,9 @@ pub async fn dropped_calls_leave_the_store_usable(store: &impl Metastore) {
         let polls = round % 10 + 1;
         let record = record(&fresh_meta());
         abandon(store.insert(&record), polls).await;
-        abandon(store.load_latest(record.meta().id()), polls).await;
+        abandon(store.load_latest(record.meta().id(), Created::MAX), polls).await;
         abandon(store.load_many(&[record.meta().clone()], Consistency::Strong), polls).await;
-        abandon(store.load_latest_many(&[record.meta().id().clone()]), polls).await;
+        abandon(store.load_latest_many(&[record.meta().id().clone()], Created::MAX), polls).await;
         abandon(store.load(record.meta(), Consistency::Strong), polls).await;
         records.push(record);
     }
@@ -279,6 +295,7 @@ mod tests {
             include_str!("metastore.rs"),
             include_str!("metastore/bulk.rs"),
             include_str!("metastore/identity.rs"),
+            include_str!("metastore/latest.rs"),
         ]);
     }
 }

@@ -7,8 +7,8 @@ mod list;
 use crate::metastore::{Consistency, MetastoreAdmin};
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::testing::support::{
-    LOOKALIKES, Lookalikes, abandon, assert_answer, fresh_meta, fresh_pair, insert, keep_pair, later, load,
-    ok, race, random_bytes, record,
+    LOOKALIKES, Lookalikes, abandon, assert_answer, fresh_meta, fresh_pair, insert, keep_pair, later, latest,
+    latest_many, load, ok, race, random_bytes, record,
 };
 pub use list::*;
 
@@ -190,8 +190,8 @@ pub async fn latest_sees_every_revocation_that_ended(store: &impl MetastoreAdmin
         insert(store, &record).await;
         assert!(ok(store.revoke(record.meta()).await));
         let revoked = record.revoked(true);
-        assert_eq!(ok(store.load_latest(revoked.meta().id()).await).as_ref(), Some(&revoked));
-        assert_eq!(ok(store.load_latest_many(&[revoked.meta().id().clone()]).await), [Some(revoked)]);
+        assert_eq!(latest(store, revoked.meta().id()).await.as_ref(), Some(&revoked));
+        assert_eq!(latest_many(store, &[revoked.meta().id().clone()]).await, [Some(revoked)]);
     }
 }
 
@@ -274,7 +274,7 @@ pub async fn delete_takes_all_versions_of_that_id_alone(store: &impl MetastoreAd
         insert(store, &record(&later(&key, seconds))).await;
     }
     assert_eq!(ok(store.delete(key.id()).await), 3);
-    assert_eq!(ok(store.load_latest(key.id()).await), None);
+    assert_eq!(latest(store, key.id()).await, None);
     assert_eq!(load(store, &key).await, None);
     assert_eq!(ok(store.delete(key.id()).await), 0);
     assert_eq!(load(store, bystander.meta()).await, Some(bystander));

@@ -65,6 +65,36 @@ pub(super) async fn load(store: &impl Metastore, key: &KeyMeta) -> Option<Envelo
     ok(store.load(key, Consistency::Strong).await)
 }
 
+/// Returns the latest record of an id, however late.
+pub(super) async fn latest(store: &impl Metastore, id: &KeyId) -> Option<EnvelopeKeyRecord> {
+    ok(try_latest(store, id).await)
+}
+
+pub(super) async fn try_latest(
+    store: &impl Metastore,
+    id: &KeyId,
+) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    Ok(store.load_latest(id, Created::MAX).await?.map(|latest| latest.record))
+}
+
+/// Returns the latest record of each id, however late.
+pub(super) async fn latest_many(store: &impl Metastore, ids: &[KeyId]) -> Vec<Option<EnvelopeKeyRecord>> {
+    ok(try_latest_many(store, ids).await)
+}
+
+pub(super) async fn try_latest_many(
+    store: &impl Metastore,
+    ids: &[KeyId],
+) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    let found = store.load_latest_many(ids, Created::MAX).await?;
+    Ok(found.into_iter().map(|found| found.map(|latest| latest.record)).collect())
+}
+
+/// Tells whether the store refused for good and by itself, which says nothing of whether its server is up.
+pub(super) fn is_refused_unasked<T>(answer: &Result<T, BackendError>) -> bool {
+    answer.as_ref().is_err_and(|error| !error.is_transient() && !error.was_asked())
+}
+
 /// Returns the version of the same key that was created `seconds` later.
 pub(super) fn later(key: &KeyMeta, seconds: i64) -> KeyMeta {
     KeyMeta::new(key.id().clone(), created(key.created().unix_seconds() + seconds))
@@ -73,7 +103,7 @@ pub(super) fn later(key: &KeyMeta, seconds: i64) -> KeyMeta {
 pub(super) async fn assert_kept(store: &impl Metastore, record: &EnvelopeKeyRecord) {
     insert(store, record).await;
     assert_eq!(load(store, record.meta()).await.as_ref(), Some(record));
-    assert_eq!(ok(store.load_latest(record.meta().id()).await).as_ref(), Some(record));
+    assert_eq!(latest(store, record.meta().id()).await.as_ref(), Some(record));
 }
 
 /// A store that cannot hold a key says so for good, and then does not find it.
@@ -191,7 +221,7 @@ pub(super) async fn assert_told_apart(store: &impl Metastore, pair: &[KeyMeta; 2
     for (key, kept) in pair.iter().zip([first, second]) {
         assert_answer(store.load(key, Consistency::Strong).await, &kept, kept.is_none());
         if one.id() != other.id() {
-            assert_answer(store.load_latest(key.id()).await, &kept, kept.is_none());
+            assert_answer(try_latest(store, key.id()).await, &kept, kept.is_none());
         }
     }
 }

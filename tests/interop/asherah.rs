@@ -5,6 +5,7 @@
 
 mod clauses;
 mod dynamodb;
+mod far_ahead;
 mod guard;
 mod mariadb;
 mod moving;

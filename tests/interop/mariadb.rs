@@ -11,6 +11,7 @@ use claviger_test_servers::{MariaDb, shared_mariadb};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 use crate::clauses::led_by_each;
+use crate::far_ahead;
 use crate::peer::{Package, Place};
 use crate::world::{MINUTE, NAMES, Names, PARTITION, World, assert_decrypts, assert_one_key};
 
@@ -314,4 +315,16 @@ fn assert_folded(error: &Error) {
     assert_eq!(source.class(), FailureClass::Folded);
     let fault = source.source().and_then(|fault| fault.downcast_ref());
     assert!(matches!(fault, Some(SqlFault::FoldedId { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn rows_far_ahead_are_read_by_all_and_cleared_away() {
+    for packages in [[Package::Go, Package::Rust], [Package::Rust, Package::Go]] {
+        let (store, place) = open(Server::Utc, Table::Legacy).await;
+        let world = World::new(store, place, &packages, ());
+        far_ahead::rows_far_ahead_are_read_by_all_and_cleared_away(world, &packages, async |world| {
+            execute(world.url(), far_ahead::documented("NOW() + INTERVAL 1 DAY")).await;
+        })
+        .await;
+    }
 }

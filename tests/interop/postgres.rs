@@ -8,6 +8,7 @@ use claviger_test_servers::shared_postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::clauses::{clauses, led_by_each};
+use crate::far_ahead;
 use crate::peer::{Package, Place};
 use crate::world::{PARTITION, World};
 
@@ -95,4 +96,14 @@ async fn execute(url: &str, sql: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_far_ahead_are_read_by_all_and_cleared_away() {
+    far_ahead::rows_far_ahead_are_read_by_all_and_cleared_away(
+        world(Table::Documented, &[Package::Go]).await,
+        &[Package::Go],
+        async |world| execute(world.url(), far_ahead::documented("INTERVAL '1 day'")).await,
+    )
+    .await;
 }

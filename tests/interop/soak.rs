@@ -1,5 +1,5 @@
-//! A mixed fleet on one MariaDB, with keys that live seconds and an operator who revokes: whatever
-//! one of it encrypts, every one decrypts.
+//! A mixed fleet on one MariaDB, with keys that live seconds, an operator who revokes, a member whose clock is
+//! days ahead, and somebody who copies revoked rows: whatever one of it encrypts, every one decrypts.
 //!
 //! It runs for half a minute, or for `CLAVIGER_SOAK_SECONDS`. Five minutes of it:
 //! `CLAVIGER_SOAK_SECONDS=300 cargo xtask test -- -p claviger-interop soak -- --nocapture`
@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use claviger::{
-    Clock, Consistency, CryptoPolicy, DataRowRecord, KeyMeta, MetastoreAdmin, SessionFactory, SystemClock,
+    Clock, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Event, KeyMeta,
+    MetastoreAdmin, SessionFactory, SessionFactoryBuilder, SystemClock,
 };
 
 use crate::mariadb::{self, Server, Table};
@@ -20,6 +21,10 @@ const EXPIRE_AFTER: Duration = Duration::from_secs(4);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_STALE_ENCRYPT: Duration = Duration::from_secs(2);
 const REVOKE_EVERY: Duration = Duration::from_millis(500);
+/// From this part of its time on there are rows in the future. The others use those for ever, and rotate no more.
+const AHEAD_FROM: f64 = 0.6;
+/// How far ahead that member's clock is.
+const AHEAD: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 /// In which most records are; one turn in `NEW_PARTITION_EVERY` is in one that nobody had before.
 const PARTITIONS: usize = 12;
 const NEW_PARTITION_EVERY: usize = 40;
@@ -34,9 +39,15 @@ async fn soak_of_a_mixed_fleet_leaves_no_record_undecryptable() {
     let second = mariadb::reopen(Server::Utc, Table::Legacy, &place).await;
     let mut fleet = Fleet::start(&first, &second, &place);
     let mut operator = Operator::new(first.clone());
+    let ahead = builder(first.clone(), 1).clock(Ahead(SystemClock::new())).build().unwrap();
     let mut log = Log::default();
     let started = uptime();
     while uptime() - started < lasts() {
+        if log.turns % 7 == 0 && uptime() - started > lasts().mul_f64(AHEAD_FROM) {
+            let partition = format!("customer-{}", log.turns % PARTITIONS);
+            let record = ahead.session(&partition).unwrap().encrypt(b"from the future").await.unwrap();
+            log.from_the_future.insert(record.parent().clone());
+        }
         let written = fleet.encrypt(log.turns, &mut log).await;
         fleet.decrypt(&written, &mut log).await;
         operator.end_revoke().await;
@@ -58,6 +69,33 @@ async fn soak_of_a_mixed_fleet_leaves_no_record_undecryptable() {
     assert_eq!(log.refused, BTreeMap::new());
     assert_eq!(log.reads, MEMBERS.len() * (MEMBERS.len() * log.turns + log.samples.len()));
     assert!(log.rotations() > 0 && operator.intermediate_keys > 0 && operator.system_keys > 0);
+    // The others did use what was written for them, and ours told of it.
+    let used = log.keys().into_iter().filter(|key| log.from_the_future.contains(key)).count();
+    assert!(used > 0 && operator.copies > 0);
+    for (number, factory) in fleet.ours.iter().enumerate() {
+        let events = factory.status().unwrap().events;
+        let is_told = |told: Event| events.iter().any(|(event, _)| *event == told);
+        assert!(is_told(Event::ClockSkew) && is_told(Event::Tampered), "{number}: {events:?}");
+        let own = MEMBERS[number];
+        assert!(
+            log.samples.keys().all(|(by, key)| *by != own || !log.from_the_future.contains(key)),
+            "{own}"
+        );
+    }
+}
+
+/// A clock that is ahead of the others.
+#[derive(Debug)]
+struct Ahead(SystemClock);
+
+impl Clock for Ahead {
+    fn wall(&self) -> Duration {
+        self.0.wall() + AHEAD
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "so the soak is told how long it may take")]
@@ -172,6 +210,7 @@ async fn decrypt_all(factory: SessionFactory, all: Vec<Written>) -> Vec<Result<V
 struct Log {
     turns: usize,
     reads: usize,
+    from_the_future: BTreeSet<KeyMeta>,
     /// One record of each member under each key.
     samples: BTreeMap<(&'static str, KeyMeta), Written>,
     /// How many encrypts failed and why the first, by who should have.
@@ -213,6 +252,11 @@ impl Log {
         println!("  {} keys in all, {} of them by rotation", self.keys().len(), self.rotations());
         let Operator { intermediate_keys, system_keys, .. } = operator;
         println!("  {intermediate_keys} intermediate keys and {system_keys} system keys revoked");
+        println!(
+            "  {} of the revoked ones copied to a later row, {} keys from the future",
+            operator.copies,
+            self.from_the_future.len()
+        );
         let lost: usize = self.lost.values().map(|(count, _)| count).sum();
         let refused: usize = self.refused.values().map(|(count, _)| count).sum();
         println!(
@@ -224,18 +268,19 @@ impl Log {
     }
 }
 
-/// Revokes while the fleet works.
+/// Revokes while the fleet works. Of each second intermediate key it revokes somebody writes a copy.
 struct Operator<S> {
     store: S,
     revoked: Duration,
     at_work: Option<tokio::task::JoinHandle<()>>,
     intermediate_keys: usize,
     system_keys: usize,
+    copies: usize,
 }
 
 impl<S: MetastoreAdmin + Clone> Operator<S> {
     fn new(store: S) -> Self {
-        Self { store, revoked: uptime(), at_work: None, intermediate_keys: 0, system_keys: 0 }
+        Self { store, revoked: uptime(), at_work: None, intermediate_keys: 0, system_keys: 0, copies: 0 }
     }
 
     /// When it is time: the key, or one time in eight the system key above it.
@@ -246,11 +291,20 @@ impl<S: MetastoreAdmin + Clone> Operator<S> {
         self.revoked = uptime();
         let above = (self.intermediate_keys + self.system_keys) % 8 == 7;
         *(if above { &mut self.system_keys } else { &mut self.intermediate_keys }) += 1;
+        let is_copied = !above && self.intermediate_keys % 2 == 0;
+        self.copies += usize::from(is_copied);
         let (store, key) = (self.store.clone(), key.clone());
         self.at_work = Some(tokio::spawn(async move {
             let record = store.load(&key, Consistency::Strong).await.unwrap().unwrap();
             let key = if above { record.parent().unwrap() } else { &key };
             assert!(store.revoke(key).await.unwrap());
+            if is_copied {
+                let later = Created::new(key.created().unix_seconds() + 1).unwrap();
+                let copy = KeyMeta::new(key.id().clone(), later);
+                let copy = EnvelopeKeyRecord::new(copy, &record.wrapped_key()[..], record.parent().cloned());
+                // Another key may be there by now.
+                let _either = store.insert(&copy).await.unwrap();
+            }
         }));
     }
 
@@ -262,15 +316,14 @@ impl<S: MetastoreAdmin + Clone> Operator<S> {
 }
 
 fn factory(store: impl MetastoreAdmin, precision_seconds: u64) -> SessionFactory {
+    builder(store, precision_seconds).build().unwrap()
+}
+
+fn builder(store: impl MetastoreAdmin, precision_seconds: u64) -> SessionFactoryBuilder {
     let policy = CryptoPolicy::default()
         .expire_after(EXPIRE_AFTER)
         .revoke_check_interval(CHECK_INTERVAL)
         .creation_precision(Duration::from_secs(precision_seconds))
         .max_stale_encrypt(MAX_STALE_ENCRYPT);
-    SessionFactory::builder(store, kms())
-        .service(NAMES.service)
-        .product(PRODUCT)
-        .policy(policy)
-        .build()
-        .unwrap()
+    SessionFactory::builder(store, kms()).service(NAMES.service).product(PRODUCT).policy(policy)
 }

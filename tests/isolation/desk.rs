@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use claviger::testing::Operation;
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, FailureClass, Insert, KeyId, KeyManagementService, KeyMeta,
-    Metastore, SecretKey, WrapHealth, WrappedKey,
+    BackendError, Consistency, Created, EnvelopeKeyRecord, FailureClass, Insert, KeyId, KeyManagementService,
+    KeyMeta, Latest, Metastore, SecretKey, WrapHealth, WrappedKey,
 };
 use tokio::time::Instant;
 
@@ -24,6 +24,8 @@ pub(crate) enum Reply {
     Fail(FailureClass),
     /// The call fails for now after so long.
     FailLate(Duration),
+    /// The back end refuses by itself, for good.
+    Refuse,
     /// The call is never answered.
     Hang,
     Panic,
@@ -136,6 +138,7 @@ impl Desk {
                 tokio::time::sleep(span).await;
                 Err(BackendError::transient("as told"))
             }
+            Reply::Refuse => Err(BackendError::permanent("as told").not_asked()),
             Reply::Hang => std::future::pending().await,
             Reply::Panic => panic!("as told"),
         }
@@ -260,9 +263,9 @@ impl<M: Metastore> Metastore for Watched<M> {
         self.serve(Operation::Load, id, created, self.inner.load(key, consistency)).await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
         let name = id.as_str().to_owned();
-        self.serve(Operation::LoadLatest, name, None, self.inner.load_latest(id)).await
+        self.serve(Operation::LoadLatest, name, None, self.inner.load_latest(id, up_to)).await
     }
 
     async fn load_many(
@@ -275,9 +278,13 @@ impl<M: Metastore> Metastore for Watched<M> {
         self.serve(Operation::LoadMany, names.join(" "), None, work).await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         let names: Vec<&str> = ids.iter().map(KeyId::as_str).collect();
-        let work = self.inner.load_latest_many(ids);
+        let work = self.inner.load_latest_many(ids, up_to);
         self.serve(Operation::LoadLatestMany, names.join(" "), None, work).await
     }
 

@@ -12,6 +12,7 @@ mod clock;
 mod desk;
 mod hanging;
 mod permits;
+mod refused;
 mod retries;
 #[path = "../common/runtime.rs"]
 mod runtime;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use claviger::testing::FixedClock;
 use claviger::{
-    BackendError, Consistency, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
-    InMemoryMetastore, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin as _, RevokedDecrypt,
-    SessionFactory, SessionFactoryBuilder,
+    BackendError, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event,
+    FailureClass, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin as _,
+    RevokedDecrypt, SessionFactory, SessionFactoryBuilder,
 };
 
 use crate::support::*;
@@ -54,14 +54,15 @@ impl Metastore for Folding {
         }
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        let latest = self.rows.load_latest(id).await?;
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        let latest = self.rows.load_latest(id, up_to).await?;
         if latest.is_some() || !self.is_careless.load(Ordering::Relaxed) {
             return Ok(latest);
         }
         let other = KeyId::new(id.as_str().replace("Alice", "alice"));
-        let Some(other) = self.rows.load_latest(&other).await? else { return Ok(None) };
-        self.folded(&KeyMeta::new(id.clone(), other.meta().created())).await
+        let Some(other) = self.rows.load_latest(&other, up_to).await? else { return Ok(None) };
+        let folded = self.folded(&KeyMeta::new(id.clone(), other.record.meta().created())).await?;
+        Ok(folded.map(|record| Latest::new(record, None)))
     }
 
     async fn load_many(
@@ -76,8 +77,12 @@ impl Metastore for Folding {
         Ok(rows)
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.rows.load_latest_many(ids).await
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        self.rows.load_latest_many(ids, up_to).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
@@ -138,6 +143,14 @@ impl Folded {
         Self::with(OWN, serves, |builder| builder).await
     }
 
+    /// Copies the row under the id that the record names.
+    async fn give_a_row_of_its_own(&self) {
+        let folded = self.folded_row().await;
+        let meta = KeyMeta::new(KeyId::new(OWN), folded.meta().created());
+        let own = EnvelopeKeyRecord::new(meta, Arc::clone(folded.wrapped_key()), folded.parent().cloned());
+        assert_eq!(self.store.rows.insert(&own).await.unwrap(), Insert::Inserted);
+    }
+
     async fn decrypts(&self) {
         let plaintext = self.factory.session("Alice").unwrap().decrypt(&self.record).await.unwrap();
         assert_eq!(*plaintext, *b"secret");
@@ -158,7 +171,7 @@ impl Folded {
     }
 
     async fn folded_row(&self) -> EnvelopeKeyRecord {
-        self.store.rows.load_latest(&KeyId::new(IK)).await.unwrap().unwrap()
+        self.store.rows.load_latest(&KeyId::new(IK), Created::MAX).await.unwrap().unwrap().record
     }
 
     fn events(&self) -> Vec<Event> {
@@ -263,14 +276,22 @@ async fn folded_row_that_is_gone_is_told_once_and_not_put_back() {
 
 #[tokio::test]
 async fn key_that_gets_a_row_of_its_own_id_encrypts_again() {
-    let world = Folded::new(true).await;
+    let world = Folded::with(OWN, true, |builder| builder.folded_ids(true)).await;
     world.decrypts().await;
-    let folded = world.folded_row().await;
-    let meta = KeyMeta::new(KeyId::new(OWN), folded.meta().created());
-    let own = EnvelopeKeyRecord::new(meta, Arc::clone(folded.wrapped_key()), folded.parent().cloned());
-    assert_eq!(world.store.rows.insert(&own).await.unwrap(), Insert::Inserted);
+    world.give_a_row_of_its_own().await;
     assert_eq!(world.encrypts_under().await, 0);
     world.decrypts().await;
+}
+
+/// Where that is not allowed it may as well be somebody else's copy.
+#[tokio::test]
+async fn key_that_is_known_under_a_folded_id_is_refused_in_a_row_of_its_own() {
+    let world = Folded::new(true).await;
+    world.decrypts().await;
+    world.give_a_row_of_its_own().await;
+    let error = world.factory.session("Alice").unwrap().encrypt(b"new").await.unwrap_err();
+    assert!(matches!(error, Error::Authentication), "{error}");
+    assert!(world.events().contains(&Event::Tampered));
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use claviger::testing::{Fault, FixedClock, Operation};
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, InMemoryMetastore, Insert, KeyId, KeyMeta, Metastore,
-    SessionFactory,
+    BackendError, Consistency, Created, EnvelopeKeyRecord, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest,
+    Metastore, SessionFactory,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -88,9 +88,9 @@ impl Metastore for Noting {
         self.rows.load(key, consistency).await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
         self.note();
-        self.rows.load_latest(id).await
+        self.rows.load_latest(id, up_to).await
     }
 
     async fn load_many(
@@ -102,9 +102,13 @@ impl Metastore for Noting {
         self.rows.load_many(keys, consistency).await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         self.note();
-        self.rows.load_latest_many(ids).await
+        self.rows.load_latest_many(ids, up_to).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 pub(crate) use crate::clock::{RunningClock, START};
 pub(crate) use crate::runtime::on_this_runtime;
-use claviger::testing::{Call, Fault, Faults, FaultyKms, FaultyMetastore, FixedClock, Operation};
+use claviger::testing::{Call, Fault, Faults, FaultyKms, FaultyMetastore, FixedClock, NoChance, Operation};
 use claviger::{
     BackendError, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
     InMemoryMetastore, Insert, KeyId, KeyMeta, LockPolicy, Metastore, MetastoreAdmin, SecretKey, Session,
-    SessionFactory, SessionFactoryBuilder, StaticKms,
+    SessionFactory, SessionFactoryBuilder, StaticKms, SystemRandom,
 };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -92,7 +92,8 @@ impl World {
             .service("checkout")
             .product("payments")
             .policy(policy())
-            .clock(clock.clone());
+            .clock(clock.clone())
+            .random(NoChance(SystemRandom::new()));
         let factory = options(on_this_runtime(builder)).build().expect("a factory");
         Self { clock, store, kms, factory }
     }
@@ -184,6 +185,14 @@ impl World {
         self.kms.faults().heal();
     }
 
+    /// Lets what runs in the background come to its end.
+    pub(crate) async fn at_rest(&self) {
+        self.landed().await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits until no flight is under way.
     pub(crate) async fn landed(&self) {
         for _ in 0..10_000 {
@@ -218,6 +227,12 @@ impl World {
 
     pub(crate) async fn revoke_latest(&self, id: &str) {
         let row = self.latest_row(id).await;
+        assert!(self.store.inner().revoke(row.meta()).await.expect("revoked"));
+    }
+
+    pub(crate) async fn revoke_latest_but_one(&self, id: &str) {
+        let rows = self.rows(id).await;
+        let row = rows.iter().rev().nth(1).expect("two rows");
         assert!(self.store.inner().revoke(row.meta()).await.expect("revoked"));
     }
 

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use claviger::testing::{Fault, Operation};
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, Error, Event, FailureClass, InMemoryMetastore, Insert,
-    KeyId, KeyMeta, Metastore, SessionFactory,
+    BackendError, Consistency, Created, EnvelopeKeyRecord, Error, Event, FailureClass, InMemoryMetastore,
+    Insert, KeyId, KeyMeta, Latest, Metastore, SessionFactory,
 };
 
 use crate::support::*;
@@ -175,8 +175,8 @@ impl Metastore for Odd {
         Ok(row.filter(|_| self.sees(key.id())))
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        let latest = self.rows.load_latest(id).await?;
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        let latest = self.rows.load_latest(id, up_to).await?;
         Ok(latest
             .filter(|_| self.sees(id))
             .filter(|_| self.oddity != Oddity::NeverLatest || id.as_str() == SK))
@@ -190,8 +190,12 @@ impl Metastore for Odd {
         self.rows.load_many(keys, how).await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.rows.load_latest_many(ids).await
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        self.rows.load_latest_many(ids, up_to).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {

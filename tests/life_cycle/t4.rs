@@ -1,9 +1,10 @@
 //! T4: the bump rule. A key that replaces another sorts after it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::testing::FixedClock;
-use claviger::{EnvelopeKeyRecord, Error, Event};
+use claviger::{EnvelopeKeyRecord, Event, KeyId};
 
 use crate::support::*;
 
@@ -58,7 +59,7 @@ async fn behind(behind: Duration) -> World {
 
 #[tokio::test]
 async fn t4_latest_in_the_future_is_used() {
-    for (ahead, alarm) in [(MINUTE, 0), (2 * MINUTE, 1), (12 * HOUR, 1), (30 * DAY, 1)] {
+    for (ahead, alarm) in [(MINUTE, 0), (2 * MINUTE, 1), (12 * HOUR, 1), (DAY, 1)] {
         let world = behind(ahead).await;
         assert_eq!(world.encrypts_under().await, seconds(ahead));
         // The key and its parent lie ahead; the latter was not asked for as the latest.
@@ -75,19 +76,78 @@ async fn t4_unusable_latest_in_the_future_is_bumped_by_a_second() {
     }
 }
 
+/// Told of once each: the key that is made in their place, and the look for what lies ahead, are not asked
+/// for by anybody.
 #[tokio::test]
-async fn t4_more_than_a_day_ahead_is_refused() {
-    for id in [IK, SK] {
-        let world = behind(DAY + MINUTE).await;
-        world.revoke_latest(id).await;
-        let before = world.row_times(IK).await;
-        let error = world.encrypt_error().await;
-        assert!(matches!(&error, Error::ClockSkew(key) if key.id().as_str() == id), "{error}");
-        assert!(!error.is_retryable());
-        assert!(world.raised(Event::ClockSkew) > 0);
-        assert_eq!(world.row_times(IK).await, before);
-        assert_eq!(world.calls().insert, 0);
+async fn t4_rows_more_than_a_day_ahead_stand_in_nobodys_way_and_are_told_of_once() {
+    for revoked in [None, Some(IK), Some(SK)] {
+        let world = behind(DAY + 2 * MINUTE).await;
+        if let Some(id) = revoked {
+            world.revoke_latest(id).await;
+        }
+        let ahead = seconds(DAY + 2 * MINUTE);
+        assert_eq!(world.encrypts_under().await, 0, "{revoked:?}");
+        assert_eq!(world.row_times(IK).await, [0, ahead]);
+        assert_eq!(world.row_times(SK).await, [0, ahead]);
+        // As ever: it is replaced at its end, and whether or not it is revoked.
+        world.revoke_latest_but_one(IK).await;
+        world.factory.invalidate(&KeyId::new(IK)).unwrap();
+        assert_eq!(world.encrypts_under().await, 1, "{revoked:?}");
+        world.at_rest().await;
+        assert_eq!(world.raised(Event::ClockSkew), 1, "{revoked:?}");
+        world.revoke_latest_but_one(IK).await;
+        world.factory.invalidate(&KeyId::new(IK)).unwrap();
+        assert_eq!(world.encrypts_under().await, 2, "{revoked:?}");
+        world.at_rest().await;
+        assert_eq!(world.raised(Event::ClockSkew), 1, "{revoked:?}");
     }
+}
+
+#[tokio::test]
+async fn t4_key_more_than_a_day_ahead_decrypts_what_names_it() {
+    let home = World::new();
+    home.clock.advance(30 * DAY);
+    let (record, _) = home.sealed().await;
+    let world =
+        World::over(home.store.inner().clone(), FixedClock::new(START.unsigned_abs()), |builder| builder);
+    for _ in 0..3 {
+        world.decrypts(&record).await;
+        // What is later than the latest is not taken for lost.
+        assert_eq!(world.encrypts_under().await, 0);
+        world.factory.invalidate_all().unwrap();
+    }
+    // The key and its parent.
+    assert_eq!(world.raised(Event::ClockSkew), 2);
+    assert_eq!(world.raised(Event::RowLost), 0);
+}
+
+/// Nor does a valid one wrapped under such a system key.
+#[tokio::test]
+async fn t4_key_under_a_system_key_more_than_a_day_ahead_encrypts_nothing() {
+    let home = World::new();
+    home.clock.advance(30 * DAY);
+    let row = home.sealed_row(IK).await;
+    let world =
+        World::over(home.store.inner().clone(), FixedClock::new(START.unsigned_abs()), |builder| builder);
+    world.delete(IK).await;
+    let near = EnvelopeKeyRecord::new(meta(IK, 0), Arc::clone(row.wrapped_key()), row.parent().cloned());
+    world.put(near).await;
+    assert_eq!(world.encrypts_under().await, 1);
+    assert_eq!(world.latest_row(IK).await.parent(), Some(&meta(SK, 0)));
+}
+
+/// The clock went back by a week: the keys it made since are as if they were not there, for encrypting.
+#[tokio::test]
+async fn t4_process_whose_clock_is_set_right_goes_on() {
+    let home = World::new();
+    home.clock.advance(7 * DAY);
+    let (record, _) = home.sealed().await;
+    let right =
+        World::over(home.store.inner().clone(), FixedClock::new(START.unsigned_abs()), |builder| builder);
+    assert_eq!(right.encrypts_under().await, 0);
+    right.decrypts(&record).await;
+    right.clock.advance(7 * DAY + MINUTE);
+    assert_eq!(right.other_process().encrypts_under().await, seconds(7 * DAY));
 }
 
 #[tokio::test]

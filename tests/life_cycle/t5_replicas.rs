@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use claviger::testing::{Fault, FaultyMetastore, Operation};
 use claviger::{
-    BackendError, Consistency, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
-    FailureKind, InMemoryMetastore, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, RevokedDecrypt,
-    SessionFactory,
+    BackendError, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event,
+    FailureClass, FailureKind, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin,
+    RevokedDecrypt, SessionFactory,
 };
 
 use crate::support::*;
@@ -26,8 +26,8 @@ impl Metastore for Replicated {
         }
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.primary.load_latest(id).await
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        self.primary.load_latest(id, up_to).await
     }
 
     async fn load_many(
@@ -39,8 +39,12 @@ impl Metastore for Replicated {
         self.primary.load_many(keys, how).await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.primary.load_latest_many(ids).await
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        self.primary.load_latest_many(ids, up_to).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {

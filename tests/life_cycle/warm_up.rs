@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use claviger::testing::{Fault, Operation};
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, Error, InMemoryMetastore, Insert, KeyId, KeyMeta,
-    Metastore, SessionFactory, WarmUp,
+    BackendError, Consistency, Created, EnvelopeKeyRecord, Error, InMemoryMetastore, Insert, KeyId, KeyMeta,
+    Latest, Metastore, SessionFactory, WarmUp,
 };
 
 use crate::support::*;
@@ -123,8 +123,8 @@ impl Metastore for PickyStore {
         self.rows.load(key, how).await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        Ok(self.load_latest_many(std::slice::from_ref(id)).await?.remove(0))
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        Ok(self.load_latest_many(std::slice::from_ref(id), up_to).await?.remove(0))
     }
 
     async fn load_many(
@@ -135,7 +135,11 @@ impl Metastore for PickyStore {
         self.rows.load_many(keys, how).await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         self.batches.lock().unwrap().push(ids.len());
         if self.batch_max.is_some_and(|max| ids.len() > max) {
             return Err(BackendError::transient("too much at once"));
@@ -143,7 +147,7 @@ impl Metastore for PickyStore {
         if ids.iter().any(|id| self.damaged.contains(id.as_str())) {
             return Err(BackendError::damaged("a row cannot be read"));
         }
-        let mut rows = self.rows.load_latest_many(ids).await?;
+        let mut rows = self.rows.load_latest_many(ids, up_to).await?;
         if self.reversed {
             rows.reverse();
         }

@@ -10,7 +10,7 @@ use claviger::testing::Operation;
 use claviger::{SessionFactory, Span};
 use tokio::runtime::Builder;
 
-use crate::world::{DAY, Dice, World, assert_at_rest, policy};
+use crate::world::{DAY, Dice, World, assert_at_rest, policy, settle};
 
 /// A flood of new partitions from several threads, measured all the while by the live slots.
 #[test]
@@ -66,14 +66,8 @@ fn flood(factory: &SessionFactory, partitions: usize) {
             task.await.unwrap();
         }
     });
-    // Loads that have told their callers end; a task of the factory's own may run on, the sweep of
-    // idle keys, and no other.
-    let ends = async {
-        while runtime.metrics().num_alive_tasks() > 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), ends).await }).unwrap();
+    // Loads that have told their callers come to their end on the factory's own thread.
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), settle(factory)).await }).unwrap();
 }
 
 /// On a trace in which few partitions are asked for often and many seldom, the cache hits as often

@@ -54,14 +54,14 @@ async fn s1_2_each_part_of_a_draw_is_used_once() {
     // A key and its nonce for the system key are the KMS's to draw; ours are these.
     let drawn = random.drawn();
     let lengths: Vec<usize> = drawn.iter().map(Vec::len).collect();
-    assert_eq!(lengths, [32, 32, 12, 56, 56], "system key, intermediate key, its nonce, two records");
+    assert_eq!(lengths, [32, 32, 12, 64, 64], "system key, intermediate key, its nonce, two records");
     let intermediate_key = &drawn[1];
     let rows = world.store.inner().list(None, 10).await.unwrap().records;
     let row = rows.iter().find(|row| row.meta() == records[0].parent()).unwrap();
     assert_eq!(nonce_of(row.wrapped_key()), *drawn[2]);
     for (record, draw) in records.iter().zip(&drawn[3..]) {
         assert_eq!(nonce_of(record.data()), draw[32..44]);
-        assert_eq!(nonce_of(record.wrapped_key()), draw[44..]);
+        assert_eq!(nonce_of(record.wrapped_key()), draw[44..56]);
         assert_eq!(open(intermediate_key, record.wrapped_key()), draw[..32], "the data row key");
     }
     let payloads = [b"one", b"two"].map(|payload| payload.to_vec());

@@ -1,6 +1,6 @@
 //! S3.7: what the store answers is told apart, and a refusal surfaces.
 
-use claviger::testing::{Fault, Operation};
+use claviger::testing::{Fault, NoChance, Operation};
 use claviger::{CryptoPolicy, Error, FailureClass, KeyMeta, Limits, MetastoreAdmin};
 
 use crate::world::{DAY, HOUR, SECOND, World, policy};
@@ -21,7 +21,9 @@ async fn s3_7_a_denied_insert_is_an_error_never_an_expired_or_revoked_key() {
     for end in [End::Expired, End::Revoked, End::ParentRevoked, End::Exhausted] {
         let world = World::new();
         let policy: CryptoPolicy = policy().max_wraps_per_key(WRAPS_MAX);
-        let session = world.builder().policy(policy).build().unwrap().session("partition").unwrap();
+        let random = NoChance(world.random.clone());
+        let factory = world.builder().policy(policy).random(random).build().unwrap();
+        let session = factory.session("partition").unwrap();
         let old = session.encrypt(b"").await.unwrap();
         bring_about(end, &world, old.parent()).await;
         if let End::Exhausted = end {

@@ -303,6 +303,78 @@ async fn sources_that_come_back_are_connected_and_heeded() {
     assert_eq!(log.calls(), 10);
 }
 
+/// Whatever is told a thousand times a second, the store is asked once a second and for the first 256 keys.
+#[tokio::test(start_paused = true)]
+async fn sources_that_tell_without_an_end_cost_a_check_a_second() {
+    const SECONDS: usize = 20;
+    let floods: [(fn(usize) -> Invalidation, usize); 3] = [
+        (|_| Invalidation::Everything, 0),
+        (|_| Invalidation::Key(KeyId::new(IK)), 256),
+        (|number| Invalidation::Key(KeyId::new(format!("_IK_{number}_service_product"))), 0),
+    ];
+    for (flood, keys_max) in floods {
+        let world = World::new();
+        let (source, steps, log) = script();
+        let factory = world.builder().invalidations(source).build().unwrap();
+        seal(&factory).await;
+        let before = world.store.faults().calls_of(Operation::LoadLatest);
+        for number in 0..SECONDS * 1_000 {
+            steps.send(Step::Tell(flood(number))).unwrap_or_default();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            seal(&factory).await;
+        }
+        until(|| log.calls() == SECONDS * 1_000 + 1).await;
+        let asked = world.store.faults().calls_of(Operation::LoadLatest) - before;
+        let bound = (SECONDS - 1)..=(SECONDS + 1) * (keys_max + 1);
+        assert!(bound.contains(&usize::try_from(asked).unwrap()), "{asked}, at most {keys_max} keys");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_are_heeded_at_last_whatever_else_they_tell() {
+    let flood = |number: usize| key(&format!("_IK_{number}_service_product"));
+    let last = [Step::Tell(Invalidation::Everything), key(IK)];
+    for last in last {
+        let world = World::new();
+        let (source, steps, log) = script();
+        let factory = world.builder().invalidations(source).build().unwrap();
+        let first = seal(&factory).await;
+        steps.send(Step::Tell(Invalidation::Everything)).unwrap_or_default();
+        (0..300).for_each(|number| steps.send(flood(number)).unwrap_or_default());
+        until(|| log.calls() == 302).await;
+        assert_eq!(seal(&factory).await.parent(), first.parent());
+        let row = world.store.inner().list(None, 1).await.unwrap().records.remove(0);
+        assert!(world.store.inner().revoke(row.meta()).await.unwrap());
+        steps.send(last).unwrap_or_default();
+        until(|| log.calls() == 303).await;
+        assert_eq!(seal(&factory).await.parent(), first.parent(), "not within the second");
+        // Nor is it lost with the source.
+        steps.send(Step::Fail).unwrap_or_default();
+        tokio::time::sleep(SECOND).await;
+        assert_ne!(seal(&factory).await.parent(), first.parent());
+        steps.send(key("_IK_other_service_product")).unwrap_or_default();
+        until(|| factory.status().unwrap().sources_connected == [true]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_make_every_shredding_known_however_many_they_tell_of() {
+    let world = World::new();
+    let (source, steps, log) = script();
+    let factory = world.builder().invalidations(source).restore_lost(true).build().unwrap();
+    let record = seal(&factory).await;
+    for number in 0..1_000 {
+        let id = if number == 999 { IK.to_owned() } else { format!("_IK_{number}_service_product") };
+        steps.send(Step::Tell(Invalidation::Shredded(KeyId::new(id)))).unwrap_or_default();
+    }
+    until(|| log.calls() == 1_001).await;
+    world.store.inner().delete(&KeyId::new(IK)).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    factory.session("partition").unwrap().decrypt(&record).await.unwrap_err();
+    assert_eq!(raised(&factory, Event::RowLost), 0);
+    assert_eq!(world.store.inner().count().await.unwrap(), 1, "nothing was put back");
+}
+
 /// A connection that never stands for long does not make all keys stale ten times a second.
 #[tokio::test(start_paused = true)]
 async fn sources_that_flap_are_called_more_and_more_seldom() {

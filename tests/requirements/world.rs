@@ -166,7 +166,7 @@ struct Hold {
 }
 
 /// What is drawn for a record: a data row key and two nonces.
-const RECORD_DRAW_BYTES: usize = 56;
+const RECORD_DRAW_BYTES: usize = 64;
 
 impl HeldRandom {
     pub(crate) fn new() -> Self {

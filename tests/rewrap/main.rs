@@ -4,6 +4,7 @@
 
 mod degraded;
 mod edges;
+mod known;
 mod regions;
 mod rewrap;
 mod support;

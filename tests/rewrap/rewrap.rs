@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use claviger::testing::{Fault, FaultyKms, FaultyMetastore, Operation};
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, Error, FailureClass, InMemoryMetastore, Insert, KeyId,
-    KeyManagementService, KeyMeta, Limits, Metastore, MetastoreAdmin, Page, Rewrap, RewrapOptions,
-    RewrapReport, SecretKey, StaticKms, SystemRandom, rewrap_system_keys,
+    BackendError, Consistency, Created, EnvelopeKeyRecord, Error, FailureClass, InMemoryMetastore, Insert,
+    KeyId, KeyManagementService, KeyMeta, Latest, Limits, Metastore, MetastoreAdmin, Page, Rewrap,
+    RewrapOptions, RewrapReport, SecretKey, StaticKms, SystemRandom, rewrap_system_keys,
 };
 
 use crate::regions::{Regions, master_key};
@@ -175,8 +175,8 @@ impl Metastore for MangledStore {
         self.rows.load(key, consistency).await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.rows.load_latest(id).await
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        self.rows.load_latest(id, up_to).await
     }
 
     async fn load_many(
@@ -187,8 +187,12 @@ impl Metastore for MangledStore {
         self.rows.load_many(keys, consistency).await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.rows.load_latest_many(ids).await
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        self.rows.load_latest_many(ids, up_to).await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
+use claviger::Created;
 use claviger_metastore::FindingId;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{Options, Report, STORE_HELP, STORE_LONG_HELP, STORE_VARIABLE, finding_parser};
 use crate::given::{Given, GivenParser};
@@ -89,6 +92,16 @@ pub(crate) struct KmsRewrap {
     #[arg(long, value_name = "KMS", value_parser = GivenParser::<KmsGiven>::NEW)]
     pub(crate) from: Option<KmsGiven>,
 
+    /// Revokes each key that is wrapped anew, before its new form is stored: for a master key that has
+    /// become known. See docs/kms.md for what goes before it.
+    #[arg(long)]
+    pub(crate) revoke: bool,
+
+    /// Leaves out, and tells, what is to be wrapped anew and was created later: such as
+    /// 2026-01-31T12:00:00Z, or in Unix seconds.
+    #[arg(long, value_name = "TIME", value_parser = created)]
+    pub(crate) created_up_to: Option<Created>,
+
     #[command(flatten)]
     pub(crate) renew: KmsRenew,
 }
@@ -108,6 +121,15 @@ impl KmsKeys {
         };
         (options, self.config)
     }
+}
+
+/// Reads a time of RFC 3339, or Unix seconds.
+fn created(text: &str) -> Result<Created, &'static str> {
+    let seconds = match text.parse() {
+        Ok(seconds) => Some(seconds),
+        Err(_) => OffsetDateTime::parse(text, &Rfc3339).map(OffsetDateTime::unix_timestamp).ok(),
+    };
+    seconds.and_then(Created::new).ok_or("say such as 2026-01-31T12:00:00Z")
 }
 
 pub(super) const VARIABLE: &str = "CLAVIGER_KMS";
@@ -140,4 +162,6 @@ Examples:
   claviger kms repair --config /etc/claviger/claviger.toml --dry-run
   claviger kms rewrap --from static:@old.hex --kms aws:us-east-1=ARN,eu-west-1=ARN --all
   claviger kms rewrap --config /etc/claviger/claviger.toml
+  claviger kms rewrap --from static:@leaked.hex --kms vault:https://vault.example:8200/transit/claviger \
+    --revoke --created-up-to 2026-01-31T12:00:00Z
 ";

@@ -21,10 +21,12 @@ use crate::tell::tell;
 pub(crate) fn run(command: Kms, printer: Printer) -> Result<Exit, Failure> {
     match command {
         Kms::Check(keys) => check(keys, printer),
-        Kms::Repair(given) => renew(given, &Work::Repair, printer),
+        Kms::Repair(given) => renew(given, &Work::Repair, RewrapOptions::new(), printer),
         Kms::Rewrap(given) => {
             let from = given.from.map(resolve_from).transpose()?.map(Box::new);
-            renew(given.renew, &Work::Rewrap(from), printer)
+            let how = RewrapOptions::new().revoke(given.revoke);
+            let how = given.created_up_to.into_iter().fold(how, RewrapOptions::created_up_to);
+            renew(given.renew, &Work::Rewrap(from), how, printer)
         }
     }
 }
@@ -58,7 +60,7 @@ fn check(keys: KmsKeys, printer: Printer) -> Result<Exit, Failure> {
         };
         Ok::<_, Failure>((kms.check().await, held))
     })?;
-    printer.print(&checks(&copies, held.as_ref(), format)?)?;
+    checks(&copies, held.as_ref(), format, printer)?;
     let keys = held.iter().flat_map(|held| of_report(&held.report, &Work::Repair));
     Ok(worst(copies.iter().flat_map(failures).map(of_failure).chain(keys)))
 }
@@ -74,7 +76,7 @@ async fn unwrap_held(settings: &Settings, kms: &OpenKms, all: bool) -> Result<Op
         }
         None => return Err(no_store(settings)),
     };
-    let checked = store.repair(&kms.boxed(), &which(settings, all).dry_run(true)).await;
+    let checked = store.repair(&kms.boxed(), &which(RewrapOptions::new(), settings, all).dry_run(true)).await;
     store.close().await;
     let report = checked.map_err(|error| Failure::crypt(&error))?;
     Ok(Some(Held { store: choice.to_string(), report }))
@@ -100,7 +102,7 @@ fn worst(exits: impl IntoIterator<Item = Exit>) -> Exit {
     exits.into_iter().max_by_key(rank).unwrap_or(Exit::Done)
 }
 
-fn renew(given: KmsRenew, work: &Work, printer: Printer) -> Result<Exit, Failure> {
+fn renew(given: KmsRenew, work: &Work, how: RewrapOptions, printer: Printer) -> Result<Exit, Failure> {
     let KmsRenew { keys, dry_run } = given;
     let (all, format) = (keys.all, keys.format);
     let (options, config) = keys.into_options();
@@ -110,7 +112,7 @@ fn renew(given: KmsRenew, work: &Work, printer: Printer) -> Result<Exit, Failure
         _ => Vec::new(),
     };
     files::check_printing(&[settings.files(), from].concat())?;
-    let which = which(&settings, all).dry_run(dry_run);
+    let which = which(how, &settings, all).dry_run(dry_run);
     let renewed = crate::runtime()?.block_on(renew_in(&settings, work, which, dry_run))?;
     if renewed.keys.is_empty() && renewed.damaged.is_empty() {
         let message = format!(
@@ -122,12 +124,12 @@ fn renew(given: KmsRenew, work: &Work, printer: Printer) -> Result<Exit, Failure
         return Err(Failure::new(Exit::NotFound, message));
     }
     let exit = worst(of_report(&renewed, work));
-    printer.print(&report(&Held { store: settings.metastore.to_string(), report: renewed }, format)?)?;
+    report(&Held { store: settings.metastore.to_string(), report: renewed }, format, printer)?;
     Ok(exit)
 }
 
-fn which(settings: &Settings, all: bool) -> RewrapOptions {
-    let which = RewrapOptions::new().limits(limits());
+fn which(how: RewrapOptions, settings: &Settings, all: bool) -> RewrapOptions {
+    let which = how.limits(limits());
     if all { which } else { which.only([settings.system_key_id()]) }
 }
 
@@ -186,7 +188,7 @@ fn of_report(report: &RewrapReport, work: &Work) -> Vec<Exit> {
 
 fn of_outcome(done: &Rewrap, work: &Work) -> Exit {
     match done {
-        Rewrap::UpToDate | Rewrap::Gone => Exit::Done,
+        Rewrap::UpToDate | Rewrap::LeftOut | Rewrap::Gone => Exit::Done,
         Rewrap::Rewrapped { missing } if missing.is_empty() => Exit::Done,
         Rewrap::Rewrapped { .. } => Exit::Unavailable,
         // Nothing was repaired, and something needs to be.

@@ -12,6 +12,8 @@ use crate::kms::fields::{Fields, Wrong};
 #[cfg(feature = "pkcs11")]
 use crate::kms::open::OpenError;
 use crate::kms::secret::Secret;
+#[cfg(feature = "pkcs11")]
+use crate::private;
 
 /// A key in a token.
 #[derive(Clone, Debug)]
@@ -102,6 +104,10 @@ impl Pkcs11Choice {
 
     #[cfg(feature = "pkcs11")]
     pub(super) async fn open(&self) -> Result<Pkcs11Kms, OpenError> {
+        // It is code. A bare name is looked up by the system, in folders of its own.
+        if self.module.components().nth(1).is_some() {
+            private::check_author_of(&self.module, "the PKCS#11 module")?;
+        }
         let pin = self.pin.reveal("the PIN of the token", "pin-source=file:PATH")?;
         let mechanism = match self.mechanism {
             Mechanism::Auto => Pkcs11Mechanism::Auto,

@@ -15,6 +15,8 @@ use crate::kms::fields::{Fields, Wrong};
 #[cfg(feature = "vault")]
 use crate::kms::open::OpenError;
 use crate::kms::secret::Secret;
+#[cfg(feature = "vault")]
+use crate::private;
 
 /// A key of a transit engine.
 #[derive(Clone, Debug)]
@@ -121,6 +123,7 @@ impl VaultChoice {
             builder = builder.namespace(namespace);
         }
         if let Some(file) = &self.ca {
+            private::check_author_of(file, "the file of Vault's certificates")?;
             builder = builder.ca_file(file);
         }
         if let Some(time) = self.call_deadline {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use claviger::Metastore as _;
+use claviger::{Created, Metastore as _};
 
 use super::open_kms;
 use crate::config::Settings;
@@ -86,7 +86,9 @@ async fn holds_keys(settings: &Settings, store: &Backend, held: Option<&Path>) -
     };
     let found = match found {
         Some(found) => found,
-        None => store.boxed().load_latest(&settings.system_key_id()).await.map(|key| key.is_some()),
+        None => {
+            store.boxed().load_latest(&settings.system_key_id(), Created::MAX).await.map(|key| key.is_some())
+        }
     };
     found.map_err(|error| settings.metastore.failed("cannot read", &error))
 }

@@ -16,7 +16,7 @@ use claviger_metastore::DynamoDbMetastore;
 use claviger_metastore::MysqlMetastore;
 #[cfg(feature = "postgres")]
 use claviger_metastore::PostgresMetastore;
-use claviger_metastore::{FindingId, SchemaReport, SqliteMetastore};
+use claviger_metastore::{FindingId, SchemaReport, SqliteMetastore, look_for_equal_keys};
 
 use tempfile::TempPath;
 
@@ -201,6 +201,16 @@ impl Backend {
         report.map_err(|error| fault::using(choice, "cannot check", &error))
     }
 
+    /// Looks at every row for a key that another has too.
+    pub(crate) async fn look_for_equal_keys(
+        &self,
+        choice: &StoreChoice,
+        report: &mut SchemaReport,
+    ) -> Result<(), Failure> {
+        let looked = with_table!(self, store => look_for_equal_keys(store, report).await, Ok(()));
+        looked.map_err(|error| fault::using(choice, "cannot check", &error))
+    }
+
     /// How many rows there are.
     pub(crate) async fn count(&self) -> Result<u64, BackendError> {
         with_table!(self, store => store.count().await, Ok(0))
@@ -373,7 +383,7 @@ fn dynamodb_schema(url: &ServerUrl) -> Result<String, OpenError> {
         "BillingMode": "PAY_PER_REQUEST",
         "DeletionProtectionEnabled": true,
     });
-    Ok(format!("{schema:#}\n"))
+    Ok(crate::escape::json(&format!("{schema:#}\n")))
 }
 
 #[cfg(not(feature = "dynamodb"))]

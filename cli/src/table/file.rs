@@ -10,6 +10,7 @@ use super::names;
 use super::rows::{BadRow, Direction, Done};
 use crate::args::{Crypt, Format};
 use crate::count::count;
+use crate::escape;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::open::Keys;
@@ -147,7 +148,7 @@ fn error_line(bad: &BadRow) -> Vec<u8> {
     {
         entry.insert("last_line".to_owned(), bad.last_line.into());
     }
-    let mut text = entry.to_string();
+    let mut text = escape::json(&entry.to_string());
     text.push('\n');
     text.into_bytes()
 }

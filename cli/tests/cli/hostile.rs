@@ -1,8 +1,11 @@
 //! Hostile surroundings: what a system may refuse, and how a run may be ended.
 
+mod authors;
 mod descriptors;
 mod disks;
 mod folders;
+mod names;
+mod others;
 mod owners;
 mod roles;
 mod signals;

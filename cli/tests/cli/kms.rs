@@ -3,6 +3,7 @@
 #[cfg(feature = "aws")]
 mod aws;
 mod check;
+mod known;
 mod several;
 #[cfg(feature = "vault")]
 mod vault;

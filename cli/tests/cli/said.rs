@@ -407,11 +407,7 @@ fn keys_from_the_future_that_are_encrypted_under_are_told_of() {
     );
     execute(&kit, &[&move_on]);
     let run = kit.ok(&[&["encrypt", "rows.jsonl", "-o", "again.jsonl"][..], &FIELDS].concat());
-    assert!(
-        run.stderr.contains("made in the future") && run.stderr.contains("set the clocks"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("made in the future") && run.stderr.contains("look which"), "{}", run.stderr);
     assert_says_nothing_of_anybody(&kit, &run, "a key from the future");
     let run = kit.ok(&["encrypt", "rows.jsonl", "-p", BOB]);
     assert_eq!(run.stderr, "");

@@ -142,3 +142,25 @@ fn a_store_in_memory_has_no_schema() {
     let run = Kit::new().fails(78, &["schema", "check", "--metastore", "memory:"]);
     assert!(run.stderr.contains("memory: has no schema"), "{}", run.stderr);
 }
+
+#[test]
+fn a_key_that_two_partitions_have_is_found_wherever_it_lies() {
+    let kit = Kit::new();
+    kit.ok(&schema("apply"));
+    // Far from both ends, of which the other checks see a sample.
+    sql(
+        &kit,
+        "WITH RECURSIVE n (n) AS (SELECT 10000 UNION ALL SELECT n + 1 FROM n WHERE n < 13000)
+         INSERT INTO encryption_key SELECT '_IK_' || n || '_svc_prod', '2023-11-14 22:13:20',
+             json_object('Created', 1700000000, 'Key', 'AAAA' || n || 'AAA') FROM n;
+         INSERT INTO encryption_key SELECT '_IK_11500_mallory_svc_prod', created, key_record
+             FROM encryption_key WHERE id = '_IK_11400_svc_prod'",
+    );
+    let found = kit.run(&schema("check"));
+    assert_eq!(found.code, Some(3), "{}", found.stderr);
+    let named = "_IK_11400_svc_prod@1700000000 = _IK_11500_mallory_svc_prod@1700000000";
+    assert!(found.text().starts_with("equal-keys (dangerous)\n") && found.text().contains(named));
+    assert!(!found.text().contains("AAAA"), "no key's bytes");
+    let accepted = [&schema("check")[..], &["--accept-finding", "equal-keys"]].concat();
+    assert!(kit.ok(&accepted).text().contains("equal-keys (dangerous, accepted)"));
+}

@@ -125,6 +125,36 @@ fn pkcs11_wrong_pin_and_missing_key_are_told_and_not_repeated() {
     assert!(run.stderr.contains("there is no token with the label"), "{}", run.stderr);
 }
 
+/// It is code that runs in this process.
+#[test]
+fn pkcs11_module_that_others_may_write_to_or_exchange_is_not_loaded() {
+    let client = Client::new();
+    let folder = client.kit.path("lib");
+    fs::create_dir(&folder).unwrap();
+    let module = folder.join("module.so");
+    fs::copy(client.hsm.module(), &module).unwrap();
+    let mode =
+        |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let original = client.hsm.module().display().to_string();
+    let copied = client.uri("&pin-source=pin").replace(&original, &module.display().to_string());
+    for (file_mode, folder_mode, told) in [
+        (0o666, 0o755, "module.so can be written to by others; say chmod go-w"),
+        (0o664, 0o755, "module.so can be written to by others; say chmod go-w"),
+        (0o644, 0o775, "module.so can be exchanged by others, who may write to "),
+    ] {
+        mode(&module, file_mode);
+        mode(&folder, folder_mode);
+        let run = client.run_with(&copied, None, &["kms", "check"]);
+        run.assert_failed(77);
+        assert!(run.stderr.contains("the PKCS#11 module ") && run.stderr.contains(told), "{}", run.stderr);
+    }
+    let missing = copied.replace("module.so", "missing.so");
+    // One that is not there, neither.
+    client.run_with(&missing, None, &["kms", "check"]).assert_failed(77);
+    mode(&folder, 0o755);
+    client.run_with(&missing, None, &["kms", "check"]).assert_failed(78);
+}
+
 #[test]
 fn pkcs11_master_key_is_rotated_by_a_previous_object_and_a_rewrap() {
     let client = Client::new();

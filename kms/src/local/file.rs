@@ -10,16 +10,16 @@ use zeroize::Zeroizing;
 
 use super::LocalKmsError;
 use super::format::{self, LINE_BYTES};
-use crate::private::{Exposure, Pipes, PrivateFile};
+use crate::private::{Exposure, Pipes, Place, PrivateFile};
 
 /// Reads the key, once file and folder are found safe, and synced.
 pub(super) fn read(path: &Path) -> Result<SecretKey, LocalKmsError> {
     let mut private = PrivateFile::open_with(path, Pipes::NoWait).map_err(failed(path, "open"))?;
     if let Some(exposure) = private.exposure() {
-        return Err(refused(path, exposure.reason()));
+        return Err(refused(path, exposure));
     }
     if !private.file().metadata().map_err(failed(path, "inspect"))?.is_file() {
-        return Err(refused(path, Exposure::NoFile.reason()));
+        return Err(refused(path, &Exposure::NoFile));
     }
 
     let mut text = Zeroizing::new([0; TEXT_BYTES_MAX]);
@@ -44,10 +44,14 @@ pub(super) fn read(path: &Path) -> Result<SecretKey, LocalKmsError> {
 /// The file has its whole content, on disk, before it has its name.
 pub(super) fn create(path: &Path) -> Result<bool, LocalKmsError> {
     if path.is_symlink() {
-        return Err(refused(path, "it is a symbolic link to a file that is not there; name the file itself"));
+        return Err(refused(
+            path,
+            &"it is a symbolic link to a file that is not there; name the file itself",
+        ));
     }
-    if let Some(exposure) = PrivateFile::exposure_of_new(path).map_err(failed(path, "open the folder of"))? {
-        return Err(refused(path, exposure.reason()));
+    let place = Place::find(path).map_err(failed(path, "open the folder of"))?;
+    if let Some(exposure) = place.exposure() {
+        return Err(refused(path, exposure));
     }
     let mut temporary = tempfile::Builder::new()
         .prefix(".claviger-master-key-")
@@ -94,8 +98,8 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn refused(path: &Path, reason: &'static str) -> LocalKmsError {
-    LocalKmsError::Refused { path: path.to_owned(), reason }
+fn refused(path: &Path, reason: &impl ToString) -> LocalKmsError {
+    LocalKmsError::Refused { path: path.to_owned(), reason: reason.to_string() }
 }
 
 fn failed(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> LocalKmsError {

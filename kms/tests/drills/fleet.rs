@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use claviger::testing::FixedClock;
 use claviger::{
-    CryptoPolicy, DataRowRecord, Error, Event, KeyId, Metastore as _, MetastoreAdmin as _, Session,
+    Created, CryptoPolicy, DataRowRecord, Error, Event, KeyId, Metastore as _, MetastoreAdmin as _, Session,
     SessionFactory,
 };
 use claviger_metastore::SqliteMetastore;
@@ -295,9 +295,11 @@ impl Fleet {
         let mut tally = self.shared.tally.subscribe();
         for product in PRODUCTS {
             let id = KeyId::new(format!("_SK_checkout_{product}"));
-            let latest = self.store().load_latest(&id).await.unwrap().unwrap();
+            let latest = self.store().load_latest(&id, Created::MAX).await.unwrap().unwrap().record;
             assert!(self.store().revoke(latest.meta()).await.unwrap());
-            while self.store().load_latest(&id).await.unwrap().unwrap().meta() == latest.meta() {
+            while self.store().load_latest(&id, Created::MAX).await.unwrap().unwrap().record.meta()
+                == latest.meta()
+            {
                 tokio::time::timeout(PATIENCE, tally.changed()).await.expect("the fleet works").unwrap();
                 self.assert_no_failures();
             }

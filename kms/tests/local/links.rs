@@ -47,7 +47,7 @@ fn links_of_a_kubernetes_volume_are_followed() {
     for open in [folder.path(), target.parent().unwrap()] {
         let mode = open.metadata().unwrap().mode();
         set_mode(open, 0o777);
-        assert_refused(&path, "everybody may write");
+        assert_refused(&path, "others may write");
         set_mode(open, mode);
     }
 }
@@ -61,21 +61,28 @@ fn link_through_a_folder_that_everybody_may_write_to_is_refused() {
     symlink("open/inner/master.key", &path).unwrap();
     LocalKms::open(&path).unwrap();
     set_mode(&open, 0o777);
-    assert_refused(&path, "everybody may write");
+    assert_refused(&path, &format!("others may write to the folder {}", open.display()));
     set_mode(&open, 0o1777);
     LocalKms::open(&path).unwrap();
 }
 
 #[test]
-fn link_that_another_user_put_into_a_sticky_folder_is_refused() {
+fn link_of_another_user_is_refused() {
     let (folder, path) = place();
     let target = kubernetes_volume(folder.path());
     // Only root can give a link away.
     if target.metadata().unwrap().uid() == 0 {
-        lchown(folder.path().join("..data"), Some(65534), None).unwrap();
-        assert_refused(&path, "of another user leads to it");
-        set_mode(folder.path(), 0o755);
-        LocalKms::open(&path).unwrap();
+        for (folder_mode, owner, is_refused) in
+            [(0o1777, 65534, true), (0o755, 65534, true), (0o1777, 0, false)]
+        {
+            set_mode(folder.path(), folder_mode);
+            lchown(folder.path().join("..data"), Some(owner), None).unwrap();
+            if is_refused {
+                assert_refused(&path, "/..data of another user leads to it");
+            } else {
+                LocalKms::open(&path).unwrap();
+            }
+        }
     }
 }
 
@@ -113,7 +120,7 @@ fn pipe_is_private_and_an_open_descriptor_is_followed_to_what_it_is() {
     set_mode(&path, 0o644);
     let open = File::open(&path).unwrap();
     let exposed = PrivateFile::open(format!("/proc/self/fd/{}", open.as_raw_fd())).unwrap();
-    assert_eq!(exposed.exposure(), Some(Exposure::Others));
-    assert_eq!(PrivateFile::open("/dev/null").unwrap().exposure(), Some(Exposure::NoFile));
-    assert_eq!(PrivateFile::open("/").unwrap().exposure(), Some(Exposure::NoFile));
+    assert_eq!(exposed.exposure(), Some(&Exposure::Others));
+    assert_eq!(PrivateFile::open("/dev/null").unwrap().exposure(), Some(&Exposure::NoFile));
+    assert_eq!(PrivateFile::open("/").unwrap().exposure(), Some(&Exposure::NoFile));
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails its test by panicking")]
 
 mod links;
+mod way;
 
 use std::error::Error;
 use std::fs::{self, File, Permissions};
@@ -215,16 +216,19 @@ fn key_of_another_user_is_refused() {
 }
 
 #[test]
-fn folder_that_everybody_may_write_to_is_refused_unless_sticky() {
-    let (folder, path) = place();
-    set_mode(folder.path(), 0o777);
-    let made = LocalKms::open_or_create(&path).unwrap_err();
-    assert!(made.to_string().contains("everybody may write"), "{made}");
-    assert_eq!(names(folder.path()), [""; 0]);
-    set_mode(folder.path(), 0o1777);
-    LocalKms::open_or_create(&path).unwrap();
-    set_mode(folder.path(), 0o777);
-    assert_refused(&path, "everybody may write");
+fn folder_that_others_may_write_to_is_refused_unless_sticky() {
+    for mode in [0o777, 0o775, 0o702] {
+        let (folder, path) = place();
+        set_mode(folder.path(), mode);
+        let made = LocalKms::open_or_create(&path).unwrap_err();
+        let told = format!("others may write to the folder {}", folder.path().display());
+        assert!(made.to_string().contains(&told), "{made}");
+        assert_eq!(names(folder.path()), [""; 0]);
+        set_mode(folder.path(), mode | 0o1000);
+        LocalKms::open_or_create(&path).unwrap();
+        set_mode(folder.path(), mode);
+        assert_refused(&path, &told);
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl MetastoreAdmin for DynamoDbMetastore {
 
     async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
         check_id(key.id())?;
-        let new = encode_key(new, key.id().as_str().len())?;
+        let new = encode_key(new)?;
         let old = base64_simd::STANDARD.encode_to_string(old);
         unless_condition_failed(self.set_wrapped_key(key, old, new).await)
     }

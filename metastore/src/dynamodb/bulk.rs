@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
-use claviger::{BackendError, Consistency, EnvelopeKeyRecord, KeyId, KeyMeta};
+use claviger::{BackendError, Consistency, Created, EnvelopeKeyRecord, KeyId, KeyMeta, Latest};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -77,13 +77,14 @@ impl DynamoDbMetastore {
     pub(super) async fn load_latest_each(
         &self,
         ids: &[KeyId],
-    ) -> Result<HashMap<KeyId, EnvelopeKeyRecord>, BackendError> {
+        up_to: Created,
+    ) -> Result<HashMap<KeyId, Latest>, BackendError> {
         let calls = distinct(ids).into_iter().cloned().map(|id| {
             let store = self.clone();
-            async move { store.latest(&id).await }
+            async move { store.latest(&id, up_to).await }
         });
-        let records = concurrently(calls.collect::<Vec<_>>()).await?;
-        Ok(records.into_iter().flatten().map(|record| (record.meta().id().clone(), record)).collect())
+        let found = concurrently(calls.collect::<Vec<_>>()).await?;
+        Ok(found.into_iter().flatten().map(|latest| (latest.record.meta().id().clone(), latest)).collect())
     }
 }
 

@@ -60,7 +60,7 @@ impl DynamoDbMetastore {
         if let Err(error) = self.get(START_WAIT, &probe, Consistency::Strong).await? {
             note(report, "GetItem", Need::ToStart, error)?;
         }
-        if let Err(error) = self.query_latest(START_WAIT, probe.id()).await? {
+        if let Err(error) = self.query_latest(START_WAIT, probe.id(), Created::MAX).await? {
             note(report, "Query", Need::ToStart, error)?;
         }
         match self.put_if(START_WAIT, item::key(&probe), NEVER).await? {

@@ -32,10 +32,10 @@ pub enum DynamoDbFault {
     /// A record without a wrapped key could not be read again.
     #[error("wrapped key is empty")]
     WrappedKeyEmpty,
-    /// The record does not fit into an item.
-    #[error("item of {bytes} bytes is over the limit of 400 KiB")]
-    ItemTooLarge {
-        /// How long it would be, at most.
+    /// The wrapped key is longer than any store takes.
+    #[error("wrapped key of {bytes} bytes of base64 is over the limit of 64 KiB")]
+    WrappedKeyTooLong {
+        /// How long it is.
         bytes: usize,
     },
     /// An item's `Created` is no time in whole seconds.
@@ -91,12 +91,14 @@ impl From<DynamoDbFault> for BackendError {
             }
             DynamoDbFault::IdTooLong { .. } => (Permanent, Some(FailureKind::IdTooLong)),
             DynamoDbFault::WrappedKeyEmpty => (Permanent, None),
-            DynamoDbFault::ItemTooLarge { .. } => (Permanent, Some(FailureKind::RecordTooLong)),
+            DynamoDbFault::WrappedKeyTooLong { .. } => (Permanent, Some(FailureKind::RecordTooLong)),
             DynamoDbFault::RegionMissing | DynamoDbFault::EndpointInTheClear(_) => {
                 (Permanent, Some(FailureKind::Settings))
             }
         };
-        Self::new(class, fault).with_kind(kind)
+        // All else that is permanent is refused before anybody was asked.
+        let error = Self::new(class, fault).with_kind(kind);
+        if class == Permanent { error.not_asked() } else { error }
     }
 }
 

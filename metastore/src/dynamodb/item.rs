@@ -24,11 +24,9 @@ const PARENT_ID: &str = "KeyId";
 /// How many bytes a hash key may have.
 const ID_BYTES_MAX: usize = 2_048;
 
-/// How many bytes an item may have, names and values together.
-const ITEM_BYTES_MAX: usize = 400 * 1_024;
-
-/// More than an item's names, numbers and nesting take up.
-const ITEM_REST_BYTES: usize = 256;
+/// How many bytes of base64 a wrapped key may have, as in the other stores: no more is read or written. An
+/// item with its ids is then far below the 400 KiB that DynamoDB takes.
+const WRAPPED_KEY_BYTES_MAX: usize = EnvelopeKeyRecord::JSON_BYTES_MAX;
 
 /// Checks that the table can hold the id.
 pub(super) fn check_id(id: &KeyId) -> Result<(), DynamoDbFault> {
@@ -47,15 +45,14 @@ pub(super) fn check_id(id: &KeyId) -> Result<(), DynamoDbFault> {
     Ok(())
 }
 
-/// Checks that an item of these lengths is not over the limit, and returns the wrapped key as it is
-/// stored.
-pub(super) fn encode_key(wrapped_key: &[u8], ids_bytes: usize) -> Result<String, DynamoDbFault> {
+/// Checks that the wrapped key is not over the limit, and returns it as it is stored.
+pub(super) fn encode_key(wrapped_key: &[u8]) -> Result<String, DynamoDbFault> {
     if wrapped_key.is_empty() {
         return Err(DynamoDbFault::WrappedKeyEmpty);
     }
-    let bytes = base64_simd::STANDARD.encoded_length(wrapped_key.len()) + ids_bytes + ITEM_REST_BYTES;
-    if bytes > ITEM_BYTES_MAX {
-        return Err(DynamoDbFault::ItemTooLarge { bytes });
+    let bytes = base64_simd::STANDARD.encoded_length(wrapped_key.len());
+    if bytes > WRAPPED_KEY_BYTES_MAX {
+        return Err(DynamoDbFault::WrappedKeyTooLong { bytes });
     }
     Ok(base64_simd::STANDARD.encode_to_string(wrapped_key))
 }
@@ -64,9 +61,8 @@ pub(super) fn encode_key(wrapped_key: &[u8], ids_bytes: usize) -> Result<String,
 pub(super) fn write(record: &EnvelopeKeyRecord) -> Result<Item, DynamoDbFault> {
     let (meta, parent) = (record.meta(), record.parent());
     check_id(meta.id())?;
-    let ids_bytes = meta.id().as_str().len() + parent.map_or(0, |parent| parent.id().as_str().len());
     let mut fields = HashMap::from([
-        (WRAPPED_KEY.to_owned(), AttributeValue::S(encode_key(record.wrapped_key(), ids_bytes)?)),
+        (WRAPPED_KEY.to_owned(), AttributeValue::S(encode_key(record.wrapped_key())?)),
         (CREATED.to_owned(), number(meta.created())),
     ]);
     if record.is_revoked() {
@@ -93,7 +89,7 @@ pub(super) fn text(id: &KeyId) -> AttributeValue {
     AttributeValue::S(id.as_str().to_owned())
 }
 
-fn number(created: Created) -> AttributeValue {
+pub(super) fn number(created: Created) -> AttributeValue {
     AttributeValue::N(created.unix_seconds().to_string())
 }
 
@@ -123,6 +119,9 @@ fn read_record(meta: &KeyMeta, item: &Item) -> Result<EnvelopeKeyRecord, &'stati
     let Some(AttributeValue::S(wrapped_key)) = fields.get(WRAPPED_KEY) else {
         return Err("Key is no text");
     };
+    if wrapped_key.len() > WRAPPED_KEY_BYTES_MAX {
+        return Err("Key is over the limit of 64 KiB");
+    }
     // The decoder takes the one canonical text of the bytes and no other, so that a condition on the
     // text is a condition on the bytes.
     let wrapped_key = base64_simd::STANDARD
@@ -155,10 +154,11 @@ fn read_created(value: &AttributeValue) -> Option<Created> {
     Created::new(value.as_n().ok()?.parse().ok()?)
 }
 
-/// Returns the first time not before an item's `Created`, whatever number that is.
+/// Returns the first time not before an item's `Created`, whatever number that is; the last one for what is
+/// past it.
 pub(super) fn ceil_created(item: &Item) -> Created {
     let number = item.get(CREATED).and_then(|value| value.as_n().ok());
     let number: f64 = number.and_then(|number| number.parse().ok()).unwrap_or_default();
     #[expect(clippy::cast_possible_truncation, reason = "what is out of range becomes the nearest end of it")]
-    Created::new(number.ceil() as i64).unwrap_or(Created::MIN)
+    Created::new((number.ceil() as i64).min(Created::MAX.unix_seconds())).unwrap_or(Created::MIN)
 }

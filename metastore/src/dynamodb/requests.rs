@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValue, Select};
-use claviger::{BackendError, Consistency, KeyId, KeyMeta};
+use claviger::{BackendError, Consistency, Created, KeyId, KeyMeta};
 use tokio::task::JoinSet;
 
 use crate::dynamodb::DynamoDbMetastore;
@@ -75,16 +75,20 @@ impl DynamoDbMetastore {
         Ok(send(wait, request.send()).await?.map(|answer| answer.item))
     }
 
-    /// Query, the newest version alone.
-    pub(super) async fn query_latest(&self, wait: Duration, id: &KeyId) -> Answer<Option<Item>> {
+    /// Query, the newest version up to a time and the one before it.
+    pub(super) async fn query_latest(&self, wait: Duration, id: &KeyId, up_to: Created) -> Answer<Vec<Item>> {
         let request = self.client.query().table_name(&*self.table).consistent_read(true);
-        let request = request
-            .key_condition_expression("Id = :id")
-            .expression_attribute_values(":id", item::text(id))
-            .scan_index_forward(false)
-            .limit(1);
+        let request =
+            request.expression_attribute_values(":id", item::text(id)).scan_index_forward(false).limit(2);
+        let request = if up_to == Created::MAX {
+            request.key_condition_expression("Id = :id")
+        } else {
+            request
+                .key_condition_expression("Id = :id AND Created <= :up_to")
+                .expression_attribute_values(":up_to", item::number(up_to))
+        };
         let answer = send(wait, request.send()).await?;
-        Ok(answer.map(|answer| answer.items.unwrap_or_default().into_iter().next()))
+        Ok(answer.map(|answer| answer.items.unwrap_or_default()))
     }
 
     /// Query, the primary keys of all versions, the oldest first.
@@ -202,7 +206,7 @@ const fn is_strong(consistency: Consistency) -> bool {
 /// damaged item: those are stepped over together, or the scan would never pass them.
 pub(super) fn start_after(key: &KeyMeta) -> Item {
     let mut start = item::key(key);
-    if key.created() == claviger::Created::MAX {
+    if key.created() == Created::MAX {
         start.insert(CREATED.to_owned(), AttributeValue::N(NUMBER_MAX.to_owned()));
     }
     start

@@ -13,7 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
+    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
+    MetastoreAdmin, Page,
 };
 
 pub use self::builder::MysqlBuilder;
@@ -21,20 +22,21 @@ pub use self::builder::MysqlBuilder;
 use self::dialect::MysqlDialect;
 use self::texts::{
     count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
+    load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
 };
 use crate::schema::SchemaReport;
 use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections};
 use crate::sql::driver::Doing;
 use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
+use crate::sql::{check_id, checked_json};
 
 /// Keeps key records in a MySQL or MariaDB table that any number of processes share, those of other
 /// Asherah implementations included.
 ///
 /// Clones share one pool of connections. What the table cannot hold is refused with a permanent error
 /// before the server is asked, and never cut: key ids have 1 to 255 bytes in our own table and 1 to
-/// 255 characters in Asherah's, and no NUL; creation times end with the year 9999, in a `TIMESTAMP`
-/// column in 2038.
+/// 255 characters in Asherah's, and no NUL, records at most 64 KiB of JSON; creation times end in 2038 in a
+/// `TIMESTAMP` column. A row with a longer record is damaged, and the server does not send it.
 ///
 /// ```no_run
 /// use claviger_metastore::MysqlMetastore;
@@ -84,12 +86,13 @@ use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
 /// # The statements
 /// One key version, and on a table that folds ids what it takes for one that has no row:
 #[doc = concat!("```sql\n", load_sql!(), ";\n\n", holder_sql!(), "\n```")]
-/// The latest version:
-#[doc = concat!("```sql\n", load_latest_sql!(), "\n```")]
+/// The latest version up to a time, and the one before it. Where `created` is a `TIMESTAMP` it is compared as
+/// `CAST(created AS DATETIME)`:
+#[doc = concat!("```sql\n", load_latest_sql!(unzoned), "\n```")]
 /// Several key versions, up to 512 by statement:
 #[doc = concat!("```sql\n", load_many_sql!("?, ?, …", "?, ?, …"), "\n```")]
 /// The latest versions of several keys, likewise:
-#[doc = concat!("```sql\n", load_latest_many_sql!("?, ?, …"), "\n```")]
+#[doc = concat!("```sql\n", load_latest_many_sql!("?, ?, …", unzoned), "\n```")]
 /// A new key. That it is taken is known by the violation of the primary key and a look at who holds
 /// it, and by nothing else:
 #[doc = concat!("```sql\n", insert_sql!(), ";\n\n", holder_sql!(), "\n```")]
@@ -194,10 +197,11 @@ impl MysqlMetastore {
         key: &KeyMeta,
         change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> + Send + Sync + 'static,
     ) -> Result<Rewritten, BackendError> {
+        check_id(key.id())?;
         let key = key.clone();
         let rewrite = self.connections.write(ADMIN_DEADLINE, move |session, layout| {
             Box::pin(async move {
-                layout.check_meta(&key)?;
+                layout.check_id(key.id())?;
                 let change = |record: &EnvelopeKeyRecord| {
                     change(record).map(|changed| layout.checked_json(&changed)).transpose()
                 };
@@ -220,11 +224,12 @@ impl Metastore for MysqlMetastore {
         key: &KeyMeta,
         consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        check_id(key.id())?;
         let (key, folded_ids) = (key.clone(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, layout| {
             let key = key.clone();
             Box::pin(async move {
-                layout.check_meta(&key)?;
+                layout.check_id(key.id())?;
                 match statements::load(session, &key).await? {
                     None if layout.folds => statements::load_folded(session, &key, folded_ids).await,
                     found => Ok(found),
@@ -234,13 +239,14 @@ impl Metastore for MysqlMetastore {
         load.await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        check_id(id)?;
         let id = id.clone();
         let load = self.connections.read_at(Consistency::Strong, move |session, layout| {
             let id = id.clone();
             Box::pin(async move {
                 layout.check_id(&id)?;
-                statements::load_latest(session, &id).await
+                statements::load_latest(session, &id, up_to, layout.is_zoned).await
             })
         });
         load.await
@@ -251,11 +257,12 @@ impl Metastore for MysqlMetastore {
         keys: &[KeyMeta],
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        keys.iter().try_for_each(|key| check_id(key.id()))?;
         let (keys, folded_ids): (Arc<[KeyMeta]>, _) = (keys.into(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, layout| {
             let keys = Arc::clone(&keys);
             Box::pin(async move {
-                keys.iter().try_for_each(|key| layout.check_meta(key))?;
+                keys.iter().try_for_each(|key| layout.check_id(key.id()))?;
                 let folded_ids = layout.folds.then_some(folded_ids);
                 statements::load_many(session, &keys, folded_ids).await
             })
@@ -263,23 +270,30 @@ impl Metastore for MysqlMetastore {
         load.await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        ids.iter().try_for_each(check_id)?;
         let ids: Arc<[KeyId]> = ids.into();
         let load = self.connections.read_at(Consistency::Strong, move |session, layout| {
             let ids = Arc::clone(&ids);
             Box::pin(async move {
                 ids.iter().try_for_each(|id| layout.check_id(id))?;
-                statements::load_latest_many(session, &ids).await
+                statements::load_latest_many(session, &ids, up_to, layout.is_zoned).await
             })
         });
         load.await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        check_id(record.meta().id())?;
+        checked_json(record)?;
         let record = record.clone();
         let insert = self.connections.write(self.connections.deadline, move |session, layout| {
             Box::pin(async move {
-                layout.check_meta(record.meta())?;
+                layout.check_id(record.meta().id())?;
                 let json = layout.checked_json(&record)?;
                 if layout.is_strict {
                     statements::insert(session, record.meta(), &json).await
@@ -318,6 +332,7 @@ impl MetastoreAdmin for MysqlMetastore {
     }
 
     async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+        check_id(id)?;
         let id = id.clone();
         let delete = self.connections.write(ADMIN_DEADLINE, move |session, layout| {
             Box::pin(async move {

@@ -14,7 +14,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
+    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
+    MetastoreAdmin, Page,
 };
 
 pub use self::builder::PostgresBuilder;
@@ -22,20 +23,22 @@ pub use self::invalidations::PostgresInvalidations;
 
 use self::dialect::PostgresDialect;
 use self::texts::{
-    count_sql, delete_sql, durably, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_asked, of_id, seconds, update_sql,
+    count_sql, delete_sql, durably, holder_sql, insert_sql, latest_two, list_sql, load_latest_many_sql,
+    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record, row_id, seconds,
+    update_sql,
 };
 use crate::schema::SchemaReport;
 use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections};
 use crate::sql::driver::Doing;
 use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
-use crate::sql::{check_id, check_meta};
+use crate::sql::{check_id, checked_json};
 
 /// Keeps key records in a PostgreSQL table that any number of processes share, those of other
 /// Asherah implementations included.
 ///
-/// Clones share one pool of connections. Key ids have 1 to 255 characters and no NUL, creation times
-/// end with the year 9999; others are refused with a permanent error before the database is asked.
+/// Clones share one pool of connections. Key ids have 1 to 255 characters and no NUL, records at most 64 KiB
+/// of JSON; others are refused with a permanent error before the database is asked. A row with a longer record
+/// is damaged, and the server does not send it.
 ///
 /// ```no_run
 /// use claviger_metastore::PostgresMetastore;
@@ -75,12 +78,12 @@ use crate::sql::{check_id, check_meta};
 /// without it is not believed. Where `created` is a `TIMESTAMP`, `to_timestamp(…)` is followed by
 /// `AT TIME ZONE 'UTC'`, so that the session's time zone never has a part in it. One key version:
 #[doc = concat!("```sql\n", load_sql!(""), "\n```")]
-/// The latest version:
-#[doc = concat!("```sql\n", load_latest_sql!(), "\n```")]
+/// The latest version before a time, and the one before it:
+#[doc = concat!("```sql\n", load_latest_sql!(""), "\n```")]
 /// Several key versions, 10 000 by statement:
 #[doc = concat!("```sql\n", load_many_sql!(""), "\n```")]
 /// The latest versions of several keys, likewise:
-#[doc = concat!("```sql\n", load_latest_many_sql!(), "\n```")]
+#[doc = concat!("```sql\n", load_latest_many_sql!(""), "\n```")]
 /// A new key. That it is taken is known by the violation of the primary key and a look at who holds
 /// it, and by nothing else. On a table that folds ids the same look finds what it takes for a version
 /// that has no row:
@@ -201,7 +204,7 @@ impl PostgresMetastore {
         key: &KeyMeta,
         change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> + Send + Sync + 'static,
     ) -> Result<Rewritten, BackendError> {
-        check_meta(key)?;
+        check_id(key.id())?;
         let key = key.clone();
         let rewrite = self.connections.write(ADMIN_DEADLINE, move |session, texts| {
             Box::pin(async move { texts.rewrite(session, &key, change).await })
@@ -222,7 +225,7 @@ impl Metastore for PostgresMetastore {
         key: &KeyMeta,
         consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        check_meta(key)?;
+        check_id(key.id())?;
         let (key, folded_ids) = (key.clone(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, texts| {
             let key = key.clone();
@@ -231,12 +234,12 @@ impl Metastore for PostgresMetastore {
         load.await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
         check_id(id)?;
         let id = id.clone();
-        let load = self.connections.read_at(Consistency::Strong, move |session, _| {
+        let load = self.connections.read_at(Consistency::Strong, move |session, texts| {
             let id = id.clone();
-            Box::pin(async move { statements::load_latest(session, &id).await })
+            Box::pin(async move { texts.load_latest(session, &id, up_to).await })
         });
         load.await
     }
@@ -246,7 +249,7 @@ impl Metastore for PostgresMetastore {
         keys: &[KeyMeta],
         consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        keys.iter().try_for_each(check_meta)?;
+        keys.iter().try_for_each(|key| check_id(key.id()))?;
         let (keys, folded_ids): (Arc<[KeyMeta]>, _) = (keys.into(), self.connections.folded_ids);
         let load = self.connections.read_at(consistency, move |session, texts| {
             let keys = Arc::clone(&keys);
@@ -255,18 +258,23 @@ impl Metastore for PostgresMetastore {
         load.await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
         let ids: Arc<[KeyId]> = ids.into();
-        let load = self.connections.read_at(Consistency::Strong, move |session, _| {
+        let load = self.connections.read_at(Consistency::Strong, move |session, texts| {
             let ids = Arc::clone(&ids);
-            Box::pin(async move { statements::load_latest_many(session, &ids).await })
+            Box::pin(async move { texts.load_latest_many(session, &ids, up_to).await })
         });
         load.await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        check_meta(record.meta())?;
+        check_id(record.meta().id())?;
+        checked_json(record)?;
         let record = record.clone();
         let insert = self.connections.write(self.connections.deadline, move |session, texts| {
             Box::pin(async move { texts.insert(session, &record).await })

@@ -15,7 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore, MetastoreAdmin, Page,
+    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
+    MetastoreAdmin, Page,
 };
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
@@ -26,7 +27,7 @@ pub use crate::sql::sqlite::builder::SqliteBuilder;
 use crate::sql::sqlite::fault::backend_error;
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::Write;
-use crate::sql::{FoldedIds, check_id, check_meta};
+use crate::sql::{FoldedIds, check_id, checked_json};
 use crate::task::to_its_end;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
@@ -36,8 +37,8 @@ use crate::task::to_its_end;
 /// synced. What several tasks write at once is committed together, each with its own outcome. Clones
 /// share one pool of connections, and may be used from several tokio runtimes.
 ///
-/// Key ids have 1 to 255 characters and no NUL, creation times end with the year 9999; others are
-/// refused with a permanent error before the file is touched. A row is found whatever text form of
+/// Key ids have 1 to 255 characters and no NUL, records at most 64 KiB of JSON; others are refused with a
+/// permanent error before the file is touched. A row with a longer record is damaged, and is not read. A row is found whatever text form of
 /// its creation time its writer chose, and its own are written as Asherah's SQLite writers do.
 ///
 /// ```no_run
@@ -58,7 +59,7 @@ use crate::task::to_its_end;
 /// One key version, in whatever form its time is, and what a table that folds ids takes for one that
 /// has no row:
 #[doc = concat!("```sql\n", load!(), ";\n\n", load_folded!(), "\n```")]
-/// The latest version:
+/// The latest version up to a time, and the one before it:
 #[doc = concat!("```sql\n", load_latest!(), "\n```")]
 /// Several versions, 1 000 by statement, and what is left of them in other forms:
 #[doc = concat!("```sql\n", load_many!(), ";\n\n", load_many_other_forms!(), "\n```")]
@@ -202,16 +203,17 @@ impl Metastore for SqliteMetastore {
         key: &KeyMeta,
         _consistency: Consistency,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        check_meta(key)?;
+        check_id(key.id())?;
         let (pool, key, folded_ids) = (self.pool.clone(), key.clone(), self.folded_ids);
         to_its_end(async move { statements::load(&mut *connection(&pool).await?, &key, folded_ids).await })
             .await
     }
 
-    async fn load_latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
         check_id(id)?;
         let (pool, id) = (self.pool.clone(), id.clone());
-        to_its_end(async move { statements::load_latest(&mut *connection(&pool).await?, &id).await }).await
+        to_its_end(async move { statements::load_latest(&mut *connection(&pool).await?, &id, up_to).await })
+            .await
     }
 
     async fn load_many(
@@ -219,7 +221,7 @@ impl Metastore for SqliteMetastore {
         keys: &[KeyMeta],
         _consistency: Consistency,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        keys.iter().try_for_each(check_meta)?;
+        keys.iter().try_for_each(|key| check_id(key.id()))?;
         let (pool, keys, folded_ids) = (self.pool.clone(), keys.to_vec(), self.folded_ids);
         to_its_end(
             async move { statements::load_many(&mut *connection(&pool).await?, &keys, folded_ids).await },
@@ -227,15 +229,22 @@ impl Metastore for SqliteMetastore {
         .await
     }
 
-    async fn load_latest_many(&self, ids: &[KeyId]) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
         let (pool, ids) = (self.pool.clone(), ids.to_vec());
-        to_its_end(async move { statements::load_latest_many(&mut *connection(&pool).await?, &ids).await })
-            .await
+        to_its_end(
+            async move { statements::load_latest_many(&mut *connection(&pool).await?, &ids, up_to).await },
+        )
+        .await
     }
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        check_meta(record.meta())?;
+        check_id(record.meta().id())?;
+        checked_json(record)?;
         let inserted = self.group.write(Write::Insert(record.clone())).await?;
         Ok(if inserted == 0 { Insert::AlreadyExists } else { Insert::Inserted })
     }
@@ -255,12 +264,12 @@ impl MetastoreAdmin for SqliteMetastore {
     }
 
     async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-        check_meta(key)?;
+        check_id(key.id())?;
         Ok(self.group.write(Write::Revoke(key.clone())).await? > 0)
     }
 
     async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        check_meta(key)?;
+        check_id(key.id())?;
         let replace = Write::Replace { key: key.clone(), old: old.into(), new: new.into() };
         Ok(self.group.write(replace).await? > 0)
     }

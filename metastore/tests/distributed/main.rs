@@ -5,6 +5,9 @@
 #![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod child;
+#[expect(dead_code, reason = "these ask for one id at a time")]
+#[path = "../common/latest.rs"]
+mod latest;
 mod place;
 mod process;
 
@@ -17,6 +20,7 @@ use claviger::{EnvelopeKeyRecord, KeyId, Metastore, MetastoreAdmin};
 use claviger_test_servers::{Dynalite, MariaDb, Postgres};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::latest::LatestRecord as _;
 use crate::place::{PRODUCT, Place, SERVICE};
 use crate::process::{Children, Record};
 
@@ -232,7 +236,7 @@ async fn converge(children: &mut Children, store: &impl Metastore, partitions: &
         let mut latest = BTreeMap::new();
         for partition in partitions {
             let id = KeyId::new(format!("_IK_{partition}_{SERVICE}_{PRODUCT}"));
-            let row = store.load_latest(&id).await.unwrap().unwrap();
+            let row = store.latest(&id).await.unwrap().unwrap();
             assert!(!row.is_revoked(), "{id} is revoked and in use");
             latest.insert(partition.clone(), row.meta().created().unix_seconds());
         }

@@ -9,6 +9,7 @@ use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite, shared_
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{NOW, assert_failed, builder, meta, new_table, record};
 
 /// The keys of a BatchGetItem.
@@ -126,7 +127,7 @@ async fn eight_latest_are_asked_for_at_once_and_no_more() {
     let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     // Each id twice.
     let asked: Vec<_> = (0..60).map(|number| KeyId::new(format!("_IK_{}_svc_prod", number % 30))).collect();
-    let records = store.load_latest_many(&asked).await.unwrap();
+    let records = store.latest_many(&asked).await.unwrap();
     assert_eq!(records, vec![None; 60]);
     assert_eq!((server.seen().len(), most.load(Ordering::SeqCst)), (30, 8));
 }
@@ -146,7 +147,7 @@ async fn one_failed_part_fails_the_whole() {
     let answer = store.load_many(&asked, Consistency::Strong).await;
     assert_failed(answer, FailureClass::Transient, "as told");
     let ids = ["0", "1"].map(KeyId::new);
-    assert_failed(store.load_latest_many(&ids).await, FailureClass::Transient, "as told");
+    assert_failed(store.latest_many(&ids).await, FailureClass::Transient, "as told");
 }
 
 #[tokio::test]

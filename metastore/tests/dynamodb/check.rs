@@ -9,6 +9,8 @@ use claviger_metastore::{DangerousSchema, DynamoDbMetastore, FindingId, Severity
 use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
 use serde_json::{Value, json};
 
+use crate::equal_keys::assert_equal_keys_found;
+use crate::latest::LatestRecord as _;
 use crate::support::{
     Beside, NOW, assert_failed, builder, chain, client, fresh_name, key, meta, new_named_table, new_table,
     record,
@@ -63,7 +65,7 @@ async fn migrating_twice_or_at_once_is_as_good_as_once() {
         let record = record("_IK_a_svc_prod", NOW);
         assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
         let store = migrate().await.unwrap();
-        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+        assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
     }
 }
 
@@ -74,7 +76,7 @@ async fn a_table_that_is_not_there_is_refused() {
         assert_eq!(refused(endpoint, &table).await, [Id::TableMissing]);
         let store = unchecked(endpoint, &table).await;
         assert_eq!(findings(&store).await, [(Id::TableMissing, Dangerous)]);
-        assert_failed(store.load_latest(meta("a", NOW).id()).await, FailureClass::Permanent, "");
+        assert_failed(store.latest(meta("a", NOW).id()).await, FailureClass::Permanent, "");
     }
 }
 
@@ -367,4 +369,11 @@ async fn a_right_to_make_tables_is_not_needed_where_there_is_one() {
     })
     .await;
     builder(server.endpoint(), "keys").danger_unchecked().migrate().open().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_several_rows_hold_is_found() {
+    for server in [shared_dynalite(), shared_moto()] {
+        assert_equal_keys_found(&new_table(server).await).await;
+    }
 }

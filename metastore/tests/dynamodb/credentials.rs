@@ -8,12 +8,13 @@ use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, ProvideCredentials};
-use claviger::{FailureClass, KeyId, Metastore as _};
+use claviger::{FailureClass, KeyId};
 use claviger_metastore::DynamoDbMetastore;
 use claviger_test_servers::{AwsStandIn, Reply, in_environment, told_by_parent};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{assert_failed, chain, client, client_config, credentials};
 
 #[tokio::test]
@@ -33,7 +34,7 @@ async fn failures_of_credentials_have_their_class() {
         let theirs = client_config(server.endpoint()).credentials_provider(failing).build();
         let theirs = DynamoDbMetastore::builder().danger_unchecked().client(Client::from_conf(theirs));
         for store in [ours, theirs.await.unwrap()] {
-            assert_failed(store.load_latest(&KeyId::new("a")).await, class, "no credentials");
+            assert_failed(store.latest(&KeyId::new("a")).await, class, "no credentials");
         }
     }
     assert!(server.seen().is_empty(), "nothing was sent");
@@ -69,9 +70,9 @@ async fn credentials_that_come_late_do_come() {
     let builder = DynamoDbMetastore::builder().danger_unchecked().region("us-west-2").credentials(slow);
     let store = builder.endpoint(server.endpoint()).open().await.unwrap();
     let id = KeyId::new("a");
-    assert_failed(store.load_latest(&id).await, FailureClass::Transient, "no answer");
+    assert_failed(store.latest(&id).await, FailureClass::Transient, "no answer");
     let_go.add_permits(1);
-    assert_eq!(store.load_latest(&id).await.unwrap(), None);
+    assert_eq!(store.latest(&id).await.unwrap(), None);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
@@ -90,7 +91,7 @@ async fn credentials_that_a_dropped_call_asked_for_do_come() {
         };
         let call = tokio::spawn({
             let store = store.clone();
-            async move { store.load_latest(&KeyId::new("a")).await }
+            async move { store.latest(&KeyId::new("a")).await }
         });
         while asked.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
@@ -98,7 +99,7 @@ async fn credentials_that_a_dropped_call_asked_for_do_come() {
         call.abort();
         assert!(call.await.unwrap_err().is_cancelled());
         let_go.add_permits(1);
-        assert_eq!(store.load_latest(&KeyId::new("a")).await.unwrap(), None);
+        assert_eq!(store.latest(&KeyId::new("a")).await.unwrap(), None);
         assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 }

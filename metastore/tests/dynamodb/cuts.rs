@@ -13,6 +13,7 @@ use claviger_metastore::DynamoDbMetastore;
 use claviger_test_servers::{Direction, Fault, Moto, Proxy, assert_says};
 use tokio::task::JoinSet;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{NOW, builder, chain, new_named_table, record};
 
 fn moto() -> &'static str {
@@ -77,7 +78,7 @@ impl Way {
     /// Loads a record that is there: it comes, or there is an error. "Not found" would mint a key.
     async fn load(&self, fault: Fault, record: &EnvelopeKeyRecord) -> bool {
         self.set(fault);
-        match self.through.load_latest(record.meta().id()).await {
+        match self.through.latest(record.meta().id()).await {
             Ok(loaded) => {
                 assert_eq!(loaded.as_ref(), Some(record), "{fault:?}");
                 true
@@ -93,7 +94,7 @@ impl Way {
     /// busy machine may need more than one try, and nothing else may be in the way.
     async fn read(&self, record: &EnvelopeKeyRecord) -> usize {
         for late in 0..TRIES {
-            match self.through.load_latest(record.meta().id()).await {
+            match self.through.latest(record.meta().id()).await {
                 Ok(loaded) => {
                     assert_eq!(loaded.as_ref(), Some(record));
                     return late;
@@ -260,7 +261,7 @@ async fn s1_4_thousands_of_dropped_calls_leave_good_connections() {
             for round in 0..DROPPED {
                 let record = numbered((caller * DROPPED + round) as u64);
                 abandon(way.through.insert(&record), round % 12).await;
-                abandon(way.through.load_latest(record.meta().id()), round % 12).await;
+                abandon(way.through.latest(record.meta().id()), round % 12).await;
             }
             let mut late = 0;
             for round in 0..KEPT {

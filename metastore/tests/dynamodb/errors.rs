@@ -7,6 +7,7 @@ use claviger_metastore::{DynamoDbError, DynamoDbMetastore};
 use claviger_test_servers::{AwsStandIn, NoTls, Reply};
 use tokio::net::TcpListener;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{NOW, assert_failed, builder, chain, meta, record};
 
 const TRANSIENT: FailureClass = FailureClass::Transient;
@@ -62,9 +63,9 @@ async fn documented_errors_have_their_class_in_every_call() {
         let says = if is_shown { "as told" } else { "DynamoDB answered with an error" };
         let says = format!("{says} ({code})");
         assert_failed(store.load(&key, Consistency::Strong).await, *class, &says);
-        assert_failed(store.load_latest(key.id()).await, *class, &says);
+        assert_failed(store.latest(key.id()).await, *class, &says);
         assert_failed(store.load_many(from_ref(&key), Consistency::Strong).await, *class, &says);
-        assert_failed(store.load_latest_many(&[key.id().clone()]).await, *class, &says);
+        assert_failed(store.latest_many(&[key.id().clone()]).await, *class, &says);
         // Never taken for a duplicate.
         assert_failed(store.insert(&record("_IK_a_svc_prod", NOW)).await, *class, &says);
         assert_failed(store.revoke(&key).await, *class, &says);
@@ -78,7 +79,7 @@ async fn documented_errors_have_their_class_in_every_call() {
 #[tokio::test]
 async fn an_error_carries_code_message_and_request_id() {
     let (store, _server) = answering(|| Reply::error(400, "ThrottlingException", "Rate exceeded")).await;
-    let error = store.load_latest(&KeyId::new("a")).await.unwrap_err();
+    let error = store.latest(&KeyId::new("a")).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().downcast_ref::<DynamoDbError>().unwrap();
     assert_eq!(source.code.as_deref(), Some("ThrottlingException"));
     assert_eq!(source.message, "Rate exceeded");
@@ -89,11 +90,11 @@ async fn an_error_carries_code_message_and_request_id() {
 async fn what_a_message_quotes_of_the_request_is_not_shown() {
     for (reply, says) in Reply::quoting_the_request() {
         let (store, _server) = answering(move || reply.clone()).await;
-        assert_failed(store.load_latest(&KeyId::new("a")).await, PERMANENT, says);
+        assert_failed(store.latest(&KeyId::new("a")).await, PERMANENT, says);
     }
     let endless = "x".repeat(100_000);
     let (store, _server) = answering(move || Reply::error(400, "ValidationException", &endless)).await;
-    assert!(chain(&store.load_latest(&KeyId::new("a")).await.unwrap_err()).len() < 1_000);
+    assert!(chain(&store.latest(&KeyId::new("a")).await.unwrap_err()).len() < 1_000);
 }
 
 #[tokio::test]
@@ -104,7 +105,7 @@ async fn what_is_no_answer_of_dynamodb_has_its_class() {
     {
         let (store, _server) = answering(move || Reply::Http(status, page())).await;
         let says = format!("HTTP {status}");
-        assert_failed(store.load_latest(&KeyId::new("a")).await, class, &says);
+        assert_failed(store.latest(&KeyId::new("a")).await, class, &says);
         assert_failed(store.insert(&record("a", NOW)).await, class, &says);
     }
 }
@@ -125,7 +126,7 @@ async fn silence_is_transient() {
     let (latest, inserted) = (
         tokio::spawn({
             let store = store.clone();
-            async move { store.load_latest(&KeyId::new("a")).await }
+            async move { store.latest(&KeyId::new("a")).await }
         }),
         tokio::spawn(async move { store.insert(&record("a", NOW)).await }),
     );
@@ -137,7 +138,7 @@ async fn silence_is_transient() {
 async fn a_server_that_is_not_there_is_transient() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let store = unchecked(&format!("http://127.0.0.1:{port}")).await;
-    assert_failed(store.load_latest(&KeyId::new("a")).await, TRANSIENT, "refused");
+    assert_failed(store.latest(&KeyId::new("a")).await, TRANSIENT, "refused");
     // Also at the start-up check.
     let opened = builder(&format!("http://127.0.0.1:{port}"), "keys").open().await;
     assert_failed(opened, TRANSIENT, "refused");
@@ -146,7 +147,7 @@ async fn a_server_that_is_not_there_is_transient() {
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_transient() {
     let store = unchecked("http://no-such-host.invalid").await;
-    assert_failed(store.load_latest(&KeyId::new("a")).await, TRANSIENT, "");
+    assert_failed(store.latest(&KeyId::new("a")).await, TRANSIENT, "");
 }
 
 /// A peer whose TLS is not taken will not be taken later: here it does not speak TLS at all.
@@ -154,7 +155,7 @@ async fn a_name_that_does_not_resolve_is_transient() {
 async fn a_peer_without_tls_is_permanent() {
     let server = NoTls::start().await;
     let store = unchecked(server.endpoint()).await;
-    assert_failed(store.load_latest(&KeyId::new("a")).await, PERMANENT, "the connection failed");
+    assert_failed(store.latest(&KeyId::new("a")).await, PERMANENT, "the connection failed");
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn a_condition_that_does_not_hold_is_no_error() {
     assert!(!store.revoke(record.meta()).await.unwrap());
     assert!(!store.replace_wrapped_key(record.meta(), b"old", b"new").await.unwrap());
     // A read has no condition.
-    assert_failed(store.load_latest(record.meta().id()).await, PERMANENT, "");
+    assert_failed(store.latest(record.meta().id()).await, PERMANENT, "");
 }
 
 /// A write that was made and whose answer was lost is found to be there by the next try.
@@ -184,5 +185,5 @@ async fn an_insert_whose_answer_was_lost_is_there() {
     assert_failed(through.insert(&record).await, TRANSIENT, "");
     proxy.set(claviger_test_servers::Fault::None);
     assert_eq!(through.insert(&record).await.unwrap(), claviger::Insert::AlreadyExists);
-    assert_eq!(through.load_latest(record.meta().id()).await.unwrap(), Some(record));
+    assert_eq!(through.latest(record.meta().id()).await.unwrap(), Some(record));
 }

@@ -12,6 +12,7 @@ use claviger::{
 use claviger_test_servers::shared_dynalite;
 use serde_json::Value;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{Beside, Item, NOW, assert_failed, item, key, m, meta, n, record, s};
 
 /// An item of `_IK_a_svc_prod` with these fields in its key record.
@@ -79,7 +80,7 @@ async fn forms_that_mean_the_same_are_read() {
         beside.put(stored).await;
         let loaded = beside.store.load(expected.meta(), Consistency::Strong).await.unwrap();
         assert_eq!(loaded.as_ref(), Some(&expected));
-        assert_eq!(beside.store.load_latest(expected.meta().id()).await.unwrap(), Some(expected));
+        assert_eq!(beside.store.latest(expected.meta().id()).await.unwrap(), Some(expected));
     }
 }
 
@@ -117,9 +118,9 @@ async fn items_that_cannot_be_read_are_damaged_in_every_call() {
         let damaged = FailureClass::Damaged;
         assert_failed(beside.store.load(&key, Consistency::Strong).await, damaged, says);
         assert_failed(beside.store.load(&key, Consistency::Eventual).await, damaged, says);
-        assert_failed(beside.store.load_latest(key.id()).await, damaged, says);
+        assert_failed(beside.store.latest(key.id()).await, damaged, says);
         assert_failed(beside.store.load_many(from_ref(&key), Consistency::Strong).await, damaged, says);
-        assert_failed(beside.store.load_latest_many(&[key.id().clone()]).await, damaged, says);
+        assert_failed(beside.store.latest_many(&[key.id().clone()]).await, damaged, says);
         // It is there all the same: nothing may be put in its place.
         assert_eq!(beside.store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);
     }

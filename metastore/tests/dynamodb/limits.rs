@@ -4,6 +4,7 @@ use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, KeyId, Metastore as
 use claviger_test_servers::{AwsStandIn, Reply, shared_dynalite};
 use serde_json::json;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{NOW, assert_failed, builder, meta, new_table, record};
 
 #[tokio::test]
@@ -22,13 +23,13 @@ async fn ids_that_do_not_fit_are_refused_by_every_call() {
         let key = meta(&id, NOW);
         let class = FailureClass::Permanent;
         assert_failed(store.load(&key, Consistency::Strong).await, class, says);
-        assert_failed(store.load_latest(key.id()).await, class, says);
+        assert_failed(store.latest(key.id()).await, class, says);
         assert_failed(
             store.load_many(&[meta("a", NOW), key.clone()], Consistency::Strong).await,
             class,
             says,
         );
-        assert_failed(store.load_latest_many(&[KeyId::new("a"), key.id().clone()]).await, class, says);
+        assert_failed(store.latest_many(&[KeyId::new("a"), key.id().clone()]).await, class, says);
         assert_failed(store.insert(&record(&id, NOW)).await, class, says);
         assert_failed(store.revoke(&key).await, class, says);
         assert_failed(store.replace_wrapped_key(&key, b"old", b"new").await, class, says);
@@ -46,28 +47,29 @@ async fn ids_of_2048_bytes_are_kept_and_told_apart() {
         assert_eq!(store.insert(record).await.unwrap(), claviger::Insert::Inserted);
     }
     for record in records {
-        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+        assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
     }
 }
 
 #[tokio::test]
-async fn records_up_to_the_size_of_an_item_are_kept_and_larger_ones_refused() {
+async fn wrapped_keys_of_64_kib_of_base64_are_kept_and_longer_ones_refused() {
     let store = new_table(shared_dynalite()).await;
     let with_key = |bytes| EnvelopeKeyRecord::new(meta(&format!("of-{bytes}"), NOW), vec![7; bytes], None);
-    // 400 KiB of base64 hold 300 KiB, less what names and numbers take.
-    for bytes in [306_800, 306_990] {
+    for bytes in [49_151, 49_152] {
         let large = with_key(bytes);
         assert_eq!(store.insert(&large).await.unwrap(), claviger::Insert::Inserted);
-        assert_eq!(store.load_latest(large.meta().id()).await.unwrap(), Some(large));
+        assert_eq!(store.latest(large.meta().id()).await.unwrap(), Some(large));
     }
-    for bytes in [307_200, 1_000_000] {
-        assert_failed(store.insert(&with_key(bytes)).await, FailureClass::Permanent, "over the limit");
+    for bytes in [49_153, 1_000_000] {
+        let refused = store.insert(&with_key(bytes)).await;
+        assert!(refused.as_ref().is_err_and(|error| !error.was_asked()));
+        assert_failed(refused, FailureClass::Permanent, "over the limit");
     }
     let small = with_key(1);
     assert_eq!(store.insert(&small).await.unwrap(), claviger::Insert::Inserted);
     let replaced = store.replace_wrapped_key(small.meta(), &[7], &[7; 400_000]).await;
     assert_failed(replaced, FailureClass::Permanent, "over the limit");
-    assert_eq!(store.load_latest(small.meta().id()).await.unwrap(), Some(small));
+    assert_eq!(store.latest(small.meta().id()).await.unwrap(), Some(small));
 }
 
 #[tokio::test]
@@ -79,5 +81,5 @@ async fn a_wrapped_key_without_bytes_is_refused() {
     assert_eq!(store.insert(&record).await.unwrap(), claviger::Insert::Inserted);
     let replaced = store.replace_wrapped_key(record.meta(), record.wrapped_key(), &[]).await;
     assert_failed(replaced, FailureClass::Permanent, "empty");
-    assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+    assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
 }

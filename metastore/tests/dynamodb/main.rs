@@ -13,8 +13,12 @@ mod contract;
 mod credentials;
 mod cuts;
 mod endpoints;
+#[path = "../common/equal_keys.rs"]
+mod equal_keys;
 mod errors;
 mod items;
+#[path = "../common/latest.rs"]
+mod latest;
 mod limits;
 mod list;
 mod outage;

@@ -9,13 +9,15 @@ use std::task::{Context, Poll, Waker};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use claviger::{
-    BackendError, Consistency, FailureClass, FailureKind, Insert, KeyId, Metastore as _, MetastoreAdmin as _,
+    BackendError, Consistency, Created, FailureClass, FailureKind, Insert, KeyId, Metastore as _,
+    MetastoreAdmin as _,
 };
 use claviger_metastore::DynamoDbMetastore;
 use claviger_test_servers::{AwsStandIn, Reply, Request, call_after_the_openers_end, shared_dynalite};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{NOW, assert_failed, builder, client_config, meta, new_table, record};
 
 /// Answers every request with nothing found.
@@ -54,23 +56,28 @@ async fn a_load_of_many_is_as_consistent_as_asked_for() {
 }
 
 #[tokio::test]
-async fn latest_is_always_read_consistently() {
+async fn latest_is_always_read_consistently_and_up_to_its_bound() {
     let id = KeyId::new("_IK_a_svc_prod");
-    let (one, server_of_one) = nothing().await;
-    assert_eq!(one.load_latest(&id).await.unwrap(), None);
-    let (many, server_of_many) = nothing().await;
-    assert_eq!(many.load_latest_many(&[id]).await.unwrap(), [None]);
-    for request in [only(&server_of_one), only(&server_of_many)] {
-        assert_eq!(request.operation, "Query");
-        let expected = json!({
-            "TableName": "keys",
-            "KeyConditionExpression": "Id = :id",
-            "ExpressionAttributeValues": { ":id": { "S": "_IK_a_svc_prod" } },
-            "ScanIndexForward": false,
-            "Limit": 1,
-            "ConsistentRead": true,
-        });
-        assert_eq!(request.body, expected);
+    let bounded =
+        ("Id = :id AND Created <= :up_to", json!({ ":id": { "S": id.as_str() }, ":up_to": { "N": "7" } }));
+    let unbounded = ("Id = :id", json!({ ":id": { "S": id.as_str() } }));
+    for (up_to, (condition, values)) in [(Created::new(7).unwrap(), bounded), (Created::MAX, unbounded)] {
+        let (one, server_of_one) = nothing().await;
+        assert_eq!(one.load_latest(&id, up_to).await.unwrap(), None);
+        let (many, server_of_many) = nothing().await;
+        assert_eq!(many.load_latest_many(from_ref(&id), up_to).await.unwrap(), [None]);
+        for request in [only(&server_of_one), only(&server_of_many)] {
+            assert_eq!(request.operation, "Query");
+            let expected = json!({
+                "TableName": "keys",
+                "KeyConditionExpression": condition,
+                "ExpressionAttributeValues": values,
+                "ScanIndexForward": false,
+                "Limit": 2,
+                "ConsistentRead": true,
+            });
+            assert_eq!(request.body, expected);
+        }
     }
 }
 
@@ -109,11 +116,7 @@ async fn the_sdk_does_not_retry() {
     let theirs = DynamoDbMetastore::builder().danger_unchecked().client(theirs).await.unwrap();
     for store in [ours, theirs] {
         let before = server.seen().len();
-        assert_failed(
-            store.load_latest(&KeyId::new("a")).await,
-            FailureClass::Transient,
-            "InternalServerError",
-        );
+        assert_failed(store.latest(&KeyId::new("a")).await, FailureClass::Transient, "InternalServerError");
         assert_eq!(server.seen().len(), before + 1);
     }
 }
@@ -154,9 +157,9 @@ async fn a_reply_of_another_key_is_not_taken() {
     let key = meta("_IK_a_svc_prod", NOW);
     let (damaged, says) = (FailureClass::Damaged, "the item of another key came, which was not asked for");
     assert_failed(store.load(&key, Consistency::Strong).await, damaged, says);
-    assert_failed(store.load_latest(key.id()).await, damaged, says);
+    assert_failed(store.latest(key.id()).await, damaged, says);
     assert_failed(store.load_many(from_ref(&key), Consistency::Strong).await, damaged, says);
-    assert_failed(store.load_latest_many(from_ref(key.id())).await, damaged, says);
+    assert_failed(store.latest_many(from_ref(key.id())).await, damaged, says);
 }
 
 /// A call that is dropped closes its own connection, and the next one gets a good one.
@@ -203,7 +206,7 @@ fn a_call_outside_a_runtime_is_an_error() {
         panic!("it waits for nothing");
     };
     assert_failed(one, FailureClass::Permanent, "no tokio runtime");
-    let Poll::Ready(many) = pin!(store.load_latest_many(&[id])).poll(&mut context) else {
+    let Poll::Ready(many) = pin!(store.latest_many(&[id])).poll(&mut context) else {
         panic!("it waits for nothing");
     };
     assert_failed(many, FailureClass::Permanent, "no tokio runtime");
@@ -220,7 +223,7 @@ fn clones_work_on_several_runtimes() {
     let record = record("_IK_a_svc_prod", NOW);
     assert_eq!(runtime().block_on(store.insert(&record)).unwrap(), Insert::Inserted);
     // The connection of the runtime before is closed and not used again.
-    assert_eq!(runtime().block_on(store.clone().load_latest(record.meta().id())).unwrap(), Some(record));
+    assert_eq!(runtime().block_on(store.clone().latest(record.meta().id())).unwrap(), Some(record));
 }
 
 /// A connection is driven by the runtime that it was opened in, and ends with it.

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::engine::{Engine, MariaDb, Postgres, Way};
 use crate::keys::{NOW, record};
+use crate::latest::LatestRecord as _;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_breaks_after_every_byte() {
@@ -229,7 +230,7 @@ impl<E: Engine> World<E> {
                 assert_eq!(answer.as_ref(), Some(alice));
             }
             Operation::LoadLatest => {
-                let answer = failed(way.store.load_latest(alice.meta().id()).await)?;
+                let answer = failed(way.store.latest(alice.meta().id()).await)?;
                 assert_eq!(answer.as_ref(), Some(alice));
             }
             Operation::Insert => assert_eq!(failed(way.store.insert(new).await)?, Insert::Inserted),
@@ -251,7 +252,7 @@ impl<E: Engine> World<E> {
         for expected in [alice, bob, older] {
             let answer = loop {
                 let answer = match expected == alice {
-                    true => way.store.load_latest(alice.meta().id()).await,
+                    true => way.store.latest(alice.meta().id()).await,
                     false => way.store.load(expected.meta(), Consistency::Strong).await,
                 };
                 if let Some(answer) = take(answer, &mut spare) {

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::engine::{DynamoDb, Engine, MariaDb, Postgres, Way, sqlite};
 use crate::keys::{NOW, record};
+use crate::latest::LatestRecord as _;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s1_4_postgres_is_whole_after_thousands_of_dropped_calls() {
@@ -111,7 +112,7 @@ async fn one_of_each(store: &BoxedMetastore, key: &EnvelopeKeyRecord, new: &Enve
 }
 
 async fn round_trip(store: &BoxedMetastore, key: &EnvelopeKeyRecord) {
-    assert_eq!(store.load_latest(key.meta().id()).await.unwrap().as_ref(), Some(key));
+    assert_eq!(store.latest(key.meta().id()).await.unwrap().as_ref(), Some(key));
 }
 
 /// Polls the future so often and drops it. Tells whether it was not done by then.

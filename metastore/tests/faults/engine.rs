@@ -11,6 +11,8 @@ use std::time::Duration;
 use claviger::{BoxedMetastore, KeyId, Metastore};
 use claviger_test_servers::shown_number;
 
+use crate::latest::LatestRecord as _;
+
 pub(crate) use dynamodb::DynamoDb;
 pub(crate) use mariadb::MariaDb;
 pub(crate) use postgres::Postgres;
@@ -74,7 +76,7 @@ impl Way {
     pub(crate) async fn hold_all(&self) {
         let loads = (0..10 * self.connections_max).map(|_| {
             let store = self.store.clone();
-            tokio::spawn(async move { store.load_latest(&KeyId::new("_IK_whole")).await.unwrap() })
+            tokio::spawn(async move { store.latest(&KeyId::new("_IK_whole")).await.unwrap() })
         });
         for load in loads.collect::<Vec<_>>() {
             assert_eq!(load.await.unwrap(), None);

@@ -8,5 +8,8 @@ mod cancel;
 mod causes;
 mod engine;
 mod keys;
+#[expect(dead_code, reason = "these ask for one id at a time")]
+#[path = "../common/latest.rs"]
+mod latest;
 mod runtimes;
 mod sessions;

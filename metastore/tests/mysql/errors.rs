@@ -7,6 +7,7 @@ use claviger::{Consistency, FailureKind, Insert, Metastore as _, MetastoreAdmin 
 use claviger_metastore::{DriverFault, FindingId, MysqlMetastore};
 use claviger_test_servers::{MariaDb, shared_mariadb};
 
+use crate::latest::LatestRecord as _;
 use crate::support::{
     ASHERAH, NOW, Place, UTF8, as_user, assert_permanent, assert_transient, builder, chain, execute,
     password, record,
@@ -64,7 +65,7 @@ async fn denied_calls_and_missing_tables_are_permanent() {
     execute(shared_mariadb(), &grant).await;
     let reader = builder().accept(FindingId::PermissionMissing);
     let reader = reader.open(&as_user(&place.url, &user, "less")).await.unwrap();
-    assert_eq!(reader.load_latest(record(ID, NOW).meta().id()).await.unwrap(), None);
+    assert_eq!(reader.latest(record(ID, NOW).meta().id()).await.unwrap(), None);
     assert_permanent(reader.insert(&record(ID, NOW)).await, "1142");
     assert_permanent(reader.delete(record(ID, NOW).meta().id()).await, "1142");
     // The same connection goes on.
@@ -74,7 +75,7 @@ async fn denied_calls_and_missing_tables_are_permanent() {
     assert_eq!(store.insert(&record(ID, NOW)).await.unwrap(), Insert::Inserted);
     place.execute("DROP TABLE encryption_key").await;
     assert_permanent(store.insert(&record(ID, NOW)).await, "1146");
-    assert_permanent(store.load_latest(record(ID, NOW).meta().id()).await, "1146");
+    assert_permanent(store.latest(record(ID, NOW).meta().id()).await, "1146");
     assert_permanent(store.count().await, "1146");
     place.migrate().await;
     assert_eq!(store.insert(&record(ID, NOW)).await.unwrap(), Insert::Inserted);
@@ -102,7 +103,7 @@ async fn a_server_that_was_demoted_is_transient_and_its_connections_are_closed()
     server.sql("", "SET GLOBAL read_only = 1");
     assert_transient(store.insert(&record(ID, NOW + 1)).await, "1290");
     // Reads go on, on another connection.
-    assert_eq!(store.load_latest(record(ID, NOW).meta().id()).await.unwrap(), Some(record(ID, NOW)));
+    assert_eq!(store.latest(record(ID, NOW).meta().id()).await.unwrap(), Some(record(ID, NOW)));
     assert!(newest_connection() > before);
     server.sql("", "SET GLOBAL read_only = 0");
     assert_eq!(store.insert(&record(ID, NOW + 1)).await.unwrap(), Insert::Inserted);
@@ -120,7 +121,7 @@ async fn a_full_disk_is_transient() {
     let store = place.open().await;
     let big = |second| {
         let record = record(ID, NOW + second);
-        claviger::EnvelopeKeyRecord::new(record.meta().clone(), vec![7; 500_000], None)
+        claviger::EnvelopeKeyRecord::new(record.meta().clone(), vec![7; 48_000], None)
     };
     let mut stored = 0;
     let full = loop {
@@ -129,11 +130,11 @@ async fn a_full_disk_is_transient() {
             Err(error) => break error,
         }
         stored += 1;
-        assert!(stored < 100, "it fills up");
+        assert!(stored < 1_000, "it fills up");
     };
     assert_transient(Err::<(), _>(full), "1114");
     assert_eq!(store.count().await.unwrap(), stored.unsigned_abs());
-    assert_eq!(store.load_latest(big(0).meta().id()).await.unwrap(), Some(big(stored - 1)));
+    assert_eq!(store.latest(big(0).meta().id()).await.unwrap(), Some(big(stored - 1)));
 }
 
 #[tokio::test]
@@ -169,7 +170,7 @@ async fn locks_that_others_hold_are_transient() {
     let lock = "BEGIN; SELECT * FROM encryption_key WHERE id = '_IK_a_svc_prod' FOR UPDATE";
     sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
     assert_transient(store.revoke(record(ID, NOW).meta()).await, "1205");
-    assert_eq!(store.load_latest(record(ID, NOW).meta().id()).await.unwrap(), Some(record(ID, NOW)));
+    assert_eq!(store.latest(record(ID, NOW).meta().id()).await.unwrap(), Some(record(ID, NOW)));
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     assert!(store.revoke(record(ID, NOW).meta()).await.unwrap());
 }
@@ -181,5 +182,5 @@ async fn nothing_shows_a_password() {
     let text = format!("{store:?} {:?}", builder().replica_url(&place.url));
     assert!(text.contains("replica: true") && !text.contains(password(&place.url)), "{text}");
     store.close().await;
-    assert_permanent(store.load_latest(record(ID, NOW).meta().id()).await, "closed");
+    assert_permanent(store.latest(record(ID, NOW).meta().id()).await, "closed");
 }

@@ -4,6 +4,7 @@ use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, MysqlMetastore, SchemaReport, Severity};
 use claviger_test_servers::{MariaDb, shared_mariadb};
 
+use crate::equal_keys::assert_equal_keys_found;
 use crate::support::{
     ASHERAH, LATIN1, NOW, Place, UTF8, as_user, assert_permanent, builder, dangers, execute, ids, record,
 };
@@ -265,4 +266,11 @@ async fn rows_that_cannot_be_read_are_found() {
         .await;
     let report = assert_found(&place, &[(DamagedRows, Warning)]).await;
     assert!(report.findings()[0].what.contains("3 of 4 rows looked at"), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_several_rows_hold_is_found() {
+    for place in [Place::migrated(UTF8).await, Place::holding(ASHERAH, UTF8).await] {
+        assert_equal_keys_found(&place.open().await).await;
+    }
 }

@@ -7,6 +7,7 @@ use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
 use claviger_test_servers::{MariaDb, shared_mariadb};
 use tokio::task::JoinSet;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{
     ASHERAH, LATIN1, NOW, Place, UTF8, as_user, assert_permanent, builder, chain, dangers, execute, record,
 };
@@ -18,7 +19,7 @@ async fn an_empty_database_gets_the_table_once_and_keeps_it() {
     assert_eq!(dangers(&refused), [FindingId::TableMissing]);
     assert!(chain(&refused).contains("MysqlMetastore::migrate"), "{}", chain(&refused));
     let store = place.unchecked().await;
-    assert_permanent(store.load_latest(record("_IK_a_svc_prod", NOW).meta().id()).await, "1146");
+    assert_permanent(store.latest(record("_IK_a_svc_prod", NOW).meta().id()).await, "1146");
     let store = MysqlMetastore::migrate(&place.url).await.unwrap();
     assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
     let again = MysqlMetastore::migrate(&place.url).await.unwrap();

@@ -10,6 +10,7 @@ use claviger_metastore::{FindingId, MysqlMetastore};
 use claviger_test_servers::MariaDb;
 use serde_json::{Value, json};
 
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, LATIN1, Place, UTF8, builder, dangers, ids, record};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +164,7 @@ async fn keys_of_others_and_of_ours_lie_side_by_side_in_los_angeles() {
             let parent = DataRowRecord::from_json(encrypted.as_bytes()).unwrap().parent().clone();
 
             let key = store.load(&parent, Consistency::Strong).await.unwrap().unwrap();
-            assert_eq!(store.load_latest(parent.id()).await.unwrap().as_ref(), Some(&key));
+            assert_eq!(store.latest(parent.id()).await.unwrap().as_ref(), Some(&key));
             assert_eq!(store.insert(&key).await.unwrap(), Insert::AlreadyExists);
             let of_system = key.parent().unwrap();
             assert!(store.load(of_system, Consistency::Strong).await.unwrap().unwrap().parent().is_none());

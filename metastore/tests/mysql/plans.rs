@@ -6,6 +6,7 @@ use claviger_test_servers::MariaDb;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, raw_sql};
 
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, meta, record};
 
 /// Four versions of each of 10 000 ids, and of other ids as many at each of these times.
@@ -33,11 +34,11 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
         server.sql("", "TRUNCATE mysql.general_log; SET GLOBAL general_log = 1");
         store.load(&keys[0], Consistency::Strong).await.unwrap().unwrap();
         store.load(&meta("_IK_caf\u{e9}_svc_prod", NOW), Consistency::Strong).await.unwrap();
-        store.load_latest(&ids[7]).await.unwrap().unwrap();
+        store.latest(&ids[7]).await.unwrap().unwrap();
         let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
         assert_eq!(found.iter().flatten().count(), 600);
         assert_eq!(store.load_many(&keys[..3], Consistency::Strong).await.unwrap().len(), 3);
-        let found = store.load_latest_many(&ids).await.unwrap();
+        let found = store.latest_many(&ids).await.unwrap();
         assert_eq!(
             found
                 .iter()
@@ -46,7 +47,7 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
                 .count(),
             600
         );
-        assert!(store.load_latest_many(&ids[..1]).await.unwrap()[0].is_some());
+        assert!(store.latest_many(&ids[..1]).await.unwrap()[0].is_some());
         let new = record("_IK_new_svc_prod", NOW);
         assert_eq!(store.insert(&new).await.unwrap(), Insert::Inserted);
         assert_eq!(store.insert(&new).await.unwrap(), Insert::AlreadyExists);

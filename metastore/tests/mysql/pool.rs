@@ -13,6 +13,7 @@ use claviger_metastore::MysqlMetastore;
 use claviger_test_servers::{Direction, Fault, MariaDb, Proxy, shown_number};
 use tokio::task::JoinSet;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{NOW, Place, UTF8, assert_permanent, assert_transient, builder, execute, record};
 
 const CONNECTIONS: u32 = 5;
@@ -27,7 +28,7 @@ async fn assert_whole(store: &MysqlMetastore) {
     let mut loads = JoinSet::new();
     for _ in 0..10 * CONNECTIONS {
         let (store, id) = (store.clone(), id.clone());
-        loads.spawn(async move { store.load_latest(&id).await.unwrap() });
+        loads.spawn(async move { store.latest(&id).await.unwrap() });
     }
     loads.join_all().await;
     loop {
@@ -50,7 +51,7 @@ async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
             let _either = store.insert(&record).await?;
             store.revoke(record.meta()).await?;
             store.list(None, 3).await?;
-            store.load_latest(record.meta().id()).await
+            store.latest(record.meta().id()).await
         };
         let mut calls = pin!(calls);
         for _ in 0..round % 40 {
@@ -71,7 +72,7 @@ async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
                     store.load(record.meta(), Consistency::Strong).await.unwrap().as_ref(),
                     Some(&record)
                 );
-                assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+                assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
             }
         });
     }
@@ -88,7 +89,7 @@ async fn reads_do_not_notice_that_all_pooled_connections_died() {
     for round in 1..=10 {
         assert_whole(&store).await;
         kill_all(&place).await;
-        assert_eq!(store.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
+        assert_eq!(store.latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
         assert_whole(&store).await;
         kill_all(&place).await;
         // A write may have happened: who asked for it decides. Each try closes one connection.
@@ -173,7 +174,7 @@ async fn a_half_open_connection_is_given_up_and_closed() {
         // How many bytes a connection is good for that has loaded once.
         proxy.set(Fault::None);
         let store = builder().max_connections(one).danger_unchecked().open(&url).await.unwrap();
-        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), None);
+        assert_eq!(store.latest(record.meta().id()).await.unwrap(), None);
         let (to_server, to_client) = proxy.bytes();
         let after = if direction == Direction::ToServer { to_server } else { to_client };
         store.close().await;
@@ -181,19 +182,19 @@ async fn a_half_open_connection_is_given_up_and_closed() {
         let hasty = hasty.deadline(Duration::from_millis(300)).open(&url).await.unwrap();
         proxy.set(Fault::Stall { direction, after: after.saturating_sub(8) });
         for _ in 0..2 {
-            if let Err(error) = hasty.load_latest(record.meta().id()).await {
+            if let Err(error) = hasty.latest(record.meta().id()).await {
                 assert!(error.is_transient(), "{error:?}");
             }
         }
-        assert_transient(hasty.load_latest(record.meta().id()).await, "database");
+        assert_transient(hasty.latest(record.meta().id()).await, "database");
         proxy.set(Fault::None);
         // The one place in the pool is free, and what is made in it works.
-        let mut answer = hasty.load_latest(record.meta().id()).await;
+        let mut answer = hasty.latest(record.meta().id()).await;
         for _ in 0..100 {
             if answer.is_ok() {
                 break;
             }
-            answer = hasty.load_latest(record.meta().id()).await;
+            answer = hasty.latest(record.meta().id()).await;
         }
         assert_eq!(answer.unwrap(), None);
     }
@@ -218,8 +219,8 @@ async fn eventual_loads_go_to_the_replica_and_the_rest_to_the_primary() {
         };
         assert_eq!(loads(Consistency::Strong).await, [Some(here.clone()), None]);
         assert_eq!(loads(Consistency::Eventual).await, [None, Some(there.clone())]);
-        assert_eq!(store.load_latest(here.meta().id()).await.unwrap().as_ref(), Some(&here));
-        let latest = store.load_latest_many(&[here.meta().id().clone(), there.meta().id().clone()]).await;
+        assert_eq!(store.latest(here.meta().id()).await.unwrap().as_ref(), Some(&here));
+        let latest = store.latest_many(&[here.meta().id().clone(), there.meta().id().clone()]).await;
         assert_eq!(latest.unwrap(), [Some(here.clone()), None]);
         assert_eq!(store.list(None, 9).await.unwrap().records, std::slice::from_ref(&here));
     }
@@ -239,7 +240,7 @@ async fn a_closed_store_refuses_calls() {
     assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
     store.close().await;
     assert_permanent(store.insert(&record).await, "closed");
-    assert_permanent(store.load_latest(record.meta().id()).await, "closed");
+    assert_permanent(store.latest(record.meta().id()).await, "closed");
     assert_permanent(store.count().await, "closed");
 }
 

@@ -3,6 +3,7 @@
 use claviger::{Consistency, FailureClass, Metastore as _, MetastoreAdmin as _, Page};
 use claviger_metastore::MysqlMetastore;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, chain, meta, record};
 
 const ID: &str = "_IK_a_svc_prod";
@@ -43,7 +44,7 @@ async fn what_asherah_keeps_beside_the_keys_is_no_key() {
                 assert!(pages.iter().all(|page| page.damaged.is_empty()));
             }
             assert_eq!(store.count().await.unwrap(), 2);
-            store.load_latest(meta(guard, 1).id()).await.unwrap_err();
+            store.latest(meta(guard, 1).id()).await.unwrap_err();
             store.delete(meta(guard, 1).id()).await.unwrap_err();
         }
     }
@@ -70,9 +71,9 @@ async fn a_damaged_row_is_an_error_and_listed() {
     for (id, _) in damaged {
         let answers = [
             store.load(&meta(id, NOW), Consistency::Strong).await.map(drop),
-            store.load_latest(meta(id, NOW).id()).await.map(drop),
+            store.latest(meta(id, NOW).id()).await.map(drop),
             store.load_many(&[sound.meta().clone(), meta(id, NOW)], Consistency::Strong).await.map(drop),
-            store.load_latest_many(&[meta(id, NOW).id().clone()]).await.map(drop),
+            store.latest_many(&[meta(id, NOW).id().clone()]).await.map(drop),
             store.revoke(&meta(id, NOW)).await.map(drop),
         ];
         for error in answers.map(Result::unwrap_err) {
@@ -80,7 +81,7 @@ async fn a_damaged_row_is_an_error_and_listed() {
             assert!(chain(&error).contains(id) && !chain(&error).contains("AAAA"), "{}", chain(&error));
         }
     }
-    let zero = store.load_latest(meta("_IK_zero_svc_prod", NOW).id()).await.unwrap_err();
+    let zero = store.latest(meta("_IK_zero_svc_prod", NOW).id()).await.unwrap_err();
     assert_eq!(zero.class(), FailureClass::Damaged);
     for limit in [1, 2, 3, 100] {
         let pages = pages(&store, limit).await;
@@ -125,7 +126,7 @@ async fn ids_that_are_no_text_are_listed_as_damaged_and_none_is_missed() {
         );
     }
     for record in &sound {
-        assert_eq!(store.load_latest(record.meta().id()).await.unwrap().as_ref(), Some(record));
+        assert_eq!(store.latest(record.meta().id()).await.unwrap().as_ref(), Some(record));
     }
 }
 

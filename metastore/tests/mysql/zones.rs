@@ -14,6 +14,7 @@ use claviger_test_servers::MariaDb;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::latest::LatestRecord as _;
 use crate::support::{
     ASHERAH, LATIN1, Place, UTF8, assert_permanent, builder, chain, dangers, ids, meta, record,
 };
@@ -64,7 +65,7 @@ async fn assert_all_found(store: &MysqlMetastore, records: &[EnvelopeKeyRecord])
         assert_eq!(store.insert(record).await.unwrap(), Insert::AlreadyExists);
     }
     let latest = records.iter().max_by_key(|record| record.meta().created());
-    assert_eq!(store.load_latest(record(ID, 1).meta().id()).await.unwrap().as_ref(), latest);
+    assert_eq!(store.latest(record(ID, 1).meta().id()).await.unwrap().as_ref(), latest);
     let page = store.list(None, 1_000).await.unwrap();
     let mut sorted = records.to_vec();
     sorted.sort_by_key(|record| record.meta().created());

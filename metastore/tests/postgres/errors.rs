@@ -10,6 +10,7 @@ use claviger_metastore::{FindingId, PostgresMetastore};
 use claviger_test_servers::{Postgres, shared_postgres};
 use sqlx::{Connection as _, PgConnection};
 
+use crate::latest::LatestRecord as _;
 use crate::support::{
     ASHERAH, NOW, PLENTY, Place, as_user, assert_permanent, assert_transient, at_database, password, record,
 };
@@ -41,7 +42,7 @@ async fn a_server_that_is_not_there_may_come_back() {
     server.kill();
     assert_transient(PostgresMetastore::open(&server.url("postgres")).await, "Connection refused");
     let record = record("_IK_a_svc_prod", NOW);
-    assert_transient(store.load_latest(record.meta().id()).await, "");
+    assert_transient(store.latest(record.meta().id()).await, "");
     assert_transient(store.insert(&record).await, "");
     assert_transient(store.list(None, 1).await, "");
     server.restart();
@@ -119,7 +120,7 @@ async fn what_is_not_granted_is_refused_for_good() {
     assert_permanent(store.insert(&there).await, "42501");
     assert_permanent(store.revoke(there.meta()).await, "42501");
     assert_permanent(store.delete(there.meta().id()).await, "42501");
-    assert_eq!(store.load_latest(there.meta().id()).await.unwrap(), Some(there));
+    assert_eq!(store.latest(there.meta().id()).await.unwrap(), Some(there));
 }
 
 #[tokio::test]
@@ -171,12 +172,12 @@ async fn a_table_that_is_locked_is_a_matter_of_time() {
         // It has its connections before the table is locked.
         let builder = PostgresMetastore::builder().danger_unchecked().server_timeouts(false);
         let store = builder.deadline(deadline).open(&place.url).await.unwrap();
-        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), None);
+        assert_eq!(store.latest(record.meta().id()).await.unwrap(), None);
         place.execute(&format!("ALTER DATABASE {} RESET ALL", place.name)).await;
         let mut locker = PgConnection::connect(&place.url).await.unwrap();
         let mut locking = locker.begin().await.unwrap();
         sqlx::query("LOCK TABLE encryption_key").execute(&mut *locking).await.unwrap();
-        assert_transient(store.load_latest(record.meta().id()).await, says);
+        assert_transient(store.latest(record.meta().id()).await, says);
         assert_transient(store.insert(&record).await, says);
         locking.rollback().await.unwrap();
     }
@@ -241,7 +242,7 @@ async fn a_server_that_is_demoted_is_left_for_its_successor() {
     assert_eq!(crate::support::dangers(&error), [FindingId::ReadOnly]);
     let reader = PostgresMetastore::builder().accept(FindingId::ReadOnly).deadline(PLENTY);
     let reader = reader.open(&url).await.unwrap();
-    assert_eq!(reader.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
+    assert_eq!(reader.latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
     let second = record("_IK_a_svc_prod", NOW + 60);
     assert_transient(reader.insert(&second).await, "25006");
     assert_transient(reader.revoke(first.meta()).await, "25006");

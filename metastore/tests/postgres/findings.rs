@@ -4,6 +4,8 @@ use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, PostgresMetastore, Severity};
 use claviger_test_servers::Postgres;
 
+use crate::equal_keys::assert_equal_keys_found;
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, NOW, Place, as_user, dangers, ids, record};
 
 /// Asserts what is found on a table, and that a store starts on it only when told to if it is
@@ -265,7 +267,7 @@ async fn rows_written_in_another_zone_are_found_and_the_zone_is_named() {
         )
         .await;
     assert_found(&place, &[]).await;
-    let found = place.open().await.load_latest(record("_SK_svc_prod", NOW).meta().id()).await.unwrap();
+    let found = place.open().await.latest(record("_SK_svc_prod", NOW).meta().id()).await.unwrap();
     assert_eq!(found, Some(record("_SK_svc_prod", NOW)));
 }
 
@@ -315,4 +317,11 @@ async fn what_asherah_keeps_beside_the_keys_is_no_finding() {
     let guard = "__asherah_internal_config_drift_guard_v1__:P4Box1cXU9ICNy3lMjV2RM_mKi3TyS-zYHPowt-w2-Y";
     place.write_row(guard, "'1999-12-31 16:00:00'", "{\"Created\":946684800,\"Key\":\"AAAA\"}").await;
     assert_found(&place, &[]).await;
+}
+
+#[tokio::test]
+async fn a_key_that_several_rows_hold_is_found() {
+    for place in [Place::migrated().await, Place::holding(ASHERAH).await] {
+        assert_equal_keys_found(&place.open().await).await;
+    }
 }

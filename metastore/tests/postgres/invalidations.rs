@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use claviger::testing::{Faults, FaultyMetastore};
 use claviger::{
     BackendError, CryptoPolicy, EnvelopeKeyRecord, Insert, Invalidation, InvalidationSource as _, KeyId,
     Metastore as _, MetastoreAdmin as _, SecretKey, SessionFactory, StaticKms, SystemRandom,
@@ -13,7 +14,10 @@ use claviger_metastore::{PostgresInvalidations, PostgresMetastore};
 use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
 use tokio::time::timeout;
 
-use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_transient, chain, record};
+use crate::latest::LatestRecord as _;
+use crate::support::{
+    ASHERAH, NOW, PLENTY, Place, as_user, assert_permanent, assert_transient, chain, execute, record,
+};
 
 /// Waits for what is told, which comes at once or never.
 async fn next(source: &mut PostgresInvalidations) -> Result<Invalidation, BackendError> {
@@ -67,7 +71,8 @@ async fn the_documented_trigger_tells_on_a_table_of_others() {
 #[tokio::test]
 async fn another_channel_is_another() {
     let place = Place::migrated().await;
-    let mut source = PostgresInvalidations::from_url(&place.url).unwrap().channel("Some \"other\" channel");
+    let source = PostgresInvalidations::from_url(&place.url).unwrap();
+    let mut source = source.channel("Some \"other\" channel").unwrap();
     assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
     place.execute("NOTIFY claviger_invalidations, 'a'").await;
     place.execute("SELECT pg_notify('Some \"other\" channel', 'b')").await;
@@ -195,7 +200,92 @@ fn factory(store: &PostgresMetastore, url: &str) -> SessionFactory {
 }
 
 async fn latest(store: &PostgresMetastore) -> EnvelopeKeyRecord {
-    store.load_latest(&KeyId::new("_IK_a_svc_prod")).await.unwrap().unwrap()
+    store.latest(&KeyId::new("_IK_a_svc_prod")).await.unwrap().unwrap()
+}
+
+#[test]
+fn a_channel_is_named_as_the_server_can() {
+    let source = || PostgresInvalidations::from_url("postgres://a:b@localhost/c").unwrap();
+    for name in ["", "a\0b", &"x".repeat(64), &"\u{e9}".repeat(32)] {
+        let error = source().channel(name).unwrap_err();
+        assert!(!error.is_transient() && !error.was_asked(), "{name:?}");
+    }
+    for name in ["x", &"x".repeat(63), "9e3f'\"; DROP"] {
+        source().channel(name).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_key_id_stands_for_all_keys() {
+    let place = Place::migrated().await;
+    let mut source = PostgresInvalidations::from_url(&place.url).unwrap();
+    assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
+    for payload in
+        ["repeat('x', 256)", "'__asherah_internal_x'", "'claviger.deleted '", "repeat('\u{e9}', 3900)"]
+    {
+        place.execute(&format!("SELECT pg_notify('claviger_invalidations', {payload})")).await;
+        assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything, "{payload}");
+        place.execute("NOTIFY claviger_invalidations, 'a'").await;
+        assert_key(next(&mut source).await, &KeyId::new("a"));
+    }
+}
+
+/// A role with no right but to connect notifies without an end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_another_role_costs_a_check_of_each_key_a_second() {
+    const KEYS: usize = 20;
+    const ENCRYPTS: usize = 20_000;
+    let place = Place::migrated().await;
+    let role = format!("flooder_{}", place.name);
+    place.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'canary-flood'")).await;
+    let flooder = as_user(&place.url, &role, "canary-flood");
+    let store = FaultyMetastore::new(place.open().await);
+    let faults = store.faults().clone();
+    let source = PostgresInvalidations::from_url(&place.url).unwrap();
+    let master_key = SecretKey::generate(&SystemRandom::new()).unwrap();
+    let factory = SessionFactory::builder(store, StaticKms::new(&master_key).unwrap())
+        .service("svc")
+        .product("prod")
+        .invalidations(source)
+        .build()
+        .unwrap();
+    let sessions: Vec<_> = (0..KEYS).map(|number| factory.session(&format!("p{number}")).unwrap()).collect();
+    for session in &sessions {
+        session.encrypt(b"x").await.unwrap();
+    }
+    let connected = async {
+        while factory.status().unwrap().sources_connected != [true] {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PLENTY, connected).await.expect("it is connected");
+    for payload in ["''", "repeat('x', 300) || n", "n::text"] {
+        // Notifications of one transaction are told once if they are alike, so these are many.
+        let flood = format!(
+            "DO $$ BEGIN FOR n IN 1..300 LOOP \
+             PERFORM pg_notify('claviger_invalidations', {payload}); COMMIT; END LOOP; END $$"
+        );
+        let flooder = flooder.clone();
+        let flooding = tokio::spawn(async move {
+            loop {
+                execute(&flooder, &flood).await;
+            }
+        });
+        let (before, began) = (calls(&faults), Instant::now());
+        for round in 0..ENCRYPTS {
+            sessions[round % KEYS].encrypt(b"x").await.unwrap();
+        }
+        let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
+        let asked = calls(&faults) - before;
+        flooding.abort();
+        // Each key and its parent's, which is one for all.
+        assert!(asked <= seconds * (KEYS + 1), "{asked} calls in {seconds} s for {payload}");
+    }
+}
+
+/// How often the store was asked for anything.
+fn calls(faults: &Faults) -> usize {
+    faults.log().len()
 }
 
 /// Encrypts until the key is another one than that.

@@ -8,14 +8,21 @@
     reason = "a helper fails its test by panicking"
 )]
 
+#[path = "../common/huge.rs"]
+mod common_huge;
 mod contract;
 mod crossing;
 mod durable;
+#[path = "../common/equal_keys.rs"]
+mod equal_keys;
 mod errors;
 mod findings;
 mod folding;
 mod forms;
+mod huge;
 mod invalidations;
+#[path = "../common/latest.rs"]
+mod latest;
 mod migrate;
 mod plans;
 mod pool;

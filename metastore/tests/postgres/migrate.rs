@@ -6,6 +6,7 @@ use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{PostgresMetastore, SqlFault};
 use tokio::task::JoinSet;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, NOW, PLENTY, Place, as_user, assert_permanent, chain, record};
 
 #[tokio::test]
@@ -27,7 +28,7 @@ async fn a_table_that_is_there_is_left_as_it_is() {
     let theirs = record("_IK_a_svc_prod", NOW);
     place.write_row("_IK_a_svc_prod", "'2023-11-14 22:13:20'", &theirs.to_json()).await;
     let store = PostgresMetastore::migrate(&place.url).await.unwrap();
-    assert_eq!(store.load_latest(theirs.meta().id()).await.unwrap(), Some(theirs));
+    assert_eq!(store.latest(theirs.meta().id()).await.unwrap(), Some(theirs));
     let triggers = "SELECT count(*)::text FROM pg_trigger WHERE tgrelid = 'encryption_key'::regclass";
     assert_eq!(place.text(triggers).await, "0");
     let column = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute \
@@ -40,7 +41,7 @@ async fn a_missing_table_is_a_permanent_error_until_migrated() {
     let place = Place::new().await;
     let store = place.unchecked().await;
     let record = record("_IK_a_svc_prod", NOW);
-    assert_permanent(store.load_latest(record.meta().id()).await, "42P01");
+    assert_permanent(store.latest(record.meta().id()).await, "42P01");
     assert_permanent(store.insert(&record).await, "42P01");
     assert_permanent(store.revoke(record.meta()).await, "42P01");
     place.migrate().await;
@@ -54,7 +55,7 @@ async fn a_missing_table_is_a_permanent_error_until_migrated() {
     assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
     assert_eq!(place.text("SELECT created::text FROM encryption_key").await, "2023-11-14 22:13:20");
     place.execute("DROP TABLE encryption_key").await;
-    assert_permanent(store.load_latest(record.meta().id()).await, "42P01");
+    assert_permanent(store.latest(record.meta().id()).await, "42P01");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, raw_sql};
 
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, NOW, PLENTY, Place, record};
 
 /// A number of rows that nobody would read from end to end.
@@ -54,9 +55,9 @@ async fn run_all(store: &PostgresMetastore) {
     assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
     let (key, id) = (record.meta(), record.meta().id());
     assert!(store.load(key, Consistency::Strong).await.unwrap().is_some());
-    assert!(store.load_latest(id).await.unwrap().is_some());
+    assert!(store.latest(id).await.unwrap().is_some());
     assert_eq!(store.load_many(std::slice::from_ref(key), Consistency::Strong).await.unwrap().len(), 1);
-    assert_eq!(store.load_latest_many(std::slice::from_ref(id)).await.unwrap().len(), 1);
+    assert_eq!(store.latest_many(std::slice::from_ref(id)).await.unwrap().len(), 1);
     assert!(store.revoke(key).await.unwrap());
     assert_eq!(store.list(None, 10).await.unwrap().damaged.len(), 10);
     assert_eq!(store.delete(id).await.unwrap(), 1);

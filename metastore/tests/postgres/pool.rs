@@ -13,6 +13,7 @@ use claviger_metastore::PostgresMetastore;
 use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
 use tokio::task::JoinSet;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_transient, connections, record};
 
 const CONNECTIONS: u32 = 5;
@@ -28,7 +29,7 @@ async fn assert_whole(store: &PostgresMetastore) {
     let mut loads = JoinSet::new();
     for _ in 0..10 * CONNECTIONS {
         let (store, id) = (store.clone(), id.clone());
-        loads.spawn(async move { store.load_latest(&id).await.unwrap() });
+        loads.spawn(async move { store.latest(&id).await.unwrap() });
     }
     loads.join_all().await;
     loop {
@@ -51,7 +52,7 @@ async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
             let _either = store.insert(&record).await?;
             store.revoke(record.meta()).await?;
             store.list(None, 3).await?;
-            store.load_latest(record.meta().id()).await
+            store.latest(record.meta().id()).await
         };
         let mut calls = pin!(calls);
         for _ in 0..round % 40 {
@@ -72,7 +73,7 @@ async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
                     store.load(record.meta(), Consistency::Strong).await.unwrap().as_ref(),
                     Some(&record)
                 );
-                assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+                assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
             }
         });
     }
@@ -89,7 +90,7 @@ async fn reads_do_not_notice_that_all_pooled_connections_died() {
     for round in 1..=10 {
         assert_whole(&store).await;
         terminate_all(&place).await;
-        assert_eq!(store.load_latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
+        assert_eq!(store.latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
         assert_whole(&store).await;
         terminate_all(&place).await;
         // A write may have happened: who asked for it decides. Each try closes one connection.
@@ -173,11 +174,11 @@ async fn a_half_open_connection_is_given_up_and_closed() {
         for after in [0, 20] {
             let hasty = PostgresMetastore::builder().max_connections(NonZeroU32::MIN);
             let store = hasty.deadline(Duration::from_millis(700)).open(&url).await.unwrap();
-            assert_eq!(store.load_latest(&id).await.unwrap(), None);
+            assert_eq!(store.latest(&id).await.unwrap(), None);
             proxy.set_open(Fault::Stall { direction, after });
-            assert_transient(store.load_latest(&id).await, "no answer from the database within 700ms");
+            assert_transient(store.latest(&id).await, "no answer from the database within 700ms");
             // The one place is free for a connection that works, once the server has ended the other.
-            while store.load_latest(&id).await.is_err() {}
+            while store.latest(&id).await.is_err() {}
             assert_eq!(connections(&store).0, 1);
             store.close().await;
         }
@@ -206,8 +207,8 @@ async fn eventual_loads_go_to_the_replica_and_the_rest_to_the_primary() {
         };
         assert_eq!(loads(Consistency::Strong).await, [Some(here.clone()), None]);
         assert_eq!(loads(Consistency::Eventual).await, [None, Some(there.clone())]);
-        assert_eq!(store.load_latest(here.meta().id()).await.unwrap().as_ref(), Some(&here));
-        let latest = store.load_latest_many(&[here.meta().id().clone(), there.meta().id().clone()]).await;
+        assert_eq!(store.latest(here.meta().id()).await.unwrap().as_ref(), Some(&here));
+        let latest = store.latest_many(&[here.meta().id().clone(), there.meta().id().clone()]).await;
         assert_eq!(latest.unwrap(), [Some(here.clone()), None]);
         assert_eq!(store.list(None, 9).await.unwrap().records, std::slice::from_ref(&here));
     }
@@ -228,7 +229,7 @@ async fn a_closed_store_refuses_calls() {
     assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
     store.close().await;
     assert_permanent(store.insert(&record).await, "closed");
-    assert_permanent(store.load_latest(record.meta().id()).await, "closed");
+    assert_permanent(store.latest(record.meta().id()).await, "closed");
     assert_permanent(store.count().await, "closed");
 }
 

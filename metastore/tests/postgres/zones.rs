@@ -3,6 +3,7 @@
 use claviger::{Consistency, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 
+use crate::latest::LatestRecord as _;
 use crate::support::{ASHERAH, Place, meta, record};
 
 const ZONES: [&str; 4] = ["UTC", "America/Los_Angeles", "Asia/Kolkata", "Pacific/Chatham"];
@@ -70,13 +71,13 @@ async fn assert_reads_all(store: &PostgresMetastore) {
     for (key, record) in keys.iter().zip(&records) {
         assert_eq!(store.load(key, Consistency::Strong).await.unwrap().as_ref(), Some(record));
         if key.created().unix_seconds() == TIMES[7] {
-            assert_eq!(store.load_latest(key.id()).await.unwrap().as_ref(), Some(record));
+            assert_eq!(store.latest(key.id()).await.unwrap().as_ref(), Some(record));
         }
     }
     let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
     assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), records);
     let ids = ZONES.map(|writer| KeyId::new(format!("_IK_{writer}_svc_prod")));
-    let latest = store.load_latest_many(&ids).await.unwrap().into_iter().flatten();
+    let latest = store.latest_many(&ids).await.unwrap().into_iter().flatten();
     assert!(latest.map(|record| record.meta().created().unix_seconds()).eq([TIMES[7]; 4]));
     let (mut listed, mut after) = (Vec::new(), None);
     loop {

@@ -10,6 +10,7 @@ use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqliteMetastore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 
+use crate::latest::LatestRecord as _;
 use crate::processes::alone;
 use crate::support::{
     NOW, Place, assert_dangerous, assert_permanent, assert_shows_no_sql, chain, meta, record,
@@ -38,7 +39,7 @@ async fn a_file_of_others_keeps_its_mode_and_its_rows() {
     place.write_row("_IK_a_svc_prod", "'2023-11-14 22:13:20'", &record.to_json()).await;
     fs::set_permissions(&place.file, fs::Permissions::from_mode(0o640)).unwrap();
     let store = place.open().await;
-    assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+    assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
     assert_eq!(fs::metadata(&place.file).unwrap().permissions().mode() & 0o777, 0o640);
 }
 
@@ -151,7 +152,7 @@ async fn a_damaged_file_is_a_permanent_error() {
     let store = place.open().await;
     let key = meta("_IK_a_svc_prod", NOW);
     assert_permanent(store.load(&key, Consistency::Strong).await, "what it holds cannot be read");
-    assert_permanent(store.load_latest(key.id()).await, "what it holds cannot be read");
+    assert_permanent(store.latest(key.id()).await, "what it holds cannot be read");
     assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW - 1)).await, "what it holds cannot be read");
 }
 
@@ -165,7 +166,7 @@ async fn a_missing_table_is_a_permanent_error_until_migrated() {
     assert!(chain(&refused).contains("SqliteMetastore::migrate"), "{}", chain(&refused));
     let store = SqliteMetastore::builder().danger_unchecked().pool(pool.clone()).await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
-    assert_permanent(store.load_latest(record.meta().id()).await, "there is no such table");
+    assert_permanent(store.latest(record.meta().id()).await, "there is no such table");
     assert_permanent(store.insert(&record).await, "there is no such table");
     for _ in 0..2 {
         SqliteMetastore::builder().migrate().pool(pool.clone()).await.unwrap();
@@ -205,7 +206,7 @@ async fn a_file_that_stays_busy_is_a_transient_error() {
     assert_shows_no_sql(&chain(&error));
     assert!(store.revoke(record.meta()).await.unwrap_err().is_transient());
     // Who reads is not in the way.
-    assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), None);
+    assert_eq!(store.latest(record.meta().id()).await.unwrap(), None);
     writing.rollback().await.unwrap();
     assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
 }
@@ -223,7 +224,7 @@ fn a_read_only_file_gives_its_keys_and_takes_none() {
         }
         assert!(fs::File::options().write(true).open(&place.file).is_err(), "the file can be written");
         let reader = place.open().await;
-        assert_eq!(reader.load_latest(record.meta().id()).await.unwrap().as_ref(), Some(&record));
+        assert_eq!(reader.latest(record.meta().id()).await.unwrap().as_ref(), Some(&record));
         let another = crate::support::record("_IK_b_svc_prod", NOW);
         assert_permanent(reader.insert(&another).await, "it takes no writes");
         assert_permanent(reader.revoke(record.meta()).await, "it takes no writes");
@@ -260,7 +261,7 @@ fn s1_6_no_file_handle_leaks() {
             let record = record("_IK_a_svc_prod", NOW + round);
             assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
             drop(store.load(record.meta(), Consistency::Strong));
-            assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record));
+            assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
             assert!(open_files() > before, "open files are not counted");
             assert!(SqliteMetastore::open(place.folder.path()).await.is_err());
             store.close().await;

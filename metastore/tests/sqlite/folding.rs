@@ -6,6 +6,7 @@ use std::sync::Arc;
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqlFault, SqliteMetastore};
 
+use crate::latest::LatestRecord as _;
 use crate::support::{NOW, Place, meta, record};
 
 async fn folding() -> Place {
@@ -50,8 +51,8 @@ async fn a_folded_row_is_told_as_that_or_given_out_for_an_exact_version_alone() 
     assert_eq!(store.load(&asked_other, Consistency::Strong).await.unwrap().as_ref(), Some(&folded_other));
     let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
     assert_eq!(found, [Some(folded), Some(row), None, Some(folded_other)]);
-    assert_eq!(store.load_latest(asked.id()).await.unwrap(), None);
-    assert_eq!(store.load_latest_many(&[asked.id().clone()]).await.unwrap(), [None]);
+    assert_eq!(store.latest(asked.id()).await.unwrap(), None);
+    assert_eq!(store.latest_many(&[asked.id().clone()]).await.unwrap(), [None]);
 }
 
 /// By the statements of the documentation, which find the rows of the names they are given.

@@ -2,6 +2,7 @@
 
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 
+use crate::latest::LatestRecord as _;
 use crate::support::{NOW, Place, assert_permanent, meta, record};
 
 /// Each is one text or number for [`NOW`] that some writer's driver makes.
@@ -29,11 +30,11 @@ async fn every_form_of_a_time_is_found() {
         place.write_row("_IK_a_svc_prod", form, &record.to_json()).await;
         let key = record.meta();
         assert_eq!(store.load(key, Consistency::Strong).await.unwrap().as_ref(), Some(&record), "{form}");
-        assert_eq!(store.load_latest(key.id()).await.unwrap().as_ref(), Some(&record), "{form}");
+        assert_eq!(store.latest(key.id()).await.unwrap().as_ref(), Some(&record), "{form}");
         let missing = meta("_IK_a_svc_prod", NOW + 1);
         let many = store.load_many(&[missing.clone(), key.clone()], Consistency::Strong).await.unwrap();
         assert_eq!(many, [None, Some(record.clone())], "{form}");
-        let many = store.load_latest_many(&[key.id().clone(), meta("b", NOW).id().clone()]).await.unwrap();
+        let many = store.latest_many(&[key.id().clone(), meta("b", NOW).id().clone()]).await.unwrap();
         assert_eq!(many, [Some(record.clone()), None], "{form}");
         assert_eq!(store.list(None, 9).await.unwrap().records, [record], "{form}");
     }
@@ -57,7 +58,7 @@ async fn more_keys_than_one_statement_looks_for_are_found() {
     }
     assert_eq!(store.load_many(&keys, Consistency::Strong).await.unwrap(), expected);
     let ids: Vec<_> = keys.iter().map(|key| key.id().clone()).collect();
-    assert_eq!(store.load_latest_many(&ids).await.unwrap(), expected);
+    assert_eq!(store.latest_many(&ids).await.unwrap(), expected);
 }
 
 #[tokio::test]
@@ -83,10 +84,10 @@ async fn forms_are_ordered_by_the_time_they_mean() {
         place.write_row("_IK_a_svc_prod", form, &theirs.to_json()).await;
         let older = record("_IK_a_svc_prod", NOW - 1);
         assert_eq!(store.insert(&older).await.unwrap(), Insert::Inserted);
-        assert_eq!(store.load_latest(theirs.meta().id()).await.unwrap().as_ref(), Some(&theirs), "{form}");
+        assert_eq!(store.latest(theirs.meta().id()).await.unwrap().as_ref(), Some(&theirs), "{form}");
         let newer = record("_IK_a_svc_prod", NOW + 1);
         assert_eq!(store.insert(&newer).await.unwrap(), Insert::Inserted);
-        assert_eq!(store.load_latest(theirs.meta().id()).await.unwrap().as_ref(), Some(&newer), "{form}");
+        assert_eq!(store.latest(theirs.meta().id()).await.unwrap().as_ref(), Some(&newer), "{form}");
         assert_eq!(store.list(Some(older.meta()), 9).await.unwrap().records, [theirs, newer], "{form}");
     }
 }
@@ -127,8 +128,8 @@ async fn of_two_forms_of_one_time_ours_counts() {
     let theirs = EnvelopeKeyRecord::new(ours.meta().clone(), *b"theirs", None);
     place.write_row("_IK_a_svc_prod", "'2023-11-14T22:13:20Z'", &theirs.to_json()).await;
     place.write_row("_IK_a_svc_prod", "'2023-11-14 22:13:20'", &ours.to_json()).await;
-    assert_eq!(store.load_latest(ours.meta().id()).await.unwrap().as_ref(), Some(&ours));
-    let many = store.load_latest_many(std::slice::from_ref(ours.meta().id())).await.unwrap();
+    assert_eq!(store.latest(ours.meta().id()).await.unwrap().as_ref(), Some(&ours));
+    let many = store.latest_many(std::slice::from_ref(ours.meta().id())).await.unwrap();
     assert_eq!(many, [Some(ours.clone())]);
     let many = store.load_many(std::slice::from_ref(ours.meta()), Consistency::Strong).await.unwrap();
     assert_eq!(many, [Some(ours.clone())]);
@@ -144,8 +145,8 @@ async fn an_unreadable_time_is_an_error_where_it_could_matter() {
         assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
         place.write_row("_IK_a_svc_prod", form, &record.to_json()).await;
         let id = record.meta().id();
-        assert_permanent(store.load_latest(id).await, "unreadable creation time");
-        assert_permanent(store.load_latest_many(std::slice::from_ref(id)).await, "unreadable creation time");
+        assert_permanent(store.latest(id).await, "unreadable creation time");
+        assert_permanent(store.latest_many(std::slice::from_ref(id)).await, "unreadable creation time");
         let missing = meta("_IK_a_svc_prod", NOW + 1);
         assert_permanent(store.load(&missing, Consistency::Strong).await, "unreadable creation time");
         let among = [record.meta().clone(), missing];
@@ -167,7 +168,7 @@ async fn a_row_that_contradicts_its_record_is_refused() {
     let shifted = meta("_IK_a_svc_prod", NOW + 3_600);
     assert_permanent(store.load(&shifted, Consistency::Strong).await, "cannot be read");
     assert_eq!(store.load(&shifted, Consistency::Strong).await.unwrap_err().class(), FailureClass::Damaged);
-    assert_permanent(store.load_latest(shifted.id()).await, "cannot be read");
+    assert_permanent(store.latest(shifted.id()).await, "cannot be read");
     assert_permanent(
         store.load_many(std::slice::from_ref(&shifted), Consistency::Strong).await,
         "cannot be read",
@@ -186,10 +187,10 @@ async fn garbage_in_a_row_is_refused_and_leaves_others_alone() {
         place.write_row("_IK_a_svc_prod", "'2023-11-14 22:13:20'", garbage).await;
         let key = meta("_IK_a_svc_prod", NOW);
         assert_permanent(store.load(&key, Consistency::Strong).await, "cannot be read");
-        assert_permanent(store.load_latest(key.id()).await, "cannot be read");
+        assert_permanent(store.latest(key.id()).await, "cannot be read");
         let other = record("_IK_b_svc_prod", NOW);
         assert_eq!(store.insert(&other).await.unwrap(), Insert::Inserted);
-        assert_eq!(store.load_latest(other.meta().id()).await.unwrap(), Some(other));
+        assert_eq!(store.latest(other.meta().id()).await.unwrap(), Some(other));
     }
 }
 
@@ -205,7 +206,7 @@ async fn a_record_stored_as_a_blob_is_found_and_can_be_revoked() {
     sqlx::query(sqlx::AssertSqlSafe(insert)).bind("_IK_a_svc_prod").execute(&pool).await.unwrap();
     assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap().as_ref(), Some(&record));
     assert!(store.revoke(record.meta()).await.unwrap());
-    assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record.revoked(true)));
+    assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record.revoked(true)));
 }
 
 #[tokio::test]
@@ -228,7 +229,7 @@ async fn a_guard_row_of_asherah_is_no_key() {
     place.write_row(guard, "'2000-01-01 00:00:00'", json).await;
     assert_eq!(store.count().await.unwrap(), 0);
     assert_eq!(store.list(None, 9).await.unwrap().records, []);
-    assert_permanent(store.load_latest(meta(guard, 946_684_800).id()).await, "reserved");
+    assert_permanent(store.latest(meta(guard, 946_684_800).id()).await, "reserved");
     assert_permanent(store.delete(meta(guard, 946_684_800).id()).await, "reserved");
     assert_eq!(place.rows_of(guard).await, 1);
 }

@@ -10,6 +10,7 @@ use claviger_metastore::SqliteMetastore;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Sqlite, Transaction};
 
+use crate::latest::LatestRecord as _;
 use crate::processes::alone;
 use crate::support::{NOW, Place, assert_permanent, block_on, chain, meta, record};
 
@@ -148,7 +149,7 @@ async fn assert_each_gets_its_own_outcome(place: &Place, with_refused: bool) {
     }
     let replaced = store.load(to_replace.meta(), Consistency::Strong).await.unwrap().unwrap();
     assert_eq!(**replaced.wrapped_key(), *b"new");
-    assert_eq!(store.load_latest(meta("delete", NOW).id()).await.unwrap(), None);
+    assert_eq!(store.latest(meta("delete", NOW).id()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -267,7 +268,7 @@ fn there_is_no_writer_while_nobody_writes() {
     alone("group::there_is_no_writer_while_nobody_writes", false, async || {
         let place = Place::new();
         let store = place.open().await;
-        assert_eq!(store.load_latest(meta("_IK_a", NOW).id()).await.unwrap(), None);
+        assert_eq!(store.latest(meta("_IK_a", NOW).id()).await.unwrap(), None);
         assert_eq!(writers(), 0);
         let (_pool, held) = hold(&place).await;
         let calls: Vec<_> = (0..9).map(|second| insert(&store, record("_IK_a", NOW + second))).collect();
@@ -332,13 +333,13 @@ fn a_full_disk_is_transient_for_all_of_a_batch_and_passes() {
                 let error = call.await.unwrap_err();
                 assert!(error.is_transient(), "{}", chain(&error));
             }
-            assert_eq!(store.load_latest(records[0].meta().id()).await.unwrap(), None);
+            assert_eq!(store.latest(records[0].meta().id()).await.unwrap(), None);
             fs::remove_file(&filler).unwrap();
             for record in &records {
                 assert_eq!(store.insert(record).await.unwrap(), Insert::Inserted);
             }
             assert!(store.revoke(kept.meta()).await.unwrap());
-            assert_eq!(store.load_latest(kept.meta().id()).await.unwrap(), Some(kept.revoked(true)));
+            assert_eq!(store.latest(kept.meta().id()).await.unwrap(), Some(kept.revoked(true)));
         },
     );
 }

@@ -7,10 +7,17 @@
     reason = "a helper fails its test by panicking"
 )]
 
+#[path = "../common/huge.rs"]
+mod common_huge;
+#[path = "../common/equal_keys.rs"]
+mod equal_keys;
 mod files;
 mod folding;
 mod forms;
 mod group;
+mod huge;
+#[path = "../common/latest.rs"]
+mod latest;
 mod pages;
 mod processes;
 mod schema;

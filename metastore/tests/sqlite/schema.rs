@@ -9,6 +9,8 @@ use claviger_metastore::{FindingId, SchemaReport, Severity, SqliteMetastore};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 
+use crate::equal_keys::assert_equal_keys_found;
+use crate::latest::LatestRecord as _;
 use crate::processes::alone;
 use crate::support::{NOW, Place, assert_dangerous, record};
 
@@ -78,7 +80,7 @@ async fn tables_of_others_have_no_findings() {
         let record = record("_IK_a", NOW);
         let store = place.open().await;
         assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted, "{table}");
-        assert_eq!(store.load_latest(record.meta().id()).await.unwrap(), Some(record), "{table}");
+        assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record), "{table}");
     }
 }
 
@@ -211,7 +213,7 @@ async fn rows_in_another_zone_are_found_and_mended() {
         assert_found(&place, FindingId::ZoneMismatch, zone).await;
         execute(&place, remedy(&report(&place).await)).await;
         assert_eq!(report(&place).await, SchemaReport::default());
-        assert_eq!(place.open().await.load_latest(record.meta().id()).await.unwrap(), Some(record));
+        assert_eq!(place.open().await.latest(record.meta().id()).await.unwrap(), Some(record));
     }
 }
 
@@ -319,4 +321,10 @@ async fn a_log_that_has_grown_is_found() {
     reading.rollback().await.unwrap();
     execute(&place, "PRAGMA wal_checkpoint(TRUNCATE)").await;
     assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Warning), []);
+}
+
+#[tokio::test]
+async fn a_key_that_several_rows_hold_is_found() {
+    let place = Place::new();
+    assert_equal_keys_found(&place.open().await).await;
 }

@@ -78,6 +78,31 @@ fn breaker_opens_on_five_failures_of_three_subjects() {
 }
 
 #[test]
+fn call_that_came_to_nobody_counts_neither_way() {
+    let mut played = Played::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        for refused in ["x", "y", "z"] {
+            assert!(played.health.admit(Some(&key(refused)), false, at(played.now)).is_ok());
+            played.health.not_asked(&key(refused), at(played.now));
+        }
+        assert!(!played.health.is_tripped(), "{name}");
+        assert!(played.ask(name, false));
+    }
+    assert!(played.health.is_tripped());
+    for _ in 0..10 {
+        played.now += 1_000;
+        for refused in ["x", "y", "z"] {
+            assert!(played.health.admit(Some(&key(refused)), false, at(played.now)).is_ok());
+            played.health.not_asked(&key(refused), at(played.now));
+            assert!(played.health.is_tripped());
+        }
+        let new = format!("new{}", played.now);
+        assert!(played.ask(&new, false), "the probe is still to be made");
+        assert!(!played.may_ask("other"), "and is made once");
+    }
+}
+
+#[test]
 fn breaker_stays_closed_as_long_as_anybody_is_answered() {
     let mut played = Played::new();
     for round in 0..100 {

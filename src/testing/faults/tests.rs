@@ -42,7 +42,7 @@ async fn a_queued_fault_meets_the_next_call_of_its_method_once() {
     let store = store();
     store.faults().next(Operation::Insert, TRANSIENT);
     store.faults().next(Operation::Insert, PERMANENT);
-    assert!(store.load_latest(key(1).id()).await.is_ok());
+    assert!(store.load_latest(key(1).id(), Created::MAX).await.is_ok());
     assert_eq!(store.insert(&record(1)).await.unwrap_err().class(), FailureClass::Transient);
     assert_eq!(store.insert(&record(1)).await.unwrap_err().class(), FailureClass::Permanent);
     assert!(store.insert(&record(1)).await.is_ok());

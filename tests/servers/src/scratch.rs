@@ -20,11 +20,16 @@ struct Root {
 
 /// Makes a folder that belongs to the user whom servers run as.
 pub(crate) fn folder(name: &str) -> TempDir {
-    static ROOT: OnceLock<Root> = OnceLock::new();
-    let root = ROOT.get_or_init(root);
-    let folder = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(&root.folder).unwrap();
+    let folder = own_folder(name);
     give_to_server(folder.path());
     folder
+}
+
+/// Makes a folder that stays ours.
+pub(crate) fn own_folder(name: &str) -> TempDir {
+    static ROOT: OnceLock<Root> = OnceLock::new();
+    let root = ROOT.get_or_init(root);
+    tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(&root.folder).unwrap()
 }
 
 /// The folder of a server, on the common disk or on a small one of its own.

@@ -99,7 +99,7 @@ impl SoftHsm {
     #[must_use]
     pub fn token(name: &str) -> Self {
         let modules = &*MODULES;
-        let folder = scratch::folder("softhsm");
+        let folder = scratch::own_folder("softhsm");
         let module = folder.path().join("module.so");
         fs::copy(&modules.between, &module).unwrap();
         let control = control_of(&module);
@@ -386,7 +386,7 @@ struct Modules {
 static MODULES: LazyLock<Modules> = LazyLock::new(|| {
     let library = library().unwrap_or_else(|| program::missing("SoftHSM"));
     configure();
-    let folder = scratch::folder("softhsm-modules");
+    let folder = scratch::own_folder("softhsm-modules");
     let compile = |name: &str, source: &str, defines: &[String]| {
         let [input, output] = ["c", "so"].map(|kind| folder.path().join(format!("{name}.{kind}")));
         fs::write(&input, source).unwrap();

@@ -8,9 +8,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::args::Report;
+use crate::escape::line;
 use crate::exit::Failure;
-use crate::print::json_line;
-use crate::tell::harmless;
+use crate::print::Printer;
 
 /// What was found in a key store, or done there.
 pub(super) struct Held {
@@ -18,18 +18,23 @@ pub(super) struct Held {
     pub(super) report: RewrapReport,
 }
 
-pub(super) fn checks(checks: &[CopyCheck], held: Option<&Held>, format: Report) -> Result<String, Failure> {
+pub(super) fn checks(
+    checks: &[CopyCheck],
+    held: Option<&Held>,
+    format: Report,
+    printer: Printer,
+) -> Result<(), Failure> {
     let keys = held.map(|held| keys(&held.report));
     match format {
         Report::Text => {
             let copies: String = checks.iter().map(check_line).collect();
             let keys = keys.zip(held).map(|(keys, held)| match &*keys {
-                [] => format!("{}: no system keys to unwrap\n", held.store),
+                [] => format!("{}: no system keys to unwrap\n", line(&held.store)),
                 keys => keys.iter().map(key_line).collect(),
             });
-            Ok(harmless(&(copies + &keys.unwrap_or_default())))
+            printer.print(&(copies + &keys.unwrap_or_default()))
         }
-        Report::Json => json_line(&JsonChecks {
+        Report::Json => printer.print_json(&JsonChecks {
             good: checks.iter().all(CopyCheck::is_good)
                 && keys.iter().flatten().all(|key| key.outcome == UP_TO_DATE),
             copies: checks.iter().map(JsonCheck::new).collect(),
@@ -42,10 +47,10 @@ pub(super) fn checks(checks: &[CopyCheck], held: Option<&Held>, format: Report) 
 fn check_line(check: &CopyCheck) -> String {
     let part = |name: &str, result: &Result<Duration, BackendError>| match result {
         Ok(time) => format!("{name} {:.1} ms", milliseconds(*time)),
-        Err(error) => format!("{name} failed: {}", ErrorChain::new(error)),
+        Err(error) => format!("{name} failed: {}", line(&ErrorChain::new(error).to_string())),
     };
     let unwrap = check.unwrap.as_ref().map(|unwrap| format!(", {}", part("unwrap", unwrap)));
-    format!("{}: {}{}\n", check.name, part("wrap", &check.wrap), unwrap.unwrap_or_default())
+    format!("{}: {}{}\n", line(&check.name), part("wrap", &check.wrap), unwrap.unwrap_or_default())
 }
 
 fn milliseconds(time: Duration) -> f64 {
@@ -102,11 +107,11 @@ fn class(error: &BackendError) -> &'static str {
     }
 }
 
-pub(super) fn report(held: &Held, format: Report) -> Result<String, Failure> {
+pub(super) fn report(held: &Held, format: Report, printer: Printer) -> Result<(), Failure> {
     let keys = keys(&held.report);
     match format {
-        Report::Text => Ok(keys.iter().map(key_line).collect()),
-        Report::Json => json_line(&JsonReport { store: &held.store, keys }),
+        Report::Text => printer.print(&keys.iter().map(key_line).collect::<String>()),
+        Report::Json => printer.print_json(&JsonReport { store: &held.store, keys }),
     }
 }
 
@@ -146,6 +151,7 @@ fn outcome(done: &Rewrap) -> (&'static str, &[String], Option<String>) {
         Rewrap::UpToDate => (UP_TO_DATE, &[], None),
         Rewrap::Rewrapped { missing } => ("rewrapped", missing, None),
         Rewrap::Due { missing } => ("due", missing, None),
+        Rewrap::LeftOut => ("left-out", &[], None),
         Rewrap::Gone => ("gone", &[], None),
         Rewrap::Failed(error) => ("failed", &[], Some(Failure::crypt(error).message().to_owned())),
         _ => ("other", &[], None),
@@ -157,19 +163,20 @@ fn key_line(key: &JsonKey<'_>) -> String {
         UP_TO_DATE => "as it should be",
         "rewrapped" => "wrapped anew",
         "due" => "to be wrapped anew",
+        "left-out" => "left out, since it was created later",
         "gone" => "deleted meanwhile",
         "damaged" => "its row cannot be read",
         other => other,
     };
     let missing = match key.missing {
         [] => String::new(),
-        missing => format!(", lacks a copy of {}", missing.join(", ")),
+        missing => format!(", lacks a copy of {}", line(&missing.join(", "))),
     };
-    let error = key.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let error = key.error.as_ref().map(|error| format!(": {}", line(error))).unwrap_or_default();
     let seconds = || key.created.map(|created| created.to_string());
     let created = key.created_at.clone().or_else(seconds);
     let created = created.map(|created| format!(" of {created}")).unwrap_or_default();
-    format!("{}{created}: {what}{missing}{error}\n", key.id)
+    format!("{}{created}: {what}{missing}{error}\n", line(key.id))
 }
 
 /// What `kms repair` and `kms rewrap` print with `--format json`.

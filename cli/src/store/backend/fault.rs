@@ -7,6 +7,7 @@ use claviger::{BackendError, ErrorChain, FailureKind};
 use claviger_metastore::{DangerousSchema, DriverFault, FindingId, SqlFault};
 
 use super::OpenError;
+use crate::escape;
 use crate::exit::{Exit, Failure};
 use crate::explain::{self, Fault, find};
 use crate::store::StoreChoice;
@@ -90,17 +91,19 @@ fn is_settings(error: &BackendError) -> bool {
 }
 
 fn refused(choice: &StoreChoice, dangerous: &DangerousSchema) -> Failure {
-    let mut message = format!("keys could be lost in the key store {choice}, so nothing was done with it:\n");
+    let message = format!("keys could be lost in the key store {choice}, so nothing was done with it:");
+    let mut findings = String::new();
     for finding in &dangerous.findings {
+        let what = escape::line(&finding.what);
         // Writing to a `String` cannot fail.
-        let _ = write!(message, "\n{}\n  {}\n  Remedy: {}\n", finding.id, finding.what, finding.remedy);
+        let _ = write!(findings, "\n{}\n  {what}\n  Remedy: {}\n", finding.id, finding.remedy);
     }
     if dangerous.findings.iter().any(|finding| finding.id == FindingId::TableMissing) {
-        message.push_str("\nMake the table with claviger schema apply");
+        findings.push_str("\nMake the table with claviger schema apply\n");
     } else {
         let flags: Vec<_> =
             dangerous.findings.iter().map(|finding| format!("--accept-finding {}", finding.id)).collect();
-        let _ = write!(message, "\nMend it, or go on in spite of it with {}", flags.join(" "));
+        let _ = writeln!(findings, "\nMend it, or go on in spite of it with {}", flags.join(" "));
     }
-    Failure::new(Exit::Dangerous, message)
+    Failure::new(Exit::Dangerous, message).with_findings(findings)
 }

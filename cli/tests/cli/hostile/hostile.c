@@ -4,12 +4,13 @@
  *
  *   HOSTILE_FOLDER_SYNC    fsync of a folder
  *   HOSTILE_UNNAMED_SYNC   fsync of a file without a name
+ *   HOSTILE_OPEN_SYNC      fsync of a file that others than its owner have a right on
  *   HOSTILE_TMPFILE        making a file without a name
  *   HOSTILE_LINK           giving a file a further name
  *   HOSTILE_GETFD          duplicating a descriptor by its number
  *   HOSTILE_CHMOD          setting the rights of an open file
  *
- * All but the first two are refused by the kernel itself (seccomp), since not all callers ask the C library.
+ * All but the first three are refused by the kernel itself (seccomp), since not all callers ask the C library.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -38,6 +39,8 @@ int fsync(int descriptor) {
             error = error_of("HOSTILE_FOLDER_SYNC");
         else if (status.st_nlink == 0)
             error = error_of("HOSTILE_UNNAMED_SYNC");
+        if (!error && S_ISREG(status.st_mode) && status.st_mode & 077)
+            error = error_of("HOSTILE_OPEN_SYNC");
     }
     if (error) {
         errno = error;

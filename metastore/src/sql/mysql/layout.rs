@@ -3,12 +3,12 @@
 //! The limits are those of the table that is there, ours or another Asherah's. Nothing is left to
 //! the server, which may cut in silence.
 
-use claviger::{EnvelopeKeyRecord, KeyId, KeyMeta};
+use claviger::{EnvelopeKeyRecord, KeyId};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{query_as, query_scalar};
 
 use crate::sql::dialect::SqlError;
-use crate::sql::{SqlFault, check_id, check_meta};
+use crate::sql::{SqlFault, check_id, checked_json};
 
 /// A column, as the server describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(super) struct Layout {
     pub(super) is_strict: bool,
     /// Whether ids that differ may be one to the table.
     pub(super) folds: bool,
+    /// Whether times are kept as instants, which sessions read and write in their zone.
+    pub(super) is_zoned: bool,
 }
 
 /// What fits into a column of text or bytes.
@@ -103,6 +105,7 @@ impl Layout {
         record: Text { encoding: Encoding::Any, limit: 16_777_215, unit: Unit::Bytes },
         is_strict: true,
         folds: false,
+        is_zoned: false,
     };
 
     /// Asks the server; `None` if there is no such table.
@@ -116,7 +119,8 @@ impl Layout {
     pub(super) fn of(columns: &[Column], is_strict: bool) -> Option<Self> {
         let text_of = |name: &str| columns.iter().find(|column| column.name == name).map(Text::of);
         let folds = columns.iter().any(|column| column.name == "id" && column.folds());
-        Some(Self { id: text_of("id")?, record: text_of("key_record")?, is_strict, folds })
+        let is_zoned = columns.iter().any(|column| column.name == "created" && column.kind == "timestamp");
+        Some(Self { id: text_of("id")?, record: text_of("key_record")?, is_strict, folds, is_zoned })
     }
 
     pub(super) fn check_id(&self, id: &KeyId) -> Result<(), SqlFault> {
@@ -137,14 +141,9 @@ impl Layout {
         }
     }
 
-    pub(super) fn check_meta(&self, key: &KeyMeta) -> Result<(), SqlFault> {
-        check_meta(key)?;
-        self.check_id(key.id())
-    }
-
     /// Makes the JSON of a record that is to be written.
     pub(super) fn checked_json(&self, record: &EnvelopeKeyRecord) -> Result<String, SqlFault> {
-        let json = record.to_json();
+        let json = checked_json(record)?;
         let length = self.record.length(&json);
         if length > self.record.limit {
             return Err(SqlFault::RecordTooLong { length, limit: self.record.limit });

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use claviger::{Created, DamagedRow, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Page};
+use claviger::{Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Page};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, Row as _, query, query_as, query_scalar, raw_sql};
 
@@ -14,28 +14,29 @@ use crate::sql::mysql::fault::{driver_fault, number};
 use crate::sql::mysql::layout::Layout;
 use crate::sql::mysql::texts::{
     COUNT, CREATE_TABLE, LIST_FIRST, LIST_NEXT, delete_sql, holder_sql, insert_sql, load_latest_many_sql,
-    load_latest_sql, load_many_sql, load_sql, of_id, row, update_sql,
+    load_latest_sql, load_many_sql, load_sql, of_id, row, up_to, update_sql,
 };
 use crate::sql::mysql::utc;
 use crate::sql::rewrite::Rewritten;
-use crate::sql::{FoldedIds, SqlFault, read_page, read_row};
-
-/// A row as it was read: any bytes, and whatever time.
-#[derive(Debug)]
-struct Row {
-    id: Vec<u8>,
-    created: Option<i64>,
-    json: Vec<u8>,
-}
+use crate::sql::{FoldedIds, ListedRow as Row, SqlFault, read_id, read_latest, read_page, read_row};
 
 impl FromRow<'_, MySqlRow> for Row {
     fn from_row(row: &MySqlRow) -> Result<Self, sqlx::Error> {
-        let (created, json): (Option<String>, Option<Vec<u8>>) = (row.try_get(1)?, row.try_get(2)?);
-        Ok(Self {
-            id: row.try_get(0)?,
-            created: created.and_then(|text| utc::seconds(&text)),
-            json: json.unwrap_or_default(),
-        })
+        let created: Option<String> = row.try_get(1)?;
+        let created = created.and_then(|text| utc::seconds(&text));
+        Ok(Self { id: row.try_get(0)?, created, json: row.try_get(2)? })
+    }
+}
+
+/// A row with the text of its time, which sorts as times do, also where it cannot be read as one.
+struct TimedRow {
+    time: String,
+    row: Row,
+}
+
+impl FromRow<'_, MySqlRow> for TimedRow {
+    fn from_row(row: &MySqlRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { time: row.try_get(1)?, row: Row::from_row(row)? })
     }
 }
 
@@ -46,7 +47,7 @@ impl Row {
     }
 
     fn record(&self, id: &KeyId) -> Result<EnvelopeKeyRecord, SqlFault> {
-        read_row(id, self.created, &self.json)
+        read_row(id, self.created, self.json.as_deref())
     }
 }
 
@@ -89,12 +90,12 @@ pub(super) async fn load_folded(
 ) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
     let holder = holder(connection, key).await?;
     let holder = holder.filter(|row| row.created == Some(key.created().unix_seconds()));
-    let Some(Row { id, created, json }) = holder else { return Ok(None) };
-    if id == key.id().as_str().as_bytes() {
+    let Some(row) = holder else { return Ok(None) };
+    if row.is_of(key) {
         // It was inserted meanwhile.
-        return Ok(Some(read_row(key.id(), created, &json)?));
+        return Ok(Some(row.record(key.id())?));
     }
-    Ok(folded.answer(key, id, || read_row(key.id(), created, &json))?)
+    Ok(folded.answer(key, &row.id, || row.record(key.id()))?)
 }
 
 async fn holder(connection: &mut MySqlConnection, key: &KeyMeta) -> Result<Option<Row>, sqlx::Error> {
@@ -114,13 +115,17 @@ async fn load_row(connection: &mut MySqlConnection, key: &KeyMeta) -> Result<Opt
 pub(super) async fn load_latest(
     connection: &mut MySqlConnection,
     id: &KeyId,
-) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
-    let row: Option<Row> = query_as(load_latest_sql!())
+    up_to: Created,
+    zoned: bool,
+) -> Result<Option<Latest>, SqlError> {
+    let sql = if zoned { load_latest_sql!(zoned) } else { load_latest_sql!(unzoned) };
+    let rows: Vec<Row> = query_as(sql)
         .bind(id.as_str())
         .bind(id.as_str().as_bytes())
-        .fetch_optional(connection)
+        .bind(utc::text(up_to.unix_seconds()))
+        .fetch_all(connection)
         .await?;
-    Ok(row.map(|row| row.record(id)).transpose()?)
+    Ok(read_latest(rows.iter().map(|row| row.record(id)))?)
 }
 
 /// How many keys one statement asks for: with more, MariaDB makes a table of them first.
@@ -160,16 +165,24 @@ pub(super) async fn load_many(
 pub(super) async fn load_latest_many(
     connection: &mut MySqlConnection,
     ids: &[KeyId],
-) -> Result<Vec<Option<EnvelopeKeyRecord>>, SqlError> {
+    up_to: Created,
+    zoned: bool,
+) -> Result<Vec<Option<Latest>>, SqlError> {
+    let up_to = utc::text(up_to.unix_seconds());
+    let sql = if zoned { load_latest_many_sql!("{}", zoned) } else { load_latest_many_sql!("{}", unzoned) };
     let mut records = Vec::with_capacity(ids.len());
     for ids in ids.chunks(KEYS_PER_STATEMENT) {
-        let sql = load_latest_many_sql!("{}").replace("{}", &placeholders(ids.len()));
+        let sql = sql.replace("{}", &placeholders(ids.len()));
         let query = padded(ids).fold(query_as(AssertSqlSafe(sql)), |query, id| query.bind(id.as_str()));
-        let rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
-        let found: HashMap<_, _> = rows.iter().map(|row| (row.id.as_slice(), row)).collect();
+        let mut rows: Vec<TimedRow> = query.bind(&up_to).bind(&up_to).fetch_all(&mut *connection).await?;
+        rows.sort_by(|one, other| other.time.cmp(&one.time));
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        for TimedRow { row, .. } in &rows {
+            found.entry(row.id.as_slice()).or_default().push(row);
+        }
         for id in ids {
-            let row = found.get(id.as_str().as_bytes());
-            records.push(row.map(|row| row.record(id)).transpose()?);
+            let rows = found.get(id.as_str().as_bytes()).into_iter().flatten();
+            records.push(read_latest(rows.map(|row| row.record(id)))?);
         }
     }
     Ok(records)
@@ -245,7 +258,7 @@ pub(super) async fn insert_looked_at(
     let answer = insert(&mut transaction, key, json).await?;
     if answer == Insert::Inserted {
         let kept = load_row(&mut transaction, key).await?;
-        if kept.is_none_or(|row| row.json != json.as_bytes()) {
+        if kept.is_none_or(|row| row.json.as_deref() != Some(json.as_bytes())) {
             transaction.rollback().await?;
             return Err(SqlFault::NotKept(key.clone()).into());
         }
@@ -285,33 +298,21 @@ pub(super) async fn list(
 ) -> Result<Page, SqlError> {
     let after = after.map(|key| (key.id().as_str().as_bytes().to_vec(), created_text(key)));
     let mut rows = list_rows(connection, after, limit).await?;
-    let mut is_last = rows.len() < limit;
+    let mut is_last = rows.len() < limit || limit == 0;
     // The next page begins after a text. Where a foreign writer's id is none, the page goes on: a
     // text made of it would sort elsewhere, and rows would be listed twice or never.
-    while let Some(last) = rows.last().filter(|last| !is_last && std::str::from_utf8(&last.id).is_err()) {
+    while let Some(last) = rows.last().filter(|last| !is_last && is_no_text(&last.id)) {
         let created = last.created.map_or_else(|| ZERO_DATE.to_owned(), utc::text);
         let more = list_rows(connection, Some((last.id.clone(), created)), 1).await?;
         is_last = more.is_empty();
         rows.extend(more);
     }
-    let mut unreadable = Vec::new();
-    let rows: Vec<_> = rows
-        .into_iter()
-        .filter_map(|row| match String::from_utf8(row.id) {
-            Ok(id) => Some((id, row.created, row.json)),
-            Err(error) => {
-                let id = KeyId::new(String::from_utf8_lossy(error.as_bytes()).into_owned());
-                let created = row.created.and_then(Created::new);
-                unreadable.push(DamagedRow::new(id, created, SqlFault::IdUnreadable.into()));
-                None
-            }
-        })
-        .collect();
-    // Those that are no texts are not of the page that the limit is counted by.
-    let limit = if is_last { usize::MAX } else { rows.len() };
-    let mut page = read_page(rows, limit);
-    page.damaged.append(&mut unreadable);
-    Ok(page)
+    Ok(read_page(rows, is_last)?)
+}
+
+/// Whether it is a whole id, and no key's.
+fn is_no_text(id: &[u8]) -> bool {
+    matches!(read_id(id), Err(SqlFault::IdUnreadable))
 }
 
 /// What servers make of times that they cannot hold. It sorts before all others.

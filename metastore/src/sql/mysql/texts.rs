@@ -10,10 +10,41 @@ macro_rules! of_id {
     };
 }
 
-/// What a row is read by.
+/// What a row is read by: no more of its id and its record than a key's may have. A record that is longer
+/// is NULL, one that is missing is empty.
 macro_rules! row {
     () => {
-        "SELECT id, CAST(created AS CHAR), key_record FROM encryption_key"
+        concat!(row!(""), " FROM encryption_key")
+    };
+    ($table:literal) => {
+        concat!(
+            "SELECT IF(OCTET_LENGTH(",
+            $table,
+            "id) <= 2048, ",
+            $table,
+            "id, LEFT(",
+            $table,
+            "id, 2049)), CAST(",
+            $table,
+            "created AS CHAR),\n  CASE WHEN ",
+            $table,
+            "key_record IS NULL THEN ''\n  WHEN CHAR_LENGTH(",
+            $table,
+            "key_record) <= 65536 THEN ",
+            $table,
+            "key_record END"
+        )
+    };
+}
+
+/// What is not past a time. The time of a `TIMESTAMP` is compared as the text that was written: as a time it
+/// would go by the zone of the session, whose clocks skip some, and end in 2038.
+macro_rules! up_to {
+    ($table:literal, zoned) => {
+        concat!("CAST(", $table, "created AS DATETIME) <= ?")
+    };
+    ($table:literal, unzoned) => {
+        concat!($table, "created <= ?")
     };
 }
 
@@ -31,8 +62,8 @@ macro_rules! load_sql {
 }
 
 macro_rules! load_latest_sql {
-    () => {
-        concat!(row!(), "\nWHERE ", of_id!(), " ORDER BY created DESC LIMIT 1")
+    ($zoned:ident) => {
+        concat!(row!(), "\nWHERE ", of_id!(), " AND ", up_to!("", $zoned), "\nORDER BY created DESC LIMIT 2")
     };
 }
 
@@ -46,18 +77,21 @@ macro_rules! load_many_sql {
     };
 }
 
-/// Not by `created = (SELECT MAX(created) …)`: MariaDB remembers what a subquery brought for an id, and
-/// takes it for the answer for another that the column's collation takes for the same. Together with
-/// `created` an id is never another's.
+/// Those of which there are not two newer. Not by `created = (SELECT MAX(created) …)`: MariaDB remembers what
+/// a subquery brought for an id, and takes it for the answer for another that the column's collation takes
+/// for the same. Together with `created` an id is never another's.
 macro_rules! load_latest_many_sql {
-    ($ids:literal) => {
+    ($ids:literal, $zoned:ident) => {
         concat!(
-            "SELECT k.id, CAST(k.created AS CHAR), k.key_record FROM encryption_key AS k\n",
-            "WHERE k.id IN (",
+            row!("k."),
+            "\nFROM encryption_key AS k\nWHERE k.id IN (",
             $ids,
-            ") AND NOT EXISTS (\n",
-            "  SELECT 1 FROM encryption_key AS n WHERE n.id = k.id AND n.created > k.created\n",
-            "  AND CAST(CONVERT(n.id USING utf8mb4) AS BINARY) = CAST(CONVERT(k.id USING utf8mb4) AS BINARY))"
+            ") AND ",
+            up_to!("k.", $zoned),
+            " AND (\n  SELECT n.created FROM encryption_key AS n WHERE n.id = k.id AND n.created > k.created\n",
+            "  AND CAST(CONVERT(n.id USING utf8mb4) AS BINARY) = CAST(CONVERT(k.id USING utf8mb4) AS BINARY)\n  AND ",
+            up_to!("n.", $zoned),
+            " LIMIT 1 OFFSET 1) IS NULL"
         )
     };
 }
@@ -106,7 +140,7 @@ macro_rules! count_sql {
 
 pub(super) use {
     count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_id, row, update_sql,
+    load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
 };
 
 pub(super) const CREATE_TABLE: &str = include_str!("../../../migrations/mysql/0001_encryption_key.sql");

@@ -35,8 +35,11 @@ fn two_digits(number: u16) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use claviger::Created;
+
     use super::*;
-    use crate::sql::CREATED_MAX;
+
+    const CREATED_MAX: i64 = Created::MAX.unix_seconds();
 
     #[test]
     fn known_times_have_their_texts() {

@@ -4,12 +4,13 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use claviger::{BackendError, Invalidation, InvalidationSource, KeyId};
+use claviger::{BackendError, FailureKind, Invalidation, InvalidationSource, KeyId};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use crate::sql::check_id;
 use crate::sql::driver::Doing;
 use crate::sql::postgres::builder::read_url;
 use crate::sql::postgres::fault::backend_error;
@@ -30,6 +31,11 @@ use crate::sql::postgres::session::Value;
 /// transaction mode: there it would hear nothing. So it counts as connected only once it has heard
 /// what it told itself on a second connection. It asks the server for a sign of life from time to
 /// time, and so finds out that a connection is dead which nobody closed.
+///
+/// **Any role of the database may notify**: PostgreSQL has no right for it. A factory bounds what that costs, see
+/// [`InvalidationSource`]. What is told and can be no key id stands for all keys; it is counted
+/// (`claviger_invalidations_malformed_total`) and logged once. Who is to be kept from telling at all must not
+/// know the channel's name: see [`channel`](Self::channel).
 pub struct PostgresInvalidations {
     /// The servers that are asked in turn.
     hosts: Vec<PgConnectOptions>,
@@ -37,7 +43,17 @@ pub struct PostgresInvalidations {
     heartbeat: Duration,
     deadline: Duration,
     listening: Option<Listening>,
+    /// That something was no key id is logged once.
+    has_warned: bool,
 }
+
+/// What fits into a name of PostgreSQL's.
+const CHANNEL_BYTES_MAX: usize = 63;
+
+/// The name is none of a channel.
+#[derive(Debug, thiserror::Error)]
+#[error("the channel's name must have 1 to 63 bytes and no NUL")]
+struct InvalidChannel;
 
 /// How long a connection may take to be made, and a sign of life to come.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -62,14 +78,23 @@ impl PostgresInvalidations {
 
     pub(super) fn of_hosts(hosts: Vec<PgConnectOptions>) -> Self {
         let channel = "claviger_invalidations".into();
-        Self { hosts, channel, heartbeat: HEARTBEAT, deadline: DEADLINE, listening: None }
+        Self { hosts, channel, heartbeat: HEARTBEAT, deadline: DEADLINE, listening: None, has_warned: false }
     }
 
-    /// Listens on another channel than `claviger_invalidations`; its name has at most 63 bytes.
-    #[must_use]
-    pub fn channel(mut self, name: &str) -> Self {
+    /// Listens on another channel than `claviger_invalidations`. The trigger must tell on the same one.
+    ///
+    /// A name of random characters, in a trigger whose function only its owner can read, is the one way to keep
+    /// other roles from telling: who knows the name may. `pg_proc` shows functions to everybody, so the
+    /// function should take it from a table or a setting that other roles may not read.
+    ///
+    /// # Errors
+    /// Permanent when the name is none that `pg_notify` takes: 1 to 63 bytes without NUL.
+    pub fn channel(mut self, name: &str) -> Result<Self, BackendError> {
+        if !(1..=CHANNEL_BYTES_MAX).contains(&name.len()) || name.contains('\0') {
+            return Err(BackendError::permanent(InvalidChannel).with_kind(FailureKind::Settings).not_asked());
+        }
         self.channel = name.into();
-        self
+        Ok(self)
     }
 
     /// Sets after how long a silence the server is asked for a sign of life, 10 seconds unless set, and
@@ -78,6 +103,17 @@ impl PostgresInvalidations {
     pub const fn heartbeat(mut self, silence: Duration, deadline: Duration) -> Self {
         (self.heartbeat, self.deadline) = (silence, deadline);
         self
+    }
+
+    /// Who told it is not known, and what may be anything: neither is logged.
+    fn note_malformed(&mut self) {
+        metrics::counter!("claviger_invalidations_malformed_total").increment(1);
+        if !std::mem::replace(&mut self.has_warned, true) {
+            tracing::warn!(
+                channel = &*self.channel,
+                "somebody notifies what is no key id: it stands for all keys, and is only counted from now on"
+            );
+        }
     }
 
     /// Connects to the first server on which it hears what is told, and listens.
@@ -155,11 +191,13 @@ const PROBE: &str = "claviger.probe ";
 /// Before an id whose records were deleted.
 const DELETED: &str = "claviger.deleted ";
 
-fn invalidation(payload: &str) -> Invalidation {
+/// What is told by a payload; `None` if it names no key that the table can hold.
+fn invalidation(payload: &str) -> Option<Invalidation> {
+    let key = |id: &str| Some(KeyId::new(id)).filter(|id| check_id(id).is_ok());
     match payload.strip_prefix(DELETED) {
-        Some(id) => Invalidation::Shredded(KeyId::new(id)),
-        None if payload.is_empty() => Invalidation::Everything,
-        None => Invalidation::Key(KeyId::new(payload)),
+        Some(id) => key(id).map(Invalidation::Shredded),
+        None if payload.is_empty() => Some(Invalidation::Everything),
+        None => key(payload).map(Invalidation::Key),
     }
 }
 
@@ -173,7 +211,13 @@ impl InvalidationSource for PostgresInvalidations {
             };
             match timeout(self.heartbeat, listener.try_recv()).await {
                 Ok(Ok(Some(told))) if told.payload().starts_with(PROBE) => {}
-                Ok(Ok(Some(told))) => return Ok(invalidation(told.payload())),
+                Ok(Ok(Some(told))) => {
+                    let told = invalidation(told.payload());
+                    if told.is_none() {
+                        self.note_malformed();
+                    }
+                    return Ok(told.unwrap_or(Invalidation::Everything));
+                }
                 Ok(lost) => {
                     self.listening = None;
                     return Err(lost.map_or_else(listening_error, |_| Failure::Closed.into_error()));

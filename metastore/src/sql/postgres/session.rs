@@ -181,6 +181,11 @@ pub(super) fn text(row: &PgRow, column: usize) -> Result<Vec<u8>, sqlx::Error> {
     bytes(row, column).map(<[u8]>::to_vec)
 }
 
+/// The same where there may be none.
+pub(super) fn text_or_null(row: &PgRow, column: usize) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    if row.try_get_raw(column)?.is_null() { Ok(None) } else { text(row, column).map(Some) }
+}
+
 fn bytes(row: &PgRow, column: usize) -> Result<&[u8], sqlx::Error> {
     let fault = |source| sqlx::Error::ColumnDecode { index: column.to_string(), source };
     let value = row.try_get_raw(column)?;

@@ -2,19 +2,20 @@
 //!
 //! Each is one statement, atomic by itself.
 
-use claviger::{EnvelopeKeyRecord, FailureKind, Insert, KeyId, KeyMeta, Page};
+use claviger::{Created, EnvelopeKeyRecord, FailureKind, Insert, KeyId, KeyMeta, Latest, Page};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, Row as _, raw_sql};
 
 use crate::sql::dialect::SqlError;
 use crate::sql::driver::Doing;
-use crate::sql::postgres::session::{PostgresSession, Value, text};
+use crate::sql::postgres::session::{PostgresSession, Value, text, text_or_null};
 use crate::sql::postgres::texts::{
-    COUNT, DELETE, FOLDING_OF_TIMESTAMP, FOLDING_OF_TIMESTAMPTZ, LOAD_LATEST, LOAD_LATEST_MANY, OF_TIMESTAMP,
-    OF_TIMESTAMPTZ, Texts,
+    COUNT, DELETE, FOLDING_OF_TIMESTAMP, FOLDING_OF_TIMESTAMPTZ, OF_TIMESTAMP, OF_TIMESTAMPTZ, Texts,
 };
 use crate::sql::rewrite::Rewritten;
-use crate::sql::{CREATED_MAX, DriverFault, FoldedIds, SqlFault, read_page, read_row};
+use crate::sql::{
+    DriverFault, FoldedIds, ListedRow, SqlFault, checked_json, read_latest, read_page, read_row,
+};
 
 /// The type of `created`, and whether the comparison of ids takes two for one. That of `citext` and of
 /// `CHAR` with a text, which ours are, does not.
@@ -76,7 +77,7 @@ impl Texts {
         folded: FoldedIds,
     ) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
         match self.find(session, key).await? {
-            Some(json) => Ok(Some(read_version(key, &json)?)),
+            Some(json) => Ok(Some(read_version(key, json.as_deref())?)),
             None => self.load_folded(session, key, folded).await,
         }
     }
@@ -92,17 +93,52 @@ impl Texts {
             return Ok(None);
         }
         let Some((id, json)) = self.holder(session, key).await? else { return Ok(None) };
-        let read = || read_row(key.id(), Some(key.created().unix_seconds()), &json);
+        let read = || read_row(key.id(), Some(key.created().unix_seconds()), json.as_deref());
         if id == key.id().as_str().as_bytes() {
             // It was inserted meanwhile.
             return Ok(Some(read()?));
         }
-        Ok(folded.answer(key, id, read)?)
+        Ok(folded.answer(key, &id, read)?)
     }
 
-    async fn find(&self, session: &mut PostgresSession, key: &KeyMeta) -> Result<Option<Vec<u8>>, SqlError> {
+    /// Returns the JSON of the version's row, `None` in its place if it is too long.
+    async fn find(
+        &self,
+        session: &mut PostgresSession,
+        key: &KeyMeta,
+    ) -> Result<Option<Option<Vec<u8>>>, SqlError> {
         let rows = session.ask(&self.load, &values(key)).await?;
-        only(&rows, key.id())?.map(|row| Ok(text(row, RECORD)?)).transpose()
+        only(&rows, key.id())?.map(|row| Ok(text_or_null(row, RECORD)?)).transpose()
+    }
+
+    pub(super) async fn load_latest(
+        &self,
+        session: &mut PostgresSession,
+        id: &KeyId,
+        up_to: Created,
+    ) -> Result<Option<Latest>, SqlError> {
+        let values = [Value::Text(id.as_str()), Value::Float(after(up_to))];
+        let rows = session.ask(&self.load_latest, &values).await?;
+        only(&rows, id)?.map_or(Ok(None), |row| latest(id, row))
+    }
+
+    /// One answer for each id, in the order asked.
+    pub(super) async fn load_latest_many(
+        &self,
+        session: &mut PostgresSession,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, SqlError> {
+        let mut records = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(ROWS_MAX) {
+            let texts: Vec<_> = ids.iter().map(KeyId::as_str).collect();
+            let values = [Value::Texts(&texts), Value::Float(after(up_to))];
+            let rows = session.ask(&self.load_latest_many, &values).await?;
+            for (row, id) in in_order(&rows, ids, |id| id)?.into_iter().zip(ids) {
+                records.push(row.map_or(Ok(None), |row| latest(id, row))?);
+            }
+        }
+        Ok(records)
     }
 
     /// One answer for each key, in the order asked.
@@ -120,7 +156,7 @@ impl Texts {
             let rows = session.ask(&self.load_many, &values).await?;
             for (row, key) in in_order(&rows, keys, KeyMeta::id)?.into_iter().zip(keys) {
                 records.push(match row {
-                    Some(row) => Some(read_version(key, &text(row, RECORD)?)?),
+                    Some(row) => Some(read_version(key, text_or_null(row, RECORD)?.as_deref())?),
                     None => self.load_folded(session, key, folded).await?,
                 });
             }
@@ -133,7 +169,7 @@ impl Texts {
         session: &mut PostgresSession,
         record: &EnvelopeKeyRecord,
     ) -> Result<Insert, SqlError> {
-        let (key, json) = (record.meta(), record.to_json());
+        let (key, json) = (record.meta(), checked_json(record)?);
         let [id, created] = values(key);
         // More than once, since the row in the way can be deleted before it is looked at.
         for _ in 0..INSERT_ROUNDS {
@@ -159,10 +195,11 @@ impl Texts {
         &self,
         session: &mut PostgresSession,
         key: &KeyMeta,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, SqlError> {
+    ) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, SqlError> {
         let rows = session.ask(&self.holder, &values(key)).await?;
-        let mut holders =
-            rows.iter().filter_map(|row| Some((text(row, ID).ok()?, text(row, HOLDERS_RECORD).ok()?)));
+        let mut holders = rows
+            .iter()
+            .filter_map(|row| Some((text(row, ID).ok()?, text_or_null(row, HOLDERS_RECORD).ok()?)));
         Ok(holders.next())
     }
 
@@ -177,9 +214,10 @@ impl Texts {
         let [id, created] = values(key);
         for _ in 0..REWRITES_MAX {
             let Some(old) = self.find(session, key).await? else { return Ok(Rewritten::NotFound) };
-            let Some(new) = change(&read_version(key, &old)?) else { return Ok(Rewritten::Left) };
+            let Some(new) = change(&read_version(key, old.as_deref())?) else { return Ok(Rewritten::Left) };
             // A record is JSON, which it would not have been read as otherwise.
-            let (old, new) = (String::from_utf8_lossy(&old), new.to_json());
+            let (old, new) =
+                (String::from_utf8_lossy(old.as_deref().unwrap_or_default()), checked_json(&new)?);
             let rows =
                 session.ask(&self.update, &[id, created, Value::Text(&old), Value::Text(&new)]).await?;
             if counted(&rows)? > 0 {
@@ -192,19 +230,20 @@ impl Texts {
     pub(super) async fn list(
         &self,
         session: &mut PostgresSession,
-        after: Option<&KeyMeta>,
+        page_end: Option<&KeyMeta>,
         limit: usize,
     ) -> Result<Page, SqlError> {
-        let (id, created) = after.map_or(("", f64::NEG_INFINITY), |key| {
-            (key.id().as_str(), listed_after(key.created().unix_seconds()))
-        });
+        let (id, created) = page_end
+            .map_or(("", f64::NEG_INFINITY), |key| (key.id().as_str(), at_or_past_all(key.created())));
         let limited = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
         let rows = session.ask(&self.list, &[Value::Text(id), Value::Float(created), limited]).await?;
-        // An empty page is one row without an id. Without an encoding an id may be any bytes.
+        // An empty page is one row without an id.
         let listed = rows.iter().filter_map(|row| text(row, ID).ok().map(|id| (id, row))).map(|(id, row)| {
-            Ok((String::from_utf8_lossy(&id).into_owned(), row.try_get(2)?, text(row, RECORD)?))
+            Ok(ListedRow { id, created: row.try_get(2)?, json: text_or_null(row, RECORD)? })
         });
-        Ok(read_page(listed.collect::<Result<_, sqlx::Error>>()?, limit))
+        let listed = listed.collect::<Result<Vec<_>, sqlx::Error>>()?;
+        let is_last = listed.len() < limit || limit == 0;
+        Ok(read_page(listed, is_last)?)
     }
 }
 
@@ -218,31 +257,16 @@ const REWRITES_MAX: usize = 20;
 /// How many keys one statement asks for. Its parameters and its answer are a few megabytes then.
 const ROWS_MAX: usize = 10_000;
 
-pub(super) async fn load_latest(
-    session: &mut PostgresSession,
-    id: &KeyId,
-) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
-    let rows = session.ask(&LOAD_LATEST, &[Value::Text(id.as_str())]).await?;
-    let row = only(&rows, id)?;
-    row.map(|row| Ok(read_row(id, row.try_get(4)?, &text(row, RECORD)?)?)).transpose()
-}
-
-/// One answer for each id, in the order asked.
-pub(super) async fn load_latest_many(
-    session: &mut PostgresSession,
-    ids: &[KeyId],
-) -> Result<Vec<Option<EnvelopeKeyRecord>>, SqlError> {
-    let mut records = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(ROWS_MAX) {
-        let texts: Vec<_> = ids.iter().map(KeyId::as_str).collect();
-        let rows = session.ask(&LOAD_LATEST_MANY, &[Value::Texts(&texts)]).await?;
-        for (row, id) in in_order(&rows, ids, |id| id)?.into_iter().zip(ids) {
-            let record =
-                row.map(|row| Ok::<_, SqlError>(read_row(id, row.try_get(5)?, &text(row, RECORD)?)?));
-            records.push(record.transpose()?);
-        }
-    }
-    Ok(records)
+/// The latest record of an id and the one before it, from the row that has both.
+fn latest(id: &KeyId, row: &PgRow) -> Result<Option<Latest>, SqlError> {
+    let read = |record, seconds| -> Result<_, sqlx::Error> {
+        Ok(read_row(id, row.try_get(seconds)?, text_or_null(row, record)?.as_deref()))
+    };
+    // Where there is no earlier row, there is no time.
+    let has_earlier = row.try_get::<Option<i64>, _>(EARLIER_SECONDS)?.is_some();
+    let earlier = has_earlier.then(|| read(EARLIER_RECORD, EARLIER_SECONDS)).transpose()?;
+    let rows = [Some(read(RECORD, SECONDS)?), earlier];
+    Ok(read_latest(rows.into_iter().flatten())?)
 }
 
 pub(super) async fn delete(session: &mut PostgresSession, id: &KeyId) -> Result<u64, SqlError> {
@@ -253,7 +277,7 @@ pub(super) async fn count(session: &mut PostgresSession) -> Result<u64, SqlError
     counted(&session.ask(&COUNT, &[]).await?)
 }
 
-fn read_version(key: &KeyMeta, json: &[u8]) -> Result<EnvelopeKeyRecord, SqlError> {
+fn read_version(key: &KeyMeta, json: Option<&[u8]>) -> Result<EnvelopeKeyRecord, SqlError> {
     Ok(read_row(key.id(), Some(key.created().unix_seconds()), json)?)
 }
 
@@ -268,6 +292,10 @@ const ID: usize = 1;
 /// Whether there is a row.
 const IS_FOUND: usize = 2;
 const RECORD: usize = 3;
+/// Where a latest one has its time, and what is before it.
+const SECONDS: usize = 5;
+const EARLIER_RECORD: usize = 6;
+const EARLIER_SECONDS: usize = 7;
 /// Where the holder's is.
 const HOLDERS_RECORD: usize = 2;
 
@@ -310,11 +338,14 @@ fn counted(rows: &[PgRow]) -> Result<u64, SqlError> {
     Ok(row.try_get::<i64, _>(1)?.unsigned_abs())
 }
 
-/// The time after which a page goes on, as `to_timestamp` takes it.
-///
-/// What is past the year 9999, where the server begins to count in floating fractions, stands for all
-/// the rest of an id's rows: no key is among them.
+/// A time as `to_timestamp` takes it. The last one stands for all that are past it, where the server begins
+/// to count in floating fractions: no key is among them.
 #[expect(clippy::cast_precision_loss, reason = "the year 9999 ends below 2^53")]
-const fn listed_after(seconds: i64) -> f64 {
-    if seconds > CREATED_MAX { f64::INFINITY } else { seconds as f64 }
+fn at_or_past_all(created: Created) -> f64 {
+    if created == Created::MAX { f64::INFINITY } else { created.unix_seconds() as f64 }
+}
+
+/// What all times of the second are before; those of a foreign writer may have fractions of one.
+fn after(created: Created) -> f64 {
+    at_or_past_all(created) + 1.0
 }

@@ -26,6 +26,31 @@ macro_rules! seconds {
     };
 }
 
+/// The record of the row of `$table`: NULL if it is longer than a record may be, as it is stored, which the
+/// server knows without reading it, or as text; empty if there is none.
+macro_rules! record {
+    ($table:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $table,
+            ".key_record IS NULL THEN '' WHEN pg_column_size(",
+            $table,
+            ".key_record) <= 65536\n       AND octet_length(",
+            $table,
+            ".key_record::text) <= 65536 THEN ",
+            $table,
+            ".key_record::text END"
+        )
+    };
+}
+
+/// The id of a row, or the beginning of one that is longer than any store takes.
+macro_rules! row_id {
+    () => {
+        "CASE WHEN octet_length(k.id::text) <= 2048 THEN k.id::text ELSE left(k.id::text, 2049) END"
+    };
+}
+
 /// What is a key, and not a note that Asherah keeps beside the keys.
 macro_rules! no_reserved_id {
     () => {
@@ -47,8 +72,9 @@ macro_rules! durably {
 macro_rules! load_sql {
     ($utc:literal) => {
         concat!(
-            "SELECT 'claviger.load'::text, asked.id, k.id IS NOT NULL, k.key_record::text\n",
-            "FROM (SELECT $2::text AS id WHERE $1 = 'claviger.load') AS asked\n",
+            "SELECT 'claviger.load'::text, asked.id, k.id IS NOT NULL, ",
+            record!("k"),
+            "\nFROM (SELECT $2::text AS id WHERE $1 = 'claviger.load') AS asked\n",
             "LEFT JOIN encryption_key AS k\n  ON ",
             of_asked!(),
             "\n  AND k.created = to_timestamp($3)",
@@ -57,16 +83,40 @@ macro_rules! load_sql {
     };
 }
 
-macro_rules! load_latest_sql {
-    () => {
+/// The latest row before `$before`, and the one before its second: `latest` and `earlier`.
+macro_rules! latest_two {
+    ($before:literal, $utc:literal) => {
         concat!(
-            "SELECT 'claviger.load_latest'::text, asked.id, k.id IS NOT NULL, k.key_record, k.seconds\n",
-            "FROM (SELECT $2::text AS id WHERE $1 = 'claviger.load_latest') AS asked\n",
-            "LEFT JOIN LATERAL (\n  SELECT k.id, key_record::text, ",
+            "LEFT JOIN LATERAL (\n  SELECT k.id, k.created, ",
             seconds!(),
-            " AS seconds\n  FROM encryption_key AS k WHERE ",
+            " AS seconds,\n    ",
+            record!("k"),
+            " AS record\n  FROM encryption_key AS k WHERE ",
             of_asked!(),
-            "\n  ORDER BY k.created DESC LIMIT 1\n) AS k ON true"
+            "\n    AND k.created < to_timestamp(",
+            $before,
+            ")",
+            $utc,
+            "\n  ORDER BY k.created DESC LIMIT 1\n) AS latest ON true\n",
+            "LEFT JOIN LATERAL (\n  SELECT ",
+            seconds!(),
+            " AS seconds,\n    ",
+            record!("k"),
+            " AS record\n  FROM encryption_key AS k WHERE ",
+            of_asked!(),
+            "\n    AND k.created < date_trunc('second', latest.created)",
+            "\n  ORDER BY k.created DESC LIMIT 1\n) AS earlier ON true"
+        )
+    };
+}
+
+macro_rules! load_latest_sql {
+    ($utc:literal) => {
+        concat!(
+            "SELECT 'claviger.load_latest'::text, asked.id, latest.id IS NOT NULL, latest.record, 1::bigint,\n",
+            "  latest.seconds, earlier.record, earlier.seconds\n",
+            "FROM (SELECT $2::text AS id WHERE $1 = 'claviger.load_latest') AS asked\n",
+            latest_two!("$3", $utc)
         )
     };
 }
@@ -74,9 +124,11 @@ macro_rules! load_latest_sql {
 macro_rules! load_many_sql {
     ($utc:literal) => {
         concat!(
-            "SELECT 'claviger.load_many'::text, asked.id, k.id IS NOT NULL, k.key_record, asked.n\n",
+            "SELECT 'claviger.load_many'::text, asked.id, k.id IS NOT NULL, k.record, asked.n\n",
             "FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS asked (id, created, n)\n",
-            "LEFT JOIN LATERAL (\n  SELECT k.id, key_record::text FROM encryption_key AS k\n  WHERE ",
+            "LEFT JOIN LATERAL (\n  SELECT k.id, ",
+            record!("k"),
+            " AS record\n  FROM encryption_key AS k\n  WHERE ",
             of_asked!(),
             "\n    AND k.created = to_timestamp(asked.created)",
             $utc,
@@ -86,17 +138,13 @@ macro_rules! load_many_sql {
 }
 
 macro_rules! load_latest_many_sql {
-    () => {
+    ($utc:literal) => {
         concat!(
-            "SELECT 'claviger.load_latest_many'::text, asked.id, k.id IS NOT NULL, k.key_record, asked.n,\n",
-            "  k.seconds\n",
+            "SELECT 'claviger.load_latest_many'::text, asked.id, latest.id IS NOT NULL, latest.record, asked.n,\n",
+            "  latest.seconds, earlier.record, earlier.seconds\n",
             "FROM unnest($2::text[]) WITH ORDINALITY AS asked (id, n)\n",
-            "LEFT JOIN LATERAL (\n  SELECT k.id, key_record::text, ",
-            seconds!(),
-            " AS seconds\n  FROM encryption_key AS k WHERE ",
-            of_asked!(),
-            "\n  ORDER BY k.created DESC LIMIT 1\n) AS k ON true\n",
-            "WHERE $1 = 'claviger.load_latest_many'"
+            latest_two!("$3", $utc),
+            "\nWHERE $1 = 'claviger.load_latest_many'"
         )
     };
 }
@@ -119,8 +167,11 @@ macro_rules! insert_sql {
 macro_rules! holder_sql {
     ($utc:literal) => {
         concat!(
-            "SELECT 'claviger.holder'::text, k.id::text, k.key_record::text\n",
-            "FROM (SELECT $2::text AS id WHERE $1 = 'claviger.holder') AS asked\n",
+            "SELECT 'claviger.holder'::text, ",
+            row_id!(),
+            ",\n  ",
+            record!("k"),
+            "\nFROM (SELECT $2::text AS id WHERE $1 = 'claviger.holder') AS asked\n",
             "LEFT JOIN encryption_key AS k ON k.id = asked.id AND k.created = to_timestamp($3)",
             $utc
         )
@@ -146,12 +197,16 @@ macro_rules! update_sql {
 macro_rules! list_sql {
     ($utc:literal) => {
         concat!(
-            "SELECT 'claviger.list'::text, page.id, page.seconds, page.key_record\n",
+            "SELECT 'claviger.list'::text, page.id, page.seconds, page.record\n",
             "FROM (SELECT WHERE $1 = 'claviger.list') AS asked\n",
-            "LEFT JOIN LATERAL (\n  SELECT id::text, ",
+            "LEFT JOIN LATERAL (\n  SELECT ",
+            row_id!(),
+            " AS id,\n    ",
             seconds!(),
-            " AS seconds,\n    key_record::text FROM encryption_key AS k\n",
-            "  WHERE (id, created) > ($2, to_timestamp($3)",
+            " AS seconds,\n    ",
+            record!("k"),
+            " AS record\n  FROM encryption_key AS k\n",
+            "  WHERE (k.id, k.created) > ($2, to_timestamp($3)",
             $utc,
             ") AND ",
             no_reserved_id!(),
@@ -183,8 +238,9 @@ macro_rules! count_sql {
 }
 
 pub(super) use {
-    count_sql, delete_sql, durably, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_asked, of_id, seconds, update_sql,
+    count_sql, delete_sql, durably, holder_sql, insert_sql, latest_two, list_sql, load_latest_many_sql,
+    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record, row_id, seconds,
+    update_sql,
 };
 
 /// The statements whose text depends on the type of `created`.
@@ -193,6 +249,8 @@ pub(super) struct Texts {
     /// Whether ids that differ may be one to the table.
     pub(super) folds: bool,
     pub(super) load: Statement,
+    pub(super) load_latest: Statement,
+    pub(super) load_latest_many: Statement,
     pub(super) load_many: Statement,
     pub(super) insert: Statement,
     pub(super) holder: Statement,
@@ -205,6 +263,11 @@ macro_rules! texts {
         Texts {
             folds: $folds,
             load: Statement { tag: "claviger.load", sql: load_sql!($utc) },
+            load_latest: Statement { tag: "claviger.load_latest", sql: load_latest_sql!($utc) },
+            load_latest_many: Statement {
+                tag: "claviger.load_latest_many",
+                sql: load_latest_many_sql!($utc),
+            },
             load_many: Statement { tag: "claviger.load_many", sql: load_many_sql!($utc) },
             insert: Statement { tag: "claviger.insert", sql: insert_sql!($utc) },
             holder: Statement { tag: "claviger.holder", sql: holder_sql!($utc) },
@@ -219,9 +282,6 @@ pub(super) static OF_TIMESTAMP: Texts = texts!(" AT TIME ZONE 'UTC'", false);
 pub(super) static FOLDING_OF_TIMESTAMPTZ: Texts = texts!("", true);
 pub(super) static FOLDING_OF_TIMESTAMP: Texts = texts!(" AT TIME ZONE 'UTC'", true);
 
-pub(super) static LOAD_LATEST: Statement = Statement { tag: "claviger.load_latest", sql: load_latest_sql!() };
-pub(super) static LOAD_LATEST_MANY: Statement =
-    Statement { tag: "claviger.load_latest_many", sql: load_latest_many_sql!() };
 pub(super) static DELETE: Statement = Statement { tag: "claviger.delete", sql: delete_sql!() };
 pub(super) static COUNT: Statement = Statement { tag: "claviger.count", sql: count_sql!() };
 
@@ -233,9 +293,9 @@ impl Texts {
     pub(super) const fn all(&'static self) -> [&'static Statement; 10] {
         [
             &self.load,
-            &LOAD_LATEST,
+            &self.load_latest,
             &self.load_many,
-            &LOAD_LATEST_MANY,
+            &self.load_latest_many,
             &self.insert,
             &self.holder,
             &self.update,

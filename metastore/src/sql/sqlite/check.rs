@@ -11,7 +11,7 @@ use crate::schema::{DangerousSchema, Finding, FindingId, SchemaReport};
 use crate::sql::sqlite::check::queries::{Column, SampledRow, UniqueColumn};
 use crate::sql::sqlite::fault::{backend_error, is_read_only, is_transient};
 use crate::sql::sqlite::statements;
-use crate::sql::{UNFOLD_OR_READ, read_row};
+use crate::sql::{UNFOLD_OR_READ, read_id, read_row};
 
 /// Why a store that must be there already is not opened on a file without the table.
 pub(super) fn table_missing() -> BackendError {
@@ -257,14 +257,14 @@ const REWRITE_CREATED: &str = "UPDATE encryption_key SET created = \
      datetime(json_extract(CAST(key_record AS TEXT), '$.Created'), 'unixepoch')";
 
 fn sampled(row: &SampledRow) -> Sampled {
-    let Some(id) = row.id.as_deref().and_then(|id| str::from_utf8(id).ok()).map(KeyId::new) else {
+    let Some(id) = row.id.as_deref().and_then(|id| read_id(id).ok()).map(KeyId::new) else {
         return Sampled::Damaged;
     };
-    if read_row(&id, row.created, &row.json).is_ok() {
+    if read_row(&id, row.created, row.json.as_deref()).is_ok() {
         return Sampled::Whole;
     }
     match (row.created, row.says) {
-        (Some(created), Some(says)) if read_row(&id, row.says, &row.json).is_ok() => {
+        (Some(created), Some(says)) if read_row(&id, row.says, row.json.as_deref()).is_ok() => {
             let ahead = created.saturating_sub(says);
             let is_of_a_zone = ahead % ZONES_APART == 0 && ahead.saturating_abs() <= ZONE_MAX;
             if is_of_a_zone { Sampled::OtherZone(ahead) } else { Sampled::Damaged }

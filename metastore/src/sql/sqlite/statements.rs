@@ -7,23 +7,28 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use claviger::{BackendError, Created, DamagedRow, EnvelopeKeyRecord, KeyId, KeyMeta, Page};
-use sqlx::{Connection as _, SqliteConnection, query, query_as, query_scalar};
+use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta, Latest, Page};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection as _, FromRow, Row as _, SqliteConnection, query, query_as, query_scalar};
 
 use crate::sql::sqlite::fault::backend_error;
 use crate::sql::sqlite::text::{
     COUNT, CREATE_TABLE, DELETE, INSERT, LIST, LOAD, LOAD_ALL_FORMS, LOAD_FOLDED, LOAD_LATEST,
     LOAD_LATEST_MANY, LOAD_MANY, LOAD_MANY_OTHER_FORMS, UPDATE,
 };
-use crate::sql::{FoldedIds, SqlFault, read_page, read_row};
+use crate::sql::{FoldedIds, ListedRow, SqlFault, checked_json, read_latest, read_page, read_row};
 
-type Row = (Option<i64>, Vec<u8>);
-
-/// With its id, which may be no UTF-8.
-type ListedRow = (Vec<u8>, Option<i64>, Vec<u8>);
+/// Its time, and its JSON if it is not too long.
+type Row = (Option<i64>, Option<Vec<u8>>);
 
 /// The place of what was asked for, and its row.
-type AskedRow = (i64, Option<i64>, Vec<u8>);
+type AskedRow = (i64, Option<i64>, Option<Vec<u8>>);
+
+impl FromRow<'_, SqliteRow> for ListedRow {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { id: row.try_get(0)?, created: row.try_get(1)?, json: row.try_get(2)? })
+    }
+}
 
 /// How many keys one statement looks for: more would keep others from cleaning up the log for long.
 const ASKED_MAX: usize = 1_000;
@@ -57,7 +62,7 @@ pub(super) async fn load(
         .await
         .map_err(backend_error)?;
     match row {
-        Some((created, json)) => Ok(Some(read_row(key.id(), created, &json)?)),
+        Some((created, json)) => Ok(Some(read_row(key.id(), created, json.as_deref())?)),
         None => load_folded(connection, key, folded).await,
     }
 }
@@ -74,21 +79,33 @@ async fn load_folded(
         .fetch_optional(connection)
         .await
         .map_err(backend_error)?;
-    let Some((id, created, json)) = row else { return Ok(None) };
+    let Some(ListedRow { id, created, json }) = row else { return Ok(None) };
+    let read = || read_row(key.id(), created, json.as_deref());
     if id == key.id().as_str().as_bytes() {
         // It was inserted meanwhile.
-        return Ok(Some(read_row(key.id(), created, &json)?));
+        return Ok(Some(read()?));
     }
-    Ok(folded.answer(key, id, || read_row(key.id(), created, &json))?)
+    Ok(folded.answer(key, &id, read)?)
 }
 
 pub(super) async fn load_latest(
     connection: &mut SqliteConnection,
     id: &KeyId,
-) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-    let row: Option<Row> =
-        query_as(LOAD_LATEST).bind(id.as_str()).fetch_optional(connection).await.map_err(backend_error)?;
-    row.map(|(created, json)| Ok(read_row(id, created, &json)?)).transpose()
+    up_to: Created,
+) -> Result<Option<Latest>, BackendError> {
+    let rows: Vec<Row> = query_as(LOAD_LATEST)
+        .bind(id.as_str())
+        .bind(seconds_of(up_to))
+        .fetch_all(connection)
+        .await
+        .map_err(backend_error)?;
+    let rows = rows.iter().map(|(created, json)| read_row(id, *created, json.as_deref()));
+    Ok(read_latest(rows)?)
+}
+
+/// As the statements take a time that others are compared with: there is none past the last.
+fn seconds_of(created: Created) -> i64 {
+    if created == Created::MAX { i64::MAX } else { created.unix_seconds() }
 }
 
 /// Loads what [`load`] loads, of each key.
@@ -110,7 +127,7 @@ pub(super) async fn load_many(
         }
         for (key, row) in keys.iter().zip(rows) {
             records.push(match row {
-                Some((created, json)) => Some(read_row(key.id(), created, &json)?),
+                Some((created, json)) => Some(read_row(key.id(), created, json.as_deref())?),
                 None => load_folded(connection, key, folded).await?,
             });
         }
@@ -126,42 +143,46 @@ async fn look_for(
     rows: &mut [Option<Row>],
 ) -> Result<(), BackendError> {
     let asked: Vec<_> = keys.iter().map(|key| (key.id().as_str(), key.created().unix_seconds())).collect();
-    look_for_json(connection, statement, serde_json::to_string(&asked), rows).await
-}
-
-/// Loads what [`load_latest`] loads, of each id.
-pub(super) async fn load_latest_many(
-    connection: &mut SqliteConnection,
-    ids: &[KeyId],
-) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-    let mut records = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(ASKED_MAX) {
-        let mut rows = vec![None; ids.len()];
-        let asked: Vec<_> = ids.iter().map(KeyId::as_str).collect();
-        look_for_json(connection, LOAD_LATEST_MANY, serde_json::to_string(&asked), &mut rows).await?;
-        for (id, row) in ids.iter().zip(rows) {
-            records.push(row.map(|(created, json)| read_row(id, created, &json)).transpose()?);
-        }
-    }
-    Ok(records)
-}
-
-/// Puts each row found into its place; of several, the last.
-async fn look_for_json(
-    connection: &mut SqliteConnection,
-    statement: &'static str,
-    asked: serde_json::Result<String>,
-    rows: &mut [Option<Row>],
-) -> Result<(), BackendError> {
-    let asked = asked.map_err(BackendError::permanent)?;
+    let asked = serde_json::to_string(&asked).map_err(BackendError::permanent)?;
     let found: Vec<AskedRow> =
         query_as(statement).bind(asked).fetch_all(connection).await.map_err(backend_error)?;
+    // Of several, the last.
     for (place, created, json) in found {
         if let Some(row) = usize::try_from(place).ok().and_then(|place| rows.get_mut(place)) {
             *row = Some((created, json));
         }
     }
     Ok(())
+}
+
+/// Loads what [`load_latest`] loads, of each id.
+pub(super) async fn load_latest_many(
+    connection: &mut SqliteConnection,
+    ids: &[KeyId],
+    up_to: Created,
+) -> Result<Vec<Option<Latest>>, BackendError> {
+    let mut records = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(ASKED_MAX) {
+        let asked: Vec<_> = ids.iter().map(KeyId::as_str).collect();
+        let asked = serde_json::to_string(&asked).map_err(BackendError::permanent)?;
+        let found: Vec<AskedRow> = query_as(LOAD_LATEST_MANY)
+            .bind(asked)
+            .bind(seconds_of(up_to))
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(backend_error)?;
+        let mut found = found.into_iter().peekable();
+        for (place, id) in ids.iter().enumerate() {
+            let mut rows = Vec::with_capacity(2);
+            while let Some((_, created, json)) =
+                found.next_if(|(asked, ..)| usize::try_from(*asked) == Ok(place))
+            {
+                rows.push(read_row(id, created, json.as_deref()));
+            }
+            records.push(read_latest(rows)?);
+        }
+    }
+    Ok(records)
 }
 
 /// Something to be written.
@@ -237,7 +258,7 @@ async fn insert(
         let (id, created) = (record.meta().id().as_str(), record.meta().created().unix_seconds());
         if let Entry::Vacant(first) = firsts.entry((id, created)) {
             first.insert(outcome);
-            rows.push((id, created, record.to_json()));
+            rows.push((id, created, checked_json(record)?));
         }
     }
     if rows.is_empty() {
@@ -286,8 +307,10 @@ async fn rewrite(
     let mut rewritten = Rewritten { found: rows.len() as u64, changed: 0 };
     let mut changes = Vec::new();
     for (created, json) in rows {
-        match read_row(key.id(), created, &json) {
-            Ok(record) => changes.extend(change(&record).map(|changed| (json, changed.to_json()))),
+        let changed = read_row(key.id(), created, json.as_deref())
+            .and_then(|record| change(&record).map(|changed| checked_json(&changed)).transpose());
+        match changed {
+            Ok(changed) => changes.extend(changed.map(|changed| (json, changed))),
             Err(fault) => return Ok(Err(fault)),
         }
     }
@@ -310,52 +333,16 @@ pub(super) async fn list(
     after: Option<&KeyMeta>,
     limit: usize,
 ) -> Result<Page, BackendError> {
-    let (id, created) = after.map_or(("", 0), |key| (key.id().as_str(), key.created().unix_seconds()));
-    let mut rows: Vec<ListedRow> = query_as(LIST)
+    let (id, created) = after.map_or(("", 0), |key| (key.id().as_str(), seconds_of(key.created())));
+    let rows: Vec<ListedRow> = query_as(LIST)
         .bind(id)
         .bind(created)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await
         .map_err(backend_error)?;
-    let next = if rows.len() < limit { None } else { end_page(&mut rows)? };
-    let (mut named, mut nameless) = (Vec::with_capacity(rows.len()), Vec::new());
-    for (id, created, json) in rows {
-        match String::from_utf8(id) {
-            Ok(id) => named.push((id, created, json)),
-            Err(error) => {
-                let id = KeyId::new(String::from_utf8_lossy(error.as_bytes()));
-                let created = created.and_then(Created::new);
-                nameless.push(DamagedRow::new(id, created, SqlFault::IdUnreadable.into()));
-            }
-        }
-    }
-    // As the last one: the next page is known already.
-    let mut page = read_page(named, usize::MAX);
-    page.damaged.extend(nameless);
-    page.next = next;
-    Ok(page)
-}
-
-/// Cuts off what ends the page and has no place that the next one could go on from; it comes again
-/// then. Returns the place.
-fn end_page(rows: &mut Vec<ListedRow>) -> Result<Option<KeyMeta>, SqlFault> {
-    let place = |(id, created, _): &ListedRow| {
-        let created = created.and_then(Created::new)?;
-        Some(KeyMeta::new(KeyId::new(str::from_utf8(id).ok()?), created))
-    };
-    if let Some((last, place)) =
-        rows.iter().enumerate().rev().find_map(|(number, row)| Some((number, place(row)?)))
-    {
-        rows.truncate(last + 1);
-        return Ok(Some(place));
-    }
-    // None has a place: beyond the first second of the last one's id, no key is as old as that.
-    let Some((id, ..)) = rows.last() else { return Ok(None) };
-    match str::from_utf8(id) {
-        Ok(id) => Ok(Some(KeyMeta::new(KeyId::new(id), Created::MIN))),
-        Err(_) => Err(SqlFault::IdUnreadable),
-    }
+    let is_last = rows.len() < limit;
+    Ok(read_page(rows, is_last)?)
 }
 
 async fn delete(connection: &mut SqliteConnection, id: &KeyId) -> Result<u64, BackendError> {

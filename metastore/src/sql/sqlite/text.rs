@@ -5,11 +5,12 @@
 /// A row's `created` in Unix seconds; NULL if it is no form that a known writer uses.
 ///
 /// Ours is text, `YYYY-MM-DD HH:MM:SS`. Others write a `T`, a fraction, a `Z` or an offset, or
-/// numbers: seconds, or milliseconds, which are past the year 9999 if taken for seconds.
+/// numbers: seconds, or milliseconds, which are past the year 9999 if taken for seconds. A text that is
+/// longer than any of these is not looked at.
 macro_rules! created_seconds {
     () => {
         "CASE typeof(created)\n\
-           WHEN 'text' THEN unixepoch(created)\n\
+           WHEN 'text' THEN iif(octet_length(created) <= 64, unixepoch(created), NULL)\n\
            WHEN 'integer' THEN iif(created > 253402300799, created / 1000, created)\n\
            WHEN 'real' THEN CAST(created AS INTEGER) END"
     };
@@ -22,10 +23,19 @@ macro_rules! of_id {
     };
 }
 
-/// The JSON of a row, which some writers store as a blob.
+/// The JSON of a row, which some writers store as a blob. NULL if it is longer than a record may be: the
+/// length stands before the text, which is not read then.
 macro_rules! json {
     () => {
-        "CAST(key_record AS BLOB)"
+        "CASE WHEN key_record IS NULL THEN x'' WHEN octet_length(key_record) <= 65536\n\
+           THEN CAST(key_record AS BLOB) END"
+    };
+}
+
+/// A row's own id, or the beginning of one that is longer than an id of any store.
+macro_rules! row_id {
+    () => {
+        "CAST(CASE WHEN octet_length(id) <= 2048 THEN id ELSE substr(id, 1, 2049) END AS BLOB)"
     };
 }
 
@@ -74,7 +84,9 @@ macro_rules! load {
 macro_rules! row_with_id {
     () => {
         concat!(
-            "SELECT CAST(id AS BLOB), ",
+            "SELECT ",
+            row_id!(),
+            ", ",
             created_seconds!(),
             " AS seconds, ",
             json!(),
@@ -90,13 +102,36 @@ macro_rules! load_folded {
     };
 }
 
-/// An unreadable row comes first, since it could be the latest; of two forms of one time, ours.
+/// The rows of each second that is not past `?2`, as `version`. One whose time cannot be read stays, since it
+/// could be any. Materialized: else the record would be sorted as it is, and not as it is bounded.
+macro_rules! versions {
+    ($what:literal, $rows:literal) => {
+        concat!(
+            "WITH version AS MATERIALIZED (SELECT ",
+            $what,
+            "created, ",
+            created_seconds!(),
+            " AS seconds, ",
+            json!(),
+            " AS record\n\
+             FROM ",
+            $rows,
+            "\n\
+             AND (seconds <= ?2 OR seconds IS NULL))"
+        )
+    };
+}
+
+/// Of several forms of one second ours, which `max` picks the row by. An unreadable row comes first, since it
+/// could be the latest.
 macro_rules! load_latest {
     () => {
         concat!(
-            rows_of_id!(),
+            versions!("", "encryption_key WHERE id = ?1 COLLATE BINARY"),
             "\n\
-             ORDER BY seconds DESC NULLS FIRST, created = datetime(seconds, 'unixepoch') DESC LIMIT 1"
+             SELECT seconds, record FROM (\n\
+             SELECT seconds, record, max(created = datetime(seconds, 'unixepoch')) FROM version GROUP BY seconds)\n\
+             ORDER BY seconds DESC NULLS FIRST LIMIT 2"
         )
     };
 }
@@ -132,23 +167,21 @@ macro_rules! load_many_other_forms {
     };
 }
 
-/// The latest rows of the ids in `?1`, a JSON array, by the rules of `load_latest`.
+/// The latest two rows of each id in `?1`, a JSON array, by the rules of `load_latest`.
 macro_rules! load_latest_many {
     () => {
         concat!(
-            "SELECT asked, seconds, record FROM (\n\
-             SELECT asked.key AS asked, ",
-            created_seconds!(),
-            " AS seconds, ",
-            json!(),
-            " AS record, row_number() OVER (PARTITION BY asked.key ORDER BY ",
-            created_seconds!(),
-            " DESC NULLS FIRST, created = datetime(",
-            created_seconds!(),
-            ", 'unixepoch') DESC) AS place\n\
-             FROM json_each(?1) AS asked CROSS JOIN encryption_key\n\
-             WHERE encryption_key.id = asked.value COLLATE BINARY)\n\
-             WHERE place = 1"
+            versions!(
+                "key, ",
+                "json_each(?1) AS asked CROSS JOIN encryption_key\n\
+                 WHERE encryption_key.id = asked.value COLLATE BINARY"
+            ),
+            "\n\
+             SELECT key, seconds, record FROM (\n\
+             SELECT *, row_number() OVER (PARTITION BY key ORDER BY seconds DESC NULLS FIRST) AS place FROM (\n\
+             SELECT key, seconds, record, max(created = datetime(seconds, 'unixepoch')) FROM version\n\
+             GROUP BY key, seconds))\n\
+             WHERE place <= 2 ORDER BY key, place"
         )
     };
 }

@@ -60,13 +60,13 @@ struct Row {
 }
 
 /// `CONVERT_TZ` from UTC is never ambiguous, and takes the zones that a session takes.
-const ROW: &str = "SELECT HEX(id), CAST(created AS CHAR), \
+const ROW: &str = "SELECT HEX(LEFT(id, 255)), CAST(created AS CHAR), \
      CAST(CONVERT_TZ(TIMESTAMPADD(SECOND, CAST(UNIX_TIMESTAMP(created) AS SIGNED), '1970-01-01 00:00:00'), \
          '+00:00', @@GLOBAL.time_zone) AS CHAR), \
      CAST(CONVERT_TZ(TIMESTAMPADD(SECOND, CAST(UNIX_TIMESTAMP(created) AS SIGNED), '1970-01-01 00:00:00'), \
          '+00:00', 'SYSTEM') AS CHAR), \
      CAST(UNIX_TIMESTAMP(created) AS SIGNED), \
-     IF(JSON_VALID(CONVERT(key_record USING utf8mb4)), \
+     IF(CHAR_LENGTH(key_record) <= 65536 AND JSON_VALID(CONVERT(key_record USING utf8mb4)), \
          CAST(JSON_UNQUOTE(JSON_EXTRACT(CONVERT(key_record USING utf8mb4), '$.Created')) AS SIGNED), NULL) \
      FROM encryption_key";
 

@@ -7,15 +7,17 @@ use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
 use crate::schema::{Finding, FindingId, SchemaReport};
 use crate::sql::dialect::SqlError;
-use crate::sql::postgres::session::{PostgresSession, Value, text};
-use crate::sql::postgres::texts::{no_reserved_id, seconds};
+use crate::sql::postgres::session::{PostgresSession, Value, text, text_or_null};
+use crate::sql::postgres::texts::{no_reserved_id, record, seconds};
 
 /// Both ends of the primary key, which cost the same in a table of any size: system keys, the latest
 /// of each first, and intermediate keys.
 const SAMPLE: &str = concat!(
-    "SELECT id::text, ",
+    "SELECT left(id::text, 255), ",
     seconds!(),
-    ", key_record::text, date_trunc('second', created) <> created FROM (\
+    ", ",
+    record!("sample"),
+    ", date_trunc('second', created) <> created FROM (\
        (SELECT id, created, key_record FROM encryption_key ORDER BY id DESC, created DESC LIMIT 200) \
        UNION ALL \
        (SELECT id, created, key_record FROM encryption_key ORDER BY id, created LIMIT 200)) AS sample \
@@ -78,11 +80,12 @@ async fn sample(session: &mut PostgresSession) -> Result<Sample, SqlError> {
         let id = String::from_utf8_lossy(&text(&row, 0)?).into_owned();
         let created: Option<i64> = row.try_get(1)?;
         let is_fraction: Option<bool> = row.try_get(3)?;
-        rows.insert((id, created), (text(&row, 2)?, is_fraction == Some(true)));
+        rows.insert((id, created), (text_or_null(&row, 2)?, is_fraction == Some(true)));
     }
     let mut sample = Sample { rows: rows.len(), ..Sample::default() };
     for ((id, row), (json, is_fraction)) in rows {
-        let record = own_created(&id, &json);
+        // One that is too long is none.
+        let record = json.and_then(|json| own_created(&id, &json));
         match (row, record) {
             _ if is_fraction => sample.fractions += 1,
             (Some(row), Some(record)) if row == record => {}

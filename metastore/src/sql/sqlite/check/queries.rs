@@ -62,11 +62,12 @@ pub(super) struct SampledRow {
     pub(super) created: Option<i64>,
     /// The time that the record says.
     pub(super) says: Option<i64>,
-    pub(super) json: Vec<u8>,
+    /// `None` if it is too long.
+    pub(super) json: Option<Vec<u8>>,
 }
 
 /// The same as the driver has it.
-type Fields = (Option<Vec<u8>>, bool, Option<i64>, Option<i64>, Vec<u8>);
+type Fields = (Option<Vec<u8>>, bool, Option<i64>, Option<i64>, Option<Vec<u8>>);
 
 /// Returns rows from both ends of the table in the order of the key, if it has one.
 pub(super) async fn sample(
@@ -87,25 +88,27 @@ pub(super) async fn sample(
 macro_rules! looked_at {
     () => {
         concat!(
-            "SELECT CASE typeof(id) WHEN 'text' THEN CAST(id AS BLOB) END AS id, \
-             coalesce(created = datetime(",
+            "SELECT id, coalesce(created = datetime(",
             created_seconds!(),
             ", 'unixepoch'), FALSE) AS is_our_form, ",
             created_seconds!(),
             " AS created, \
-             CASE WHEN json_valid(CAST(key_record AS TEXT)) \
-             AND json_type(CAST(key_record AS TEXT), '$.Created') = 'integer' \
-             THEN json_extract(CAST(key_record AS TEXT), '$.Created') END AS says, ",
-            json!(),
-            " AS json FROM "
+             CASE WHEN json_valid(CAST(record AS TEXT)) \
+             AND json_type(CAST(record AS TEXT), '$.Created') = 'integer' \
+             THEN json_extract(CAST(record AS TEXT), '$.Created') END AS says, record FROM "
         )
     };
 }
 
+/// With no more of a row than a whole one may have.
 macro_rules! some_rows {
     ($order:literal) => {
         concat!(
-            "(SELECT id, created, key_record FROM encryption_key WHERE id NOT GLOB '__asherah_internal_*'",
+            "(SELECT CASE typeof(id) WHEN 'text' THEN ",
+            row_id!(),
+            " END AS id, iif(octet_length(created) <= 64, created, NULL) AS created, ",
+            json!(),
+            " AS record FROM encryption_key WHERE id NOT GLOB '__asherah_internal_*'",
             $order,
             " LIMIT 500)"
         )
@@ -117,9 +120,9 @@ const ANY: &str = concat!(looked_at!(), some_rows!(""));
 const ENDS: &str = concat!(
     looked_at!(),
     "(SELECT * FROM ",
-    some_rows!(" ORDER BY id"),
+    some_rows!(" ORDER BY encryption_key.id"),
     " UNION SELECT * FROM ",
-    some_rows!(" ORDER BY id DESC"),
+    some_rows!(" ORDER BY encryption_key.id DESC"),
     ")"
 );
 

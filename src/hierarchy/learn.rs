@@ -1,0 +1,96 @@
+//! What a row tells besides its key: whether that is revoked, whose it is, and whether somebody copied it.
+
+use std::sync::Arc;
+
+use super::Hierarchy;
+use super::course::Course;
+use super::known::{Copied, Finding, IsCopy};
+use crate::clock::Moment;
+use crate::error::Error;
+use crate::events::Event;
+use crate::key::CryptoKey;
+use crate::key::state::KeyState;
+use crate::keyring::Keyring;
+use crate::record::EnvelopeKeyRecord;
+
+impl Hierarchy {
+    /// Notes what the record says of its key, by a read that began at `begun`. Revoked is for ever.
+    pub(super) fn learn(&self, course: &Course, record: &EnvelopeKeyRecord, begun: Moment) -> Arc<KeyState> {
+        self.note_return(record, begun);
+        let state = course.ring.state_of_row(record.meta().created(), begun);
+        self.note_fold(course, record, &state);
+        self.note_revocation(&course.ring, record, &state);
+        state
+    }
+
+    /// Notes what the record says of its key's revocation, which is not taken back.
+    pub(super) fn note_revocation(&self, ring: &Keyring, record: &EnvelopeKeyRecord, state: &KeyState) {
+        if record.is_revoked() {
+            self.note_revoked(ring, record);
+            state.mark_revoked();
+        } else if state.is_revoked() || self.known.find(record) == Finding::Revoked {
+            state.mark_revoked();
+            self.events.raise(Event::Unrevoked, ring.id());
+        }
+    }
+
+    /// Does the same by a replica, which may not have heard of a revocation yet: that is no alarm.
+    pub(super) fn note_copied_revocation(
+        &self,
+        ring: &Keyring,
+        record: &EnvelopeKeyRecord,
+        state: &KeyState,
+    ) {
+        if record.is_revoked() {
+            self.note_revoked(ring, record);
+        }
+        if record.is_revoked() || self.known.find(record) == Finding::Revoked {
+            state.mark_revoked();
+        }
+    }
+
+    pub(super) fn note_revoked(&self, ring: &Keyring, record: &EnvelopeKeyRecord) {
+        let held = ring.version(record.meta().created());
+        if self.known.note_revoked(record, held.as_deref().map(CryptoKey::hold)) {
+            self.events.raise(Event::RevocationsForgotten, ring.id());
+        }
+    }
+
+    /// Notes whether the row that was read is another id's.
+    pub(super) fn note_fold(&self, course: &Course, record: &EnvelopeKeyRecord, state: &KeyState) {
+        let is_folded = record.kept_under().is_some();
+        state.set_folded(is_folded);
+        if is_folded {
+            self.events.raise(Event::FoldedId, course.ring.id());
+        }
+    }
+
+    /// Tells whether a latest row holds the key of another one, which is then to be replaced, and raises the
+    /// alarm: that it is there says no more than that somebody wrote it.
+    ///
+    /// # Errors
+    /// If it is the key of another id, and in use.
+    pub(super) fn is_copy(
+        &self,
+        record: &EnvelopeKeyRecord,
+        predecessor: Option<&EnvelopeKeyRecord>,
+    ) -> Result<bool, Error> {
+        let is_its_predecessors =
+            predecessor.is_some_and(|predecessor| predecessor.wrapped_key() == record.wrapped_key());
+        match self.known.find(record) {
+            Finding::Copy(Copied { is_foreign: true, is_revoked: false }) => Err(self.refuse_copy(record)),
+            Finding::Unknown | Finding::Revoked if !is_its_predecessors => Ok(false),
+            Finding::Copy(_) | Finding::Unknown | Finding::Revoked => {
+                self.refuse_copy(record);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Raises the alarm that a row holds another one's key, and returns what its user is told.
+    pub(super) fn refuse_copy(&self, record: &EnvelopeKeyRecord) -> Error {
+        self.known.bar_copied(record);
+        self.events.raise_because(Event::Tampered, record.meta().id(), &IsCopy);
+        Error::Authentication
+    }
+}
