@@ -6,10 +6,12 @@
 
 mod config;
 mod credentials;
+mod endpoint;
 mod failure;
 
 pub use aws_config::SdkConfig;
 
 pub use config::{START_WAIT, load};
 pub use credentials::Enduring;
+pub use endpoint::{Endpoint, InTheClear, Service};
 pub use failure::Failure;

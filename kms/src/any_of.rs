@@ -9,7 +9,7 @@ use claviger::{
 };
 
 use crate::check::CopyCheck;
-use crate::clv1::{self, Envelope, Kind};
+use crate::clv1::{self, Envelope, Kind, Malformed};
 use crate::copies::first_of;
 use crate::members::{Draft, Members, MembersBuilder, invalid, unwrap_bare};
 
@@ -109,7 +109,8 @@ impl AnyOfKms {
                 named: envelope.members().map(str::to_owned).collect(),
                 configured: self.members.names().map(str::to_owned).collect(),
             })
-            .with_kind(FailureKind::Settings));
+            .with_kind(FailureKind::Settings)
+            .not_asked());
         }
         first_of(attempts, self.hedge_after).await.map_err(BackendError::from)
     }
@@ -126,7 +127,7 @@ impl AnyOfKms {
         };
         let wrapped = first.wrap(key, meta).await?;
         // It would be taken for our own, whose members it does not name.
-        if is_ours(wrapped.bytes())?.is_some() {
+        if is_ours(wrapped.bytes()).map_err(BackendError::damaged)?.is_some() {
             return Err(BackendError::permanent(
                 "the first member is an AnyOfKms of its own; give its members to this one",
             )
@@ -138,7 +139,7 @@ impl AnyOfKms {
 }
 
 /// Reads an envelope that any one member opens. Those of which several must open it are a member's.
-fn is_ours(wrapped: &[u8]) -> Result<Option<Envelope>, BackendError> {
+fn is_ours(wrapped: &[u8]) -> Result<Option<Envelope>, Malformed> {
     Ok(Envelope::parse(wrapped)?.filter(|envelope| envelope.kind == Kind::AnyOf))
 }
 
@@ -155,7 +156,7 @@ impl KeyManagementService for AnyOfKms {
     }
 
     async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        match is_ours(wrapped)? {
+        match is_ours(wrapped).map_err(Malformed::refused)? {
             Some(envelope) => self.open(&envelope, meta).await,
             None => self.open_bare(wrapped, meta).await,
         }
@@ -165,7 +166,7 @@ impl KeyManagementService for AnyOfKms {
     /// it for its own. Missing is what is not there of what would be written now: the first member's
     /// copy, or everybody's. What a member says is missing within its copy is called `member/copy`.
     async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        let mut health = match is_ours(wrapped)? {
+        let mut health = match is_ours(wrapped).map_err(Malformed::refused)? {
             Some(envelope) => self.members.inspect(&envelope).await?,
             None => self.members.inspect_bare(self.members.iter(), wrapped).await?,
         };

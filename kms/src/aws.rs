@@ -202,7 +202,7 @@ impl AwsKms {
         contexts: &Contexts,
         meta: &KeyMeta,
     ) -> Result<SecretKey, BackendError> {
-        let data_key = region.decrypt(&copy.encrypted_kek()?, contexts).await?;
+        let data_key = region.decrypt(&copy.encrypted_kek().map_err(refused)?, contexts).await?;
         seal_under(&data_key)?.unwrap_key(sealed, meta).await
     }
 
@@ -237,11 +237,11 @@ impl KeyManagementService for AwsKms {
     }
 
     async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        let envelope = Envelope::read(wrapped)?;
-        let sealed = envelope.encrypted_key()?;
+        let envelope = Envelope::read(wrapped).map_err(refused)?;
+        let sealed = envelope.encrypted_key().map_err(refused)?;
         let candidates = self.candidates(&envelope);
         if candidates.is_empty() {
-            return Err(AwsKmsFault::RegionsUnknown { regions: envelope.regions_shown() }.into());
+            return Err(refused(AwsKmsFault::RegionsUnknown { regions: envelope.regions_shown() }));
         }
         let contexts = self.contexts(meta);
         let attempts = candidates.into_iter().map(|(region, copy)| {
@@ -252,7 +252,7 @@ impl KeyManagementService for AwsKms {
     }
 
     async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        let envelope = Envelope::read(wrapped)?;
+        let envelope = Envelope::read(wrapped).map_err(refused)?;
         let is_there = |region: &&Arc<Region>| {
             let mut copies = envelope.copies().iter().filter(|copy| copy.region == **region.name());
             copies.any(|copy| copy.encrypted_kek().is_ok())
@@ -266,6 +266,11 @@ impl KeyManagementService for AwsKms {
 
 /// Collected before they are awaited: the compiler does not see that an iterator over them is `Send`.
 type Attempt<'a, T> = (Arc<str>, BoxFuture<'a, Result<T, BackendError>>);
+
+/// The error of a call that has asked no region yet.
+fn refused(fault: AwsKmsFault) -> BackendError {
+    BackendError::from(fault).not_asked()
+}
 
 /// What seals a system key under a data key. Without protected memory now, there may be some later.
 fn seal_under(data_key: &SecretKey) -> Result<StaticKms, BackendError> {

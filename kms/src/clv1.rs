@@ -64,9 +64,10 @@ pub(crate) enum Malformed {
     Contradiction(&'static str),
 }
 
-impl From<Malformed> for BackendError {
-    fn from(malformed: Malformed) -> Self {
-        Self::damaged(malformed)
+impl Malformed {
+    /// The error of a call that was given it, and has asked nobody yet.
+    pub(crate) fn refused(self) -> BackendError {
+        BackendError::damaged(self).not_asked()
     }
 }
 

@@ -78,15 +78,15 @@ impl Keeper {
         &self,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        let result = tokio::time::timeout(self.deadline, call)
-            .await
-            .unwrap_or_else(|_elapsed| Err(unreachable(NoAnswer(self.deadline))));
+        let result = self.in_time(call).await;
         match &result {
             Err(error) if error.is_transient() => {
                 let now = self.clock.monotonic();
                 self.breaker.failed(now);
                 self.is_down.store(self.breaker.is_open(now), Ordering::Relaxed);
             }
+            // It refused by itself: that says nothing of what is behind it.
+            Err(error) if !error.was_asked() => self.breaker.not_asked(self.clock.monotonic()),
             // A permanent refusal is an answer: the keeper is up.
             Ok(_) | Err(_) => {
                 self.breaker.succeeded();
@@ -94,6 +94,16 @@ impl Keeper {
             }
         }
         result
+    }
+
+    /// Waits for what nobody is asked for, as what a wrapped key says of itself: whatever comes of it, it tells
+    /// nothing of the keeper.
+    pub(crate) async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let answer = tokio::time::timeout(self.deadline, call).await;
+        answer.unwrap_or_else(|_elapsed| Err(unreachable(NoAnswer(self.deadline))))
     }
 }
 
@@ -254,17 +264,31 @@ impl CopyFailure {
     }
 }
 
-impl From<CopyFailures> for BackendError {
-    fn from(failures: CopyFailures) -> Self {
-        let class = if failures.count(FailureClass::Transient) > 0 {
+impl CopyFailures {
+    /// Tells whether anybody was asked, of those that failed.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.0.iter().any(|failure| failure.error.was_asked())
+    }
+
+    /// The error of a call in which others were asked, too, and answered.
+    pub(crate) fn beside_answers(self) -> BackendError {
+        let class = if self.count(FailureClass::Transient) > 0 {
             FailureClass::Transient
-        } else if failures.count(FailureClass::Damaged) > 0 {
+        } else if self.count(FailureClass::Damaged) > 0 {
             FailureClass::Damaged
         } else {
             FailureClass::Permanent
         };
-        let kind = failures.kind();
-        Self::new(class, failures).with_kind(kind)
+        let kind = self.kind();
+        BackendError::new(class, self).with_kind(kind)
+    }
+}
+
+impl From<CopyFailures> for BackendError {
+    fn from(failures: CopyFailures) -> Self {
+        let was_asked = failures.was_asked();
+        let error = failures.beside_answers();
+        if was_asked { error } else { error.not_asked() }
     }
 }
 
@@ -401,6 +425,44 @@ mod tests {
         clock.advance(COOL_DOWN);
         assert_eq!(keeper.call(ready(Ok(1))).await.unwrap(), 1);
         assert_eq!(keeper.call(ready(Ok(2))).await.unwrap(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_without_asking_neither_opens_nor_closes_a_breaker() {
+        let clock = FixedClock::new(1_700_000_000);
+        let keeper = Keeper::new("r", HEDGE, Arc::new(clock.clone()));
+        let refused = || ready(Err::<(), _>(BackendError::damaged("malformed").not_asked()));
+        let down = || ready(Err::<(), _>(transient()));
+        for _ in 0..FAILURES_MAX - 1 {
+            assert!(keeper.call(down()).await.is_err());
+            assert!(!keeper.call(refused()).await.unwrap_err().was_asked());
+        }
+        assert!(keeper.call(down()).await.is_err());
+        for _ in 0..3 {
+            clock.advance(COOL_DOWN);
+            assert!(!keeper.call(refused()).await.unwrap_err().was_asked(), "it may be the probe");
+            assert!(keeper.call(down()).await.is_err());
+            assert!(keeper.call(ready(Ok(()))).await.unwrap_err().is_transient(), "it is still down");
+        }
+        clock.advance(COOL_DOWN);
+        assert!(keeper.call(ready(Ok(()))).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn somebody_was_asked_if_one_was() {
+        let asked = || BackendError::permanent("denied");
+        let refused = || BackendError::damaged("malformed").not_asked();
+        for (errors, was_asked) in [
+            (vec![], false),
+            (vec![refused()], false),
+            (vec![refused(), refused()], false),
+            (vec![refused(), asked()], true),
+            (vec![asked(), refused()], true),
+        ] {
+            let attempts = errors.into_iter().map(|error| attempt("a", ready(Err(error))));
+            let failures = first_of(attempts, HEDGE).await.unwrap_err();
+            assert_eq!(BackendError::from(failures).was_asked(), was_asked);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use claviger::{
 };
 
 use crate::check::CopyCheck;
-use crate::clv1::{self, Envelope, Kind};
+use crate::clv1::{self, Envelope, Kind, Malformed};
 use crate::members::{Draft, Member, Members, MembersBuilder, invalid, unwrap_bare};
 
 /// Wraps system keys so that `k` of `n` services must unwrap together: for roots that no single
@@ -107,7 +107,7 @@ impl KofNKms {
 
     /// Reads an envelope of which enough members must open it; `None` if it is bare.
     fn parse(&self, wrapped: &[u8]) -> Result<Option<Envelope>, BackendError> {
-        match Envelope::parse(wrapped)? {
+        match Envelope::parse(wrapped).map_err(Malformed::refused)? {
             Some(envelope) if envelope.k < self.k_min => {
                 Err(unconfigured(Downgrade { k: envelope.k, k_min: self.k_min }))
             }
@@ -125,7 +125,7 @@ impl KofNKms {
 
 /// What the configuration does not allow.
 fn unconfigured(why: impl std::error::Error + Send + Sync + 'static) -> BackendError {
-    BackendError::permanent(why).with_kind(FailureKind::Settings)
+    BackendError::permanent(why).with_kind(FailureKind::Settings).not_asked()
 }
 
 impl KeyManagementService for KofNKms {

@@ -65,7 +65,7 @@ impl Member {
     }
 
     pub(crate) async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.0.keeper.call_anyway(self.0.kms.inspect(wrapped)).await
+        self.0.keeper.in_time(self.0.kms.inspect(wrapped)).await
     }
 }
 
@@ -212,7 +212,7 @@ impl Members {
             .collect();
         let (made, failures) = all_of(attempts).await;
         if made.len() < draft.copies_min {
-            return Err(failures.into());
+            return Err(if made.is_empty() { failures.into() } else { failures.beside_answers() });
         }
         let mut missing = failures.names();
         let mut copies = Vec::with_capacity(made.len());

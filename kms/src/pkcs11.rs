@@ -263,16 +263,16 @@ impl KeyManagementService for Pkcs11Kms {
     /// As of `wrap_key`; a key that nobody waits for is wiped.
     async fn unwrap_key(&self, wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
         let usual = self.method;
-        let wrapped = Wrapped::parse(wrapped)?;
+        let wrapped = Wrapped::parse(wrapped).map_err(refused)?;
         if !self.pool.token().keys.contains(&wrapped.label) {
-            return Err(Pkcs11Error::UnknownKey(wrapped.label).into());
+            return Err(refused(Pkcs11Error::UnknownKey(wrapped.label)));
         }
         Ok(self.pool.call(move |connection| connection.unwrap(usual, &wrapped)).await?)
     }
 
     /// Names the key that wrapped it. A key that was not configured is no copy.
     async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        let wrapped = Wrapped::parse(wrapped)?;
+        let wrapped = Wrapped::parse(wrapped).map_err(refused)?;
         let keys = &self.pool.token().keys;
         Ok(if keys.contains(&wrapped.label) {
             WrapHealth::new(vec![wrapped.label], Vec::new())
@@ -280,6 +280,11 @@ impl KeyManagementService for Pkcs11Kms {
             WrapHealth::new(Vec::new(), keys.first().cloned().into_iter().collect())
         })
     }
+}
+
+/// The error of a call that has not asked the token yet.
+fn refused(fault: Pkcs11Error) -> BackendError {
+    BackendError::from(fault).not_asked()
 }
 
 /// A key for another thread to work with: the caller may take its own away meanwhile.

@@ -124,7 +124,7 @@ impl VaultTransitKms {
     /// # Cancel safety
     /// Nothing is changed in Vault.
     pub async fn rewrap(&self, wrapped: &[u8]) -> Result<WrappedKey, BackendError> {
-        let stored = Ciphertext::parse(wrapped)?;
+        let stored = Ciphertext::parse(wrapped).map_err(refused)?;
         let answer = self.call(Operation::Rewrap, message::ciphertext(&stored)).await?;
         read_wrapped(Operation::Rewrap, &answer)
     }
@@ -168,6 +168,11 @@ impl VaultTransitKms {
     }
 }
 
+/// The error of a call that has not asked Vault yet.
+fn refused(fault: VaultTransitError) -> BackendError {
+    BackendError::from(fault).not_asked()
+}
+
 /// Reads a ciphertext as strictly as it will be read when it comes back from the store.
 fn read_wrapped(operation: Operation, answer: &Answer) -> Result<WrappedKey, BackendError> {
     let text = message::read_ciphertext(operation, &answer.body)?;
@@ -183,13 +188,13 @@ impl KeyManagementService for VaultTransitKms {
     }
 
     async fn unwrap_key(&self, wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        let stored = Ciphertext::parse(wrapped)?;
+        let stored = Ciphertext::parse(wrapped).map_err(refused)?;
         let answer = self.call(Operation::Unwrap, message::ciphertext(&stored)).await?;
         Ok(message::read_key(Operation::Unwrap, &answer.body)?)
     }
 
     async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        let stored = Ciphertext::parse(wrapped)?;
+        let stored = Ciphertext::parse(wrapped).map_err(refused)?;
         Ok(WrapHealth::new(vec![format!("{} v{}", self.key, stored.version())], Vec::new()))
     }
 }

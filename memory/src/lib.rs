@@ -19,7 +19,8 @@
 //! Keys in slots do not reach swap space or core dumps, other threads' overruns stop at the
 //! guard pages, and a forked child neither has the keys nor takes the zeros for keys. Who can
 //! read the memory of the running process, as root or as a debugger can, reads the keys. So
-//! does hibernation, which writes locked pages too. Registers are not wiped.
+//! does hibernation, which writes locked pages too. Registers are cleared on x86-64 alone. What a
+//! signal's frame holds of them is wiped, but for one on a stack of its own.
 //!
 //! # When the system refuses
 //! No failure panics, exits or blocks. "Refused" below is an error of

@@ -13,15 +13,16 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use self::signal::Probes;
+use self::signal::{PROBED_BYTES, Probes};
 
 /// Runs `f`, then wipes the stack below the caller as deep as `f` can have reached.
 ///
 /// # What it promises
 /// [`WIPED_BYTES`] below the caller's frame are zeroed after `f` has returned or
 /// unwound. That is measured: deep enough for making an AES-256-GCM key and sealing or
-/// opening with it, with room to spare. What `f` leaves deeper, on the heap or in another
-/// thread is not wiped. For work done often there is [`StackWipe`].
+/// opening with it, with room to spare. So is what the frame of a signal that interrupts `f` reaches
+/// below that, 16 KiB at most. On x86-64 registers are cleared. What `f` leaves deeper, on the heap or in
+/// another thread is not wiped. For work done often there is [`StackWipe`].
 ///
 /// The value of `f`, and what `f` captured by value, pass through the caller's frame,
 /// which is **not** wiped: neither may hold a secret. Capture keys by reference and let
@@ -51,7 +52,7 @@ pub(crate) fn on_stack_wiped_to<R, F: FnOnce() -> R, const MAX: usize>(f: F) -> 
 /// How deep that is depends on how the whole program was compiled, by more than a factor of two.
 /// So the first runs are watched: they begin on a painted stack, where the paint that is left
 /// afterwards tells the depth. They wipe all of it; from then on it is the greatest depth
-/// seen and a sixteenth.
+/// seen and a little, and more only where a signal was seen to have left its frame.
 ///
 /// It lies in a `static` beside the code that it runs. What [`on_wiped_stack`] says of `f` holds
 /// here too.
@@ -90,7 +91,7 @@ impl StackWipe {
         }
         let depth = self.depth.load(Ordering::Relaxed);
         if signal::IS_PROBED {
-            let _wiper = ProbedWiper::new(depth + GAP_BYTES + signal::LEAD);
+            let _wiper = ProbedWiper(Probes::lay(depth));
             below_gap(f)
         } else {
             let _wiper = Wiper::<WIPED_BYTES_MAX>(depth + depth / 16 + signal::reach());
@@ -149,28 +150,15 @@ impl<const MAX: usize> Drop for Wiper<MAX> {
     }
 }
 
-/// Wipes so many bytes of the stack when dropped, and more if a signal has left something below them.
-struct ProbedWiper {
-    bytes: usize,
-    probes: Probes,
-}
-
-impl ProbedWiper {
-    #[inline]
-    fn new(bytes: usize) -> Self {
-        let bytes = bytes.next_multiple_of(LINES);
-        Self { bytes, probes: Probes::lay(bytes) }
-    }
-}
+/// Wipes the stack down to some probes when dropped, and more if a signal has left something below them.
+struct ProbedWiper(Probes);
 
 impl Drop for ProbedWiper {
     #[inline]
     fn drop(&mut self) {
         // First, so that no signal from here on writes anything of worth.
         registers::clear();
-        if self.probes.are_intact() {
-            wipe_below::<WIPED_BYTES_LEARNED>(self.bytes);
-        } else {
+        if !wipe_to(self.0) {
             wipe_below::<WIPED_BYTES_MAX>(WIPED_BYTES_MAX);
         }
     }
@@ -213,6 +201,41 @@ impl<const BYTES: usize> Below<BYTES> {
         // SAFETY: at most `BYTES` from the start of an array of as many.
         unsafe { start.add(BYTES.saturating_sub(bytes)) }
     }
+
+    /// Zeroes the last `bytes`, which are a multiple of [`LINES`] and no more than there are.
+    #[inline]
+    fn zero_by_memset(&mut self, bytes: usize) {
+        let start = self.last(bytes);
+        // SAFETY: `bytes` from there on are the end of the array, which is ours.
+        unsafe { start.write_bytes(0, bytes) };
+        fence(start);
+    }
+
+    /// As [`zero_by_memset`](Self::zero_by_memset).
+    ///
+    /// At these sizes the C library's `memset` uses `rep stos`, which is as fast by itself, but nothing
+    /// that comes after it can begin meanwhile. Plain stores do not stand in the way.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx")]
+    fn zero_by_avx(&mut self, bytes: usize) {
+        const VECTORS: usize = LINES / size_of::<__m256i>();
+        let start = self.last(bytes);
+        let zero = _mm256_setzero_si256();
+        for lines in (0..bytes).step_by(LINES) {
+            // SAFETY: `bytes` from `start` on are the end of the array, which is ours. They are a
+            // multiple of `LINES`, as the array's length is, so that each vector lies within and is
+            // aligned as the array is.
+            unsafe {
+                let lines = start.add(lines).cast::<__m256i>();
+                for vector in 0..VECTORS {
+                    _mm256_store_si256(lines.add(vector), zero);
+                }
+                // Else the compiler makes a `memset` of the loop.
+                fence(lines.cast());
+            }
+        }
+    }
 }
 
 /// Overwrites the first `bytes` of the stack below the caller, at most `MAX`.
@@ -231,37 +254,48 @@ fn wipe_below<const MAX: usize>(bytes: usize) {
     wipe_below_by_memset::<MAX>(bytes);
 }
 
-#[inline(never)]
-fn wipe_below_by_memset<const MAX: usize>(bytes: usize) {
-    let mut below = Below::<MAX>::uninit();
-    let start = below.last(bytes);
-    // SAFETY: `bytes` from there on are the end of the array, which is ours.
-    unsafe { start.write_bytes(0, bytes) };
-    fence(start);
+/// Overwrites the stack below the caller down to the first probe, and so much more that no signal's frame
+/// that ends there is left. Tells whether all probes were intact.
+#[inline(always)]
+fn wipe_to(probes: Probes) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX.
+        return unsafe { wipe_to_by_avx(probes) };
+    }
+    wipe_to_by_memset(probes)
 }
 
-/// At these sizes the C library's `memset` uses `rep stos`, which is as fast by itself, but nothing
-/// that comes after it can begin meanwhile. Plain stores do not stand in the way.
+#[inline(never)]
+fn wipe_to_by_memset(probes: Probes) -> bool {
+    let mut below = Below::<PROBED_BYTES>::uninit();
+    let are_intact = probes.are_intact(&mut below);
+    let bytes = probes.wiped(&mut below);
+    below.zero_by_memset(bytes);
+    are_intact
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx")]
+fn wipe_to_by_avx(probes: Probes) -> bool {
+    let mut below = Below::<PROBED_BYTES>::uninit();
+    let are_intact = probes.are_intact(&mut below);
+    let bytes = probes.wiped(&mut below);
+    below.zero_by_avx(bytes);
+    are_intact
+}
+
+#[inline(never)]
+fn wipe_below_by_memset<const MAX: usize>(bytes: usize) {
+    Below::<MAX>::uninit().zero_by_memset(bytes);
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
 #[target_feature(enable = "avx")]
 fn wipe_below_by_avx<const MAX: usize>(bytes: usize) {
-    const VECTORS: usize = LINES / size_of::<__m256i>();
-    let mut below = Below::<MAX>::uninit();
-    let start = below.last(bytes);
-    let zero = _mm256_setzero_si256();
-    for lines in (0..bytes).step_by(LINES) {
-        // SAFETY: `bytes` from `start` on are the end of the array, which is ours. They are a multiple
-        // of `LINES`, as `MAX` is, so that each vector lies within and is aligned as the array is.
-        unsafe {
-            let lines = start.add(lines).cast::<__m256i>();
-            for vector in 0..VECTORS {
-                _mm256_store_si256(lines.add(vector), zero);
-            }
-            // Else the compiler makes a `memset` of the loop.
-            fence(lines.cast());
-        }
-    }
+    Below::<MAX>::uninit().zero_by_avx(bytes);
 }
 
 /// Covers all that [`wipe_below`] could wipe with [`PAINT`].
@@ -308,11 +342,8 @@ pub const WIPED_BYTES: usize = if cfg!(debug_assertions) { 48 * 1024 } else { 8 
 /// How deep the stack is wiped after a key was made for keeping, which is rare.
 pub(crate) const WIPED_BYTES_INIT: usize = 2 * WIPED_BYTES + signal::REACH_MAX;
 
-/// The most that is wiped after a run of which the depth was learned, signals aside.
-const WIPED_BYTES_LEARNED: usize = (WIPED_BYTES + WIPED_BYTES / 16 + signal::LEAD).next_multiple_of(LINES);
-
-/// The most that is wiped after any run.
-const WIPED_BYTES_MAX: usize = WIPED_BYTES_LEARNED + signal::REACH_MAX;
+/// The most that is wiped after a run.
+const WIPED_BYTES_MAX: usize = WIPED_BYTES + WIPED_BYTES / 16 + signal::REACH_MAX;
 
 /// More than the return address, saved registers and padding of [`wipe_below`], and in unoptimised
 /// code than the red zone that a sanitizer puts there.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::{Builder, Region as SdkRegion};
 use claviger::{BackendError, Clock, SystemClock};
-use claviger_aws::SdkConfig;
+use claviger_aws::{Endpoint, SdkConfig, Service};
 
 use crate::aws::error::AwsKmsFault;
 use crate::aws::region::Region;
@@ -101,8 +100,10 @@ impl AwsKmsBuilder {
         self
     }
 
-    /// Sets the URL to send a region's requests to, for a VPC endpoint or a local stand-in of KMS. It
-    /// must be `https://` unless it is of this machine.
+    /// Sets the URL to send a region's requests to, for a VPC endpoint or a local stand-in of KMS; else
+    /// AWS's settings say it, as `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL` and profiles do, unless the
+    /// region has a client. It must be `https://` unless it is of this machine, whoever says it. One that is
+    /// not AWS's is logged.
     pub fn endpoint(mut self, region: impl Into<String>, url: impl Into<String>) -> Self {
         self.endpoints.push((region.into(), url.into()));
         self
@@ -216,11 +217,6 @@ impl AwsKmsBuilder {
         for (region, key) in self.keys.iter().chain(&self.previous) {
             check_key(region, key)?;
         }
-        for (region, endpoint) in &self.endpoints {
-            if !(endpoint.starts_with("https://") || is_of_this_machine(endpoint) || self.danger_http) {
-                return Err(format!("the endpoint of region {region} is not https"));
-            }
-        }
         for name in names {
             if of(&self.previous, name).count() > PREVIOUS_MAX {
                 return Err(format!("region {name} has more than {PREVIOUS_MAX} previous keys"));
@@ -263,8 +259,13 @@ impl AwsKmsBuilder {
             (None, Some(shared)) => Builder::from(shared),
             (None, None) => Builder::new(),
         };
-        if let Some(endpoint) = of(&self.endpoints, region).last() {
-            config = config.endpoint_url(endpoint);
+        // A client's own endpoint stays its own.
+        let machine = if of(&self.clients, region).next().is_some() { None } else { shared };
+        let given = of(&self.endpoints, region).last().map(String::as_str);
+        let endpoint = Endpoint::choose(Service::Kms, given, machine, self.danger_http)
+            .map_err(|fault| AwsKmsFault::ConfigInvalid(format!("region {region}: {fault}")))?;
+        if let Some(endpoint) = endpoint {
+            config = config.endpoint_url(endpoint.into_url());
         }
         Ok(config.region(SdkRegion::new(region.to_owned())).retry_config(RetryConfig::disabled()))
     }
@@ -280,16 +281,6 @@ const PREVIOUS_MAX: usize = 8;
 
 fn is_region(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-fn is_of_this_machine(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    let host =
-        authority.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(authority, |(host, _)| host);
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host == "localhost" || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// Checks that a key can be one of its region: an ARN says which region it is of, an id and an alias do

@@ -106,7 +106,10 @@ impl Shares<'_> {
             FailureClass::Permanent
         };
         let kind = failures.kind();
-        BackendError::new(class, TooFew { came: self.came.len(), k: self.k, failures }).with_kind(kind)
+        let was_asked = !self.came.is_empty() || failures.was_asked();
+        let error = BackendError::new(class, TooFew { came: self.came.len(), k: self.k, failures });
+        let error = error.with_kind(kind);
+        if was_asked { error } else { error.not_asked() }
     }
 }
 

@@ -144,3 +144,42 @@ async fn a_key_that_is_neither_configured_nor_previous_does_not_unwrap() {
     let error = kms.unwrap_key(&wrapped, &meta()).await.unwrap_err();
     assert_ne!(error.class(), claviger::FailureClass::Transient);
 }
+
+#[tokio::test]
+async fn what_is_refused_before_any_region_is_asked_says_so() {
+    let server = AwsStandIn::start(honest).await;
+    let kms = regions([(EAST, &server)]).open().await.unwrap();
+    let own = envelope(&wrap(&kms, &new_secret()).await);
+    server.forget();
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut changed = own.clone();
+        change(&mut changed);
+        changed.to_string().into_bytes()
+    };
+    let refused = [
+        b"no envelope".to_vec(),
+        vec![b' '; 65 * 1024],
+        changed(&|envelope| envelope["kmsKeks"] = json!([])),
+        changed(&|envelope| envelope["encryptedKey"] = json!("no base64")),
+        changed(&|envelope| envelope["kmsKeks"][0]["encryptedKek"] = json!("no base64")),
+        changed(&|envelope| envelope["kmsKeks"][0]["encryptedKek"] = json!("")),
+        changed(&|envelope| envelope["kmsKeks"][0]["region"] = json!(WEST)),
+    ];
+    for stored in refused {
+        let error = kms.unwrap_key(&stored, &meta()).await.unwrap_err();
+        assert!(!error.was_asked() && !error.is_transient(), "{error:?}");
+    }
+    assert!(server.seen().is_empty(), "{:?}", server.operations());
+    // One copy that is none, and one that the region refuses.
+    let two = changed(&|envelope| {
+        let mut other = envelope["kmsKeks"][0].clone();
+        other["encryptedKek"] = json!(base64(b"of another"));
+        envelope["kmsKeks"][0]["encryptedKek"] = json!("no base64");
+        envelope["kmsKeks"].as_array_mut().unwrap().push(other);
+    });
+    assert!(kms.unwrap_key(&two, &meta()).await.unwrap_err().was_asked());
+    assert_eq!(server.operations(), ["Decrypt"]);
+    // What was sealed under a data key that the region gave out is the region's answer.
+    let sealed = changed(&|envelope| envelope["encryptedKey"] = json!(base64(&[7; 60])));
+    assert!(kms.unwrap_key(&sealed, &meta()).await.unwrap_err().was_asked());
+}

@@ -14,6 +14,7 @@ mod context;
 mod contract;
 mod credentials;
 mod drills;
+mod endpoints;
 mod envelopes;
 mod errors;
 mod forgery;

@@ -142,3 +142,22 @@ async fn no_key_stays_in_the_token_whatever_fails() {
     assert_unwraps_to(&kms, &wrapped, &key).await;
     assert_eq!(hsm.objects_in_sessions(), 0);
 }
+
+#[tokio::test]
+async fn what_is_refused_before_the_token_is_asked_says_so() {
+    let (kms, hsm) = opened(Pkcs11Mechanism::AesGcm, |_| {}).await;
+    let wrapped = wrap(&kms, &fresh_key()).await;
+    let mut of_another_key = wrapped.clone();
+    let label = of_another_key.windows(KEY.len()).position(|bytes| bytes == KEY.as_bytes()).unwrap();
+    of_another_key[label] ^= 1;
+    let asked = || [HsmFunction::DecryptInit, HsmFunction::UnwrapKey].map(|function| hsm.calls(function));
+    let before = asked();
+    for stored in [&b"no key"[..], b"", &wrapped[1..], &of_another_key] {
+        let error = unwrap(&kms, stored).await.unwrap_err();
+        assert!(!error.was_asked() && !error.is_transient(), "{}", says(&error));
+    }
+    assert_eq!(asked(), before);
+    let mut forged = wrapped;
+    *forged.last_mut().unwrap() ^= 1;
+    assert!(unwrap(&kms, &forged).await.unwrap_err().was_asked());
+}

@@ -171,3 +171,17 @@ async fn what_is_no_http_is_refused_for_good() {
         assert_told(&wrap_error(&kms).await, FailureClass::Permanent, &["is no HTTP"]);
     }
 }
+
+#[tokio::test]
+async fn what_is_refused_before_vault_is_asked_says_so() {
+    let vault = vault();
+    let kms = with_token(&vault).await;
+    let wrapped = wrap(&kms, &fresh_key()).await;
+    vault.seal();
+    for stored in [&b"no ciphertext"[..], b"", b"vault:v0:AAAA", b"vault:v1:AAA", &[b'A'; 5000]] {
+        let error = unwrap_error(&kms, stored).await;
+        assert_eq!((error.class(), error.was_asked()), (FailureClass::Damaged, false));
+        assert!(!kms.rewrap(stored).await.unwrap_err().was_asked());
+    }
+    assert!(unwrap_error(&kms, &wrapped).await.was_asked());
+}

@@ -1,18 +1,16 @@
 //! What a computation leaves in registers.
 
-#![expect(unsafe_code, reason = "names registers")]
-
 /// Zeroes the registers that a function need not preserve for its caller, all vector registers among them.
 ///
 /// What a computation leaves in those stays until something else needs them, which may be long after, and
 /// until then any signal writes it to the stack.
 #[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "names registers")]
 #[inline(never)]
 pub(super) fn clear() {
     use std::arch::{asm, is_x86_feature_detected};
 
-    // A register is zeroed in its whole length by a write of its first 16 bytes, but for one without
-    // AVX's encoding, which can only be told of a processor that has no more than those 16.
+    // In AVX's encoding a write of a register's first 16 bytes zeroes the rest, and without AVX there is none.
     let has_avx = is_x86_feature_detected!("avx");
     // SAFETY: the processor has these instructions, and the compiler knows that the registers change.
     unsafe {

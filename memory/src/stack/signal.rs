@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Below, GAP_BYTES, LINES, WIPED_BYTES_LEARNED, fence};
+use super::{Below, GAP_BYTES, LINES, WIPED_BYTES, fence};
 
 /// Returns how far below the deepest that some code reaches a signal's frame may end.
 pub(super) fn reach() -> usize {
@@ -56,12 +56,13 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Writes them to the stack below the caller, the first one [`LEAD`] above the end of what will be wiped.
+    /// Writes them to the stack below code that goes so deep below the caller.
     #[inline(never)]
-    pub(super) fn lay(wiped: usize) -> Self {
-        let mut below = Below::<PROBED_BYTES>::uninit();
+    pub(super) fn lay(depth: usize) -> Self {
         const { assert!(all_between_lines()) };
-        let first = wiped.clamp(LEAD + LINES, WIPED_BYTES_LEARNED) - LEAD;
+        let mut below = Below::<PROBED_BYTES>::uninit();
+        // More than by how much the functions differ that look at this stack, and the word itself.
+        let first = depth.min(WIPED_BYTES).next_multiple_of(64) + GAP_BYTES + OFFSET;
         let deepest = below.last(first + DEEPEST).cast::<u64>();
         for place in PLACES {
             // SAFETY: it is at most `DEEPEST` above the deepest, which is more than that from the end of the
@@ -72,10 +73,11 @@ impl Probes {
         Self { deepest: deepest.addr() }
     }
 
-    /// Tells whether all are as they were written, seen from the same caller.
-    #[inline(never)]
-    pub(super) fn are_intact(self) -> bool {
-        let mut below = Below::<PROBED_BYTES>::uninit();
+    /// Tells whether all are as they were written.
+    ///
+    /// Always inlined, into what wipes: one call fewer, and none of its own stack.
+    #[inline(always)]
+    pub(super) fn are_intact(self, below: &mut Below<PROBED_BYTES>) -> bool {
         let start = below.last(PROBED_BYTES);
         // It counts as a write of all. What is there is what earlier calls have left, and every word is a
         // number.
@@ -90,6 +92,13 @@ impl Probes {
             changes | (unsafe { start.add(offset + DEEPEST - place).cast::<u64>().read() } ^ PROBE)
         });
         changes == 0
+    }
+
+    /// Returns how much of the end of `below` has to be wiped if they are intact.
+    #[inline(always)]
+    pub(super) fn wiped(self, below: &mut Below<PROBED_BYTES>) -> usize {
+        let end = below.last(0).addr();
+        end.wrapping_sub(self.deepest + DEEPEST - FRAME_END).next_multiple_of(LINES).min(PROBED_BYTES)
     }
 }
 
@@ -107,22 +116,25 @@ const fn all_between_lines() -> bool {
     while index < PLACES.len() {
         #[expect(clippy::indexing_slicing, reason = "in a constant, and below the length")]
         let place = PLACES[index];
-        if (LEAD + 64 * 64 - place).is_multiple_of(64) || !place.is_multiple_of(8) {
+        if (OFFSET + place).is_multiple_of(64) || !place.is_multiple_of(8) {
             return false;
         }
         index += 1;
     }
-    LEAD.is_multiple_of(8) && LINES.is_multiple_of(64)
+    GAP_BYTES.is_multiple_of(64) && OFFSET.is_multiple_of(8)
 }
 
 /// What a probe holds.
 const PROBE: u64 = 0x6b1d_93c4_e85f_2a37;
 
 /// The stack in which the probes lie.
-const PROBED_BYTES: usize = (WIPED_BYTES_LEARNED + DEEPEST).next_multiple_of(LINES);
+pub(super) const PROBED_BYTES: usize = (WIPED_BYTES + 2 * GAP_BYTES + 64 + DEEPEST).next_multiple_of(LINES);
 
-/// How far the first probe lies above the end of what is wiped.
-pub(super) const LEAD: usize = 240 + GAP_BYTES;
+/// How much of a frame, from its end upwards, the general registers and what is below them take.
+const FRAME_END: usize = 240;
+
+/// How far each probe's place is off a line of the processor's cache, but for [`PLACES`].
+const OFFSET: usize = 16;
 
 /// What code may use below its stack pointer.
 const RED_ZONE_BYTES: usize = 128;
@@ -155,7 +167,7 @@ mod tests {
             let written = written(gap, extended, tiles);
             let frame = written.iter().map(|range| range.end).max().unwrap();
             // It begins a red zone below code that ends where the first probe is, at the deepest.
-            for end in (240..=frame + RED_ZONE_BYTES).step_by(8) {
+            for end in (FRAME_END..=frame + RED_ZONE_BYTES).step_by(8) {
                 let shows = |place: usize| {
                     // The probe's word lies below its place.
                     let up = (end + 8).checked_sub(place);

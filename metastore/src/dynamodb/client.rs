@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{Builder, ProvideCredentials, Region, SharedCredentialsProvider};
 use claviger::BackendError;
-use claviger_aws::{Enduring, START_WAIT};
+use claviger_aws::{Endpoint, Enduring, START_WAIT, SdkConfig, Service};
 
 use crate::dynamodb::fault::DynamoDbFault;
 use crate::dynamodb::{DEFAULT_TABLE, DynamoDbMetastore};
@@ -25,6 +25,7 @@ pub struct DynamoDbBuilder {
     region: Option<String>,
     endpoint: Option<String>,
     credentials: Option<SharedCredentialsProvider>,
+    danger_http: bool,
     makes_table: bool,
     checks: bool,
     admission: Admission,
@@ -37,6 +38,7 @@ impl DynamoDbBuilder {
             region: None,
             endpoint: None,
             credentials: None,
+            danger_http: false,
             makes_table: false,
             checks: true,
             admission: Admission::default(),
@@ -55,9 +57,18 @@ impl DynamoDbBuilder {
         self
     }
 
-    /// Sets the URL to send requests to, for a VPC endpoint or a local stand-in of DynamoDB.
+    /// Sets the URL to send requests to, for a VPC endpoint or a local stand-in of DynamoDB; else AWS's
+    /// settings say it, as `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL` and profiles do. It must be
+    /// `https://` unless it is of this machine, whoever says it. One that is not AWS's is logged.
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = Some(url.into());
+        self
+    }
+
+    /// Takes an endpoint of another machine with `http://`: who is on the way reads the records then, and
+    /// answers in DynamoDB's place.
+    pub const fn danger_http(mut self, danger_http: bool) -> Self {
+        self.danger_http = danger_http;
         self
     }
 
@@ -102,9 +113,9 @@ impl DynamoDbBuilder {
     /// Makes a client and looks at the table.
     ///
     /// # Errors
-    /// Permanent when no region or credentials are found, when they are refused, or, with
-    /// [`DangerousSchema`](crate::DangerousSchema) as its source, when the table is dangerous to use;
-    /// else as DynamoDB's failures are.
+    /// Permanent when no region or credentials are found, when they are refused, when the endpoint is
+    /// one of another machine and not https, or, with [`DangerousSchema`](crate::DangerousSchema) as
+    /// its source, when the table is dangerous to use; else as DynamoDB's failures are.
     ///
     /// # Cancel safety
     /// Nothing is changed.
@@ -113,7 +124,7 @@ impl DynamoDbBuilder {
         let (region, credentials) = (self.region.clone(), self.credentials.clone());
         let config = claviger_aws::load(region, credentials, CONNECT_WAIT).await;
         let config = config.map_err(|_elapsed| DynamoDbFault::NoAnswer(START_WAIT))?;
-        self.finish(Builder::from(&config)).await
+        self.finish(Builder::from(&config), Some(&config)).await
     }
 
     /// Uses a client made by the caller, with its HTTP client, credentials and time-outs, and looks at
@@ -133,12 +144,19 @@ impl DynamoDbBuilder {
         if let Some(credentials) = self.credentials.clone() {
             config = config.credentials_provider(Enduring::new(credentials));
         }
-        self.finish(config).await
+        self.finish(config, None).await
     }
 
-    async fn finish(self, mut config: Builder) -> Result<DynamoDbMetastore, BackendError> {
-        if let Some(endpoint) = self.endpoint {
-            config = config.endpoint_url(endpoint);
+    async fn finish(
+        self,
+        mut config: Builder,
+        machine: Option<&SdkConfig>,
+    ) -> Result<DynamoDbMetastore, BackendError> {
+        let given = self.endpoint.as_deref();
+        let endpoint = Endpoint::choose(Service::DynamoDb, given, machine, self.danger_http)
+            .map_err(|fault| DynamoDbFault::EndpointInTheClear(fault.to_string()))?;
+        if let Some(endpoint) = endpoint {
+            config = config.endpoint_url(endpoint.into_url());
         }
         let config = config.retry_config(RetryConfig::disabled()).build();
         if config.region().is_none() {

@@ -55,6 +55,9 @@ pub enum DynamoDbFault {
     /// Nothing says which region the table is in.
     #[error("no region: give one to the builder, or set AWS_REGION")]
     RegionMissing,
+    /// Requests would go to another machine in the clear.
+    #[error("{0}")]
+    EndpointInTheClear(String),
     /// DynamoDB did not answer in time.
     #[error("no answer from DynamoDB within {0:?}")]
     NoAnswer(Duration),
@@ -89,7 +92,9 @@ impl From<DynamoDbFault> for BackendError {
             DynamoDbFault::IdTooLong { .. } => (Permanent, Some(FailureKind::IdTooLong)),
             DynamoDbFault::WrappedKeyEmpty => (Permanent, None),
             DynamoDbFault::WrappedKeyTooLong { .. } => (Permanent, Some(FailureKind::RecordTooLong)),
-            DynamoDbFault::RegionMissing => (Permanent, Some(FailureKind::Settings)),
+            DynamoDbFault::RegionMissing | DynamoDbFault::EndpointInTheClear(_) => {
+                (Permanent, Some(FailureKind::Settings))
+            }
         };
         // All else that is permanent is refused before anybody was asked.
         let error = Self::new(class, fault).with_kind(kind);

@@ -12,6 +12,7 @@ mod check;
 mod contract;
 mod credentials;
 mod cuts;
+mod endpoints;
 #[path = "../common/equal_keys.rs"]
 mod equal_keys;
 mod errors;
