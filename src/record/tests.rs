@@ -279,7 +279,9 @@ fn created_is_positive() {
     assert_eq!(Created::new(-1), None);
     assert_eq!(Created::new(i64::MIN), None);
     assert_eq!(Created::new(1), Some(Created::MIN));
-    assert_eq!(Created::new(i64::MAX), Some(Created::MAX));
+    assert_eq!(Created::new(253_402_300_799), Some(Created::MAX));
+    assert_eq!(Created::new(253_402_300_800), None);
+    assert_eq!(Created::new(i64::MAX), None);
     assert_eq!(Created::MIN.unix_seconds(), 1);
 }
 

@@ -135,7 +135,7 @@ fn id() -> impl Strategy<Value = KeyId> {
 }
 
 fn meta() -> impl Strategy<Value = KeyMeta> {
-    (id(), prop_oneof![1..=i64::MAX, 1..=9_999_999_999_i64])
+    (id(), prop_oneof![1..=Created::MAX.unix_seconds(), 1..=9_999_999_999_i64])
         .prop_map(|(id, created)| KeyMeta::new(id, Created::new(created).unwrap()))
 }
 
