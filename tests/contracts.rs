@@ -190,8 +190,9 @@ impl Metastore for FoldingMetastore {
 
     async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
         let id = record.meta().id().as_str();
-        if is_reserved_id(id) || id.len() > 2_048 {
-            return Err(BackendError::permanent(Taken));
+        let is_too_long = id.len() > 2_048 || record.to_json().len() > EnvelopeKeyRecord::JSON_BYTES_MAX;
+        if is_reserved_id(id) || is_too_long {
+            return Err(BackendError::permanent(Taken).not_asked());
         }
         match self.rows().entry(folded(record.meta())) {
             Entry::Vacant(place) => {
