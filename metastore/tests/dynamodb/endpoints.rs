@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use claviger::{FailureClass, KeyId, Metastore as _};
+use claviger::{Created, FailureClass, KeyId, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
 use claviger_test_servers::{AwsStandIn, Reply, in_environment, told_by_parent};
 use serde_json::json;
@@ -17,7 +17,7 @@ async fn ask_as_child() -> bool {
     }
     let opened = DynamoDbMetastore::builder().danger_unchecked().region("us-west-2").open().await;
     let answer = match opened {
-        Ok(store) => store.load_latest(&KeyId::new("a")).await.map(drop),
+        Ok(store) => store.load_latest(&KeyId::new("a"), Created::MAX).await.map(drop),
         Err(error) => Err(error),
     };
     match answer {
@@ -140,6 +140,6 @@ async fn an_endpoint_of_another_machine_that_is_given_must_be_https() {
     assert_failed(given().client(client(server.endpoint())).await, FailureClass::Permanent, "is not https");
     assert!(server.seen().is_empty());
     let store = given().danger_http(true).credentials(credentials()).open().await.unwrap();
-    assert!(store.load_latest(&KeyId::new("a")).await.unwrap().is_none());
+    assert!(store.load_latest(&KeyId::new("a"), Created::MAX).await.unwrap().is_none());
     assert_eq!(server.seen().len(), 1);
 }
