@@ -146,7 +146,7 @@ async fn a_server_that_is_not_there_is_transient() {
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_transient() {
-    let store = unchecked("http://no-such-host.invalid").await;
+    let store = unchecked("https://no-such-host.invalid").await;
     assert_failed(store.latest(&KeyId::new("a")).await, TRANSIENT, "");
 }
 

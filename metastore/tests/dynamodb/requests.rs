@@ -258,7 +258,7 @@ fn a_call_whose_connection_ends_with_another_runtime_may_be_made_again() {
 #[test]
 fn debug_shows_the_table_alone() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let store = builder("http://canary-endpoint:1", "keys").danger_unchecked();
+    let store = builder("https://canary-endpoint:1", "keys").danger_unchecked();
     let store = runtime.block_on(store.open()).unwrap();
     assert_eq!(format!("{store:?}"), "DynamoDbMetastore { table: \"keys\", .. }");
 }
