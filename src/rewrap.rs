@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 pub use self::terms::{Rewrap, RewrapOptions, RewrapReport};
 use crate::error::{BackendError, Error};
+use crate::gate::in_time;
 use crate::gate::serial::SerialGate;
 use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrappedKey, to_error as of_kms};
@@ -224,7 +225,8 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
 
     async fn state(&self, record: &EnvelopeKeyRecord) -> Result<State, Error> {
         let (wrapped, meta) = (record.wrapped_key(), record.meta());
-        let inspected = self.to_gate.call(|| self.to.inspect(wrapped)).await;
+        // It asks no service: that one is up it does not tell.
+        let inspected = in_time(self.options.limits.kms_deadline, self.to.inspect(wrapped)).await;
         let missing = match inspected {
             Ok(health) => health.missing,
             Err(error) if !error.is_transient() && self.purpose == Purpose::Move => {

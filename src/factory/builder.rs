@@ -211,12 +211,8 @@ impl SessionFactoryBuilder {
         if self.policy.refresh_wait >= self.limits.operation_deadline {
             return Err(Error::invalid_config("refresh_wait is not below operation_deadline"));
         }
-        let Limits { store_calls_max, kms_calls_max, store_deadline, kms_deadline, .. } = self.limits;
-        let lanes = Lanes::new(Width::Key);
-        let store_gates = [store_calls_max, half(store_calls_max)]
-            .map(|calls_max| self.gate(calls_max, store_deadline, Arc::clone(&lanes)));
-        let replica_gate = self.replica_gate();
-        let kms_gate = self.gate(kms_calls_max, kms_deadline, Lanes::new(Width::Version));
+        let (store_gates, replica_gate, kms_gate) =
+            (self.store_gates(), self.replica_gate(), self.kms_gate());
         let naming = Naming::new(
             &self.service,
             &self.product,
@@ -278,6 +274,18 @@ impl SessionFactoryBuilder {
                 report: OnceCell::new(),
             }),
         })
+    }
+
+    /// The ways to the metastore: for reads, and for writes.
+    fn store_gates(&self) -> [Gate; 2] {
+        let Limits { store_calls_max, store_deadline, .. } = self.limits;
+        let lanes = Lanes::new(Width::Key);
+        [store_calls_max, half(store_calls_max)]
+            .map(|calls_max| self.gate(calls_max, store_deadline, Arc::clone(&lanes)))
+    }
+
+    fn kms_gate(&self) -> Gate {
+        self.gate(self.limits.kms_calls_max, self.limits.kms_deadline, Lanes::new(Width::Version))
     }
 
     fn gate(&self, loads_max: usize, deadline: Duration, lanes: Arc<Lanes>) -> Gate {

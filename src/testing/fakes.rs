@@ -129,7 +129,14 @@ const fn split_mix(state: &mut u64) -> u64 {
 /// [`max_wraps_per_key`](crate::CryptoPolicy::max_wraps_per_key). What it draws is another generator's, but
 /// for the part of a record's draw that decides that.
 #[derive(Clone, Debug)]
-pub struct NoChance<R>(pub R);
+pub struct NoChance<R>(R);
+
+impl<R: SecureRandom> NoChance<R> {
+    /// Draws from `random`.
+    pub const fn new(random: R) -> Self {
+        Self(random)
+    }
+}
 
 impl<R: SecureRandom> SecureRandom for NoChance<R> {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {

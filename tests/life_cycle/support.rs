@@ -93,7 +93,7 @@ impl World {
             .product("payments")
             .policy(policy())
             .clock(clock.clone())
-            .random(NoChance(SystemRandom::new()));
+            .random(NoChance::new(SystemRandom::new()));
         let factory = options(on_this_runtime(builder)).build().expect("a factory");
         Self { clock, store, kms, factory }
     }

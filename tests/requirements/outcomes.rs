@@ -21,7 +21,7 @@ async fn s3_7_a_denied_insert_is_an_error_never_an_expired_or_revoked_key() {
     for end in [End::Expired, End::Revoked, End::ParentRevoked, End::Exhausted] {
         let world = World::new();
         let policy: CryptoPolicy = policy().max_wraps_per_key(WRAPS_MAX);
-        let random = NoChance(world.random.clone());
+        let random = NoChance::new(world.random.clone());
         let factory = world.builder().policy(policy).random(random).build().unwrap();
         let session = factory.session("partition").unwrap();
         let old = session.encrypt(b"").await.unwrap();
