@@ -84,7 +84,7 @@ struct Readiness {
 async fn readyz(State(app): State<App>) -> Result<(StatusCode, Json<Readiness>), Failure> {
     // The status tells what calls have met, and nobody calls a service that is not ready: so this calls.
     // No customer has this name; looking for the key is one query, and makes none.
-    let probe = async { tokio::join!(app.notes.answers(), app.factory.warm_up(["\u{1}"])) };
+    let probe = async { tokio::join!(app.notes.answers(), app.factory.warm_up(["\u{ffff}"])) };
     let answers = match tokio::time::timeout(PROBE_MAX, probe).await {
         Ok((notes, keys)) => notes && keys?.failed.is_empty(),
         Err(_elapsed) => false,

@@ -86,7 +86,7 @@ fn mysql_customer_in_trouble_is_left_out_and_not_told_of() {
         "CREATE TRIGGER refuse BEFORE INSERT ON encryption_key FOR EACH ROW \
          SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1142, MESSAGE_TEXT = 'no eve@example.com'",
     );
-    let run = client.ends_with(77, &["encrypt", "rows.jsonl", "-p", "eve@example.com"]);
+    let run = client.ends_with(77, &["encrypt", "rows.jsonl", "-p", "eve2@example.com"]);
     assert_says_nothing_of_anybody(&client.kit, &run, "a trigger");
 }
 

@@ -108,7 +108,7 @@ fn postgres_customer_in_trouble_is_left_out_and_not_told_of() {
          $$ BEGIN RAISE EXCEPTION 'no %', NEW.id USING ERRCODE = '42501'; END $$; \
          CREATE TRIGGER refuse BEFORE INSERT ON encryption_key FOR EACH ROW EXECUTE FUNCTION refuse()",
     );
-    let run = client.ends_with(77, &["encrypt", "rows.jsonl", "-p", "eve@example.com"]);
+    let run = client.ends_with(77, &["encrypt", "rows.jsonl", "-p", "eve2@example.com"]);
     assert_says_nothing_of_anybody(&client.kit, &run, "a trigger");
 }
 
