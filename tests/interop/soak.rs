@@ -43,7 +43,7 @@ async fn soak_of_a_mixed_fleet_leaves_no_record_undecryptable() {
     let mut log = Log::default();
     let started = uptime();
     while uptime() - started < lasts() {
-        if log.turns % 7 == 0 && uptime() - started > lasts().mul_f64(AHEAD_FROM) {
+        if log.turns.is_multiple_of(7) && uptime() - started > lasts().mul_f64(AHEAD_FROM) {
             let partition = format!("customer-{}", log.turns % PARTITIONS);
             let record = ahead.session(&partition).unwrap().encrypt(b"from the future").await.unwrap();
             log.from_the_future.insert(record.parent().clone());
@@ -291,7 +291,7 @@ impl<S: MetastoreAdmin + Clone> Operator<S> {
         self.revoked = uptime();
         let above = (self.intermediate_keys + self.system_keys) % 8 == 7;
         *(if above { &mut self.system_keys } else { &mut self.intermediate_keys }) += 1;
-        let is_copied = !above && self.intermediate_keys % 2 == 0;
+        let is_copied = !above && self.intermediate_keys.is_multiple_of(2);
         self.copies += usize::from(is_copied);
         let (store, key) = (self.store.clone(), key.clone());
         self.at_work = Some(tokio::spawn(async move {

@@ -148,8 +148,9 @@ async fn a_key_that_was_made_anew_in_the_place_of_a_lost_one_is_told() {
     let other = drill.missed[1].record.parent().clone();
     drill.primary.kill();
     drill.standby.promote();
-    // The other's row under the victim's name and time, as a racing process would have made one.
-    let template = drill.kept[0].record.parent().clone();
+    // A new key's row under the victim's name and time, as a racing process would have made one.
+    let elsewhere = factory(PostgresMetastore::open(&drill.standby.url("postgres")).await.unwrap());
+    let template = Sealed::new(&elsewhere, "elsewhere", "text").await.unwrap().record.parent().clone();
     drill.standby.psql(
         "postgres",
         &format!(
