@@ -51,8 +51,8 @@ impl SerialGate {
         let answer = in_time(self.deadline, call).await;
         match &answer {
             Err(error) if error.is_transient() => self.breaker.failed(self.now()),
-            // A permanent refusal is an answer.
             Err(error) if !error.was_asked() => self.breaker.not_asked(self.now()),
+            // Any other permanent refusal is an answer.
             Ok(_) | Err(_) => self.breaker.succeeded(),
         }
         answer

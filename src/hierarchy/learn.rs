@@ -14,39 +14,41 @@ use crate::keyring::Keyring;
 use crate::record::EnvelopeKeyRecord;
 
 impl Hierarchy {
-    /// Notes what the record says of its key, by a read that began at `begun`. Revoked is for ever.
-    pub(super) fn learn(&self, course: &Course, record: &EnvelopeKeyRecord, begun: Moment) -> Arc<KeyState> {
+    /// Notes what the record says of its key, by a read that began at `begun`, and what was known of it before.
+    /// Revoked is for ever.
+    pub(super) fn learn(
+        &self,
+        course: &Course,
+        record: &EnvelopeKeyRecord,
+        known: Finding,
+        begun: Moment,
+    ) -> Arc<KeyState> {
         self.note_return(record, begun);
         let state = course.ring.state_of_row(record.meta().created(), begun);
         self.note_fold(course, record, &state);
-        self.note_revocation(&course.ring, record, &state);
+        if self.note_revocation(&course.ring, record, known, &state) {
+            self.events.raise(Event::Unrevoked, course.ring.id());
+        }
         state
     }
 
-    /// Notes what the record says of its key's revocation, which is not taken back.
-    pub(super) fn note_revocation(&self, ring: &Keyring, record: &EnvelopeKeyRecord, state: &KeyState) {
-        if record.is_revoked() {
-            self.note_revoked(ring, record);
-            state.mark_revoked();
-        } else if state.is_revoked() || self.known.find(record) == Finding::Revoked {
-            state.mark_revoked();
-            self.events.raise(Event::Unrevoked, ring.id());
-        }
-    }
-
-    /// Does the same by a replica, which may not have heard of a revocation yet: that is no alarm.
-    pub(super) fn note_copied_revocation(
+    /// Notes what the record says of its key's revocation, which is not taken back; `true` if it says that the
+    /// key is not revoked which was.
+    pub(super) fn note_revocation(
         &self,
         ring: &Keyring,
         record: &EnvelopeKeyRecord,
+        known: Finding,
         state: &KeyState,
-    ) {
+    ) -> bool {
+        let was_revoked = state.is_revoked() || known == Finding::Revoked;
         if record.is_revoked() {
             self.note_revoked(ring, record);
         }
-        if record.is_revoked() || self.known.find(record) == Finding::Revoked {
+        if record.is_revoked() || was_revoked {
             state.mark_revoked();
         }
+        was_revoked && !record.is_revoked()
     }
 
     pub(super) fn note_revoked(&self, ring: &Keyring, record: &EnvelopeKeyRecord) {
@@ -73,11 +75,12 @@ impl Hierarchy {
     pub(super) fn is_copy(
         &self,
         record: &EnvelopeKeyRecord,
+        known: Finding,
         predecessor: Option<&EnvelopeKeyRecord>,
     ) -> Result<bool, Error> {
         let is_its_predecessors =
             predecessor.is_some_and(|predecessor| predecessor.wrapped_key() == record.wrapped_key());
-        match self.known.find(record) {
+        match known {
             Finding::Copy(Copied { is_foreign: true, is_revoked: false }) => Err(self.refuse_copy(record)),
             Finding::Unknown | Finding::Revoked if !is_its_predecessors => Ok(false),
             Finding::Copy(_) | Finding::Unknown | Finding::Revoked => {

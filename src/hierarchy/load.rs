@@ -166,13 +166,13 @@ impl Hierarchy {
                 Remains::Row(record, begun) => (record, begun),
             },
         };
-        let finding = self.known.find(&record);
-        if matches!(finding, Finding::Copy(Copied { is_foreign: true, .. })) {
+        let known = self.known.find(&record);
+        if matches!(known, Finding::Copy(Copied { is_foreign: true, .. })) {
             return Err(self.refuse_copy(&record));
         }
         self.note_far_ahead(record.meta(), begun);
-        let state = self.learn(course, &record, begun);
-        if matches!(finding, Finding::Copy(_)) && state.mark_copy() {
+        let state = self.learn(course, &record, known, begun);
+        if matches!(known, Finding::Copy(_)) && state.mark_copy() {
             // Another program may have sealed under it in good faith.
             self.refuse_copy(&record);
         }
@@ -215,21 +215,23 @@ impl Hierarchy {
         begun: Moment,
     ) -> Result<Judgement, Error> {
         let ring = &course.ring;
-        let (record, predecessor) =
-            latest.map(|Latest { record, predecessor }| (record, predecessor)).unzip();
-        let predecessor = predecessor.flatten();
+        let (record, predecessor) = match latest {
+            Some(Latest { record, predecessor }) => (Some(record), predecessor),
+            None => (None, None),
+        };
         if let Some(revoked) = predecessor.as_ref().filter(|record| record.is_revoked()) {
-            self.note_revoked(&course.ring, revoked);
+            self.note_revoked(ring, revoked);
         }
         // What we hold beyond the latest has lost its row.
         let (record, begun) = self.latest_remaining(course, record, begun).await;
         let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
         let created = record.meta().created();
         let create = Judgement::Create { above: Some(created) };
-        if self.is_copy(&record, predecessor.as_ref())? {
+        let known = self.known.find(&record);
+        if self.is_copy(&record, known, predecessor.as_ref())? {
             return Ok(create);
         }
-        let state = self.learn(course, &record, begun);
+        let state = self.learn(course, &record, known, begun);
         if self.rules.is_ahead(created, begun) {
             let told = format_args!("created at {created}, which is ahead of this clock");
             self.events.tell(Event::ClockSkew, ring.id(), &told);

@@ -56,7 +56,8 @@ impl Hierarchy {
         // Held, so that the key gets the same.
         let state = ring.state(meta.created());
         self.note_fold(course, &record, &state);
-        self.note_copied_revocation(ring, &record, &state);
+        // It may have been learned meanwhile; a replica that has not heard of it yet is no alarm.
+        let _unrevoked = self.note_revocation(ring, &record, self.known.find(&record), &state);
         let key = match self.key_of_replica(course, &record, &parent)? {
             Ok(key) => key,
             Err(error) => return Some(Err(error)),
