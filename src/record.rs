@@ -9,6 +9,9 @@ use std::fmt;
 use std::num::NonZeroI64;
 use std::sync::Arc;
 
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
+
 use crate::aead::OVERHEAD_BYTES;
 use crate::key::KEY_BYTES;
 
@@ -32,6 +35,22 @@ impl KeyId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns what the usual collations of tables compare of the id: nothing of case, of accents and of
+    /// blanks at its end. Ids that fold alike are one id to such a table.
+    ///
+    /// ```
+    /// use claviger::KeyId;
+    ///
+    /// let fold = |id| KeyId::new(id).folded();
+    /// assert_eq!(fold("_IK_Andr\u{e9}_checkout_payments "), fold("_IK_andre_checkout_payments"));
+    /// ```
+    #[must_use]
+    pub fn folded(&self) -> String {
+        let upper = self.0.trim_end_matches(' ').to_uppercase();
+        let letters = upper.nfkd().filter(|letter| !is_combining_mark(*letter));
+        letters.flat_map(char::to_lowercase).collect()
     }
 }
 
@@ -225,6 +244,11 @@ impl EnvelopeKeyRecord {
     #[must_use]
     pub fn to_json(&self) -> String {
         json::write_key_record(self)
+    }
+
+    /// Returns how many bytes [`to_json`](Self::to_json) has.
+    pub(crate) fn json_bytes(&self) -> usize {
+        json::key_record_bytes(self)
     }
 
     /// Reads the JSON text of the key version `meta`.

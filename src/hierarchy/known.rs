@@ -9,8 +9,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use claviger_memory::ForkSentinel;
-use unicode_normalization::UnicodeNormalization as _;
-use unicode_normalization::char::is_combining_mark;
 
 use crate::key::state::KeyState;
 use crate::record::EnvelopeKeyRecord;
@@ -187,11 +185,11 @@ impl Known {
     }
 
     fn version_of(&self, record: &EnvelopeKeyRecord) -> Version {
-        let id = record.kept_under().unwrap_or(record.meta().id()).as_str();
+        let id = record.kept_under().unwrap_or(record.meta().id());
         let id = if self.folds {
-            self.digest("id", folded(id).as_bytes())
+            self.digest("id", id.folded().as_bytes())
         } else {
-            self.digest("id", id.as_bytes())
+            self.digest("id", id.as_str().as_bytes())
         };
         let name = Digest(self.hasher.hash_one(("version", id, record.meta().created())));
         Version { id, name }
@@ -261,12 +259,6 @@ impl Drop for Hold {
             }
         }
     }
-}
-
-/// Folds an id as the collations of tables do: case, accents, and blanks at the end.
-fn folded(id: &str) -> String {
-    let upper = id.trim_end().to_uppercase();
-    upper.nfkd().filter(|character| !is_combining_mark(*character)).flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl InMemoryMetastore {
 
     fn check_record(&self, record: &EnvelopeKeyRecord) -> Result<(), BackendError> {
         self.check(record.meta().id())?;
-        let (length, limit) = (record.to_json().len(), EnvelopeKeyRecord::JSON_BYTES_MAX);
+        let (length, limit) = (record.json_bytes(), EnvelopeKeyRecord::JSON_BYTES_MAX);
         if length > limit {
             let fault = InMemoryFault::RecordTooLong { length, limit };
             return Err(BackendError::permanent(fault).with_kind(FailureKind::RecordTooLong).not_asked());

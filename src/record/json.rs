@@ -22,11 +22,16 @@ use super::{
 use crate::aead::OVERHEAD_BYTES;
 
 pub(super) fn write_key_record(record: &EnvelopeKeyRecord) -> String {
-    let mut length = Length(0);
-    put_key_record(&mut length, record);
-    let mut json = String::with_capacity(length.0);
+    let mut json = String::with_capacity(key_record_bytes(record));
     put_key_record(&mut json, record);
     json
+}
+
+/// Returns how long the text is.
+pub(super) fn key_record_bytes(record: &EnvelopeKeyRecord) -> usize {
+    let mut length = Length(0);
+    put_key_record(&mut length, record);
+    length.0
 }
 
 pub(super) fn write_data_row_record(record: &DataRowRecord) -> String {
