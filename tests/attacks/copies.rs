@@ -1,28 +1,15 @@
 //! A row copied under another id or time: whose key it is no row proves, and a process that knows the key
 //! tells.
 
-use std::sync::Arc;
-
 use claviger::{
     BackendError, DataRowRecord, EnvelopeKeyRecord, Error, Event, KeyManagementService, KeyMeta, SecretKey,
     Session, StaticKms, WrapHealth, WrappedKey,
 };
 
+use crate::forged::{copy, relabelled};
 use crate::support::*;
 
 const MALLORY: &str = "_IK_mallory_checkout_payments";
-
-/// The row as somebody copies it.
-fn copy(row: &EnvelopeKeyRecord, to: KeyMeta) -> EnvelopeKeyRecord {
-    EnvelopeKeyRecord::new(to, Arc::clone(row.wrapped_key()), row.parent().cloned())
-}
-
-/// The record as if it were that key's.
-fn relabelled(record: &DataRowRecord, key: &KeyMeta) -> DataRowRecord {
-    let old = format!("{{\"KeyId\":\"{IK}\",\"Created\":{}}}", record.parent().created());
-    let json = edited(record, &old, &format!("{{\"KeyId\":\"{}\",\"Created\":{}}}", key.id(), key.created()));
-    DataRowRecord::from_json(json.as_bytes()).unwrap()
-}
 
 async fn is_refused(session: &Session, record: &DataRowRecord) {
     let error = session.decrypt(record).await.unwrap_err();

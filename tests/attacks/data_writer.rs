@@ -3,18 +3,8 @@
 use claviger::testing::{FixedClock, Operation};
 use claviger::{DataRowRecord, Error, Event, ReadableSuffixes};
 
+use crate::forged::naming;
 use crate::support::*;
-
-/// The record as if that key had sealed it.
-fn naming(
-    record: &DataRowRecord,
-    id: &str,
-    created: &str,
-) -> Result<DataRowRecord, claviger::MalformedRecord> {
-    let old = format!("{{\"KeyId\":\"{}\",\"Created\":{}}}", record.parent().id(), record.parent().created());
-    let json = edited(record, &old, &format!("{{\"KeyId\":\"{id}\",\"Created\":{created}}}"));
-    DataRowRecord::from_json(json.as_bytes())
-}
 
 /// Each forged version costs a call, up to so many a second for each partition.
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use claviger::{EnvelopeKeyRecord, Event, KeyId};
 
+use crate::forged::copy;
 use crate::support::*;
 
 const FAR: i64 = 4_000_000_000 - START;
@@ -14,7 +15,7 @@ async fn rows_in_the_far_future_freeze_no_rotation_and_their_revocation_stops_no
     let world = World::new();
     let row = world.sealed_row(IK).await;
     let system_key = world.latest_row(SK).await;
-    world.put(EnvelopeKeyRecord::new(meta(SK, FAR), Arc::clone(system_key.wrapped_key()), None)).await;
+    world.put(copy(&system_key, meta(SK, FAR))).await;
     let far = EnvelopeKeyRecord::new(meta(IK, FAR), Arc::clone(row.wrapped_key()), Some(meta(SK, FAR)));
     world.put(far).await;
     let (mut age, mut last) = (std::time::Duration::ZERO, 0);

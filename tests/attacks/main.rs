@@ -9,6 +9,7 @@ mod clock;
 mod copies;
 mod data_writer;
 mod far_ahead;
+mod forged;
 mod revoked;
 #[path = "../common/runtime.rs"]
 mod runtime;

@@ -1,13 +1,12 @@
 //! A key that was revoked, since it leaked, comes back.
 
-use std::sync::Arc;
-
 use claviger::{
     BackendError, Consistency, Created, DataRowRecord, EnvelopeKeyRecord, Error, Event, InMemoryMetastore,
     Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, SecretKey, SessionFactory, StaticKms,
     SystemRandom,
 };
 
+use crate::forged::{copy, relabelled};
 use crate::support::*;
 
 /// A world that knows of alice's first key that it is revoked, its row, and the row of its successor.
@@ -25,9 +24,7 @@ async fn known_revoked(world: &World) -> EnvelopeKeyRecord {
 async fn revoked_key_in_a_new_row_encrypts_nothing_and_is_replaced() {
     let world = World::new();
     let leaked = known_revoked(&world).await;
-    let copy =
-        EnvelopeKeyRecord::new(meta(IK, 60), Arc::clone(leaked.wrapped_key()), leaked.parent().cloned());
-    world.put(copy).await;
+    world.put(copy(&leaked, meta(IK, 60))).await;
     world.clock.advance(STALE + SECOND);
     let at = world.encrypts_under().await;
     assert_eq!(at, seconds(STALE));
@@ -35,16 +32,10 @@ async fn revoked_key_in_a_new_row_encrypts_nothing_and_is_replaced() {
     assert_eq!(world.raised(Event::Tampered), 1);
     // Nor under another id, for which the row is valid.
     let of_bob = meta("_IK_bob_checkout_payments", 60);
-    let copy = EnvelopeKeyRecord::new(of_bob, Arc::clone(leaked.wrapped_key()), leaked.parent().cloned());
-    world.put(copy).await;
+    world.put(copy(&leaked, of_bob)).await;
     let record = world.session_of("bob").encrypt(b"secret").await.unwrap();
     assert_eq!(created(&record), at);
     assert_eq!(world.raised(Event::Tampered), 2);
-}
-
-/// The row as he copies it.
-fn copy(row: &EnvelopeKeyRecord, since_start: i64) -> EnvelopeKeyRecord {
-    EnvelopeKeyRecord::new(meta(IK, since_start), Arc::clone(row.wrapped_key()), row.parent().cloned())
 }
 
 /// A process that is started after the revocation never unwraps the key, and knows it by the row before the
@@ -62,7 +53,7 @@ async fn process_that_was_started_after_the_revocation_knows_it_by_the_row_befor
             world.delete(IK).await;
             world.put(leaked.clone().revoked(true)).await;
         }
-        world.put(copy(&leaked, 60)).await;
+        world.put(copy(&leaked, meta(IK, 60))).await;
         world.factory.invalidate(&KeyId::new(IK)).unwrap();
         assert_eq!(world.encrypts_under().await, 61, "{is_seen_before}");
         assert_ne!(world.latest_row(IK).await.wrapped_key(), leaked.wrapped_key());
@@ -75,13 +66,13 @@ async fn process_that_was_started_after_the_revocation_knows_it_by_the_row_befor
 async fn process_that_is_started_does_not_see_a_copy_of_what_was_revoked_before_the_last_key() {
     let home = World::new();
     let leaked = known_revoked(&home).await;
-    home.put(copy(&leaked, 60)).await;
+    home.put(copy(&leaked, meta(IK, 60))).await;
     let world = home.other_process();
     assert_eq!(world.encrypts_under().await, 60);
     assert_eq!(world.raised(Event::Tampered), 0);
     // Once anybody reads what was sealed before, it is seen.
     let (record, _) = home.sealed().await;
-    drop(world.session().decrypt(&of_version_of(&record, 0)).await);
+    drop(world.session().decrypt(&relabelled(&record, &meta(IK, 0))).await);
     assert_eq!(world.raised(Event::Tampered), 1);
     assert_eq!(world.encrypts_under().await, 61);
 }
@@ -114,7 +105,7 @@ async fn revocation_is_not_undone_by_evictions_idling_or_other_revocations() {
                     );
                     world.put(dummy.revoked(true)).await;
                     let (record, _) = world.sealed().await;
-                    drop(world.session().decrypt(&of_version_of(&record, -number)).await);
+                    drop(world.session().decrypt(&relabelled(&record, &meta(IK, -number))).await);
                 }
             }
             _ => {}
@@ -164,16 +155,6 @@ async fn that_revocations_are_forgotten_is_told_once() {
     assert_eq!(warmed.missing, DUMMIES, "{:?}", warmed.failed.first());
     assert_eq!(world.raised(Event::RevocationsForgotten), 1);
     assert_eq!(world.store.inner().count().await.unwrap(), DUMMIES as u64 + 2);
-}
-
-/// The record as if another version of the key that sealed it had.
-fn of_version_of(record: &DataRowRecord, since_start: i64) -> DataRowRecord {
-    let json = edited(
-        record,
-        &format!("\"Created\":{}}}", record.parent().created()),
-        &format!("\"Created\":{}}}", START + since_start),
-    );
-    DataRowRecord::from_json(json.as_bytes()).unwrap()
 }
 
 /// A store in which each row that is written is revoked by the time the writer hears of it.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use claviger::testing::SeededRandom;
-use claviger::{EnvelopeKeyRecord, Error, Event, KeyMeta};
+use claviger::{Error, Event, KeyMeta};
 
+use crate::forged::copy;
 use crate::support::*;
 
 const LIMIT: u64 = 1_000;
@@ -67,9 +68,7 @@ async fn partitions_share_no_key() {
     let row = world.sealed_row(IK).await;
     for number in 0..20 {
         let key = meta(&format!("_IK_v{number}_checkout_payments"), 0);
-        world
-            .put(EnvelopeKeyRecord::new(key, std::sync::Arc::clone(row.wrapped_key()), row.parent().cloned()))
-            .await;
+        world.put(copy(&row, key)).await;
         let error = world.session_of(&format!("v{number}")).encrypt(b"x").await.unwrap_err();
         assert!(matches!(error, Error::Authentication), "{error:?}");
     }
