@@ -1,12 +1,11 @@
 //! Where requests go when AWS's settings say it: a listener of another machine is not asked in the clear.
 
-use std::fs;
-
 use claviger::{Created, FailureClass, KeyId, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{AwsStandIn, Reply, in_environment, told_by_parent};
+use claviger_test_servers::{
+    AwsStandIn, EndpointSettings, Reply, as_another_machine, said_with, told_by_parent,
+};
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::support::{assert_failed, chain, client, credentials};
 
@@ -39,35 +38,7 @@ async fn open_as_child() -> bool {
     true
 }
 
-/// All settings that say where requests go.
-const SOURCES: [&str; 4] =
-    ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "a profile", "a profile's services"];
-
-/// The settings that make this source say this URL.
-fn settings(source: &str, url: &str, folder: &TempDir) -> Vec<(String, String)> {
-    let profile = match source {
-        "a profile" => format!("[default]\nendpoint_url = {url}\n"),
-        "a profile's services" => {
-            format!("[default]\nservices = here\n[services here]\ndynamodb =\n  endpoint_url = {url}\n")
-        }
-        variable => return vec![(variable.to_owned(), url.to_owned())],
-    };
-    let path = folder.path().join("config");
-    fs::write(&path, profile).unwrap();
-    vec![("AWS_CONFIG_FILE".to_owned(), path.to_string_lossy().into_owned())]
-}
-
-async fn said_with(test: &str, settings: &[(String, String)]) -> String {
-    let credentials = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "canary-secret")];
-    let mut variables: Vec<_> = credentials.to_vec();
-    variables.extend(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    in_environment(test, "", &variables).await
-}
-
-/// This machine's listener by an address that does not say so.
-fn as_another_machine(server: &AwsStandIn) -> String {
-    server.endpoint().replace("127.0.0.1", "0.0.0.0")
-}
+const SETTINGS: EndpointSettings = EndpointSettings::of("dynamodb");
 
 #[tokio::test]
 async fn an_endpoint_of_another_machine_from_any_setting_must_be_https() {
@@ -77,8 +48,9 @@ async fn an_endpoint_of_another_machine_from_any_setting_must_be_https() {
     let test = "endpoints::an_endpoint_of_another_machine_from_any_setting_must_be_https";
     let server = AwsStandIn::start(|_| Reply::ok(json!({}))).await;
     let folder = tempfile::tempdir().unwrap();
-    for source in SOURCES {
-        let said = said_with(test, &settings(source, &as_another_machine(&server), &folder)).await;
+    for source in &SETTINGS.sources() {
+        let said =
+            said_with(test, &SETTINGS.saying(source, &as_another_machine(&server), folder.path())).await;
         assert!(said.contains("Permanent"), "{source}: {said}");
         assert!(
             said.contains("AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_DYNAMODB or a profile sets is not https"),
@@ -86,8 +58,8 @@ async fn an_endpoint_of_another_machine_from_any_setting_must_be_https() {
         );
     }
     assert!(server.seen().is_empty(), "{:?}", server.operations());
-    for source in SOURCES {
-        let said = said_with(test, &settings(source, server.endpoint(), &folder)).await;
+    for source in &SETTINGS.sources() {
+        let said = said_with(test, &SETTINGS.saying(source, server.endpoint(), folder.path())).await;
         assert!(said.contains("answered"), "{source}: {said}");
         assert_eq!(server.seen().len(), 1, "{source}");
         server.forget();
@@ -122,8 +94,8 @@ async fn settings_of_endpoints_that_are_to_be_ignored_are_not_judged() {
     }
     let test = "endpoints::settings_of_endpoints_that_are_to_be_ignored_are_not_judged";
     let folder = tempfile::tempdir().unwrap();
-    for source in SOURCES {
-        let mut settings = settings(source, "http://example.com", &folder);
+    for source in &SETTINGS.sources() {
+        let mut settings = SETTINGS.saying(source, "http://example.com", folder.path());
         assert!(said_with(test, &settings).await.contains("is not https"), "{source}");
         settings.push(("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS".to_owned(), "true".to_owned()));
         let said = said_with(test, &settings).await;

@@ -32,6 +32,7 @@
 mod aws;
 mod balancer;
 mod child;
+mod endpoints;
 mod family;
 mod galera;
 mod http;
@@ -52,6 +53,7 @@ mod vault;
 pub use aws::{AwsStandIn, NoTls, Reply, Request};
 pub use balancer::Balancer;
 pub use child::{in_environment, told_by_parent};
+pub use endpoints::{EndpointSettings, as_another_machine, said_with};
 pub use galera::Galera;
 pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
