@@ -122,6 +122,7 @@ async fn s1_5_the_pool_is_whole_again_after_the_server_was_killed_twenty_times()
     let place = Place::at(&server, UTF8).await;
     place.migrate().await;
     let store = store_at(&place.url).await;
+    let mut kept_before = 0;
     for round in 0..20 {
         assert_whole(&store).await;
         let mut calls = JoinSet::new();
@@ -148,16 +149,27 @@ async fn s1_5_the_pool_is_whole_again_after_the_server_was_killed_twenty_times()
                 inserted
             });
         }
-        // In the midst of it.
-        while store.count().await.unwrap() < 20 {}
+        // In the midst of it. The table is never emptied: what MariaDB makes of a `TRUNCATE` that a crash
+        // follows is not ours to prove.
+        while store.count().await.unwrap() < kept_before + 20 {}
         server.kill();
         server.restart();
         is_over.store(true, Ordering::Relaxed);
         let kept: Vec<EnvelopeKeyRecord> = calls.join_all().await.into_iter().flatten().collect();
         let keys: Vec<_> = kept.iter().map(|record| record.meta().clone()).collect();
         let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
-        assert!(found.iter().flatten().eq(&kept), "an insert that was answered is gone");
-        place.execute("TRUNCATE encryption_key").await;
+        let lost: Vec<_> =
+            kept.iter().zip(&found).filter(|(kept, found)| found.as_ref() != Some(kept)).collect();
+        if !lost.is_empty() {
+            // Gone, or not seen by a server that has just begun again?
+            let again = store.load_many(&keys, Consistency::Strong).await.unwrap();
+            let back = again.iter().flatten().count();
+            panic!(
+                "round {round}: of {} inserts that were answered {back} are there later; {lost:?}",
+                kept.len()
+            );
+        }
+        kept_before = store.count().await.unwrap();
     }
     assert_whole(&store).await;
 }
