@@ -116,9 +116,68 @@ fn run_jobs(jobs: Vec<Job>) -> Result<Summary> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command};
+    use std::time::Duration;
+    use std::{env, fs};
+
+    use claviger_testkit::Postgres;
     use serde_json::json;
 
     use super::*;
+
+    /// What tells a process of the test below which of the two it is, and is in the environment of all that
+    /// those start.
+    const ROLE: &str = "CLAVIGER_XTASK_KILLED";
+
+    #[test]
+    fn whatever_kills_a_run_ends_its_servers_and_those_of_its_tests() {
+        let name = "programs::tests::whatever_kills_a_run_ends_its_servers_and_those_of_its_tests";
+        let args = ["--exact", name, "--nocapture"];
+        let own = env::current_exe().unwrap();
+        if let Some(role) = env::var_os(ROLE) {
+            let _server = Postgres::start();
+            let role = role.into_string().unwrap();
+            let Some(file) = role.strip_prefix("run ") else {
+                fs::write(role.strip_prefix("test ").unwrap(), "").unwrap();
+                loop {
+                    thread::park();
+                }
+            };
+            let test = Process::mortal(&own, &args).env(ROLE, format!("test {file}"));
+            run_jobs(vec![Job { name: "a test".to_owned(), process: test }]).unwrap();
+            return;
+        }
+        for signal in ["TERM", "INT", "KILL"] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("started").to_string_lossy().into_owned();
+            // Whoever runs us may ignore them.
+            let mut run = Command::new("env");
+            run.arg("--default-signal=INT,TERM").arg(&own).args(args).env(ROLE, format!("run {file}"));
+            let mut run: Child = run.spawn().unwrap();
+            wait_until(|| Path::new(&file).exists());
+            assert!(processes_with(&file) > 4, "each has servers of its own");
+            let kill = Command::new("kill").args([format!("-{signal}"), run.id().to_string()]).status();
+            assert!(kill.unwrap().success());
+            run.wait().unwrap();
+            wait_until(|| processes_with(&file) == 0);
+        }
+    }
+
+    /// Counts the processes of this machine in whose environment this is.
+    fn processes_with(text: &str) -> usize {
+        let environments = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|process| fs::read(process.ok()?.path().join("environ")).ok());
+        environments.filter(|environment| String::from_utf8_lossy(environment).contains(text)).count()
+    }
+
+    fn wait_until(is_so: impl Fn() -> bool) {
+        // Up to a minute, on the slowest machine.
+        assert!((0..6_000).any(|_| is_so() || {
+            thread::sleep(Duration::from_millis(10));
+            false
+        }));
+    }
 
     #[test]
     fn test_programs_are_told_from_what_else_cargo_makes() {
