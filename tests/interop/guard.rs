@@ -7,7 +7,7 @@ use std::path::Path;
 
 use claviger::SessionFactory;
 use claviger_metastore::SqliteMetastore;
-use claviger_test_servers::shared_dynalite;
+use claviger_testkit::shared_dynalite;
 use serde_json::{Value, json};
 
 use crate::peer::{Package, Peer, Place};

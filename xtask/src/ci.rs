@@ -3,22 +3,25 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::needs::{self, Tools};
+use crate::needs::{self, Need, Tools};
+use crate::parts::{self, PARTS};
 use crate::process::Process;
 use crate::suite::{self, Summary};
 use crate::workspace::Workspace;
-use crate::{Result, advisories, checks, published};
+use crate::{Result, advisories, checks, guarantees, published};
 
 /// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
 pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf>) -> Result<()> {
     let database = advisories::find(database);
-    let tools = needs::for_ci(workspace).provide(install)?;
+    let needed = PARTS.iter().flat_map(|part| part.needs()).chain([Need::CargoDeny]);
+    let tools = needs::of(workspace, needed).provide(install)?;
     let mut report = Report::default();
     report.step("lock file", || {
         workspace.cargo(&["metadata", "--locked", "--format-version=1"]).output().map(drop)
     });
     report.step("format", || workspace.cargo(&["fmt", "--all", "--check"]).run());
     report.step("file lengths", || checks::file_lengths(workspace));
+    report.step("parts of the tests", || parts::check(workspace));
     report.step("lint tables", || checks::lint_tables(workspace));
     report.step("dependencies", || checks::dependencies(workspace));
     report.step("published crates", || published::check(workspace));
@@ -32,9 +35,10 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
     }
     let mut summary = Summary::default();
     report.step("tests", || {
-        summary = suite::run(workspace, &tools, &[])?;
+        summary = suite::run_all(workspace, &tools)?;
         summary.verdict()
     });
+    report.step("guarantees", || guarantees::check(workspace));
     report.step("tests, optimised", || optimised_tests(workspace));
     report.step("lints", || {
         workspace

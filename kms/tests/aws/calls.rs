@@ -7,7 +7,7 @@ use std::time::Duration;
 use claviger::KeyManagementService as _;
 use claviger::testing::FixedClock;
 use claviger_kms::CopyFailures;
-use claviger_test_servers::{AwsStandIn, Proxy, Reply};
+use claviger_testkit::{AwsStandIn, Proxy, Reply};
 use serde_json::json;
 use tokio::sync::{Barrier, Notify};
 
@@ -179,7 +179,7 @@ async fn a_copy_that_does_not_open_the_key_is_passed_over() {
 #[tokio::test]
 async fn what_is_unwrapped_must_be_a_data_key() {
     for length in [0, 1, 31, 33, 64] {
-        let wrong = move |request: &claviger_test_servers::Request| match request.operation.as_str() {
+        let wrong = move |request: &claviger_testkit::Request| match request.operation.as_str() {
             "Decrypt" => Reply::ok(json!({ "Plaintext": base64(&vec![7; length]) })),
             _ => honest(request),
         };
@@ -212,7 +212,7 @@ async fn an_answer_without_what_was_asked_for_is_transient() {
         }
     }
     // Of another region's copy, it is a copy that is missing.
-    let empty = |_: &claviger_test_servers::Request| Reply::ok(json!({ "CiphertextBlob": "" }));
+    let empty = |_: &claviger_testkit::Request| Reply::ok(json!({ "CiphertextBlob": "" }));
     let servers = [better_times, AwsStandIn::start(empty).await];
     let kms = regions(named(&servers)).hedge_after(LATE).open().await.unwrap();
     assert_eq!(kms.wrap_key(&new_secret(), &meta()).await.unwrap().missing_copies(), [WEST]);

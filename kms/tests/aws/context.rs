@@ -2,7 +2,7 @@
 
 use claviger::KeyManagementService as _;
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::{AwsStandIn, shared_moto};
+use claviger_testkit::{AwsStandIn, shared_moto};
 use serde_json::json;
 
 use crate::stand_in::{honest, regions};

@@ -8,7 +8,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::Client;
 use claviger::KeyManagementService as _;
 use claviger_kms::AwsKms;
-use claviger_test_servers::{AwsStandIn, in_environment, told_by_parent};
+use claviger_testkit::{AwsStandIn, in_environment, told_by_parent};
 
 use crate::stand_in::honest;
 use crate::support::{

@@ -2,7 +2,7 @@
 
 use claviger::KeyManagementService as _;
 use claviger_kms::AwsKms;
-use claviger_test_servers::{AwsStandIn, EndpointSettings, as_another_machine, said_with, told_by_parent};
+use claviger_testkit::{AwsStandIn, EndpointSettings, as_another_machine, said_with, told_by_parent};
 
 use crate::stand_in::honest;
 use crate::support::{EAST, WEST, arn, chain, client, meta, new_secret};

@@ -14,7 +14,7 @@ use claviger::{
     Metastore as _, MetastoreAdmin as _, SessionFactory,
 };
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::{LocalStack, shared_localstack, shared_moto};
+use claviger_testkit::{LocalStack, shared_localstack, shared_moto};
 use serde_json::{Value, json};
 
 use crate::envelopes::script::Script;

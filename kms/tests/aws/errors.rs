@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger::{BackendError, FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::{AwsKms, AwsKmsError, CopyFailures};
-use claviger_test_servers::{AwsStandIn, NoTls, Reply, call_after_the_openers_end};
+use claviger_testkit::{AwsStandIn, NoTls, Reply, call_after_the_openers_end};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 

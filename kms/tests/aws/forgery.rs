@@ -2,7 +2,7 @@
 
 use claviger::KeyManagementService as _;
 use claviger_kms::AwsKms;
-use claviger_test_servers::{AwsStandIn, Reply, shared_moto};
+use claviger_testkit::{AwsStandIn, Reply, shared_moto};
 use serde_json::json;
 
 use crate::stand_in::{base64, honest, regions};

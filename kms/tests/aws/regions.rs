@@ -3,7 +3,7 @@
 use aws_sdk_kms::Client;
 use claviger::KeyManagementService as _;
 use claviger_kms::AwsKms;
-use claviger_test_servers::shared_localstack;
+use claviger_testkit::shared_localstack;
 
 use crate::support::{
     DAMAGED, EAST, EUROPE, PERMANENT, REGIONS, WEST, assert_failed, assert_unwraps, client, meta, new_key,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::KeyManagementService as _;
-use claviger_test_servers::{AwsStandIn, Reply, Request};
+use claviger_testkit::{AwsStandIn, Reply, Request};
 use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::span;

@@ -8,8 +8,8 @@ use claviger::{
     BackendError, Created, FailureClass, KeyId, KeyManagementService as _, KeyMeta, SecretKey, SystemRandom,
 };
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::assert_says;
-pub(crate) use claviger_test_servers::chain;
+use claviger_testkit::assert_says;
+pub(crate) use claviger_testkit::chain;
 use serde_json::Value;
 
 pub(crate) const TRANSIENT: FailureClass = FailureClass::Transient;

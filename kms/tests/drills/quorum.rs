@@ -6,7 +6,7 @@ use std::time::Duration;
 use claviger::testing::Operation;
 use claviger::{KeyManagementService as _, MetastoreAdmin as _, Rewrap, RewrapOptions, repair_system_keys};
 use claviger_kms::{CopyCheck, KofNKms};
-use claviger_test_servers::{Direction, Fault, HsmFault, Moto, Proxy, SoftHsm};
+use claviger_testkit::{Direction, Fault, HsmFault, Moto, Proxy, SoftHsm};
 
 use crate::fleet::{Fleet, PATIENCE};
 use crate::moves::report;

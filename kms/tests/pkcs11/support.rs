@@ -7,7 +7,7 @@ use std::time::Duration;
 use claviger::testing::kms::{Outage, Trouble};
 use claviger::{BackendError, Created, KeyId, KeyManagementService as _, KeyMeta, SecretKey, SystemRandom};
 use claviger_kms::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
-use claviger_test_servers::{HsmFault, SoftHsm};
+use claviger_testkit::{HsmFault, SoftHsm};
 use secrecy::SecretString;
 
 pub(crate) const KEY: &str = "system-keys-1";

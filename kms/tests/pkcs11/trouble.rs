@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use claviger::{FailureClass, KeyManagementService as _};
 use claviger_kms::{Pkcs11Kms, Pkcs11Mechanism};
-use claviger_test_servers::{HsmFault, HsmFunction, SoftHsm};
+use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};
 use tokio::task::JoinSet;
 
 use crate::support::{

@@ -2,7 +2,7 @@
 
 use claviger::{FailureClass, KeyManagementService as _, SecretKey, WrapHealth};
 use claviger_kms::{Pkcs11Kms, Pkcs11Mechanism};
-use claviger_test_servers::{HsmFault, HsmFunction, SoftHsm};
+use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};
 use secrecy::SecretString;
 
 use crate::support::{KEY, assert_unwraps_to, builder, fresh_key, meta, opened, says, token, unwrap, wrap};

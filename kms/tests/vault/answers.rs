@@ -1,7 +1,7 @@
 //! Answers that are errors, too long, or make no sense.
 
 use claviger::FailureClass;
-use claviger_test_servers::Trick;
+use claviger_testkit::Trick;
 
 use crate::support::{
     DECRYPT, ENCRYPT, assert_told, assert_works, fresh_key, unwrap_error, vault, with_token, wrap, wrap_error,

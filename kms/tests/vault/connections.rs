@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claviger::{FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::VaultAuth;
-use claviger_test_servers::{Grant, Trick, call_after_the_openers_end};
+use claviger_testkit::{Grant, Trick, call_after_the_openers_end};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 

@@ -6,7 +6,7 @@ use claviger::KeyManagementService as _;
 use claviger::testing::kms::{Outage, Trouble};
 use claviger::testing::{kms_contract, kms_outage_contract, kms_wrong_key_contract};
 use claviger_kms::{VaultAuth, VaultTransitKms};
-use claviger_test_servers::{Direction, FakeVault, Fault, Grant, Proxy};
+use claviger_testkit::{Direction, FakeVault, Fault, Grant, Proxy};
 
 use crate::support::{KEY, builder, fresh_key, meta, vault, with_token, wrap};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use claviger::testing::FixedClock;
 use claviger::{BackendError, FailureClass, KeyManagementService as _, WrappedKey};
 use claviger_kms::{VaultAuth, VaultTransitKms};
-use claviger_test_servers::{FakeVault, Grant, Trick};
+use claviger_testkit::{FakeVault, Grant, Trick};
 use tokio::task::JoinSet;
 
 use crate::support::{

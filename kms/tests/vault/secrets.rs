@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use claviger::{BackendError, KeyManagementService, SecretKey};
 use claviger_kms::{VaultAuth, VaultTransitKms};
-use claviger_test_servers::{FakeVault, Grant, Trick};
+use claviger_testkit::{FakeVault, Grant, Trick};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 

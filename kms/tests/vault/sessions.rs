@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claviger::{EnvelopeKeyRecord, Error, InMemoryMetastore, MetastoreAdmin as _, SessionFactory};
 use claviger_kms::VaultTransitKms;
-use claviger_test_servers::{FakeVault, Trick};
+use claviger_testkit::{FakeVault, Trick};
 
 use crate::support::{DECRYPT, ENCRYPT, KEY, vault, with_token};
 

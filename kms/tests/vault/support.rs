@@ -8,7 +8,7 @@ use claviger::{
     BackendError, Created, FailureClass, KeyId, KeyManagementService, KeyMeta, SecretKey, SystemRandom,
 };
 use claviger_kms::{VaultAuth, VaultTransitKms, VaultTransitKmsBuilder};
-use claviger_test_servers::{FakeVault, Grant};
+use claviger_testkit::{FakeVault, Grant};
 
 pub(crate) const KEY: &str = "transit/claviger";
 pub(crate) const ENCRYPT: &str = "POST /v1/transit/encrypt/claviger";

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use claviger::{Consistency, KeyMeta, Metastore as _};
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 use sqlx::{Connection as _, PgConnection, query_scalar};
 use tokio::sync::Mutex;
 use tokio::time::timeout;

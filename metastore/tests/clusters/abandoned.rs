@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claviger::{Consistency, Insert, Metastore};
 use claviger_metastore::{MysqlMetastore, PostgresMetastore};
-use claviger_test_servers::{MariaDb, Postgres};
+use claviger_testkit::{MariaDb, Postgres};
 use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, raw_sql};

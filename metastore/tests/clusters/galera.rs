@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claviger::{CryptoPolicy, SessionFactory};
 use claviger_metastore::{FindingId, MysqlMetastore};
-use claviger_test_servers::{Balancer, Galera};
+use claviger_testkit::{Balancer, Galera};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 

@@ -2,7 +2,7 @@
 
 use claviger::{Consistency, Insert, Metastore as _};
 use claviger_metastore::{FindingId, MysqlMetastore, PostgresMetastore};
-use claviger_test_servers::{MariaDb, Postgres};
+use claviger_testkit::{MariaDb, Postgres};
 
 use crate::record;
 

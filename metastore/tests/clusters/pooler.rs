@@ -11,7 +11,7 @@ use claviger::{
 use claviger_metastore::{
     DangerousSchema, FindingId, PostgresInvalidations, PostgresMetastore, SchemaReport,
 };
-use claviger_test_servers::{PgBouncer, PoolMode, Postgres};
+use claviger_testkit::{PgBouncer, PoolMode, Postgres};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 

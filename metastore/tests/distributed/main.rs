@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use claviger::{EnvelopeKeyRecord, KeyId, Metastore, MetastoreAdmin};
-use claviger_test_servers::{Dynalite, MariaDb, Postgres};
+use claviger_testkit::{Dynalite, MariaDb, Postgres};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::latest::LatestRecord as _;

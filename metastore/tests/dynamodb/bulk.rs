@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, KeyId, Metastore as _};
-use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
+use claviger_testkit::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 

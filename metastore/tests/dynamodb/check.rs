@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::{
 };
 use claviger::{FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DangerousSchema, DynamoDbMetastore, FindingId, Severity};
-use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
+use claviger_testkit::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
 use serde_json::{Value, json};
 
 use crate::equal_keys::assert_equal_keys_found;

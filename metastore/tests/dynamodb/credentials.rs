@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, ProvideCredentials};
 use claviger::{FailureClass, KeyId};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{AwsStandIn, Reply, in_environment, told_by_parent};
+use claviger_testkit::{AwsStandIn, Reply, in_environment, told_by_parent};
 use serde_json::json;
 use tokio::sync::Semaphore;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{Direction, Fault, Moto, Proxy, assert_says};
+use claviger_testkit::{Direction, Fault, Moto, Proxy, assert_says};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;

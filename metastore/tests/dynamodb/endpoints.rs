@@ -2,9 +2,7 @@
 
 use claviger::{Created, FailureClass, KeyId, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{
-    AwsStandIn, EndpointSettings, Reply, as_another_machine, said_with, told_by_parent,
-};
+use claviger_testkit::{AwsStandIn, EndpointSettings, Reply, as_another_machine, said_with, told_by_parent};
 use serde_json::json;
 
 use crate::support::{assert_failed, chain, client, credentials};

@@ -4,7 +4,7 @@ use std::slice::from_ref;
 
 use claviger::{Consistency, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DynamoDbError, DynamoDbMetastore};
-use claviger_test_servers::{AwsStandIn, NoTls, Reply};
+use claviger_testkit::{AwsStandIn, NoTls, Reply};
 use tokio::net::TcpListener;
 
 use crate::latest::LatestRecord as _;
@@ -174,16 +174,16 @@ async fn a_condition_that_does_not_hold_is_no_error() {
 /// A write that was made and whose answer was lost is found to be there by the next try.
 #[tokio::test]
 async fn an_insert_whose_answer_was_lost_is_there() {
-    let upstream = claviger_test_servers::shared_dynalite();
+    let upstream = claviger_testkit::shared_dynalite();
     let beside = crate::support::Beside::on(upstream).await;
-    let proxy = claviger_test_servers::Proxy::start(upstream.trim_start_matches("http://")).await;
+    let proxy = claviger_testkit::Proxy::start(upstream.trim_start_matches("http://")).await;
     let through = builder(&format!("http://{}", proxy.address()), &beside.table).danger_unchecked();
     let through = through.open().await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
-    let direction = claviger_test_servers::Direction::ToClient;
-    proxy.set(claviger_test_servers::Fault::Cut { direction, after: 1 });
+    let direction = claviger_testkit::Direction::ToClient;
+    proxy.set(claviger_testkit::Fault::Cut { direction, after: 1 });
     assert_failed(through.insert(&record).await, TRANSIENT, "");
-    proxy.set(claviger_test_servers::Fault::None);
+    proxy.set(claviger_testkit::Fault::None);
     assert_eq!(through.insert(&record).await.unwrap(), claviger::Insert::AlreadyExists);
     assert_eq!(through.latest(record.meta().id()).await.unwrap(), Some(record));
 }

@@ -9,7 +9,7 @@ use claviger::{
     BackendError, Consistency, Created, EnvelopeKeyRecord, FailureClass, Insert, KeyId, KeyMeta,
     Metastore as _, MetastoreAdmin as _,
 };
-use claviger_test_servers::shared_dynalite;
+use claviger_testkit::shared_dynalite;
 use serde_json::Value;
 
 use crate::latest::LatestRecord as _;

@@ -1,7 +1,7 @@
 //! What the table cannot hold is refused before it is asked.
 
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
-use claviger_test_servers::{AwsStandIn, Reply, shared_dynalite};
+use claviger_testkit::{AwsStandIn, Reply, shared_dynalite};
 use serde_json::json;
 
 use crate::latest::LatestRecord as _;

@@ -1,7 +1,7 @@
 //! Pages: what is left out, what is damaged, where the next one begins.
 
 use claviger::{Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
-use claviger_test_servers::{shared_dynalite, shared_moto};
+use claviger_testkit::{shared_dynalite, shared_moto};
 
 use crate::support::{Beside, NOW, item, key, m, meta, n, record, s};
 

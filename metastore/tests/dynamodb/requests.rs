@@ -13,7 +13,7 @@ use claviger::{
     MetastoreAdmin as _,
 };
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{AwsStandIn, Reply, Request, call_after_the_openers_end, shared_dynalite};
+use claviger_testkit::{AwsStandIn, Reply, Request, call_after_the_openers_end, shared_dynalite};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 

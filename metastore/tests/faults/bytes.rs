@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{BackendError, BoxedMetastore, Consistency, EnvelopeKeyRecord, Insert, Metastore};
-use claviger_test_servers::{Direction, Fault, Proxy};
+use claviger_testkit::{Direction, Fault, Proxy};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use claviger::{BoxedMetastore, Consistency, EnvelopeKeyRecord, Insert, Metastore as _};
-use claviger_test_servers::shared_dynalite;
+use claviger_testkit::shared_dynalite;
 use tokio::task::JoinSet;
 
 use crate::engine::{DynamoDb, Engine, MariaDb, Postgres, Way, sqlite};

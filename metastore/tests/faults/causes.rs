@@ -1,7 +1,7 @@
 //! A disk that is full, really.
 
 use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _};
-use claviger_test_servers::{MariaDb as MariaDbServer, Postgres as PostgresServer};
+use claviger_testkit::{MariaDb as MariaDbServer, Postgres as PostgresServer};
 
 use crate::engine::{Engine, MariaDb, Postgres};
 use crate::keys::{NOW, record};

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use claviger::{BoxedMetastore, KeyId, Metastore};
-use claviger_test_servers::shown_number;
+use claviger_testkit::shown_number;
 
 use crate::latest::LatestRecord as _;
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use claviger::{Consistency, FailureClass, FailureKind, Insert, Metastore as _};
-use claviger_test_servers::{Direction, Fault, Proxy, call_after_the_openers_end};
+use claviger_testkit::{Direction, Fault, Proxy, call_after_the_openers_end};
 use tokio::runtime::Runtime;
 
 use crate::engine::{Engine, LONG, MariaDb, Postgres};

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use claviger::{Consistency, FailureKind, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DriverFault, FindingId, MysqlMetastore};
-use claviger_test_servers::{MariaDb, shared_mariadb};
+use claviger_testkit::{MariaDb, shared_mariadb};
 
 use crate::latest::LatestRecord as _;
 use crate::refused::assert_refused_unasked;

@@ -2,7 +2,7 @@
 
 use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, MysqlMetastore, SchemaReport, Severity};
-use claviger_test_servers::{MariaDb, shared_mariadb};
+use claviger_testkit::{MariaDb, shared_mariadb};
 
 use crate::equal_keys::assert_equal_keys_found;
 use crate::support::{

@@ -1,7 +1,7 @@
 //! Rows of foreign writers that are longer than any key's.
 
 use claviger_metastore::FindingId;
-use claviger_test_servers::{MariaDb, in_environment, told_by_parent};
+use claviger_testkit::{MariaDb, in_environment, told_by_parent};
 
 use crate::common_huge::{BYTES, ID, ROWS, assert_not_fetched};
 use crate::support::{ASHERAH, NOW, Place, UTF8, builder, ids};

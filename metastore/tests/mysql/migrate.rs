@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
-use claviger_test_servers::{MariaDb, shared_mariadb};
+use claviger_testkit::{MariaDb, shared_mariadb};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;

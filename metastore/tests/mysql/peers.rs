@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use claviger::{Consistency, DataRowRecord, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore};
-use claviger_test_servers::MariaDb;
+use claviger_testkit::MariaDb;
 use serde_json::{Value, json};
 
 use crate::latest::LatestRecord as _;

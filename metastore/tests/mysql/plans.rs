@@ -2,7 +2,7 @@
 
 use claviger::{Consistency, Insert, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::MysqlMetastore;
-use claviger_test_servers::MariaDb;
+use claviger_testkit::MariaDb;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, raw_sql};
 

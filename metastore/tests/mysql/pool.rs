@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::MysqlMetastore;
-use claviger_test_servers::{Direction, Fault, MariaDb, Proxy, shown_number};
+use claviger_testkit::{Direction, Fault, MariaDb, Proxy, shown_number};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 
 use claviger::{Consistency, Created, EnvelopeKeyRecord, Insert, Latest, Metastore, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, Severity};
-use claviger_test_servers::MariaDb;
+use claviger_testkit::MariaDb;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 

@@ -2,7 +2,7 @@
 
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 use sqlx::{Connection as _, PgConnection, query, query_scalar};
 
 use crate::support::{ASHERAH, NOW, Place, record};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, PostgresMetastore};
-use claviger_test_servers::{Postgres, shared_postgres};
+use claviger_testkit::{Postgres, shared_postgres};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::latest::LatestRecord as _;

@@ -2,7 +2,7 @@
 
 use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, PostgresMetastore, Severity};
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 
 use crate::equal_keys::assert_equal_keys_found;
 use crate::latest::LatestRecord as _;

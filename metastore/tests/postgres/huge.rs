@@ -2,7 +2,7 @@
 
 use claviger::{FailureClass, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, PostgresMetastore};
-use claviger_test_servers::{in_environment, told_by_parent};
+use claviger_testkit::{in_environment, told_by_parent};
 
 use crate::common_huge::{BYTES, ID, ROWS, assert_not_fetched};
 use crate::support::{ASHERAH, NOW, PLENTY, Place, ids, record};

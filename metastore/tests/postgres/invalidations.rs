@@ -11,7 +11,7 @@ use claviger::{
     Metastore as _, MetastoreAdmin as _, SecretKey, SessionFactory, StaticKms, SystemRandom,
 };
 use claviger_metastore::{PostgresInvalidations, PostgresMetastore};
-use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
+use claviger_testkit::{Direction, Fault, Postgres, Proxy};
 use sqlx::Connection as _;
 use tokio::time::{Instant, timeout};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
+use claviger_testkit::{Direction, Fault, Postgres, Proxy};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;

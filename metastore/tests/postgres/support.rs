@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, PostgresMetastore, SchemaReport};
-use claviger_test_servers::{shared_postgres, shown_number};
+use claviger_testkit::{shared_postgres, shown_number};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
@@ -127,7 +127,7 @@ pub(crate) fn record(id: &str, created: i64) -> EnvelopeKeyRecord {
 
 /// Every layer of an error, as a log would show it.
 pub(crate) fn chain(error: &BackendError) -> String {
-    format!("{} {error:?}", claviger_test_servers::chain(error))
+    format!("{} {error:?}", claviger_testkit::chain(error))
 }
 
 /// How many connections the store has, and how many of them nobody uses.

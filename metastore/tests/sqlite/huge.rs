@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use claviger::{FailureClass, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqlFault, SqliteMetastore};
-use claviger_test_servers::{in_environment, told_by_parent};
+use claviger_testkit::{in_environment, told_by_parent};
 
 use crate::common_huge::{BYTES, ID, ROWS, assert_not_fetched};
 use crate::support::{NOW, Place, record};

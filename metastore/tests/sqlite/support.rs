@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, SqliteMetastore};
-pub(crate) use claviger_test_servers::chain;
+pub(crate) use claviger_testkit::chain;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 

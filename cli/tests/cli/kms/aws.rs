@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use claviger_test_servers::{Direction, Fault, Proxy, shared_localstack, shared_moto};
+use claviger_testkit::{Direction, Fault, Proxy, shared_localstack, shared_moto};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 

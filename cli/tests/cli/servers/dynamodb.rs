@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use claviger_test_servers::{Dynalite, shared_dynalite};
+use claviger_testkit::{Dynalite, shared_dynalite};
 
 use super::Client;
 

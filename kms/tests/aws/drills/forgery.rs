@@ -6,7 +6,7 @@ use claviger::{
     MetastoreAdmin as _,
 };
 use claviger_kms::AwsKms;
-use claviger_test_servers::shared_localstack;
+use claviger_testkit::shared_localstack;
 use serde_json::{Value, json};
 
 use crate::drills::world::{World, assert_reads, raised, write};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use claviger::{Event, MetastoreAdmin as _, Rewrap, RewrapOptions, repair_system_keys};
-use claviger_test_servers::{shared_localstack, shared_moto};
+use claviger_testkit::{shared_localstack, shared_moto};
 
 use crate::drills::world::{Site, World, assert_reads, missing, raised, write};
 

@@ -10,7 +10,7 @@ use aws_sdk_kms::Client;
 use claviger::testing::FixedClock;
 use claviger::{CryptoPolicy, DataRowRecord, Event, InMemoryMetastore, Limits, LockPolicy, SessionFactory};
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::{AwsStandIn, Direction, Fault, Proxy, Reply, Request};
+use claviger_testkit::{AwsStandIn, Direction, Fault, Proxy, Reply, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;

@@ -4,7 +4,7 @@
 use claviger::{RewrapOptions, repair_system_keys, rewrap_system_keys};
 use claviger_kms::AwsKms;
 use claviger_metastore::SqliteMetastore;
-use claviger_test_servers::shared_localstack;
+use claviger_testkit::shared_localstack;
 use serde_json::{Value, json};
 
 use crate::envelopes::peers::{PARTITION, assert_they_read, assert_we_read, peer, theirs, write};

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use claviger::{CryptoPolicy, DataRowRecord, LockPolicy, Metastore, MetastoreAdmin, SessionFactory};
 use claviger_metastore::{MysqlMetastore, SqliteMetastore};
-use claviger_test_servers::{LocalStack, MariaDb, shared_localstack};
+use claviger_testkit::{LocalStack, MariaDb, shared_localstack};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};

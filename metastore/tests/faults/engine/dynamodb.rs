@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use claviger::{BoxedMetastore, MetastoreAdmin as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::shared_moto;
+use claviger_testkit::shared_moto;
 
 use crate::engine::{Engine, LONG, Way, new_name};
 

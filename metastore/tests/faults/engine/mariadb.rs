@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use claviger::MetastoreAdmin as _;
 use claviger_metastore::MysqlMetastore;
-use claviger_test_servers::shared_mariadb;
+use claviger_testkit::shared_mariadb;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 

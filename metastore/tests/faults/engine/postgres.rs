@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use claviger::MetastoreAdmin as _;
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::shared_postgres;
+use claviger_testkit::shared_postgres;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 

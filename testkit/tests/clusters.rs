@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use claviger_test_servers::{Balancer, Galera, MariaDb, PgBouncer, PoolMode, Postgres};
+use claviger_testkit::{Balancer, Galera, MariaDb, PgBouncer, PoolMode, Postgres};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn psql(url: &str, sql: &str) -> Command {

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use claviger_test_servers::{
+use claviger_testkit::{
     Dynalite, Galera, LocalStack, MariaDb, Moto, PgBouncer, PoolMode, Postgres, SoftHsm, shared_dynalite,
     shared_localstack, shared_mariadb, shared_moto, shared_postgres,
 };

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use claviger_test_servers::{Direction, Fault, Proxy};
+use claviger_testkit::{Direction, Fault, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;

@@ -1,6 +1,6 @@
-//! Real database servers for the tests, alone and in clusters, started on loopback and stopped with
-//! them; a proxy that breaks the way to them, a balancer, and stand-ins that answer as a test tells
-//! them. Linux only.
+//! What the tests of several crates share: real servers, alone and in clusters, started on loopback and
+//! stopped with them; a proxy that breaks the way to them, a balancer, and stand-ins that answer as a test
+//! tells them. Linux only.
 //!
 //! Each server has a temporary data folder and a free port of its own. Dropping it kills it; so
 //! does the end of the test process, however it ends. Everything here panics with a sentence when
@@ -59,6 +59,7 @@ pub use http::{Dynalite, LocalStack, Moto};
 pub use mariadb::MariaDb;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
+pub use program::mortal;
 pub use proxy::{Direction, Fault, Proxy};
 pub use runtimes::call_after_the_openers_end;
 pub use shared::{shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres};

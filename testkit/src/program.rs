@@ -25,7 +25,7 @@ pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
 /// Where `cargo xtask test` installs tools to.
 pub(crate) fn tools() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target")).join("tools")
+    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")).join("tools")
 }
 
 /// Says how to get what is missing.
@@ -50,8 +50,9 @@ fn nobody(line: &str) -> Option<(u32, u32)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-/// A command that is killed when this process ends.
-pub(crate) fn mortal(program: &Path) -> Command {
+/// Returns a command that is killed when the thread ends that starts it, however that ends.
+#[must_use]
+pub fn mortal(program: &Path) -> Command {
     setpriv(&[], program)
 }
 
