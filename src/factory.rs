@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 pub use builder::SessionFactoryBuilder;
 
 use crate::error::Error;
-use crate::hierarchy::Hierarchy;
+use crate::keys::Hierarchy;
 use crate::kms::{BoxedKms, KeyManagementService};
 use crate::metastore::{BoxedMetastore, Metastore};
 use crate::record::{KeyId, KeyMeta};

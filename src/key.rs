@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::aead::{self, AeadKey, Nonce};
 use crate::clock::Moment;
 use crate::error::Error;
-use crate::hierarchy::known::{Hold, IsCopy, Known};
+use crate::keys::known::{Hold, IsCopy, Known};
 use crate::random::{RandomError, SecureRandom};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use state::KeyState;

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
-use crate::hierarchy::Hierarchy;
+use crate::keys::Hierarchy;
 use crate::status::CloseReport;
 
 /// How long a closing factory waits for aborted key loads to let go of their keys: each does at its

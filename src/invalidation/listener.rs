@@ -17,7 +17,7 @@ use super::{BoxedSource, Invalidation};
 use crate::error::BackendError;
 use crate::events::Event;
 use crate::gate::jittered;
-use crate::hierarchy::Hierarchy;
+use crate::keys::Hierarchy;
 
 /// A factory's sources and the tasks that listen to them.
 #[derive(Debug)]

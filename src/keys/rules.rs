@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use super::decide::{Fitness, Freshness, LatestFacts, VersionFacts};
 use crate::clock::{Moment, NANOS_PER_SECOND, nanos};
 use crate::key::state::KeyState;
 use crate::key::{CryptoKey, Life};
@@ -27,27 +28,6 @@ pub(crate) struct Rules {
     pub(crate) revoked_decrypt: RevokedDecrypt,
     /// Replicas may answer decrypts. Not where every call is to be checked.
     pub(crate) replica_reads: bool,
-}
-
-/// What a key is good for, whatever its age since the last check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fitness {
-    Fit,
-    /// Fit, and near its end.
-    Ending,
-    Exhausted,
-    Expired,
-    /// Revoked, or its row is gone.
-    Barred,
-}
-
-/// How old what we know of a key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Freshness {
-    Fresh,
-    Due,
-    Stale,
-    TooOld,
 }
 
 /// What a key is wanted for.
@@ -123,10 +103,10 @@ impl Rules {
     }
 
     /// Tells what the key is good for; the first that holds, as in T1.
-    pub(crate) fn fitness(&self, key: &CryptoKey, now: Moment) -> Fitness {
+    pub(super) fn fitness(&self, key: &CryptoKey, now: Moment) -> Fitness {
         let life = key.life();
         if key.is_barred() {
-            Fitness::Barred
+            Fitness::Unusable
         } else if now.wall > life.expires {
             Fitness::Expired
         } else if self.is_exhausted(key) {
@@ -160,7 +140,7 @@ impl Rules {
         self.stale_decrypt
     }
 
-    pub(crate) fn freshness(&self, key: &CryptoKey, now: Moment, purpose: Purpose) -> Freshness {
+    pub(super) fn freshness(&self, key: &CryptoKey, now: Moment, purpose: Purpose) -> Freshness {
         if purpose == Purpose::Encrypt && key.state().is_copied() {
             // The store itself was never asked.
             return Freshness::TooOld;
@@ -172,7 +152,7 @@ impl Rules {
     }
 
     /// Returns how old what is known of a key is at this age, if no doubt came up.
-    pub(crate) const fn freshness_at(&self, age: u64, purpose: Purpose) -> Freshness {
+    pub(super) const fn freshness_at(&self, age: u64, purpose: Purpose) -> Freshness {
         let age_max = match purpose {
             Purpose::Encrypt => self.encrypt_age_max,
             Purpose::Decrypt => self.decrypt_age_max,
@@ -188,13 +168,25 @@ impl Rules {
         }
     }
 
-    /// Tells whether a key past its end may go on for a while, when no other can be had.
-    pub(crate) fn may_go_on(&self, key: &CryptoKey, fitness: Fitness, now: Moment) -> bool {
+    /// Returns what T1 asks of a cached key.
+    pub(super) fn latest_facts(&self, key: &CryptoKey, now: Moment) -> LatestFacts {
+        let fitness = self.fitness(key, now);
+        let freshness = self.freshness(key, now, Purpose::Encrypt);
+        LatestFacts { fitness, freshness, is_in_grace: self.is_in_grace(key, fitness, now) }
+    }
+
+    /// Returns what T5 asks of a cached key.
+    pub(super) fn version_facts(&self, key: &CryptoKey, now: Moment) -> VersionFacts {
+        let freshness = self.freshness(key, now, Purpose::Decrypt);
+        VersionFacts::Cached { freshness, is_revoked: key.is_revoked() }
+    }
+
+    /// Returns `true` if a key past its end may go on for a while, when no other can be had.
+    fn is_in_grace(&self, key: &CryptoKey, fitness: Fitness, now: Moment) -> bool {
         let is_within = match fitness {
-            Fitness::Fit | Fitness::Ending => true,
             Fitness::Expired => now.wall <= key.life().expires.saturating_add(self.stale_encrypt),
             Fitness::Exhausted => key.wraps().count() < self.wraps_max.saturating_mul(2),
-            Fitness::Barred => false,
+            Fitness::Fit | Fitness::Ending | Fitness::Unusable => false,
         };
         is_within && !key.state().is_copied() && key.age(now) <= self.encrypt_age_max
     }

@@ -8,11 +8,13 @@ use tokio_util::sync::CancellationToken;
 use super::Hierarchy;
 use super::admission::Full;
 use super::course::Course;
+use super::decide::{self, Awaited, Failure, WayOut};
 use super::misses::Exceeded;
 use crate::BoxFuture;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
+use crate::key::state::Trouble;
 use crate::keyring::Keyring;
 use crate::keyring::flight::{Flights, Outcome, Pilot, Ticket};
 use crate::keyring::progress::Progress;
@@ -30,10 +32,19 @@ impl Hierarchy {
         }
     }
 
-    /// Waiting would be in vain: the store is down, or a refresh of this key failed just now.
-    pub(super) fn is_known_to_fail(&self, course: &Course, now: Moment) -> bool {
-        course.trouble(|trouble| trouble.is_recent(now)).unwrap_or(false)
-            || self.store.reads().is_shut_to(&course.subject())
+    /// Returns how the way to the store is for this.
+    pub(super) fn way_out(&self, course: &Course, awaited: Awaited, now: Moment) -> WayOut {
+        let (reads, writes) = (self.store.reads(), self.store.writes());
+        let is_shut = match awaited {
+            Awaited::Check => reads.is_shut_to(&course.subject()),
+            // Its row is to be read and inserted.
+            Awaited::Successor => reads.is_open() || writes.is_open(),
+        };
+        let failure = |trouble: &Trouble| match trouble.is_recent_in_passing(now) {
+            true => Some(Failure::Passing),
+            false => trouble.is_recent(now).then_some(Failure::Lasting),
+        };
+        WayOut { is_shut, trouble: course.trouble(failure).flatten() }
     }
 
     /// Waits for a refresh, `refresh_wait` at most. `None` if there is no answer, or with
@@ -107,7 +118,8 @@ impl Hierarchy {
     /// Starts a flight that nobody waits for, unless one is under way, there is no permit, or it is
     /// known to fail.
     pub(super) fn refresh_in_background(self: &Arc<Self>, course: Course, now: Moment) {
-        if !self.is_known_to_fail(&course, now) {
+        let way_out = self.way_out(&course, Awaited::Check, now);
+        if decide::is_worth_waiting(Awaited::Check, way_out) {
             self.begin_in_background(course);
         }
     }

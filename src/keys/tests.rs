@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::decide::Freshness;
 use super::missing::Missing;
-use super::rules::{Freshness, Purpose, Rules};
+use super::rules::{Purpose, Rules};
 use crate::clock::{Moment, NANOS_PER_SECOND};
 use crate::key::state::{KeyState, Trouble};
 use crate::keyring::Keyring;
