@@ -55,8 +55,8 @@ impl SessionFactory {
     /// [`Error::InvalidPartition`], [`Error::Closed`], [`Error::Forked`].
     pub fn session(&self, partition: &str) -> Result<Session, Error> {
         let core = self.shared.open()?;
-        let ring = core.intermediate.ring(&core.naming.intermediate_key_id(partition)?);
-        Ok(Session::new(Arc::clone(&self.shared), ring))
+        let keyring = core.intermediate.keyring(&core.naming.intermediate_key_id(partition)?);
+        Ok(Session::new(Arc::clone(&self.shared), keyring))
     }
 
     /// Loads the latest keys of these partitions in bulk, so that their first encrypts wait for
@@ -211,7 +211,7 @@ impl SessionFactory {
 impl fmt::Debug for SessionFactory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionFactory")
-            .field("system_key", self.shared.core.system_ring.id())
+            .field("system_key", self.shared.core.system_keyring.id())
             .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! Keys in memory: raw ones on their way, and cached ones ready to use.
 
+pub(crate) mod known;
 pub(crate) mod state;
 
 use std::cell::Cell;
@@ -14,9 +15,9 @@ use zeroize::Zeroizing;
 use crate::aead::{self, AeadKey, Nonce};
 use crate::clock::Moment;
 use crate::error::Error;
-use crate::keys::known::{Hold, IsCopy, Known};
 use crate::random::{RandomError, SecureRandom};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+use known::{Hold, IsCopy, Known};
 use state::KeyState;
 
 /// A 256-bit key in the clear, on its way between the generator, the KMS and protected memory.
@@ -80,8 +81,8 @@ impl Parent {
     }
 
     /// Tells whether nothing under it may encrypt any more.
-    fn is_barred(&self) -> bool {
-        self.is_former.load(Ordering::Relaxed) || self.state.is_barred()
+    fn is_unusable(&self) -> bool {
+        self.is_former.load(Ordering::Relaxed) || self.state.is_unusable()
     }
 }
 
@@ -203,21 +204,22 @@ impl CryptoKey {
 
     /// Tells whether the key must not encrypt, whatever fails: it or its parent is known to be revoked,
     /// or its row or its parent's is gone, another id's, or holds another key.
-    pub(crate) fn is_barred(&self) -> bool {
+    pub(crate) fn is_unusable(&self) -> bool {
         self.is_former.load(Ordering::Relaxed)
-            || self.state.is_barred()
-            || self.parent.as_ref().is_some_and(Parent::is_barred)
+            || self.state.is_unusable()
+            || self.parent.as_ref().is_some_and(Parent::is_unusable)
     }
 
     /// Tells whether no read of its row, or its parent's, is known that began after the last word
     /// that it changed.
-    pub(crate) fn is_doubted(&self) -> bool {
-        self.state.is_doubted() || self.parent.as_ref().is_some_and(|parent| parent.state.is_doubted())
+    pub(crate) fn is_invalidated(&self) -> bool {
+        self.state.is_invalidated()
+            || self.parent.as_ref().is_some_and(|parent| parent.state.is_invalidated())
     }
 
     /// Tells that nothing speaks against using the key, but for age and wear.
-    pub(crate) fn is_clear(&self) -> bool {
-        self.state.is_clear() && self.parent.as_ref().is_none_or(|parent| parent.state.is_clear())
+    pub(crate) fn is_nominal(&self) -> bool {
+        self.state.is_nominal() && self.parent.as_ref().is_none_or(|parent| parent.state.is_nominal())
     }
 
     /// Returns the age of what is known: the older of its row's and its parent's row's last read.

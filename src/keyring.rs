@@ -6,7 +6,7 @@ pub(crate) mod flight;
 mod former;
 pub(crate) mod orphans;
 pub(crate) mod progress;
-pub(crate) mod shells;
+pub(crate) mod registry;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -21,7 +21,7 @@ use crate::key::state::{KeyState, Trouble};
 use crate::record::{Created, KeyId};
 use flight::Flights;
 use former::Former;
-use shells::Shells;
+use registry::Registry;
 
 /// How many versions of one key are cached.
 pub(crate) const VERSIONS_MAX: usize = 16;
@@ -39,7 +39,7 @@ pub(crate) struct Keyring {
     rotation: Trouble,
     /// When the keys were last used, to the second, in monotonic nanoseconds.
     used: AtomicU64,
-    shells: Weak<Shells>,
+    registry: Weak<Registry>,
 }
 
 /// The versions of one key that are cached, ascending, and the one to encrypt under.
@@ -102,8 +102,8 @@ pub(crate) enum Role {
 }
 
 impl Keyring {
-    pub(crate) fn new(id: KeyId, shells: Weak<Shells>) -> Self {
-        let series = shells.upgrade().map(|shells| Arc::clone(shells.series()));
+    pub(crate) fn new(id: KeyId, registry: Weak<Registry>) -> Self {
+        let series = registry.upgrade().map(|registry| Arc::clone(registry.series()));
         Self {
             id,
             keys: ArcSwap::default(),
@@ -112,7 +112,7 @@ impl Keyring {
             trouble: Trouble::default(),
             rotation: Trouble::default(),
             used: AtomicU64::new(0),
-            shells,
+            registry,
         }
     }
 
@@ -174,14 +174,14 @@ impl Keyring {
     /// A row that is back after it was found gone begins anew: what its operations and the keys under
     /// it held on to stays lost.
     pub(crate) fn state_of_row(&self, created: Created, begun: Moment) -> Arc<KeyState> {
-        self.renew_if(created, |state| state.is_lost_before(begun));
+        self.renew_if(created, |state| state.is_row_missing_before(begun));
         self.state(created)
     }
 
     /// Notes that the row of a version was put back, by an insert of our own that began at `begun`. A
     /// loss that was noted later stays.
     pub(crate) fn renew(&self, created: Created, begun: Moment) {
-        self.renew_if(created, |state| state.is_lost_by(begun));
+        self.renew_if(created, |state| state.is_row_missing_by(begun));
     }
 
     fn renew_if(&self, created: Created, is_over: impl Fn(&KeyState) -> bool) {
@@ -200,24 +200,24 @@ impl Keyring {
 
     /// Notes a good read of a version's row from a replica, as [`mark_checked`](Self::mark_checked)
     /// does one from the store itself.
-    pub(crate) fn mark_copied(&self, state: &KeyState, begun: Moment, flight: u64) {
+    pub(crate) fn mark_read_from_replica(&self, state: &KeyState, begun: Moment, flight: u64) {
         let _writer = self.lock();
-        state.mark_copied(begun, self.flights.is_current(flight));
+        state.mark_read_from_replica(begun, self.flights.is_current(flight));
     }
 
     /// Notes that the rows may have changed: nothing that is known of them is fresh, and nothing
     /// that flights under way learn will be.
-    pub(crate) fn doubt(&self) {
+    pub(crate) fn invalidate(&self) {
         let states = self.lock();
-        self.flights.outdate();
+        self.flights.invalidate();
         for state in states.0.values().filter_map(Weak::upgrade) {
-            state.doubt();
+            state.invalidate();
         }
     }
 
     /// Notes `now` that the rows of some versions are gone, by a read of this flight that began at
     /// `begun`. What was learned later, by an insert of our own for one, is not undone.
-    pub(crate) fn lose(
+    pub(crate) fn mark_rows_missing(
         &self,
         begun: Moment,
         now: Moment,
@@ -229,7 +229,7 @@ impl Keyring {
         for (created, state) in &states.0 {
             let Some(state) = state.upgrade().filter(|state| is_lost(*created, state)) else { continue };
             if !state.outlives(begun, is_current) {
-                state.mark_lost(now);
+                state.mark_row_missing(now);
             }
         }
     }
@@ -289,8 +289,8 @@ impl Keyring {
     fn replace(&self, keys: KeySet) -> Arc<KeySet> {
         let len = keys.len();
         let old = self.keys.swap(Arc::new(keys));
-        if let Some(shells) = self.shells.upgrade() {
-            shells.recount(old.len(), len);
+        if let Some(registry) = self.registry.upgrade() {
+            registry.recount(old.len(), len);
         }
         old
     }
@@ -342,8 +342,8 @@ impl Keyring {
 
 impl Drop for Keyring {
     fn drop(&mut self) {
-        if let Some(shells) = self.shells.upgrade() {
-            shells.forget(self);
+        if let Some(registry) = self.registry.upgrade() {
+            registry.forget(self);
         }
     }
 }

@@ -5,20 +5,19 @@
 mod admission;
 pub(crate) mod ahead;
 mod changed;
-mod course;
+pub(crate) mod copies;
 mod create;
 mod decide;
-pub(crate) mod degraded;
-mod doubt;
-pub(crate) mod failover;
-mod fly;
-pub(crate) mod known;
+mod dispatch;
 mod learn;
 mod load;
 pub(crate) mod lost;
 mod misses;
 mod missing;
+mod parents;
+pub(crate) mod recheck;
 mod replica;
+mod request;
 mod restore;
 pub(crate) mod rules;
 mod sweep;
@@ -35,9 +34,10 @@ use crate::error::Error;
 use crate::events::{Event, Events};
 use crate::invalidation::listener::Listeners;
 use crate::key::CryptoKey;
+use crate::key::known::Known;
 use crate::keyring::Keyring;
 use crate::keyring::cache::KeyCache;
-use crate::keyring::flight::{Outcome, Ticket};
+use crate::keyring::flight::{MinGeneration, Outcome};
 use crate::keyring::orphans::Orphans;
 use crate::kms::KmsHandle;
 use crate::metastore::MetastoreHandle;
@@ -47,15 +47,14 @@ use crate::record::{Created, KeyId, KeyMeta};
 use crate::tasks::Tasks;
 pub(crate) use admission::Admission;
 use ahead::Ahead;
-use course::{Course, Level};
+use copies::MissingCopies;
 use decide::{Admittance, Awaited, DecryptStep, EncryptStep, Failure, Fitness, Next, VersionFacts, Waited};
-use degraded::Degraded;
-use doubt::Parents;
-use failover::Recheck;
-use known::Known;
 use lost::Lost;
 pub(crate) use misses::Misses;
 use missing::Missing;
+use parents::Parents;
+use recheck::Recheck;
+use request::{Level, LoadRequest};
 use rules::Rules;
 
 /// Everything a factory's sessions share.
@@ -67,7 +66,7 @@ pub(crate) struct Hierarchy {
     pub(crate) intermediate: KeyCache,
     pub(crate) system: KeyCache,
     /// The keyring of the system key that new intermediate keys are wrapped under.
-    pub(crate) system_ring: Arc<Keyring>,
+    pub(crate) system_keyring: Arc<Keyring>,
     pub(crate) parents: Parents,
     pub(crate) orphans: Arc<Orphans>,
     pub(crate) arena: Arena,
@@ -88,7 +87,7 @@ pub(crate) struct Hierarchy {
     /// Rows that are found gone are put back at once.
     pub(crate) restores_lost: bool,
     pub(crate) recheck: Recheck,
-    pub(crate) degraded: Degraded,
+    pub(crate) degraded: MissingCopies,
 }
 
 impl Hierarchy {
@@ -100,47 +99,49 @@ impl Hierarchy {
     ///
     /// # Cancel safety
     /// Leaving early harms nobody: loads and creations are tasks of their own.
-    pub(crate) async fn key_to_encrypt(self: &Arc<Self>, ring: &Arc<Keyring>) -> Outcome {
-        let ticket = self.ticket(ring);
+    pub(crate) async fn key_to_encrypt(self: &Arc<Self>, keyring: &Arc<Keyring>) -> Outcome {
+        let min_generation = self.next_generation(keyring);
         let now = self.now();
-        let course = Course::latest(Level::Intermediate, ring);
-        let latest = ring.latest();
+        let request = LoadRequest::latest(Level::Intermediate, keyring);
+        let latest = keyring.latest();
         let step = decide::encrypt(latest.as_deref().map(|key| self.rules.latest_facts(key, now)));
-        let Some(key) = latest else { return self.fly_to_end(course, ticket).await };
+        let Some(key) = latest else { return self.fly_to_end(request, min_generation).await };
         match step {
             EncryptStep::Use => Ok(key),
             EncryptStep::UseAndRefresh => {
-                self.refresh_in_background(course, now);
+                self.refresh_in_background(request, now);
                 Ok(key)
             }
             EncryptStep::UseAndReplace => {
-                self.replace_in_background(ring, &key, now);
+                self.replace_in_background(keyring, &key, now);
                 Ok(key)
             }
             // Apart, as it is seldom: all who wait here for a key take room for it.
             EncryptStep::Wait(awaited) => {
-                Box::pin(self.wait_to_encrypt(course, ticket, key, awaited, now)).await
+                Box::pin(self.wait_to_encrypt(request, min_generation, key, awaited, now)).await
             }
-            EncryptStep::Load => self.fly_to_end(course, ticket).await,
+            EncryptStep::Load => self.fly_to_end(request, min_generation).await,
         }
     }
 
     /// Has the key checked, or its successor made; goes on with it for a while if that cannot be done now.
     async fn wait_to_encrypt(
         self: &Arc<Self>,
-        course: Course,
-        ticket: Ticket,
+        request: LoadRequest,
+        min_generation: MinGeneration,
         key: Arc<CryptoKey>,
         awaited: Awaited,
         now: Moment,
     ) -> Outcome {
-        let is_worth_it = decide::is_worth_waiting(awaited, self.way_out(&course, awaited, now));
-        let answer = self.refreshed(course.clone(), ticket, is_worth_it).await;
-        match (decide::after_wait_to_encrypt(awaited, waited(is_worth_it, &answer), key.is_barred()), answer)
-        {
+        let is_worth_it = decide::is_worth_waiting(awaited, self.way_out(&request, awaited, now));
+        let answer = self.refreshed(request.clone(), min_generation, is_worth_it).await;
+        match (
+            decide::after_wait_to_encrypt(awaited, waited(is_worth_it, &answer), key.is_unusable()),
+            answer,
+        ) {
             (Next::UseAnswer | Next::Fail, Some(answer)) => {
                 if let (Awaited::Check, Ok(latest)) = (awaited, &answer) {
-                    self.replace_near_its_end(&course.ring, latest, now);
+                    self.replace_near_its_end(&request.keyring, latest, now);
                 }
                 answer
             }
@@ -149,31 +150,34 @@ impl Hierarchy {
                     Awaited::Check => Event::Stale,
                     Awaited::Successor => Event::Degraded,
                 };
-                self.events.raise_if(is_told, event, course.ring.id());
+                self.events.raise_if(is_told, event, request.keyring.id());
                 Ok(key)
             }
-            (Next::Load | Next::UseAnswer | Next::Fail, _) => self.fly_to_end(course, ticket).await,
+            (Next::Load | Next::UseAnswer | Next::Fail, _) => self.fly_to_end(request, min_generation).await,
         }
     }
 
-    fn replace_near_its_end(self: &Arc<Self>, ring: &Arc<Keyring>, key: &CryptoKey, now: Moment) {
+    fn replace_near_its_end(self: &Arc<Self>, keyring: &Arc<Keyring>, key: &CryptoKey, now: Moment) {
         if self.rules.fitness(key, now) == Fitness::Ending {
-            self.replace_in_background(ring, key, now);
+            self.replace_in_background(keyring, key, now);
         }
     }
 
     /// Has the key replaced, which is near its end, so that nobody waits there.
-    fn replace_in_background(self: &Arc<Self>, ring: &Arc<Keyring>, key: &CryptoKey, now: Moment) {
-        if !self.store.writes().is_open() && !ring.rotation().is_recent(now) {
-            self.refresh_in_background(Course::latest(Level::Intermediate, ring).replacing(key), now);
+    fn replace_in_background(self: &Arc<Self>, keyring: &Arc<Keyring>, key: &CryptoKey, now: Moment) {
+        if !self.store.writes().is_open() && !keyring.rotation().is_recent(now) {
+            self.refresh_in_background(LoadRequest::latest(Level::Intermediate, keyring).replacing(key), now);
         }
     }
 
     /// Has the key replaced in the background that was worn out by chance: before it is evicted, say, and that
     /// is forgotten.
-    pub(crate) fn replace_worn_out(self: &Arc<Self>, ring: &Arc<Keyring>) {
-        if let Some(key) = ring.latest().filter(|key| self.rules.is_exhausted(key)) {
-            self.refresh_in_background(Course::latest(Level::Intermediate, ring).replacing(&key), self.now());
+    pub(crate) fn replace_worn_out(self: &Arc<Self>, keyring: &Arc<Keyring>) {
+        if let Some(key) = keyring.latest().filter(|key| self.rules.is_exhausted(key)) {
+            self.refresh_in_background(
+                LoadRequest::latest(Level::Intermediate, keyring).replacing(&key),
+                self.now(),
+            );
         }
     }
 
@@ -185,10 +189,10 @@ impl Hierarchy {
     pub(crate) async fn key_to_decrypt(
         self: &Arc<Self>,
         partition: &KeyId,
-        ring: &Arc<Keyring>,
+        keyring: &Arc<Keyring>,
         created: Created,
     ) -> Outcome {
-        let key = self.version_to_decrypt(partition, ring, created).await?;
+        let key = self.version_to_decrypt(partition, keyring, created).await?;
         self.admit_to_decrypt(key)
     }
 
@@ -196,13 +200,13 @@ impl Hierarchy {
     async fn version_to_decrypt(
         self: &Arc<Self>,
         partition: &KeyId,
-        ring: &Arc<Keyring>,
+        keyring: &Arc<Keyring>,
         created: Created,
     ) -> Outcome {
-        let ticket = self.ticket(ring);
+        let min_generation = self.next_generation(keyring);
         let now = self.now();
-        let course = Course::version(Level::Intermediate, ring, created);
-        let (cached, meta) = (ring.version(created), KeyMeta::new(ring.id().clone(), created));
+        let request = LoadRequest::version(Level::Intermediate, keyring, created);
+        let (cached, meta) = (keyring.version(created), KeyMeta::new(keyring.id().clone(), created));
         let facts = match &cached {
             Some(key) => self.rules.version_facts(key, now),
             None if self.missing.contains(&meta, now) => VersionFacts::Missing,
@@ -214,25 +218,25 @@ impl Hierarchy {
             (DecryptStep::Revoked, _) => Err(Error::KeyRevoked(meta)),
             (DecryptStep::Use, Some(key)) => Ok(key),
             (DecryptStep::UseAndRefresh, Some(key)) => {
-                self.refresh_in_background(course, now);
+                self.refresh_in_background(request, now);
                 Ok(key)
             }
             (DecryptStep::Wait, Some(key)) => {
-                let way_out = self.way_out(&course, Awaited::Check, now);
+                let way_out = self.way_out(&request, Awaited::Check, now);
                 let is_worth_it = decide::is_worth_waiting(Awaited::Check, way_out);
-                let answer = self.refreshed(course, ticket, is_worth_it).await;
+                let answer = self.refreshed(request, min_generation, is_worth_it).await;
                 match (decide::after_wait_to_decrypt(waited(is_worth_it, &answer)), answer) {
                     (Next::UseAnswer | Next::Fail, Some(answer)) => answer,
                     (Next::UseCached { is_told }, _) => {
-                        self.events.raise_if(is_told, Event::Stale, ring.id());
+                        self.events.raise_if(is_told, Event::Stale, keyring.id());
                         Ok(key)
                     }
                     // Without an answer the cached key is used.
                     (Next::UseAnswer | Next::Fail | Next::Load, _) => Ok(key),
                 }
             }
-            (DecryptStep::Load, Some(_)) => self.fly_to_end(course, ticket).await,
-            (_, None) => self.fly_to_end(course.on_behalf_of(partition), ticket).await,
+            (DecryptStep::Load, Some(_)) => self.fly_to_end(request, min_generation).await,
+            (_, None) => self.fly_to_end(request.on_behalf_of(partition), min_generation).await,
         }
     }
 

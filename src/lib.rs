@@ -4,7 +4,7 @@ mod aead;
 mod aging;
 mod breaker;
 mod clock;
-mod envelope;
+mod data_row;
 mod error;
 mod events;
 mod factory;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Moment;
-use crate::envelope;
+use crate::data_row;
 use crate::error::{BackendError, Error};
 use crate::factory::Shared;
 use crate::keyring::Keyring;
@@ -24,7 +24,7 @@ use crate::record::{DataRowRecord, KeyMeta, WRAPPED_DATA_ROW_KEY_BYTES};
 #[derive(Clone)]
 pub struct Session {
     shared: Arc<Shared>,
-    ring: Arc<Keyring>,
+    keyring: Arc<Keyring>,
 }
 
 /// Where a service keeps its records, for [`Session::store`] and [`Session::load`].
@@ -43,8 +43,8 @@ pub trait Persistence {
 }
 
 impl Session {
-    pub(crate) const fn new(shared: Arc<Shared>, ring: Arc<Keyring>) -> Self {
-        Self { shared, ring }
+    pub(crate) const fn new(shared: Arc<Shared>, keyring: Arc<Keyring>) -> Self {
+        Self { shared, keyring }
     }
 
     /// Encrypts `plaintext`, which may be empty, under a fresh data row key.
@@ -56,19 +56,19 @@ impl Session {
     /// record gives; [`Error::Closed`], [`Error::Forked`].
     pub async fn encrypt(&self, plaintext: &[u8]) -> Result<DataRowRecord, Error> {
         let core = self.shared.open()?;
-        envelope::check_payload(plaintext.len(), self.shared.payload_bytes_max())?;
+        data_row::check_payload(plaintext.len(), self.shared.payload_bytes_max())?;
         let now = core.now();
-        touch(core, &self.ring, now);
-        if let Some(key) = self.ring.take_latest().filter(|key| core.rules.is_ready(key, now)) {
-            return envelope::seal(key, &*core.random, now, self.wraps(core), plaintext);
+        touch(core, &self.keyring, now);
+        if let Some(key) = self.keyring.take_latest().filter(|key| core.rules.is_ready(key, now)) {
+            return data_row::seal(key, &*core.random, now, self.wraps(core), plaintext);
         }
-        let key = self.shared.wait_for(core.key_to_encrypt(&self.ring)).await?;
-        envelope::seal(key, &*core.random, now, self.wraps(core), plaintext)
+        let key = self.shared.wait_for(core.key_to_encrypt(&self.keyring)).await?;
+        data_row::seal(key, &*core.random, now, self.wraps(core), plaintext)
     }
 
     /// Returns how much a key may wrap, and what is done about one that is to wrap no more.
     fn wraps(&self, core: &Arc<Hierarchy>) -> (u64, impl FnOnce()) {
-        (core.rules.wraps_max(), || core.replace_worn_out(&self.ring))
+        (core.rules.wraps_max(), || core.replace_worn_out(&self.keyring))
     }
 
     /// Decrypts a record of this partition.
@@ -134,40 +134,41 @@ impl Session {
         data: impl AsRef<[u8]> + Into<Box<[u8]>>,
     ) -> Result<Plaintext, Error> {
         let core = self.shared.open()?;
-        envelope::check_sealed(data.as_ref().len(), self.shared.payload_bytes_max())?;
-        let other_ring;
-        let ring = match core.naming.owner(self.ring.id(), parent.id()) {
-            Owner::Own => &self.ring,
+        data_row::check_sealed(data.as_ref().len(), self.shared.payload_bytes_max())?;
+        let other_keyring;
+        let keyring = match core.naming.owner(self.keyring.id(), parent.id()) {
+            Owner::Own => &self.keyring,
             Owner::OtherRegion => {
-                other_ring = core.intermediate.ring(parent.id().as_str());
-                &other_ring
+                other_keyring = core.intermediate.keyring(parent.id().as_str());
+                &other_keyring
             }
             Owner::Foreign => return Err(Error::ForeignRecord),
         };
         let data = data.into();
         let now = core.now();
-        touch(core, ring, now);
-        let formers = || ring.formers(parent.created(), now);
-        let key = ring.take_version(parent.created());
+        touch(core, keyring, now);
+        let formers = || keyring.formers(parent.created(), now);
+        let key = keyring.take_version(parent.created());
         if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
-            return envelope::open(key, formers, wrapped_key, data);
+            return data_row::open(key, formers, wrapped_key, data);
         }
-        let key = self.shared.wait_for(core.key_to_decrypt(self.ring.id(), ring, parent.created())).await?;
-        envelope::open(key, formers, wrapped_key, data)
+        let key =
+            self.shared.wait_for(core.key_to_decrypt(self.keyring.id(), keyring, parent.created())).await?;
+        data_row::open(key, formers, wrapped_key, data)
     }
 }
 
 /// Notes that the keyring is in use; about once a second the cache hears of it, so that a hot
 /// partition that looks nothing up does not look idle.
 #[inline]
-fn touch(core: &Hierarchy, ring: &Keyring, now: Moment) {
-    if ring.touch(now) {
-        core.intermediate.touch(ring);
+fn touch(core: &Hierarchy, keyring: &Keyring, now: Moment) {
+    if keyring.touch(now) {
+        core.intermediate.touch(keyring);
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("intermediate_key", self.ring.id()).finish_non_exhaustive()
+        f.debug_struct("Session").field("intermediate_key", self.keyring.id()).finish_non_exhaustive()
     }
 }

@@ -15,9 +15,9 @@ use crate::gate::replica::ReplicaGate;
 use crate::gate::{Gate, GateRules, Lanes, Width};
 use crate::invalidation::listener::Listeners;
 use crate::invalidation::{BoxedSource, InvalidationSource};
+use crate::key::known::Known;
 use crate::keyring::cache::KeyCache;
 use crate::keyring::orphans::Orphans;
-use crate::keys::known::Known;
 use crate::keys::lost::Lost;
 use crate::keys::rules::Rules;
 use crate::keys::{Admission, Hierarchy, Misses};
@@ -238,7 +238,7 @@ impl SessionFactoryBuilder {
             }),
             kms: KmsHandle::new(self.kms, kms_gate),
             intermediate,
-            system_ring: system.ring(naming.system_key_id().as_str()),
+            system_keyring: system.keyring(naming.system_key_id().as_str()),
             system,
             parents: Default::default(),
             orphans,

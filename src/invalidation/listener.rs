@@ -130,7 +130,7 @@ impl Held {
                     // What was put off is due.
                     Some(None) => {
                         let Some(core) = core.upgrade() else { return };
-                        core.heed(Invalidation::Everything, &mut pace).await;
+                        core.apply(Invalidation::Everything, &mut pace).await;
                         self.slot.is_connected.store(ask_at.is_none(), Ordering::Release);
                     }
                 }
@@ -142,7 +142,7 @@ impl Held {
                     if outage.ends() {
                         core.listens_again();
                     }
-                    core.heed(told, &mut pace).await;
+                    core.apply(told, &mut pace).await;
                     // After all that was told: who sees it connected may rely on what it told first.
                     if pace.due().is_none() {
                         self.slot.is_connected.store(true, Ordering::Release);
@@ -245,7 +245,7 @@ impl Hierarchy {
     }
 
     /// Doubts what was told, now or, where too much is told, when that is due.
-    async fn heed(&self, told: Invalidation, pace: &mut Pace) {
+    async fn apply(&self, told: Invalidation, pace: &mut Pace) {
         let now = Instant::now();
         let of_key = match told {
             Invalidation::Key(id) => Some(id),
@@ -265,15 +265,15 @@ impl Hierarchy {
 
     /// What was invalidated meanwhile is learned by the regular checks, as the event said.
     fn listens_again(&self) {
-        tracing::info!(key = %self.system_ring.id(), "an invalidation source is listened to again");
+        tracing::info!(key = %self.system_keyring.id(), "an invalidation source is listened to again");
     }
 
     fn lost(&self, fault: &Fault, is_first: bool) {
         if matches!(fault, Fault::Panic) {
-            self.events.raise(Event::ListenerPanicked, self.system_ring.id());
+            self.events.raise(Event::ListenerPanicked, self.system_keyring.id());
         }
         if is_first {
-            self.events.raise_because(Event::InvalidationsLost, self.system_ring.id(), fault);
+            self.events.raise_because(Event::InvalidationsLost, self.system_keyring.id(), fault);
         }
     }
 }

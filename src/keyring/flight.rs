@@ -24,7 +24,7 @@ pub(crate) type Outcome = Result<Arc<CryptoKey>, Error>;
 /// The flights under way for one key id.
 ///
 /// Flights are numbered. Whoever needs an answer that is newer than his question takes a
-/// [`ticket`](Self::ticket) first and boards only flights that begin later.
+/// [`min_generation`](Self::min_generation) first and boards only flights that begin later.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
     series: Arc<Series>,
@@ -34,7 +34,7 @@ pub(crate) struct Flights {
 #[derive(Debug, Default)]
 struct State {
     /// When the rows were last said to have changed.
-    outdated: u64,
+    invalidated: u64,
     under_way: HashMap<Target, Flight>,
 }
 
@@ -44,13 +44,13 @@ struct State {
 pub(crate) struct Series {
     last: AtomicU64,
     /// When rows were last said to have changed that flights for any key id may ask for.
-    outdated: AtomicU64,
+    invalidated: AtomicU64,
 }
 
 impl Series {
     /// Notes that what flights under way bring is no news, whatever they are for.
-    pub(crate) fn outdate(&self) {
-        self.outdated.fetch_max(self.next(), Ordering::AcqRel);
+    pub(crate) fn invalidate(&self) {
+        self.invalidated.fetch_max(self.next(), Ordering::AcqRel);
     }
 
     /// Takes a number. Who takes a later one sees all that was done before.
@@ -68,19 +68,19 @@ struct Flight {
 
 /// A number: flights that began before it cannot answer the question.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct MinGeneration(u64);
 
 /// A place on a flight.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Waiter {
     flight: Flight,
-    /// The flight began before the ticket was taken: its outcome is of no use.
+    /// The flight began before the min_generation was taken: its outcome is of no use.
     too_early: bool,
 }
 
 /// What the task that runs a flight holds. However the task ends, the flight is over with it.
 #[derive(Debug)]
-pub(crate) struct Pilot {
+pub(crate) struct Leader {
     flights: Arc<Flights>,
     target: Target,
     number: u64,
@@ -93,36 +93,36 @@ impl Flights {
         Self { series, state: Mutex::default() }
     }
 
-    /// Returns a ticket that admits to any flight that is under way or begins later.
-    pub(crate) const fn any_ticket() -> Ticket {
-        Ticket(0)
+    /// Returns a min_generation that admits to any flight that is under way or begins later.
+    pub(crate) const fn any_generation() -> MinGeneration {
+        MinGeneration(0)
     }
 
-    /// Returns a ticket that admits only to flights that begin from now on.
-    pub(crate) fn ticket(&self) -> Ticket {
-        Ticket(self.series.next())
+    /// Returns a min_generation that admits only to flights that begin from now on.
+    pub(crate) fn next_generation(&self) -> MinGeneration {
+        MinGeneration(self.series.next())
     }
 
-    /// Returns a ticket that admits to the flights that began since the rows were last said to have
+    /// Returns a min_generation that admits to the flights that began since the rows were last said to have
     /// changed, and to any that begins later.
-    pub(crate) fn ticket_of_current(&self) -> Ticket {
-        Ticket(self.outdated(&self.state()))
+    pub(crate) fn current_generation(&self) -> MinGeneration {
+        MinGeneration(self.invalidated(&self.state()))
     }
 
     /// Notes that the rows may have changed: what flights under way bring is no news.
-    pub(crate) fn outdate(&self) {
+    pub(crate) fn invalidate(&self) {
         let mut state = self.state();
-        state.outdated = self.series.next();
+        state.invalidated = self.series.next();
     }
 
     /// Tells whether the flight of this number began since the rows were last said to have changed.
     pub(crate) fn is_current(&self, number: u64) -> bool {
-        number > self.outdated(&self.state())
+        number > self.invalidated(&self.state())
     }
 
     /// Tells whether the rows, not the parent's, were ever said to have changed.
-    pub(crate) fn is_any_outdated(&self) -> bool {
-        self.state().outdated > 0
+    pub(crate) fn is_any_invalidated(&self) -> bool {
+        self.state().invalidated > 0
     }
 
     pub(crate) fn is_under_way(&self, target: Target) -> bool {
@@ -133,23 +133,27 @@ impl Flights {
         self.state().under_way.len()
     }
 
-    /// Takes a seat on the flight to `target`. If there was none, also returns the pilot of a new
+    /// Takes a waiter on the flight to `target`. If there was none, also returns the leader of a new
     /// one, which the caller must give to a task.
-    pub(crate) fn board(self: &Arc<Self>, target: Target, ticket: Ticket) -> (Seat, Option<Pilot>) {
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        target: Target,
+        min_generation: MinGeneration,
+    ) -> (Waiter, Option<Leader>) {
         let mut state = self.state();
         if let Some(flight) = state.under_way.get(&target) {
-            return (Seat { too_early: flight.number <= ticket.0, flight: flight.clone() }, None);
+            return (Waiter { too_early: flight.number <= min_generation.0, flight: flight.clone() }, None);
         }
         let (sender, receiver) = watch::channel(None);
         let (number, progress) = (self.series.next(), Arc::<Progress>::default());
         let flight = Flight { number, progress: Arc::clone(&progress), outcome: receiver };
-        let pilot = Pilot { flights: Arc::clone(self), target, number, progress, outcome: sender };
+        let leader = Leader { flights: Arc::clone(self), target, number, progress, outcome: sender };
         state.under_way.insert(target, flight.clone());
-        (Seat { flight, too_early: false }, Some(pilot))
+        (Waiter { flight, too_early: false }, Some(leader))
     }
 
-    fn outdated(&self, state: &State) -> u64 {
-        state.outdated.max(self.series.outdated.load(Ordering::Acquire))
+    fn invalidated(&self, state: &State) -> u64 {
+        state.invalidated.max(self.series.invalidated.load(Ordering::Acquire))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -158,7 +162,7 @@ impl Flights {
     }
 }
 
-impl Seat {
+impl Waiter {
     pub(crate) const fn progress(&self) -> &Arc<Progress> {
         &self.flight.progress
     }
@@ -177,7 +181,7 @@ impl Seat {
     }
 }
 
-impl Pilot {
+impl Leader {
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }
@@ -187,13 +191,13 @@ impl Pilot {
     }
 
     /// Ends the flight and tells all who wait.
-    pub(crate) fn land(self, outcome: Outcome) {
+    pub(crate) fn complete(self, outcome: Outcome) {
         // The flight leaves the list before its outcome is told, so that nobody boards it after.
-        self.leave();
+        self.abandon();
         self.outcome.send_replace(Some(outcome));
     }
 
-    fn leave(&self) {
+    fn abandon(&self) {
         let mut state = self.flights.state();
         if state.under_way.get(&self.target).is_some_and(|flight| flight.number == self.number) {
             state.under_way.remove(&self.target);
@@ -201,8 +205,8 @@ impl Pilot {
     }
 }
 
-impl Drop for Pilot {
+impl Drop for Leader {
     fn drop(&mut self) {
-        self.leave();
+        self.abandon();
     }
 }

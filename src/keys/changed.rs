@@ -4,16 +4,16 @@
 use std::sync::Arc;
 
 use super::Hierarchy;
-use super::course::Course;
+use super::request::LoadRequest;
 use crate::key::CryptoKey;
 use crate::record::KeyId;
 
 impl Hierarchy {
     /// Lets a key encrypt no more, nor any key under it, since its row holds `current`: whatever is sealed
     /// under it from now on nobody else could read. What was is decrypted for a while.
-    pub(super) fn put_aside(&self, course: &Course, key: &Arc<CryptoKey>, current: &CryptoKey) {
+    pub(super) fn put_aside(&self, request: &LoadRequest, key: &Arc<CryptoKey>, current: &CryptoKey) {
         let until = self.now().monotonic.saturating_add(self.rules.stale_decrypt());
-        self.cache(course.level).put_aside(&course.ring, key, current, until);
+        self.cache(request.level).put_aside(&request.keyring, key, current, until);
     }
 
     /// Forgets what keys of this id were before their rows held other bytes.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Hierarchy;
-use super::course::{Course, Level};
+use super::request::{Level, LoadRequest};
 use super::rules::TooFarAhead;
 use crate::aead::{self, Nonce, OVERHEAD_BYTES};
 use crate::error::{Dependency, Error};
@@ -27,28 +27,28 @@ impl Hierarchy {
     /// Returns the key that a new one is wrapped under; `None` for the KMS.
     pub(super) async fn parent_to_wrap(
         self: &Arc<Self>,
-        course: &Course,
+        request: &LoadRequest,
     ) -> Result<Option<Arc<CryptoKey>>, Error> {
-        match course.level {
+        match request.level {
             Level::System => Ok(None),
-            Level::Intermediate => self.system_key_to_wrap(course).await.map(Some),
+            Level::Intermediate => self.system_key_to_wrap(request).await.map(Some),
         }
     }
 
     /// Creates a key under `parent` and stores it (T3).
     pub(super) async fn create(
         &self,
-        course: &Course,
+        request: &LoadRequest,
         above: Option<Created>,
         parent: Option<Arc<CryptoKey>>,
     ) -> Result<Creation, Error> {
-        let ring = &course.ring;
-        let meta = self.next_meta(course, above)?;
+        let keyring = &request.keyring;
+        let meta = self.next_meta(request, above)?;
         let secret = SecretKey::generate(&*self.random)?;
         let record = match &parent {
             None => {
-                course.progress.awaits(Dependency::Kms);
-                let wrapped = self.kms.wrap_key(course.class, &secret, &meta).await?;
+                request.progress.awaits(Dependency::Kms);
+                let wrapped = self.kms.wrap_key(request.class, &secret, &meta).await?;
                 self.note_copies(&meta, wrapped.missing_copies());
                 EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)
             }
@@ -58,22 +58,24 @@ impl Hierarchy {
             }
         };
         // The key is made before its row, so that no row is left by one that cannot be made.
-        let state = ring.state(record.meta().created());
+        let state = keyring.state(record.meta().created());
         let key = self.make_key(&secret, &record, Arc::clone(&state), parent.as_deref())?;
         drop(secret);
         let begun = self.now();
-        match self.store_for(course).insert(course.store_class(), &record).await? {
+        match self.store_for(request).insert(request.store_class(), &record).await? {
             Insert::Inserted => {
                 let key = Arc::new(key);
-                ring.mark_checked(&state, begun, course.flight);
+                keyring.mark_checked(&state, begun, request.flight);
                 self.missing.forget(record.meta());
-                self.cache(course.level).add(ring, &key, Role::Latest);
+                self.cache(request.level).add(keyring, &key, Role::Latest);
                 Ok(Creation::Made(key))
             }
             Insert::AlreadyExists => {
                 drop(key);
-                let winner = self
-                    .read(course, self.store_for(course).load(course.store_class(), record.meta()).await)?;
+                let winner = self.read(
+                    request,
+                    self.store_for(request).load(request.store_class(), record.meta()).await,
+                )?;
                 Ok(winner.map_or_else(|| Creation::Unseen(record.meta().clone()), |_| Creation::Beaten))
             }
         }
@@ -81,23 +83,24 @@ impl Hierarchy {
 
     /// Returns the system key to wrap a new intermediate key under. If that one is to replace another
     /// before its end, a system key that is near its own is replaced first.
-    async fn system_key_to_wrap(self: &Arc<Self>, child: &Course) -> Outcome {
-        let ring = &self.system_ring;
+    async fn system_key_to_wrap(self: &Arc<Self>, child: &LoadRequest) -> Outcome {
+        let keyring = &self.system_keyring;
         let now = self.now();
-        let mut course = Course::latest(Level::System, ring).needed_by(child);
-        if let Some(key) = ring.latest() {
+        let mut request = LoadRequest::latest(Level::System, keyring).needed_by(child);
+        if let Some(key) = keyring.latest() {
             if child.replace.is_some() && now.wall >= key.life().replace_from {
-                course = course.replacing(&key);
+                request = request.replacing(&key);
             } else if self.is_usable(&key, now) && !self.rules.is_due(&key, now) {
                 return Ok(key);
             }
         }
-        let ticket = if course.replace.is_some() { Flights::any_ticket() } else { self.ticket(ring) };
-        self.fly(course, ticket, &child.progress).await
+        let min_generation =
+            if request.replace.is_some() { Flights::any_generation() } else { self.next_generation(keyring) };
+        self.fly(request, min_generation, &child.progress).await
     }
 
-    fn next_meta(&self, course: &Course, above: Option<Created>) -> Result<KeyMeta, Error> {
-        let (id, now) = (course.ring.id(), self.now());
+    fn next_meta(&self, request: &LoadRequest, above: Option<Created>) -> Result<KeyMeta, Error> {
+        let (id, now) = (request.keyring.id(), self.now());
         // So that a lost row can be put back, and no two keys share an id and a time.
         let above = above.max(self.lost.greatest(id, self.rules.created_max(now), now));
         match (self.rules.next_created(now, above), above) {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::Hierarchy;
-use super::course::Course;
-use super::known::{Copied, Finding, IsCopy};
+use super::request::LoadRequest;
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::events::Event;
 use crate::key::CryptoKey;
+use crate::key::known::{Copied, Finding, IsCopy};
 use crate::key::state::KeyState;
 use crate::keyring::Keyring;
 use crate::record::EnvelopeKeyRecord;
@@ -18,16 +18,16 @@ impl Hierarchy {
     /// Revoked is for ever.
     pub(super) fn learn(
         &self,
-        course: &Course,
+        request: &LoadRequest,
         record: &EnvelopeKeyRecord,
         known: Finding,
         begun: Moment,
     ) -> Arc<KeyState> {
         self.note_return(record, begun);
-        let state = course.ring.state_of_row(record.meta().created(), begun);
-        self.note_fold(course, record, &state);
-        if self.note_revocation(&course.ring, record, known, &state) {
-            self.events.raise(Event::Unrevoked, course.ring.id());
+        let state = request.keyring.state_of_row(record.meta().created(), begun);
+        self.note_fold(request, record, &state);
+        if self.note_revocation(&request.keyring, record, known, &state) {
+            self.events.raise(Event::Unrevoked, request.keyring.id());
         }
         state
     }
@@ -36,14 +36,14 @@ impl Hierarchy {
     /// key is not revoked which was.
     pub(super) fn note_revocation(
         &self,
-        ring: &Keyring,
+        keyring: &Keyring,
         record: &EnvelopeKeyRecord,
         known: Finding,
         state: &KeyState,
     ) -> bool {
         let was_revoked = state.is_revoked() || known == Finding::Revoked;
         if record.is_revoked() {
-            self.note_revoked(ring, record);
+            self.note_revoked(keyring, record);
         }
         if record.is_revoked() || was_revoked {
             state.mark_revoked();
@@ -51,19 +51,19 @@ impl Hierarchy {
         was_revoked && !record.is_revoked()
     }
 
-    pub(super) fn note_revoked(&self, ring: &Keyring, record: &EnvelopeKeyRecord) {
-        let held = ring.version(record.meta().created());
+    pub(super) fn note_revoked(&self, keyring: &Keyring, record: &EnvelopeKeyRecord) {
+        let held = keyring.version(record.meta().created());
         if self.known.note_revoked(record, held.as_deref().map(CryptoKey::hold)) {
-            self.events.raise(Event::RevocationsForgotten, ring.id());
+            self.events.raise(Event::RevocationsForgotten, keyring.id());
         }
     }
 
     /// Notes whether the row that was read is another id's.
-    pub(super) fn note_fold(&self, course: &Course, record: &EnvelopeKeyRecord, state: &KeyState) {
+    pub(super) fn note_fold(&self, request: &LoadRequest, record: &EnvelopeKeyRecord, state: &KeyState) {
         let is_folded = record.kept_under().is_some();
         state.set_folded(is_folded);
         if is_folded {
-            self.events.raise(Event::FoldedId, course.ring.id());
+            self.events.raise(Event::FoldedId, request.keyring.id());
         }
     }
 
@@ -92,7 +92,7 @@ impl Hierarchy {
 
     /// Raises the alarm that a row holds another one's key, and returns what its user is told.
     pub(super) fn refuse_copy(&self, record: &EnvelopeKeyRecord) -> Error {
-        self.known.bar_copied(record);
+        self.known.revoke_copied(record);
         self.events.raise_because(Event::Tampered, record.meta().id(), &IsCopy);
         Error::Authentication
     }

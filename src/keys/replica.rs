@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use super::Hierarchy;
-use super::course::{Course, Level};
-use super::known::Finding;
+use super::request::{Level, LoadRequest};
 use crate::aead;
 use crate::error::Error;
 use crate::events::Event;
 use crate::key::CryptoKey;
+use crate::key::known::Finding;
 use crate::keyring::Role;
 use crate::keyring::flight::Outcome;
 use crate::metastore::Copied;
@@ -23,15 +23,15 @@ impl Hierarchy {
     /// then the store itself decides.
     pub(super) async fn version_from_replica(
         self: &Arc<Self>,
-        course: &Course,
+        request: &LoadRequest,
         meta: &KeyMeta,
     ) -> Option<Outcome> {
-        let ring = &course.ring;
+        let keyring = &request.keyring;
         // A replica may not have heard yet of a change that we have heard of.
         let may_ask = self.rules.replica_reads
-            && course.level == Level::Intermediate
-            && ring.version(meta.created()).is_none()
-            && !ring.flights().is_any_outdated();
+            && request.level == Level::Intermediate
+            && keyring.version(meta.created()).is_none()
+            && !keyring.flights().is_any_invalidated();
         if !may_ask {
             return None;
         }
@@ -48,36 +48,36 @@ impl Hierarchy {
             return None;
         }
         let parent = record.parent().filter(|parent| self.naming.is_parent_of(meta.id(), parent.id()))?;
-        let parent = match self.system_key(course, parent).await {
+        let parent = match self.system_key(request, parent).await {
             Ok(parent) => parent,
             Err(Error::KeyNotFound(_)) => return None,
             Err(error) => return Some(Err(error)),
         };
         // Held, so that the key gets the same.
-        let state = ring.state(meta.created());
-        self.note_fold(course, &record, &state);
+        let state = keyring.state(meta.created());
+        self.note_fold(request, &record, &state);
         // It may have been learned meanwhile; a replica that has not heard of it yet is no alarm.
-        let _unrevoked = self.note_revocation(ring, &record, self.known.find(&record), &state);
-        let key = match self.key_of_replica(course, &record, &parent)? {
+        let _unrevoked = self.note_revocation(keyring, &record, self.known.find(&record), &state);
+        let key = match self.key_of_replica(request, &record, &parent)? {
             Ok(key) => key,
             Err(error) => return Some(Err(error)),
         };
-        if let Some(held) = ring.version(meta.created()) {
+        if let Some(held) = keyring.version(meta.created()) {
             // Another flight brought it meanwhile, from the store itself.
             return Some(Ok(held));
         }
-        ring.mark_copied(key.state(), begun, course.flight);
-        self.intermediate.add(ring, &key, Role::Version);
+        keyring.mark_read_from_replica(key.state(), begun, request.flight);
+        self.intermediate.add(keyring, &key, Role::Version);
         Some(Ok(key))
     }
 
     fn key_of_replica(
         &self,
-        course: &Course,
+        request: &LoadRequest,
         record: &EnvelopeKeyRecord,
         parent: &CryptoKey,
     ) -> Option<Outcome> {
-        let state = course.ring.state(record.meta().created());
+        let state = request.keyring.state(record.meta().created());
         if let Some(orphan) = self.orphans.adopt(|key| key.is_from(record, &state, Some(parent))) {
             return Some(Ok(orphan));
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Hierarchy;
-use super::course::Course;
 use super::lost::Return;
+use super::request::LoadRequest;
 use crate::BoxFuture;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
@@ -29,11 +29,11 @@ pub(super) enum Remains {
 
 impl Hierarchy {
     /// Drops the versions that a read which began at `begun` found to have no row, and tells of each.
-    fn lose(&self, course: &Course, begun: Moment, is_lost: impl Fn(Created, &KeyState) -> bool) {
+    fn lose(&self, request: &LoadRequest, begun: Moment, is_lost: impl Fn(Created, &KeyState) -> bool) {
         let now = self.now();
-        course.ring.lose(begun, now, course.flight, &is_lost);
-        let is_gone = |key: &CryptoKey| key.state().is_lost() && is_lost(key.created(), key.state());
-        for (row, state) in self.cache(course.level).remove(&course.ring, is_gone) {
+        request.keyring.mark_rows_missing(begun, now, request.flight, &is_lost);
+        let is_gone = |key: &CryptoKey| key.state().is_row_missing() && is_lost(key.created(), key.state());
+        for (row, state) in self.cache(request.level).remove(&request.keyring, is_gone) {
             let key = row.meta().clone();
             // One that had another id is not kept: under this one there is nothing to be put back.
             if state.is_folded() || self.lost.note(row, now) {
@@ -43,25 +43,25 @@ impl Hierarchy {
     }
 
     /// Drops the version that a flight was to load, as [`lose`](Self::lose) does.
-    pub(super) fn lose_target(&self, course: &Course, begun: Moment) {
-        self.lose(course, begun, |created, _| course.target == Target::Version(created));
+    pub(super) fn lose_target(&self, request: &LoadRequest, begun: Moment) {
+        self.lose(request, begun, |created, _| request.target == Target::Version(created));
     }
 
     /// Returns the latest record after what its read says of later ones, which are gone, and since when
     /// that is known.
     pub(super) async fn latest_remaining(
         &self,
-        course: &Course,
+        request: &LoadRequest,
         record: Option<EnvelopeKeyRecord>,
         begun: Moment,
     ) -> (Option<EnvelopeKeyRecord>, Moment) {
         let latest = record.as_ref().map(|record| record.meta().created());
         let up_to = self.rules.created_max(begun);
         // The row of another id is not looked for by this one's latest, nor is one that is too far ahead.
-        self.lose(course, begun, |held, state| Some(held) > latest && held <= up_to && !state.is_folded());
+        self.lose(request, begun, |held, state| Some(held) > latest && held <= up_to && !state.is_folded());
         let mut remaining = (record, begun);
         if self.restores_lost {
-            let id = course.ring.id();
+            let id = request.keyring.id();
             let lost = self.lost.versions(id, latest, self.now());
             for created in lost.into_iter().filter(|created| *created <= up_to) {
                 let begun = self.now();
@@ -77,13 +77,13 @@ impl Hierarchy {
     /// Returns what there is of a version that has no row.
     pub(super) async fn version_remaining(
         &self,
-        course: &Course,
+        request: &LoadRequest,
         meta: KeyMeta,
         begun: Moment,
     ) -> Result<Remains, Error> {
-        let ring = &course.ring;
-        self.lose_target(course, begun);
-        if let Some(key) = ring.version(meta.created()) {
+        let keyring = &request.keyring;
+        self.lose_target(request, begun);
+        if let Some(key) = keyring.version(meta.created()) {
             return Ok(Remains::Key(key));
         }
         if self.restores_lost {
@@ -95,7 +95,7 @@ impl Hierarchy {
             }
         }
         self.missing.note(meta.clone(), begun);
-        if !ring.flights().is_current(course.flight) {
+        if !keyring.flights().is_current(request.flight) {
             // Word came meanwhile that the rows changed; in this order, none of it is missed.
             self.missing.forget(&meta);
         }

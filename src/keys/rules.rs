@@ -92,20 +92,20 @@ impl Rules {
 
     /// The hot path's question: may this key encrypt, with nothing else to do?
     pub(crate) fn is_ready(&self, key: &CryptoKey, now: Moment) -> bool {
-        key.is_clear() && self.fitness(key, now) == Fitness::Fit && key.age(now) < self.due
+        key.is_nominal() && self.fitness(key, now) == Fitness::Fit && key.age(now) < self.due
     }
 
     /// The hot path's question: may this key decrypt, with nothing else to do?
     pub(crate) fn is_ready_to_decrypt(&self, key: &CryptoKey, now: Moment) -> bool {
         key.age(now) < self.due
-            && !key.is_doubted()
+            && !key.is_invalidated()
             && (self.revoked_decrypt == RevokedDecrypt::Allow || !key.is_revoked())
     }
 
     /// Tells what the key is good for; the first that holds, as in T1.
     pub(super) fn fitness(&self, key: &CryptoKey, now: Moment) -> Fitness {
         let life = key.life();
-        if key.is_barred() {
+        if key.is_unusable() {
             Fitness::Unusable
         } else if now.wall > life.expires {
             Fitness::Expired
@@ -141,12 +141,12 @@ impl Rules {
     }
 
     pub(super) fn freshness(&self, key: &CryptoKey, now: Moment, purpose: Purpose) -> Freshness {
-        if purpose == Purpose::Encrypt && key.state().is_copied() {
+        if purpose == Purpose::Encrypt && key.state().is_from_replica() {
             // The store itself was never asked.
             return Freshness::TooOld;
         }
         match self.freshness_at(key.age(now), purpose) {
-            Freshness::Fresh | Freshness::Due if key.is_doubted() => Freshness::Stale,
+            Freshness::Fresh | Freshness::Due if key.is_invalidated() => Freshness::Stale,
             by_age => by_age,
         }
     }
@@ -188,7 +188,7 @@ impl Rules {
             Fitness::Exhausted => key.wraps().count() < self.wraps_max.saturating_mul(2),
             Fitness::Fit | Fitness::Ending | Fitness::Unusable => false,
         };
-        is_within && !key.state().is_copied() && key.age(now) <= self.encrypt_age_max
+        is_within && !key.state().is_from_replica() && key.age(now) <= self.encrypt_age_max
     }
 
     /// Tells whether every call asks the store: then only what was asked after the call counts.
@@ -204,7 +204,7 @@ impl Rules {
 
     /// Tells whether this one row is to be read again.
     pub(crate) fn is_row_due(&self, state: &KeyState, now: Moment) -> bool {
-        state.is_doubted() || state.age(now) >= self.due
+        state.is_invalidated() || state.age(now) >= self.due
     }
 
     /// Tells whether a key lies ahead of our clock by more than rounding explains.

@@ -45,9 +45,11 @@ impl Hierarchy {
             return true;
         }
         // One that refuses is no help either.
-        match self.system_ring.latest() {
+        match self.system_keyring.latest() {
             Some(key) => self.store.load(Class::Check, key.meta()).await.is_ok(),
-            None => self.store.load_latest(Class::Check, self.system_ring.id(), Created::MAX).await.is_ok(),
+            None => {
+                self.store.load_latest(Class::Check, self.system_keyring.id(), Created::MAX).await.is_ok()
+            }
         }
     }
 }

@@ -55,7 +55,7 @@ fn older_check_changes_nothing() {
         assert!(!state.outlives(at(1_000, 51), is_current));
         assert!(!state.outlives(at(1_001, 50), is_current), "after a suspension");
     }
-    state.doubt();
+    state.invalidate();
     assert!(state.outlives(at(1_000, 50), false), "the bad read is no newer than the doubt");
     assert!(!state.outlives(at(1_000, 50), true));
     assert!(state.outlives(at(990, 49), true));
@@ -64,21 +64,21 @@ fn older_check_changes_nothing() {
 #[test]
 fn copy_counts_until_the_store_itself_is_read_and_never_after() {
     let state = KeyState::default();
-    state.mark_copied(at(1_000, 50), true);
-    assert_eq!((state.is_copied(), state.is_clear(), state.is_doubted()), (true, false, false));
+    state.mark_read_from_replica(at(1_000, 50), true);
+    assert_eq!((state.is_from_replica(), state.is_nominal(), state.is_invalidated()), (true, false, false));
     assert_eq!(state.age(at(1_000, 50)), 0);
-    state.mark_copied(at(990, 40), true);
+    state.mark_read_from_replica(at(990, 40), true);
     assert_eq!(state.age(at(1_000, 50)), 0, "an older one changes nothing");
     assert!(!state.outlives(at(900, 30), true), "a copy proves nothing of a row that is gone");
     state.mark_checked(at(980, 30), true);
-    assert_eq!((state.is_copied(), state.is_clear()), (false, true));
+    assert_eq!((state.is_from_replica(), state.is_nominal()), (false, true));
     assert_eq!(state.age(at(1_000, 50)), 20 * NANOS_PER_SECOND, "it counts, though it is older");
-    state.mark_copied(at(1_000, 50), true);
-    assert!(state.is_clear());
+    state.mark_read_from_replica(at(1_000, 50), true);
+    assert!(state.is_nominal());
     assert_eq!(state.age(at(1_000, 50)), 20 * NANOS_PER_SECOND);
     let doubted = KeyState::default();
-    doubted.mark_copied(at(1_000, 50), false);
-    assert!(doubted.is_doubted() && doubted.is_copied());
+    doubted.mark_read_from_replica(at(1_000, 50), false);
+    assert!(doubted.is_invalidated() && doubted.is_from_replica());
 }
 
 #[test]
@@ -140,34 +140,37 @@ fn trouble_is_recent_for_a_second_and_any_until_cleared() {
 
 #[test]
 fn doubt_ends_with_a_read_of_a_flight_that_began_later_in_the_same_tick_too() {
-    let ring = Arc::new(Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new()));
-    let state = ring.state(Created::MIN);
-    assert!(state.is_doubted(), "nothing is known yet");
-    let (_seat, early) = ring.flights().board(Target::Latest, Flights::any_ticket());
+    let keyring = Arc::new(Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new()));
+    let state = keyring.state(Created::MIN);
+    assert!(state.is_invalidated(), "nothing is known yet");
+    let (_waiter, early) = keyring.flights().join(Target::Latest, Flights::any_generation());
     let early = early.unwrap();
-    ring.mark_checked(&state, at(0, 10), early.number());
-    assert!(!state.is_doubted());
-    ring.doubt();
-    ring.mark_checked(&state, at(0, 10), early.number());
-    assert!(state.is_doubted());
+    keyring.mark_checked(&state, at(0, 10), early.number());
+    assert!(!state.is_invalidated());
+    keyring.invalidate();
+    keyring.mark_checked(&state, at(0, 10), early.number());
+    assert!(state.is_invalidated());
     assert_eq!(state.age(at(0, 10)), 0, "for how long it may go on counts from its last good read");
-    let unknown = ring.state(Created::MAX);
-    ring.mark_checked(&unknown, at(0, 10), early.number());
-    assert!(unknown.is_doubted(), "also a version that nobody knew when the word came");
-    let (_seat, late) = ring.flights().board(Target::Version(Created::MIN), Flights::any_ticket());
+    let unknown = keyring.state(Created::MAX);
+    keyring.mark_checked(&unknown, at(0, 10), early.number());
+    assert!(unknown.is_invalidated(), "also a version that nobody knew when the word came");
+    let (_waiter, late) = keyring.flights().join(Target::Version(Created::MIN), Flights::any_generation());
     let late = late.unwrap();
-    ring.mark_checked(&state, at(0, 10), late.number());
-    ring.mark_checked(&state, at(0, 9), early.number());
-    assert!(!state.is_doubted(), "a late result never overwrites a newer one");
+    keyring.mark_checked(&state, at(0, 10), late.number());
+    keyring.mark_checked(&state, at(0, 9), early.number());
+    assert!(!state.is_invalidated(), "a late result never overwrites a newer one");
 }
 
 #[test]
 fn keyring_loses_what_a_read_did_not_find_unless_it_was_learned_later() {
-    let ring = Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new());
-    let [old, inserted, kept] = [1, 2, 3].map(|created| ring.state(Created::new(created).unwrap()));
+    let keyring = Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new());
+    let [old, inserted, kept] = [1, 2, 3].map(|created| keyring.state(Created::new(created).unwrap()));
     old.mark_checked(at(0, 10), true);
     inserted.mark_checked(at(0, 30), true);
-    ring.lose(at(0, 20), at(0, 40), 1, |created, _| created.unix_seconds() < 3);
-    assert_eq!([old.is_lost(), inserted.is_lost(), kept.is_lost()], [true, false, false]);
-    assert!(old.is_barred() && !old.is_revoked());
+    keyring.mark_rows_missing(at(0, 20), at(0, 40), 1, |created, _| created.unix_seconds() < 3);
+    assert_eq!(
+        [old.is_row_missing(), inserted.is_row_missing(), kept.is_row_missing()],
+        [true, false, false]
+    );
+    assert!(old.is_unusable() && !old.is_revoked());
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::Hierarchy;
-use super::course::{Course, Level};
-use super::known::IsCopy;
+use super::request::{Level, LoadRequest};
 use crate::aead;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
+use crate::key::known::IsCopy;
 use crate::key::state::KeyState;
 use crate::key::{CryptoKey, MakeError, Parent, SecretKey};
 use crate::keyring::Role;
@@ -19,27 +19,27 @@ impl Hierarchy {
     /// Returns the key that the record holds: the one we have if it is the same, else unwrapped.
     pub(super) async fn key_from(
         self: &Arc<Self>,
-        course: &Course,
+        request: &LoadRequest,
         record: &EnvelopeKeyRecord,
         parent: Option<Arc<CryptoKey>>,
         state: Arc<KeyState>,
         begun: Moment,
     ) -> Outcome {
-        let ring = &course.ring;
-        let role = if course.target == Target::Latest { Role::Latest } else { Role::Version };
-        let held = || ring.version(record.meta().created());
+        let keyring = &request.keyring;
+        let role = if request.target == Target::Latest { Role::Latest } else { Role::Version };
+        let held = || keyring.version(record.meta().created());
         let is_same = |key: &CryptoKey| key.is_from(record, &state, parent.as_deref());
         let same = match held() {
             Some(held) => Some(held).filter(|held| is_same(held)),
             None => match self.orphans.adopt(is_same) {
-                None => self.unwrapped_with_others(course, record, begun).await?.filter(|key| is_same(key)),
+                None => self.unwrapped_with_others(request, record, begun).await?.filter(|key| is_same(key)),
                 adopted => adopted,
             },
         };
         let key = match same {
             Some(key) => key,
             None => {
-                let (secret, parent) = self.unwrap(course, record, parent.as_ref()).await?;
+                let (secret, parent) = self.unwrap(request, record, parent.as_ref()).await?;
                 let key = Arc::new(self.make_key(&secret, record, Arc::clone(&state), parent.as_deref())?);
                 drop(secret);
                 match held() {
@@ -48,8 +48,8 @@ impl Hierarchy {
                     // The row was read again since, and what is held is what it holds.
                     Some(held) if state.is_checked_after(begun) => held,
                     Some(held) if !held.has_same_bytes(&key)? => {
-                        self.events.raise(Event::KeyChanged, ring.id());
-                        self.put_aside(course, &held, &key);
+                        self.events.raise(Event::KeyChanged, keyring.id());
+                        self.put_aside(request, &held, &key);
                         key
                     }
                     Some(held) => {
@@ -60,8 +60,8 @@ impl Hierarchy {
                 }
             }
         };
-        ring.mark_checked(&state, begun, course.flight);
-        self.cache(course.level).add(ring, &key, role);
+        keyring.mark_checked(&state, begun, request.flight);
+        self.cache(request.level).add(keyring, &key, role);
         Ok(key)
     }
 
@@ -70,17 +70,17 @@ impl Hierarchy {
     /// nothing but for a failure of the KMS.
     async fn unwrapped_with_others(
         self: &Arc<Self>,
-        course: &Course,
+        request: &LoadRequest,
         record: &EnvelopeKeyRecord,
         begun: Moment,
     ) -> Result<Option<Arc<CryptoKey>>, Error> {
-        if course.level == Level::Intermediate || course.target != Target::Latest {
+        if request.level == Level::Intermediate || request.target != Target::Latest {
             return Ok(None);
         }
-        let version = Course::version(course.level, &course.ring, record.meta().created());
-        let mut version = version.needed_by(course);
+        let version = LoadRequest::version(request.level, &request.keyring, record.meta().created());
+        let mut version = version.needed_by(request);
         version.prefetched = Some((Some(record.clone()), begun));
-        match self.fly(version, Flights::any_ticket(), &course.progress).await {
+        match self.fly(version, Flights::any_generation(), &request.progress).await {
             Ok(key) => Ok(Some(key)),
             Err(error @ (Error::Kms { .. } | Error::Authentication)) => Err(error),
             Err(_) => Ok(None),
@@ -89,21 +89,21 @@ impl Hierarchy {
 
     async fn unwrap(
         &self,
-        course: &Course,
+        request: &LoadRequest,
         record: &EnvelopeKeyRecord,
         parent: Option<&Arc<CryptoKey>>,
     ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
         let unwrapped = match parent {
             Some(parent) => self.unwrap_under(parent, record),
             None => {
-                course.progress.awaits(Dependency::Kms);
-                let secret = self.kms.unwrap_key(course.class, record.wrapped_key(), record.meta()).await;
+                request.progress.awaits(Dependency::Kms);
+                let secret = self.kms.unwrap_key(request.class, record.wrapped_key(), record.meta()).await;
                 secret.map(|secret| (secret, None))
             }
         };
         let (secret, parent) = unwrapped.map_err(|error| {
             if error.is_damage() {
-                self.events.raise_because(Event::Tampered, course.ring.id(), &error);
+                self.events.raise_because(Event::Tampered, request.keyring.id(), &error);
                 // What is wrong with it is for the operator, not for who may have done it.
                 return Error::Authentication;
             }
@@ -122,7 +122,7 @@ impl Hierarchy {
         parent: &Arc<CryptoKey>,
         record: &EnvelopeKeyRecord,
     ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
-        let formers = self.system.ring(parent.meta().id().as_str()).formers(parent.created(), self.now());
+        let formers = self.system.keyring(parent.meta().id().as_str()).formers(parent.created(), self.now());
         let mut failure = Error::Authentication;
         for parent in std::iter::once(parent).chain(&formers) {
             match aead::open_key(parent.cipher()?, record.wrapped_key()) {

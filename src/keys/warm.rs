@@ -10,13 +10,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Hierarchy;
-use super::course::{Course, Level};
 use super::load::Judgement;
+use super::request::{Level, LoadRequest};
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::gate::Class;
 use crate::keyring::Keyring;
-use crate::keyring::flight::{Flights, Pilot, Seat, Target};
+use crate::keyring::flight::{Flights, Leader, Target, Waiter};
 use crate::metastore::Latest;
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::status::WarmUp;
@@ -41,10 +41,10 @@ struct Chunk {
 }
 
 /// A flight of the batch that is being read.
-struct Boarded {
+struct Joined {
     place: usize,
-    course: Course,
-    pilot: Pilot,
+    request: LoadRequest,
+    leader: Leader,
 }
 
 impl Hierarchy {
@@ -68,8 +68,8 @@ impl Hierarchy {
                 report.skipped = partitions.len();
                 return Ok(report);
             }
-            let (names, rings) = self.sort_out(names, &mut report);
-            let (results, left) = self.run_chunk(rings, halvings_left).await?;
+            let (names, keyrings) = self.sort_out(names, &mut report);
+            let (results, left) = self.run_chunk(keyrings, halvings_left).await?;
             halvings_left = left;
             for (partition, result) in names.into_iter().zip(results) {
                 match result {
@@ -83,44 +83,44 @@ impl Hierarchy {
 
     /// Returns the partitions whose keys are to be loaded, with their keyrings.
     fn sort_out(&self, names: Vec<String>, report: &mut WarmUp) -> (Vec<String>, Vec<Arc<Keyring>>) {
-        let (mut to_load, mut rings) = (Vec::new(), Vec::new());
+        let (mut to_load, mut keyrings) = (Vec::new(), Vec::new());
         for partition in names {
-            match self.naming.intermediate_key_id(&partition).map(|id| self.intermediate.ring(&id)) {
-                Ok(ring) if self.is_warm(&ring) => report.cached += 1,
-                Ok(ring) => {
+            match self.naming.intermediate_key_id(&partition).map(|id| self.intermediate.keyring(&id)) {
+                Ok(keyring) if self.is_warm(&keyring) => report.cached += 1,
+                Ok(keyring) => {
                     to_load.push(partition);
-                    rings.push(ring);
+                    keyrings.push(keyring);
                 }
                 Err(error) => report.failed.push((partition, error)),
             }
         }
-        (to_load, rings)
+        (to_load, keyrings)
     }
 
-    fn is_warm(&self, ring: &Keyring) -> bool {
-        ring.latest().is_some_and(|key| self.rules.is_ready(&key, self.now()))
+    fn is_warm(&self, keyring: &Keyring) -> bool {
+        keyring.latest().is_some_and(|key| self.rules.is_ready(&key, self.now()))
     }
 
     /// Warms up a chunk as a task of its own. Returns what became of each keyring, and how many
     /// halvings are left.
     async fn run_chunk(
         self: &Arc<Self>,
-        rings: Vec<Arc<Keyring>>,
+        keyrings: Vec<Arc<Keyring>>,
         halvings_left: usize,
     ) -> Result<(Vec<Result<Warmed, Error>>, usize), Error> {
-        let count = rings.len();
+        let count = keyrings.len();
         if count == 0 {
             return Ok((Vec::new(), halvings_left));
         }
         let (sender, receiver) = oneshot::channel();
         let this = Arc::clone(self);
         self.tasks.spawn(move |stopped| async move {
-            let mut chunk = Chunk { results: rings.iter().map(|_| None).collect(), halvings_left };
-            let ids: Vec<_> = rings.iter().map(|ring| ring.id().clone()).collect();
-            let work = tokio::time::timeout(this.operation_deadline, this.load_chunk(&mut chunk, rings));
+            let mut chunk = Chunk { results: keyrings.iter().map(|_| None).collect(), halvings_left };
+            let ids: Vec<_> = keyrings.iter().map(|keyring| keyring.id().clone()).collect();
+            let work = tokio::time::timeout(this.operation_deadline, this.load_chunk(&mut chunk, keyrings));
             let error = match stopped.run_until_cancelled(work).await {
                 Some(Ok(())) => Error::Interrupted,
-                Some(Err(_elapsed)) => this.overran(this.system_ring.id(), Some(this.bottleneck())),
+                Some(Err(_elapsed)) => this.overran(this.system_keyring.id(), Some(this.bottleneck())),
                 None => Error::Closed,
             };
             let unfinished = |id| Err(error.clone().about(id));
@@ -137,89 +137,89 @@ impl Hierarchy {
     /// Loads a chunk in one batch. A call that fails is made again in two halves: the batch may have
     /// been too large to be answered in time, or a single row spoils it. Meanwhile others may load
     /// these keys.
-    async fn load_chunk(self: &Arc<Self>, chunk: &mut Chunk, rings: Vec<Arc<Keyring>>) {
+    async fn load_chunk(self: &Arc<Self>, chunk: &mut Chunk, keyrings: Vec<Arc<Keyring>>) {
         let mut awaited = Vec::new();
-        let mut batches = vec![rings.into_iter().enumerate().collect::<Vec<_>>()];
+        let mut batches = vec![keyrings.into_iter().enumerate().collect::<Vec<_>>()];
         while let Some(batch) = batches.pop() {
-            let boarded = self.board(chunk, batch, &mut awaited);
+            let joined = self.join(chunk, batch, &mut awaited);
             let begun = self.now();
-            match self.read_batch(&boarded, begun).await {
-                Ok(rows) => self.land(chunk, boarded, rows, begun).await,
+            match self.read_batch(&joined, begun).await {
+                Ok(rows) => self.complete(chunk, joined, rows, begun).await,
                 Err(error) => {
-                    let is_last = boarded.len() == 1 || chunk.halvings_left == 0;
+                    let is_last = joined.len() == 1 || chunk.halvings_left == 0;
                     if is_last || matches!(error, Error::Overloaded { .. }) {
-                        for Boarded { place, course, .. } in boarded {
-                            chunk.note(place, Err(error.clone().about(course.ring.id())));
+                        for Joined { place, request, .. } in joined {
+                            chunk.note(place, Err(error.clone().about(request.keyring.id())));
                         }
                     } else {
                         chunk.halvings_left -= 1;
-                        let mut batch: Vec<_> = boarded.into_iter().map(Boarded::leave).collect();
+                        let mut batch: Vec<_> = joined.into_iter().map(Joined::abandon).collect();
                         let second_half = batch.split_off(batch.len() / 2);
                         batches.extend([second_half, batch]);
                     }
                 }
             }
         }
-        for (place, seat) in awaited {
-            let outcome = seat.outcome().await.unwrap_or(Err(Error::Interrupted));
+        for (place, waiter) in awaited {
+            let outcome = waiter.outcome().await.unwrap_or(Err(Error::Interrupted));
             chunk.note(place, outcome.map(|_key| Warmed::Loaded));
         }
     }
 
     /// Takes the flights of a batch, but those that others run or have landed meanwhile.
-    fn board(
+    fn join(
         &self,
         chunk: &mut Chunk,
         batch: Vec<(usize, Arc<Keyring>)>,
-        awaited: &mut Vec<(usize, Seat)>,
-    ) -> Vec<Boarded> {
-        let mut boarded = Vec::with_capacity(batch.len());
-        for (place, ring) in batch {
-            if self.is_warm(&ring) {
+        awaited: &mut Vec<(usize, Waiter)>,
+    ) -> Vec<Joined> {
+        let mut joined = Vec::with_capacity(batch.len());
+        for (place, keyring) in batch {
+            if self.is_warm(&keyring) {
                 chunk.note(place, Ok(Warmed::Loaded));
                 continue;
             }
-            match ring.flights().board(Target::Latest, Flights::any_ticket()) {
-                (_, Some(pilot)) => {
-                    let mut course = Course::latest(Level::Intermediate, &ring);
-                    course.take(&pilot);
-                    boarded.push(Boarded { place, course, pilot });
+            match keyring.flights().join(Target::Latest, Flights::any_generation()) {
+                (_, Some(leader)) => {
+                    let mut request = LoadRequest::latest(Level::Intermediate, &keyring);
+                    request.take(&leader);
+                    joined.push(Joined { place, request, leader });
                 }
-                (seat, None) => awaited.push((place, seat)),
+                (waiter, None) => awaited.push((place, waiter)),
             }
         }
-        boarded
+        joined
     }
 
-    async fn read_batch(&self, batch: &[Boarded], begun: Moment) -> Result<Vec<Option<Latest>>, Error> {
+    async fn read_batch(&self, batch: &[Joined], begun: Moment) -> Result<Vec<Option<Latest>>, Error> {
         let up_to = self.rules.created_max(begun);
-        if let [Boarded { course, .. }] = batch {
-            let latest = self.store_for(course).load_latest(Class::Load, course.ring.id(), up_to).await;
-            return Ok(vec![self.read(course, latest)?]);
+        if let [Joined { request, .. }] = batch {
+            let latest = self.store_for(request).load_latest(Class::Load, request.keyring.id(), up_to).await;
+            return Ok(vec![self.read(request, latest)?]);
         }
-        let ids: Vec<KeyId> = batch.iter().map(|boarded| boarded.course.ring.id().clone()).collect();
+        let ids: Vec<KeyId> = batch.iter().map(|joined| joined.request.keyring.id().clone()).collect();
         let _place = self.admission.wait_to_load().await;
         self.store.load_latest_many(Class::Load, &ids, up_to).await
     }
 
     /// Judges the rows of a batch as any flight does, and lands.
-    async fn land(
+    async fn complete(
         self: &Arc<Self>,
         chunk: &mut Chunk,
-        batch: Vec<Boarded>,
+        batch: Vec<Joined>,
         rows: Vec<Option<Latest>>,
         begun: Moment,
     ) {
         self.load_parents(&rows).await;
-        for (Boarded { place, course, pilot }, row) in batch.into_iter().zip(rows) {
-            match self.judge(&course, row, begun).await {
+        for (Joined { place, request, leader }, row) in batch.into_iter().zip(rows) {
+            match self.judge(&request, row, begun).await {
                 Ok(Judgement::Use(key)) => {
-                    self.land_one(&course, pilot, Ok(key));
+                    self.complete_load(&request, leader, Ok(key));
                     chunk.note(place, Ok(Warmed::Loaded));
                 }
                 Ok(Judgement::Create { .. }) => chunk.note(place, Ok(Warmed::Missing)),
                 Err(error) => {
-                    self.land_one(&course, pilot, Err(error.clone()));
+                    self.complete_load(&request, leader, Err(error.clone()));
                     chunk.note(place, Err(error));
                 }
             }
@@ -240,30 +240,30 @@ impl Hierarchy {
         let distinct: BTreeSet<&KeyMeta> = named.collect();
         let (mut metas, mut flights) = (Vec::new(), Vec::new());
         for parent in distinct {
-            let ring = self.system.ring(parent.id().as_str());
-            if ring.version(parent.created()).is_some_and(|key| !self.rules.is_due(&key, self.now())) {
+            let keyring = self.system.keyring(parent.id().as_str());
+            if keyring.version(parent.created()).is_some_and(|key| !self.rules.is_due(&key, self.now())) {
                 continue;
             }
-            let course = Course::version(Level::System, &ring, parent.created());
-            if let (_, Some(pilot)) = ring.flights().board(course.target, Flights::any_ticket()) {
+            let request = LoadRequest::version(Level::System, &keyring, parent.created());
+            if let (_, Some(leader)) = keyring.flights().join(request.target, Flights::any_generation()) {
                 metas.push(parent.clone());
-                flights.push((course, pilot));
+                flights.push((request, leader));
             }
         }
         let begun = self.now();
         let Ok(rows) = self.store.load_many(Class::Check, &metas).await else { return };
-        for ((mut course, pilot), row) in flights.into_iter().zip(rows) {
-            course.prefetched = Some((row, begun));
+        for ((mut request, leader), row) in flights.into_iter().zip(rows) {
+            request.prefetched = Some((row, begun));
             // It fails without a runtime only, and this runs on one.
-            let _launched = self.launch(course, pilot, None, false);
+            let _launched = self.launch(request, leader, None, false);
         }
     }
 }
 
-impl Boarded {
+impl Joined {
     /// Ends the flight without an outcome.
-    fn leave(self) -> (usize, Arc<Keyring>) {
-        (self.place, self.course.ring)
+    fn abandon(self) -> (usize, Arc<Keyring>) {
+        (self.place, self.request.keyring)
     }
 }
 

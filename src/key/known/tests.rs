@@ -91,10 +91,10 @@ fn revoked_key_is_found_for_ever_by_its_version_its_wrapped_form_and_itself() {
 fn copy_that_is_revoked_bars_the_key_in_memory() {
     let (known, state) = (known(false), Arc::<KeyState>::default());
     let _hold = known.hold(&row("a", 1, b"key"), None, &state).unwrap();
-    known.bar_copied(&row("b", 1, b"key"));
-    known.bar_copied(&row("b", 1, b"other").revoked(true));
+    known.revoke_copied(&row("b", 1, b"key"));
+    known.revoke_copied(&row("b", 1, b"other").revoked(true));
     assert!(!state.is_revoked());
-    known.bar_copied(&row("b", 1, b"key").revoked(true));
+    known.revoke_copied(&row("b", 1, b"key").revoked(true));
     assert!(state.is_revoked());
 }
 

@@ -36,9 +36,9 @@ impl Parents {
         }
     }
 
-    fn doubt(&self, id: &KeyId) {
+    fn invalidate(&self, id: &KeyId) {
         if let Some(states) = self.states().get(id) {
-            states.iter().filter_map(Weak::upgrade).for_each(|state| state.doubt());
+            states.iter().filter_map(Weak::upgrade).for_each(|state| state.invalidate());
         }
     }
 
@@ -50,28 +50,28 @@ impl Parents {
 impl Hierarchy {
     /// Notes that the rows of this key may have changed.
     pub(crate) fn invalidate(&self, id: &KeyId) {
-        self.intermediate.doubt(id.as_str());
-        self.system.doubt(id.as_str());
+        self.intermediate.invalidate(id.as_str());
+        self.system.invalidate(id.as_str());
         // After the keyrings: a flight that finds no row notes so first and then asks them.
         self.missing.forget_all_of(id);
         if is_system_key_id(id) {
-            self.parents.doubt(id);
+            self.parents.invalidate(id);
             // A flight for a child asks for its parent too. Last, so that one which begins later finds the
             // doubts.
-            self.intermediate.outdate_flights();
+            self.intermediate.invalidate_flights();
         }
     }
 
     /// Notes that any row may have changed.
     pub(crate) fn invalidate_everything(&self) {
-        self.rings().for_each(|ring| ring.doubt());
+        self.keyrings().for_each(|keyring| keyring.invalidate());
         self.missing.forget_everything();
     }
 
     /// Does the same where loads may run on the same thread, and lets them have their turn.
     pub(crate) async fn invalidate_everything_in_turns(&self) {
-        for (number, ring) in self.rings().enumerate() {
-            ring.doubt();
+        for (number, keyring) in self.keyrings().enumerate() {
+            keyring.invalidate();
             if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
@@ -80,8 +80,8 @@ impl Hierarchy {
     }
 
     /// The system keys come first, so that a flight for a key under one finds its doubts.
-    fn rings(&self) -> impl Iterator<Item = Arc<Keyring>> {
-        self.system.rings().chain(self.intermediate.rings())
+    fn keyrings(&self) -> impl Iterator<Item = Arc<Keyring>> {
+        self.system.keyrings().chain(self.intermediate.keyrings())
     }
 }
 
@@ -102,8 +102,8 @@ mod tests {
         for (id, state) in [(&id, &first), (&id, &second), (&id, &first), (&other, &of_other)] {
             parents.note(id, state);
         }
-        parents.doubt(&id);
-        assert_eq!([&first, &second, &of_other].map(|state| state.is_doubted()), [true, true, false]);
+        parents.invalidate(&id);
+        assert_eq!([&first, &second, &of_other].map(|state| state.is_invalidated()), [true, true, false]);
     }
 
     #[test]

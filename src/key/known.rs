@@ -160,7 +160,7 @@ impl Known {
 
     /// Bars the key in memory that a row is a copy of, if that says it is revoked: be it the copy or the copied,
     /// somebody meant that key.
-    pub(crate) fn bar_copied(&self, copy: &EnvelopeKeyRecord) {
+    pub(crate) fn revoke_copied(&self, copy: &EnvelopeKeyRecord) {
         let holder = self.marks().held.get(&self.wrapped(copy)).and_then(|holder| holder.state.upgrade());
         if let Some(state) = holder.filter(|_| copy.is_revoked()) {
             state.mark_revoked();

@@ -15,8 +15,8 @@ use super::flight::Series;
 use crate::record::KeyId;
 
 #[derive(Debug)]
-pub(crate) struct Shells {
-    shards: Box<[Mutex<Rings>]>,
+pub(crate) struct Registry {
+    shards: Box<[Mutex<Keyrings>]>,
     hasher: RandomState,
     /// How many keys the keyrings hold, all together.
     keys: AtomicUsize,
@@ -25,14 +25,14 @@ pub(crate) struct Shells {
 }
 
 #[derive(Debug, Default)]
-struct Rings(HashMap<KeyId, Weak<Keyring>>);
+struct Keyrings(HashMap<KeyId, Weak<Keyring>>);
 
 /// How many keyrings lie in one map when the cache is full. To walk over so many takes a tenth of a
 /// millisecond.
 const SHARD_KEYS: usize = 64;
 const SHARDS_MAX: usize = 4_096;
 
-impl Shells {
+impl Registry {
     /// Makes room for the keyrings of so many keys; more only cost time.
     pub(super) fn new(keys_max: usize, sentinel: Arc<ForkSentinel>) -> Self {
         let shards = keys_max.div_ceil(SHARD_KEYS).clamp(1, SHARDS_MAX);
@@ -50,13 +50,13 @@ impl Shells {
     }
 
     pub(super) fn get_or_insert(self: &Arc<Self>, id: &str) -> Arc<Keyring> {
-        let mut rings = self.shard(id);
-        if let Some(ring) = rings.0.get(id).and_then(Weak::upgrade) {
-            return ring;
+        let mut keyrings = self.shard(id);
+        if let Some(keyring) = keyrings.0.get(id).and_then(Weak::upgrade) {
+            return keyring;
         }
-        let ring = Arc::new(Keyring::new(KeyId::new(id), Arc::downgrade(self)));
-        rings.0.insert(ring.id().clone(), Arc::downgrade(&ring));
-        ring
+        let keyring = Arc::new(Keyring::new(KeyId::new(id), Arc::downgrade(self)));
+        keyrings.0.insert(keyring.id().clone(), Arc::downgrade(&keyring));
+        keyring
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Keyring>> {
@@ -66,8 +66,8 @@ impl Shells {
     /// Walks over all keyrings. No lock is held while the caller looks at one, nor when it is dropped.
     pub(super) fn all(&self) -> impl Iterator<Item = Arc<Keyring>> {
         self.shards.iter().flat_map(|shard| -> Vec<_> {
-            let rings = lock(shard);
-            rings.0.values().filter_map(Weak::upgrade).collect()
+            let keyrings = lock(shard);
+            keyrings.0.values().filter_map(Weak::upgrade).collect()
         })
     }
 
@@ -86,31 +86,31 @@ impl Shells {
     }
 
     /// Forgets a keyring that nobody holds any more, unless a new one has its place already.
-    pub(super) fn forget(&self, ring: &Keyring) {
+    pub(super) fn forget(&self, keyring: &Keyring) {
         if self.sentinel.is_forked() {
             // The lock may be held by a thread of the parent, which does not exist here.
             return;
         }
-        self.recount(ring.keys().len(), 0);
-        let mut rings = self.shard(ring.id().as_str());
-        if rings.0.get(ring.id()).is_some_and(|ring| ring.strong_count() == 0) {
-            rings.0.remove(ring.id());
+        self.recount(keyring.keys().len(), 0);
+        let mut keyrings = self.shard(keyring.id().as_str());
+        if keyrings.0.get(keyring.id()).is_some_and(|keyring| keyring.strong_count() == 0) {
+            keyrings.0.remove(keyring.id());
         }
     }
 
     #[cfg(test)]
-    pub(super) fn rings_under_one_lock_max(&self) -> usize {
+    pub(super) fn keyrings_under_one_lock_max(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).0.len()).max().unwrap_or_default()
     }
 
     #[expect(clippy::indexing_slicing, reason = "a remainder is less than the divisor")]
-    fn shard(&self, id: &str) -> MutexGuard<'_, Rings> {
+    fn shard(&self, id: &str) -> MutexGuard<'_, Keyrings> {
         let [low, high, ..] = self.hasher.hash_one(id).to_ne_bytes();
         let place = usize::from(u16::from_ne_bytes([low, high])) % self.shards.len();
         lock(&self.shards[place])
     }
 }
 
-fn lock(shard: &Mutex<Rings>) -> MutexGuard<'_, Rings> {
+fn lock(shard: &Mutex<Keyrings>) -> MutexGuard<'_, Keyrings> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,16 +7,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Hierarchy;
 use super::admission::Full;
-use super::course::Course;
 use super::decide::{self, Awaited, Failure, WayOut};
 use super::misses::Exceeded;
+use super::request::LoadRequest;
 use crate::BoxFuture;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
 use crate::key::state::Trouble;
 use crate::keyring::Keyring;
-use crate::keyring::flight::{Flights, Outcome, Pilot, Ticket};
+use crate::keyring::flight::{Flights, Leader, MinGeneration, Outcome};
 use crate::keyring::progress::Progress;
 use crate::record::KeyId;
 
@@ -24,19 +24,19 @@ use crate::record::KeyId;
 const BOARDINGS_MAX: usize = 4;
 
 impl Hierarchy {
-    pub(super) fn ticket(&self, ring: &Keyring) -> Ticket {
+    pub(super) fn next_generation(&self, keyring: &Keyring) -> MinGeneration {
         if self.rules.checks_every_call() {
-            ring.flights().ticket()
+            keyring.flights().next_generation()
         } else {
-            ring.flights().ticket_of_current()
+            keyring.flights().current_generation()
         }
     }
 
     /// Returns how the way to the store is for this.
-    pub(super) fn way_out(&self, course: &Course, awaited: Awaited, now: Moment) -> WayOut {
+    pub(super) fn way_out(&self, request: &LoadRequest, awaited: Awaited, now: Moment) -> WayOut {
         let (reads, writes) = (self.store.reads(), self.store.writes());
         let is_shut = match awaited {
-            Awaited::Check => reads.is_shut_to(&course.subject()),
+            Awaited::Check => reads.is_shut_to(&request.subject()),
             // Its row is to be read and inserted.
             Awaited::Successor => reads.is_open() || writes.is_open(),
         };
@@ -44,71 +44,81 @@ impl Hierarchy {
             true => Some(Failure::Passing),
             false => trouble.is_recent(now).then_some(Failure::Lasting),
         };
-        WayOut { is_shut, trouble: course.trouble(failure).flatten() }
+        WayOut { is_shut, trouble: request.trouble(failure).flatten() }
     }
 
     /// Waits for a refresh, `refresh_wait` at most. `None` if there is no answer, or with
     /// `wait == false` none was waited for.
     pub(super) async fn refreshed(
         self: &Arc<Self>,
-        course: Course,
-        ticket: Ticket,
+        request: LoadRequest,
+        min_generation: MinGeneration,
         wait: bool,
     ) -> Option<Outcome> {
         if !wait {
             // If the store answers anybody it answers this one, and then all are asked again.
-            if self.store.reads().prefers(&course.subject()) {
-                self.begin_in_background(course);
+            if self.store.reads().prefers(&request.subject()) {
+                self.begin_in_background(request);
             }
             return None;
         }
-        let flight = self.fly(course.clone(), ticket, &course.progress);
+        let flight = self.fly(request.clone(), min_generation, &request.progress);
         let answer = self.tasks.within(self.rules.refresh_wait, flight).await;
         if let Ok(None) = answer {
-            course.trouble(|trouble| trouble.note(self.now(), true));
+            request.trouble(|trouble| trouble.note(self.now(), true));
         }
         answer.unwrap_or_else(|error| Some(Err(error)))
     }
 
     /// Waits for a flight as long as an operation may take.
-    pub(super) async fn fly_to_end(self: &Arc<Self>, course: Course, ticket: Ticket) -> Outcome {
-        let _place = if course.is_limited() {
-            Some(self.admission.begin_to_wait().map_err(|full| self.overloaded(&course, full))?)
+    pub(super) async fn fly_to_end(
+        self: &Arc<Self>,
+        request: LoadRequest,
+        min_generation: MinGeneration,
+    ) -> Outcome {
+        let _place = if request.is_limited() {
+            Some(self.admission.begin_to_wait().map_err(|full| self.overloaded(&request, full))?)
         } else {
             None
         };
-        let (id, waiter) = (course.ring.id().clone(), Progress::default());
-        let answer = self.tasks.within(self.operation_deadline, self.fly(course, ticket, &waiter)).await?;
-        answer.unwrap_or_else(|| Err(self.overran(&id, waiter.dependency())))
+        let (id, progress) = (request.keyring.id().clone(), Progress::default());
+        let answer =
+            self.tasks.within(self.operation_deadline, self.fly(request, min_generation, &progress)).await?;
+        answer.unwrap_or_else(|| Err(self.overran(&id, progress.dependency())))
     }
 
-    /// Waits for the flight on this course that `ticket` admits to; starts it if there is none. `waiter`
+    /// Waits for the flight on this request that `min_generation` admits to; starts it if there is none. `progress`
     /// hears what the flight waits for.
     ///
     /// On the heap, since flights wait for flights, and since many callers wait at once.
     pub(super) fn fly<'a>(
         self: &'a Arc<Self>,
-        course: Course,
-        ticket: Ticket,
-        waiter: &'a Progress,
+        request: LoadRequest,
+        min_generation: MinGeneration,
+        progress: &'a Progress,
     ) -> BoxFuture<'a, Outcome> {
-        Box::pin(self.fly_in_place(course, ticket, waiter))
+        Box::pin(self.fly_in_place(request, min_generation, progress))
     }
 
-    async fn fly_in_place(self: &Arc<Self>, course: Course, ticket: Ticket, waiter: &Progress) -> Outcome {
+    async fn fly_in_place(
+        self: &Arc<Self>,
+        request: LoadRequest,
+        min_generation: MinGeneration,
+        progress: &Progress,
+    ) -> Outcome {
         for _ in 0..BOARDINGS_MAX {
-            let (seat, pilot) = course.ring.flights().board(course.target, ticket);
-            waiter.follows(seat.progress());
-            if let Some(pilot) = pilot {
-                match self.place_for(&course) {
-                    Ok(place) => self.launch(course.clone(), pilot, place, false)?,
+            let (waiter, leader) = request.keyring.flights().join(request.target, min_generation);
+            progress.follows(waiter.progress());
+            if let Some(leader) = leader {
+                match self.place_for(&request) {
+                    Ok(place) => self.launch(request.clone(), leader, place, false)?,
                     Err(error) => {
-                        pilot.land(Err(error.clone()));
+                        leader.complete(Err(error.clone()));
                         return Err(error);
                     }
                 }
             }
-            if let Some(outcome) = seat.outcome().await {
+            if let Some(outcome) = waiter.outcome().await {
                 return outcome;
             }
         }
@@ -117,47 +127,47 @@ impl Hierarchy {
 
     /// Starts a flight that nobody waits for, unless one is under way, there is no permit, or it is
     /// known to fail.
-    pub(super) fn refresh_in_background(self: &Arc<Self>, course: Course, now: Moment) {
-        let way_out = self.way_out(&course, Awaited::Check, now);
+    pub(super) fn refresh_in_background(self: &Arc<Self>, request: LoadRequest, now: Moment) {
+        let way_out = self.way_out(&request, Awaited::Check, now);
         if decide::is_worth_waiting(Awaited::Check, way_out) {
-            self.begin_in_background(course);
+            self.begin_in_background(request);
         }
     }
 
-    fn begin_in_background(self: &Arc<Self>, course: Course) {
-        let flights = course.ring.flights();
-        if flights.is_under_way(course.target) || !self.store.reads().has_room_for_check() {
+    fn begin_in_background(self: &Arc<Self>, request: LoadRequest) {
+        let flights = request.keyring.flights();
+        if flights.is_under_way(request.target) || !self.store.reads().has_room_for_check() {
             return;
         }
         let Some(permit) = self.tasks.background_permit() else { return };
-        if let (_, Some(pilot)) = flights.board(course.target, Flights::any_ticket()) {
-            let id = course.ring.id().clone();
-            if let Err(error) = self.launch(course, pilot, Some(permit), true) {
+        if let (_, Some(leader)) = flights.join(request.target, Flights::any_generation()) {
+            let id = request.keyring.id().clone();
+            if let Err(error) = self.launch(request, leader, Some(permit), true) {
                 self.events.raise_because(Event::RefreshFailed, &id, &error);
             }
         }
     }
 
     /// Takes the place of a load; others need none.
-    fn place_for(&self, course: &Course) -> Result<Option<OwnedSemaphorePermit>, Error> {
-        if !course.is_limited() {
+    fn place_for(&self, request: &LoadRequest) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        if !request.is_limited() {
             return Ok(None);
         }
-        let place = self.admission.begin_load().map_err(|full| self.overloaded(course, full))?;
-        if let Some(partition) = &course.partition {
-            self.misses.begin(partition, self.now()).map_err(|exceeded| self.exceeded(course, exceeded))?;
+        let place = self.admission.begin_load().map_err(|full| self.overloaded(request, full))?;
+        if let Some(partition) = &request.partition {
+            self.misses.begin(partition, self.now()).map_err(|exceeded| self.exceeded(request, exceeded))?;
         }
         Ok(Some(place))
     }
 
-    fn exceeded(&self, course: &Course, Exceeded { max, is_news }: Exceeded) -> Error {
-        self.events.raise_if(is_news, Event::TooManyMisses, course.ring.id());
-        let (max, key) = (usize::try_from(max).unwrap_or(usize::MAX), course.ring.id().clone());
+    fn exceeded(&self, request: &LoadRequest, Exceeded { max, is_news }: Exceeded) -> Error {
+        self.events.raise_if(is_news, Event::TooManyMisses, request.keyring.id());
+        let (max, key) = (usize::try_from(max).unwrap_or(usize::MAX), request.keyring.id().clone());
         Error::Overloaded { limit: "misses_max", max, key, dependency: None }
     }
 
-    fn overloaded(&self, course: &Course, full: Full) -> Error {
-        let (Full { limit, max }, key) = (full, course.ring.id().clone());
+    fn overloaded(&self, request: &LoadRequest, full: Full) -> Error {
+        let (Full { limit, max }, key) = (full, request.keyring.id().clone());
         Error::Overloaded { limit, max, key, dependency: Some(self.bottleneck()) }
     }
 
@@ -177,41 +187,41 @@ impl Hierarchy {
     /// `in_background`, that of one that nobody waits for.
     pub(super) fn launch(
         self: &Arc<Self>,
-        mut course: Course,
-        pilot: Pilot,
+        mut request: LoadRequest,
+        leader: Leader,
         permit: Option<OwnedSemaphorePermit>,
         in_background: bool,
     ) -> Result<(), Error> {
         self.ensure_sweep();
         self.ensure_listening();
-        course.take(&pilot);
+        request.take(&leader);
         let this = Arc::clone(self);
         // On the heap: many wait at once, and what is passed on takes its room at each step.
         let flight = async move |stopped: CancellationToken| {
             let _held = permit;
-            let work = tokio::time::timeout(this.operation_deadline, Box::pin(this.run(&course)));
+            let work = tokio::time::timeout(this.operation_deadline, Box::pin(this.run(&request)));
             let outcome = match stopped.run_until_cancelled(work).await {
                 Some(Ok(outcome)) => outcome,
-                Some(Err(_elapsed)) => Err(this.overran(course.ring.id(), course.progress.dependency())),
+                Some(Err(_elapsed)) => Err(this.overran(request.keyring.id(), request.progress.dependency())),
                 None => Err(Error::Closed),
             };
             if let (Err(error), true) = (&outcome, in_background) {
-                this.events.raise_because(Event::RefreshFailed, course.ring.id(), error);
+                this.events.raise_because(Event::RefreshFailed, request.keyring.id(), error);
             }
-            this.land_one(&course, pilot, outcome);
+            this.complete_load(&request, leader, outcome);
         };
         self.tasks.spawn(|stopped| Box::pin(flight(stopped)))
     }
 
     /// Ends a flight: notes how, and tells all who wait.
-    pub(super) fn land_one(&self, course: &Course, pilot: Pilot, outcome: Outcome) {
-        course.trouble(|trouble| match &outcome {
+    pub(super) fn complete_load(&self, request: &LoadRequest, leader: Leader, outcome: Outcome) {
+        request.trouble(|trouble| match &outcome {
             Ok(_) => trouble.clear(),
             Err(error) => trouble.note(self.now(), error.is_retryable()),
         });
-        if let (Some(partition), true) = (&course.partition, outcome.is_ok()) {
+        if let (Some(partition), true) = (&request.partition, outcome.is_ok()) {
             self.misses.give_back(partition);
         }
-        pilot.land(outcome);
+        leader.complete(outcome);
     }
 }

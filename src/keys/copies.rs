@@ -8,12 +8,12 @@ use crate::status::DegradedKey;
 
 /// What is known of copies that are missing, by the keys' last wrap or load here.
 #[derive(Debug, Default)]
-pub(crate) struct Degraded(Mutex<BTreeMap<KeyMeta, Vec<String>>>);
+pub(crate) struct MissingCopies(Mutex<BTreeMap<KeyMeta, Vec<String>>>);
 
 /// A service has a system key for each rotation; there is no reason to hold more.
 const KEYS_MAX: usize = 100;
 
-impl Degraded {
+impl MissingCopies {
     /// Notes which copies the key lacks, none or some. `true` if that is news, and bad.
     pub(crate) fn note(&self, key: &KeyMeta, missing: &[String]) -> bool {
         let mut keys = self.keys();

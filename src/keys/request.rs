@@ -7,7 +7,7 @@ use crate::gate::{Class, Subject};
 use crate::key::CryptoKey;
 use crate::key::state::Trouble;
 use crate::keyring::Keyring;
-use crate::keyring::flight::{Pilot, Target};
+use crate::keyring::flight::{Leader, Target};
 use crate::keyring::progress::Progress;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
@@ -20,9 +20,9 @@ pub(super) enum Level {
 
 /// What a flight is to do.
 #[derive(Clone, Debug)]
-pub(super) struct Course {
+pub(super) struct LoadRequest {
     pub(super) level: Level,
-    pub(super) ring: Arc<Keyring>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) target: Target,
     /// Replace the latest key if it is this old or older, though it may be valid.
     pub(super) replace: Option<Created>,
@@ -38,23 +38,23 @@ pub(super) struct Course {
     pub(super) prefetched: Option<(Option<EnvelopeKeyRecord>, Moment)>,
 }
 
-impl Course {
-    pub(super) fn latest(level: Level, ring: &Arc<Keyring>) -> Self {
-        Self::new(level, ring, Target::Latest)
+impl LoadRequest {
+    pub(super) fn latest(level: Level, keyring: &Arc<Keyring>) -> Self {
+        Self::new(level, keyring, Target::Latest)
     }
 
-    pub(super) fn version(level: Level, ring: &Arc<Keyring>, created: Created) -> Self {
-        Self::new(level, ring, Target::Version(created))
+    pub(super) fn version(level: Level, keyring: &Arc<Keyring>, created: Created) -> Self {
+        Self::new(level, keyring, Target::Version(created))
     }
 
-    fn new(level: Level, ring: &Arc<Keyring>, target: Target) -> Self {
+    fn new(level: Level, keyring: &Arc<Keyring>, target: Target) -> Self {
         let is_held = match target {
-            Target::Latest => ring.latest().is_some(),
-            Target::Version(created) => ring.version(created).is_some(),
+            Target::Latest => keyring.latest().is_some(),
+            Target::Version(created) => keyring.version(created).is_some(),
         };
         Self {
             level,
-            ring: Arc::clone(ring),
+            keyring: Arc::clone(keyring),
             target,
             replace: None,
             class: if is_held { Class::Check } else { Class::Load },
@@ -71,7 +71,7 @@ impl Course {
         self
     }
 
-    /// The course of a flight that another one needs.
+    /// The request of a flight that another one needs.
     pub(super) fn needed_by(mut self, child: &Self) -> Self {
         if child.class == Class::Check {
             self.class = Class::Check;
@@ -92,23 +92,23 @@ impl Course {
 
     pub(super) fn subject(&self) -> Subject {
         match self.target {
-            Target::Latest => Subject::latest(self.ring.id()),
-            Target::Version(created) => Subject::version(&KeyMeta::new(self.ring.id().clone(), created)),
+            Target::Latest => Subject::latest(self.keyring.id()),
+            Target::Version(created) => Subject::version(&KeyMeta::new(self.keyring.id().clone(), created)),
         }
     }
 
     /// Asks or tells the trouble of what is to be loaded; a version that is not cached has none.
     pub(super) fn trouble<T>(&self, ask: impl FnOnce(&Trouble) -> T) -> Option<T> {
         match self.target {
-            Target::Latest => Some(ask(self.ring.trouble())),
-            Target::Version(created) => self.ring.version(created).map(|key| ask(key.state().trouble())),
+            Target::Latest => Some(ask(self.keyring.trouble())),
+            Target::Version(created) => self.keyring.version(created).map(|key| ask(key.state().trouble())),
         }
     }
 
-    /// Makes it the course of this pilot's flight.
-    pub(super) fn take(&mut self, pilot: &Pilot) {
-        self.flight = pilot.number();
-        self.progress = Arc::clone(pilot.progress());
+    /// Makes it the request of this leader's flight.
+    pub(super) fn take(&mut self, leader: &Leader) {
+        self.flight = leader.number();
+        self.progress = Arc::clone(leader.progress());
     }
 
     pub(super) fn replacing(mut self, key: &CryptoKey) -> Self {

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Hierarchy;
-use super::course::{Course, Level};
+use super::request::{Level, LoadRequest};
 use crate::error::Error;
 use crate::events::Event;
 use crate::gate::{Class, jittered};
 use crate::keyring::Keyring;
-use crate::keyring::flight::{Flights, Pilot, Target};
+use crate::keyring::flight::{Flights, Leader, Target};
 use crate::record::KeyMeta;
 
 /// How many versions are read in one call.
@@ -78,7 +78,7 @@ impl Drop for Turn {
 impl Hierarchy {
     /// The store came to another server.
     pub(crate) fn failed_over(self: &Arc<Self>) {
-        self.events.raise(Event::FailedOver, self.system_ring.id());
+        self.events.raise(Event::FailedOver, self.system_keyring.id());
         self.invalidate_everything();
         if !self.recheck.begins() {
             return;
@@ -107,78 +107,79 @@ impl Hierarchy {
             } else if !error.is_retryable() && !first.is_empty() && halvings_left > 0 {
                 halvings_left -= 1;
                 chunks.extend([(first.to_vec(), tries_left), (second.to_vec(), tries_left)]);
-            } else if let Some(course) = chunk.first() {
+            } else if let Some(request) = chunk.first() {
                 // The regular checks go on.
-                self.events.raise_because(Event::RefreshFailed, course.ring.id(), &error);
+                self.events.raise_because(Event::RefreshFailed, request.keyring.id(), &error);
             }
         }
     }
 
-    fn cached_versions(&self, level: Level) -> Vec<Course> {
-        let versions = |ring: Arc<Keyring>| -> Vec<Course> {
-            let keys = ring.keys();
-            keys.versions.iter().map(|key| Course::version(level, &ring, key.created())).collect()
+    fn cached_versions(&self, level: Level) -> Vec<LoadRequest> {
+        let versions = |keyring: Arc<Keyring>| -> Vec<LoadRequest> {
+            let keys = keyring.keys();
+            keys.versions.iter().map(|key| LoadRequest::version(level, &keyring, key.created())).collect()
         };
-        self.cache(level).rings().flat_map(versions).collect()
+        self.cache(level).keyrings().flat_map(versions).collect()
     }
 
     /// Reads the rows of these versions in one call, as the flights of each; those that others run are
     /// waited for.
-    async fn recheck_chunk(self: &Arc<Self>, chunk: &[Course]) -> Result<(), Error> {
-        let (mut boarded, mut keys, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for course in chunk {
-            let Some(key) = self.version_due(course) else { continue };
-            match course.ring.flights().board(course.target, Flights::any_ticket()) {
-                (_, Some(pilot)) => {
-                    boarded.push((course.clone(), pilot));
+    async fn recheck_chunk(self: &Arc<Self>, chunk: &[LoadRequest]) -> Result<(), Error> {
+        let (mut joined, mut keys, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for request in chunk {
+            let Some(key) = self.version_due(request) else { continue };
+            match request.keyring.flights().join(request.target, Flights::any_generation()) {
+                (_, Some(leader)) => {
+                    joined.push((request.clone(), leader));
                     keys.push(key);
                 }
-                (_, None) => others.push(course.clone()),
+                (_, None) => others.push(request.clone()),
             }
         }
         let begun = self.now();
         let rows = self.store.load_many(Class::Check, &keys).await?;
         let mut gone = Vec::new();
-        for ((mut course, pilot), row) in boarded.into_iter().zip(rows) {
-            course.take(&pilot);
+        for ((mut request, leader), row) in joined.into_iter().zip(rows) {
+            request.take(&leader);
             let is_found = row.is_some();
-            course.prefetched = Some((row, begun));
+            request.prefetched = Some((row, begun));
             if is_found {
-                self.land_rechecked(&course, pilot).await;
+                self.complete_rechecked(&request, leader).await;
             } else {
-                self.lose_target(&course, begun);
-                gone.push((course, pilot));
+                self.lose_target(&request, begun);
+                gone.push((request, leader));
             }
         }
         // Once all are told of, since putting rows back may take its time.
-        for (course, pilot) in gone {
-            self.land_rechecked(&course, pilot).await;
+        for (request, leader) in gone {
+            self.complete_rechecked(&request, leader).await;
         }
-        for course in others {
-            let ticket = course.ring.flights().ticket_of_current();
+        for request in others {
+            let min_generation = request.keyring.flights().current_generation();
             // What became of it is told by the flight.
-            let _outcome = self.fly_to_end(course, ticket).await;
+            let _outcome = self.fly_to_end(request, min_generation).await;
         }
         Ok(())
     }
 
     /// Returns the version if it is cached still, and nobody has checked it meanwhile.
-    fn version_due(&self, course: &Course) -> Option<KeyMeta> {
-        let Target::Version(created) = course.target else { return None };
-        let key = course.ring.version(created).filter(|key| self.rules.is_due(key, self.now()))?;
+    fn version_due(&self, request: &LoadRequest) -> Option<KeyMeta> {
+        let Target::Version(created) = request.target else { return None };
+        let key = request.keyring.version(created).filter(|key| self.rules.is_due(key, self.now()))?;
         Some(key.meta().clone())
     }
 
-    async fn land_rechecked(self: &Arc<Self>, course: &Course, pilot: Pilot) {
-        let is_found = course.prefetched.as_ref().is_some_and(|(row, _)| row.is_some());
+    async fn complete_rechecked(self: &Arc<Self>, request: &LoadRequest, leader: Leader) {
+        let is_found = request.prefetched.as_ref().is_some_and(|(row, _)| row.is_some());
         // One that was evicted meanwhile is not brought back.
-        if is_found && self.version_due(course).is_none() {
+        if is_found && self.version_due(request).is_none() {
             return;
         }
-        let run = tokio::time::timeout(self.operation_deadline, self.run(course)).await;
-        let outcome =
-            run.unwrap_or_else(|_elapsed| Err(self.overran(course.ring.id(), course.progress.dependency())));
-        self.land_one(course, pilot, outcome);
+        let run = tokio::time::timeout(self.operation_deadline, self.run(request)).await;
+        let outcome = run.unwrap_or_else(|_elapsed| {
+            Err(self.overran(request.keyring.id(), request.progress.dependency()))
+        });
+        self.complete_load(request, leader, outcome);
         tokio::task::yield_now().await;
     }
 }
