@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Moment;
+use crate::core::Core;
 use crate::data_row;
 use crate::error::{BackendError, Error};
-use crate::factory::Shared;
 use crate::keyring::Keyring;
-use crate::keys::Hierarchy;
 use crate::partition::Owner;
 use crate::plaintext::Plaintext;
 use crate::record::{DataRowRecord, KeyMeta, WRAPPED_DATA_ROW_KEY_BYTES};
@@ -23,7 +22,7 @@ use crate::record::{DataRowRecord, KeyMeta, WRAPPED_DATA_ROW_KEY_BYTES};
 /// others who wait for them.
 #[derive(Clone)]
 pub struct Session {
-    shared: Arc<Shared>,
+    core: Arc<Core>,
     keyring: Arc<Keyring>,
 }
 
@@ -43,8 +42,8 @@ pub trait Persistence {
 }
 
 impl Session {
-    pub(crate) const fn new(shared: Arc<Shared>, keyring: Arc<Keyring>) -> Self {
-        Self { shared, keyring }
+    pub(crate) const fn new(core: Arc<Core>, keyring: Arc<Keyring>) -> Self {
+        Self { core, keyring }
     }
 
     /// Encrypts `plaintext`, which may be empty, under a fresh data row key.
@@ -55,20 +54,21 @@ impl Session {
     /// [`Error::Deadline`], [`Error::Overloaded`], [`Error::NoRuntime`] and what a damaged key
     /// record gives; [`Error::Closed`], [`Error::Forked`].
     pub async fn encrypt(&self, plaintext: &[u8]) -> Result<DataRowRecord, Error> {
-        let core = self.shared.open()?;
-        data_row::check_payload(plaintext.len(), self.shared.payload_bytes_max())?;
-        let now = core.now();
+        let core = self.core.open()?;
+        data_row::check_payload(plaintext.len(), core.payload_bytes_max())?;
+        let context = core.context();
+        let now = context.now();
         touch(core, &self.keyring, now);
-        if let Some(key) = self.keyring.take_latest().filter(|key| core.rules.is_ready(key, now)) {
-            return data_row::seal(key, &*core.random, now, self.wraps(core), plaintext);
+        if let Some(key) = self.keyring.take_latest().filter(|key| context.rules().is_ready(key, now)) {
+            return data_row::seal(key, context.random(), now, self.wraps(core), plaintext);
         }
-        let key = self.shared.wait_for(core.key_to_encrypt(&self.keyring)).await?;
-        data_row::seal(key, &*core.random, now, self.wraps(core), plaintext)
+        let key = core.wait_for(core.engine().key_to_encrypt(&self.keyring)).await?;
+        data_row::seal(key, context.random(), now, self.wraps(core), plaintext)
     }
 
     /// Returns how much a key may wrap, and what is done about one that is to wrap no more.
-    fn wraps(&self, core: &Arc<Hierarchy>) -> (u64, impl FnOnce()) {
-        (core.rules.wraps_max(), || core.replace_worn_out(&self.keyring))
+    fn wraps(&self, core: &Core) -> (u64, impl FnOnce()) {
+        (core.context().rules().wraps_max(), || core.engine().replace_worn_out(&self.keyring))
     }
 
     /// Decrypts a record of this partition.
@@ -96,7 +96,7 @@ impl Session {
     /// # Errors
     /// As [`decrypt`](Self::decrypt).
     pub async fn decrypt_json(&self, json: &[u8]) -> Result<Plaintext, Error> {
-        self.shared.open()?;
+        self.core.open()?;
         let (parent, wrapped_key, data) = DataRowRecord::from_json(json)?.into_parts();
         self.open(&parent, &wrapped_key, data).await
     }
@@ -133,27 +133,28 @@ impl Session {
         wrapped_key: &[u8; WRAPPED_DATA_ROW_KEY_BYTES],
         data: impl AsRef<[u8]> + Into<Box<[u8]>>,
     ) -> Result<Plaintext, Error> {
-        let core = self.shared.open()?;
-        data_row::check_sealed(data.as_ref().len(), self.shared.payload_bytes_max())?;
+        let core = self.core.open()?;
+        data_row::check_sealed(data.as_ref().len(), core.payload_bytes_max())?;
+        let context = core.context();
         let other_keyring;
-        let keyring = match core.naming.owner(self.keyring.id(), parent.id()) {
+        let keyring = match context.naming().owner(self.keyring.id(), parent.id()) {
             Owner::Own => &self.keyring,
             Owner::OtherRegion => {
-                other_keyring = core.intermediate.keyring(parent.id().as_str());
+                other_keyring = core.caches().intermediate().keyring(parent.id().as_str());
                 &other_keyring
             }
             Owner::Foreign => return Err(Error::ForeignRecord),
         };
         let data = data.into();
-        let now = core.now();
+        let now = context.now();
         touch(core, keyring, now);
         let formers = || keyring.formers(parent.created(), now);
         let key = keyring.take_version(parent.created());
-        if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
+        if let Some(key) = key.filter(|key| context.rules().is_ready_to_decrypt(key, now)) {
             return data_row::open(key, formers, wrapped_key, data);
         }
-        let key =
-            self.shared.wait_for(core.key_to_decrypt(self.keyring.id(), keyring, parent.created())).await?;
+        let engine = core.engine();
+        let key = core.wait_for(engine.key_to_decrypt(self.keyring.id(), keyring, parent.created())).await?;
         data_row::open(key, formers, wrapped_key, data)
     }
 }
@@ -161,9 +162,9 @@ impl Session {
 /// Notes that the keyring is in use; about once a second the cache hears of it, so that a hot
 /// partition that looks nothing up does not look idle.
 #[inline]
-fn touch(core: &Hierarchy, keyring: &Keyring, now: Moment) {
+fn touch(core: &Core, keyring: &Keyring, now: Moment) {
     if keyring.touch(now) {
-        core.intermediate.touch(keyring);
+        core.caches().intermediate().touch(keyring);
     }
 }
 

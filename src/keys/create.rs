@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Hierarchy;
+use super::loader::Loader;
 use super::request::{Level, LoadRequest};
 use super::rules::TooFarAhead;
 use crate::aead::{self, Nonce, OVERHEAD_BYTES};
@@ -23,7 +23,7 @@ pub(super) enum Creation {
     Unseen(KeyMeta),
 }
 
-impl Hierarchy {
+impl Loader {
     /// Returns the key that a new one is wrapped under; `None` for the KMS.
     pub(super) async fn parent_to_wrap(
         self: &Arc<Self>,
@@ -44,12 +44,12 @@ impl Hierarchy {
     ) -> Result<Creation, Error> {
         let keyring = &request.keyring;
         let meta = self.next_meta(request, above)?;
-        let secret = SecretKey::generate(&*self.random)?;
+        let secret = SecretKey::generate(self.context.random())?;
         let record = match &parent {
             None => {
                 request.progress.awaits(Dependency::Kms);
-                let wrapped = self.kms.wrap_key(request.class, &secret, &meta).await?;
-                self.note_copies(&meta, wrapped.missing_copies());
+                let wrapped = self.back_ends.kms().wrap_key(request.class, &secret, &meta).await?;
+                self.maker.note_copies(&meta, wrapped.missing_copies());
                 EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)
             }
             Some(parent) => {
@@ -59,22 +59,22 @@ impl Hierarchy {
         };
         // The key is made before its row, so that no row is left by one that cannot be made.
         let state = keyring.state(record.meta().created());
-        let key = self.make_key(&secret, &record, Arc::clone(&state), parent.as_deref())?;
+        let key = self.maker.make_key(&secret, &record, Arc::clone(&state), parent.as_deref())?;
         drop(secret);
         let begun = self.now();
-        match self.store_for(request).insert(request.store_class(), &record).await? {
+        match self.back_ends.store_for(request).insert(request.store_class(), &record).await? {
             Insert::Inserted => {
                 let key = Arc::new(key);
                 keyring.mark_checked(&state, begun, request.flight);
-                self.missing.forget(record.meta());
-                self.cache(request.level).add(keyring, &key, Role::Latest);
+                self.caches.missing().forget(record.meta());
+                self.caches.of(request.level).add(keyring, &key, Role::Latest);
                 Ok(Creation::Made(key))
             }
             Insert::AlreadyExists => {
                 drop(key);
                 let winner = self.read(
                     request,
-                    self.store_for(request).load(request.store_class(), record.meta()).await,
+                    self.back_ends.store_for(request).load(request.store_class(), record.meta()).await,
                 )?;
                 Ok(winner.map_or_else(|| Creation::Unseen(record.meta().clone()), |_| Creation::Beaten))
             }
@@ -84,26 +84,29 @@ impl Hierarchy {
     /// Returns the system key to wrap a new intermediate key under. If that one is to replace another
     /// before its end, a system key that is near its own is replaced first.
     async fn system_key_to_wrap(self: &Arc<Self>, child: &LoadRequest) -> Outcome {
-        let keyring = &self.system_keyring;
+        let keyring = &self.caches.system_keyring();
         let now = self.now();
         let mut request = LoadRequest::latest(Level::System, keyring).needed_by(child);
         if let Some(key) = keyring.latest() {
             if child.replace.is_some() && now.wall >= key.life().replace_from {
                 request = request.replacing(&key);
-            } else if self.is_usable(&key, now) && !self.rules.is_due(&key, now) {
+            } else if self.rules().is_usable(&key, now) && !self.rules().is_due(&key, now) {
                 return Ok(key);
             }
         }
-        let min_generation =
-            if request.replace.is_some() { Flights::any_generation() } else { self.next_generation(keyring) };
-        self.fly(request, min_generation, &child.progress).await
+        let min_generation = if request.replace.is_some() {
+            Flights::any_generation()
+        } else {
+            self.dispatcher.min_generation(keyring)
+        };
+        self.dispatcher.join_or_start(self, request, min_generation, &child.progress).await
     }
 
     fn next_meta(&self, request: &LoadRequest, above: Option<Created>) -> Result<KeyMeta, Error> {
         let (id, now) = (request.keyring.id(), self.now());
         // So that a lost row can be put back, and no two keys share an id and a time.
-        let above = above.max(self.lost.greatest(id, self.rules.created_max(now), now));
-        match (self.rules.next_created(now, above), above) {
+        let above = above.max(self.lost_rows.greatest(id, self.rules().created_max(now)));
+        match (self.rules().next_created(now, above), above) {
             (Ok(Some(created)), _) => Ok(KeyMeta::new(id.clone(), created)),
             (Ok(None), _) => Err(Error::ClockSkew(KeyMeta::new(id.clone(), Created::MIN))),
             (Err(TooFarAhead), above) => {
@@ -117,7 +120,7 @@ impl Hierarchy {
         parent: &CryptoKey,
         secret: &SecretKey,
     ) -> Result<[u8; KEY_BYTES + OVERHEAD_BYTES], Error> {
-        let nonce = Nonce::draw(&*self.random)?;
+        let nonce = Nonce::draw(self.context.random())?;
         let mut wrapped = [0; KEY_BYTES + OVERHEAD_BYTES];
         aead::seal_key(parent.cipher()?, nonce, secret.expose_secret(), &mut wrapped)?;
         Ok(wrapped)

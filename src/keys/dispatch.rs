@@ -1,78 +1,143 @@
-//! How flights are begun, waited for and ended.
+//! How loads are begun, waited for and ended: one at a time for each target, each as a task of its own.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use super::Hierarchy;
-use super::admission::Full;
-use super::decide::{self, Awaited, Failure, WayOut};
-use super::misses::Exceeded;
+use super::admission::{Admission, Full};
+use super::back_ends::BackEnds;
+use super::context::Context;
+use super::decide::{self, Awaited};
+use super::misses::{Exceeded, Misses};
+use super::parts::Parts;
 use super::request::LoadRequest;
 use crate::BoxFuture;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
-use crate::key::state::Trouble;
 use crate::keyring::Keyring;
 use crate::keyring::flight::{Flights, Leader, MinGeneration, Outcome};
 use crate::keyring::progress::Progress;
+use crate::policy::Limits;
 use crate::record::KeyId;
+use crate::tasks::Tasks;
 
-/// How often a flight whose task went away is started anew, and one that began too early awaited.
-const BOARDINGS_MAX: usize = 4;
+/// What makes a key ready that is not at hand.
+pub(super) trait Load: Send + Sync + 'static {
+    /// Loads what is requested, or has it made.
+    fn load<'a>(self: &'a Arc<Self>, request: &'a LoadRequest) -> impl Future<Output = Outcome> + Send + 'a;
+}
 
-impl Hierarchy {
-    pub(super) fn next_generation(&self, keyring: &Keyring) -> MinGeneration {
-        if self.rules.checks_every_call() {
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    context: Arc<Context>,
+    back_ends: Arc<BackEnds>,
+    tasks: Tasks,
+    admission: Admission,
+    misses: Misses,
+    operation_deadline: Duration,
+    before_loads: BeforeLoads,
+}
+
+/// What is done before each load: sees to the tasks that run as long as the factory is in use.
+struct BeforeLoads(Box<dyn Fn() + Send + Sync>);
+
+/// How often a load whose task went away is started anew, and one that began too early awaited.
+const JOINS_MAX: usize = 4;
+
+impl Dispatcher {
+    pub(crate) fn new(
+        parts: &Parts,
+        tasks: Tasks,
+        limits: &Limits,
+        before_loads: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            context: Arc::clone(&parts.context),
+            back_ends: Arc::clone(&parts.back_ends),
+            tasks,
+            admission: Admission::new(limits),
+            misses: Misses::new(limits.misses_max),
+            operation_deadline: limits.operation_deadline,
+            before_loads: BeforeLoads(Box::new(before_loads)),
+        }
+    }
+
+    pub(crate) const fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    pub(super) const fn operation_deadline(&self) -> Duration {
+        self.operation_deadline
+    }
+
+    /// Returns which loads answer a question that is asked now.
+    pub(super) fn min_generation(&self, keyring: &Keyring) -> MinGeneration {
+        if self.context.rules().checks_every_call() {
             keyring.flights().next_generation()
         } else {
             keyring.flights().current_generation()
         }
     }
 
-    /// Returns how the way to the store is for this.
-    pub(super) fn way_out(&self, request: &LoadRequest, awaited: Awaited, now: Moment) -> WayOut {
-        let (reads, writes) = (self.store.reads(), self.store.writes());
-        let is_shut = match awaited {
-            Awaited::Check => reads.is_shut_to(&request.subject()),
-            // Its row is to be read and inserted.
-            Awaited::Successor => reads.is_open() || writes.is_open(),
-        };
-        let failure = |trouble: &Trouble| match trouble.is_recent_in_passing(now) {
-            true => Some(Failure::Passing),
-            false => trouble.is_recent(now).then_some(Failure::Lasting),
-        };
-        WayOut { is_shut, trouble: request.trouble(failure).flatten() }
-    }
-
-    /// Waits for a refresh, `refresh_wait` at most. `None` if there is no answer, or with
-    /// `wait == false` none was waited for.
-    pub(super) async fn refreshed(
+    /// Waits for a refresh, `refresh_wait` at most. `None` if there is no answer.
+    pub(super) async fn refresh<L: Load>(
         self: &Arc<Self>,
+        loader: &Arc<L>,
         request: LoadRequest,
         min_generation: MinGeneration,
-        wait: bool,
     ) -> Option<Outcome> {
-        if !wait {
-            // If the store answers anybody it answers this one, and then all are asked again.
-            if self.store.reads().prefers(&request.subject()) {
-                self.begin_in_background(request);
-            }
-            return None;
-        }
-        let flight = self.fly(request.clone(), min_generation, &request.progress);
-        let answer = self.tasks.within(self.rules.refresh_wait, flight).await;
+        let load = self.join_or_start(loader, request.clone(), min_generation, &request.progress);
+        let answer = self.tasks.within(self.context.rules().refresh_wait, load).await;
         if let Ok(None) = answer {
-            request.trouble(|trouble| trouble.note(self.now(), true));
+            request.trouble(|trouble| trouble.note(self.context.now(), true));
         }
         answer.unwrap_or_else(|error| Some(Err(error)))
     }
 
-    /// Waits for a flight as long as an operation may take.
-    pub(super) async fn fly_to_end(
+    /// Starts a refresh that nobody waits for, as it seems to be in vain, if it is as good a probe as any: if
+    /// the store answers anybody it answers this one, and then all are asked again.
+    pub(super) fn probe<L: Load>(self: &Arc<Self>, loader: &Arc<L>, request: LoadRequest) {
+        if self.back_ends.store().reads().prefers(&request.subject()) {
+            self.start_in_background(loader, request);
+        }
+    }
+
+    /// Starts a load that nobody waits for, unless one is under way, there is no permit, or it is known to
+    /// fail.
+    pub(super) fn refresh_in_background<L: Load>(
         self: &Arc<Self>,
+        loader: &Arc<L>,
+        request: LoadRequest,
+        now: Moment,
+    ) {
+        let way_out = self.back_ends.way_out(&request, Awaited::Check, now);
+        if decide::is_worth_waiting(Awaited::Check, way_out) {
+            self.start_in_background(loader, request);
+        }
+    }
+
+    fn start_in_background<L: Load>(self: &Arc<Self>, loader: &Arc<L>, request: LoadRequest) {
+        let flights = request.keyring.flights();
+        if flights.is_under_way(request.target) || !self.back_ends.store().reads().has_room_for_check() {
+            return;
+        }
+        let Some(permit) = self.tasks.background_permit() else { return };
+        if let (_, Some(leader)) = flights.join(request.target, Flights::any_generation()) {
+            let id = request.keyring.id().clone();
+            if let Err(error) = self.spawn(loader, request, leader, Some(permit), true) {
+                self.context.events().raise_because(Event::RefreshFailed, &id, &error);
+            }
+        }
+    }
+
+    /// Waits for a load as long as an operation may take.
+    pub(super) async fn load_with_deadline<L: Load>(
+        self: &Arc<Self>,
+        loader: &Arc<L>,
         request: LoadRequest,
         min_generation: MinGeneration,
     ) -> Outcome {
@@ -82,70 +147,41 @@ impl Hierarchy {
             None
         };
         let (id, progress) = (request.keyring.id().clone(), Progress::default());
-        let answer =
-            self.tasks.within(self.operation_deadline, self.fly(request, min_generation, &progress)).await?;
+        let load = self.join_or_start(loader, request, min_generation, &progress);
+        let answer = self.tasks.within(self.operation_deadline, load).await?;
         answer.unwrap_or_else(|| Err(self.overran(&id, progress.dependency())))
     }
 
-    /// Waits for the flight on this request that `min_generation` admits to; starts it if there is none. `progress`
-    /// hears what the flight waits for.
+    /// Waits for the load of this target that `min_generation` admits; starts it if there is none.
+    /// `progress` hears what it waits for.
     ///
-    /// On the heap, since flights wait for flights, and since many callers wait at once.
-    pub(super) fn fly<'a>(
+    /// On the heap, since loads wait for loads, and since many callers wait at once.
+    pub(super) fn join_or_start<'a, L: Load>(
         self: &'a Arc<Self>,
+        loader: &'a Arc<L>,
         request: LoadRequest,
         min_generation: MinGeneration,
         progress: &'a Progress,
     ) -> BoxFuture<'a, Outcome> {
-        Box::pin(self.fly_in_place(request, min_generation, progress))
-    }
-
-    async fn fly_in_place(
-        self: &Arc<Self>,
-        request: LoadRequest,
-        min_generation: MinGeneration,
-        progress: &Progress,
-    ) -> Outcome {
-        for _ in 0..BOARDINGS_MAX {
-            let (waiter, leader) = request.keyring.flights().join(request.target, min_generation);
-            progress.follows(waiter.progress());
-            if let Some(leader) = leader {
-                match self.place_for(&request) {
-                    Ok(place) => self.launch(request.clone(), leader, place, false)?,
-                    Err(error) => {
-                        leader.complete(Err(error.clone()));
-                        return Err(error);
+        Box::pin(async move {
+            for _ in 0..JOINS_MAX {
+                let (waiter, leader) = request.keyring.flights().join(request.target, min_generation);
+                progress.follows(waiter.progress());
+                if let Some(leader) = leader {
+                    match self.place_for(&request) {
+                        Ok(place) => self.spawn(loader, request.clone(), leader, place, false)?,
+                        Err(error) => {
+                            leader.complete(Err(error.clone()));
+                            return Err(error);
+                        }
                     }
                 }
+                if let Some(outcome) = waiter.outcome().await {
+                    return outcome;
+                }
             }
-            if let Some(outcome) = waiter.outcome().await {
-                return outcome;
-            }
-        }
-        Err(Error::Interrupted)
-    }
-
-    /// Starts a flight that nobody waits for, unless one is under way, there is no permit, or it is
-    /// known to fail.
-    pub(super) fn refresh_in_background(self: &Arc<Self>, request: LoadRequest, now: Moment) {
-        let way_out = self.way_out(&request, Awaited::Check, now);
-        if decide::is_worth_waiting(Awaited::Check, way_out) {
-            self.begin_in_background(request);
-        }
-    }
-
-    fn begin_in_background(self: &Arc<Self>, request: LoadRequest) {
-        let flights = request.keyring.flights();
-        if flights.is_under_way(request.target) || !self.store.reads().has_room_for_check() {
-            return;
-        }
-        let Some(permit) = self.tasks.background_permit() else { return };
-        if let (_, Some(leader)) = flights.join(request.target, Flights::any_generation()) {
-            let id = request.keyring.id().clone();
-            if let Err(error) = self.launch(request, leader, Some(permit), true) {
-                self.events.raise_because(Event::RefreshFailed, &id, &error);
-            }
-        }
+            Err(Error::Interrupted)
+        })
     }
 
     /// Takes the place of a load; others need none.
@@ -155,27 +191,26 @@ impl Hierarchy {
         }
         let place = self.admission.begin_load().map_err(|full| self.overloaded(request, full))?;
         if let Some(partition) = &request.partition {
-            self.misses.begin(partition, self.now()).map_err(|exceeded| self.exceeded(request, exceeded))?;
+            let looked = self.misses.begin(partition, self.context.now());
+            looked.map_err(|exceeded| self.exceeded(request, exceeded))?;
         }
         Ok(Some(place))
     }
 
+    /// Waits for the place of a call for many keys.
+    pub(super) async fn place_for_many(&self) -> Option<SemaphorePermit<'_>> {
+        self.admission.wait_to_load().await
+    }
+
     fn exceeded(&self, request: &LoadRequest, Exceeded { max, is_news }: Exceeded) -> Error {
-        self.events.raise_if(is_news, Event::TooManyMisses, request.keyring.id());
+        self.context.events().raise_if(is_news, Event::TooManyMisses, request.keyring.id());
         let (max, key) = (usize::try_from(max).unwrap_or(usize::MAX), request.keyring.id().clone());
         Error::Overloaded { limit: "misses_max", max, key, dependency: None }
     }
 
     fn overloaded(&self, request: &LoadRequest, full: Full) -> Error {
         let (Full { limit, max }, key) = (full, request.keyring.id().clone());
-        Error::Overloaded { limit, max, key, dependency: Some(self.bottleneck()) }
-    }
-
-    /// Returns what many wait for, if many wait.
-    pub(super) fn bottleneck(&self) -> Dependency {
-        // The KMS is asked seldom, but when it hangs.
-        let is_kms = self.kms.gate().is_tripped() || self.kms.gate().is_asked();
-        if is_kms { Dependency::Kms } else { Dependency::Metastore }
+        Error::Overloaded { limit, max, key, dependency: Some(self.back_ends.bottleneck()) }
     }
 
     pub(super) fn overran(&self, key: &KeyId, dependency: Option<Dependency>) -> Error {
@@ -183,45 +218,56 @@ impl Hierarchy {
         Error::Deadline { limit: "operation_deadline", after, key, dependency }
     }
 
-    /// Runs a flight as a task of its own. `permit` is what it holds meanwhile: a load's place, or, if it is
+    /// Sees to the tasks that run as long as the factory is in use.
+    pub(super) fn before_loads(&self) {
+        (self.before_loads.0)();
+    }
+
+    /// Runs a load as a task of its own. `permit` is what it holds meanwhile: a load's place, or, if it is
     /// `in_background`, that of one that nobody waits for.
-    pub(super) fn launch(
+    pub(super) fn spawn<L: Load>(
         self: &Arc<Self>,
+        loader: &Arc<L>,
         mut request: LoadRequest,
         leader: Leader,
         permit: Option<OwnedSemaphorePermit>,
         in_background: bool,
     ) -> Result<(), Error> {
-        self.ensure_sweep();
-        self.ensure_listening();
-        request.take(&leader);
-        let this = Arc::clone(self);
+        self.before_loads();
+        request.lead_by(&leader);
+        let (this, loader) = (Arc::clone(self), Arc::clone(loader));
         // On the heap: many wait at once, and what is passed on takes its room at each step.
-        let flight = async move |stopped: CancellationToken| {
+        let load = async move |stopped: CancellationToken| {
             let _held = permit;
-            let work = tokio::time::timeout(this.operation_deadline, Box::pin(this.run(&request)));
+            let work = tokio::time::timeout(this.operation_deadline, Box::pin(loader.load(&request)));
             let outcome = match stopped.run_until_cancelled(work).await {
                 Some(Ok(outcome)) => outcome,
                 Some(Err(_elapsed)) => Err(this.overran(request.keyring.id(), request.progress.dependency())),
                 None => Err(Error::Closed),
             };
             if let (Err(error), true) = (&outcome, in_background) {
-                this.events.raise_because(Event::RefreshFailed, request.keyring.id(), error);
+                this.context.events().raise_because(Event::RefreshFailed, request.keyring.id(), error);
             }
-            this.complete_load(&request, leader, outcome);
+            this.complete(&request, leader, outcome);
         };
-        self.tasks.spawn(|stopped| Box::pin(flight(stopped)))
+        self.tasks.spawn(|stopped| Box::pin(load(stopped)))
     }
 
-    /// Ends a flight: notes how, and tells all who wait.
-    pub(super) fn complete_load(&self, request: &LoadRequest, leader: Leader, outcome: Outcome) {
+    /// Ends a load: notes how, and tells all who wait.
+    pub(super) fn complete(&self, request: &LoadRequest, leader: Leader, outcome: Outcome) {
         request.trouble(|trouble| match &outcome {
             Ok(_) => trouble.clear(),
-            Err(error) => trouble.note(self.now(), error.is_retryable()),
+            Err(error) => trouble.note(self.context.now(), error.is_retryable()),
         });
         if let (Some(partition), true) = (&request.partition, outcome.is_ok()) {
             self.misses.give_back(partition);
         }
         leader.complete(outcome);
+    }
+}
+
+impl fmt::Debug for BeforeLoads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BeforeLoads")
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Hierarchy;
 use super::create::Creation;
+use super::dispatch::Load;
+use super::loader::Loader;
+use super::lost_rows::Remains;
 use super::request::{Level, LoadRequest};
-use super::restore::Remains;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
@@ -14,8 +15,8 @@ use crate::gate::jittered;
 use crate::key::CryptoKey;
 use crate::key::known::{Copied, Finding};
 use crate::keyring::flight::{Outcome, Target};
-use crate::metastore::{Latest, MetastoreHandle};
-use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+use crate::metastore::Latest;
+use crate::record::{Created, KeyMeta};
 
 /// How often a lost creation race is entered again.
 const ROUNDS_MAX: u32 = 5;
@@ -30,12 +31,12 @@ pub(super) enum Judgement {
     },
 }
 
-impl Hierarchy {
-    pub(super) async fn run(self: &Arc<Self>, request: &LoadRequest) -> Outcome {
+impl Load for Loader {
+    async fn load(self: &Arc<Self>, request: &LoadRequest) -> Outcome {
         let cleared;
         let request = if self.is_vain_without_kms(request) {
             request.progress.awaits(Dependency::Kms);
-            self.kms.clearance(&self.system_key_for(request)).await?;
+            self.back_ends.kms().clearance(&self.system_key_for(request)).await?;
             cleared = LoadRequest { is_cleared: true, ..request.clone() };
             &cleared
         } else {
@@ -46,15 +47,17 @@ impl Hierarchy {
             Target::Version(created) => Box::pin(self.version(request, created)).await,
         }
     }
+}
 
+impl Loader {
     /// Tells whether what the metastore says would be of no use, since the KMS is down and is needed too.
     fn is_vain_without_kms(&self, request: &LoadRequest) -> bool {
         !request.is_cleared
-            && self.kms.gate().is_tripped()
+            && self.back_ends.kms().gate().is_tripped()
             && match (request.level, request.target) {
                 (Level::System, Target::Version(created)) => request.keyring.version(created).is_none(),
                 (Level::System, Target::Latest) => request.keyring.keys().len() == 0,
-                (Level::Intermediate, _) => self.system.keys() == 0,
+                (Level::Intermediate, _) => self.caches.system().keys() == 0,
             }
     }
 
@@ -62,13 +65,13 @@ impl Hierarchy {
     fn system_key_for(&self, request: &LoadRequest) -> KeyMeta {
         match (request.level, request.target) {
             (Level::System, Target::Version(created)) => KeyMeta::new(request.keyring.id().clone(), created),
-            _ => KeyMeta::new(self.system_keyring.id().clone(), Created::MIN),
+            _ => KeyMeta::new(self.caches.system_keyring().id().clone(), Created::MIN),
         }
     }
 
     /// Loads the latest key or creates one that may be used (T2, T3).
     async fn latest(self: &Arc<Self>, request: &LoadRequest) -> Outcome {
-        if let Some(key) = request.keyring.latest().filter(|key| self.rules.is_ready(key, self.now()))
+        if let Some(key) = request.keyring.latest().filter(|key| self.rules().is_ready(key, self.now()))
             && request.replace.is_none()
         {
             // Another flight landed between the question and this one's start.
@@ -80,10 +83,13 @@ impl Hierarchy {
         let mut unseen = None;
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
-            let up_to = self.rules.created_max(begun);
+            let up_to = self.rules().created_max(begun);
             let latest = self.read(
                 request,
-                self.store_for(request).load_latest(request.store_class(), request.keyring.id(), up_to).await,
+                self.back_ends
+                    .store_for(request)
+                    .load_latest(request.store_class(), request.keyring.id(), up_to)
+                    .await,
             )?;
             let to_replace = request.replace.and(latest.clone());
             let above = match Box::pin(self.judge(request, latest, begun)).await? {
@@ -102,9 +108,9 @@ impl Hierarchy {
                 }
             };
             unseen = match creation {
-                Creation::Made(key) if self.is_usable(&key, self.now()) => {
+                Creation::Made(key) if self.rules().is_usable(&key, self.now()) => {
                     if above.is_some() {
-                        self.look_far_ahead(request.keyring.id());
+                        self.ahead.look(request.keyring.id(), self.dispatcher.tasks());
                     }
                     return Ok(key);
                 }
@@ -113,10 +119,10 @@ impl Hierarchy {
                 Creation::Beaten => None,
                 Creation::Unseen(key) => Some(key),
             };
-            tokio::time::sleep(jittered(ROUND_PAUSE * round, &*self.random)).await;
+            tokio::time::sleep(jittered(ROUND_PAUSE * round, self.context.random())).await;
         }
         let Some(key) = unseen else { return Err(Error::CreationRace(request.keyring.id().clone())) };
-        self.events.raise(Event::Indistinct, key.id());
+        self.events().raise(Event::Indistinct, key.id());
         Err(Error::IndistinctKey(key))
     }
 
@@ -136,7 +142,7 @@ impl Hierarchy {
         let request = LoadRequest { replace: None, ..request.clone() };
         let Judgement::Use(key) = self.judge(&request, to_replace, begun).await? else { return Err(error) };
         request.keyring.rotation().note(self.now(), error.is_retryable());
-        self.events.raise_because(Event::RefreshFailed, request.keyring.id(), &error);
+        self.events().raise_because(Event::RefreshFailed, request.keyring.id(), &error);
         Ok(key)
     }
 
@@ -145,7 +151,7 @@ impl Hierarchy {
         let keyring = &request.keyring;
         let meta = KeyMeta::new(keyring.id().clone(), created);
         let now = self.now();
-        if let Some(key) = keyring.version(created).filter(|key| !self.rules.is_due(key, now)) {
+        if let Some(key) = keyring.version(created).filter(|key| !self.rules().is_due(key, now)) {
             // As above.
             return Ok(key);
         }
@@ -156,32 +162,39 @@ impl Hierarchy {
             Some((row, begun)) => (row.clone(), *begun),
             None => {
                 let begun = self.now();
-                (self.read(request, self.store_for(request).load(request.store_class(), &meta).await)?, begun)
+                (
+                    self.read(
+                        request,
+                        self.back_ends.store_for(request).load(request.store_class(), &meta).await,
+                    )?,
+                    begun,
+                )
             }
         };
         let (record, begun) = match row {
             Some(record) => (record, begun),
-            None => match self.version_remaining(request, meta, begun).await? {
+            None => match self.lost_rows.version_remaining(request, meta, begun).await? {
                 Remains::Key(key) => return Ok(key),
                 Remains::Row(record, begun) => (record, begun),
             },
         };
-        let known = self.known.find(&record);
+        let known = self.maker.find(&record);
         if matches!(known, Finding::Copy(Copied { is_foreign: true, .. })) {
-            return Err(self.refuse_copy(&record));
+            return Err(self.maker.refuse_copy(&record));
         }
-        self.note_far_ahead(record.meta(), begun);
-        let state = self.learn(request, &record, known, begun);
+        self.ahead.note(record.meta(), begun);
+        self.lost_rows.note_return(&record, begun);
+        let state = self.maker.learn(request, &record, known, begun);
         if matches!(known, Finding::Copy(_)) && state.mark_copy() {
             // Another program may have sealed under it in good faith.
-            self.refuse_copy(&record);
+            self.maker.refuse_copy(&record);
         }
         let parent = match self.parent_of(request, &record)? {
             None => None,
             Some(parent) => match self.system_key(request, parent).await {
                 Ok(key) => Some(key),
                 Err(gone @ Error::KeyNotFound(_)) => {
-                    self.cache(request.level).remove(keyring, |key| key.created() == created);
+                    self.caches.of(request.level).remove(keyring, |key| key.created() == created);
                     return Err(gone);
                 }
                 Err(error) => return Err(error),
@@ -196,15 +209,15 @@ impl Hierarchy {
         let (key, now) = (request.keyring.latest()?, self.now());
         let parent = key.parent()?;
         let only_parent_is_due = !key.state().is_from_replica()
-            && !self.rules.is_row_due(key.state(), now)
-            && self.rules.is_row_due(&parent.state, now);
-        let is_to_be_replaced = request.replace.is_some() || self.rules.is_exhausted(&key);
-        if is_to_be_replaced || !only_parent_is_due || !self.is_usable(&key, now) {
+            && !self.rules().is_row_due(key.state(), now)
+            && self.rules().is_row_due(&parent.state, now);
+        let is_to_be_replaced = request.replace.is_some() || self.rules().is_exhausted(&key);
+        if is_to_be_replaced || !only_parent_is_due || !self.rules().is_usable(&key, now) {
             return None;
         }
         let system_key = self.system_key(request, &parent.meta).await.ok()?;
         let shares_state = Arc::ptr_eq(system_key.state(), &parent.state);
-        (shares_state && self.is_usable(&key, self.now())).then_some(key)
+        (shares_state && self.rules().is_usable(&key, self.now())).then_some(key)
     }
 
     /// Decides by T2 what is to be done about the latest record.
@@ -220,37 +233,38 @@ impl Hierarchy {
             None => (None, None),
         };
         if let Some(revoked) = predecessor.as_ref().filter(|record| record.is_revoked()) {
-            self.note_revoked(keyring, revoked);
+            self.maker.note_revoked(keyring, revoked);
         }
         // What we hold beyond the latest has lost its row.
-        let (record, begun) = self.latest_remaining(request, record, begun).await;
+        let (record, begun) = self.lost_rows.latest_remaining(request, record, begun).await;
         let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
         let created = record.meta().created();
         let create = Judgement::Create { above: Some(created) };
-        let known = self.known.find(&record);
-        if self.is_copy(&record, known, predecessor.as_ref())? {
+        let known = self.maker.find(&record);
+        if self.maker.is_copy(&record, known, predecessor.as_ref())? {
             return Ok(create);
         }
-        let state = self.learn(request, &record, known, begun);
-        if self.rules.is_ahead(created, begun) {
+        self.lost_rows.note_return(&record, begun);
+        let state = self.maker.learn(request, &record, known, begun);
+        if self.rules().is_ahead(created, begun) {
             let told = format_args!("created at {created}, which is ahead of this clock");
-            self.events.tell(Event::ClockSkew, keyring.id(), &told);
+            self.events().tell(Event::ClockSkew, keyring.id(), &told);
         }
-        if record.is_revoked() || self.rules.is_expired(record.meta(), begun) {
+        if record.is_revoked() || self.rules().is_expired(record.meta(), begun) {
             return Ok(create);
         }
         let parent = self.parent_of(request, &record)?;
-        let is_exhausted = keyring.version(created).is_some_and(|key| self.rules.is_exhausted(&key));
+        let is_exhausted = keyring.version(created).is_some_and(|key| self.rules().is_exhausted(&key));
         if state.is_unusable() || is_exhausted || request.replace.is_some_and(|up_to| created <= up_to) {
             return Ok(create);
         }
         let parent = match parent {
             None => None,
             Some(parent) => match self.system_key(request, parent).await {
-                Ok(key) if self.is_usable(&key, begun) => Some(key),
+                Ok(key) if self.rules().is_usable(&key, begun) => Some(key),
                 Ok(_) => return Ok(create),
                 Err(Error::KeyNotFound(_)) => {
-                    self.events.raise(Event::MissingParent, keyring.id());
+                    self.events().raise(Event::MissingParent, keyring.id());
                     return Ok(create);
                 }
                 // Nothing is encrypted under another id's key, whether or not it may be read.
@@ -260,72 +274,21 @@ impl Hierarchy {
         };
         let key = self.key_from(request, &record, parent, state, begun).await?;
         // Another flight may have learned meanwhile that it is revoked.
-        Ok(if self.is_usable(&key, self.now()) { Judgement::Use(key) } else { create })
-    }
-
-    /// Returns the metastore, which the flight waits for from now on.
-    pub(super) fn store_for(&self, request: &LoadRequest) -> &MetastoreHandle {
-        request.progress.awaits(Dependency::Metastore);
-        &self.store
-    }
-
-    /// Takes what a read brought; a row that cannot be read is an alarm, as somebody or something wrote it.
-    pub(super) fn read<R>(
-        &self,
-        request: &LoadRequest,
-        row: Result<Option<R>, Error>,
-    ) -> Result<Option<R>, Error> {
-        row.inspect_err(|error| {
-            if error.is_damage() {
-                self.events.raise_because(Event::Malformed, request.keyring.id(), error);
-            } else if error.is_folded() {
-                self.events.raise_because(Event::FoldedId, request.keyring.id(), error);
-            }
-        })
+        Ok(if self.rules().is_usable(&key, self.now()) { Judgement::Use(key) } else { create })
     }
 
     /// Returns exactly this version of a system key, its row read lately.
     pub(super) async fn system_key(self: &Arc<Self>, child: &LoadRequest, meta: &KeyMeta) -> Outcome {
-        let keyring = self.system.keyring(meta.id().as_str());
+        let keyring = self.caches.system().keyring(meta.id().as_str());
         let now = self.now();
-        if let Some(key) = keyring.version(meta.created()).filter(|key| !self.rules.is_due(key, now)) {
+        if let Some(key) = keyring.version(meta.created()).filter(|key| !self.rules().is_due(key, now)) {
             return Ok(key);
         }
-        if self.missing.contains(meta, now) {
+        if self.caches.missing().contains(meta, now) {
             return Err(Error::KeyNotFound(meta.clone()));
         }
-        let min_generation = self.next_generation(&keyring);
+        let min_generation = self.dispatcher.min_generation(&keyring);
         let request = LoadRequest::version(Level::System, &keyring, meta.created()).needed_by(child);
-        self.fly(request, min_generation, &child.progress).await
-    }
-
-    /// Returns the parent that the record names. A system key's record has none that counts.
-    fn parent_of<'a>(
-        &self,
-        request: &LoadRequest,
-        record: &'a EnvelopeKeyRecord,
-    ) -> Result<Option<&'a KeyMeta>, Error> {
-        if request.level == Level::System {
-            return Ok(None);
-        }
-        match record.parent() {
-            Some(parent) if self.naming.is_parent_of(record.meta().id(), parent.id()) => Ok(Some(parent)),
-            Some(_) | None => {
-                self.events.raise(Event::ForeignParent, request.keyring.id());
-                Err(Error::ForeignParent { key: record.meta().clone() })
-            }
-        }
-    }
-
-    /// Tells whether the key may wrap or encrypt: neither revoked, lost, expired nor far in the future.
-    pub(super) fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
-        !key.is_unusable() && now.wall <= key.life().expires && !self.rules.is_far_ahead(key.created(), now)
-    }
-
-    pub(super) const fn cache(&self, level: Level) -> &crate::keyring::cache::KeyCache {
-        match level {
-            Level::System => &self.system,
-            Level::Intermediate => &self.intermediate,
-        }
+        self.dispatcher.join_or_start(self, request, min_generation, &child.progress).await
     }
 }

@@ -1,15 +1,9 @@
-//! Word from outside that rows changed: what is cached of them stays, and is no longer fresh.
-//!
-//! A flight that began before is of no use then, even one in the same tick of the clocks: flights
-//! are told apart by their numbers.
+//! What is known of system keys, for the keys under them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::Hierarchy;
 use crate::key::state::KeyState;
-use crate::keyring::Keyring;
-use crate::partition::is_system_key_id;
 use crate::record::KeyId;
 
 /// What is known of system keys, by their ids, for as long as anybody holds it. The keys under a system
@@ -17,9 +11,6 @@ use crate::record::KeyId;
 /// changed finds them, however many there are.
 #[derive(Debug, Default)]
 pub(crate) struct Parents(Mutex<HashMap<KeyId, Vec<Weak<KeyState>>>>);
-
-/// After how many keyrings others have their turn.
-const TURN: usize = 256;
 
 impl Parents {
     /// Notes what is known of a system key, before any key under it shares that.
@@ -36,7 +27,8 @@ impl Parents {
         }
     }
 
-    fn invalidate(&self, id: &KeyId) {
+    /// Notes that the row of the system key may have changed.
+    pub(super) fn invalidate(&self, id: &KeyId) {
         if let Some(states) = self.states().get(id) {
             states.iter().filter_map(Weak::upgrade).for_each(|state| state.invalidate());
         }
@@ -44,44 +36,6 @@ impl Parents {
 
     fn states(&self) -> MutexGuard<'_, HashMap<KeyId, Vec<Weak<KeyState>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Hierarchy {
-    /// Notes that the rows of this key may have changed.
-    pub(crate) fn invalidate(&self, id: &KeyId) {
-        self.intermediate.invalidate(id.as_str());
-        self.system.invalidate(id.as_str());
-        // After the keyrings: a flight that finds no row notes so first and then asks them.
-        self.missing.forget_all_of(id);
-        if is_system_key_id(id) {
-            self.parents.invalidate(id);
-            // A flight for a child asks for its parent too. Last, so that one which begins later finds the
-            // doubts.
-            self.intermediate.invalidate_flights();
-        }
-    }
-
-    /// Notes that any row may have changed.
-    pub(crate) fn invalidate_everything(&self) {
-        self.keyrings().for_each(|keyring| keyring.invalidate());
-        self.missing.forget_everything();
-    }
-
-    /// Does the same where loads may run on the same thread, and lets them have their turn.
-    pub(crate) async fn invalidate_everything_in_turns(&self) {
-        for (number, keyring) in self.keyrings().enumerate() {
-            keyring.invalidate();
-            if number % TURN == TURN - 1 {
-                tokio::task::yield_now().await;
-            }
-        }
-        self.missing.forget_everything();
-    }
-
-    /// The system keys come first, so that a flight for a key under one finds its doubts.
-    fn keyrings(&self) -> impl Iterator<Item = Arc<Keyring>> {
-        self.system.keyrings().chain(self.intermediate.keyrings())
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::Hierarchy;
+use super::loader::Loader;
 use super::request::{Level, LoadRequest};
 use crate::aead;
 use crate::error::Error;
@@ -18,7 +18,7 @@ use crate::keyring::flight::Outcome;
 use crate::metastore::Copied;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
 
-impl Hierarchy {
+impl Loader {
     /// Loads a version from a replica. `None` if none is to be asked, or its answer cannot be used:
     /// then the store itself decides.
     pub(super) async fn version_from_replica(
@@ -28,7 +28,7 @@ impl Hierarchy {
     ) -> Option<Outcome> {
         let keyring = &request.keyring;
         // A replica may not have heard yet of a change that we have heard of.
-        let may_ask = self.rules.replica_reads
+        let may_ask = self.rules().replica_reads
             && request.level == Level::Intermediate
             && keyring.version(meta.created()).is_none()
             && !keyring.flights().is_any_invalidated();
@@ -36,18 +36,19 @@ impl Hierarchy {
             return None;
         }
         let begun = self.now();
-        let record = match self.store.load_from_replica(meta).await {
+        let record = match self.back_ends.store().load_from_replica(meta).await {
             Copied::Row(record) => record,
             Copied::Nothing => return None,
             Copied::Lost(error) => {
-                self.events.raise_because(Event::ReplicaLost, meta.id(), &error);
+                self.events().raise_because(Event::ReplicaLost, meta.id(), &error);
                 return None;
             }
         };
-        if matches!(self.known.find(&record), Finding::Copy(_)) {
+        if matches!(self.maker.find(&record), Finding::Copy(_)) {
             return None;
         }
-        let parent = record.parent().filter(|parent| self.naming.is_parent_of(meta.id(), parent.id()))?;
+        let parent =
+            record.parent().filter(|parent| self.context.naming().is_parent_of(meta.id(), parent.id()))?;
         let parent = match self.system_key(request, parent).await {
             Ok(parent) => parent,
             Err(Error::KeyNotFound(_)) => return None,
@@ -55,9 +56,9 @@ impl Hierarchy {
         };
         // Held, so that the key gets the same.
         let state = keyring.state(meta.created());
-        self.note_fold(request, &record, &state);
+        self.maker.note_fold(request, &record, &state);
         // It may have been learned meanwhile; a replica that has not heard of it yet is no alarm.
-        let _unrevoked = self.note_revocation(keyring, &record, self.known.find(&record), &state);
+        let _unrevoked = self.maker.note_revocation(keyring, &record, self.maker.find(&record), &state);
         let key = match self.key_of_replica(request, &record, &parent)? {
             Ok(key) => key,
             Err(error) => return Some(Err(error)),
@@ -67,7 +68,7 @@ impl Hierarchy {
             return Some(Ok(held));
         }
         keyring.mark_read_from_replica(key.state(), begun, request.flight);
-        self.intermediate.add(keyring, &key, Role::Version);
+        self.caches.intermediate().add(keyring, &key, Role::Version);
         Some(Ok(key))
     }
 
@@ -78,10 +79,10 @@ impl Hierarchy {
         parent: &CryptoKey,
     ) -> Option<Outcome> {
         let state = request.keyring.state(record.meta().created());
-        if let Some(orphan) = self.orphans.adopt(|key| key.is_from(record, &state, Some(parent))) {
+        if let Some(orphan) = self.caches.orphans().adopt(|key| key.is_from(record, &state, Some(parent))) {
             return Some(Ok(orphan));
         }
         let secret = aead::open_key(parent.cipher().ok()?, record.wrapped_key()).ok()?;
-        Some(self.make_key(&secret, record, state, Some(parent)).map(Arc::new))
+        Some(self.maker.make_key(&secret, record, state, Some(parent)).map(Arc::new))
     }
 }

@@ -106,7 +106,7 @@ impl LoadRequest {
     }
 
     /// Makes it the request of this leader's flight.
-    pub(super) fn take(&mut self, leader: &Leader) {
+    pub(super) fn lead_by(&mut self, leader: &Leader) {
         self.flight = leader.number();
         self.progress = Arc::clone(leader.progress());
     }

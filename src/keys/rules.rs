@@ -191,6 +191,12 @@ impl Rules {
         is_within && !key.state().is_from_replica() && key.age(now) <= self.encrypt_age_max
     }
 
+    /// Returns `true` if the key may wrap or encrypt: it is neither revoked, without a row, expired nor far in
+    /// the future.
+    pub(super) fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
+        !key.is_unusable() && now.wall <= key.life().expires && !self.is_far_ahead(key.created(), now)
+    }
+
     /// Tells whether every call asks the store: then only what was asked after the call counts.
     pub(crate) const fn checks_every_call(&self) -> bool {
         self.interval == 0

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use super::Hierarchy;
+use super::loader::Loader;
 use super::request::{Level, LoadRequest};
-use crate::aead;
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
-use crate::key::known::IsCopy;
 use crate::key::state::KeyState;
-use crate::key::{CryptoKey, MakeError, Parent, SecretKey};
+use crate::key::{CryptoKey, SecretKey};
 use crate::keyring::Role;
 use crate::keyring::flight::{Flights, Outcome, Target};
-use crate::record::{EnvelopeKeyRecord, KeyMeta};
+use crate::record::EnvelopeKeyRecord;
 
-impl Hierarchy {
+impl Loader {
     /// Returns the key that the record holds: the one we have if it is the same, else unwrapped.
     pub(super) async fn key_from(
         self: &Arc<Self>,
@@ -31,7 +29,7 @@ impl Hierarchy {
         let is_same = |key: &CryptoKey| key.is_from(record, &state, parent.as_deref());
         let same = match held() {
             Some(held) => Some(held).filter(|held| is_same(held)),
-            None => match self.orphans.adopt(is_same) {
+            None => match self.caches.orphans().adopt(is_same) {
                 None => self.unwrapped_with_others(request, record, begun).await?.filter(|key| is_same(key)),
                 adopted => adopted,
             },
@@ -40,7 +38,8 @@ impl Hierarchy {
             Some(key) => key,
             None => {
                 let (secret, parent) = self.unwrap(request, record, parent.as_ref()).await?;
-                let key = Arc::new(self.make_key(&secret, record, Arc::clone(&state), parent.as_deref())?);
+                let key =
+                    Arc::new(self.maker.make_key(&secret, record, Arc::clone(&state), parent.as_deref())?);
                 drop(secret);
                 match held() {
                     // Another flight brought it meanwhile.
@@ -48,8 +47,8 @@ impl Hierarchy {
                     // The row was read again since, and what is held is what it holds.
                     Some(held) if state.is_checked_after(begun) => held,
                     Some(held) if !held.has_same_bytes(&key)? => {
-                        self.events.raise(Event::KeyChanged, keyring.id());
-                        self.put_aside(request, &held, &key);
+                        self.events().raise(Event::KeyChanged, keyring.id());
+                        self.maker.put_aside(request, &held, &key);
                         key
                     }
                     Some(held) => {
@@ -61,7 +60,7 @@ impl Hierarchy {
             }
         };
         keyring.mark_checked(&state, begun, request.flight);
-        self.cache(request.level).add(keyring, &key, role);
+        self.caches.of(request.level).add(keyring, &key, role);
         Ok(key)
     }
 
@@ -80,7 +79,8 @@ impl Hierarchy {
         let version = LoadRequest::version(request.level, &request.keyring, record.meta().created());
         let mut version = version.needed_by(request);
         version.prefetched = Some((Some(record.clone()), begun));
-        match self.fly(version, Flights::any_generation(), &request.progress).await {
+        match self.dispatcher.join_or_start(self, version, Flights::any_generation(), &request.progress).await
+        {
             Ok(key) => Ok(Some(key)),
             Err(error @ (Error::Kms { .. } | Error::Authentication)) => Err(error),
             Err(_) => Ok(None),
@@ -94,16 +94,17 @@ impl Hierarchy {
         parent: Option<&Arc<CryptoKey>>,
     ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
         let unwrapped = match parent {
-            Some(parent) => self.unwrap_under(parent, record),
+            Some(parent) => self.maker.unwrap_under(parent, record),
             None => {
                 request.progress.awaits(Dependency::Kms);
-                let secret = self.kms.unwrap_key(request.class, record.wrapped_key(), record.meta()).await;
+                let secret =
+                    self.back_ends.kms().unwrap_key(request.class, record.wrapped_key(), record.meta()).await;
                 secret.map(|secret| (secret, None))
             }
         };
         let (secret, parent) = unwrapped.map_err(|error| {
             if error.is_damage() {
-                self.events.raise_because(Event::Tampered, request.keyring.id(), &error);
+                self.events().raise_because(Event::Tampered, request.keyring.id(), &error);
                 // What is wrong with it is for the operator, not for who may have done it.
                 return Error::Authentication;
             }
@@ -115,64 +116,11 @@ impl Hierarchy {
         Ok((secret, parent))
     }
 
-    /// Unwraps a key under its parent, or under what that was before its row held other bytes; returns
-    /// the one that it was.
-    fn unwrap_under(
-        &self,
-        parent: &Arc<CryptoKey>,
-        record: &EnvelopeKeyRecord,
-    ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
-        let formers = self.system.keyring(parent.meta().id().as_str()).formers(parent.created(), self.now());
-        let mut failure = Error::Authentication;
-        for parent in std::iter::once(parent).chain(&formers) {
-            match aead::open_key(parent.cipher()?, record.wrapped_key()) {
-                Ok(secret) => return Ok((secret, Some(Arc::clone(parent)))),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
-    }
-
     /// Notes the copies that a system key lacks, and tells of them once.
     async fn look_for_copies(&self, record: &EnvelopeKeyRecord) {
         // A service that cannot say is no obstacle: the key was unwrapped.
-        if let Ok(health) = self.kms.inspect(record.wrapped_key(), record.meta()).await {
-            self.note_copies(record.meta(), &health.missing);
-        }
-    }
-
-    pub(super) fn note_copies(&self, key: &KeyMeta, missing: &[String]) {
-        if self.degraded.note(key, missing) {
-            self.events.tell(
-                Event::DegradedWrap,
-                key.id(),
-                &format_args!("no copy of {}", missing.join(", ")),
-            );
-        }
-    }
-
-    pub(super) fn make_key(
-        &self,
-        secret: &SecretKey,
-        record: &EnvelopeKeyRecord,
-        state: Arc<KeyState>,
-        parent: Option<&CryptoKey>,
-    ) -> Result<CryptoKey, Error> {
-        let parent = parent.map(Parent::of);
-        if parent.is_none() {
-            self.parents.note(record.meta().id(), &state);
-        }
-        let (life, is_told) = (self.rules.life(record.meta()), state.is_copy());
-        let key = CryptoKey::new(&self.arena, secret, record, life, state, parent, &self.known);
-        match key {
-            Ok(key) => {
-                if key.state().is_copy() && !is_told {
-                    self.refuse_copy(record);
-                }
-                Ok(key)
-            }
-            Err(MakeError::Copy(IsCopy)) => Err(self.refuse_copy(record)),
-            Err(MakeError::Other(error)) => Err(error),
+        if let Ok(health) = self.back_ends.kms().inspect(record.wrapped_key(), record.meta()).await {
+            self.maker.note_copies(record.meta(), &health.missing);
         }
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::Hierarchy;
 use super::load::Judgement;
+use super::loader::Loader;
 use super::request::{Level, LoadRequest};
 use crate::clock::Moment;
 use crate::error::Error;
@@ -47,14 +47,13 @@ struct Joined {
     leader: Leader,
 }
 
-impl Hierarchy {
+impl Loader {
     /// Loads the latest keys of these partitions, as many as the cache holds.
     ///
     /// # Cancel safety
     /// The chunk that is under way comes to its end; no other one is begun.
-    pub(crate) async fn warm_up(self: &Arc<Self>, mut partitions: Vec<String>) -> Result<WarmUp, Error> {
-        self.ensure_sweep();
-        self.ensure_listening();
+    pub(super) async fn warm_up(self: &Arc<Self>, mut partitions: Vec<String>) -> Result<WarmUp, Error> {
+        self.dispatcher.before_loads();
         let mut seen = HashSet::new();
         partitions.retain(|partition| seen.insert(partition.clone()));
         drop(seen);
@@ -62,7 +61,7 @@ impl Hierarchy {
         let mut report = WarmUp::default();
         let mut halvings_left = HALVINGS_MAX;
         loop {
-            let room = self.intermediate.keys_max().saturating_sub(report.loaded + report.cached);
+            let room = self.caches.intermediate().keys_max().saturating_sub(report.loaded + report.cached);
             let names: Vec<_> = partitions.by_ref().take(room.min(BATCH_MAX)).collect();
             if names.is_empty() {
                 report.skipped = partitions.len();
@@ -85,7 +84,12 @@ impl Hierarchy {
     fn sort_out(&self, names: Vec<String>, report: &mut WarmUp) -> (Vec<String>, Vec<Arc<Keyring>>) {
         let (mut to_load, mut keyrings) = (Vec::new(), Vec::new());
         for partition in names {
-            match self.naming.intermediate_key_id(&partition).map(|id| self.intermediate.keyring(&id)) {
+            match self
+                .context
+                .naming()
+                .intermediate_key_id(&partition)
+                .map(|id| self.caches.intermediate().keyring(&id))
+            {
                 Ok(keyring) if self.is_warm(&keyring) => report.cached += 1,
                 Ok(keyring) => {
                     to_load.push(partition);
@@ -98,7 +102,7 @@ impl Hierarchy {
     }
 
     fn is_warm(&self, keyring: &Keyring) -> bool {
-        keyring.latest().is_some_and(|key| self.rules.is_ready(&key, self.now()))
+        keyring.latest().is_some_and(|key| self.rules().is_ready(&key, self.now()))
     }
 
     /// Warms up a chunk as a task of its own. Returns what became of each keyring, and how many
@@ -114,13 +118,18 @@ impl Hierarchy {
         }
         let (sender, receiver) = oneshot::channel();
         let this = Arc::clone(self);
-        self.tasks.spawn(move |stopped| async move {
+        self.dispatcher.tasks().spawn(move |stopped| async move {
             let mut chunk = Chunk { results: keyrings.iter().map(|_| None).collect(), halvings_left };
             let ids: Vec<_> = keyrings.iter().map(|keyring| keyring.id().clone()).collect();
-            let work = tokio::time::timeout(this.operation_deadline, this.load_chunk(&mut chunk, keyrings));
+            let work = tokio::time::timeout(
+                this.dispatcher.operation_deadline(),
+                this.load_chunk(&mut chunk, keyrings),
+            );
             let error = match stopped.run_until_cancelled(work).await {
                 Some(Ok(())) => Error::Interrupted,
-                Some(Err(_elapsed)) => this.overran(this.system_keyring.id(), Some(this.bottleneck())),
+                Some(Err(_elapsed)) => this
+                    .dispatcher
+                    .overran(this.caches.system_keyring().id(), Some(this.back_ends.bottleneck())),
                 None => Error::Closed,
             };
             let unfinished = |id| Err(error.clone().about(id));
@@ -182,7 +191,7 @@ impl Hierarchy {
             match keyring.flights().join(Target::Latest, Flights::any_generation()) {
                 (_, Some(leader)) => {
                     let mut request = LoadRequest::latest(Level::Intermediate, &keyring);
-                    request.take(&leader);
+                    request.lead_by(&leader);
                     joined.push(Joined { place, request, leader });
                 }
                 (waiter, None) => awaited.push((place, waiter)),
@@ -192,14 +201,15 @@ impl Hierarchy {
     }
 
     async fn read_batch(&self, batch: &[Joined], begun: Moment) -> Result<Vec<Option<Latest>>, Error> {
-        let up_to = self.rules.created_max(begun);
+        let up_to = self.rules().created_max(begun);
         if let [Joined { request, .. }] = batch {
-            let latest = self.store_for(request).load_latest(Class::Load, request.keyring.id(), up_to).await;
+            let latest =
+                self.back_ends.store_for(request).load_latest(Class::Load, request.keyring.id(), up_to).await;
             return Ok(vec![self.read(request, latest)?]);
         }
         let ids: Vec<KeyId> = batch.iter().map(|joined| joined.request.keyring.id().clone()).collect();
-        let _place = self.admission.wait_to_load().await;
-        self.store.load_latest_many(Class::Load, &ids, up_to).await
+        let _place = self.dispatcher.place_for_many().await;
+        self.back_ends.store().load_latest_many(Class::Load, &ids, up_to).await
     }
 
     /// Judges the rows of a batch as any flight does, and lands.
@@ -214,12 +224,12 @@ impl Hierarchy {
         for (Joined { place, request, leader }, row) in batch.into_iter().zip(rows) {
             match self.judge(&request, row, begun).await {
                 Ok(Judgement::Use(key)) => {
-                    self.complete_load(&request, leader, Ok(key));
+                    self.dispatcher.complete(&request, leader, Ok(key));
                     chunk.note(place, Ok(Warmed::Loaded));
                 }
                 Ok(Judgement::Create { .. }) => chunk.note(place, Ok(Warmed::Missing)),
                 Err(error) => {
-                    self.complete_load(&request, leader, Err(error.clone()));
+                    self.dispatcher.complete(&request, leader, Err(error.clone()));
                     chunk.note(place, Err(error));
                 }
             }
@@ -231,7 +241,7 @@ impl Hierarchy {
     /// cannot be had so is loaded by whoever needs it.
     async fn load_parents(self: &Arc<Self>, rows: &[Option<Latest>]) {
         let is_own = |child: &EnvelopeKeyRecord, parent: &&KeyMeta| {
-            self.naming.is_parent_of(child.meta().id(), parent.id())
+            self.context.naming().is_parent_of(child.meta().id(), parent.id())
         };
         let named = rows
             .iter()
@@ -240,8 +250,8 @@ impl Hierarchy {
         let distinct: BTreeSet<&KeyMeta> = named.collect();
         let (mut metas, mut flights) = (Vec::new(), Vec::new());
         for parent in distinct {
-            let keyring = self.system.keyring(parent.id().as_str());
-            if keyring.version(parent.created()).is_some_and(|key| !self.rules.is_due(&key, self.now())) {
+            let keyring = self.caches.system().keyring(parent.id().as_str());
+            if keyring.version(parent.created()).is_some_and(|key| !self.rules().is_due(&key, self.now())) {
                 continue;
             }
             let request = LoadRequest::version(Level::System, &keyring, parent.created());
@@ -251,11 +261,11 @@ impl Hierarchy {
             }
         }
         let begun = self.now();
-        let Ok(rows) = self.store.load_many(Class::Check, &metas).await else { return };
+        let Ok(rows) = self.back_ends.store().load_many(Class::Check, &metas).await else { return };
         for ((mut request, leader), row) in flights.into_iter().zip(rows) {
             request.prefetched = Some((row, begun));
             // It fails without a runtime only, and this runs on one.
-            let _launched = self.launch(request, leader, None, false);
+            let _launched = self.dispatcher.spawn(self, request, leader, None, false);
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
-use crate::keys::Hierarchy;
+use crate::keys::engine::Engine;
 use crate::status::CloseReport;
 
 /// How long a closing factory waits for aborted key loads to let go of their keys: each does at its
@@ -19,48 +19,46 @@ const ABORT_GRACE: Duration = Duration::from_millis(50);
 const ORPHAN_POLL: Duration = Duration::from_millis(2);
 
 /// Closes the factory in the caller's runtime, or on a thread for that where the caller has none.
-pub(super) async fn close(core: &Arc<Hierarchy>, deadline: Duration) -> Result<CloseReport, Error> {
+pub(super) async fn close(engine: &Arc<Engine>, deadline: Duration) -> Result<CloseReport, Error> {
     if Handle::try_current().is_ok() {
-        return Ok(in_order(core, deadline).await);
+        return Ok(in_order(engine, deadline).await);
     }
     let (sender, report) = oneshot::channel();
-    let core = Arc::clone(core);
+    let engine = Arc::clone(engine);
     let run = move || {
         let runtime = Builder::new_current_thread().enable_time().build();
         // A caller that went away closes again or not at all.
-        let _told = sender.send(runtime.map(|runtime| runtime.block_on(in_order(&core, deadline))));
+        let _told = sender.send(runtime.map(|runtime| runtime.block_on(in_order(&engine, deadline))));
     };
     thread::Builder::new().name("claviger-close".to_owned()).spawn(run).map_err(Error::no_runtime)?;
     report.await.map_err(|_gone| Error::Interrupted)?.map_err(Error::no_runtime)
 }
 
-/// The listeners and the flights first, then the caches, then the keys still in use.
-async fn in_order(core: &Hierarchy, deadline: Duration) -> CloseReport {
+/// The listeners and the loads first, then the caches, then the keys still in use.
+async fn in_order(engine: &Engine, deadline: Duration) -> CloseReport {
     let until = tokio::time::Instant::now() + deadline;
-    core.listeners.stop();
-    let _ended = tokio::time::timeout_at(until, core.listeners.ended()).await;
-    let landed = tokio::time::timeout_at(until, core.tasks.idle()).await.is_ok();
+    engine.listeners().stop();
+    let _ended = tokio::time::timeout_at(until, engine.listeners().ended()).await;
+    let has_ended = tokio::time::timeout_at(until, engine.tasks().idle()).await.is_ok();
     let mut aborted_flights = Vec::new();
-    if !landed {
-        aborted_flights = core.intermediate.in_flight();
-        aborted_flights.extend(core.system.in_flight());
+    if !has_ended {
+        aborted_flights = engine.caches().in_flight();
     }
-    core.tasks.stop();
-    core.intermediate.close();
-    core.system.close();
-    if !landed {
+    engine.tasks().stop();
+    engine.caches().close();
+    if !has_ended {
         // What does not end now is abandoned; its tasks end when they can.
-        let _ended = tokio::time::timeout(ABORT_GRACE, core.tasks.idle()).await;
+        let _ended = tokio::time::timeout(ABORT_GRACE, engine.tasks().idle()).await;
     }
     let keys_in_use = loop {
-        let keys_in_use = core.orphans.list(core.now());
+        let keys_in_use = engine.orphans();
         if keys_in_use.is_empty() || tokio::time::Instant::now() >= until {
             break keys_in_use;
         }
         tokio::time::sleep(ORPHAN_POLL).await;
     };
-    let stuck_sources = core.listeners.listening();
-    let stuck_thread = match core.tasks.stop_thread() {
+    let stuck_sources = engine.listeners().listening();
+    let stuck_thread = match engine.tasks().stop_thread() {
         Some(mut ended) => {
             let at_least = tokio::time::Instant::now() + ABORT_GRACE;
             let ended = ended.wait_for(|ended| *ended);

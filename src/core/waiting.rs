@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 
 use claviger_memory::ForkSentinel;
 
-use super::Shared;
 use crate::BoxFuture;
 use crate::error::Error;
 
@@ -23,13 +22,12 @@ pub(crate) struct Waiting<'a, T> {
     sentinel: &'a ForkSentinel,
 }
 
-impl Shared {
-    /// Returns what waits for `awaited`. Whatever an operation waits for goes through here.
-    pub(crate) fn wait_for<'a, T>(
-        &'a self,
+impl<'a, T> Waiting<'a, T> {
+    pub(super) fn new(
         awaited: impl Future<Output = Result<T, Error>> + Send + 'a,
-    ) -> Waiting<'a, T> {
-        Waiting { awaited: Some(Box::pin(awaited)), sentinel: &self.sentinel }
+        sentinel: &'a ForkSentinel,
+    ) -> Self {
+        Self { awaited: Some(Box::pin(awaited)), sentinel }
     }
 }
 
