@@ -11,10 +11,11 @@ use claviger_memory::{StackWipe, wipe};
 use crate::aead::{self, NONCE_BYTES, Nonce, OVERHEAD_BYTES};
 use crate::clock::Moment;
 use crate::error::Error;
-use crate::key::{CryptoKey, KEY_BYTES};
+use crate::key::CryptoKey;
 use crate::plaintext::Plaintext;
 use crate::random::SecureRandom;
 use crate::record::{DataRowRecord, KeyId, KeyMeta, MalformedRecord};
+use crate::secret::KEY_BYTES;
 
 /// One draw serves one record: the data row key, the nonce it seals with, the nonce it is sealed
 /// with, and whether this is the last that is sealed so.
@@ -54,8 +55,8 @@ pub(crate) fn seal(
         let parent = KeyMeta::new(own_copy(key.meta().id()), key.created());
         drop(key);
         match &aead::expand(data_row_key) {
-            Ok(cipher) => aead::seal(cipher, data_nonce, buffer).map(|()| parent),
-            Err(_unspecified) => Err(Error::Authentication),
+            Ok(cipher) => aead::seal(cipher, data_nonce, buffer).map(|()| parent).map_err(Error::from),
+            Err(aead::Refused) => Err(Error::Cipher),
         }
     });
     if is_worn_out {
@@ -114,21 +115,21 @@ pub(crate) fn open(
     // `key` moves in, as in `seal`.
     let opened = OPENING.run(move || {
         let mut unwrapped = *wrapped_key;
-        if let Err(error) = aead::open(key.cipher()?, &mut unwrapped) {
+        if aead::open(key.cipher()?, &mut unwrapped).is_err() {
             let mut formers = formers().into_iter();
             let opens = |former: Arc<CryptoKey>| {
                 unwrapped = *wrapped_key;
-                former.cipher().and_then(|cipher| aead::open(cipher, &mut unwrapped).map(drop)).is_ok()
+                former.cipher().is_ok_and(|cipher| aead::open(cipher, &mut unwrapped).is_ok())
             };
             if !formers.any(opens) {
-                return Err(error);
+                return Err(Error::Authentication);
             }
         }
         let data_row_key = unwrapped.first_chunk().ok_or(Error::Authentication)?;
         drop(key);
         match &aead::expand(data_row_key) {
-            Ok(cipher) => aead::open(cipher, buffer).map(drop),
-            Err(_unspecified) => Err(Error::Authentication),
+            Ok(cipher) => aead::open(cipher, buffer).map(drop).map_err(Error::from),
+            Err(aead::Refused) => Err(Error::Cipher),
         }
     });
     match opened {

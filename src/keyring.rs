@@ -3,7 +3,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod flight;
-mod former;
+pub(crate) mod key_set;
 pub(crate) mod orphans;
 pub(crate) mod progress;
 pub(crate) mod registry;
@@ -20,11 +20,8 @@ use crate::key::CryptoKey;
 use crate::key::state::{KeyState, Trouble};
 use crate::record::{Created, KeyId};
 use flight::Flights;
-use former::Former;
+use key_set::{Change, KeySet, Role};
 use registry::Registry;
-
-/// How many versions of one key are cached.
-pub(crate) const VERSIONS_MAX: usize = 16;
 
 /// One key id's keys. A session holds it and reads [`keys`](Self::keys) without a lock.
 #[derive(Debug)]
@@ -39,28 +36,7 @@ pub(crate) struct Keyring {
     rotation: Trouble,
     /// When the keys were last used, to the second, in monotonic nanoseconds.
     used: AtomicU64,
-    registry: Weak<Registry>,
-}
-
-/// The versions of one key that are cached, ascending, and the one to encrypt under.
-#[derive(Debug, Default)]
-pub(crate) struct KeySet {
-    pub(crate) latest: Option<Arc<CryptoKey>>,
-    pub(crate) versions: Vec<Arc<CryptoKey>>,
-    /// What versions were before their rows held other bytes, the longest known first.
-    formers: Vec<Former>,
-}
-
-impl KeySet {
-    /// Counts all keys.
-    pub(crate) const fn len(&self) -> usize {
-        self.versions.len() + self.formers.len()
-    }
-
-    /// Returns where among the versions this one is.
-    fn place(&self, created: Created) -> Option<usize> {
-        self.versions.iter().position(|key| key.created() == created)
-    }
+    registry: Weak<Registry<Self>>,
 }
 
 /// A key of a keyring in use: it stays in memory until this is dropped. Taking it locks and counts
@@ -92,17 +68,8 @@ impl Deref for KeyInUse {
 #[derive(Debug, Default)]
 struct States(BTreeMap<Created, Weak<KeyState>>);
 
-/// What a new key is to its keyring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// The one to encrypt under.
-    Latest,
-    /// A version that some record names.
-    Version,
-}
-
 impl Keyring {
-    pub(crate) fn new(id: KeyId, registry: Weak<Registry>) -> Self {
+    pub(crate) fn new(id: KeyId, registry: Weak<Registry<Self>>) -> Self {
         let series = registry.upgrade().map(|registry| Arc::clone(registry.series()));
         Self {
             id,
@@ -234,55 +201,60 @@ impl Keyring {
         }
     }
 
+    /// Returns the former keys of a version, the one that was known last first.
+    pub(crate) fn formers(&self, created: Created, now: Moment) -> Vec<Arc<CryptoKey>> {
+        self.keys().formers(created, now)
+    }
+
+    /// Returns `true` if any version has a former key.
+    pub(crate) fn has_formers(&self) -> bool {
+        self.keys().has_formers()
+    }
+
     /// Adds a key, in the place of one of the same version; returns the keys that had to go for it, and
     /// those whose time is over.
     fn add(&self, key: &Arc<CryptoKey>, role: Role, versions_max: usize, now: Moment) -> Vec<Arc<CryptoKey>> {
         let _writer = self.lock();
-        let old = self.keys.load_full();
-        let (mut versions, mut gone): (Vec<_>, Vec<_>) =
-            old.versions.iter().cloned().partition(|held| held.created() != key.created());
-        gone.retain(|held| !Arc::ptr_eq(held, key));
-        let latest = match role {
-            Role::Latest => Some(Arc::clone(key)),
-            Role::Version => old.latest.as_ref().map(|latest| {
-                if latest.created() == key.created() { Arc::clone(key) } else { Arc::clone(latest) }
-            }),
-        };
-        let at = versions.partition_point(|held| held.created() < key.created());
-        versions.insert(at, Arc::clone(key));
-        while versions.len() > versions_max.clamp(1, VERSIONS_MAX) {
-            let is_needed = |held: &Arc<CryptoKey>| {
-                Arc::ptr_eq(held, key) || latest.as_ref().is_some_and(|latest| Arc::ptr_eq(held, latest))
-            };
-            match versions.iter().position(|held| !is_needed(held)) {
-                Some(oldest) => gone.push(versions.remove(oldest)),
-                None => break,
-            }
-        }
-        let (formers, over) = former::sort_out(&old.formers, now);
-        gone.extend(over);
-        self.replace(KeySet { latest, versions, formers });
+        let Change { keys, gone } = self.keys.load().with(key, role, versions_max, now);
+        self.replace(keys);
         gone
     }
 
     /// Drops the versions for which `is_gone` holds and returns them.
     fn remove(&self, is_gone: impl Fn(&CryptoKey) -> bool) -> Vec<Arc<CryptoKey>> {
         let _writer = self.lock();
-        let old = self.keys.load_full();
-        let (gone, versions): (Vec<_>, Vec<_>) = old.versions.iter().cloned().partition(|held| is_gone(held));
+        let Change { keys, gone } = self.keys.load().without(is_gone);
         if !gone.is_empty() {
-            let latest = old.latest.clone().filter(|latest| !is_gone(latest));
-            let formers = old.formers.clone();
-            self.replace(KeySet { latest, versions, formers });
+            self.replace(keys);
         }
+        gone
+    }
+
+    /// Keeps a version's key for decrypting, until then, since its row holds `current`. Returns the keys
+    /// that had to go for it.
+    fn put_aside(&self, key: &Arc<CryptoKey>, current: &CryptoKey, until: u64) -> Vec<Arc<CryptoKey>> {
+        key.mark_former();
+        let _writer = self.lock();
+        let Change { keys, gone } = self.keys.load().put_aside(key, current, until);
+        self.replace(keys);
+        gone
+    }
+
+    /// Drops the former keys whose time ends so that `is_over` holds, and returns them.
+    fn drop_formers(&self, is_over: impl Fn(u64) -> bool) -> Vec<Arc<CryptoKey>> {
+        if !self.has_formers() {
+            return Vec::new();
+        }
+        let _writer = self.lock();
+        let Change { keys, gone } = self.keys.load().without_formers(is_over);
+        self.replace(keys);
         gone
     }
 
     /// Drops all keys and returns them.
     fn clear(&self) -> Vec<Arc<CryptoKey>> {
         let _writer = self.lock();
-        let old = self.replace(KeySet::default());
-        old.versions.iter().chain(old.formers.iter().map(Former::key)).cloned().collect()
+        self.replace(KeySet::default()).all()
     }
 
     /// Puts these keys in the place of those that were, which it returns. The caller holds the lock.
@@ -343,7 +315,7 @@ impl Keyring {
 impl Drop for Keyring {
     fn drop(&mut self) {
         if let Some(registry) = self.registry.upgrade() {
-            registry.forget(self);
+            registry.forget(&self.id, self.keys().len());
         }
     }
 }

@@ -28,7 +28,8 @@ use crate::keys::parts::Parts;
 use crate::keys::rules::Rules;
 use crate::keys::sweep::Sweep;
 use crate::kms::{BoxedKms, KeyManagementService, KmsHandle};
-use crate::metastore::{BoxedMetastore, Metastore, MetastoreHandle};
+use crate::metastore::handle::MetastoreHandle;
+use crate::metastore::{BoxedMetastore, Metastore};
 use crate::partition::{Naming, ReadableSuffixes};
 use crate::policy::{CryptoPolicy, Limits, Span};
 use crate::random::{SecureRandom, SystemRandom};
@@ -309,9 +310,9 @@ fn half(calls_max: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::SecretKey;
     use crate::kms::static_key::StaticKms;
     use crate::metastore::memory::InMemoryMetastore;
+    use crate::secret::SecretKey;
 
     #[test]
     fn s3_6_a_refresh_is_waited_for_less_than_an_operation_may_take() {

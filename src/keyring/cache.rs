@@ -16,9 +16,10 @@ use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use super::Keyring;
+use super::key_set::{Role, VERSIONS_MAX};
 use super::orphans::{OrphanCause, Orphans};
 use super::registry::Registry;
-use super::{Keyring, Role, VERSIONS_MAX};
 use crate::clock::{Clock, Moment};
 use crate::key::CryptoKey;
 use crate::key::state::KeyState;
@@ -30,7 +31,7 @@ const TURN: usize = 32;
 
 pub(crate) struct KeyCache {
     lru: Cache<KeyId, Arc<Keyring>, RandomState>,
-    registry: Arc<Registry>,
+    registry: Arc<Registry<Keyring>>,
     orphans: Arc<Orphans>,
     clock: Arc<dyn Clock>,
     versions_max: usize,
@@ -75,7 +76,7 @@ impl KeyCache {
 
     /// Returns the id's keyring, an empty one if nothing is cached.
     pub(crate) fn keyring(&self, id: &str) -> Arc<Keyring> {
-        self.lru.get(id).unwrap_or_else(|| self.registry.get_or_insert(id))
+        self.lru.get(id).unwrap_or_else(|| self.registry.get_or_insert(id, Keyring::new))
     }
 
     /// Adds a key to a keyring and makes room for it. Does nothing once closed.

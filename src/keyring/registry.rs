@@ -10,13 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use claviger_memory::ForkSentinel;
 
-use super::Keyring;
 use super::flight::Series;
 use crate::record::KeyId;
 
 #[derive(Debug)]
-pub(crate) struct Registry {
-    shards: Box<[Mutex<Keyrings>]>,
+pub(crate) struct Registry<R> {
+    shards: Box<[Mutex<HashMap<KeyId, Weak<R>>>]>,
     hasher: RandomState,
     /// How many keys the keyrings hold, all together.
     keys: AtomicUsize,
@@ -24,15 +23,12 @@ pub(crate) struct Registry {
     sentinel: Arc<ForkSentinel>,
 }
 
-#[derive(Debug, Default)]
-struct Keyrings(HashMap<KeyId, Weak<Keyring>>);
-
 /// How many keyrings lie in one map when the cache is full. To walk over so many takes a tenth of a
 /// millisecond.
 const SHARD_KEYS: usize = 64;
 const SHARDS_MAX: usize = 4_096;
 
-impl Registry {
+impl<R> Registry<R> {
     /// Makes room for the keyrings of so many keys; more only cost time.
     pub(super) fn new(keys_max: usize, sentinel: Arc<ForkSentinel>) -> Self {
         let shards = keys_max.div_ceil(SHARD_KEYS).clamp(1, SHARDS_MAX);
@@ -49,25 +45,31 @@ impl Registry {
         &self.series
     }
 
-    pub(super) fn get_or_insert(self: &Arc<Self>, id: &str) -> Arc<Keyring> {
+    /// Returns the keyring of this id; makes it if nobody holds one.
+    pub(super) fn get_or_insert(
+        self: &Arc<Self>,
+        id: &str,
+        make: impl FnOnce(KeyId, Weak<Self>) -> R,
+    ) -> Arc<R> {
         let mut keyrings = self.shard(id);
-        if let Some(keyring) = keyrings.0.get(id).and_then(Weak::upgrade) {
+        if let Some(keyring) = keyrings.get(id).and_then(Weak::upgrade) {
             return keyring;
         }
-        let keyring = Arc::new(Keyring::new(KeyId::new(id), Arc::downgrade(self)));
-        keyrings.0.insert(keyring.id().clone(), Arc::downgrade(&keyring));
+        let id = KeyId::new(id);
+        let keyring = Arc::new(make(id.clone(), Arc::downgrade(self)));
+        keyrings.insert(id, Arc::downgrade(&keyring));
         keyring
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<Arc<Keyring>> {
-        self.shard(id).0.get(id).and_then(Weak::upgrade)
+    pub(super) fn get(&self, id: &str) -> Option<Arc<R>> {
+        self.shard(id).get(id).and_then(Weak::upgrade)
     }
 
     /// Walks over all keyrings. No lock is held while the caller looks at one, nor when it is dropped.
-    pub(super) fn all(&self) -> impl Iterator<Item = Arc<Keyring>> {
+    pub(super) fn all(&self) -> impl Iterator<Item = Arc<R>> {
         self.shards.iter().flat_map(|shard| -> Vec<_> {
             let keyrings = lock(shard);
-            keyrings.0.values().filter_map(Weak::upgrade).collect()
+            keyrings.values().filter_map(Weak::upgrade).collect()
         })
     }
 
@@ -85,32 +87,33 @@ impl Registry {
         }
     }
 
-    /// Forgets a keyring that nobody holds any more, unless a new one has its place already.
-    pub(super) fn forget(&self, keyring: &Keyring) {
+    /// Forgets the keyring of this id, which nobody holds any more and which holds so many keys, unless a new
+    /// one has its place already.
+    pub(super) fn forget(&self, id: &KeyId, keys: usize) {
         if self.sentinel.is_forked() {
             // The lock may be held by a thread of the parent, which does not exist here.
             return;
         }
-        self.recount(keyring.keys().len(), 0);
-        let mut keyrings = self.shard(keyring.id().as_str());
-        if keyrings.0.get(keyring.id()).is_some_and(|keyring| keyring.strong_count() == 0) {
-            keyrings.0.remove(keyring.id());
+        self.recount(keys, 0);
+        let mut keyrings = self.shard(id.as_str());
+        if keyrings.get(id).is_some_and(|keyring| keyring.strong_count() == 0) {
+            keyrings.remove(id);
         }
     }
 
     #[cfg(test)]
     pub(super) fn keyrings_under_one_lock_max(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).0.len()).max().unwrap_or_default()
+        self.shards.iter().map(|shard| lock(shard).len()).max().unwrap_or_default()
     }
 
     #[expect(clippy::indexing_slicing, reason = "a remainder is less than the divisor")]
-    fn shard(&self, id: &str) -> MutexGuard<'_, Keyrings> {
+    fn shard(&self, id: &str) -> MutexGuard<'_, HashMap<KeyId, Weak<R>>> {
         let [low, high, ..] = self.hasher.hash_one(id).to_ne_bytes();
         let place = usize::from(u16::from_ne_bytes([low, high])) % self.shards.len();
         lock(&self.shards[place])
     }
 }
 
-fn lock(shard: &Mutex<Keyrings>) -> MutexGuard<'_, Keyrings> {
+fn lock<R>(shard: &Mutex<HashMap<KeyId, Weak<R>>>) -> MutexGuard<'_, HashMap<KeyId, Weak<R>>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

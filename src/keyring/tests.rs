@@ -8,13 +8,15 @@ use proptest::prelude::*;
 
 use super::cache::KeyCache;
 use super::flight::Target;
+use super::key_set::VERSIONS_MAX;
 use super::orphans::{OrphanCause, Orphans};
 use super::*;
 use crate::clock::{Clock, nanos};
+use crate::key::Life;
 use crate::key::known::Known;
-use crate::key::{Life, SecretKey};
 use crate::policy::Capacity;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
+use crate::secret::SecretKey;
 use crate::testing::FixedClock;
 
 /// A cache with nothing above it: keys are made here, where a flight would load them.

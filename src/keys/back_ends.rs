@@ -6,7 +6,7 @@ use crate::clock::Moment;
 use crate::error::Dependency;
 use crate::key::state::Trouble;
 use crate::kms::KmsHandle;
-use crate::metastore::MetastoreHandle;
+use crate::metastore::handle::MetastoreHandle;
 
 #[derive(Debug)]
 pub(crate) struct BackEnds {

@@ -7,11 +7,12 @@ use super::request::{Level, LoadRequest};
 use super::rules::TooFarAhead;
 use crate::aead::{self, Nonce, OVERHEAD_BYTES};
 use crate::error::{Dependency, Error};
-use crate::key::{CryptoKey, KEY_BYTES, SecretKey};
-use crate::keyring::Role;
+use crate::key::CryptoKey;
 use crate::keyring::flight::{Flights, Outcome};
+use crate::keyring::key_set::Role;
 use crate::metastore::Insert;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+use crate::secret::{KEY_BYTES, SecretKey};
 
 /// What became of an attempt to create a key.
 pub(super) enum Creation {

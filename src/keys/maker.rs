@@ -15,9 +15,10 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::key::known::{Copied, Finding, IsCopy, Known};
 use crate::key::state::KeyState;
-use crate::key::{CryptoKey, MakeError, Parent, SecretKey};
+use crate::key::{CryptoKey, MakeError, Parent};
 use crate::keyring::Keyring;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
+use crate::secret::SecretKey;
 use crate::status::DegradedKey;
 
 /// Makes keys of rows, and knows those that were made.
@@ -130,19 +131,14 @@ impl KeyMaker {
         parent: &Arc<CryptoKey>,
         record: &EnvelopeKeyRecord,
     ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
-        let formers = self
-            .caches
-            .system()
-            .keyring(parent.meta().id().as_str())
-            .formers(parent.created(), self.context.now());
-        let mut failure = Error::Authentication;
+        let keyring = self.caches.system().keyring(parent.meta().id().as_str());
+        let formers = keyring.formers(parent.created(), self.context.now());
         for parent in std::iter::once(parent).chain(&formers) {
-            match aead::open_key(parent.cipher()?, record.wrapped_key()) {
-                Ok(secret) => return Ok((secret, Some(Arc::clone(parent)))),
-                Err(error) => failure = error,
+            if let Ok(secret) = aead::open_key(parent.cipher()?, record.wrapped_key()) {
+                return Ok((secret, Some(Arc::clone(parent))));
             }
         }
-        Err(failure)
+        Err(Error::Authentication)
     }
 
     /// Notes the copies that a system key lacks, and tells of them once.

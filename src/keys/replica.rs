@@ -13,9 +13,9 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::key::CryptoKey;
 use crate::key::known::Finding;
-use crate::keyring::Role;
 use crate::keyring::flight::Outcome;
-use crate::metastore::Copied;
+use crate::keyring::key_set::Role;
+use crate::metastore::handle::Copied;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
 
 impl Loader {

@@ -7,11 +7,12 @@ use super::request::{Level, LoadRequest};
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
+use crate::key::CryptoKey;
 use crate::key::state::KeyState;
-use crate::key::{CryptoKey, SecretKey};
-use crate::keyring::Role;
 use crate::keyring::flight::{Flights, Outcome, Target};
+use crate::keyring::key_set::Role;
 use crate::record::EnvelopeKeyRecord;
+use crate::secret::SecretKey;
 
 impl Loader {
     /// Returns the key that the record holds: the one we have if it is the same, else unwrapped.
