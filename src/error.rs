@@ -178,7 +178,7 @@ fn waiting_for(dependency: Option<Dependency>) -> String {
 }
 
 impl Error {
-    /// Tells whether the same call may succeed later with nothing changed by the caller.
+    /// Returns `true` if the same call may succeed later with nothing changed by the caller.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -209,7 +209,7 @@ impl Error {
         }
     }
 
-    /// Tells whether the store keeps the key under another id only.
+    /// Returns `true` if the store keeps the key under another id only.
     pub(crate) const fn is_folded(&self) -> bool {
         matches!(self, Self::Metastore { source, .. } if matches!(source.class(), FailureClass::Folded))
     }
@@ -246,7 +246,7 @@ impl Error {
         }
     }
 
-    /// Tells whether what is stored was found to be damaged or forged.
+    /// Returns `true` if what is stored was found to be damaged or forged.
     pub(crate) const fn is_damage(&self) -> bool {
         match self {
             Self::Authentication => true,

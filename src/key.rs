@@ -37,7 +37,7 @@ impl Parent {
         }
     }
 
-    /// Tells whether nothing under it may encrypt any more.
+    /// Returns `true` if nothing under it may encrypt any more.
     fn is_unusable(&self) -> bool {
         self.is_former.load(Ordering::Relaxed) || self.state.is_unusable()
     }
@@ -150,17 +150,17 @@ impl CryptoKey {
         &self.wraps
     }
 
-    /// Tells whether the key or its parent is known to be revoked.
+    /// Returns `true` if the key or its parent is known to be revoked.
     pub(crate) fn is_revoked(&self) -> bool {
         self.state.is_revoked() || self.parent.as_ref().is_some_and(|parent| parent.state.is_revoked())
     }
 
-    /// Notes that nobody who loads the key now gets these bytes.
+    /// Notes that the key's row holds other bytes: a load of it brings those.
     pub(crate) fn mark_former(&self) {
         self.is_former.store(true, Ordering::Relaxed);
     }
 
-    /// Tells whether the key must not encrypt, whatever fails: it or its parent is known to be revoked,
+    /// Returns `true` if the key must not encrypt, whatever fails: it or its parent is known to be revoked,
     /// or its row or its parent's is gone, another id's, or holds another key.
     pub(crate) fn is_unusable(&self) -> bool {
         self.is_former.load(Ordering::Relaxed)
@@ -168,14 +168,14 @@ impl CryptoKey {
             || self.parent.as_ref().is_some_and(Parent::is_unusable)
     }
 
-    /// Tells whether no read of its row, or its parent's, is known that began after the last word
+    /// Returns `true` if no read of its row, or its parent's, is known that began after the last word
     /// that it changed.
     pub(crate) fn is_invalidated(&self) -> bool {
         self.state.is_invalidated()
             || self.parent.as_ref().is_some_and(|parent| parent.state.is_invalidated())
     }
 
-    /// Tells that nothing speaks against using the key, but for age and wear.
+    /// Returns `true` if nothing speaks against using the key, but for age and wear.
     pub(crate) fn is_nominal(&self) -> bool {
         self.state.is_nominal() && self.parent.as_ref().is_none_or(|parent| parent.state.is_nominal())
     }
@@ -186,7 +186,7 @@ impl CryptoKey {
         self.state.age(now).max(parent)
     }
 
-    /// Tells whether the key is what a load of `record` would make: from the same wrapped key, and
+    /// Returns `true` if the key is what a load of `record` would make: from the same wrapped key, and
     /// sharing what is known of it and of its parent.
     pub(crate) fn is_from(
         &self,
@@ -204,7 +204,7 @@ impl CryptoKey {
             }
     }
 
-    /// Tells whether both hold the same key, without taking the bytes out.
+    /// Returns `true` if both hold the same key, without taking the bytes out.
     pub(crate) fn has_same_bytes(&self, other: &Self) -> Result<bool, Error> {
         Ok(probe(&self.aead)? == probe(&other.aead)?)
     }

@@ -1,4 +1,4 @@
-//! All that is cached of one key id: its versions, which is the latest, and the flights that load
+//! All that is cached of one key id: its versions, which is the latest, and the loads under way for
 //! them. It knows no store.
 
 pub(crate) mod cache;
@@ -159,21 +159,21 @@ impl Keyring {
         }
     }
 
-    /// Notes a good read, by the flight of this number, of a version's row.
-    pub(crate) fn mark_checked(&self, state: &KeyState, begun: Moment, flight: u64) {
+    /// Notes a good read, by the load of this generation, of a version's row.
+    pub(crate) fn mark_checked(&self, state: &KeyState, begun: Moment, generation: u64) {
         let _writer = self.lock();
-        state.mark_checked(begun, self.flights.is_current(flight));
+        state.mark_checked(begun, self.flights.is_current(generation));
     }
 
     /// Notes a good read of a version's row from a replica, as [`mark_checked`](Self::mark_checked)
     /// does one from the store itself.
-    pub(crate) fn mark_read_from_replica(&self, state: &KeyState, begun: Moment, flight: u64) {
+    pub(crate) fn mark_read_from_replica(&self, state: &KeyState, begun: Moment, generation: u64) {
         let _writer = self.lock();
-        state.mark_read_from_replica(begun, self.flights.is_current(flight));
+        state.mark_read_from_replica(begun, self.flights.is_current(generation));
     }
 
     /// Notes that the rows may have changed: nothing that is known of them is fresh, and nothing
-    /// that flights under way learn will be.
+    /// that loads under way learn will be.
     pub(crate) fn invalidate(&self) {
         let states = self.lock();
         self.flights.invalidate();
@@ -182,17 +182,17 @@ impl Keyring {
         }
     }
 
-    /// Notes `now` that the rows of some versions are gone, by a read of this flight that began at
+    /// Notes `now` that the rows of some versions are gone, by a read of this load that began at
     /// `begun`. What was learned later, by an insert of our own for one, is not undone.
     pub(crate) fn mark_rows_missing(
         &self,
         begun: Moment,
         now: Moment,
-        flight: u64,
+        generation: u64,
         is_lost: impl Fn(Created, &KeyState) -> bool,
     ) {
         let states = self.lock();
-        let is_current = self.flights.is_current(flight);
+        let is_current = self.flights.is_current(generation);
         for (created, state) in &states.0 {
             let Some(state) = state.upgrade().filter(|state| is_lost(*created, state)) else { continue };
             if !state.outlives(begun, is_current) {
@@ -279,13 +279,13 @@ impl Keyring {
         &self.rotation
     }
 
-    /// Tells whether one of the keys wraps a key that is in memory.
+    /// Returns `true` if one of the keys wraps a key that is in memory.
     fn is_parent(&self) -> bool {
         // Besides the key itself only children hold a key's state.
         self.keys().versions.iter().any(|key| Arc::strong_count(key.state()) > 1)
     }
 
-    /// Tells whether the last refresh of the latest key or of a version failed or took too long.
+    /// Returns `true` if the last refresh of the latest key or of a version failed or took too long.
     fn is_troubled(&self) -> bool {
         self.trouble.is_any() || self.keys().versions.iter().any(|key| key.state().trouble().is_any())
     }

@@ -1,8 +1,8 @@
 //! The life cycle of keys: the tables T1 to T5.
 //!
 //! [`decide`] is T1 and T5, from facts alone. The [`engine`] carries out what they say, and leaves what they
-//! cannot answer from memory to loads: the [`dispatch`]er has one run for all who ask for the same, and the
-//! [`loader`] knows what a load does ([`load`] is T2, [`create`] T3 and T4).
+//! cannot answer from memory to loads: the [`dispatch`]er runs one for all that ask for the same, and the [`loader`]
+//! knows what a load does ([`load`] is T2, [`create`] T3 and T4).
 
 mod admission;
 pub(crate) mod ahead;

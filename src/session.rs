@@ -19,7 +19,7 @@ use crate::record::{DataRowRecord, KeyMeta, WRAPPED_DATA_ROW_KEY_BYTES};
 ///
 /// # Cancel safety
 /// Every method may be dropped at any await: nothing half-made stays, and key loads go on for
-/// others who wait for them.
+/// others that wait for them.
 #[derive(Clone)]
 pub struct Session {
     core: Arc<Core>,

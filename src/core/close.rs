@@ -28,7 +28,7 @@ pub(super) async fn close(engine: &Arc<Engine>, deadline: Duration) -> Result<Cl
     let run = move || {
         let runtime = Builder::new_current_thread().enable_time().build();
         // A caller that went away closes again or not at all.
-        let _told = sender.send(runtime.map(|runtime| runtime.block_on(in_order(&engine, deadline))));
+        let _sent = sender.send(runtime.map(|runtime| runtime.block_on(in_order(&engine, deadline))));
     };
     thread::Builder::new().name("claviger-close".to_owned()).spawn(run).map_err(Error::no_runtime)?;
     report.await.map_err(|_gone| Error::Interrupted)?.map_err(Error::no_runtime)

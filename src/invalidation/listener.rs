@@ -21,7 +21,7 @@ use crate::keys::context::Context;
 use crate::record::KeyId;
 use crate::tasks::Tasks;
 
-/// What is told of invalidations.
+/// What invalidations are applied to.
 pub(crate) trait Invalidate: Send + Sync + 'static {
     /// Notes that the rows of this key may have changed.
     fn invalidate(&self, id: &KeyId);
@@ -240,7 +240,7 @@ impl Drop for Held {
     }
 }
 
-/// Why a source told nothing.
+/// Why a source brought no message.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error("the source failed")]

@@ -2,7 +2,7 @@
 //! name is recognised, and one that was revoked stays so.
 //!
 //! A key row proves no more than that its key was wrapped under its parent: not whose key it is, nor which
-//! version. So who writes the table can copy rows. What one process sees of that is found here.
+//! version. So anybody that writes the table can copy rows. What one process sees of that is found here.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::clock::{Moment, NANOS_PER_SECOND};
 
-/// What is known of one key version, shared by all who hold the key or one wrapped under it.
+/// What is known of one key version, shared by all that hold the key or one wrapped under it.
 #[derive(Debug)]
 pub(crate) struct KeyState {
     /// [`REVOKED`], [`ROW_MISSING`] and [`COPY`], which are never taken back, [`INVALIDATED`], [`FROM_REPLICA`] and
@@ -43,9 +43,9 @@ impl Default for KeyState {
 
 impl KeyState {
     /// Notes a good read of the key's row that began at `begun`. An older read than one noted
-    /// already changes nothing. It ends doubts if it `is_current`: it began after they came up.
+    /// already changes nothing. It ends an invalidation if it `is_current`: it began after that.
     ///
-    /// Its keyring calls it under its lock, so that a doubt that comes up meanwhile stays.
+    /// Its keyring calls it under its lock, so that an invalidation that comes meanwhile stays.
     pub(crate) fn mark_checked(&self, begun: Moment, is_current: bool) {
         // By the clock that never goes back: a wall clock that was set back would else leave a
         // check in the future, which hides the next suspension of the machine.
@@ -60,7 +60,7 @@ impl KeyState {
     }
 
     /// Notes a good read from a replica, as [`mark_checked`](Self::mark_checked) does one from the
-    /// store itself. It says nothing to who knows better.
+    /// store itself. Where the store itself was read, it changes nothing.
     pub(crate) fn mark_read_from_replica(&self, begun: Moment, is_current: bool) {
         let checked = self.checked_monotonic.load(Ordering::Relaxed);
         let is_unknown = checked == 0 && self.checked_wall.load(Ordering::Relaxed) == 0;
@@ -80,12 +80,12 @@ impl KeyState {
         self.checked_wall.store(begun.wall, Ordering::Relaxed);
     }
 
-    /// Tells whether the row is known from a replica only.
+    /// Returns `true` if the row is known from a replica only.
     pub(crate) fn is_from_replica(&self) -> bool {
         self.has(FROM_REPLICA)
     }
 
-    /// Tells whether a good read is known that a bad one, which began at `begun`, does not refute.
+    /// Returns `true` if a good read is known that a bad one, which began at `begun`, does not refute.
     /// Clocks tick coarsely: of two reads in one tick the good one counts, and the next refresh
     /// decides; but the bad one if only that one `is_current`.
     pub(crate) fn outlives(&self, begun: Moment, is_current: bool) -> bool {
@@ -98,7 +98,7 @@ impl KeyState {
         if is_current && self.is_invalidated() { checked > begun } else { checked >= begun }
     }
 
-    /// Tells whether a good read from the store itself is known that began after this moment.
+    /// Returns `true` if a good read from the store itself is known that began after this moment.
     pub(crate) fn is_checked_after(&self, moment: Moment) -> bool {
         !self.is_from_replica() && self.checked_monotonic.load(Ordering::Relaxed) > moment.monotonic
     }
@@ -108,7 +108,7 @@ impl KeyState {
         self.flags.fetch_or(INVALIDATED, Ordering::Relaxed);
     }
 
-    /// Tells whether no read is known that began after the last word that the row changed.
+    /// Returns `true` if no read is known that began after the last word that the row changed.
     pub(crate) fn is_invalidated(&self) -> bool {
         self.has(INVALIDATED)
     }
@@ -129,13 +129,13 @@ impl KeyState {
         self.flags.fetch_or(ROW_MISSING, Ordering::Relaxed);
     }
 
-    /// Tells whether the row was found gone before `begun`: a read that began then and finds it says
+    /// Returns `true` if the row was found gone before `begun`: a read that began then and finds it says
     /// that it is back.
     pub(crate) fn is_row_missing_before(&self, begun: Moment) -> bool {
         self.is_row_missing() && self.missing_since.load(Ordering::Relaxed) < begun.monotonic
     }
 
-    /// Tells whether the row was found gone by then.
+    /// Returns `true` if the row was found gone by then.
     pub(crate) fn is_row_missing_by(&self, moment: Moment) -> bool {
         self.is_row_missing() && self.missing_since.load(Ordering::Relaxed) <= moment.monotonic
     }
@@ -166,12 +166,12 @@ impl KeyState {
         self.has(COPY)
     }
 
-    /// Tells whether the key is revoked or lost, another id's, or another version's.
+    /// Returns `true` if the key is revoked or lost, another id's, or another version's.
     pub(crate) fn is_unusable(&self) -> bool {
         self.has(REVOKED | ROW_MISSING | FOLDED | COPY)
     }
 
-    /// Tells that nothing speaks against using the key, but for its age.
+    /// Returns `true` if nothing speaks against using the key, but for its age.
     pub(crate) fn is_nominal(&self) -> bool {
         self.flags.load(Ordering::Relaxed) == 0
     }
@@ -211,18 +211,18 @@ impl Trouble {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// Tells whether the last refresh failed or took too long.
+    /// Returns `true` if the last refresh failed or took too long.
     pub(crate) fn is_any(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 
-    /// Tells whether a refresh failed or took too long within the last second.
+    /// Returns `true` if a refresh failed or took too long within the last second.
     pub(crate) fn is_recent(&self, now: Moment) -> bool {
         let trouble = self.0.load(Ordering::Relaxed);
         trouble != 0 && now.monotonic.saturating_sub(trouble & !1) < NANOS_PER_SECOND
     }
 
-    /// Tells whether that was the case, and may have passed since.
+    /// Returns `true` if that was the case, and may have passed since.
     pub(crate) fn is_recent_in_passing(&self, now: Moment) -> bool {
         self.is_recent(now) && self.0.load(Ordering::Relaxed) & 1 == 0
     }

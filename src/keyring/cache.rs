@@ -3,7 +3,7 @@
 //! An LRU holds the keyrings with keys in them and bounds how many keys there are; the [`Registry`] know all
 //! keyrings that anybody holds.
 //!
-//! An evicted keyring is emptied at once, whoever still holds the shell. moka's own bound is
+//! An evicted keyring is emptied at once, whoever still holds it. moka's own bound is
 //! eventual: under a flood it holds many times its capacity. So every addition is made under one
 //! mutex and followed by moka's maintenance, which a cold load's I/O hides.
 
@@ -145,7 +145,7 @@ impl KeyCache {
         self.lru.get(keyring.id());
     }
 
-    /// Tells whether any keyring has been idle for `idle_max` nanoseconds.
+    /// Returns `true` if any keyring has been idle for `idle_max` nanoseconds.
     ///
     /// # Cancel safety
     /// It changes nothing.
@@ -212,7 +212,7 @@ impl KeyCache {
         }
     }
 
-    /// Notes that what flights under way bring is no news, whatever they are for.
+    /// Notes that what loads under way bring is no news, whatever they are for.
     pub(crate) fn invalidate_flights(&self) {
         self.registry.series().invalidate();
     }
@@ -237,7 +237,7 @@ impl KeyCache {
         self.registry.keys()
     }
 
-    /// Returns the key ids that flights are under way for.
+    /// Returns the key ids that loads are under way for.
     pub(crate) fn in_flight(&self) -> Vec<KeyId> {
         let busy = |keyring: Arc<Keyring>| (keyring.flights().under_way() > 0).then(|| keyring.id().clone());
         self.registry.all().filter_map(busy).collect()

@@ -15,13 +15,16 @@ use crate::record::KeyId;
 
 #[derive(Debug)]
 pub(crate) struct Registry<R> {
-    shards: Box<[Mutex<HashMap<KeyId, Weak<R>>>]>,
+    shards: Box<[Shard<R>]>,
     hasher: RandomState,
     /// How many keys the keyrings hold, all together.
     keys: AtomicUsize,
     series: Arc<Series>,
     sentinel: Arc<ForkSentinel>,
 }
+
+#[derive(Debug)]
+struct Shard<R>(Mutex<HashMap<KeyId, Weak<R>>>);
 
 /// How many keyrings lie in one map when the cache is full. To walk over so many takes a tenth of a
 /// millisecond.
@@ -33,7 +36,7 @@ impl<R> Registry<R> {
     pub(super) fn new(keys_max: usize, sentinel: Arc<ForkSentinel>) -> Self {
         let shards = keys_max.div_ceil(SHARD_KEYS).clamp(1, SHARDS_MAX);
         Self {
-            shards: std::iter::repeat_with(Mutex::default).take(shards).collect(),
+            shards: std::iter::repeat_with(|| Shard(Mutex::default())).take(shards).collect(),
             hasher: RandomState::new(),
             keys: AtomicUsize::new(0),
             series: Arc::default(),
@@ -68,7 +71,7 @@ impl<R> Registry<R> {
     /// Walks over all keyrings. No lock is held while the caller looks at one, nor when it is dropped.
     pub(super) fn all(&self) -> impl Iterator<Item = Arc<R>> {
         self.shards.iter().flat_map(|shard| -> Vec<_> {
-            let keyrings = lock(shard);
+            let keyrings = shard.lock();
             keyrings.values().filter_map(Weak::upgrade).collect()
         })
     }
@@ -103,17 +106,19 @@ impl<R> Registry<R> {
 
     #[cfg(test)]
     pub(super) fn keyrings_under_one_lock_max(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).max().unwrap_or_default()
+        self.shards.iter().map(|shard| shard.lock().len()).max().unwrap_or_default()
     }
 
     #[expect(clippy::indexing_slicing, reason = "a remainder is less than the divisor")]
     fn shard(&self, id: &str) -> MutexGuard<'_, HashMap<KeyId, Weak<R>>> {
         let [low, high, ..] = self.hasher.hash_one(id).to_ne_bytes();
         let place = usize::from(u16::from_ne_bytes([low, high])) % self.shards.len();
-        lock(&self.shards[place])
+        self.shards[place].lock()
     }
 }
 
-fn lock<R>(shard: &Mutex<HashMap<KeyId, Weak<R>>>) -> MutexGuard<'_, HashMap<KeyId, Weak<R>>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+impl<R> Shard<R> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, Weak<R>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

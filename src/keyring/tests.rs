@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::cache::KeyCache;
 use super::flight::Target;
-use super::key_set::VERSIONS_MAX;
 use super::orphans::{OrphanCause, Orphans};
 use super::*;
 use crate::clock::{Clock, nanos};
@@ -193,7 +192,7 @@ fn s3_4_evictions_spawn_no_task() {
 }
 
 #[test]
-fn doubts_about_keys_that_are_not_cached_leave_nothing_behind() {
+fn invalidating_keys_that_are_not_cached_leaves_nothing_behind() {
     let bench = Bench::new(10);
     let key = bench.load("known", 1, Role::Latest);
     let keyring = bench.cache.keyring("known");
@@ -251,17 +250,17 @@ fn keyrings_are_walked_over_with_no_lock_held() {
 
 #[test]
 fn few_keyrings_are_under_one_lock_however_many_there_are() {
-    let shells_max = |capacity: Capacity, keyrings: usize| {
+    let keyrings_max = |capacity: Capacity, keyrings: usize| {
         let bench = Bench::new(capacity);
         let _held: Vec<_> = (0..keyrings).map(|number| bench.cache.keyring(&number.to_string())).collect();
         bench.cache.keyrings_under_one_lock_max()
     };
-    assert!(shells_max(Capacity::Unbounded, 40_000) < 40);
-    assert!(shells_max(Capacity::Keys(10_000), 10_000) < 150);
+    assert!(keyrings_max(Capacity::Unbounded, 40_000) < 40);
+    assert!(keyrings_max(Capacity::Keys(10_000), 10_000) < 150);
 }
 
 #[test]
-fn flights_for_all_ids_are_outdated_at_once_and_later_ones_are_not() {
+fn flights_for_all_ids_are_invalidated_at_once_and_later_ones_are_not() {
     let bench = Bench::new(10);
     let keyrings = ["a", "b"].map(|id| bench.cache.keyring(id));
     let fly =
@@ -270,14 +269,17 @@ fn flights_for_all_ids_are_outdated_at_once_and_later_ones_are_not() {
     bench.cache.invalidate_flights();
     for (keyring, early) in keyrings.iter().zip(&early) {
         let late = fly(keyring, Target::Version(Created::MIN));
-        assert!(!keyring.flights().is_current(early.number()) && keyring.flights().is_current(late.number()));
-        assert!(!keyring.flights().is_any_invalidated(), "the rows themselves are in no doubt");
+        assert!(
+            !keyring.flights().is_current(early.generation())
+                && keyring.flights().is_current(late.generation())
+        );
+        assert!(!keyring.flights().is_any_invalidated(), "the rows themselves are not invalidated");
         keyring.invalidate();
-        assert!(!keyring.flights().is_current(late.number()) && keyring.flights().is_any_invalidated());
+        assert!(!keyring.flights().is_current(late.generation()) && keyring.flights().is_any_invalidated());
     }
     let later = fly(&keyrings[0], Target::Version(Created::MAX));
     keyrings[1].invalidate();
-    assert!(keyrings[0].flights().is_current(later.number()), "another id's rows changed");
+    assert!(keyrings[0].flights().is_current(later.generation()), "another id's rows changed");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Keys that were created in the future: those that lie further ahead than clocks differ stand in nobody's
-//! way (T4). They decrypt what names them, and the operator is told of each once.
+//! way (T4). They decrypt what names them, and each raises an event once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,20 +17,20 @@ use crate::tasks::Tasks;
 pub(crate) struct FarAhead {
     context: Arc<Context>,
     back_ends: Arc<BackEnds>,
-    /// The versions that the operator was told of.
-    told: Mutex<Aging<KeyMeta, ()>>,
+    /// The versions whose event was raised.
+    noted: Mutex<Aging<KeyMeta, ()>>,
 }
 
-/// How many are remembered; those told of first are forgotten first.
-const TOLD_MAX: usize = 1_000;
+/// How many are remembered; the oldest go first.
+const NOTED_MAX: usize = 1_000;
 
 impl FarAhead {
     pub(super) fn new(parts: &Parts) -> Self {
         let (context, back_ends) = (Arc::clone(&parts.context), Arc::clone(&parts.back_ends));
-        Self { context, back_ends, told: Mutex::new(Aging::new(TOLD_MAX)) }
+        Self { context, back_ends, noted: Mutex::new(Aging::new(NOTED_MAX)) }
     }
 
-    /// Tells of a version that lies too far ahead to encrypt, once.
+    /// Raises the event that a version lies too far ahead to encrypt, once.
     pub(super) fn note(&self, key: &KeyMeta, now: Moment) {
         if self.context.rules().is_far_ahead(key.created(), now) && self.is_news(key, now) {
             let created = key.created();
@@ -41,10 +41,10 @@ impl FarAhead {
     }
 
     fn is_news(&self, key: &KeyMeta, now: Moment) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = told.get(key).is_none();
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = noted.get(key).is_none();
         if is_news {
-            told.insert(key.clone(), (), now.monotonic);
+            noted.insert(key.clone(), (), now.monotonic);
         }
         is_news
     }
@@ -54,7 +54,7 @@ impl FarAhead {
     pub(super) fn look(self: &Arc<Self>, id: &KeyId, tasks: &Tasks) {
         let Some(permit) = tasks.background_permit() else { return };
         let (this, id) = (Arc::clone(self), id.clone());
-        // Without a runtime they are told of by the next look.
+        // Without a runtime the next look finds them.
         let _spawned = tasks.spawn(|stopped| async move {
             let _held = permit;
             let ids = [id];

@@ -1,4 +1,4 @@
-//! What a factory was told, and where it tells what happens: all its parts look here.
+//! What a factory was built with, and the events that it raises: all its parts look here.
 
 use std::sync::Arc;
 

@@ -66,7 +66,7 @@ impl Loader {
         match self.back_ends.store_for(request).insert(request.store_class(), &record).await? {
             Insert::Inserted => {
                 let key = Arc::new(key);
-                keyring.mark_checked(&state, begun, request.flight);
+                keyring.mark_checked(&state, begun, request.generation);
                 self.caches.missing().forget(record.meta());
                 self.caches.of(request.level).add(keyring, &key, Role::Latest);
                 Ok(Creation::Made(key))

@@ -123,8 +123,8 @@ pub(super) enum Waited {
 pub(super) enum Next {
     UseAnswer,
     UseCached {
-        /// The operator is told. Those that did not wait come too often.
-        is_told: bool,
+        /// An event is raised. Operations that did not wait come too often for that.
+        with_event: bool,
     },
     /// The failure is the operation's.
     Fail,
@@ -136,7 +136,7 @@ pub(super) enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admittance {
     Granted,
-    /// The operator is told.
+    /// An event is raised.
     Warned,
     Denied,
 }
@@ -190,8 +190,8 @@ pub(super) const fn after_wait_to_encrypt(awaited: Awaited, waited: Waited, is_u
         (_, Waited::NoAnswer | Waited::NotAtAll) if is_unusable => Next::Load,
         // | refresh fails or takes longer | warn + metric | cached |
         // | on a transient failure or no answer within refresh_wait | event `degraded` | the cached one |
-        (_, Waited::Gone | Waited::Failed(_) | Waited::NoAnswer) => Next::UseCached { is_told: true },
-        (_, Waited::NotAtAll) => Next::UseCached { is_told: false },
+        (_, Waited::Gone | Waited::Failed(_) | Waited::NoAnswer) => Next::UseCached { with_event: true },
+        (_, Waited::NotAtAll) => Next::UseCached { with_event: false },
     }
 }
 
@@ -227,8 +227,8 @@ pub(super) const fn after_wait_to_decrypt(waited: Waited) -> Next {
         // | its row or its SK's row gone | KeyNotFound |
         Waited::Gone => Next::Fail,
         // | failure or no answer | use while age ≤ interval + max_stale_decrypt |
-        Waited::Failed(_) | Waited::NoAnswer => Next::UseCached { is_told: true },
-        Waited::NotAtAll => Next::UseCached { is_told: false },
+        Waited::Failed(_) | Waited::NoAnswer => Next::UseCached { with_event: true },
+        Waited::NotAtAll => Next::UseCached { with_event: false },
     }
 }
 

@@ -253,7 +253,7 @@ impl Dispatcher {
         self.tasks.spawn(|stopped| Box::pin(load(stopped)))
     }
 
-    /// Ends a load: notes how, and tells all who wait.
+    /// Ends a load: notes how, and hands the outcome to all waiters.
     pub(super) fn complete(&self, request: &LoadRequest, leader: Leader, outcome: Outcome) {
         request.trouble(|trouble| match &outcome {
             Ok(_) => trouble.clear(),

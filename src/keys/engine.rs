@@ -1,4 +1,4 @@
-//! Carries out what T1 and T5 decide, and what a factory is told from outside.
+//! Carries out what T1 and T5 decide, and what comes from outside.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl Engine {
                 self.replace_in_background(keyring, &key, now);
                 Ok(key)
             }
-            // On the heap, as it is seldom: all who wait here for a key take room for it.
+            // On the heap, as it is seldom: each operation that waits for a key takes room for it.
             (EncryptStep::Wait(awaited), Some(key)) => {
                 Box::pin(self.wait_to_encrypt(request, min_generation, key, awaited, now)).await
             }
@@ -116,12 +116,12 @@ impl Engine {
                 }
                 answer
             }
-            (Next::UseCached { is_told }, _) => {
+            (Next::UseCached { with_event }, _) => {
                 let event = match awaited {
                     Awaited::Check => Event::Stale,
                     Awaited::Successor => Event::Degraded,
                 };
-                self.context.events().raise_if(is_told, event, request.keyring.id());
+                self.context.events().raise_if(with_event, event, request.keyring.id());
                 Ok(key)
             }
             (Next::Load, _) | (_, None) => self.load(request, min_generation).await,
@@ -219,8 +219,8 @@ impl Engine {
             (DecryptStep::Wait, Some(key)) => {
                 let (waited, answer) = self.wait(request, min_generation, Awaited::Check, now).await;
                 match (decide::after_wait_to_decrypt(waited), answer) {
-                    (Next::UseCached { is_told }, _) => {
-                        self.context.events().raise_if(is_told, Event::Stale, keyring.id());
+                    (Next::UseCached { with_event }, _) => {
+                        self.context.events().raise_if(with_event, Event::Stale, keyring.id());
                         Ok(key)
                     }
                     (Next::UseAnswer | Next::Fail | Next::Load, answer) => answer.unwrap_or(Ok(key)),

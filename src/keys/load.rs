@@ -1,4 +1,4 @@
-//! What a flight does: load a key, or have one created. The only home of the creation race (T2, T3).
+//! What a load does: it reads a key's rows, or has the key created. The only home of the creation race (T2, T3).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Load for Loader {
 }
 
 impl Loader {
-    /// Tells whether what the metastore says would be of no use, since the KMS is down and is needed too.
+    /// Returns `true` if what the metastore says would be of no use, since the KMS is down and is needed too.
     fn is_vain_without_kms(&self, request: &LoadRequest) -> bool {
         !request.is_cleared
             && self.back_ends.kms().gate().is_tripped()
@@ -61,7 +61,7 @@ impl Loader {
             }
     }
 
-    /// Names the system key that a flight needs, as well as it is known.
+    /// Names the system key that a load needs, as well as it is known.
     fn system_key_for(&self, request: &LoadRequest) -> KeyMeta {
         match (request.level, request.target) {
             (Level::System, Target::Version(created)) => KeyMeta::new(request.keyring.id().clone(), created),
@@ -74,7 +74,7 @@ impl Loader {
         if let Some(key) = request.keyring.latest().filter(|key| self.rules().is_ready(key, self.now()))
             && request.replace.is_none()
         {
-            // Another flight landed between the question and this one's start.
+            // Another load ended between the question and this one's start.
             return Ok(key);
         }
         if let Some(key) = self.with_parent_checked(request).await {
@@ -84,20 +84,16 @@ impl Loader {
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
             let up_to = self.rules().created_max(begun);
-            let latest = self.read(
-                request,
-                self.back_ends
-                    .store_for(request)
-                    .load_latest(request.store_class(), request.keyring.id(), up_to)
-                    .await,
-            )?;
+            let store = self.back_ends.store_for(request);
+            let latest = store.load_latest(request.store_class(), request.keyring.id(), up_to).await;
+            let latest = self.read(request, latest)?;
             let to_replace = request.replace.and(latest.clone());
             let above = match Box::pin(self.judge(request, latest, begun)).await? {
                 Judgement::Use(key) => return Ok(key),
                 Judgement::Create { above } => above,
             };
             let creation = match self.parent_to_wrap(request).await {
-                // Apart, since not every flight creates.
+                // On the heap, since not every load creates.
                 Ok(parent) => Box::pin(self.create(request, above, parent)).await,
                 Err(error) => Err(error),
             };
@@ -114,7 +110,7 @@ impl Loader {
                     }
                     return Ok(key);
                 }
-                // Another flight learned meanwhile that its parent is revoked.
+                // Another load learned meanwhile that its parent is revoked.
                 Creation::Made(_) => continue,
                 Creation::Beaten => None,
                 Creation::Unseen(key) => Some(key),
@@ -127,7 +123,7 @@ impl Loader {
     }
 
     /// A key could not be created. If it was to replace one before that one's end, that one is as good
-    /// as ever, and who waits for this flight need not know.
+    /// as ever, and those that wait for this load need not know.
     async fn unreplaced(
         self: &Arc<Self>,
         request: &LoadRequest,
@@ -162,13 +158,8 @@ impl Loader {
             Some((row, begun)) => (row.clone(), *begun),
             None => {
                 let begun = self.now();
-                (
-                    self.read(
-                        request,
-                        self.back_ends.store_for(request).load(request.store_class(), &meta).await,
-                    )?,
-                    begun,
-                )
+                let row = self.back_ends.store_for(request).load(request.store_class(), &meta).await;
+                (self.read(request, row)?, begun)
             }
         };
         let (record, begun) = match row {
@@ -247,8 +238,8 @@ impl Loader {
         self.lost_rows.note_return(&record, begun);
         let state = self.maker.learn(request, &record, known, begun);
         if self.rules().is_ahead(created, begun) {
-            let told = format_args!("created at {created}, which is ahead of this clock");
-            self.events().tell(Event::ClockSkew, keyring.id(), &told);
+            let message = format_args!("created at {created}, which is ahead of this clock");
+            self.events().tell(Event::ClockSkew, keyring.id(), &message);
         }
         if record.is_revoked() || self.rules().is_expired(record.meta(), begun) {
             return Ok(create);
@@ -273,7 +264,7 @@ impl Loader {
             },
         };
         let key = self.key_from(request, &record, parent, state, begun).await?;
-        // Another flight may have learned meanwhile that it is revoked.
+        // Another load may have learned meanwhile that it is revoked.
         Ok(if self.rules().is_usable(&key, self.now()) { Judgement::Use(key) } else { create })
     }
 

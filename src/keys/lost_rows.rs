@@ -56,10 +56,16 @@ impl LostRows {
     }
 
     /// Drops the versions that a read which began at `begun` found to have no row, and tells of each.
-    fn lose(&self, request: &LoadRequest, begun: Moment, is_lost: impl Fn(Created, &KeyState) -> bool) {
+    fn drop_missing(
+        &self,
+        request: &LoadRequest,
+        begun: Moment,
+        is_missing: impl Fn(Created, &KeyState) -> bool,
+    ) {
         let now = self.now();
-        request.keyring.mark_rows_missing(begun, now, request.flight, &is_lost);
-        let is_gone = |key: &CryptoKey| key.state().is_row_missing() && is_lost(key.created(), key.state());
+        request.keyring.mark_rows_missing(begun, now, request.generation, &is_missing);
+        let is_gone =
+            |key: &CryptoKey| key.state().is_row_missing() && is_missing(key.created(), key.state());
         for (row, state) in self.caches.of(request.level).remove(&request.keyring, is_gone) {
             let key = row.meta().clone();
             // One that had another id is not kept: under this one there is nothing to be put back.
@@ -69,9 +75,9 @@ impl LostRows {
         }
     }
 
-    /// Drops the version that a flight was to load, as [`lose`](Self::lose) does.
-    pub(super) fn lose_target(&self, request: &LoadRequest, begun: Moment) {
-        self.lose(request, begun, |created, _| request.target == Target::Version(created));
+    /// Drops the version that was to be loaded, as [`drop_missing`](Self::drop_missing) does.
+    pub(super) fn drop_target(&self, request: &LoadRequest, begun: Moment) {
+        self.drop_missing(request, begun, |created, _| request.target == Target::Version(created));
     }
 
     /// Returns the latest record after what its read says of later ones, which are gone, and since when
@@ -85,7 +91,9 @@ impl LostRows {
         let latest = record.as_ref().map(|record| record.meta().created());
         let up_to = self.context.rules().created_max(begun);
         // The row of another id is not looked for by this one's latest, nor is one that is too far ahead.
-        self.lose(request, begun, |held, state| Some(held) > latest && held <= up_to && !state.is_folded());
+        self.drop_missing(request, begun, |held, state| {
+            Some(held) > latest && held <= up_to && !state.is_folded()
+        });
         let mut remaining = (record, begun);
         if self.is_restored_at_once {
             let id = request.keyring.id();
@@ -109,7 +117,7 @@ impl LostRows {
         begun: Moment,
     ) -> Result<Remains, Error> {
         let keyring = &request.keyring;
-        self.lose_target(request, begun);
+        self.drop_target(request, begun);
         if let Some(key) = keyring.version(meta.created()) {
             return Ok(Remains::Key(key));
         }
@@ -122,7 +130,7 @@ impl LostRows {
             }
         }
         self.caches.missing().note(meta.clone(), begun);
-        if !keyring.flights().is_current(request.flight) {
+        if !keyring.flights().is_current(request.generation) {
             // Word came meanwhile that the rows changed; in this order, none of it is missed.
             self.caches.missing().forget(&meta);
         }
@@ -152,7 +160,7 @@ impl LostRows {
         self.lost.list(self.now())
     }
 
-    /// On the heap, since it is seldom done and every flight would take room for it.
+    /// On the heap, since it is seldom done and every load would take room for it.
     fn put_back_on_cold_path(&self, key: KeyMeta) -> BoxFuture<'_, Result<Option<EnvelopeKeyRecord>, Error>> {
         Box::pin(async move { self.put_back(&key).await })
     }

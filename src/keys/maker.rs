@@ -94,7 +94,7 @@ impl KeyMaker {
         }
     }
 
-    /// Tells whether a latest row holds the key of another one, which is then to be replaced, and raises the
+    /// Returns `true` if a latest row holds the key of another one, which is then to be replaced, and raises the
     /// alarm: that it is there says no more than that somebody wrote it.
     ///
     /// # Errors

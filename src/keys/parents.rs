@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubt_reaches_all_that_is_held_of_a_system_key_and_nothing_of_another() {
+    fn invalidation_reaches_all_that_is_held_of_a_system_key_and_nothing_of_another() {
         let parents = Parents::default();
         let (id, other) =
             (KeyId::new("_SK_checkout_payments"), KeyId::new("_SK_checkout_payments_eu-west-1"));

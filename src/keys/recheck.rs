@@ -129,7 +129,7 @@ impl Recheck {
         self.loader.caches.of(level).keyrings().flat_map(versions).collect()
     }
 
-    /// Reads the rows of these versions in one call, as the flights of each; those that others run are
+    /// Reads the rows of these versions in one call, as the loads of each; those that others run are
     /// waited for.
     async fn check_chunk(&self, chunk: &[LoadRequest]) -> Result<(), Error> {
         let (mut joined, mut keys, mut others) = (Vec::new(), Vec::new(), Vec::new());
@@ -153,7 +153,7 @@ impl Recheck {
             if is_found {
                 self.complete(&request, leader).await;
             } else {
-                self.loader.lost_rows.lose_target(&request, begun);
+                self.loader.lost_rows.drop_target(&request, begun);
                 gone.push((request, leader));
             }
         }
@@ -163,7 +163,7 @@ impl Recheck {
         }
         for request in others {
             let min_generation = request.keyring.flights().current_generation();
-            // What became of it is told by the flight.
+            // The load itself tells what became of it.
             let _outcome =
                 self.loader.dispatcher.load_with_deadline(&self.loader, request, min_generation).await;
         }

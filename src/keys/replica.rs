@@ -64,10 +64,10 @@ impl Loader {
             Err(error) => return Some(Err(error)),
         };
         if let Some(held) = keyring.version(meta.created()) {
-            // Another flight brought it meanwhile, from the store itself.
+            // Another load brought it meanwhile, from the store itself.
             return Some(Ok(held));
         }
-        keyring.mark_read_from_replica(key.state(), begun, request.flight);
+        keyring.mark_read_from_replica(key.state(), begun, request.generation);
         self.caches.intermediate().add(keyring, &key, Role::Version);
         Some(Ok(key))
     }

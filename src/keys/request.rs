@@ -1,4 +1,4 @@
-//! What a flight is to do, and how it goes out.
+//! What a load is to do, and how it is asked for.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub(super) enum Level {
     Intermediate,
 }
 
-/// What a flight is to do.
+/// What a load is to do.
 #[derive(Clone, Debug)]
 pub(super) struct LoadRequest {
     pub(super) level: Level,
@@ -27,10 +27,10 @@ pub(super) struct LoadRequest {
     /// Replace the latest key if it is this old or older, though it may be valid.
     pub(super) replace: Option<Created>,
     pub(super) class: Class,
-    /// The flight's number, once it has begun.
-    pub(super) flight: u64,
+    /// The load's generation, once it has begun.
+    pub(super) generation: u64,
     pub(super) progress: Arc<Progress>,
-    /// The KMS may be asked: this flight, or the one that it is for, waited for that.
+    /// The KMS may be asked: this load, or the one that it is for, waited for that.
     pub(super) is_cleared: bool,
     /// The partition whose record names the version, by the id that its new data is encrypted under.
     pub(super) partition: Option<KeyId>,
@@ -58,7 +58,7 @@ impl LoadRequest {
             target,
             replace: None,
             class: if is_held { Class::Check } else { Class::Load },
-            flight: 0,
+            generation: 0,
             progress: Arc::default(),
             is_cleared: false,
             partition: None,
@@ -71,7 +71,7 @@ impl LoadRequest {
         self
     }
 
-    /// The request of a flight that another one needs.
+    /// Makes it the request of a load that another one needs.
     pub(super) fn needed_by(mut self, child: &Self) -> Self {
         if child.class == Class::Check {
             self.class = Class::Check;
@@ -80,12 +80,12 @@ impl LoadRequest {
         self
     }
 
-    /// Returns how the metastore is asked. What a system key's row says many wait for.
+    /// Returns how the metastore is asked. Many wait for what a system key's row says.
     pub(super) fn store_class(&self) -> Class {
         if self.level == Level::System { Class::Check } else { self.class }
     }
 
-    /// Tells whether it counts against the limits: others are parts of loads, or for keys in use.
+    /// Returns `true` if it counts against the limits: others are parts of loads, or for keys in use.
     pub(super) fn is_limited(&self) -> bool {
         self.level == Level::Intermediate && self.class == Class::Load
     }
@@ -97,7 +97,7 @@ impl LoadRequest {
         }
     }
 
-    /// Asks or tells the trouble of what is to be loaded; a version that is not cached has none.
+    /// Reads or notes the trouble of what is to be loaded; a version that is not cached has none.
     pub(super) fn trouble<T>(&self, ask: impl FnOnce(&Trouble) -> T) -> Option<T> {
         match self.target {
             Target::Latest => Some(ask(self.keyring.trouble())),
@@ -105,9 +105,9 @@ impl LoadRequest {
         }
     }
 
-    /// Makes it the request of this leader's flight.
+    /// Makes it the request of the load that `leader` runs.
     pub(super) fn lead_by(&mut self, leader: &Leader) {
-        self.flight = leader.number();
+        self.generation = leader.generation();
         self.progress = Arc::clone(leader.progress());
     }
 

@@ -85,7 +85,7 @@ impl Rules {
         }
     }
 
-    /// Tells whether a key created then is past its end. At the very end it is still valid.
+    /// Returns `true` if a key created then is past its end. At the very end it is still valid.
     pub(crate) fn is_expired(&self, key: &KeyMeta, now: Moment) -> bool {
         now.wall > self.life(key).expires
     }
@@ -151,7 +151,7 @@ impl Rules {
         }
     }
 
-    /// Returns how old what is known of a key is at this age, if no doubt came up.
+    /// Returns how old what is known of a key is at this age, unless it was invalidated.
     pub(super) const fn freshness_at(&self, age: u64, purpose: Purpose) -> Freshness {
         let age_max = match purpose {
             Purpose::Encrypt => self.encrypt_age_max,
@@ -197,28 +197,28 @@ impl Rules {
         !key.is_unusable() && now.wall <= key.life().expires && !self.is_far_ahead(key.created(), now)
     }
 
-    /// Tells whether every call asks the store: then only what was asked after the call counts.
+    /// Returns `true` if every call asks the store: then only what was asked after the call counts.
     pub(crate) const fn checks_every_call(&self) -> bool {
         self.interval == 0
     }
 
-    /// Tells whether the key's row or its parent's is to be read again.
+    /// Returns `true` if the key's row or its parent's is to be read again.
     pub(crate) fn is_due(&self, key: &CryptoKey, now: Moment) -> bool {
         self.is_row_due(key.state(), now)
             || key.parent().is_some_and(|parent| self.is_row_due(&parent.state, now))
     }
 
-    /// Tells whether this one row is to be read again.
+    /// Returns `true` if this one row is to be read again.
     pub(crate) fn is_row_due(&self, state: &KeyState, now: Moment) -> bool {
         state.is_invalidated() || state.age(now) >= self.due
     }
 
-    /// Tells whether a key lies ahead of our clock by more than rounding explains.
+    /// Returns `true` if a key lies ahead of our clock by more than rounding explains.
     pub(crate) fn is_ahead(&self, created: Created, now: Moment) -> bool {
         created.unix_seconds() > now.unix_seconds().saturating_add_unsigned(self.precision)
     }
 
-    /// Tells whether a key lies so far ahead of our clock that it never encrypts.
+    /// Returns `true` if a key lies so far ahead of our clock that it never encrypts.
     pub(crate) fn is_far_ahead(&self, created: Created, now: Moment) -> bool {
         created.unix_seconds() > now.unix_seconds().saturating_add(DAY_SECONDS + SLACK_SECONDS)
     }

@@ -56,7 +56,7 @@ fn older_check_changes_nothing() {
         assert!(!state.outlives(at(1_001, 50), is_current), "after a suspension");
     }
     state.invalidate();
-    assert!(state.outlives(at(1_000, 50), false), "the bad read is no newer than the doubt");
+    assert!(state.outlives(at(1_000, 50), false), "the bad read is no newer than the invalidation");
     assert!(!state.outlives(at(1_000, 50), true));
     assert!(state.outlives(at(990, 49), true));
 }
@@ -76,9 +76,9 @@ fn copy_counts_until_the_store_itself_is_read_and_never_after() {
     state.mark_read_from_replica(at(1_000, 50), true);
     assert!(state.is_nominal());
     assert_eq!(state.age(at(1_000, 50)), 20 * NANOS_PER_SECOND);
-    let doubted = KeyState::default();
-    doubted.mark_read_from_replica(at(1_000, 50), false);
-    assert!(doubted.is_invalidated() && doubted.is_from_replica());
+    let invalidated = KeyState::default();
+    invalidated.mark_read_from_replica(at(1_000, 50), false);
+    assert!(invalidated.is_invalidated() && invalidated.is_from_replica());
 }
 
 #[test]
@@ -139,25 +139,25 @@ fn trouble_is_recent_for_a_second_and_any_until_cleared() {
 }
 
 #[test]
-fn doubt_ends_with_a_read_of_a_flight_that_began_later_in_the_same_tick_too() {
+fn invalidation_ends_with_a_read_of_a_flight_that_began_later_in_the_same_tick_too() {
     let keyring = Arc::new(Keyring::new(KeyId::new("_IK_alice_checkout_payments"), std::sync::Weak::new()));
     let state = keyring.state(Created::MIN);
     assert!(state.is_invalidated(), "nothing is known yet");
     let (_waiter, early) = keyring.flights().join(Target::Latest, Flights::any_generation());
     let early = early.unwrap();
-    keyring.mark_checked(&state, at(0, 10), early.number());
+    keyring.mark_checked(&state, at(0, 10), early.generation());
     assert!(!state.is_invalidated());
     keyring.invalidate();
-    keyring.mark_checked(&state, at(0, 10), early.number());
+    keyring.mark_checked(&state, at(0, 10), early.generation());
     assert!(state.is_invalidated());
     assert_eq!(state.age(at(0, 10)), 0, "for how long it may go on counts from its last good read");
     let unknown = keyring.state(Created::MAX);
-    keyring.mark_checked(&unknown, at(0, 10), early.number());
+    keyring.mark_checked(&unknown, at(0, 10), early.generation());
     assert!(unknown.is_invalidated(), "also a version that nobody knew when the word came");
     let (_waiter, late) = keyring.flights().join(Target::Version(Created::MIN), Flights::any_generation());
     let late = late.unwrap();
-    keyring.mark_checked(&state, at(0, 10), late.number());
-    keyring.mark_checked(&state, at(0, 9), early.number());
+    keyring.mark_checked(&state, at(0, 10), late.generation());
+    keyring.mark_checked(&state, at(0, 9), early.generation());
     assert!(!state.is_invalidated(), "a late result never overwrites a newer one");
 }
 

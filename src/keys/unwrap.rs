@@ -1,4 +1,4 @@
-//! How a row becomes a key: the one that is held already, an orphan, another flight's, or unwrapped.
+//! How a row becomes a key: the one that is held already, an orphan, another load's, or unwrapped.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Loader {
                     Arc::new(self.maker.make_key(&secret, record, Arc::clone(&state), parent.as_deref())?);
                 drop(secret);
                 match held() {
-                    // Another flight brought it meanwhile.
+                    // Another load brought it meanwhile.
                     Some(held) if is_same(&held) => held,
                     // The row was read again since, and what is held is what it holds.
                     Some(held) if state.is_checked_after(begun) => held,
@@ -60,12 +60,12 @@ impl Loader {
                 }
             }
         };
-        keyring.mark_checked(&state, begun, request.flight);
+        keyring.mark_checked(&state, begun, request.generation);
         self.caches.of(request.level).add(keyring, &key, role);
         Ok(key)
     }
 
-    /// Lets the flight for exactly this version unwrap a system key for the one for the latest, so
+    /// Lets the load of exactly this version unwrap a system key for the load of the latest, so
     /// that the KMS is asked once however the two meet. `None` if that is not to be, or brought
     /// nothing but for a failure of the KMS.
     async fn unwrapped_with_others(
@@ -106,7 +106,7 @@ impl Loader {
         let (secret, parent) = unwrapped.map_err(|error| {
             if error.is_damage() {
                 self.events().raise_because(Event::Tampered, request.keyring.id(), &error);
-                // What is wrong with it is for the operator, not for who may have done it.
+                // The operator hears what is wrong with it, not the caller, which may have done it.
                 return Error::Authentication;
             }
             error

@@ -1,6 +1,6 @@
 //! Warm-up: the latest keys of many partitions, loaded in bulk.
 //!
-//! A batch of partitions is read in one call, by a task that runs the flight of each. So nobody else
+//! A batch of partitions is read in one call, by a task that leads the load of each. So nobody else
 //! loads them meanwhile. What would lead to a creation lands with no outcome, and so does what could
 //! not be read with the others: that is left to those who wait for it, if any do.
 
@@ -40,7 +40,7 @@ struct Chunk {
     halvings_left: usize,
 }
 
-/// A flight of the batch that is being read.
+/// A load of the batch that is being read.
 struct Joined {
     place: usize,
     request: LoadRequest,
@@ -175,7 +175,7 @@ impl Loader {
         }
     }
 
-    /// Takes the flights of a batch, but those that others run or have landed meanwhile.
+    /// Takes the lead of a batch's loads, but of those that others run or have ended meanwhile.
     fn join(
         &self,
         chunk: &mut Chunk,
@@ -212,7 +212,7 @@ impl Loader {
         self.back_ends.store().load_latest_many(Class::Load, &ids, up_to).await
     }
 
-    /// Judges the rows of a batch as any flight does, and lands.
+    /// Judges the rows of a batch as any load does, and ends the loads.
     async fn complete(
         self: &Arc<Self>,
         chunk: &mut Chunk,
@@ -237,7 +237,7 @@ impl Loader {
         }
     }
 
-    /// Reads the rows of the system keys that these name, in one call, and starts their flights. What
+    /// Reads the rows of the system keys that these name, in one call, and starts their loads. What
     /// cannot be had so is loaded by whoever needs it.
     async fn load_parents(self: &Arc<Self>, rows: &[Option<Latest>]) {
         let is_own = |child: &EnvelopeKeyRecord, parent: &&KeyMeta| {
@@ -271,7 +271,7 @@ impl Loader {
 }
 
 impl Joined {
-    /// Ends the flight without an outcome.
+    /// Ends the load without an outcome.
     fn abandon(self) -> (usize, Arc<Keyring>) {
         (self.place, self.request.keyring)
     }

@@ -22,12 +22,19 @@ const WAITED: [Waited; 6] = [
     Waited::NotAtAll,
 ];
 
-/// A row of a table: when it matches, and what it says.
-type Row<F, S> = (&'static str, fn(&F) -> bool, S);
+/// A row of a table.
+struct Row<F, S> {
+    matches: fn(&F) -> bool,
+    says: S,
+}
+
+const fn row<F, S: Copy>(_in_words: &str, matches: fn(&F) -> bool, says: S) -> Row<F, S> {
+    Row { matches, says }
+}
 
 /// Returns what the first row that matches says.
 fn first<F, S: Copy>(rows: &[Row<F, S>], facts: &F) -> S {
-    rows.iter().find(|(_, matches, _)| matches(facts)).expect("a table has a row for everything").2
+    rows.iter().find(|row| (row.matches)(facts)).expect("a table has a row for everything").says
 }
 
 fn all_latest() -> impl Iterator<Item = Option<LatestFacts>> {
@@ -41,40 +48,39 @@ fn all_latest() -> impl Iterator<Item = Option<LatestFacts>> {
 
 #[test]
 fn t1_is_decided_by_its_first_row_that_matches() {
-    type Latest = Option<LatestFacts>;
-    const fn is(latest: &Latest, fitness: Fitness) -> bool {
+    const fn is(latest: &Option<LatestFacts>, fitness: Fitness) -> bool {
         matches!(latest, Some(facts) if facts.fitness as u8 == fitness as u8)
     }
-    const fn aged(latest: &Latest, freshness: Freshness) -> bool {
+    const fn aged(latest: &Option<LatestFacts>, freshness: Freshness) -> bool {
         matches!(latest, Some(facts) if facts.freshness as u8 == freshness as u8)
     }
-    const fn in_grace(latest: &Latest) -> bool {
+    const fn in_grace(latest: &Option<LatestFacts>) -> bool {
         matches!(latest, Some(LatestFacts { is_in_grace: true, .. }))
     }
-    let rows: [Row<Latest, EncryptStep>; 11] = [
-        ("absent", Option::is_none, EncryptStep::Load),
-        ("known to be revoked", |key| is(key, Fitness::Unusable), EncryptStep::Load),
-        (
+    let rows: [Row<Option<LatestFacts>, EncryptStep>; 11] = [
+        row("absent", Option::is_none, EncryptStep::Load),
+        row("known to be revoked", |key| is(key, Fitness::Unusable), EncryptStep::Load),
+        row(
             "expired, in grace",
             |key| is(key, Fitness::Expired) && in_grace(key),
             EncryptStep::Wait(Awaited::Successor),
         ),
-        ("expired, later", |key| is(key, Fitness::Expired), EncryptStep::Load),
-        (
+        row("expired, later", |key| is(key, Fitness::Expired), EncryptStep::Load),
+        row(
             "exhausted, in grace",
             |key| is(key, Fitness::Exhausted) && in_grace(key),
             EncryptStep::Wait(Awaited::Successor),
         ),
-        ("exhausted, later", |key| is(key, Fitness::Exhausted), EncryptStep::Load),
-        (
+        row("exhausted, later", |key| is(key, Fitness::Exhausted), EncryptStep::Load),
+        row(
             "near its end",
             |key| is(key, Fitness::Ending) && aged(key, Freshness::Fresh),
             EncryptStep::UseAndReplace,
         ),
-        ("age < 80 % of the interval", |key| aged(key, Freshness::Fresh), EncryptStep::Use),
-        ("age < interval", |key| aged(key, Freshness::Due), EncryptStep::UseAndRefresh),
-        ("older", |key| aged(key, Freshness::Stale), EncryptStep::Wait(Awaited::Check)),
-        ("older still", |_| true, EncryptStep::Load),
+        row("age < 80 % of the interval", |key| aged(key, Freshness::Fresh), EncryptStep::Use),
+        row("age < interval", |key| aged(key, Freshness::Due), EncryptStep::UseAndRefresh),
+        row("older", |key| aged(key, Freshness::Stale), EncryptStep::Wait(Awaited::Check)),
+        row("older still", |_| true, EncryptStep::Load),
     ];
     let mut tried = 0;
     for latest in all_latest() {
@@ -98,13 +104,12 @@ fn t1_waits_unless_the_breaker_is_open_or_it_failed_a_moment_ago() {
 
 #[test]
 fn t1_goes_on_with_the_cached_key_unless_the_wait_brought_another_or_spoke_against_it() {
-    type Facts = (Awaited, Waited, bool);
-    const fn failed((_, waited, _): &Facts) -> bool {
+    const fn failed((_, waited, _): &(Awaited, Waited, bool)) -> bool {
         matches!(waited, Waited::Gone | Waited::Failed(_))
     }
-    let rows: [Row<Facts, Next>; 6] = [
-        ("the store answers", |(_, waited, _)| *waited == Waited::Answered, Next::UseAnswer),
-        (
+    let rows: [Row<(Awaited, Waited, bool), Next>; 6] = [
+        row("the store answers", |(_, waited, _)| *waited == Waited::Answered, Next::UseAnswer),
+        row(
             "no successor, for good",
             |facts| {
                 let is_lasting = facts.1 != Waited::Failed(Failure::Passing);
@@ -112,10 +117,10 @@ fn t1_goes_on_with_the_cached_key_unless_the_wait_brought_another_or_spoke_again
             },
             Next::Fail,
         ),
-        ("a failure, and the key is revoked", |facts| failed(facts) && facts.2, Next::Fail),
-        ("no answer, and the key is revoked", |(.., is_unusable)| *is_unusable, Next::Load),
-        ("nobody waited", |facts| facts.1 == Waited::NotAtAll, Next::UseCached { is_told: false }),
-        ("a failure, or no answer", |_| true, Next::UseCached { is_told: true }),
+        row("a failure, and the key is revoked", |facts| failed(facts) && facts.2, Next::Fail),
+        row("no answer, and the key is revoked", |(.., is_unusable)| *is_unusable, Next::Load),
+        row("nobody waited", |facts| facts.1 == Waited::NotAtAll, Next::UseCached { with_event: false }),
+        row("a failure, or no answer", |_| true, Next::UseCached { with_event: true }),
     ];
     for awaited in [Awaited::Check, Awaited::Successor] {
         for (waited, is_unusable) in WAITED.into_iter().flat_map(|waited| [(waited, false), (waited, true)]) {
@@ -132,22 +137,21 @@ fn t1_goes_on_with_the_cached_key_unless_the_wait_brought_another_or_spoke_again
 
 #[test]
 fn t5_is_decided_by_its_first_row_that_matches() {
-    type Facts = (VersionFacts, RevokedDecrypt);
-    const fn aged((version, _): &Facts, aged: Freshness) -> bool {
+    const fn aged((version, _): &(VersionFacts, RevokedDecrypt), aged: Freshness) -> bool {
         matches!(version, VersionFacts::Cached { freshness, .. } if *freshness as u8 == aged as u8)
     }
-    let rows: [Row<Facts, DecryptStep>; 7] = [
-        (
+    let rows: [Row<(VersionFacts, RevokedDecrypt), DecryptStep>; 7] = [
+        row(
             "known revoked, policy Deny",
             |facts| matches!(facts, (VersionFacts::Cached { is_revoked: true, .. }, RevokedDecrypt::Deny)),
             DecryptStep::Revoked,
         ),
-        ("age < 80 % of the interval", |facts| aged(facts, Freshness::Fresh), DecryptStep::Use),
-        ("age < interval", |facts| aged(facts, Freshness::Due), DecryptStep::UseAndRefresh),
-        ("older", |facts| aged(facts, Freshness::Stale), DecryptStep::Wait),
-        ("older still", |facts| aged(facts, Freshness::TooOld), DecryptStep::Load),
-        ("missing a moment ago", |(version, _)| *version == VersionFacts::Missing, DecryptStep::NotFound),
-        ("not cached", |_| true, DecryptStep::Load),
+        row("age < 80 % of the interval", |facts| aged(facts, Freshness::Fresh), DecryptStep::Use),
+        row("age < interval", |facts| aged(facts, Freshness::Due), DecryptStep::UseAndRefresh),
+        row("older", |facts| aged(facts, Freshness::Stale), DecryptStep::Wait),
+        row("older still", |facts| aged(facts, Freshness::TooOld), DecryptStep::Load),
+        row("missing a moment ago", |(version, _)| *version == VersionFacts::Missing, DecryptStep::NotFound),
+        row("not cached", |_| true, DecryptStep::Load),
     ];
     let cached = FRESHNESSES
         .into_iter()
@@ -167,9 +171,9 @@ fn t5_goes_on_with_the_cached_key_unless_its_row_is_gone() {
     assert_eq!(after_wait_to_decrypt(Waited::Answered), Next::UseAnswer);
     assert_eq!(after_wait_to_decrypt(Waited::Gone), Next::Fail);
     for waited in FAILURES.map(Waited::Failed).into_iter().chain([Waited::NoAnswer]) {
-        assert_eq!(after_wait_to_decrypt(waited), Next::UseCached { is_told: true }, "{waited:?}");
+        assert_eq!(after_wait_to_decrypt(waited), Next::UseCached { with_event: true }, "{waited:?}");
     }
-    assert_eq!(after_wait_to_decrypt(Waited::NotAtAll), Next::UseCached { is_told: false });
+    assert_eq!(after_wait_to_decrypt(Waited::NotAtAll), Next::UseCached { with_event: false });
 }
 
 #[test]
