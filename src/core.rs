@@ -39,23 +39,28 @@ impl Core {
     }
 
     /// Lets an operation in: not closed, and not in a forked child.
+    #[inline]
     pub(crate) fn open(&self) -> Result<&Self, Error> {
         self.unforked()?;
         if self.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(self) }
     }
 
+    #[inline]
     pub(crate) const fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
+    #[inline]
     pub(crate) fn context(&self) -> &Context {
         &self.context
     }
 
+    #[inline]
     pub(crate) fn caches(&self) -> &Caches {
         &self.caches
     }
 
+    #[inline]
     pub(crate) const fn payload_bytes_max(&self) -> usize {
         self.payload_bytes_max
     }

@@ -87,9 +87,9 @@ impl SessionFactory {
         Ok(())
     }
 
-    /// Notes that any key's records may have changed, as [`invalidate`](Self::invalidate) does for
-    /// one: for when word of that may have been missed. All cached keys are walked over, which takes about
-    /// a microsecond each and holds up nobody.
+    /// Notes that any key's records may have changed, as [`invalidate`](Self::invalidate) does for one: for
+    /// when a message about that may have been missed. It walks over all cached keys, which takes about a
+    /// microsecond each and holds up nobody.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Forked`].
@@ -150,8 +150,8 @@ impl SessionFactory {
         self.core.status()
     }
 
-    /// Closes the factory: refuses new work with [`Error::Closed`], ends the tasks that listen, waits for key loads and for
-    /// keys in use until the deadline, ends what is left and wipes all keys.
+    /// Closes the factory: refuses new work with [`Error::Closed`], ends the tasks that listen, waits for key
+    /// loads and for keys in use until the deadline, ends what is left and wipes all keys.
     ///
     /// Further calls, also concurrent ones, return the first one's report. The caller needs no runtime.
     ///

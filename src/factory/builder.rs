@@ -132,11 +132,10 @@ impl SessionFactoryBuilder {
     /// Puts the row of a cached key back when a check finds it gone, and goes on with the key as if the
     /// row had been there: what the metastore lost in a fail-over comes back before anybody misses it.
     ///
-    /// Off by default. It undoes a deletion that was meant as well, from any process that has the key
-    /// cached, unless word of it came first: whoever deletes keys tells all factories before, by
-    /// [`SessionFactory::shredded`] or
-    /// [`Invalidation::Shredded`](crate::Invalidation::Shredded). Each loss is told all the same, by
-    /// [`Event::RowLost`](crate::Event::RowLost).
+    /// Off by default. It also undoes a deletion that was meant, from any process that has the key cached. So an
+    /// operator that deletes keys tells all factories before, by [`SessionFactory::shredded`] or
+    /// [`Invalidation::Shredded`](crate::Invalidation::Shredded). Each loss raises
+    /// [`Event::RowLost`](crate::Event::RowLost) all the same.
     pub const fn restore_lost(mut self, restore: bool) -> Self {
         self.restore_lost = restore;
         self
@@ -148,7 +147,7 @@ impl SessionFactoryBuilder {
     /// ids (its builder's `folded_ids`) this is not needed.
     ///
     /// Off by default: a key that is known under one id is then refused under any other, with the alarm
-    /// [`Event::Tampered`](crate::Event::Tampered), since whoever writes the table could else read one
+    /// [`Event::Tampered`](crate::Event::Tampered). Otherwise anybody that writes the table could read one
     /// partition's data through another one's session.
     pub const fn folded_ids(mut self, allowed: bool) -> Self {
         self.folded_ids = allowed;
@@ -193,10 +192,10 @@ impl SessionFactoryBuilder {
         self
     }
 
-    /// Listens to `source` for word of keys whose records changed; said again, to another one too.
+    /// Listens to `source` for messages about keys whose records changed. Each call adds a source.
     ///
-    /// A task of the factory does so, from the first key load on until the factory is closed. While a source fails it is called again after a while, and keys are
-    /// checked each `revoke_check_interval` as ever.
+    /// A task of the factory does so, from the first key load on until the factory is closed. A source that fails
+    /// is called again after a while. Meanwhile keys are checked each `revoke_check_interval` as ever.
     pub fn invalidations(mut self, source: impl InvalidationSource) -> Self {
         self.sources.push(BoxedSource::new(source));
         self

@@ -158,7 +158,7 @@ impl Known {
         Ok(Hold { known: Arc::clone(self), digests })
     }
 
-    /// Bars the key in memory that a row is a copy of, if that says it is revoked: be it the copy or the copied,
+    /// Revokes the key in memory that a row is a copy of, if that says it is revoked: be it the copy or the copied,
     /// somebody meant that key.
     pub(crate) fn revoke_copied(&self, copy: &EnvelopeKeyRecord) {
         let holder = self.marks().held.get(&self.wrapped(copy)).and_then(|holder| holder.state.upgrade());

@@ -263,12 +263,12 @@ fn few_keyrings_are_under_one_lock_however_many_there_are() {
 fn flights_for_all_ids_are_invalidated_at_once_and_later_ones_are_not() {
     let bench = Bench::new(10);
     let keyrings = ["a", "b"].map(|id| bench.cache.keyring(id));
-    let fly =
+    let lead =
         |keyring: &Arc<Keyring>, target| keyring.flights().join(target, Flights::any_generation()).1.unwrap();
-    let early = keyrings.each_ref().map(|keyring| fly(keyring, Target::Latest));
+    let early = keyrings.each_ref().map(|keyring| lead(keyring, Target::Latest));
     bench.cache.invalidate_flights();
     for (keyring, early) in keyrings.iter().zip(&early) {
-        let late = fly(keyring, Target::Version(Created::MIN));
+        let late = lead(keyring, Target::Version(Created::MIN));
         assert!(
             !keyring.flights().is_current(early.generation())
                 && keyring.flights().is_current(late.generation())
@@ -277,7 +277,7 @@ fn flights_for_all_ids_are_invalidated_at_once_and_later_ones_are_not() {
         keyring.invalidate();
         assert!(!keyring.flights().is_current(late.generation()) && keyring.flights().is_any_invalidated());
     }
-    let later = fly(&keyrings[0], Target::Version(Created::MAX));
+    let later = lead(&keyrings[0], Target::Version(Created::MAX));
     keyrings[1].invalidate();
     assert!(keyrings[0].flights().is_current(later.generation()), "another id's rows changed");
 }

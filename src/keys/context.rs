@@ -27,18 +27,22 @@ impl Context {
         Self { naming, rules, clock, random, events: Events::default() }
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> Moment {
         Moment::now(&*self.clock)
     }
 
+    #[inline]
     pub(crate) const fn naming(&self) -> &Naming {
         &self.naming
     }
 
+    #[inline]
     pub(crate) const fn rules(&self) -> &Rules {
         &self.rules
     }
 
+    #[inline]
     pub(crate) fn random(&self) -> &dyn SecureRandom {
         &*self.random
     }

@@ -132,12 +132,12 @@ impl Recheck {
     /// Reads the rows of these versions in one call, as the loads of each; those that others run are
     /// waited for.
     async fn check_chunk(&self, chunk: &[LoadRequest]) -> Result<(), Error> {
-        let (mut joined, mut keys, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut led, mut keys, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for request in chunk {
             let Some(key) = self.version_due(request) else { continue };
             match request.keyring.flights().join(request.target, Flights::any_generation()) {
                 (_, Some(leader)) => {
-                    joined.push((request.clone(), leader));
+                    led.push((request.clone(), leader));
                     keys.push(key);
                 }
                 (_, None) => others.push(request.clone()),
@@ -146,7 +146,7 @@ impl Recheck {
         let begun = self.loader.now();
         let rows = self.loader.back_ends.store().load_many(Class::Check, &keys).await?;
         let mut gone = Vec::new();
-        for ((mut request, leader), row) in joined.into_iter().zip(rows) {
+        for ((mut request, leader), row) in led.into_iter().zip(rows) {
             request.lead_by(&leader);
             let is_found = row.is_some();
             request.prefetched = Some((row, begun));

@@ -1,8 +1,8 @@
 //! Warm-up: the latest keys of many partitions, loaded in bulk.
 //!
 //! A batch of partitions is read in one call, by a task that leads the load of each. So nobody else
-//! loads them meanwhile. What would lead to a creation lands with no outcome, and so does what could
-//! not be read with the others: that is left to those who wait for it, if any do.
+//! loads them meanwhile. A load that would lead to a creation is abandoned, and so is one whose row could
+//! not be read with the others: those are left to their waiters, if there are any.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ struct Chunk {
 }
 
 /// A load of the batch that is being read.
-struct Joined {
+struct Led {
     place: usize,
     request: LoadRequest,
     leader: Leader,
@@ -150,19 +150,19 @@ impl Loader {
         let mut awaited = Vec::new();
         let mut batches = vec![keyrings.into_iter().enumerate().collect::<Vec<_>>()];
         while let Some(batch) = batches.pop() {
-            let joined = self.join(chunk, batch, &mut awaited);
+            let led = self.lead(chunk, batch, &mut awaited);
             let begun = self.now();
-            match self.read_batch(&joined, begun).await {
-                Ok(rows) => self.complete(chunk, joined, rows, begun).await,
+            match self.read_batch(&led, begun).await {
+                Ok(rows) => self.complete_batch(chunk, led, rows, begun).await,
                 Err(error) => {
-                    let is_last = joined.len() == 1 || chunk.halvings_left == 0;
+                    let is_last = led.len() == 1 || chunk.halvings_left == 0;
                     if is_last || matches!(error, Error::Overloaded { .. }) {
-                        for Joined { place, request, .. } in joined {
+                        for Led { place, request, .. } in led {
                             chunk.note(place, Err(error.clone().about(request.keyring.id())));
                         }
                     } else {
                         chunk.halvings_left -= 1;
-                        let mut batch: Vec<_> = joined.into_iter().map(Joined::abandon).collect();
+                        let mut batch: Vec<_> = led.into_iter().map(Led::abandon).collect();
                         let second_half = batch.split_off(batch.len() / 2);
                         batches.extend([second_half, batch]);
                     }
@@ -176,13 +176,13 @@ impl Loader {
     }
 
     /// Takes the lead of a batch's loads, but of those that others run or have ended meanwhile.
-    fn join(
+    fn lead(
         &self,
         chunk: &mut Chunk,
         batch: Vec<(usize, Arc<Keyring>)>,
         awaited: &mut Vec<(usize, Waiter)>,
-    ) -> Vec<Joined> {
-        let mut joined = Vec::with_capacity(batch.len());
+    ) -> Vec<Led> {
+        let mut led = Vec::with_capacity(batch.len());
         for (place, keyring) in batch {
             if self.is_warm(&keyring) {
                 chunk.note(place, Ok(Warmed::Loaded));
@@ -192,36 +192,36 @@ impl Loader {
                 (_, Some(leader)) => {
                     let mut request = LoadRequest::latest(Level::Intermediate, &keyring);
                     request.lead_by(&leader);
-                    joined.push(Joined { place, request, leader });
+                    led.push(Led { place, request, leader });
                 }
                 (waiter, None) => awaited.push((place, waiter)),
             }
         }
-        joined
+        led
     }
 
-    async fn read_batch(&self, batch: &[Joined], begun: Moment) -> Result<Vec<Option<Latest>>, Error> {
+    async fn read_batch(&self, batch: &[Led], begun: Moment) -> Result<Vec<Option<Latest>>, Error> {
         let up_to = self.rules().created_max(begun);
-        if let [Joined { request, .. }] = batch {
+        if let [Led { request, .. }] = batch {
             let latest =
                 self.back_ends.store_for(request).load_latest(Class::Load, request.keyring.id(), up_to).await;
             return Ok(vec![self.read(request, latest)?]);
         }
-        let ids: Vec<KeyId> = batch.iter().map(|joined| joined.request.keyring.id().clone()).collect();
+        let ids: Vec<KeyId> = batch.iter().map(|led| led.request.keyring.id().clone()).collect();
         let _place = self.dispatcher.place_for_many().await;
         self.back_ends.store().load_latest_many(Class::Load, &ids, up_to).await
     }
 
     /// Judges the rows of a batch as any load does, and ends the loads.
-    async fn complete(
+    async fn complete_batch(
         self: &Arc<Self>,
         chunk: &mut Chunk,
-        batch: Vec<Joined>,
+        batch: Vec<Led>,
         rows: Vec<Option<Latest>>,
         begun: Moment,
     ) {
         self.load_parents(&rows).await;
-        for (Joined { place, request, leader }, row) in batch.into_iter().zip(rows) {
+        for (Led { place, request, leader }, row) in batch.into_iter().zip(rows) {
             match self.judge(&request, row, begun).await {
                 Ok(Judgement::Use(key)) => {
                     self.dispatcher.complete(&request, leader, Ok(key));
@@ -270,7 +270,7 @@ impl Loader {
     }
 }
 
-impl Joined {
+impl Led {
     /// Ends the load without an outcome.
     fn abandon(self) -> (usize, Arc<Keyring>) {
         (self.place, self.request.keyring)
