@@ -41,9 +41,11 @@ impl BackEnds {
             // Its row is to be read and inserted.
             Awaited::Successor => reads.is_open() || writes.is_open(),
         };
-        let failure = |trouble: &Trouble| match trouble.is_recent_in_passing(now) {
-            true => Some(Failure::Passing),
-            false => trouble.is_recent(now).then_some(Failure::Lasting),
+        let failure = |trouble: &Trouble| {
+            if trouble.is_recent_in_passing(now) {
+                return Some(Failure::Passing);
+            }
+            trouble.is_recent(now).then_some(Failure::Lasting)
         };
         WayOut { is_shut, trouble: request.trouble(failure).flatten() }
     }

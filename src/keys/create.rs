@@ -73,10 +73,8 @@ impl Loader {
             }
             Insert::AlreadyExists => {
                 drop(key);
-                let winner = self.read(
-                    request,
-                    self.back_ends.store_for(request).load(request.store_class(), record.meta()).await,
-                )?;
+                let store = self.back_ends.store_for(request);
+                let winner = self.read(request, store.load(request.store_class(), record.meta()).await)?;
                 Ok(winner.map_or_else(|| Creation::Unseen(record.meta().clone()), |_| Creation::Beaten))
             }
         }
@@ -85,7 +83,7 @@ impl Loader {
     /// Returns the system key to wrap a new intermediate key under. If that one is to replace another
     /// before its end, a system key that is near its own is replaced first.
     async fn system_key_to_wrap(self: &Arc<Self>, child: &LoadRequest) -> Outcome {
-        let keyring = &self.caches.system_keyring();
+        let keyring = self.caches.system_keyring();
         let now = self.now();
         let mut request = LoadRequest::latest(Level::System, keyring).needed_by(child);
         if let Some(key) = keyring.latest() {
