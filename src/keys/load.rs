@@ -211,7 +211,8 @@ impl Loader {
         (shares_state && self.rules().is_usable(&key, self.now())).then_some(key)
     }
 
-    /// Decides by T2 what is to be done about the latest record.
+    /// Decides by T2, row by row, what is to be done about the latest record. That the store failed (`| error |
+    /// error; never create |`) ends a load before.
     pub(super) async fn judge(
         self: &Arc<Self>,
         request: &LoadRequest,
@@ -228,6 +229,7 @@ impl Loader {
         }
         // What we hold beyond the latest has lost its row.
         let (record, begun) = self.lost_rows.latest_remaining(request, record, begun).await;
+        // | none | create (T3) |
         let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
         let created = record.meta().created();
         let create = Judgement::Create { above: Some(created) };
@@ -241,10 +243,13 @@ impl Loader {
             let message = format_args!("created at {created}, which is ahead of this clock");
             self.events().tell(Event::ClockSkew, keyring.id(), &message);
         }
+        // | expired or revoked | create by T4 |
         if record.is_revoked() || self.rules().is_expired(record.meta(), begun) {
             return Ok(create);
         }
+        // | parent not this service and product's SK id | error + alarm; never create |
         let parent = self.parent_of(request, &record)?;
+        // | valid, but known here as revoked or exhausted, or a rotation that was asked for | create by T4 |
         let is_exhausted = keyring.version(created).is_some_and(|key| self.rules().is_exhausted(&key));
         if state.is_unusable() || is_exhausted || request.replace.is_some_and(|up_to| created <= up_to) {
             return Ok(create);
@@ -253,16 +258,20 @@ impl Loader {
             None => None,
             Some(parent) => match self.system_key(request, parent).await {
                 Ok(key) if self.rules().is_usable(&key, begun) => Some(key),
+                // | valid | expired or revoked | create by T4 |
                 Ok(_) => return Ok(create),
+                // | valid | record missing | create by T4 + alarm event |
                 Err(Error::KeyNotFound(_)) => {
                     self.events().raise(Event::MissingParent, keyring.id());
                     return Ok(create);
                 }
                 // Nothing is encrypted under another id's key, whether or not it may be read.
                 Err(error) if error.is_folded() => return Ok(create),
+                // | valid | KMS or metastore error | error; never create during an outage |
                 Err(error) => return Err(error),
             },
         };
+        // | valid | valid, IK unwraps | use |, or does not | error + alarm; never create |
         let key = self.key_from(request, &record, parent, state, begun).await?;
         // Another load may have learned meanwhile that it is revoked.
         Ok(if self.rules().is_usable(&key, self.now()) { Judgement::Use(key) } else { create })
