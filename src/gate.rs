@@ -10,6 +10,7 @@ mod permits;
 pub(crate) mod replica;
 mod retry;
 pub(crate) mod serial;
+mod subject;
 mod trouble;
 
 use std::pin::pin;
@@ -21,38 +22,11 @@ use tokio::time::{Instant, timeout};
 use crate::clock::Clock;
 use crate::error::BackendError;
 use crate::random::SecureRandom;
-use crate::record::{Created, KeyId, KeyMeta};
 use health::{Health, Standing, Verdict};
 pub(crate) use permits::{Lanes, Width};
 use permits::{Permit, Permits};
 pub(crate) use retry::{in_time, jittered, retried, unreachable};
-
-/// What a call is about: one version of a key, or its latest.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Subject {
-    id: KeyId,
-    /// `None` is the latest.
-    created: Option<Created>,
-}
-
-impl Subject {
-    pub(crate) fn latest(id: &KeyId) -> Self {
-        Self { id: id.clone(), created: None }
-    }
-
-    pub(crate) fn version(key: &KeyMeta) -> Self {
-        Self { id: key.id().clone(), created: Some(key.created()) }
-    }
-}
-
-/// Which calls go first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// For a key that is in use: its refresh, its replacement, and what these need.
-    Check,
-    /// All else.
-    Load,
-}
+pub(crate) use subject::{Class, Subject};
 
 #[derive(Debug)]
 pub(crate) struct Gate {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::BoxFuture;
 use crate::error::{BackendError, Error};
 use crate::gate::{Class, Gate, Subject, in_time};
-use crate::key::SecretKey;
 use crate::record::KeyMeta;
+use crate::secret::SecretKey;
 
 /// A key management service: it holds the master key and wraps system keys under it.
 ///

@@ -1,6 +1,6 @@
 //! Where wrapped keys are kept: the traits a store implements, and the handle the core uses.
 
-mod handle;
+pub(crate) mod handle;
 pub(crate) mod memory;
 
 use std::fmt;
@@ -10,8 +10,6 @@ use std::sync::Arc;
 use crate::BoxFuture;
 use crate::error::BackendError;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
-
-pub(crate) use handle::{Copied, MetastoreHandle, to_error};
 
 /// A store of wrapped keys.
 ///

@@ -8,12 +8,13 @@ pub use self::terms::{Rewrap, RewrapOptions, RewrapReport};
 use crate::error::{BackendError, Error};
 use crate::gate::in_time;
 use crate::gate::serial::SerialGate;
-use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrappedKey, to_error as of_kms};
-use crate::metastore::{Consistency, MetastoreAdmin, to_error as of_store};
+use crate::metastore::handle::to_error as of_store;
+use crate::metastore::{Consistency, MetastoreAdmin};
 use crate::partition::is_system_key_id;
 use crate::policy::Limits;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::secret::SecretKey;
 
 /// Wraps the store's system keys, which `from` unwraps, anew with `to`, one after the other, so that
 /// `to` alone will do.

@@ -4,10 +4,10 @@ use claviger_memory::{Arena, LockPolicy, on_wiped_stack};
 
 use crate::aead::{self, AeadKey, Nonce, OVERHEAD_BYTES};
 use crate::error::{BackendError, Error};
-use crate::key::{KEY_BYTES, SecretKey};
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
 use crate::random::{SecureRandom, SystemRandom};
 use crate::record::KeyMeta;
+use crate::secret::{KEY_BYTES, SecretKey};
 
 /// Wraps system keys under a master key that the caller supplies, as Asherah's static KMS does:
 /// AES-256-GCM, `ciphertext ‖ tag ‖ nonce`.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::error::{BackendError, FailureClass, FailureKind};
-use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
 use crate::metastore::{Consistency, Insert, Latest, Metastore, MetastoreAdmin, Page};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::secret::SecretKey;
 use crate::testing::fakes::lock;
 use crate::testing::kms::{Outage, Trouble};
 

@@ -7,9 +7,9 @@ mod outage;
 use std::fmt::Debug;
 
 use crate::error::BackendError;
-use crate::key::SecretKey;
 use crate::kms::KeyManagementService;
 use crate::record::{KeyId, KeyMeta};
+use crate::secret::SecretKey;
 use crate::testing::support::{NOW, abandon, created, ok, race, random_bytes};
 
 pub use outage::*;
