@@ -1,4 +1,48 @@
-#![doc = include_str!("../README.md")]
+//! Envelope encryption for services: each customer's, tenant's or user's data under a key of its own, all keys
+//! wrapped up to one master key that never leaves your KMS.
+//!
+//! ```
+//! use std::time::Duration;
+//! use claviger::{InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new())?)?;
+//! let factory =
+//!     SessionFactory::builder(InMemoryMetastore::new(), kms).service("checkout").product("payments").build()?;
+//! let session = factory.session("customer-17")?;
+//! let record = session.encrypt(b"4111 1111 1111 1111").await?;
+//! assert_eq!(&*session.decrypt(&record).await?, b"4111 1111 1111 1111");
+//! let report = factory.close(Duration::from_secs(5)).await?;
+//! # assert!(report.is_clean());
+//! # Ok(()) }
+//! ```
+//!
+//! # The parts
+//! - A [`SessionFactory`] is made once for a service and product. It owns the key cache, the tasks and the ways to the
+//!   back ends. [`CryptoPolicy`] says how keys live, [`Limits`] how much of everything there may be.
+//! - A [`Session`] is one partition's: a cheap handle, made for each request. It encrypts to a [`DataRowRecord`], which
+//!   the service stores, and decrypts to a [`Plaintext`], which is wiped when it is dropped.
+//! - A [`Metastore`] keeps wrapped keys. [`InMemoryMetastore`] is for tests; the crate `claviger-metastore` has SQLite,
+//!   PostgreSQL, MySQL and MariaDB, and DynamoDB.
+//! - A [`KeyManagementService`] holds the master key. [`StaticKms`] is one key that the caller gives; the crate
+//!   `claviger-kms` has AWS KMS, PKCS#11, Vault, a file, and several of them together.
+//!
+//! Both are plain traits of `async fn`s: an implementation depends on this crate alone, and proves that it keeps the
+//! contract with the macros of the feature `testing`.
+//!
+//! # What happens to keys
+//! The master key wraps a system key for each service and product, that wraps an intermediate key for each partition,
+//! and that wraps a fresh data row key for each record (AES-256-GCM). Keys expire and are replaced by themselves, can be
+//! revoked, and old records stay readable. Records and rows are those of GoDaddy's Asherah, byte for byte.
+//!
+//! With a cached key [`Session::encrypt`] takes no lock and does no I/O. While metastore or KMS are down, cached keys go
+//! on for a bounded time. The exact rules are in `docs/design/semantics.md`, the promises with the tests that prove them
+//! in `docs/guarantees.md`.
+//!
+//! # Errors
+//! [`Error`] says what is wrong, with which key and which dependency; [`Error::is_retryable`] says whether it may pass.
+//! None holds a secret. "Not found", "already exists" and "failed" are three different answers everywhere.
 
 mod aead;
 mod aging;
@@ -56,3 +100,8 @@ pub use status::{CloseReport, DegradedKey, LostRow, Status, WarmUp};
 
 /// A future that plug-in traits return behind `dyn`.
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Has the examples of the README compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -8,7 +8,7 @@ use crate::parts::{self, PARTS};
 use crate::process::Process;
 use crate::suite::{self, Summary};
 use crate::workspace::Workspace;
-use crate::{Result, advisories, checks, guarantees, published};
+use crate::{Result, advisories, checks, law, published};
 
 /// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
 pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf>) -> Result<()> {
@@ -38,7 +38,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
         summary = suite::run_all(workspace, &tools)?;
         summary.verdict()
     });
-    report.step("guarantees", || guarantees::check(workspace));
+    report.step("law", || law::check(workspace));
     report.step("tests, optimised", || optimised_tests(workspace));
     report.step("lints", || {
         workspace

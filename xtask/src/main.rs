@@ -4,7 +4,8 @@ mod advisories;
 mod apt;
 mod checks;
 mod ci;
-mod guarantees;
+mod design;
+mod law;
 mod needs;
 mod parts;
 mod pgbouncer;
@@ -32,8 +33,9 @@ Usage:
                                                parts, which need, build and start no more than their
                                                own; ARGS go to `cargo test`
   cargo xtask bench [--no-install] [-- ARGS]   the same for `cargo bench`
-  cargo xtask guarantees                       whether the tests are there that docs/guarantees.md and
-                                               SECURITY.md name
+  cargo xtask law                              whether the documents and the tests agree: the tests that
+                                               docs/guarantees.md, SECURITY.md and docs/design name are
+                                               there, and each rule that code names has its row
   cargo xtask ci    [--no-install] [--db PATH] the tests, and format, lints, docs, licences,
                                                dependencies, benches; advisories, if there is a
                                                database of them
@@ -71,7 +73,7 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 enum Task {
     Test { install: bool, parts: Vec<Part>, cargo_args: Vec<String> },
     Bench { install: bool, cargo_args: Vec<String> },
-    Guarantees,
+    Law,
     Ci { install: bool, database: Option<PathBuf> },
     Advisories { install: bool, database: Option<PathBuf> },
     Help,
@@ -114,7 +116,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     let task = match name.as_deref() {
         Some("test") => Task::Test { install, parts, cargo_args: cargo_args() },
         Some("bench") => Task::Bench { install, cargo_args: cargo_args() },
-        Some("guarantees") => Task::Guarantees,
+        Some("law") => Task::Law,
         Some("ci") => Task::Ci { install, database },
         Some("advisories") => Task::Advisories { install, database },
         None | Some("help" | "--help" | "-h") => Task::Help,
@@ -138,7 +140,7 @@ fn run(task: Task) -> Result<()> {
             let tools = needs::of(&workspace, Need::FOR_BENCHES).provide(install)?;
             suite::bench(&workspace, &tools, &cargo_args)
         }
-        Task::Guarantees => guarantees::check(&Workspace::find()?),
+        Task::Law => law::check(&Workspace::find()?),
         Task::Ci { install, database } => ci::run(&Workspace::find()?, install, database),
         Task::Advisories { install, database } => {
             let database = advisories::find(database).ok_or(advisories::NOT_CHECKED)?;
@@ -161,9 +163,9 @@ fn test(install: bool, parts: &[Part], cargo_args: &[String]) -> Result<()> {
         return suite::run_some(&workspace, &tools, cargo_args)?.verdict();
     }
     let summary = suite::run_all(&workspace, &tools)?;
-    let guarantees = guarantees::check(&workspace);
+    let law = law::check(&workspace);
     // The last line of all is the tests' own.
-    summary.verdict().and(guarantees)
+    summary.verdict().and(law)
 }
 
 fn help() -> String {
@@ -204,7 +206,7 @@ mod tests {
             parsed("ci --no-install --db db").unwrap(),
             Task::Ci { install: false, database: database() }
         );
-        assert_eq!(parsed("guarantees").unwrap(), Task::Guarantees);
+        assert_eq!(parsed("law").unwrap(), Task::Law);
         assert_eq!(parsed("advisories").unwrap(), Task::Advisories { install: true, database: None });
         assert_eq!(
             parsed("advisories --db db").unwrap(),
@@ -222,8 +224,8 @@ mod tests {
             "test no-such-part",
             "test --install",
             "bench sqlite",
-            "guarantees sqlite",
-            "guarantees -- a",
+            "law sqlite",
+            "law -- a",
             "test -p claviger",
             "bench -p claviger",
             "ci -- -p claviger",
