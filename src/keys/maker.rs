@@ -163,11 +163,11 @@ impl KeyMaker {
         if parent.is_none() {
             self.caches.parents().note(record.meta().id(), &state);
         }
-        let (life, is_told) = (self.context.rules().life(record.meta()), state.is_copy());
+        let (life, was_copy) = (self.context.rules().life(record.meta()), state.is_copy());
         let key = CryptoKey::new(&self.arena, secret, record, life, state, parent, &self.known);
         match key {
             Ok(key) => {
-                if key.state().is_copy() && !is_told {
+                if key.state().is_copy() && !was_copy {
                     self.refuse_copy(record);
                 }
                 Ok(key)
