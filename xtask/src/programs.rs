@@ -42,7 +42,10 @@ pub(crate) fn run(
         .map(|program| Job { name: program.name.clone(), process: prepare(program.process(&[])) })
         .collect();
     // A selection of test programs leaves doc tests out, as cargo does.
-    if !args.contains(&"--test") {
+    let has_doc_tests = workspace.packages.iter().any(|package| {
+        package.has_doc_tests && (args.contains(&"--workspace") || args.contains(&&*package.name))
+    });
+    if has_doc_tests && !args.contains(&"--test") {
         let doc = [&["test", "--doc", "--no-fail-fast"], args].concat();
         jobs.push(Job { name: "doc tests".to_owned(), process: workspace.cargo(&doc) });
     }
