@@ -29,6 +29,8 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "what a test needs and does not get ends it")]
 #![expect(clippy::missing_panics_doc, reason = "all of it panics, as said above")]
 
+mod abandon;
+mod ask;
 mod aws;
 mod balancer;
 mod child;
@@ -50,9 +52,11 @@ mod shown;
 mod softhsm;
 mod vault;
 
+pub use abandon::abandon;
+pub use ask::{AWS_VARIABLES, AwsService};
 pub use aws::{AwsStandIn, NoTls, Reply, Request};
 pub use balancer::Balancer;
-pub use child::{in_environment, told_by_parent};
+pub use child::{alone, in_environment, told_by_parent};
 pub use endpoints::{EndpointSettings, as_another_machine, said_with};
 pub use galera::Galera;
 pub use http::{Dynalite, LocalStack, Moto};

@@ -4,7 +4,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,25 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use claviger_testkit::{
-    Dynalite, Galera, LocalStack, MariaDb, Moto, PgBouncer, PoolMode, Postgres, SoftHsm, shared_dynalite,
-    shared_localstack, shared_mariadb, shared_moto, shared_postgres,
+    AwsService, Dynalite, Galera, LocalStack, MariaDb, Moto, PgBouncer, PoolMode, Postgres, SoftHsm,
+    shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres,
 };
-
-/// Asks an AWS for something, with a signature that nobody checks.
-fn ask(endpoint: &str, target: &str, body: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap())?;
-    let signature = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/any/aws4_request, \
-                     SignedHeaders=host, Signature=0";
-    write!(
-        stream,
-        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-         X-Amz-Target: {target}\r\nX-Amz-Date: 20260101T000000Z\r\n\
-         Content-Type: application/x-amz-json-1.0\r\nAuthorization: {signature}\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    io::read_to_string(stream)
-}
 
 /// Starts a client that asks for something that never ends, and waits until the server is at it.
 fn hang(mut client: Command, is_at_it: impl Fn() -> bool) -> Child {
@@ -113,7 +97,7 @@ fn mariadb_knows_time_zones_by_name() {
 fn dynalite_comes_back_with_its_tables() {
     let mut dynalite = Dynalite::start();
     let endpoint = dynalite.endpoint();
-    let ask = |target: &str, body: &str| ask(&endpoint, &format!("DynamoDB_20120810.{target}"), body);
+    let ask = |operation: &str, body: &str| AwsService::DynamoDb.ask(&endpoint, "us-east-1", operation, body);
     let created = ask(
         "CreateTable",
         r#"{"TableName":"abc","BillingMode":"PAY_PER_REQUEST",
@@ -144,7 +128,7 @@ fn moto_comes_back() {
 fn localstack_refuses_a_disabled_key_and_forgets_it_when_it_dies() {
     let mut localstack = LocalStack::start();
     let endpoint = localstack.endpoint();
-    let ask = |target: &str, body: &str| ask(&endpoint, &format!("TrentService.{target}"), body);
+    let ask = |operation: &str, body: &str| AwsService::Kms.ask(&endpoint, "us-east-1", operation, body);
     let created = ask("CreateKey", "{}").unwrap();
     let (_, id) = created.split_once("\"KeyId\": \"").or_else(|| created.split_once("\"KeyId\":\"")).unwrap();
     let key = format!(r#"{{"KeyId":"{}"}}"#, id.split('"').next().unwrap());

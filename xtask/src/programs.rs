@@ -1,7 +1,7 @@
 //! Test programs: cargo builds them, and we run them, some at a time.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use serde_json::Value;
@@ -16,7 +16,19 @@ use crate::workspace::Workspace;
 const AT_ONCE: usize = 2;
 
 /// The longest, which are begun first, so that none is left for the end.
-const LONGEST: &[&str] = &[];
+const LONGEST: &[&str] = &[
+    "metastore/tests/faults/main.rs",
+    "tests/interop/asherah.rs",
+    "metastore/tests/postgres/main.rs",
+    "kms/tests/aws/main.rs",
+    "kms/tests/drills/main.rs",
+    "cli/tests/cli/main.rs",
+    "metastore/tests/clusters/main.rs",
+    "metastore/tests/dynamodb/main.rs",
+    "metastore/tests/mysql/main.rs",
+    "tests/isolation/main.rs",
+    "tests/requirements/main.rs",
+];
 
 /// Builds and runs the tests that cargo's `args` select, doc tests as well.
 pub(crate) fn run(
@@ -30,7 +42,10 @@ pub(crate) fn run(
         .map(|program| Job { name: program.name.clone(), process: prepare(program.process(&[])) })
         .collect();
     // A selection of test programs leaves doc tests out, as cargo does.
-    if !args.contains(&"--test") {
+    let has_doc_tests = workspace.packages.iter().any(|package| {
+        package.has_doc_tests && (args.contains(&"--workspace") || args.contains(&&*package.name))
+    });
+    if has_doc_tests && !args.contains(&"--test") {
         let doc = [&["test", "--doc", "--no-fail-fast"], args].concat();
         jobs.push(Job { name: "doc tests".to_owned(), process: workspace.cargo(&doc) });
     }
@@ -87,19 +102,22 @@ impl Program {
     }
 }
 
-/// Runs them, some at a time, each with its output in one piece.
+/// Runs them, some at a time, each with its output in one piece, and names those that failed.
 fn run_jobs(jobs: Vec<Job>) -> Result<Summary> {
-    let jobs = Mutex::new(jobs.into_iter());
+    let (jobs, failed) = (Mutex::new(jobs.into_iter()), Mutex::new(Vec::new()));
     let work = || {
         let mut summary = Summary::default();
         loop {
-            let Some(job) = jobs.lock().unwrap_or_else(PoisonError::into_inner).next() else {
+            let Some(job) = locked(&jobs).next() else {
                 return Ok(summary);
             };
             println!("     Running {}", job.name);
             let (written, succeeded) = job.process.record().map_err(|error| error.to_string())?;
             println!("\n== {}\n{written}", job.name);
             summary += Summary::of(&written, succeeded);
+            if !succeeded {
+                locked(&failed).push(job.name);
+            }
         }
     };
     let outcomes: Vec<Result<Summary, String>> = thread::scope(|scope| {
@@ -111,7 +129,14 @@ fn run_jobs(jobs: Vec<Job>) -> Result<Summary> {
     for outcome in outcomes {
         sum += outcome?;
     }
+    for name in locked(&failed).iter() {
+        println!("failed: {name}");
+    }
     Ok(sum)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

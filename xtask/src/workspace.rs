@@ -20,6 +20,8 @@ pub(crate) struct Package {
     /// Those for users: a name that begins with `_` is for other features.
     pub(crate) features: Vec<String>,
     pub(crate) test_programs: Vec<TestProgram>,
+    /// Cargo refuses to run the doc tests of a package that has no library.
+    pub(crate) has_doc_tests: bool,
 }
 
 /// A program of a package's folder `tests`.
@@ -89,6 +91,7 @@ impl Package {
             name: text(package, "name")?.into(),
             manifest: text(package, "manifest_path")?.into(),
             features: features.keys().filter(is_for_users).cloned().collect(),
+            has_doc_tests: list(package, "targets").any(|target| target.get("doctest") == Some(&true.into())),
             test_programs: targets.filter(is_test).map(TestProgram::parse).collect::<Result<_>>()?,
         })
     }
@@ -122,12 +125,13 @@ mod tests {
         let workspace = Workspace::parse(
             r#"{"workspace_root":"/w","target_directory":"/t","packages":[
                 {"name":"a","manifest_path":"/w/a/Cargo.toml","features":{"default":[],"_y":[],"x":[]},
-                "targets":[{"name":"a","kind":["lib"]},
+                "targets":[{"name":"a","kind":["lib"],"doctest":true},
                 {"name":"t","kind":["test"],"required-features":["x"]}]}]}"#,
         )
         .unwrap();
         assert_eq!((workspace.root, workspace.target), ("/w".into(), "/t".into()));
         assert_eq!(workspace.packages[0].features, ["x"]);
+        assert!(workspace.packages[0].has_doc_tests);
         let [program] = &workspace.packages[0].test_programs[..] else { panic!("not one test program") };
         assert_eq!((&*program.name, &program.required_features[..]), ("t", &["x".to_owned()][..]));
         assert!(Workspace::parse("{}").is_err());

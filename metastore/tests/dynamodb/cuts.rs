@@ -2,15 +2,12 @@
 //!
 //! The server is a moto that no other tests wait for: dynalite dies of a request whose body ends early.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 use std::time::Duration;
 
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_testkit::{Direction, Fault, Moto, Proxy, assert_says};
+use claviger_testkit::{Direction, Fault, Moto, Proxy, abandon, assert_says};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;
@@ -231,17 +228,6 @@ async fn s1_4_an_exchange_that_is_late_crosses_no_replies() {
         way.recover(&record).await;
     }
     assert!(answered > 0);
-}
-
-/// Polls a call so many times, with others' work in between, and drops it.
-async fn abandon(call: impl Future, polls: usize) {
-    let mut call = pin!(call);
-    for _poll in 0..polls {
-        if poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready())).await {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Calls that are dropped anywhere get no others' replies, and do not pile up connections.

@@ -1,15 +1,12 @@
 //! Calls that nobody waits for any more, thousands of them among others: no reply crosses over, no
 //! connection is lost.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use claviger::{BoxedMetastore, Consistency, EnvelopeKeyRecord, Insert, Metastore as _};
-use claviger_testkit::shared_dynalite;
+use claviger_testkit::{abandon, shared_dynalite};
 use tokio::task::JoinSet;
 
 use crate::engine::{DynamoDb, Engine, MariaDb, Postgres, Way, sqlite};
@@ -58,7 +55,7 @@ async fn dropped_calls(name: &str, way: &Way) {
     let created = Arc::new(AtomicI64::new(NOW));
     for polls in 0..POLLS_MAX {
         let key = keys.get(polls % KEYS).unwrap();
-        drop_after(polls, one_of_each(&way.store, key, &next(&created))).await;
+        abandon(one_of_each(&way.store, key, &next(&created)), polls).await;
         let sound = way.store.load(key.meta(), Consistency::Strong).await.unwrap();
         assert_eq!(sound.as_ref(), Some(key), "{polls}");
     }
@@ -72,8 +69,8 @@ async fn dropped_calls(name: &str, way: &Way) {
             for round in 0..DROPPED / TASKS {
                 let key = keys.get((task * 31 + round * 7) % KEYS).unwrap();
                 let polls = (task * 13 + round * 17) % 23;
-                let was_dropped = drop_after(polls, one_of_each(&store, key, &next(&created))).await;
-                dropped.fetch_add(usize::from(was_dropped), Ordering::Relaxed);
+                let outcome = abandon(one_of_each(&store, key, &next(&created)), polls).await;
+                dropped.fetch_add(usize::from(outcome.is_none()), Ordering::Relaxed);
                 if round % 8 == 0 {
                     round_trip(&store, key).await;
                 }
@@ -113,16 +110,4 @@ async fn one_of_each(store: &BoxedMetastore, key: &EnvelopeKeyRecord, new: &Enve
 
 async fn round_trip(store: &BoxedMetastore, key: &EnvelopeKeyRecord) {
     assert_eq!(store.latest(key.meta().id()).await.unwrap().as_ref(), Some(key));
-}
-
-/// Polls the future so often and drops it. Tells whether it was not done by then.
-async fn drop_after(polls: usize, future: impl Future<Output = ()>) -> bool {
-    let mut future = pin!(future);
-    for _ in 0..polls {
-        if poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await {
-            return false;
-        }
-        tokio::task::yield_now().await;
-    }
-    true
 }

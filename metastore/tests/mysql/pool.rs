@@ -1,6 +1,5 @@
 //! Connections: dropped calls, dead servers, half-open ways.
 
-use std::future::poll_fn;
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::time::Duration;
 
 use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::MysqlMetastore;
-use claviger_testkit::{Direction, Fault, MariaDb, Proxy, shown_number};
+use claviger_testkit::{Direction, Fault, MariaDb, Proxy, abandon, shown_number};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;
@@ -53,13 +52,7 @@ async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
             store.list(None, 3).await?;
             store.latest(record.meta().id()).await
         };
-        let mut calls = pin!(calls);
-        for _ in 0..round % 40 {
-            if poll_fn(|context| Poll::Ready(calls.as_mut().poll(context).is_ready())).await {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+        abandon(calls, usize::try_from(round % 40).unwrap()).await;
     }
     let mut tasks = JoinSet::new();
     for worker in 0..8 {

@@ -11,7 +11,7 @@ use claviger::{
     Metastore as _, MetastoreAdmin as _, SecretKey, SessionFactory, StaticKms, SystemRandom,
 };
 use claviger_metastore::{PostgresInvalidations, PostgresMetastore};
-use claviger_testkit::{Direction, Fault, Postgres, Proxy};
+use claviger_testkit::{Direction, Fault, Postgres, Proxy, abandon};
 use sqlx::Connection as _;
 use tokio::time::{Instant, timeout};
 
@@ -88,13 +88,7 @@ async fn a_call_that_is_dropped_loses_nothing() {
     for round in 0..20 {
         let id = format!("key {round}");
         for polls in 0..5 {
-            let mut call = std::pin::pin!(source.next());
-            for _ in 0..polls {
-                let polled =
-                    std::future::poll_fn(|c| std::task::Poll::Ready(call.as_mut().poll(c).is_ready())).await;
-                assert!(!polled, "nothing was told yet");
-                tokio::task::yield_now().await;
-            }
+            assert!(abandon(source.next(), polls).await.is_none(), "nothing was told yet");
         }
         place.execute(&format!("NOTIFY claviger_invalidations, '{id}'")).await;
         assert_key(next(&mut source).await, &KeyId::new(id));
