@@ -19,13 +19,14 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
+use crate::context::CallContext;
 use crate::error::BackendError;
 use crate::random::SecureRandom;
 use crate::record::{Created, KeyId, KeyMeta};
 use health::{Health, Standing, Verdict};
 pub(crate) use permits::{Lanes, Width};
 use permits::{Permit, Permits};
-pub(crate) use retry::{in_time, jittered, retried, unreachable};
+pub(crate) use retry::{context, in_time, jittered, retried, unreachable};
 
 /// What a call is about: one version of a key, or its latest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,7 +153,7 @@ impl Gate {
         &self,
         class: Class,
         subject: &Subject,
-        mut attempt: impl FnMut() -> F,
+        mut attempt: impl FnMut(CallContext) -> F,
     ) -> Result<T, BackendError>
     where
         F: Future<Output = Result<T, BackendError>>,
@@ -167,7 +168,8 @@ impl Gate {
             };
             let asked = self.now();
             operation.last = Some(Attempt { asked, begun: Instant::now(), failure: None });
-            let error = match self.attempt(permit, subject, asked, attempt()).await {
+            let context = context(self.rules.deadline).attempt(attempts);
+            let error = match self.attempt(permit, subject, asked, attempt(context)).await {
                 Err(error) if error.is_transient() => error,
                 answer => {
                     operation.last = None;
@@ -196,10 +198,10 @@ impl Gate {
     pub(crate) async fn call_in_bulk<T>(
         &self,
         class: Class,
-        call: impl Future<Output = Result<T, BackendError>>,
+        call: impl AsyncFnOnce(CallContext) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
         let (_permit, _well) = self.enter(class, None).await?;
-        let answer = in_time(self.rules.deadline, call).await;
+        let answer = in_time(self.rules.deadline, call(context(self.rules.deadline))).await;
         if !answer.as_ref().is_err_and(|error| error.is_transient() || !error.was_asked()) {
             self.health.answered(None, answer.is_ok(), self.now());
         }

@@ -4,6 +4,7 @@ mod aead;
 mod aging;
 mod breaker;
 mod clock;
+mod context;
 mod envelope;
 mod error;
 mod events;
@@ -30,6 +31,7 @@ pub mod testing;
 pub use breaker::{Breaker, BreakerOpen};
 pub use claviger_memory::{LockPolicy, MemoryError, Stats as MemoryStats};
 pub use clock::{Clock, SystemClock};
+pub use context::CallContext;
 pub use error::{BackendError, Dependency, Error, ErrorChain, FailureClass, FailureKind};
 pub use events::Event;
 pub use factory::{SessionFactory, SessionFactoryBuilder};
@@ -40,7 +42,8 @@ pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
 pub use metastore::memory::{InMemoryFault, InMemoryMetastore};
 pub use metastore::{
-    BoxedMetastore, Consistency, DamagedRow, Insert, Latest, Metastore, MetastoreAdmin, Page, is_reserved_id,
+    BoxedMetastore, BoxedMetastoreAdmin, Consistency, DamagedRow, Insert, Latest, Metastore, MetastoreAdmin,
+    Page, Replacement, is_reserved_id,
 };
 pub use partition::ReadableSuffixes;
 pub use plaintext::Plaintext;

@@ -136,7 +136,7 @@ impl Hierarchy {
     /// Notes the copies that a system key lacks, and tells of them once.
     async fn look_for_copies(&self, record: &EnvelopeKeyRecord) {
         // A service that cannot say is no obstacle: the key was unwrapped.
-        if let Ok(health) = self.kms.inspect(record.wrapped_key(), record.meta()).await {
+        if let Ok(health) = self.kms.inspect(record.wrapped_key(), record.meta()) {
             self.note_copies(record.meta(), &health.missing);
         }
     }

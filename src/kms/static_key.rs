@@ -3,6 +3,7 @@
 use claviger_memory::{Arena, LockPolicy, on_wiped_stack};
 
 use crate::aead::{self, AeadKey, Nonce, OVERHEAD_BYTES};
+use crate::context::CallContext;
 use crate::error::{BackendError, Error};
 use crate::key::{KEY_BYTES, SecretKey};
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
@@ -60,7 +61,12 @@ impl StaticKms {
 }
 
 impl KeyManagementService for StaticKms {
-    async fn wrap_key(&self, key: &SecretKey, _meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        _meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         let mut buffer = [0; KEY_BYTES + OVERHEAD_BYTES];
         on_wiped_stack(|| {
             let nonce = Nonce::draw(&*self.random).map_err(BackendError::transient)?;
@@ -71,12 +77,17 @@ impl KeyManagementService for StaticKms {
         Ok(WrappedKey::new(buffer))
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        _meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         let master_key = self.master_key.get().map_err(BackendError::permanent)?;
         aead::open_key(master_key, wrapped).map_err(BackendError::damaged)
     }
 
-    async fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         Ok(WrapHealth::new(vec!["static".to_owned()], Vec::new()))
     }
 }
