@@ -93,8 +93,7 @@ enum Unfit {
 impl Unfit {
     fn of(self, meta: &KeyMeta) -> Error {
         let kms = |source| Error::Kms { operation: "wrap_key", key: meta.clone(), source };
-        let store =
-            |source| Error::Metastore { operation: "replace_wrapped_key", key: meta.id().clone(), source };
+        let store = |source| Error::Metastore { operation: "replace_many", key: meta.id().clone(), source };
         match self {
             Self::OtherKey => kms(BackendError::damaged(self)),
             Self::StillMissing(_) => kms(BackendError::transient(self)),
