@@ -1,5 +1,6 @@
 //! Who wraps system keys: the trait a key management service implements.
 
+pub(crate) mod key_wrap;
 pub(crate) mod static_key;
 
 use std::fmt;

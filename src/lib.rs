@@ -38,6 +38,7 @@ pub use factory::{SessionFactory, SessionFactoryBuilder};
 pub use invalidation::{Invalidation, InvalidationSource};
 pub use key::SecretKey;
 pub use keyring::orphans::{Orphan, OrphanCause};
+pub use kms::key_wrap::KeyWrap;
 pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
 pub use metastore::memory::{InMemoryFault, InMemoryMetastore};

@@ -1,11 +1,11 @@
 //! A KMS that is one key given by the caller.
 
-use claviger_memory::{Arena, LockPolicy, on_wiped_stack};
+use claviger_memory::LockPolicy;
 
-use crate::aead::{self, AeadKey, Nonce, OVERHEAD_BYTES};
 use crate::context::CallContext;
 use crate::error::{BackendError, Error};
 use crate::key::{KEY_BYTES, SecretKey};
+use crate::kms::key_wrap::KeyWrap;
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
 use crate::random::{SecureRandom, SystemRandom};
 use crate::record::KeyMeta;
@@ -18,7 +18,7 @@ use crate::record::KeyMeta;
 /// protected memory.
 #[derive(Debug)]
 pub struct StaticKms {
-    master_key: AeadKey,
+    master_key: KeyWrap,
     random: Box<dyn SecureRandom>,
 }
 
@@ -48,7 +48,7 @@ impl StaticKms {
     /// # Errors
     /// [`Error::Memory`] when protected memory cannot be had.
     pub fn danger_any_key(master_key: &SecretKey) -> Result<Self, Error> {
-        let master_key = AeadKey::new(&Arena::new(LockPolicy::Prefer), master_key.expose_secret())?;
+        let master_key = KeyWrap::new(master_key, LockPolicy::Prefer)?;
         Ok(Self { master_key, random: Box::new(SystemRandom::new()) })
     }
 
@@ -67,14 +67,7 @@ impl KeyManagementService for StaticKms {
         _meta: &KeyMeta,
         _context: &CallContext,
     ) -> Result<WrappedKey, BackendError> {
-        let mut buffer = [0; KEY_BYTES + OVERHEAD_BYTES];
-        on_wiped_stack(|| {
-            let nonce = Nonce::draw(&*self.random).map_err(BackendError::transient)?;
-            let master_key = self.master_key.get().map_err(BackendError::permanent)?;
-            aead::seal_key(master_key, nonce, key.expose_secret(), &mut buffer)
-                .map_err(BackendError::permanent)
-        })?;
-        Ok(WrappedKey::new(buffer))
+        Ok(WrappedKey::new(self.master_key.seal(key, &*self.random)?))
     }
 
     async fn unwrap_key(
@@ -83,8 +76,7 @@ impl KeyManagementService for StaticKms {
         _meta: &KeyMeta,
         _context: &CallContext,
     ) -> Result<SecretKey, BackendError> {
-        let master_key = self.master_key.get().map_err(BackendError::permanent)?;
-        aead::open_key(master_key, wrapped).map_err(BackendError::damaged)
+        self.master_key.open(wrapped)
     }
 
     fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
