@@ -137,10 +137,6 @@ impl Gate {
         self.permits.has_room_for_check()
     }
 
-    pub(crate) const fn deadline(&self) -> Duration {
-        self.rules.deadline
-    }
-
     /// Makes the call, and again while it fails transiently and attempts are left.
     ///
     /// # Errors

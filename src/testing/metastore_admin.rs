@@ -2,6 +2,7 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a clause that does not hold panics: that is what it is for")]
 
+mod bulk;
 mod list;
 
 use crate::metastore::MetastoreAdmin;
@@ -11,6 +12,7 @@ use crate::testing::support::{
     latest_many, load, ok, race, random_bytes, record,
 };
 use crate::testing::{ReplaceOne as _, call};
+pub use bulk::*;
 pub use list::*;
 
 /// Makes a test of each clause of [`MetastoreAdmin`]'s contract, which is on top of
@@ -25,6 +27,7 @@ macro_rules! metastore_admin_contract {
             revoke_leaves_lookalikes_alone
             replace_leaves_lookalikes_alone
             delete_leaves_lookalikes_alone
+            delete_version_leaves_lookalikes_alone
         }
     };
 }
@@ -42,6 +45,7 @@ macro_rules! metastore_admin_legacy_contract {
             revoke_leaves_lookalikes_alone_or_refuses
             replace_leaves_lookalikes_alone_or_refuses
             delete_leaves_lookalikes_alone_or_refuses
+            delete_version_leaves_lookalikes_alone_or_refuses
         }
     };
 }
@@ -66,6 +70,11 @@ macro_rules! __metastore_admin_clauses {
         replace_needs_the_old_wrapped_key
         one_of_many_concurrent_replaces_wins
         a_replace_never_undoes_a_revocation
+        replace_many_answers_for_each_in_order
+        replace_many_of_one_key_twice_is_one_after_the_other
+        a_replacement_may_name_another_parent
+        delete_version_takes_that_version_alone
+        list_by_a_prefix_gives_its_rows_alone
         delete_takes_all_versions_of_that_id_alone
         a_deleted_version_can_be_inserted_again
         dropped_admin_calls_leave_the_store_usable

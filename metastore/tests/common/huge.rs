@@ -26,7 +26,7 @@ pub(crate) async fn assert_not_fetched<S: MetastoreAdmin>(store: S) {
         assert_damaged(store.load_latest(key.id(), key.created()).await);
         assert_damaged(store.load_latest_many(&[key.id().clone()], key.created()).await);
         assert_damaged(store.revoke(key).await);
-        assert_damaged(store.replace_wrapped_key(key, b"old", b"new").await);
+        assert_damaged(store.replace_one(key, b"old", b"new").await);
     }
     // One that is damaged is no predecessor, and hides none of those before it.
     let newest = record(ID, NOW + ROWS);

@@ -15,7 +15,7 @@ pub(crate) async fn assert_refused_unasked(store: &impl MetastoreAdmin) {
         assert_unasked(store.load_latest_many(&[key.id().clone()], Created::MAX).await, id);
         assert_unasked(store.insert(&record(id, NOW)).await, id);
         assert_unasked(store.revoke(&key).await, id);
-        assert_unasked(store.replace_wrapped_key(&key, b"old", b"new").await, id);
+        assert_unasked(store.replace_one(&key, b"old", b"new").await, id);
         assert_unasked(store.delete(key.id()).await, id);
     }
     let large = EnvelopeKeyRecord::new(meta("a", NOW), vec![7; EnvelopeKeyRecord::JSON_BYTES_MAX], None);

@@ -69,7 +69,7 @@ async fn documented_errors_have_their_class_in_every_call() {
         // Never taken for a duplicate.
         assert_failed(store.insert(&record("_IK_a_svc_prod", NOW)).await, *class, &says);
         assert_failed(store.revoke(&key).await, *class, &says);
-        assert_failed(store.replace_wrapped_key(&key, b"old", b"new").await, *class, &says);
+        assert_failed(store.replace_one(&key, b"old", b"new").await, *class, &says);
         assert_failed(store.delete(key.id()).await, *class, &says);
         assert_failed(store.list(None, 10).await, *class, &says);
         assert_failed(store.count().await, *class, &says);
@@ -166,7 +166,7 @@ async fn a_condition_that_does_not_hold_is_no_error() {
     let record = record("_IK_a_svc_prod", NOW);
     assert_eq!(store.insert(&record).await.unwrap(), claviger::Insert::AlreadyExists);
     assert!(!store.revoke(record.meta()).await.unwrap());
-    assert!(!store.replace_wrapped_key(record.meta(), b"old", b"new").await.unwrap());
+    assert!(!store.replace_one(record.meta(), b"old", b"new").await.unwrap());
     // A read has no condition.
     assert_failed(store.latest(record.meta().id()).await, PERMANENT, "");
 }

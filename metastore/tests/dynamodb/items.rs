@@ -135,7 +135,7 @@ async fn updates_leave_what_they_do_not_know() {
     let mut stored = holding(fields("AP/+"));
     stored.insert("Beside".into(), item([("x", s("y"))]).remove("x").unwrap());
     beside.put(stored.clone()).await;
-    assert!(beside.store.replace_wrapped_key(&key, &[0, 255, 254], &[1, 2, 3]).await.unwrap());
+    assert!(beside.store.replace_one(&key, &[0, 255, 254], &[1, 2, 3]).await.unwrap());
     let [wrapped, created, unknown] = fields("AQID");
     stored.insert("KeyRecord".into(), m([wrapped.clone(), created.clone(), unknown.clone()]));
     assert_eq!(beside.get(&key).await.as_ref(), Some(&stored));

@@ -33,7 +33,7 @@ async fn ids_that_do_not_fit_are_refused_by_every_call() {
         assert_failed(store.latest_many(&[KeyId::new("a"), key.id().clone()]).await, class, says);
         assert_failed(store.insert(&record(&id, NOW)).await, class, says);
         assert_failed(store.revoke(&key).await, class, says);
-        assert_failed(store.replace_wrapped_key(&key, b"old", b"new").await, class, says);
+        assert_failed(store.replace_one(&key, b"old", b"new").await, class, says);
         assert_failed(store.delete(key.id()).await, class, says);
     }
     assert!(server.seen().is_empty(), "DynamoDB was not asked");
@@ -68,7 +68,7 @@ async fn wrapped_keys_of_64_kib_of_base64_are_kept_and_longer_ones_refused() {
     }
     let small = with_key(1);
     assert_eq!(store.insert(&small).await.unwrap(), claviger::Insert::Inserted);
-    let replaced = store.replace_wrapped_key(small.meta(), &[7], &[7; 400_000]).await;
+    let replaced = store.replace_one(small.meta(), &[7], &[7; 400_000]).await;
     assert_failed(replaced, FailureClass::Permanent, "over the limit");
     assert_eq!(store.latest(small.meta().id()).await.unwrap(), Some(small));
 }
@@ -80,7 +80,7 @@ async fn a_wrapped_key_without_bytes_is_refused() {
     assert_failed(store.insert(&empty).await, FailureClass::Permanent, "empty");
     let record = record("a", NOW);
     assert_eq!(store.insert(&record).await.unwrap(), claviger::Insert::Inserted);
-    let replaced = store.replace_wrapped_key(record.meta(), record.wrapped_key(), &[]).await;
+    let replaced = store.replace_one(record.meta(), record.wrapped_key(), &[]).await;
     assert_failed(replaced, FailureClass::Permanent, "empty");
     assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
 }

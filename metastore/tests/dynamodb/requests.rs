@@ -98,7 +98,7 @@ async fn every_write_has_a_condition() {
     let record = record("_IK_a_svc_prod", NOW);
     assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
     assert!(store.revoke(record.meta()).await.unwrap());
-    assert!(store.replace_wrapped_key(record.meta(), b"old", b"new").await.unwrap());
+    assert!(store.replace_one(record.meta(), b"old", b"new").await.unwrap());
     let seen = server.seen();
     let conditions: Vec<_> = seen.iter().map(|request| request.body["ConditionExpression"].clone()).collect();
     let expected = ["attribute_not_exists(Id)", "attribute_exists(Id)", "#record.#key = :old"];

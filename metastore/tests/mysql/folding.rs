@@ -86,7 +86,7 @@ async fn a_folded_row_is_given_out_for_an_exact_version_alone_where_that_is_want
             let error = store.insert(&folded).await.unwrap_err();
             assert!(matches!(fault(&error), SqlFault::Indistinct(key) if *key == asked));
             assert!(!store.revoke(&asked).await.unwrap());
-            assert!(!store.replace_wrapped_key(&asked, row.wrapped_key(), b"other").await.unwrap());
+            assert!(!store.replace_one(&asked, row.wrapped_key(), b"other").await.unwrap());
             assert_eq!(store.delete(asked.id()).await.unwrap(), 0);
             assert!(store.revoke(row.meta()).await.unwrap());
             assert!(store.load(&asked, Consistency::Strong).await.unwrap().unwrap().is_revoked());
@@ -256,7 +256,7 @@ async fn a_parents_characters_are_kept_exactly_or_refused() {
     assert_eq!(store.latest(record.meta().id()).await.unwrap().as_ref(), Some(&record));
     // The row is compared with what was read of it.
     assert!(store.revoke(record.meta()).await.unwrap());
-    assert!(store.replace_wrapped_key(record.meta(), b"wrapped", b"other").await.unwrap());
+    assert!(store.replace_one(record.meta(), b"wrapped", b"other").await.unwrap());
     let found = store.latest(record.meta().id()).await.unwrap().unwrap();
     assert_eq!(
         (found.is_revoked(), &**found.wrapped_key(), found.parent()),
@@ -278,7 +278,7 @@ async fn records_over_the_columns_limit_are_refused() {
         assert!(matches!(fault(&error), SqlFault::RecordTooLong { length: 65_536, limit: 65_535 }));
         assert_eq!(store.insert(&fits).await.unwrap(), Insert::Inserted);
         assert_eq!(store.latest(fits.meta().id()).await.unwrap().as_ref(), Some(&fits));
-        let longer = store.replace_wrapped_key(fits.meta(), fits.wrapped_key(), &[7; 49_131]).await;
+        let longer = store.replace_one(fits.meta(), fits.wrapped_key(), &[7; 49_131]).await;
         assert_permanent(longer, "RecordTooLong");
         let ours = Place::migrated(charset).await.open().await;
         assert_eq!(ours.insert(&over).await.unwrap(), Insert::Inserted);

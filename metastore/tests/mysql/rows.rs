@@ -145,7 +145,7 @@ async fn a_column_that_updates_itself_is_held_still_by_our_updates() {
     let record = record(ID, NOW);
     place.write_row("+00:00", ID, AT, &record.to_json()).await;
     assert!(store.revoke(record.meta()).await.unwrap());
-    assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"other").await.unwrap());
+    assert!(store.replace_one(record.meta(), record.wrapped_key(), b"other").await.unwrap());
     let found = store.load(record.meta(), Consistency::Strong).await.unwrap().unwrap();
     assert_eq!((found.is_revoked(), &**found.wrapped_key()), (true, &b"other"[..]));
     // Another program's update moves the row, which is why it is dangerous.

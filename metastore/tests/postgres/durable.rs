@@ -25,7 +25,7 @@ async fn every_write_commits_durably_whatever_the_session_says() {
         let store = place.open().await;
         let record = record("_IK_a_svc_prod", NOW);
         assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-        assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await.unwrap());
+        assert!(store.replace_one(record.meta(), record.wrapped_key(), b"new").await.unwrap());
         assert!(store.revoke(record.meta()).await.unwrap());
         assert_eq!(store.delete(record.meta().id()).await.unwrap(), 1);
         let seen = place.text("SELECT string_agg(operation || ' ' || setting, ', ') FROM seen").await;

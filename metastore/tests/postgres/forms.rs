@@ -236,7 +236,7 @@ async fn keys_that_the_table_cannot_hold_are_refused_before_the_database_is_aske
         assert_permanent(store.load(&key, Consistency::Eventual).await, says);
         assert_permanent(store.load_many(std::slice::from_ref(&key), Consistency::Strong).await, says);
         assert_permanent(store.revoke(&key).await, says);
-        assert_permanent(store.replace_wrapped_key(&key, b"old", b"new").await, says);
+        assert_permanent(store.replace_one(&key, b"old", b"new").await, says);
         assert_permanent(store.latest(key.id()).await, says);
         assert_permanent(store.latest_many(std::slice::from_ref(key.id())).await, says);
         assert_permanent(store.delete(key.id()).await, says);

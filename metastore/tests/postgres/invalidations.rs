@@ -41,7 +41,7 @@ async fn what_anybody_changes_is_told() {
     assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
     assert!(store.revoke(record.meta()).await.unwrap());
     assert_key(next(&mut source).await, id);
-    assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await.unwrap());
+    assert!(store.replace_one(record.meta(), record.wrapped_key(), b"new").await.unwrap());
     assert_key(next(&mut source).await, id);
     // A program that knows nothing of us.
     place.execute("UPDATE encryption_key SET key_record = '{\"Revoked\":true}'").await;

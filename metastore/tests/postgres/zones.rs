@@ -106,7 +106,7 @@ async fn operators_calls_meet_their_row_in_any_zone() {
             let record = record("_IK_a_svc_prod", time);
             assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
             assert!(store.revoke(record.meta()).await.unwrap());
-            assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await.unwrap());
+            assert!(store.replace_one(record.meta(), record.wrapped_key(), b"new").await.unwrap());
             let read = place.open().await.load(record.meta(), Consistency::Strong).await.unwrap().unwrap();
             assert!(read.is_revoked() && **read.wrapped_key() == *b"new");
             store.close().await;

@@ -148,7 +148,7 @@ async fn revoke_and_replace_reach_every_form_and_leave_it_as_it_is() {
         let record = record("_IK_a_svc_prod", NOW);
         let key = record.meta().clone();
         place.write_row("_IK_a_svc_prod", form, &record.to_json()).await;
-        assert!(store.replace_wrapped_key(&key, record.wrapped_key(), b"new").await.unwrap(), "{form}");
+        assert!(store.replace_one(&key, record.wrapped_key(), b"new").await.unwrap(), "{form}");
         assert!(store.revoke(&key).await.unwrap(), "{form}");
         let expected = EnvelopeKeyRecord::new(key.clone(), *b"new", record.parent().cloned()).revoked(true);
         assert_eq!(store.load(&key, Consistency::Strong).await.unwrap(), Some(expected), "{form}");

@@ -116,7 +116,7 @@ async fn assert_each_gets_its_own_outcome(place: &Place, with_refused: bool) {
     let revokes = [revoke("revoke"), revoke("broken"), revoke("missing")];
     let replace = |old: &'static str| {
         let store = store.clone();
-        queue(async move { store.replace_wrapped_key(&meta("replace", NOW), old.as_bytes(), b"new").await })
+        queue(async move { store.replace_one(&meta("replace", NOW), old.as_bytes(), b"new").await })
     };
     let replaces = [replace("other"), replace("replace@1700000000")];
     let refused = with_refused.then(|| insert(&store, record("refused", NOW)));
