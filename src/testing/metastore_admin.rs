@@ -334,6 +334,7 @@ mod tests {
     fn the_macro_names_every_clause() {
         crate::testing::support::assert_macro_names_every_clause(&[
             include_str!("metastore_admin.rs"),
+            include_str!("metastore_admin/bulk.rs"),
             include_str!("metastore_admin/list.rs"),
         ]);
     }
