@@ -7,7 +7,7 @@ use claviger::{EnvelopeKeyRecord, KeyId};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{query_as, query_scalar};
 
-use crate::sql::dialect::SqlError;
+use crate::sql::error::SqlError;
 use crate::sql::{SqlFault, check_id, checked_json};
 
 /// A column, as the server describes it.

@@ -3,7 +3,7 @@
 mod rows;
 
 use crate::schema::{Finding, FindingId, SchemaReport};
-use crate::sql::dialect::{SqlError, SqlFuture};
+use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::postgres::session::PostgresSession;
 use crate::sql::{UNFOLD, UNFOLD_OR_READ};
 

@@ -15,7 +15,7 @@ pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
     classified(error, Doing::Asking)
 }
 
-fn classified(error: sqlx::Error, doing: Doing) -> BackendError {
+pub(super) fn classified(error: sqlx::Error, doing: Doing) -> BackendError {
     let class = if is_transient(&error) { FailureClass::Transient } else { FailureClass::Permanent };
     let kind = kind(&error);
     BackendError::new(class, DriverFault::new(error, doing, kind)).with_kind(kind)

@@ -23,7 +23,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::sql::sqlite::fault::backend_error;
-use crate::sql::sqlite::statements::{self, Write};
+use crate::sql::sqlite::statements::{self, Outcome};
+use crate::sql::write::Write;
 use crate::task::NoRuntime;
 
 /// As many as wait for a place in the queue cost a future each; those in it their records too.
@@ -31,9 +32,6 @@ const QUEUE_MAX: usize = 1_024;
 
 /// More gain little over the sync that they share, and make the first wait for the last.
 const BATCH_MAX: usize = 256;
-
-/// How many rows a write reached.
-type Outcome = Result<u64, BackendError>;
 
 pub(super) struct Group {
     pool: SqlitePool,
