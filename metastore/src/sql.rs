@@ -215,7 +215,7 @@ impl SqlFault {
         })
     }
 
-    /// Tells whether the call was refused for what it was given, before any statement was sent.
+    /// Returns `true` if the call was refused for what it was given, before any statement was sent.
     const fn is_refused_here(&self) -> bool {
         matches!(
             self,

@@ -15,7 +15,10 @@ pub(crate) enum SqlError {
     /// What the database answered cannot be.
     Fault(SqlFault),
     /// The answer is not to the statement that was sent.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "others' statements have no names"))]
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        expect(dead_code, reason = "the others' statements have neither names nor places")
+    )]
     Crossed,
 }
 

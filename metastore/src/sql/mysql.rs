@@ -55,8 +55,8 @@ use crate::sql::store::{SqlMetastore, sql_metastore};
 /// ([`MysqlBuilder::folded_ids`]).
 ///
 /// All programs send `created` as UTC text. In a `DATETIME` that is what is kept, whoever writes; in
-/// Asherah's `TIMESTAMP` the server takes it for a time in the session's zone, so that all who share
-/// the table must have one zone ([`MysqlBuilder::session_time_zone`]). Where that zone's clocks are
+/// Asherah's `TIMESTAMP` the server takes it for a time in the session's zone, so that all programs that
+/// share the table must have one zone ([`MysqlBuilder::session_time_zone`]). Where that zone's clocks are
 /// put forward, the hour they skip cannot be stored: an insert in it is refused with
 /// [`SqlFault::CreatedNotHeld`](crate::SqlFault::CreatedNotHeld).
 ///
@@ -85,10 +85,11 @@ use crate::sql::store::{SqlMetastore, sql_metastore};
 #[doc = concat!("```sql\n", load_many_sql!("?, ?, …", "?, ?, …"), "\n```")]
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many_sql!("?, ?, …", unzoned), "\n```")]
-/// A new key. That it is taken is known by the violation of the primary key and a look at who holds
-/// it, and by nothing else:
+/// A new key. The version is taken if the insert violates the primary key and the row that is then looked at is
+/// that version's. If that row was deleted meanwhile the insert is made again, three times at most:
 #[doc = concat!("```sql\n", insert_sql!(), ";\n\n", holder_sql!(), "\n```")]
-/// A revocation or a replaced wrapped key, after a read of the row; begun anew if it finds no row:
+/// A revocation or a replaced wrapped key, after a read of the row. If another program changed the row meanwhile
+/// it is read again, 20 times at most:
 #[doc = concat!("```sql\n", update_sql!(), "\n```")]
 /// Operators' calls:
 #[doc = concat!(
@@ -97,8 +98,6 @@ use crate::sql::store::{SqlMetastore, sql_metastore};
 )]
 #[derive(Clone)]
 pub struct MysqlMetastore(SqlMetastore<Connections<MysqlDialect>>);
-
-sql_metastore!(MysqlMetastore);
 
 impl MysqlMetastore {
     /// Connects to the database and looks at its table. What else can be set is in
@@ -164,3 +163,5 @@ impl MysqlMetastore {
         fault::backend_error(error, Doing::Asking)
     }
 }
+
+sql_metastore!(MysqlMetastore);

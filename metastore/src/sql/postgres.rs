@@ -76,18 +76,17 @@ use crate::sql::store::{SqlMetastore, sql_metastore};
 #[doc = concat!("```sql\n", load_many_sql!(""), "\n```")]
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many_sql!(""), "\n```")]
-/// A new key. That it is taken is known by the violation of the primary key and a look at who holds
-/// it, and by nothing else. On a table that folds ids the same look finds what it takes for a version
-/// that has no row:
+/// A new key. The version is taken if the insert violates the primary key and the row that is then looked at is
+/// that version's. If that row was deleted meanwhile the insert is made again, three times at most. On a table
+/// that folds ids the same look finds what it takes for a version that has no row:
 #[doc = concat!("```sql\n", insert_sql!(""), ";\n\n", holder_sql!(""), "\n```")]
-/// A revocation or a replaced wrapped key, after a read of the row; begun anew if it changes no row:
+/// A revocation or a replaced wrapped key, after a read of the row. If another program changed the row meanwhile
+/// it is read again, 20 times at most:
 #[doc = concat!("```sql\n", update_sql!(""), "\n```")]
 /// Operators' calls:
 #[doc = concat!("```sql\n", list_sql!(""), ";\n\n", delete_sql!(), ";\n\n", count_sql!(), "\n```")]
 #[derive(Clone)]
 pub struct PostgresMetastore(SqlMetastore<Connections<PostgresDialect>>);
-
-sql_metastore!(PostgresMetastore);
 
 impl PostgresMetastore {
     /// Connects to the database and looks at its table. What else can be set is in
@@ -171,3 +170,5 @@ impl PostgresMetastore {
         fault::backend_error(error, Doing::Asking)
     }
 }
+
+sql_metastore!(PostgresMetastore);

@@ -66,17 +66,16 @@ use crate::task::to_its_end;
 #[doc = concat!("```sql\n", load_many!(), ";\n\n", load_many_other_forms!(), "\n```")]
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many!(), "\n```")]
-/// New keys, all that wait:
+/// New keys, all that wait. One that is not inserted is looked at, as by the first two statements: the version is
+/// taken if that row is its own. If it was deleted meanwhile the insert is made again, three times at most:
 #[doc = concat!("```sql\n", insert!(), "\n```")]
-/// A revocation or a replaced wrapped key, which is a read and an update of each form:
+/// A revocation or a replaced wrapped key, which is a read and an update of each form, 20 times at most:
 #[doc = concat!("```sql\n", load_all_forms!(), ";\n\n", update!(), "\n```")]
 /// Operators' calls:
 #[doc = concat!("```sql\n", list!(), ";\n\n", delete!(), ";\n\n", count!(), "\n```")]
 /// Writes that are not inserts alone are made between `BEGIN IMMEDIATE` and `COMMIT`.
 #[derive(Clone)]
 pub struct SqliteMetastore(SqlMetastore<Connections>);
-
-sql_metastore!(SqliteMetastore);
 
 impl SqliteMetastore {
     /// Opens the file and looks at its table. Both must be there: of a key store that was lost nothing is
@@ -153,6 +152,8 @@ impl SqliteMetastore {
         backend_error(error)
     }
 }
+
+sql_metastore!(SqliteMetastore);
 
 /// The connections of a store and of its clones with its file.
 #[derive(Clone)]

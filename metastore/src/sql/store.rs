@@ -51,6 +51,7 @@ pub(crate) trait Access: Clone + Send + Sync + 'static {
 
 /// What a read is for, and so how long it may take and where it may go.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "_server"), expect(dead_code, reason = "a file answers all of them alike"))]
 pub(crate) enum Reading {
     Load(Consistency),
     List,

@@ -89,7 +89,8 @@ async fn open_makes_no_key_store_where_one_was_lost() {
     let before = fs::read(&place.file).unwrap();
     assert_dangerous(open().await, FindingId::TableMissing, "no table");
     assert_eq!(fs::read(&place.file).unwrap(), before);
-    let accepted = SqliteMetastore::builder().accept(FindingId::TableMissing).open(&place.file).await.unwrap();
+    let accepted =
+        SqliteMetastore::builder().accept(FindingId::TableMissing).open(&place.file).await.unwrap();
     assert_permanent(accepted.count().await, "there is no such table");
     accepted.close().await;
     SqliteMetastore::migrate(&place.file).await.unwrap().close().await;

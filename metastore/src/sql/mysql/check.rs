@@ -1,4 +1,4 @@
-//! What can be wrong with a table, the server it is on, and the rights of who uses it.
+//! What can be wrong with a table, the server it is on, and the rights of its user.
 
 mod columns;
 mod zone;

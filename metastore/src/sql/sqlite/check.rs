@@ -153,7 +153,7 @@ fn is_of_text(declared: &str) -> bool {
     !says(&["INT"]) && says(&["CHAR", "CLOB", "TEXT", "BLOB"])
 }
 
-/// Tells whether there is a key over what names a version.
+/// Returns `true` if there is a key over what names a version.
 fn check_keys(columns: &[UniqueColumn], report: &mut SchemaReport) -> bool {
     let mut keys = BTreeMap::<_, BTreeSet<_>>::new();
     for column in columns {

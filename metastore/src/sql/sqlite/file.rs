@@ -44,7 +44,7 @@ pub(super) fn prepare(path: &Path, missing: Missing) -> Result<(), BackendError>
     }
 }
 
-/// Tells whether what was written last is in the log beside the file.
+/// Returns `true` if what was written last is in the log beside the file.
 pub(super) fn has_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
