@@ -185,7 +185,7 @@ impl EqualKeys {
     }
 }
 
-/// Tells whether the rows are those that one was copied to since a table took their ids for one.
+/// Returns `true` if the rows are those that one was copied to since a table took their ids for one.
 fn fold_alike(rows: &BTreeSet<KeyMeta>) -> bool {
     let folded: HashSet<_> = rows.iter().map(|key| (key.id().folded(), key.created())).collect();
     folded.len() == 1

@@ -5,7 +5,7 @@
 mod bulk;
 mod list;
 
-use crate::metastore::MetastoreAdmin;
+use crate::metastore::{Insert, MetastoreAdmin};
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::testing::support::{
     LOOKALIKES, Lookalikes, abandon, assert_answer, fresh_meta, fresh_pair, insert, keep_pair, later, latest,
@@ -77,6 +77,7 @@ macro_rules! __metastore_admin_clauses {
         list_by_a_prefix_gives_its_rows_alone
         delete_takes_all_versions_of_that_id_alone
         a_deleted_version_can_be_inserted_again
+        inserts_beside_deletions_are_told_the_truth
         dropped_admin_calls_leave_the_store_usable
     } };
 }
@@ -298,6 +299,31 @@ pub async fn a_deleted_version_can_be_inserted_again(store: &impl MetastoreAdmin
     let again = record(&key);
     insert(store, &again).await;
     assert_eq!(load(store, &key).await, Some(again));
+}
+
+/// An insert beside deletions of its version is told the truth, also when the row in its way is gone by the
+/// time it is looked at: what was inserted was deleted or is there. A conflict of the two is transient.
+pub async fn inserts_beside_deletions_are_told_the_truth(store: &impl MetastoreAdmin) {
+    let record = record(&fresh_meta());
+    let done = race(2, |runner| {
+        let record = &record;
+        async move {
+            let mut rows = 0;
+            for _ in 0..100 {
+                let done = match runner {
+                    0 => store.insert(record).await.map(|answer| u64::from(answer == Insert::Inserted)),
+                    _ => store.delete(record.meta().id()).await,
+                };
+                match done {
+                    Ok(reached) => rows += reached,
+                    Err(error) => assert!(error.is_transient(), "{error:?}"),
+                }
+            }
+            rows
+        }
+    });
+    let left = ok(store.delete(record.meta().id()).await);
+    assert_eq!(done.first().copied(), done.get(1).map(|deleted| deleted + left));
 }
 
 /// A future dropped at any await leaves the store usable; what it was to do is done whole or not

@@ -87,7 +87,7 @@ impl MetastoreAdmin for DynamoDbMetastore {
     }
 }
 
-/// Tells whether a conditional write took place.
+/// Returns `true` if a conditional write took place.
 fn unless_condition_failed(answer: Answer<()>) -> Result<bool, BackendError> {
     match answer? {
         Ok(()) => Ok(true),

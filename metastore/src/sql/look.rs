@@ -8,7 +8,8 @@ use tokio::time::timeout;
 
 use crate::schema::{Finding, FindingId, SchemaReport};
 use crate::sql::connections::ADMIN_DEADLINE;
-use crate::sql::dialect::{Dialect, Setup, SqlError};
+use crate::sql::dialect::{Dialect, Setup};
+use crate::sql::error::SqlError;
 use crate::sql::hosts::Hosts;
 use crate::task::to_its_end;
 

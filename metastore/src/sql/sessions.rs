@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::schema::SchemaReport;
 use crate::sql::abandoned::Abandoned;
-use crate::sql::dialect::{Dialect, Setup, SqlError, SqlFuture};
+use crate::sql::dialect::{Dialect, Setup};
 use crate::sql::driver::Doing;
+use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::hosts::Hosts;
 use crate::sql::look::{Start, look};
 use crate::sql::{DriverFault, SqlFault};

@@ -329,36 +329,3 @@ async fn a_server_that_is_not_strict_changes_nothing() {
 async fn place_strict(place: &Place) -> MysqlMetastore {
     builder().accept(FindingId::ColumnType).open(&place.url).await.unwrap()
 }
-
-/// A row that another program deletes between our insert and our look at who holds its place.
-#[tokio::test]
-async fn inserts_beside_deletions_are_told_the_truth() {
-    let place = Place::migrated(UTF8).await;
-    let store = place.open().await;
-    let key: KeyMeta = meta("_IK_a_svc_prod", NOW);
-    let inserting = tokio::spawn({
-        let store = store.clone();
-        async move {
-            let mut inserted = 0;
-            for _ in 0..300 {
-                match store.insert(&record("_IK_a_svc_prod", NOW)).await {
-                    Ok(Insert::Inserted) => inserted += 1,
-                    Ok(Insert::AlreadyExists) => {}
-                    // The server undoes one of two that wait for each other.
-                    Err(error) if error.is_transient() => {}
-                    Err(error) => assert!(matches!(fault(&error), SqlFault::Contended(_)), "{error:?}"),
-                }
-            }
-            inserted
-        }
-    });
-    let mut deleted = 0;
-    while !inserting.is_finished() {
-        match store.delete(key.id()).await {
-            Ok(rows) => deleted += rows,
-            Err(error) => assert!(error.is_transient(), "{error:?}"),
-        }
-    }
-    let inserted: u64 = inserting.await.unwrap();
-    assert_eq!(inserted, deleted + store.count().await.unwrap());
-}

@@ -18,6 +18,8 @@ async fn an_empty_database_gets_the_table_once_and_keeps_it() {
     let refused = MysqlMetastore::open(&place.url).await.unwrap_err();
     assert_eq!(dangers(&refused), [FindingId::TableMissing]);
     assert!(chain(&refused).contains("MysqlMetastore::migrate"), "{}", chain(&refused));
+    let accepted = builder().accept(FindingId::TableMissing).open(&place.url).await.unwrap();
+    assert_permanent(accepted.count().await, "1146");
     let store = place.unchecked().await;
     assert_permanent(store.latest(record("_IK_a_svc_prod", NOW).meta().id()).await, "1146");
     let store = MysqlMetastore::migrate(&place.url).await.unwrap();

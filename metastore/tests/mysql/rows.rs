@@ -1,10 +1,10 @@
 //! Rows as other programs write them, and rows that are no keys.
 
-use claviger::{Consistency, FailureClass, Metastore as _, MetastoreAdmin as _, Page};
+use claviger::{Consistency, FailureClass, Insert, Metastore as _, MetastoreAdmin as _, Page};
 use claviger_metastore::MysqlMetastore;
 
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, chain, meta, record};
+use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, assert_permanent, chain, meta, record};
 
 const ID: &str = "_IK_a_svc_prod";
 const AT: &str = "2023-11-14 22:13:20";
@@ -165,4 +165,37 @@ async fn times_with_fractions_are_found() {
         assert!(store.revoke(&meta(ID, NOW)).await.unwrap());
         assert_eq!(store.list(None, 5).await.unwrap().records, [record(ID, NOW).revoked(true)]);
     }
+}
+
+/// A row that every update misses, as if others changed it each time: reads show it, updates do not.
+#[tokio::test]
+async fn a_rewrite_that_never_takes_is_a_transient_error() {
+    let place = Place::migrated(UTF8).await;
+    let record = record(ID, NOW);
+    place.write_row("+00:00", ID, AT, &record.to_json()).await;
+    for statement in [
+        "RENAME TABLE encryption_key TO kept",
+        "CREATE FUNCTION is_read() RETURNS INT NOT DETERMINISTIC READS SQL DATA RETURN (SELECT info NOT LIKE \
+         'UPDATE%' FROM information_schema.processlist WHERE id = CONNECTION_ID())",
+        "CREATE VIEW encryption_key AS SELECT id, created, key_record FROM kept WHERE is_read()",
+    ] {
+        place.execute(statement).await;
+    }
+    let store = place.unchecked().await;
+    assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap().as_ref(), Some(&record));
+    let revoked = store.revoke(record.meta()).await;
+    let replaced = store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await;
+    for error in [revoked, replaced].map(Result::unwrap_err) {
+        assert!(error.is_transient() && chain(&error).contains("kept being changed"), "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_unique_violation_of_another_kind_is_not_taken_for_a_duplicate() {
+    let place = Place::migrated(UTF8).await;
+    place.execute("ALTER TABLE encryption_key ADD UNIQUE only_one (id)").await;
+    let store = place.unchecked().await;
+    assert_eq!(store.insert(&record(ID, NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(ID, NOW)).await.unwrap(), Insert::AlreadyExists);
+    assert_permanent(store.insert(&record(ID, NOW + 1)).await, "cannot tell the key");
 }

@@ -206,6 +206,24 @@ async fn an_insert_that_the_table_takes_away_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_rewrite_that_never_takes_is_a_transient_error() {
+    let place = Place::migrated().await;
+    let (store, record) = (place.open().await, record("_IK_a_svc_prod", NOW));
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    place
+        .execute(
+            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER swallow BEFORE UPDATE ON encryption_key FOR EACH ROW EXECUTE FUNCTION swallow()",
+        )
+        .await;
+    let revoked = store.revoke(record.meta()).await;
+    let replaced = store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await;
+    for error in [revoked, replaced].map(Result::unwrap_err) {
+        assert!(error.is_transient() && chain(&error).contains("kept being changed"), "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
 async fn a_unique_violation_of_another_kind_is_not_taken_for_a_duplicate() {
     let place = Place::migrated().await;
     place.execute("CREATE UNIQUE INDEX ON encryption_key (id)").await;

@@ -3,11 +3,11 @@
 use std::error::Error as _;
 
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
-use claviger_metastore::{PostgresMetastore, SqlFault};
+use claviger_metastore::{FindingId, PostgresMetastore, SqlFault};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, NOW, PLENTY, Place, as_user, assert_permanent, chain, record};
+use crate::support::{ASHERAH, NOW, PLENTY, Place, as_user, assert_permanent, chain, ids, record};
 
 #[tokio::test]
 async fn processes_that_come_first_at_once_make_one_table() {
@@ -34,6 +34,20 @@ async fn a_table_that_is_there_is_left_as_it_is() {
     let column = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute \
                   WHERE attrelid = 'encryption_key'::regclass AND attname = 'created'";
     assert_eq!(place.text(column).await, "timestamp without time zone");
+}
+
+#[tokio::test]
+async fn open_takes_a_table_that_is_there_and_makes_none() {
+    let place = Place::new().await;
+    for builder in [PostgresMetastore::builder(), PostgresMetastore::builder().read_only(true)] {
+        let refused = builder.deadline(PLENTY).open(&place.url).await.unwrap_err();
+        assert!(!refused.is_transient() && chain(&refused).contains("table-missing"), "{}", chain(&refused));
+    }
+    let accepted =
+        PostgresMetastore::builder().accept(FindingId::TableMissing).open(&place.url).await.unwrap();
+    assert_eq!(ids(&accepted.check_schema().await.unwrap()), [FindingId::TableMissing]);
+    PostgresMetastore::migrate(&place.url).await.unwrap().close().await;
+    PostgresMetastore::open(&place.url).await.unwrap().close().await;
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn a_file_of_others_keeps_its_mode_and_its_rows() {
 async fn names_that_are_no_files_to_sqlite_are_refused_and_nothing_is_made() {
     let names = [":memory:", "file::memory:?cache=shared", "file:keys.db?mode=memory", "FILE:keys.db"];
     for name in names {
-        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().existing()] {
+        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().migrate()] {
             assert_permanent(builder.open(name).await, "a database in memory or for a URI");
         }
         assert!(!Path::new(name).exists(), "{name}");
@@ -67,23 +67,34 @@ async fn a_pool_in_memory_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_store_that_must_be_there_is_not_made_where_it_was_lost() {
+async fn open_makes_no_key_store_where_one_was_lost() {
     let place = Place::new();
-    let existing = || SqliteMetastore::builder().existing().open(&place.file);
-    assert_permanent(existing().await, "No such file");
+    let open = || SqliteMetastore::open(&place.file);
+    for builder in [
+        SqliteMetastore::builder(),
+        SqliteMetastore::builder().danger_unchecked(),
+        SqliteMetastore::builder().accept(FindingId::TableMissing),
+        SqliteMetastore::builder().read_only(true).migrate(),
+    ] {
+        assert_permanent(builder.open(&place.file).await, "No such file");
+    }
     assert!(!place.file.exists());
     fs::write(&place.file, "").unwrap();
-    assert_dangerous(existing().await, FindingId::TableMissing, "no table");
+    assert_dangerous(open().await, FindingId::TableMissing, "no table");
     assert_eq!(fs::read(&place.file).unwrap(), b"");
     // A file of other tables, too.
     let pool = place.pool().await;
     sqlx::raw_sql("CREATE TABLE other (x)").execute(&pool).await.unwrap();
     pool.close().await;
     let before = fs::read(&place.file).unwrap();
-    assert_dangerous(existing().await, FindingId::TableMissing, "no table");
+    assert_dangerous(open().await, FindingId::TableMissing, "no table");
     assert_eq!(fs::read(&place.file).unwrap(), before);
-    place.open().await.close().await;
-    existing().await.unwrap().close().await;
+    let accepted =
+        SqliteMetastore::builder().accept(FindingId::TableMissing).open(&place.file).await.unwrap();
+    assert_permanent(accepted.count().await, "there is no such table");
+    accepted.close().await;
+    SqliteMetastore::migrate(&place.file).await.unwrap().close().await;
+    open().await.unwrap().close().await;
 }
 
 #[tokio::test]
@@ -101,7 +112,7 @@ async fn a_log_whose_file_is_lost_is_not_deleted() {
         } else {
             fs::write(&place.file, "").unwrap();
         }
-        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().existing()] {
+        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().migrate()] {
             assert_permanent(builder.open(&place.file).await, "its log (-wal) is there");
         }
         assert_eq!(fs::read(&log).unwrap(), held);
@@ -125,8 +136,10 @@ async fn records_outlive_the_process_that_wrote_them() {
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_a_permanent_error() {
     let place = Place::new();
-    assert_permanent(SqliteMetastore::open(place.folder.path().join("no/keys.db")).await, "No such file");
-    assert_permanent(SqliteMetastore::open(place.folder.path()).await, "unable to open");
+    for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().migrate()] {
+        assert_permanent(builder.clone().open(place.folder.path().join("no/keys.db")).await, "No such file");
+        assert_permanent(builder.open(place.folder.path()).await, "unable to open");
+    }
 }
 
 #[tokio::test]
@@ -134,7 +147,9 @@ async fn a_file_that_is_no_database_is_a_permanent_error_and_is_left_alone() {
     let place = Place::new();
     let text = "customer_id,email\n".repeat(1_000);
     fs::write(&place.file, &text).unwrap();
-    assert_permanent(SqliteMetastore::open(&place.file).await, "not a database");
+    for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().migrate()] {
+        assert_permanent(builder.open(&place.file).await, "not a database");
+    }
     assert_eq!(fs::read_to_string(&place.file).unwrap(), text);
 }
 
@@ -240,7 +255,7 @@ fn a_folder_that_cannot_be_written_is_named_as_what_is_wrong() {
         let folder = place.folder.path();
         let close = |mode| fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
         close(0o500);
-        assert_permanent(SqliteMetastore::open(&place.file).await, "folder of the file cannot be written");
+        assert_permanent(SqliteMetastore::migrate(&place.file).await, "folder of the file cannot be written");
         close(0o700);
         place.open().await.close().await;
         close(0o500);

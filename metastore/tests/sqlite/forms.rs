@@ -5,7 +5,7 @@ use claviger::{
 };
 
 use crate::latest::LatestRecord as _;
-use crate::support::{NOW, Place, assert_permanent, meta, record};
+use crate::support::{NOW, Place, assert_permanent, chain, meta, record};
 
 /// Each is one text or number for [`NOW`] that some writer's driver makes.
 const FORMS: [&str; 12] = [
@@ -292,4 +292,60 @@ async fn ids_that_only_look_reserved_are_keys() {
     }
     assert_eq!(store.count().await.unwrap(), 4);
     assert_eq!(store.list(None, 9).await.unwrap().records.len(), 4);
+}
+
+async fn with(sql: &str) -> Place {
+    let place = Place::new();
+    place.open().await.close().await;
+    let pool = place.pool().await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
+    pool.close().await;
+    place
+}
+
+#[tokio::test]
+async fn a_rewrite_that_never_takes_is_a_transient_error() {
+    let place =
+        with("CREATE TRIGGER swallow BEFORE UPDATE ON encryption_key BEGIN SELECT RAISE(IGNORE); END").await;
+    let (store, record) = (place.open().await, record("_IK_a_svc_prod", NOW));
+    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    let revoked = store.revoke(record.meta()).await;
+    let replaced = store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await;
+    for error in [revoked, replaced].map(Result::unwrap_err) {
+        assert!(error.is_transient() && chain(&error).contains("kept being changed"), "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn an_insert_that_the_table_takes_away_is_an_error() {
+    let place = with(
+        "CREATE TRIGGER swallow BEFORE INSERT ON encryption_key WHEN new.id LIKE 'gone%' \
+         BEGIN SELECT RAISE(IGNORE); END",
+    )
+    .await;
+    let store = place.open().await;
+    assert_permanent(store.insert(&record("gone", NOW)).await, "kept no row");
+    // Also of several that are committed together.
+    let records = ["gone_a", "kept", "gone_b"].map(|id| record(id, NOW));
+    let mut calls = tokio::task::JoinSet::new();
+    for record in records {
+        let store = store.clone();
+        calls.spawn(async move { (record.meta().id().to_string(), store.insert(&record).await) });
+    }
+    for (id, answer) in calls.join_all().await {
+        if id == "kept" {
+            assert_eq!(answer.unwrap(), Insert::Inserted);
+        } else {
+            assert_permanent(answer, "kept no row");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_unique_violation_of_another_kind_is_not_taken_for_a_duplicate() {
+    let place = with("CREATE UNIQUE INDEX only_one ON encryption_key (id)").await;
+    let store = place.open().await;
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW + 1)).await, "cannot tell the key");
 }

@@ -53,18 +53,18 @@ async fn ids_that_are_too_long_are_damaged_rows_and_no_page_is_lost_for_them() {
         let fault = row.error.source().and_then(|source| source.downcast_ref());
         assert!(matches!(fault, Some(SqlFault::RowIdTooLong)));
     }
-    // Pages that have a row to go on from; those that have not say why.
-    let (mut after, mut listed, mut damaged) = (None, Vec::new(), 0);
-    loop {
-        let page = store.list(after.as_ref(), 4).await.unwrap();
-        listed.extend(page.records);
-        damaged += page.damaged.len();
-        after = page.next;
-        if after.is_none() {
-            break;
+    // A page that has no row to go on from is longer.
+    for limit in 1..=4 {
+        let (mut after, mut listed, mut damaged) = (None, Vec::new(), 0);
+        loop {
+            let page = store.list(after.as_ref(), limit).await.unwrap();
+            listed.extend(page.records);
+            damaged += page.damaged.len();
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
         }
+        assert_eq!((&listed, damaged), (&records, 3), "pages of {limit}");
     }
-    assert_eq!((listed, damaged), (records.clone(), 3));
-    let error = store.list(Some(records[0].meta()), 2).await.unwrap_err();
-    assert_eq!(error.class(), FailureClass::Damaged);
 }

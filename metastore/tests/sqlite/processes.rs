@@ -23,7 +23,7 @@ fn processes_that_come_first_at_once_share_one_file() {
     if let Some(file) = child_argument() {
         return block_on(async {
             wait_for_go();
-            let store = SqliteMetastore::open(&file).await.unwrap();
+            let store = SqliteMetastore::migrate(&file).await.unwrap();
             let mut inserted = 0;
             for second in 0..KEYS {
                 let own = claviger::EnvelopeKeyRecord::new(
@@ -57,7 +57,7 @@ fn what_a_killed_process_was_told_is_there() {
     if let Some(file) = child_argument() {
         return block_on(async {
             wait_for_go();
-            let store = SqliteMetastore::open(&file).await.unwrap();
+            let store = SqliteMetastore::migrate(&file).await.unwrap();
             // Several at once, so that commits are shared.
             let writers = (0..WRITERS).map(|writer| {
                 let store = store.clone();

@@ -16,6 +16,7 @@ use crate::sql::mysql::MysqlMetastore;
 use crate::sql::mysql::dialect::MysqlDialect;
 use crate::sql::mysql::fault::backend_error;
 use crate::sql::settings::{Replica, Settings, Target};
+use crate::sql::store::SqlMetastore;
 use crate::sql::url::ServerUrl;
 
 /// Sets up a [`MysqlMetastore`].
@@ -156,7 +157,7 @@ impl MysqlBuilder {
     /// Nothing is changed.
     pub async fn open(self, url: &str) -> Result<MysqlMetastore, BackendError> {
         let connections = self.settings.open(self.read_url(url)?, |url| self.read_url(url)).await?;
-        Ok(MysqlMetastore { connections })
+        Ok(MysqlMetastore(SqlMetastore(connections)))
     }
 
     /// Connects with these options of [`sqlx`](crate::sqlx), which can say what a URL cannot, and looks at the table. Their time
@@ -171,7 +172,7 @@ impl MysqlBuilder {
     pub async fn connect(self, options: MySqlConnectOptions) -> Result<MysqlMetastore, BackendError> {
         let target = Target::one(options.disable_statement_logging());
         let connections = self.settings.open(target, |url| self.read_url(url)).await?;
-        Ok(MysqlMetastore { connections })
+        Ok(MysqlMetastore(SqlMetastore(connections)))
     }
 
     /// Reads a URL.

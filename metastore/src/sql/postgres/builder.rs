@@ -17,6 +17,7 @@ use crate::sql::postgres::PostgresMetastore;
 use crate::sql::postgres::dialect::PostgresDialect;
 use crate::sql::postgres::fault::backend_error;
 use crate::sql::settings::{Replica, Settings, Target};
+use crate::sql::store::SqlMetastore;
 use crate::sql::url::ServerUrl;
 
 /// Sets up a [`PostgresMetastore`].
@@ -154,7 +155,7 @@ impl PostgresBuilder {
     /// Nothing is changed.
     pub async fn open(self, url: &str) -> Result<PostgresMetastore, BackendError> {
         let connections = self.settings.open(read_url(url)?, read_url).await?;
-        Ok(PostgresMetastore { connections })
+        Ok(PostgresMetastore(SqlMetastore(connections)))
     }
 
     /// Connects with these options of [`sqlx`](crate::sqlx), which can say what a URL cannot, and looks at the table.
@@ -166,7 +167,7 @@ impl PostgresBuilder {
     /// Nothing is changed.
     pub async fn connect(self, options: PgConnectOptions) -> Result<PostgresMetastore, BackendError> {
         let connections = self.settings.open(Target::one(own(options)), read_url).await?;
-        Ok(PostgresMetastore { connections })
+        Ok(PostgresMetastore(SqlMetastore(connections)))
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, FromRow, Row as _, ValueRef as _, query, raw_sql};
 
-use crate::sql::dialect::{Setup, SqlError};
+use crate::sql::dialect::Setup;
+use crate::sql::error::SqlError;
 
 /// A statement with parameters.
 ///

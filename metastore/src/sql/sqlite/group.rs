@@ -1,6 +1,6 @@
 //! Group commit: writes that wait for one another are committed together.
 //!
-//! A commit costs a sync of the disk, whatever it holds. So who has something to write puts it in a
+//! A commit costs a sync of the disk, whatever it holds. So a caller puts what it has to write in a
 //! queue, and one thread writes all that is in it with one commit, again and again until it is empty.
 //! Then the thread ends: there is none before the first write, and none while nobody writes.
 //!
@@ -23,7 +23,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::sql::sqlite::fault::backend_error;
-use crate::sql::sqlite::statements::{self, Write};
+use crate::sql::sqlite::statements::{self, Outcome};
+use crate::sql::write::Write;
 use crate::task::NoRuntime;
 
 /// As many as wait for a place in the queue cost a future each; those in it their records too.
@@ -31,9 +32,6 @@ const QUEUE_MAX: usize = 1_024;
 
 /// More gain little over the sync that they share, and make the first wait for the last.
 const BATCH_MAX: usize = 256;
-
-/// How many rows a write reached.
-type Outcome = Result<u64, BackendError>;
 
 pub(super) struct Group {
     pool: SqlitePool,
@@ -61,10 +59,10 @@ impl Group {
         Arc::new(Self { pool, queue: Mutex::default(), places, abandoned: Notify::new() })
     }
 
-    /// Has `write` done with what else waits, and tells how many rows it reached.
+    /// Has `write` done with what else waits, and returns how many rows it reached.
     ///
-    /// Who goes away before a place in the queue is free leaves nothing behind; later the write is
-    /// done, or is not.
+    /// A caller that goes away before a place in the queue is free leaves nothing behind. Later the write
+    /// is done, or is not.
     pub(super) async fn write(self: &Arc<Self>, write: Write) -> Outcome {
         if Handle::try_current().is_err() {
             return Err(BackendError::permanent(NoRuntime));
@@ -147,7 +145,7 @@ impl Writer {
         let (writes, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.write, (job.answer, job.place))).unzip();
         for ((answer, _place), outcome) in answers.into_iter().zip(self.outcomes(&writes).await) {
-            // Who has gone away does not want to know.
+            // A caller that has gone away does not want to know.
             let _gone = answer.send(outcome);
         }
     }

@@ -3,16 +3,19 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use claviger::Created;
+use claviger::{
+    Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _,
+};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::builder::{CONNECTIONS_MAX, enter_wal_mode};
+use super::file::Missing;
 use super::*;
 
 async fn in_a_folder() -> (SqliteMetastore, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteMetastore::open(folder.path().join("keys.db")).await.unwrap();
+    let store = SqliteMetastore::migrate(folder.path().join("keys.db")).await.unwrap();
     (store, folder)
 }
 
@@ -20,7 +23,7 @@ async fn in_a_folder() -> (SqliteMetastore, tempfile::TempDir) {
 async fn all_connections(store: &SqliteMetastore) -> Vec<PoolConnection<Sqlite>> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
-        connections.push(connection(&store.pool).await.unwrap());
+        connections.push(connection(&store.0.0.pool).await.unwrap());
     }
     connections
 }
@@ -71,7 +74,7 @@ async fn s1_4_dropped_calls_give_their_connections_back() {
 #[test]
 fn a_call_outside_a_runtime_is_an_error() {
     let outside = || {
-        let mut call = pin!(SqliteMetastore::open("keys.db"));
+        let mut call = pin!(SqliteMetastore::migrate("keys.db"));
         call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
     };
     let Poll::Ready(Err(error)) = outside() else { panic!("it waits, or opened the file") };
@@ -123,7 +126,7 @@ async fn entering_wal_mode_waits_for_who_is_using_the_file() {
     let options = options.busy_timeout(Duration::ZERO).create_if_missing(true);
     let mut other = options.connect().await.unwrap();
     let using = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
-    let mut entering = pin!(enter_wal_mode(&options, false));
+    let mut entering = pin!(enter_wal_mode(&options, Missing::IsMade));
     // Each try and each pause wakes it at least once.
     let mut wakes = 0;
     let ended = poll_fn(|context| match entering.as_mut().poll(context) {

@@ -1,0 +1,282 @@
+//! The one store in an SQL database, whatever its dialect and however its sessions are had.
+
+use std::fmt;
+use std::sync::Arc;
+
+use claviger::{
+    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
+    MetastoreAdmin, Page,
+};
+
+use crate::schema::SchemaReport;
+use crate::sql::error::SqlFuture;
+use crate::sql::statements::Statements;
+use crate::sql::write::Write;
+use crate::sql::{FoldedIds, check_id, checked_json, read};
+
+/// How calls come to a session with the database, and through it to their end also when their callers go
+/// away.
+pub(crate) trait Access: Clone + Send + Sync + 'static {
+    type Dialect: Statements;
+
+    fn folded_ids(&self) -> FoldedIds;
+
+    /// Runs `work`, which only reads and may be begun anew on another session.
+    fn read<T: Send + 'static>(
+        &self,
+        reading: Reading,
+        work: impl Fn(
+            &mut <Self::Dialect as Statements>::Session,
+            <Self::Dialect as Statements>::Table,
+        ) -> SqlFuture<'_, T>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    ) -> impl Future<Output = Result<T, BackendError>> + Send;
+
+    /// Writes, once. Returns how many rows it reached.
+    fn write(&self, write: Write) -> impl Future<Output = Result<u64, BackendError>> + Send;
+
+    /// Looks for what is wrong, and changes nothing.
+    fn report(&self) -> impl Future<Output = Result<SchemaReport, BackendError>> + Send;
+
+    fn failovers(&self) -> u64;
+
+    fn close(&self) -> impl Future<Output = ()> + Send;
+
+    /// Adds what there is to say of the connections.
+    fn debug(&self, fields: &mut fmt::DebugStruct<'_, '_>);
+}
+
+/// What a read is for, and so how long it may take and where it may go.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "_server"), expect(dead_code, reason = "a file answers all of them alike"))]
+pub(crate) enum Reading {
+    Load(Consistency),
+    List,
+    Count,
+}
+
+/// Keeps key records in an SQL database.
+#[derive(Clone)]
+pub(crate) struct SqlMetastore<A>(pub(crate) A);
+
+impl<A: Access> fmt::Debug for SqlMetastore<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct(A::Dialect::STORE);
+        self.0.debug(&mut fields);
+        fields.finish_non_exhaustive()
+    }
+}
+
+impl<A: Access> Metastore for SqlMetastore<A> {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        consistency: Consistency,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        check_id(key.id())?;
+        let (key, folded) = (key.clone(), self.0.folded_ids());
+        let load = self.0.read(Reading::Load(consistency), move |session, table| {
+            let key = key.clone();
+            Box::pin(async move { read::load::<A::Dialect>(session, table, &key, folded).await })
+        });
+        load.await
+    }
+
+    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+        check_id(id)?;
+        let id = id.clone();
+        let load = self.0.read(Reading::Load(Consistency::Strong), move |session, table| {
+            let id = id.clone();
+            Box::pin(async move { read::load_latest::<A::Dialect>(session, table, &id, up_to).await })
+        });
+        load.await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[KeyMeta],
+        consistency: Consistency,
+    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+        keys.iter().try_for_each(|key| check_id(key.id()))?;
+        let (keys, folded): (Arc<[KeyMeta]>, _) = (keys.into(), self.0.folded_ids());
+        let load = self.0.read(Reading::Load(consistency), move |session, table| {
+            let keys = Arc::clone(&keys);
+            Box::pin(async move { read::load_many::<A::Dialect>(session, table, &keys, folded).await })
+        });
+        load.await
+    }
+
+    async fn load_latest_many(
+        &self,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Option<Latest>>, BackendError> {
+        ids.iter().try_for_each(check_id)?;
+        let ids: Arc<[KeyId]> = ids.into();
+        let load = self.0.read(Reading::Load(Consistency::Strong), move |session, table| {
+            let ids = Arc::clone(&ids);
+            Box::pin(async move { read::load_latest_many::<A::Dialect>(session, table, &ids, up_to).await })
+        });
+        load.await
+    }
+
+    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+        check_id(record.meta().id())?;
+        checked_json(record)?;
+        let inserted = self.0.write(Write::Insert(record.clone())).await?;
+        Ok(if inserted == 0 { Insert::AlreadyExists } else { Insert::Inserted })
+    }
+
+    fn failovers(&self) -> u64 {
+        self.0.failovers()
+    }
+}
+
+impl<A: Access> MetastoreAdmin for SqlMetastore<A> {
+    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
+        let after = after.cloned();
+        let list = self.0.read(Reading::List, move |session, table| {
+            let after = after.clone();
+            Box::pin(async move { read::list::<A::Dialect>(session, table, after.as_ref(), limit).await })
+        });
+        list.await
+    }
+
+    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+        check_id(key.id())?;
+        Ok(self.0.write(Write::Revoke(key.clone())).await? > 0)
+    }
+
+    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
+        check_id(key.id())?;
+        let replace = Write::Replace { key: key.clone(), old: old.into(), new: new.into() };
+        Ok(self.0.write(replace).await? > 0)
+    }
+
+    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+        check_id(id)?;
+        self.0.write(Write::Delete(id.clone())).await
+    }
+
+    async fn count(&self) -> Result<u64, BackendError> {
+        let count = self.0.read(Reading::Count, |session, _| {
+            Box::pin(async move { <A::Dialect as Statements>::count(session).await })
+        });
+        count.await
+    }
+}
+
+/// Gives a public store, which is named for its database and documents its SQL, what all have: it is a
+/// newtype of [`SqlMetastore`].
+macro_rules! sql_metastore {
+    ($store:ident) => {
+        impl $store {
+            /// Looks for what is wrong with the table and the settings it is used by, with the rights of
+            /// the user, and at a sample of the rows. It changes nothing.
+            ///
+            /// # Errors
+            /// Transient when the database cannot be asked, permanent when it refuses to answer.
+            ///
+            /// # Cancel safety
+            /// Nothing is changed.
+            pub async fn check_schema(&self) -> Result<crate::SchemaReport, claviger::BackendError> {
+                crate::sql::store::Access::report(&self.0.0).await
+            }
+
+            /// Closes the connections, once calls under way have ended. Calls made later are refused.
+            ///
+            /// # Cancel safety
+            /// Closing goes on.
+            pub async fn close(&self) {
+                crate::sql::store::Access::close(&self.0.0).await;
+            }
+        }
+
+        impl std::fmt::Debug for $store {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl claviger::Metastore for $store {
+            async fn load(
+                &self,
+                key: &claviger::KeyMeta,
+                consistency: claviger::Consistency,
+            ) -> Result<Option<claviger::EnvelopeKeyRecord>, claviger::BackendError> {
+                self.0.load(key, consistency).await
+            }
+
+            async fn load_latest(
+                &self,
+                id: &claviger::KeyId,
+                up_to: claviger::Created,
+            ) -> Result<Option<claviger::Latest>, claviger::BackendError> {
+                self.0.load_latest(id, up_to).await
+            }
+
+            async fn load_many(
+                &self,
+                keys: &[claviger::KeyMeta],
+                consistency: claviger::Consistency,
+            ) -> Result<Vec<Option<claviger::EnvelopeKeyRecord>>, claviger::BackendError> {
+                self.0.load_many(keys, consistency).await
+            }
+
+            async fn load_latest_many(
+                &self,
+                ids: &[claviger::KeyId],
+                up_to: claviger::Created,
+            ) -> Result<Vec<Option<claviger::Latest>>, claviger::BackendError> {
+                self.0.load_latest_many(ids, up_to).await
+            }
+
+            async fn insert(
+                &self,
+                record: &claviger::EnvelopeKeyRecord,
+            ) -> Result<claviger::Insert, claviger::BackendError> {
+                self.0.insert(record).await
+            }
+
+            fn failovers(&self) -> u64 {
+                self.0.failovers()
+            }
+        }
+
+        impl claviger::MetastoreAdmin for $store {
+            async fn list(
+                &self,
+                after: Option<&claviger::KeyMeta>,
+                limit: usize,
+            ) -> Result<claviger::Page, claviger::BackendError> {
+                self.0.list(after, limit).await
+            }
+
+            async fn revoke(&self, key: &claviger::KeyMeta) -> Result<bool, claviger::BackendError> {
+                self.0.revoke(key).await
+            }
+
+            async fn replace_wrapped_key(
+                &self,
+                key: &claviger::KeyMeta,
+                old: &[u8],
+                new: &[u8],
+            ) -> Result<bool, claviger::BackendError> {
+                self.0.replace_wrapped_key(key, old, new).await
+            }
+
+            async fn delete(&self, id: &claviger::KeyId) -> Result<u64, claviger::BackendError> {
+                self.0.delete(id).await
+            }
+
+            async fn count(&self) -> Result<u64, claviger::BackendError> {
+                self.0.count().await
+            }
+        }
+    };
+}
+
+pub(crate) use sql_metastore;
