@@ -97,6 +97,7 @@ impl<T, F: Future<Output = Result<T, SqlError>> + Send> Answer<T> for F {}
 #[derive(Clone, Debug)]
 pub(crate) enum Found {
     Row(Row),
+    #[cfg_attr(not(feature = "_server"), expect(dead_code, reason = "of a file's table more is not known"))]
     Nothing,
     /// It has no row of its own, and the table may take another's for it.
     HeldPerhaps,
