@@ -11,7 +11,7 @@ use crate::sql::FoldedIds;
 use crate::sql::dialect::Dialect;
 use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::sessions::Sessions;
-use crate::sql::statements::Statements;
+use crate::sql::statements::{On, Statements};
 use crate::sql::store::{Access, Reading};
 use crate::sql::write::{Write, carry_out};
 
@@ -69,7 +69,7 @@ impl<D: Dialect> Access for Connections<D> {
     async fn read<T: Send + 'static>(
         &self,
         reading: Reading,
-        work: impl Fn(&mut D::Session, D::Table) -> SqlFuture<'_, T> + Clone + Send + Sync + 'static,
+        work: impl Fn(On<'_, D>) -> SqlFuture<'_, T> + Clone + Send + Sync + 'static,
     ) -> Result<T, BackendError> {
         let (sessions, deadline) = match (reading, &self.replica) {
             (Reading::Load(Consistency::Eventual), Some(replica)) => (replica, self.deadline),
@@ -82,7 +82,7 @@ impl<D: Dialect> Access for Connections<D> {
             let (known, work) = (Arc::clone(&known), work.clone());
             Box::pin(async move {
                 let table = table::<D>(&known, session).await?;
-                work(session, table).await
+                work(On { session, table }).await
             })
         });
         read.await
@@ -94,7 +94,7 @@ impl<D: Dialect> Access for Connections<D> {
         let written = self.primary.write(deadline, move |session| {
             Box::pin(async move {
                 let table = table::<D>(&known, session).await?;
-                carry_out::<D>(session, table, &write).await
+                carry_out::<D>(&mut On { session, table }, &write).await
             })
         });
         written.await

@@ -2,6 +2,7 @@
 
 use claviger::{BackendError, Created, DamagedRow, EnvelopeKeyRecord, KeyId, KeyMeta, Latest, Page};
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 use crate::sql::error::SqlError;
 use crate::sql::{ID_CHARS_MAX, LISTED_ID_BYTES_MAX, RECORD_BYTES_MAX, SqlFault};
 

@@ -142,3 +142,85 @@ impl<D: Dialect> Settings<D> {
             .field("server_timeouts", &self.server_timeouts);
     }
 }
+
+/// Gives the builder of a store on a server the settings that all have.
+macro_rules! server_settings {
+    ($builder:ident, $store:ident) => {
+        impl $builder {
+            /// Starts in spite of this dangerous finding.
+            pub fn accept(mut self, finding: crate::FindingId) -> Self {
+                self.settings.admission.accepted.push(finding);
+                self
+            }
+
+            /// Opens the store for loading alone, as decrypting does: that the user may not insert, or that
+            /// the server takes no writes, keeps it from nothing then. Off unless set. Inserts are tried all
+            /// the same, and answered by the server.
+            pub const fn read_only(mut self, on: bool) -> Self {
+                self.settings.admission.read_only = on;
+                self
+            }
+
+            /// Makes our own table, if there is none, before the store is opened; one that is there is left
+            /// as it is. The user needs the right to make tables only where there is none, else it is
+            /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade).
+            ///
+            /// It is for installing; a service does without. Any number of programs may do it at once.
+            pub fn migrate(mut self) -> Self {
+                self.settings.start.makes_table = true;
+                self
+            }
+
+            /// Starts without a look at what is wrong with the table: to find it out with
+            #[doc = concat!("[`", stringify!($store), "::check_schema`], or to mend it.")]
+            pub fn danger_unchecked(mut self) -> Self {
+                self.settings.start.checks = false;
+                self
+            }
+
+            /// Reads keys that the table keeps under another id, which its collation takes for the one
+            /// asked for: where an Asherah shares the table it seals for `Alice` under the row of `alice`,
+            /// and names a key that has no row of its own. Off unless set: such a load fails with
+            /// [`SqlFault::FoldedId`](crate::SqlFault::FoldedId).
+            ///
+            /// What is read so decrypts, and never encrypts. It is for as long as it takes to give each id
+            /// rows of its own, as the finding [`CollationFolds`](crate::FindingId::CollationFolds) says.
+            pub fn folded_ids(mut self, are_read: bool) -> Self {
+                self.settings.folded_ids = are_read.into();
+                self
+            }
+
+            /// As [`replica`](Self::replica), by a URL as [`open`](Self::open) takes it.
+            pub fn replica_url(mut self, url: impl Into<String>) -> Self {
+                self.settings.replica = Some(Replica::Url(url.into()));
+                self
+            }
+
+            /// Sets how many connections are open at most, to the primary and to the replica; 10 unless set.
+            ///
+            /// Writes have half of them. One more is opened while the server is asked to end what was given
+            /// up, and up to two more while the table is looked at.
+            pub const fn max_connections(mut self, connections: std::num::NonZeroU32) -> Self {
+                self.settings.connections_max = connections;
+                self
+            }
+
+            /// Sets how long a load or an insert may take, the wait for a connection included; 1.5 seconds
+            /// unless set. It should be below the store deadline of the factory's policy.
+            pub const fn deadline(mut self, deadline: std::time::Duration) -> Self {
+                self.settings.deadline = deadline;
+                self
+            }
+
+            /// Has each new connection run this SQL, `SET ROLE checkout` say. It is sent as it is.
+            ///
+            /// Behind a pooler that shares connections it would be run for others, too.
+            pub fn on_connect(mut self, sql: impl Into<std::sync::Arc<str>>) -> Self {
+                self.settings.on_connect = Some(sql.into());
+                self
+            }
+        }
+    };
+}
+
+pub(crate) use server_settings;

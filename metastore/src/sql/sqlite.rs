@@ -16,9 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use claviger::BackendError;
+use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Sqlite, SqliteConnection};
 
 use crate::schema::SchemaReport;
 use crate::sql::FoldedIds;
@@ -27,6 +27,7 @@ pub use crate::sql::sqlite::builder::SqliteBuilder;
 use crate::sql::sqlite::fault::backend_error;
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::statements::SqliteDialect;
+use crate::sql::statements::On;
 use crate::sql::store::{Access, Reading, SqlMetastore, sql_metastore};
 use crate::sql::write::Write;
 use crate::task::to_its_end;
@@ -190,12 +191,14 @@ impl Access for Connections {
     async fn read<T: Send + 'static>(
         &self,
         _reading: Reading,
-        work: impl Fn(&mut SqliteConnection, ()) -> SqlFuture<'_, T> + Clone + Send + Sync + 'static,
+        work: impl Fn(On<'_, SqliteDialect>) -> SqlFuture<'_, T> + Clone + Send + Sync + 'static,
     ) -> Result<T, BackendError> {
         let pool = self.pool.clone();
         to_its_end(async move {
             let mut connection = connection(&pool).await?;
-            work(&mut connection, ()).await.map_err(SqlError::classified::<SqliteDialect>)
+            work(On { session: &mut connection, table: () })
+                .await
+                .map_err(SqlError::classified::<SqliteDialect>)
         })
         .await
     }

@@ -41,43 +41,25 @@ pub(crate) trait Statements: Sized + Send + Sync + 'static {
     }
 
     /// Looks for the row of a version.
-    fn find(session: &mut Self::Session, table: Self::Table, key: &KeyMeta) -> impl Answer<Found>;
+    fn find(on: &mut On<'_, Self>, key: &KeyMeta) -> impl Answer<Found>;
 
     /// Looks for the rows of at most [`ASKED_MAX`](Self::ASKED_MAX) versions; one answer for each, in the
     /// order asked.
-    fn find_many(
-        session: &mut Self::Session,
-        table: Self::Table,
-        keys: &[KeyMeta],
-    ) -> impl Answer<Vec<Found>>;
+    fn find_many(on: &mut On<'_, Self>, keys: &[KeyMeta]) -> impl Answer<Vec<Found>>;
 
     /// Looks for the row that the table takes for a version's. Its id may be another.
-    fn find_holder(
-        session: &mut Self::Session,
-        table: Self::Table,
-        key: &KeyMeta,
-    ) -> impl Answer<Option<Row>>;
+    fn find_holder(on: &mut On<'_, Self>, key: &KeyMeta) -> impl Answer<Option<Row>>;
 
     /// Returns the last two rows of an id that are not past the time, the latest first.
-    fn find_latest(
-        session: &mut Self::Session,
-        table: Self::Table,
-        id: &KeyId,
-        up_to: Created,
-    ) -> impl Answer<Vec<Row>>;
+    fn find_latest(on: &mut On<'_, Self>, id: &KeyId, up_to: Created) -> impl Answer<Vec<Row>>;
 
     /// Does the same for at most [`ASKED_MAX`](Self::ASKED_MAX) ids; one answer for each, in the order asked.
-    fn find_latest_many(
-        session: &mut Self::Session,
-        table: Self::Table,
-        ids: &[KeyId],
-        up_to: Created,
-    ) -> impl Answer<Vec<Vec<Row>>>;
+    fn find_latest_many(on: &mut On<'_, Self>, ids: &[KeyId], up_to: Created) -> impl Answer<Vec<Vec<Row>>>;
 
     /// Returns every row of a version: more than one where its time has more than one form.
-    fn find_forms(session: &mut Self::Session, table: Self::Table, key: &KeyMeta) -> impl Answer<Vec<Row>> {
+    fn find_forms(on: &mut On<'_, Self>, key: &KeyMeta) -> impl Answer<Vec<Row>> {
         async move {
-            Ok(match Self::find(session, table, key).await? {
+            Ok(match Self::find(on, key).await? {
                 Found::Row(row) => vec![row],
                 Found::Nothing | Found::HeldPerhaps => Vec::new(),
             })
@@ -85,35 +67,25 @@ pub(crate) trait Statements: Sized + Send + Sync + 'static {
     }
 
     /// Inserts a row.
-    fn insert(
-        session: &mut Self::Session,
-        table: Self::Table,
-        key: &KeyMeta,
-        json: &str,
-    ) -> impl Answer<Placed>;
+    fn insert(on: &mut On<'_, Self>, key: &KeyMeta, json: &str) -> impl Answer<Placed>;
 
     /// Puts `new` in the place of the record `old` of a version. Returns how many rows it changed.
-    fn update(
-        session: &mut Self::Session,
-        table: Self::Table,
-        key: &KeyMeta,
-        old: &[u8],
-        new: &str,
-    ) -> impl Answer<u64>;
+    fn update(on: &mut On<'_, Self>, key: &KeyMeta, old: &[u8], new: &str) -> impl Answer<u64>;
 
     /// Returns at most `limit` rows in the order of the primary key, from the beginning or from after a place.
-    fn list(
-        session: &mut Self::Session,
-        table: Self::Table,
-        after: Option<&KeyMeta>,
-        limit: usize,
-    ) -> impl Answer<Vec<Row>>;
+    fn list(on: &mut On<'_, Self>, after: Option<&KeyMeta>, limit: usize) -> impl Answer<Vec<Row>>;
 
     /// Deletes the rows of an id. Returns how many there were.
-    fn delete(session: &mut Self::Session, id: &KeyId) -> impl Answer<u64>;
+    fn delete(on: &mut On<'_, Self>, id: &KeyId) -> impl Answer<u64>;
 
     /// Counts the rows that are keys.
-    fn count(session: &mut Self::Session) -> impl Answer<u64>;
+    fn count(on: &mut On<'_, Self>) -> impl Answer<u64>;
+}
+
+/// The table, and a session by which it is reached.
+pub(crate) struct On<'a, D: Statements> {
+    pub(crate) session: &'a mut D::Session,
+    pub(crate) table: D::Table,
 }
 
 /// What a statement answers, once it has.
@@ -125,6 +97,7 @@ impl<T, F: Future<Output = Result<T, SqlError>> + Send> Answer<T> for F {}
 #[derive(Clone, Debug)]
 pub(crate) enum Found {
     Row(Row),
+    #[cfg_attr(not(feature = "_server"), expect(dead_code, reason = "of a file's table more is not known"))]
     Nothing,
     /// It has no row of its own, and the table may take another's for it.
     HeldPerhaps,

@@ -10,7 +10,7 @@ use claviger::{
 
 use crate::schema::SchemaReport;
 use crate::sql::error::SqlFuture;
-use crate::sql::statements::Statements;
+use crate::sql::statements::{On, Statements};
 use crate::sql::write::Write;
 use crate::sql::{FoldedIds, check_id, checked_json, read};
 
@@ -25,14 +25,7 @@ pub(crate) trait Access: Clone + Send + Sync + 'static {
     fn read<T: Send + 'static>(
         &self,
         reading: Reading,
-        work: impl Fn(
-            &mut <Self::Dialect as Statements>::Session,
-            <Self::Dialect as Statements>::Table,
-        ) -> SqlFuture<'_, T>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
+        work: impl Fn(On<'_, Self::Dialect>) -> SqlFuture<'_, T> + Clone + Send + Sync + 'static,
     ) -> impl Future<Output = Result<T, BackendError>> + Send;
 
     /// Writes, once. Returns how many rows it reached.
@@ -78,9 +71,9 @@ impl<A: Access> Metastore for SqlMetastore<A> {
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_id(key.id())?;
         let (key, folded) = (key.clone(), self.0.folded_ids());
-        let load = self.0.read(Reading::Load(consistency), move |session, table| {
+        let load = self.0.read(Reading::Load(consistency), move |mut on| {
             let key = key.clone();
-            Box::pin(async move { read::load::<A::Dialect>(session, table, &key, folded).await })
+            Box::pin(async move { read::load(&mut on, &key, folded).await })
         });
         load.await
     }
@@ -88,9 +81,9 @@ impl<A: Access> Metastore for SqlMetastore<A> {
     async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
         check_id(id)?;
         let id = id.clone();
-        let load = self.0.read(Reading::Load(Consistency::Strong), move |session, table| {
+        let load = self.0.read(Reading::Load(Consistency::Strong), move |mut on| {
             let id = id.clone();
-            Box::pin(async move { read::load_latest::<A::Dialect>(session, table, &id, up_to).await })
+            Box::pin(async move { read::load_latest(&mut on, &id, up_to).await })
         });
         load.await
     }
@@ -102,9 +95,9 @@ impl<A: Access> Metastore for SqlMetastore<A> {
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(|key| check_id(key.id()))?;
         let (keys, folded): (Arc<[KeyMeta]>, _) = (keys.into(), self.0.folded_ids());
-        let load = self.0.read(Reading::Load(consistency), move |session, table| {
+        let load = self.0.read(Reading::Load(consistency), move |mut on| {
             let keys = Arc::clone(&keys);
-            Box::pin(async move { read::load_many::<A::Dialect>(session, table, &keys, folded).await })
+            Box::pin(async move { read::load_many(&mut on, &keys, folded).await })
         });
         load.await
     }
@@ -116,9 +109,9 @@ impl<A: Access> Metastore for SqlMetastore<A> {
     ) -> Result<Vec<Option<Latest>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
         let ids: Arc<[KeyId]> = ids.into();
-        let load = self.0.read(Reading::Load(Consistency::Strong), move |session, table| {
+        let load = self.0.read(Reading::Load(Consistency::Strong), move |mut on| {
             let ids = Arc::clone(&ids);
-            Box::pin(async move { read::load_latest_many::<A::Dialect>(session, table, &ids, up_to).await })
+            Box::pin(async move { read::load_latest_many(&mut on, &ids, up_to).await })
         });
         load.await
     }
@@ -138,9 +131,9 @@ impl<A: Access> Metastore for SqlMetastore<A> {
 impl<A: Access> MetastoreAdmin for SqlMetastore<A> {
     async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
         let after = after.cloned();
-        let list = self.0.read(Reading::List, move |session, table| {
+        let list = self.0.read(Reading::List, move |mut on| {
             let after = after.clone();
-            Box::pin(async move { read::list::<A::Dialect>(session, table, after.as_ref(), limit).await })
+            Box::pin(async move { read::list(&mut on, after.as_ref(), limit).await })
         });
         list.await
     }
@@ -162,9 +155,8 @@ impl<A: Access> MetastoreAdmin for SqlMetastore<A> {
     }
 
     async fn count(&self) -> Result<u64, BackendError> {
-        let count = self.0.read(Reading::Count, |session, _| {
-            Box::pin(async move { <A::Dialect as Statements>::count(session).await })
-        });
+        let count =
+            self.0.read(Reading::Count, |mut on| Box::pin(async move { A::Dialect::count(&mut on).await }));
         count.await
     }
 }
@@ -173,109 +165,114 @@ impl<A: Access> MetastoreAdmin for SqlMetastore<A> {
 /// newtype of [`SqlMetastore`].
 macro_rules! sql_metastore {
     ($store:ident) => {
-        impl $store {
-            /// Looks for what is wrong with the table and the settings it is used by, with the rights of
-            /// the user, and at a sample of the rows. It changes nothing.
-            ///
-            /// # Errors
-            /// Transient when the database cannot be asked, permanent when it refuses to answer.
-            ///
-            /// # Cancel safety
-            /// Nothing is changed.
-            pub async fn check_schema(&self) -> Result<crate::SchemaReport, claviger::BackendError> {
-                crate::sql::store::Access::report(&self.0.0).await
+        const _: () = {
+            use std::fmt;
+
+            use claviger::{
+                BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest,
+                Metastore, MetastoreAdmin, Page,
+            };
+
+            use crate::SchemaReport;
+            use crate::sql::store::Access as _;
+
+            impl $store {
+                /// Looks for what is wrong with the table and the settings it is used by, with the rights
+                /// of the user, and at a sample of the rows. It changes nothing.
+                ///
+                /// # Errors
+                /// Transient when the database cannot be asked, permanent when it refuses to answer.
+                ///
+                /// # Cancel safety
+                /// Nothing is changed.
+                pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
+                    self.0.0.report().await
+                }
+
+                /// Closes the connections, once calls under way have ended. Calls made later are refused.
+                ///
+                /// # Cancel safety
+                /// Closing goes on.
+                pub async fn close(&self) {
+                    self.0.0.close().await;
+                }
             }
 
-            /// Closes the connections, once calls under way have ended. Calls made later are refused.
-            ///
-            /// # Cancel safety
-            /// Closing goes on.
-            pub async fn close(&self) {
-                crate::sql::store::Access::close(&self.0.0).await;
-            }
-        }
-
-        impl std::fmt::Debug for $store {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                self.0.fmt(f)
-            }
-        }
-
-        impl claviger::Metastore for $store {
-            async fn load(
-                &self,
-                key: &claviger::KeyMeta,
-                consistency: claviger::Consistency,
-            ) -> Result<Option<claviger::EnvelopeKeyRecord>, claviger::BackendError> {
-                self.0.load(key, consistency).await
+            impl fmt::Debug for $store {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    self.0.fmt(f)
+                }
             }
 
-            async fn load_latest(
-                &self,
-                id: &claviger::KeyId,
-                up_to: claviger::Created,
-            ) -> Result<Option<claviger::Latest>, claviger::BackendError> {
-                self.0.load_latest(id, up_to).await
+            impl Metastore for $store {
+                async fn load(
+                    &self,
+                    key: &KeyMeta,
+                    consistency: Consistency,
+                ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+                    self.0.load(key, consistency).await
+                }
+
+                async fn load_latest(
+                    &self,
+                    id: &KeyId,
+                    up_to: Created,
+                ) -> Result<Option<Latest>, BackendError> {
+                    self.0.load_latest(id, up_to).await
+                }
+
+                async fn load_many(
+                    &self,
+                    keys: &[KeyMeta],
+                    consistency: Consistency,
+                ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
+                    self.0.load_many(keys, consistency).await
+                }
+
+                async fn load_latest_many(
+                    &self,
+                    ids: &[KeyId],
+                    up_to: Created,
+                ) -> Result<Vec<Option<Latest>>, BackendError> {
+                    self.0.load_latest_many(ids, up_to).await
+                }
+
+                async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+                    self.0.insert(record).await
+                }
+
+                fn failovers(&self) -> u64 {
+                    self.0.failovers()
+                }
             }
 
-            async fn load_many(
-                &self,
-                keys: &[claviger::KeyMeta],
-                consistency: claviger::Consistency,
-            ) -> Result<Vec<Option<claviger::EnvelopeKeyRecord>>, claviger::BackendError> {
-                self.0.load_many(keys, consistency).await
-            }
+            impl MetastoreAdmin for $store {
+                async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
+                    self.0.list(after, limit).await
+                }
 
-            async fn load_latest_many(
-                &self,
-                ids: &[claviger::KeyId],
-                up_to: claviger::Created,
-            ) -> Result<Vec<Option<claviger::Latest>>, claviger::BackendError> {
-                self.0.load_latest_many(ids, up_to).await
-            }
+                async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+                    self.0.revoke(key).await
+                }
 
-            async fn insert(
-                &self,
-                record: &claviger::EnvelopeKeyRecord,
-            ) -> Result<claviger::Insert, claviger::BackendError> {
-                self.0.insert(record).await
-            }
+                async fn replace_wrapped_key(
+                    &self,
+                    key: &KeyMeta,
+                    old: &[u8],
+                    new: &[u8],
+                ) -> Result<bool, BackendError> {
+                    self.0.replace_wrapped_key(key, old, new).await
+                }
 
-            fn failovers(&self) -> u64 {
-                self.0.failovers()
-            }
-        }
+                async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+                    self.0.delete(id).await
+                }
 
-        impl claviger::MetastoreAdmin for $store {
-            async fn list(
-                &self,
-                after: Option<&claviger::KeyMeta>,
-                limit: usize,
-            ) -> Result<claviger::Page, claviger::BackendError> {
-                self.0.list(after, limit).await
+                async fn count(&self) -> Result<u64, BackendError> {
+                    self.0.count().await
+                }
             }
-
-            async fn revoke(&self, key: &claviger::KeyMeta) -> Result<bool, claviger::BackendError> {
-                self.0.revoke(key).await
-            }
-
-            async fn replace_wrapped_key(
-                &self,
-                key: &claviger::KeyMeta,
-                old: &[u8],
-                new: &[u8],
-            ) -> Result<bool, claviger::BackendError> {
-                self.0.replace_wrapped_key(key, old, new).await
-            }
-
-            async fn delete(&self, id: &claviger::KeyId) -> Result<u64, claviger::BackendError> {
-                self.0.delete(id).await
-            }
-
-            async fn count(&self) -> Result<u64, claviger::BackendError> {
-                self.0.count().await
-            }
-        }
+        };
     };
 }
 

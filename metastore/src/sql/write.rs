@@ -6,7 +6,7 @@ use claviger::{EnvelopeKeyRecord, Insert, KeyId, KeyMeta};
 
 use crate::sql::SqlFault;
 use crate::sql::error::SqlError;
-use crate::sql::statements::{Placed, Statements};
+use crate::sql::statements::{On, Placed, Statements};
 
 /// Something to be written.
 #[derive(Clone, Debug)]
@@ -33,47 +33,42 @@ impl Write {
 }
 
 /// Writes, and returns how many rows it reached: those inserted, found to be revoked, replaced or deleted.
-pub(crate) async fn carry_out<D: Statements>(
-    session: &mut D::Session,
-    table: D::Table,
-    write: &Write,
-) -> Result<u64, SqlError> {
-    D::check_id(table, write.id())?;
+pub(crate) async fn carry_out<D: Statements>(on: &mut On<'_, D>, write: &Write) -> Result<u64, SqlError> {
+    D::check_id(on.table, write.id())?;
     match write {
         Write::Insert(record) => {
-            insert::<D>(session, table, record).await.map(|answer| u64::from(answer == Insert::Inserted))
+            insert::<D>(on, record).await.map(|answer| u64::from(answer == Insert::Inserted))
         }
         Write::Revoke(key) => {
-            let rewritten = rewrite::<D>(session, table, key, revoke).await?;
+            let rewritten = rewrite::<D>(on, key, revoke).await?;
             Ok(u64::from(rewritten != Rewritten::NotFound))
         }
         Write::Replace { key, old, new } => {
             let replace = |record: &EnvelopeKeyRecord| replace(record, old, new);
-            let rewritten = rewrite::<D>(session, table, key, replace).await?;
+            let rewritten = rewrite::<D>(on, key, replace).await?;
             Ok(u64::from(rewritten == Rewritten::Changed))
         }
-        Write::Delete(id) => D::delete(session, id).await,
+        Write::Delete(id) => D::delete(on, id).await,
     }
 }
 
 /// Inserts a row. A duplicate is one only if the row is there, byte for byte: otherwise the table takes
 /// another key for this one.
 pub(crate) async fn insert<D: Statements>(
-    session: &mut D::Session,
-    table: D::Table,
+    on: &mut On<'_, D>,
     record: &EnvelopeKeyRecord,
 ) -> Result<Insert, SqlError> {
-    let (key, json) = (record.meta(), D::checked_json(table, record)?);
+    let (key, json) = (record.meta(), D::checked_json(on.table, record)?);
     let mut fault = SqlFault::Indistinct(key.clone());
     // More than once, since the row in the way can be deleted before it is looked at.
     for _ in 0..INSERT_ROUNDS {
-        fault = match D::insert(session, table, key, &json).await? {
+        fault = match D::insert(on, key, &json).await? {
             Placed::Inserted => return Ok(Insert::Inserted),
             Placed::Refused => SqlFault::Indistinct(key.clone()),
             // A trigger or a rule of the table took the row away, unless it was there.
             Placed::Nowhere => SqlFault::InsertSwallowed(key.clone()),
         };
-        match D::find_holder(session, table, key).await? {
+        match D::find_holder(on, key).await? {
             Some(holder) if holder.is_of(key) => return Ok(Insert::AlreadyExists),
             Some(_) => return Err(SqlFault::Indistinct(key.clone()).into()),
             None => {}
@@ -98,13 +93,12 @@ enum Rewritten {
 /// nobody changed it meanwhile; else it is begun anew. `None` leaves it. One form that cannot be read keeps all
 /// as they are.
 async fn rewrite<D: Statements>(
-    session: &mut D::Session,
-    table: D::Table,
+    on: &mut On<'_, D>,
     key: &KeyMeta,
     change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> + Send + Sync,
 ) -> Result<Rewritten, SqlError> {
     for _ in 0..REWRITE_ROUNDS {
-        let rows = D::find_forms(session, table, key).await?;
+        let rows = D::find_forms(on, key).await?;
         if rows.is_empty() {
             return Ok(Rewritten::NotFound);
         }
@@ -112,7 +106,7 @@ async fn rewrite<D: Statements>(
         for row in rows {
             if let Some(changed) = change(&row.record(key.id())?) {
                 // A record that was read has its JSON.
-                changes.push((row.json.unwrap_or_default(), D::checked_json(table, &changed)?));
+                changes.push((row.json.unwrap_or_default(), D::checked_json(on.table, &changed)?));
             }
         }
         if changes.is_empty() {
@@ -120,7 +114,7 @@ async fn rewrite<D: Statements>(
         }
         let mut is_whole = true;
         for (old, new) in changes {
-            is_whole &= D::update(session, table, key, &old, &new).await? > 0;
+            is_whole &= D::update(on, key, &old, &new).await? > 0;
         }
         if is_whole {
             return Ok(Rewritten::Changed);

@@ -4,8 +4,8 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, ErrorChain, FailureClass, Insert, KeyId, KeyMeta,
-    Metastore as _, MetastoreAdmin as _,
+    BackendError, Consistency, EnvelopeKeyRecord, ErrorChain, FailureClass, Insert, KeyId, Metastore as _,
+    MetastoreAdmin as _,
 };
 use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
 

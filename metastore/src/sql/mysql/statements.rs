@@ -18,7 +18,7 @@ use crate::sql::mysql::texts::{
 };
 use crate::sql::mysql::utc;
 use crate::sql::rows::Row;
-use crate::sql::statements::{Found, Placed, Statements};
+use crate::sql::statements::{Found, On, Placed, Statements};
 
 impl Statements for MysqlDialect {
     const STORE: &'static str = "MysqlMetastore";
@@ -44,28 +44,20 @@ impl Statements for MysqlDialect {
         layout.checked_json(record)
     }
 
-    async fn find(
-        connection: &mut MySqlConnection,
-        layout: Layout,
-        key: &KeyMeta,
-    ) -> Result<Found, SqlError> {
-        Ok(match find_row(connection, key).await? {
+    async fn find(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<Found, SqlError> {
+        Ok(match find_row(on.session, key).await? {
             Some(row) => Found::Row(row),
-            None if layout.folds => Found::HeldPerhaps,
+            None if on.table.folds => Found::HeldPerhaps,
             None => Found::Nothing,
         })
     }
 
-    async fn find_many(
-        connection: &mut MySqlConnection,
-        layout: Layout,
-        keys: &[KeyMeta],
-    ) -> Result<Vec<Found>, SqlError> {
+    async fn find_many(on: &mut On<'_, Self>, keys: &[KeyMeta]) -> Result<Vec<Found>, SqlError> {
         let sql = load_many_sql!("{}", "{}").replace("{}", &placeholders(keys.len()));
         let query =
             padded(keys).fold(query_as(AssertSqlSafe(sql)), |query, key| query.bind(key.id().as_str()));
         let query = padded(keys).fold(query, |query, key| query.bind(created_text(key)));
-        let rows: Vec<Row> = query.fetch_all(connection).await?;
+        let rows: Vec<Row> = query.fetch_all(&mut *on.session).await?;
         let found: HashMap<_, _> = rows.iter().map(|row| ((row.id.as_slice(), row.created), row)).collect();
         // A row that the table takes for a version came too: without one of its time there is none.
         let times: HashSet<_> = rows.iter().map(|row| row.created).collect();
@@ -73,45 +65,35 @@ impl Statements for MysqlDialect {
             let created = Some(key.created().unix_seconds());
             match found.get(&(key.id().as_str().as_bytes(), created)) {
                 Some(row) => Found::Row((*row).clone()),
-                None if layout.folds && times.contains(&created) => Found::HeldPerhaps,
+                None if on.table.folds && times.contains(&created) => Found::HeldPerhaps,
                 None => Found::Nothing,
             }
         };
         Ok(keys.iter().map(of_key).collect())
     }
 
-    async fn find_holder(
-        connection: &mut MySqlConnection,
-        _layout: Layout,
-        key: &KeyMeta,
-    ) -> Result<Option<Row>, SqlError> {
+    async fn find_holder(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<Option<Row>, SqlError> {
         let holder = query_as(holder_sql!()).bind(key.id().as_str()).bind(created_text(key));
-        Ok(holder.fetch_optional(connection).await?)
+        Ok(holder.fetch_optional(&mut *on.session).await?)
     }
 
-    async fn find_latest(
-        connection: &mut MySqlConnection,
-        layout: Layout,
-        id: &KeyId,
-        up_to: Created,
-    ) -> Result<Vec<Row>, SqlError> {
-        let sql = if layout.is_zoned { load_latest_sql!(zoned) } else { load_latest_sql!(unzoned) };
+    async fn find_latest(on: &mut On<'_, Self>, id: &KeyId, up_to: Created) -> Result<Vec<Row>, SqlError> {
+        let sql = if on.table.is_zoned { load_latest_sql!(zoned) } else { load_latest_sql!(unzoned) };
         let latest = query_as(sql).bind(id.as_str()).bind(id.as_str().as_bytes());
-        Ok(latest.bind(utc::text(up_to.unix_seconds())).fetch_all(connection).await?)
+        Ok(latest.bind(utc::text(up_to.unix_seconds())).fetch_all(&mut *on.session).await?)
     }
 
     async fn find_latest_many(
-        connection: &mut MySqlConnection,
-        layout: Layout,
+        on: &mut On<'_, Self>,
         ids: &[KeyId],
         up_to: Created,
     ) -> Result<Vec<Vec<Row>>, SqlError> {
-        let zoned = layout.is_zoned;
+        let zoned = on.table.is_zoned;
         let sql =
             if zoned { load_latest_many_sql!("{}", zoned) } else { load_latest_many_sql!("{}", unzoned) };
         let (sql, up_to) = (sql.replace("{}", &placeholders(ids.len())), utc::text(up_to.unix_seconds()));
         let query = padded(ids).fold(query_as(AssertSqlSafe(sql)), |query, id| query.bind(id.as_str()));
-        let mut rows: Vec<TimedRow> = query.bind(&up_to).bind(&up_to).fetch_all(connection).await?;
+        let mut rows: Vec<TimedRow> = query.bind(&up_to).bind(&up_to).fetch_all(&mut *on.session).await?;
         rows.sort_by(|one, other| other.time.cmp(&one.time));
         let mut found: HashMap<_, Vec<_>> = HashMap::new();
         for TimedRow { row, .. } in rows {
@@ -122,16 +104,11 @@ impl Statements for MysqlDialect {
     }
 
     /// On a server that may change what it is given, what it kept is looked at before it counts.
-    async fn insert(
-        connection: &mut MySqlConnection,
-        layout: Layout,
-        key: &KeyMeta,
-        json: &str,
-    ) -> Result<Placed, SqlError> {
-        if layout.is_strict {
-            return insert(connection, key, json).await;
+    async fn insert(on: &mut On<'_, Self>, key: &KeyMeta, json: &str) -> Result<Placed, SqlError> {
+        if on.table.is_strict {
+            return insert(on.session, key, json).await;
         }
-        let mut transaction = connection.begin().await?;
+        let mut transaction = on.session.begin().await?;
         let placed = insert(&mut transaction, key, json).await?;
         if placed == Placed::Inserted {
             let kept = find_row(&mut transaction, key).await?;
@@ -144,21 +121,14 @@ impl Statements for MysqlDialect {
         Ok(placed)
     }
 
-    async fn update(
-        connection: &mut MySqlConnection,
-        _layout: Layout,
-        key: &KeyMeta,
-        old: &[u8],
-        new: &str,
-    ) -> Result<u64, SqlError> {
+    async fn update(on: &mut On<'_, Self>, key: &KeyMeta, old: &[u8], new: &str) -> Result<u64, SqlError> {
         let update =
             query(update_sql!()).bind(new).bind(key.id().as_str()).bind(key.id().as_str().as_bytes());
-        Ok(update.bind(created_text(key)).bind(old).execute(connection).await?.rows_affected())
+        Ok(update.bind(created_text(key)).bind(old).execute(&mut *on.session).await?.rows_affected())
     }
 
     async fn list(
-        connection: &mut MySqlConnection,
-        _layout: Layout,
+        on: &mut On<'_, Self>,
         after: Option<&KeyMeta>,
         limit: usize,
     ) -> Result<Vec<Row>, SqlError> {
@@ -169,16 +139,16 @@ impl Statements for MysqlDialect {
                 query_as(LIST_NEXT).bind(id).bind(id).bind(created_text(key))
             }
         };
-        Ok(list.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(connection).await?)
+        Ok(list.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&mut *on.session).await?)
     }
 
-    async fn delete(connection: &mut MySqlConnection, id: &KeyId) -> Result<u64, SqlError> {
+    async fn delete(on: &mut On<'_, Self>, id: &KeyId) -> Result<u64, SqlError> {
         let delete = query(delete_sql!()).bind(id.as_str()).bind(id.as_str().as_bytes());
-        Ok(delete.execute(connection).await?.rows_affected())
+        Ok(delete.execute(&mut *on.session).await?.rows_affected())
     }
 
-    async fn count(connection: &mut MySqlConnection) -> Result<u64, SqlError> {
-        let rows: i64 = query_scalar(COUNT).fetch_one(connection).await?;
+    async fn count(on: &mut On<'_, Self>) -> Result<u64, SqlError> {
+        let rows: i64 = query_scalar(COUNT).fetch_one(&mut *on.session).await?;
         Ok(rows.unsigned_abs())
     }
 }

@@ -13,7 +13,7 @@ use crate::sql::postgres::texts::{
     COUNT, DELETE, FOLDING_OF_TIMESTAMP, FOLDING_OF_TIMESTAMPTZ, OF_TIMESTAMP, OF_TIMESTAMPTZ, Texts,
 };
 use crate::sql::rows::{Row, in_places};
-use crate::sql::statements::{Found, Placed, Statements};
+use crate::sql::statements::{Found, On, Placed, Statements};
 use crate::sql::{DriverFault, SqlFault};
 
 impl Statements for PostgresDialect {
@@ -28,35 +28,23 @@ impl Statements for PostgresDialect {
         backend_error(error, doing)
     }
 
-    async fn find(
-        session: &mut PostgresSession,
-        texts: &'static Texts,
-        key: &KeyMeta,
-    ) -> Result<Found, SqlError> {
-        match &session.ask(&texts.load, &values(key)).await?[..] {
-            [row] => version(texts, key, row),
+    async fn find(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<Found, SqlError> {
+        match &on.session.ask(&on.table.load, &values(key)).await?[..] {
+            [row] => version(on.table, key, row),
             _ => Err(SqlError::Crossed),
         }
     }
 
-    async fn find_many(
-        session: &mut PostgresSession,
-        texts: &'static Texts,
-        keys: &[KeyMeta],
-    ) -> Result<Vec<Found>, SqlError> {
+    async fn find_many(on: &mut On<'_, Self>, keys: &[KeyMeta]) -> Result<Vec<Found>, SqlError> {
         let (ids, created): (Vec<_>, Vec<_>) =
             keys.iter().map(|key| (key.id().as_str(), key.created().unix_seconds())).unzip();
         let values = [Value::Texts(&ids), Value::Integers(&created)];
-        let rows = session.ask(&texts.load_many, &values).await?;
-        in_order(&rows, keys)?.map(|(row, key)| version(texts, key, row)).collect()
+        let rows = on.session.ask(&on.table.load_many, &values).await?;
+        in_order(&rows, keys)?.map(|(row, key)| version(on.table, key, row)).collect()
     }
 
-    async fn find_holder(
-        session: &mut PostgresSession,
-        texts: &'static Texts,
-        key: &KeyMeta,
-    ) -> Result<Option<Row>, SqlError> {
-        let rows = session.ask(&texts.holder, &values(key)).await?;
+    async fn find_holder(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<Option<Row>, SqlError> {
+        let rows = on.session.ask(&on.table.holder, &values(key)).await?;
         let holder = |row| {
             let (id, json) = (text(row, ID).ok()?, text_or_null(row, HOLDERS_RECORD).ok()?);
             Some(Row { id, created: Some(key.created().unix_seconds()), json })
@@ -64,39 +52,28 @@ impl Statements for PostgresDialect {
         Ok(rows.iter().find_map(holder))
     }
 
-    async fn find_latest(
-        session: &mut PostgresSession,
-        texts: &'static Texts,
-        id: &KeyId,
-        up_to: Created,
-    ) -> Result<Vec<Row>, SqlError> {
+    async fn find_latest(on: &mut On<'_, Self>, id: &KeyId, up_to: Created) -> Result<Vec<Row>, SqlError> {
         let values = [Value::Text(id.as_str()), Value::Float(after(up_to))];
-        match &session.ask(&texts.load_latest, &values).await?[..] {
+        match &on.session.ask(&on.table.load_latest, &values).await?[..] {
             [row] => latest(id, row),
             _ => Err(SqlError::Crossed),
         }
     }
 
     async fn find_latest_many(
-        session: &mut PostgresSession,
-        texts: &'static Texts,
+        on: &mut On<'_, Self>,
         ids: &[KeyId],
         up_to: Created,
     ) -> Result<Vec<Vec<Row>>, SqlError> {
         let asked: Vec<_> = ids.iter().map(KeyId::as_str).collect();
         let values = [Value::Texts(&asked), Value::Float(after(up_to))];
-        let rows = session.ask(&texts.load_latest_many, &values).await?;
+        let rows = on.session.ask(&on.table.load_latest_many, &values).await?;
         in_order(&rows, ids)?.map(|(row, id)| latest(id, row)).collect()
     }
 
-    async fn insert(
-        session: &mut PostgresSession,
-        texts: &'static Texts,
-        key: &KeyMeta,
-        json: &str,
-    ) -> Result<Placed, SqlError> {
+    async fn insert(on: &mut On<'_, Self>, key: &KeyMeta, json: &str) -> Result<Placed, SqlError> {
         let [id, created] = values(key);
-        match session.ask(&texts.insert, &[id, created, Value::Text(json)]).await {
+        match on.session.ask(&on.table.insert, &[id, created, Value::Text(json)]).await {
             Ok(rows) if counted(&rows)? == 1 => Ok(Placed::Inserted),
             Ok(_) => Ok(Placed::Nowhere),
             Err(SqlError::Driver(sqlx::Error::Database(error))) if error.is_unique_violation() => {
@@ -106,30 +83,23 @@ impl Statements for PostgresDialect {
         }
     }
 
-    async fn update(
-        session: &mut PostgresSession,
-        texts: &'static Texts,
-        key: &KeyMeta,
-        old: &[u8],
-        new: &str,
-    ) -> Result<u64, SqlError> {
+    async fn update(on: &mut On<'_, Self>, key: &KeyMeta, old: &[u8], new: &str) -> Result<u64, SqlError> {
         let [id, created] = values(key);
         // A record is JSON, which it would not have been read as otherwise.
         let old = String::from_utf8_lossy(old);
         let values = [id, created, Value::Text(&old), Value::Text(new)];
-        counted(&session.ask(&texts.update, &values).await?)
+        counted(&on.session.ask(&on.table.update, &values).await?)
     }
 
     async fn list(
-        session: &mut PostgresSession,
-        texts: &'static Texts,
+        on: &mut On<'_, Self>,
         after: Option<&KeyMeta>,
         limit: usize,
     ) -> Result<Vec<Row>, SqlError> {
         let (id, created) =
             after.map_or(("", f64::NEG_INFINITY), |key| (key.id().as_str(), at_or_past_all(key.created())));
         let limited = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows = session.ask(&texts.list, &[Value::Text(id), Value::Float(created), limited]).await?;
+        let rows = on.session.ask(&on.table.list, &[Value::Text(id), Value::Float(created), limited]).await?;
         // An empty page is one row without an id.
         let listed = rows.iter().filter_map(|row| text(row, ID).ok().map(|id| (id, row)));
         let listed = listed
@@ -137,12 +107,12 @@ impl Statements for PostgresDialect {
         listed.collect()
     }
 
-    async fn delete(session: &mut PostgresSession, id: &KeyId) -> Result<u64, SqlError> {
-        counted(&session.ask(&DELETE, &[Value::Text(id.as_str())]).await?)
+    async fn delete(on: &mut On<'_, Self>, id: &KeyId) -> Result<u64, SqlError> {
+        counted(&on.session.ask(&DELETE, &[Value::Text(id.as_str())]).await?)
     }
 
-    async fn count(session: &mut PostgresSession) -> Result<u64, SqlError> {
-        counted(&session.ask(&COUNT, &[]).await?)
+    async fn count(on: &mut On<'_, Self>) -> Result<u64, SqlError> {
+        counted(&on.session.ask(&COUNT, &[]).await?)
     }
 }
 

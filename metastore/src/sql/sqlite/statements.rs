@@ -18,7 +18,7 @@ use crate::sql::sqlite::text::{
     COUNT, CREATE_TABLE, DELETE, INSERT, LIST, LOAD, LOAD_ALL_FORMS, LOAD_FOLDED, LOAD_LATEST,
     LOAD_LATEST_MANY, LOAD_MANY, LOAD_MANY_OTHER_FORMS, UPDATE,
 };
-use crate::sql::statements::{Found, Placed, Statements};
+use crate::sql::statements::{Found, On, Placed, Statements};
 use crate::sql::write::{self, Write, carry_out};
 use crate::sql::{SqlFault, checked_json};
 
@@ -50,62 +50,48 @@ impl Statements for SqliteDialect {
         fault::classified(error, doing)
     }
 
-    async fn find(connection: &mut SqliteConnection, (): (), key: &KeyMeta) -> Result<Found, SqlError> {
+    async fn find(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<Found, SqlError> {
         let row = query_as(LOAD).bind(key.id().as_str()).bind(key.created().unix_seconds());
-        let row: Option<Fields> = row.fetch_optional(connection).await?;
+        let row: Option<Fields> = row.fetch_optional(&mut *on.session).await?;
         Ok(found(key, row))
     }
 
-    async fn find_many(
-        connection: &mut SqliteConnection,
-        (): (),
-        keys: &[KeyMeta],
-    ) -> Result<Vec<Found>, SqlError> {
-        let mut rows = look_for(connection, LOAD_MANY, keys.iter()).await?;
+    async fn find_many(on: &mut On<'_, Self>, keys: &[KeyMeta]) -> Result<Vec<Found>, SqlError> {
+        let mut rows = look_for(on.session, LOAD_MANY, keys.iter()).await?;
         let missing: Vec<_> =
             keys.iter().zip(&rows).filter(|(_, row)| row.is_none()).map(|(key, _)| key).collect();
         if !missing.is_empty() {
-            let others = look_for(connection, LOAD_MANY_OTHER_FORMS, missing.into_iter()).await?;
+            let others = look_for(on.session, LOAD_MANY_OTHER_FORMS, missing.into_iter()).await?;
             rows.iter_mut().filter(|row| row.is_none()).zip(others).for_each(|(row, other)| *row = other);
         }
         Ok(keys.iter().zip(rows).map(|(key, row)| found(key, row)).collect())
     }
 
     /// In whatever form its time is: first the version's own row.
-    async fn find_holder(
-        connection: &mut SqliteConnection,
-        (): (),
-        key: &KeyMeta,
-    ) -> Result<Option<Row>, SqlError> {
-        if let Found::Row(row) = Self::find(connection, (), key).await?
+    async fn find_holder(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<Option<Row>, SqlError> {
+        if let Found::Row(row) = Self::find(on, key).await?
             && row.is_of(key)
         {
             return Ok(Some(row));
         }
         let holder = query_as(LOAD_FOLDED).bind(key.id().as_str()).bind(key.created().unix_seconds());
-        Ok(holder.fetch_optional(connection).await?)
+        Ok(holder.fetch_optional(&mut *on.session).await?)
     }
 
-    async fn find_latest(
-        connection: &mut SqliteConnection,
-        (): (),
-        id: &KeyId,
-        up_to: Created,
-    ) -> Result<Vec<Row>, SqlError> {
+    async fn find_latest(on: &mut On<'_, Self>, id: &KeyId, up_to: Created) -> Result<Vec<Row>, SqlError> {
         let rows = query_as(LOAD_LATEST).bind(id.as_str()).bind(seconds_of(up_to));
-        let rows: Vec<Fields> = rows.fetch_all(connection).await?;
+        let rows: Vec<Fields> = rows.fetch_all(&mut *on.session).await?;
         Ok(rows.into_iter().map(|(created, json)| Row::of_id(id, created, json)).collect())
     }
 
     async fn find_latest_many(
-        connection: &mut SqliteConnection,
-        (): (),
+        on: &mut On<'_, Self>,
         ids: &[KeyId],
         up_to: Created,
     ) -> Result<Vec<Vec<Row>>, SqlError> {
         let asked = encoded(serde_json::to_string(&ids.iter().map(KeyId::as_str).collect::<Vec<_>>()))?;
         let rows = query_as(LOAD_LATEST_MANY).bind(asked).bind(seconds_of(up_to));
-        let rows: Vec<AskedFields> = rows.fetch_all(connection).await?;
+        let rows: Vec<AskedFields> = rows.fetch_all(&mut *on.session).await?;
         let rows = rows.into_iter().map(|(place, created, json)| (place, (created, json)));
         let of_id = |(rows, id): (Vec<Fields>, &KeyId)| {
             rows.into_iter().map(|(created, json)| Row::of_id(id, created, json)).collect()
@@ -113,23 +99,14 @@ impl Statements for SqliteDialect {
         Ok(in_places(ids.len(), rows)?.into_iter().zip(ids).map(of_id).collect())
     }
 
-    async fn find_forms(
-        connection: &mut SqliteConnection,
-        (): (),
-        key: &KeyMeta,
-    ) -> Result<Vec<Row>, SqlError> {
+    async fn find_forms(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<Vec<Row>, SqlError> {
         let rows = query_as(LOAD_ALL_FORMS).bind(key.id().as_str()).bind(key.created().unix_seconds());
-        let rows: Vec<Fields> = rows.fetch_all(connection).await?;
+        let rows: Vec<Fields> = rows.fetch_all(&mut *on.session).await?;
         Ok(rows.into_iter().map(|(created, json)| Row::of_id(key.id(), created, json)).collect())
     }
 
-    async fn insert(
-        connection: &mut SqliteConnection,
-        (): (),
-        key: &KeyMeta,
-        json: &str,
-    ) -> Result<Placed, SqlError> {
-        match insert_rows(connection, iter::once((key, json))).await {
+    async fn insert(on: &mut On<'_, Self>, key: &KeyMeta, json: &str) -> Result<Placed, SqlError> {
+        match insert_rows(on.session, iter::once((key, json))).await {
             Ok(inserted) if inserted.is_empty() => Ok(Placed::Nowhere),
             Ok(_) => Ok(Placed::Inserted),
             // The statement has looked for the row, so only a table that folds ids comes here.
@@ -140,34 +117,27 @@ impl Statements for SqliteDialect {
         }
     }
 
-    async fn update(
-        connection: &mut SqliteConnection,
-        (): (),
-        key: &KeyMeta,
-        old: &[u8],
-        new: &str,
-    ) -> Result<u64, SqlError> {
+    async fn update(on: &mut On<'_, Self>, key: &KeyMeta, old: &[u8], new: &str) -> Result<u64, SqlError> {
         let update = query(UPDATE).bind(key.id().as_str()).bind(key.created().unix_seconds());
-        Ok(update.bind(old).bind(new).execute(connection).await?.rows_affected())
+        Ok(update.bind(old).bind(new).execute(&mut *on.session).await?.rows_affected())
     }
 
     async fn list(
-        connection: &mut SqliteConnection,
-        (): (),
+        on: &mut On<'_, Self>,
         after: Option<&KeyMeta>,
         limit: usize,
     ) -> Result<Vec<Row>, SqlError> {
         let (id, created) = after.map_or(("", 0), |key| (key.id().as_str(), seconds_of(key.created())));
         let rows = query_as(LIST).bind(id).bind(created).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        Ok(rows.fetch_all(connection).await?)
+        Ok(rows.fetch_all(&mut *on.session).await?)
     }
 
-    async fn delete(connection: &mut SqliteConnection, id: &KeyId) -> Result<u64, SqlError> {
-        Ok(query(DELETE).bind(id.as_str()).execute(connection).await?.rows_affected())
+    async fn delete(on: &mut On<'_, Self>, id: &KeyId) -> Result<u64, SqlError> {
+        Ok(query(DELETE).bind(id.as_str()).execute(&mut *on.session).await?.rows_affected())
     }
 
-    async fn count(connection: &mut SqliteConnection) -> Result<u64, SqlError> {
-        let rows: i64 = query_scalar(COUNT).fetch_one(connection).await?;
+    async fn count(on: &mut On<'_, Self>) -> Result<u64, SqlError> {
+        let rows: i64 = query_scalar(COUNT).fetch_one(&mut *on.session).await?;
         Ok(rows.unsigned_abs())
     }
 }
@@ -237,10 +207,14 @@ async fn write_in_transaction(
     for write in writes {
         outcomes.push(match write {
             Write::Insert(_) => inserted.next().unwrap_or(Ok(0)),
-            write => outcome(carry_out::<SqliteDialect>(connection, (), write).await)?,
+            write => outcome(carry_out(&mut on(connection), write).await)?,
         });
     }
     Ok(outcomes)
+}
+
+fn on(session: &mut SqliteConnection) -> On<'_, SqliteDialect> {
+    On { session, table: () }
 }
 
 /// A fault is of one write; a failure of the database is of all.
@@ -279,7 +253,7 @@ async fn insert_all(
             Some(first) => first.clone().map(|_rows| 0),
             None if inserted.contains(key) => Ok(1),
             None => {
-                let answer = write::insert::<SqliteDialect>(connection, (), record).await;
+                let answer = write::insert(&mut on(connection), record).await;
                 outcome(answer.map(|answer| u64::from(answer == Insert::Inserted)))?
             }
         };

@@ -36,60 +36,53 @@ impl Statements for Scripted {
         BackendError::permanent(error)
     }
 
-    async fn find(_: &mut Session, (): (), _: &KeyMeta) -> Result<Found, SqlError> {
+    async fn find(_: &mut On<'_, Self>, _: &KeyMeta) -> Result<Found, SqlError> {
         unreachable!()
     }
 
-    async fn find_many(_: &mut Session, (): (), _: &[KeyMeta]) -> Result<Vec<Found>, SqlError> {
+    async fn find_many(_: &mut On<'_, Self>, _: &[KeyMeta]) -> Result<Vec<Found>, SqlError> {
         unreachable!()
     }
 
-    async fn find_holder(session: &mut Session, (): (), _: &KeyMeta) -> Result<Option<Row>, SqlError> {
-        Ok(next(&mut session.holders))
+    async fn find_holder(on: &mut On<'_, Self>, _: &KeyMeta) -> Result<Option<Row>, SqlError> {
+        Ok(next(&mut on.session.holders))
     }
 
-    async fn find_latest(_: &mut Session, (): (), _: &KeyId, _: Created) -> Result<Vec<Row>, SqlError> {
+    async fn find_latest(_: &mut On<'_, Self>, _: &KeyId, _: Created) -> Result<Vec<Row>, SqlError> {
         unreachable!()
     }
 
     async fn find_latest_many(
-        _: &mut Session,
-        (): (),
+        _: &mut On<'_, Self>,
         _: &[KeyId],
         _: Created,
     ) -> Result<Vec<Vec<Row>>, SqlError> {
         unreachable!()
     }
 
-    async fn find_forms(session: &mut Session, (): (), _: &KeyMeta) -> Result<Vec<Row>, SqlError> {
-        Ok(next(&mut session.forms))
+    async fn find_forms(on: &mut On<'_, Self>, _: &KeyMeta) -> Result<Vec<Row>, SqlError> {
+        Ok(next(&mut on.session.forms))
     }
 
-    async fn insert(session: &mut Session, (): (), _: &KeyMeta, _: &str) -> Result<Placed, SqlError> {
-        session.inserts += 1;
-        Ok(next(&mut session.placed))
+    async fn insert(on: &mut On<'_, Self>, _: &KeyMeta, _: &str) -> Result<Placed, SqlError> {
+        on.session.inserts += 1;
+        Ok(next(&mut on.session.placed))
     }
 
-    async fn update(
-        session: &mut Session,
-        (): (),
-        _: &KeyMeta,
-        old: &[u8],
-        new: &str,
-    ) -> Result<u64, SqlError> {
-        session.updates.push((old.to_vec(), new.to_owned()));
-        Ok(next(&mut session.updated))
+    async fn update(on: &mut On<'_, Self>, _: &KeyMeta, old: &[u8], new: &str) -> Result<u64, SqlError> {
+        on.session.updates.push((old.to_vec(), new.to_owned()));
+        Ok(next(&mut on.session.updated))
     }
 
-    async fn list(_: &mut Session, (): (), _: Option<&KeyMeta>, _: usize) -> Result<Vec<Row>, SqlError> {
+    async fn list(_: &mut On<'_, Self>, _: Option<&KeyMeta>, _: usize) -> Result<Vec<Row>, SqlError> {
         unreachable!()
     }
 
-    async fn delete(_: &mut Session, _: &KeyId) -> Result<u64, SqlError> {
+    async fn delete(_: &mut On<'_, Self>, _: &KeyId) -> Result<u64, SqlError> {
         unreachable!()
     }
 
-    async fn count(_: &mut Session) -> Result<u64, SqlError> {
+    async fn count(_: &mut On<'_, Self>) -> Result<u64, SqlError> {
         unreachable!()
     }
 }
@@ -114,7 +107,7 @@ fn class(error: SqlError) -> FailureClass {
 async fn inserted(placed: &[Placed], holders: &[Option<Row>]) -> (Result<Insert, SqlError>, usize) {
     let (placed, holders) = (placed.iter().copied().collect(), holders.iter().cloned().collect());
     let mut session = Session { placed, holders, ..Session::default() };
-    let answer = insert::<Scripted>(&mut session, (), &record(b"ours")).await;
+    let answer = insert::<Scripted>(&mut On { session: &mut session, table: () }, &record(b"ours")).await;
     (answer, session.inserts)
 }
 
@@ -163,7 +156,8 @@ async fn a_rewrite_that_others_keep_undoing_is_a_transient_error_after_twenty() 
     ] {
         let mut session =
             Session { forms: [vec![row(&record(b"old"))]].into(), updated: [0].into(), ..Session::default() };
-        let error = carry_out::<Scripted>(&mut session, (), &write).await.unwrap_err();
+        let error =
+            carry_out::<Scripted>(&mut On { session: &mut session, table: () }, &write).await.unwrap_err();
         assert!(matches!(error, SqlError::Fault(SqlFault::Contended(_))), "{error:?}");
         assert_eq!((class(error), session.updates.len()), (FailureClass::Transient, 20));
     }
@@ -178,7 +172,10 @@ async fn a_rewrite_is_made_on_top_of_what_others_wrote_meanwhile() {
         ..Session::default()
     };
     let revoke = Write::Revoke(before.meta().clone());
-    assert_eq!(carry_out::<Scripted>(&mut session, (), &revoke).await.unwrap(), 1);
+    assert_eq!(
+        carry_out::<Scripted>(&mut On { session: &mut session, table: () }, &revoke).await.unwrap(),
+        1
+    );
     let expected = [before, after].map(|record| {
         let json = record.to_json();
         (json.into_bytes(), record.revoked(true).to_json())
@@ -196,11 +193,15 @@ async fn a_rewrite_of_several_forms_is_of_all_of_them_or_of_none() {
         updated: [1].into(),
         ..Session::default()
     };
-    let error = carry_out::<Scripted>(&mut session, (), &revoke).await.unwrap_err();
+    let error =
+        carry_out::<Scripted>(&mut On { session: &mut session, table: () }, &revoke).await.unwrap_err();
     assert_eq!((class(error), session.updates.len()), (FailureClass::Damaged, 0));
     // One of two forms was changed by another program.
     session.forms = [vec![sound.clone(), sound]].into();
     session.updated = [1, 0, 1].into();
-    assert_eq!(carry_out::<Scripted>(&mut session, (), &revoke).await.unwrap(), 1);
+    assert_eq!(
+        carry_out::<Scripted>(&mut On { session: &mut session, table: () }, &revoke).await.unwrap(),
+        1
+    );
     assert_eq!(session.updates.len(), 4);
 }
