@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use claviger::{BackendError, Consistency};
+use claviger::{BackendError, CallContext, Consistency};
 
 use crate::schema::SchemaReport;
 use crate::sql::FoldedIds;
@@ -12,14 +11,8 @@ use crate::sql::dialect::Dialect;
 use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::sessions::Sessions;
 use crate::sql::statements::{On, Statements};
-use crate::sql::store::{Access, Reading};
+use crate::sql::store::Access;
 use crate::sql::write::{Write, carry_out};
-
-/// How long an operator's call may take: lists of thousands of rows, deletions, checks.
-pub(crate) const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long it may take to count, which reads the index from end to end.
-const COUNT_DEADLINE: Duration = Duration::from_secs(600);
 
 /// The table, once it is known.
 pub(crate) type Known<D> = Arc<OnceLock<<D as Statements>::Table>>;
@@ -39,8 +32,6 @@ async fn table<D: Dialect>(known: &Known<D>, session: &mut D::Session) -> Result
 pub(crate) struct Connections<D: Dialect> {
     pub(crate) primary: Sessions<D>,
     pub(crate) replica: Option<Sessions<D>>,
-    /// How long a load or an insert may take.
-    pub(crate) deadline: Duration,
     pub(crate) folded_ids: FoldedIds,
     pub(crate) table: Known<D>,
 }
@@ -50,7 +41,6 @@ impl<D: Dialect> Clone for Connections<D> {
         Self {
             primary: self.primary.clone(),
             replica: self.replica.clone(),
-            deadline: self.deadline,
             folded_ids: self.folded_ids,
             table: Arc::clone(&self.table),
         }
@@ -68,17 +58,15 @@ impl<D: Dialect> Access for Connections<D> {
     /// answer. If that fails, so does the read: its caller knows better than this how long to do without it.
     async fn read<T: Send + 'static>(
         &self,
-        reading: Reading,
+        context: CallContext,
         work: impl Fn(On<'_, D>) -> SqlFuture<'_, T> + Clone + Send + Sync + 'static,
     ) -> Result<T, BackendError> {
-        let (sessions, deadline) = match (reading, &self.replica) {
-            (Reading::Load(Consistency::Eventual), Some(replica)) => (replica, self.deadline),
-            (Reading::Load(_), _) => (&self.primary, self.deadline),
-            (Reading::List, _) => (&self.primary, ADMIN_DEADLINE),
-            (Reading::Count, _) => (&self.primary, COUNT_DEADLINE),
+        let sessions = match (context.consistency, &self.replica) {
+            (Consistency::Eventual, Some(replica)) => replica,
+            (Consistency::Eventual | Consistency::Strong, _) => &self.primary,
         };
         let known = Arc::clone(&self.table);
-        let read = sessions.read(deadline, move |session| {
+        let read = sessions.read(context.deadline, move |session| {
             let (known, work) = (Arc::clone(&known), work.clone());
             Box::pin(async move {
                 let table = table::<D>(&known, session).await?;
@@ -88,20 +76,23 @@ impl<D: Dialect> Access for Connections<D> {
         read.await
     }
 
-    async fn write(&self, write: Write) -> Result<u64, BackendError> {
-        let deadline = if matches!(write, Write::Insert(_)) { self.deadline } else { ADMIN_DEADLINE };
+    async fn write(&self, context: CallContext, writes: Vec<Write>) -> Result<Vec<u64>, BackendError> {
         let known = Arc::clone(&self.table);
-        let written = self.primary.write(deadline, move |session| {
+        let written = self.primary.write(context.deadline, move |session| {
             Box::pin(async move {
                 let table = table::<D>(&known, session).await?;
-                carry_out::<D>(&mut On { session, table }, &write).await
+                let mut reached = Vec::with_capacity(writes.len());
+                for write in &writes {
+                    reached.push(carry_out::<D>(&mut On { session, table }, write).await?);
+                }
+                Ok(reached)
             })
         });
         written.await
     }
 
-    async fn report(&self) -> Result<SchemaReport, BackendError> {
-        self.primary.look().await
+    async fn report(&self, context: CallContext) -> Result<SchemaReport, BackendError> {
+        self.primary.look(context.remaining()).await
     }
 
     fn failovers(&self) -> u64 {
@@ -120,7 +111,6 @@ impl<D: Dialect> Access for Connections<D> {
         fields
             .field("connections", &connections)
             .field("idle", &idle)
-            .field("replica", &self.replica.is_some())
-            .field("deadline", &self.deadline);
+            .field("replica", &self.replica.is_some());
     }
 }

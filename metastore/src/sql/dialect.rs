@@ -34,8 +34,8 @@ pub(crate) trait Dialect: Statements {
     /// Says goodbye. How that goes is of no consequence.
     fn farewell(session: Self::Session) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    /// Lets statements of this session take so long from now on.
-    fn allow(session: &mut Self::Session, deadline: Duration) -> SqlFuture<'_, ()>;
+    /// Has the server end statements of this session that take longer, from now on.
+    fn limit(session: &mut Self::Session, time: Duration) -> SqlFuture<'_, ()>;
 
     /// Ends what the server still does for these sessions, and the sessions with it; returns those
     /// that it has not let go of yet.
@@ -65,8 +65,6 @@ pub(crate) trait Dialect: Statements {
 pub(crate) struct Setup {
     /// Which of several servers will do.
     pub(crate) role: Role,
-    /// How long a load or an insert may take.
-    pub(crate) deadline: Duration,
     /// The server is told to give up when the caller does.
     pub(crate) server_timeouts: bool,
     /// Statements have names on the server.

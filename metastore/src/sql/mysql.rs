@@ -93,7 +93,7 @@ use crate::sql::store::{SqlMetastore, sql_metastore};
 #[doc = concat!("```sql\n", update_sql!(), "\n```")]
 /// Operators' calls:
 #[doc = concat!(
-    "```sql\n", list_sql!("id >= ? AND (id > ? OR created > ?) AND "), ";\n\n", delete_sql!(), ";\n\n",
+    "```sql\n", list_sql!("id >= ? AND (id > ? OR created > ?) AND "), ";\n\n", delete_version_sql!(), ";\n\n", delete_sql!(), ";\n\n",
     count_sql!(), "\n```"
 )]
 #[derive(Clone)]

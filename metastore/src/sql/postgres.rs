@@ -84,7 +84,7 @@ use crate::sql::store::{SqlMetastore, sql_metastore};
 /// it is read again, 20 times at most:
 #[doc = concat!("```sql\n", update_sql!(""), "\n```")]
 /// Operators' calls:
-#[doc = concat!("```sql\n", list_sql!(""), ";\n\n", delete_sql!(), ";\n\n", count_sql!(), "\n```")]
+#[doc = concat!("```sql\n", list_sql!(""), ";\n\n", delete_version_sql!(""), ";\n\n", delete_sql!(), ";\n\n", count_sql!(), "\n```")]
 #[derive(Clone)]
 pub struct PostgresMetastore(SqlMetastore<Connections<PostgresDialect>>);
 

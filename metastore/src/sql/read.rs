@@ -94,13 +94,17 @@ pub(crate) async fn load_latest_many<D: Statements>(
 /// could begin after.
 pub(crate) async fn list<D: Statements>(
     on: &mut On<'_, D>,
+    prefix: &str,
     after: Option<&KeyMeta>,
     limit: usize,
 ) -> Result<Page, SqlError> {
     after.map_or(Ok(()), |place| D::check_place(on.table, place))?;
+    if !prefix.is_empty() {
+        D::check_place(on.table, &KeyMeta::new(KeyId::new(prefix), Created::MIN))?;
+    }
     let mut length = limit;
     loop {
-        let rows = D::list(on, after, length).await?;
+        let rows = D::list(on, prefix, after, length).await?;
         let is_last = rows.len() < length || length == 0;
         if let Some(page) = read_page(rows, is_last) {
             return Ok(page);

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use claviger::BackendError;
 
@@ -12,7 +11,7 @@ use crate::sql::FoldedIds;
 use crate::sql::connections::{Connections, Known};
 use crate::sql::dialect::{Dialect, Setup};
 use crate::sql::hosts::{Hosts, Role};
-use crate::sql::look::{Sharing, Start, look};
+use crate::sql::look::{OPENING_MAX, Sharing, Start, look};
 use crate::sql::sessions::Sessions;
 
 /// How a store is set up.
@@ -22,7 +21,6 @@ pub(crate) struct Settings<D: Dialect> {
     pub(crate) folded_ids: FoldedIds,
     pub(crate) replica: Option<Replica<D>>,
     pub(crate) connections_max: NonZeroU32,
-    pub(crate) deadline: Duration,
     pub(crate) server_timeouts: bool,
     pub(crate) on_connect: Option<Arc<str>>,
 }
@@ -46,9 +44,6 @@ impl<D: Dialect> Target<D> {
     }
 }
 
-/// Below the two seconds that the core gives a store call, so that the caller learns what happened.
-const DEADLINE: Duration = Duration::from_millis(1_500);
-
 const CONNECTIONS_MAX: NonZeroU32 = match NonZeroU32::new(10) {
     Some(ten) => ten,
     None => NonZeroU32::MIN,
@@ -62,7 +57,6 @@ impl<D: Dialect> Default for Settings<D> {
             folded_ids: FoldedIds::default(),
             replica: None,
             connections_max: CONNECTIONS_MAX,
-            deadline: DEADLINE,
             server_timeouts: true,
             on_connect: None,
         }
@@ -87,7 +81,7 @@ impl<D: Dialect> Settings<D> {
         let role = target.role.unwrap_or(alone);
         let mut setup = self.setup(role, target.named_statements);
         let hosts = Arc::new(Hosts::new(target.hosts));
-        let seen = look::<D>(&hosts, setup.clone(), self.start).await?;
+        let seen = look::<D>(&hosts, setup.clone(), self.start, OPENING_MAX).await?;
         self.admit(seen.report)?;
         setup.shares_connections |= seen.sharing != Sharing::Nothing;
         let table = Known::<D>::default();
@@ -107,7 +101,6 @@ impl<D: Dialect> Settings<D> {
         Ok(Connections {
             primary,
             replica: replica.transpose()?,
-            deadline: self.deadline,
             folded_ids: self.folded_ids,
             table,
         })
@@ -116,7 +109,6 @@ impl<D: Dialect> Settings<D> {
     fn setup(&self, role: Role, named_statements: bool) -> Setup {
         Setup {
             role,
-            deadline: self.deadline,
             server_timeouts: self.server_timeouts,
             named_statements,
             // That is what statements are left without names for.
@@ -138,7 +130,6 @@ impl<D: Dialect> Settings<D> {
             .field("folded_ids", &self.folded_ids)
             .field("replica", &self.replica.is_some())
             .field("connections_max", &self.connections_max)
-            .field("deadline", &self.deadline)
             .field("server_timeouts", &self.server_timeouts);
     }
 }
@@ -202,13 +193,6 @@ macro_rules! server_settings {
             /// up, and up to two more while the table is looked at.
             pub const fn max_connections(mut self, connections: std::num::NonZeroU32) -> Self {
                 self.settings.connections_max = connections;
-                self
-            }
-
-            /// Sets how long a load or an insert may take, the wait for a connection included; 1.5 seconds
-            /// unless set. It should be below the store deadline of the factory's policy.
-            pub const fn deadline(mut self, deadline: std::time::Duration) -> Self {
-                self.settings.deadline = deadline;
                 self
             }
 

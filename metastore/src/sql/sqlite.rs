@@ -9,26 +9,31 @@ mod check;
 mod fault;
 mod file;
 mod group;
+mod patience;
 mod statements;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use claviger::BackendError;
+use claviger::{BackendError, CallContext};
+use futures_util::future::try_join_all;
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
+use tokio::time::{Instant, timeout_at};
 
 use crate::schema::SchemaReport;
 use crate::sql::FoldedIds;
 use crate::sql::error::{SqlError, SqlFuture};
 pub use crate::sql::sqlite::builder::SqliteBuilder;
+use crate::sql::sqlite::builder::OPENING_MAX;
 use crate::sql::sqlite::fault::backend_error;
 use crate::sql::sqlite::group::Group;
+use crate::sql::sqlite::patience::{in_time, until_free};
 use crate::sql::sqlite::statements::SqliteDialect;
 use crate::sql::statements::On;
-use crate::sql::store::{Access, Reading, SqlMetastore, sql_metastore};
+use crate::sql::store::{Access, SqlMetastore, sql_metastore};
 use crate::sql::write::Write;
 use crate::task::to_its_end;
 
@@ -73,7 +78,7 @@ use crate::task::to_its_end;
 /// A revocation or a replaced wrapped key, which is a read and an update of each form, 20 times at most:
 #[doc = concat!("```sql\n", load_all_forms!(), ";\n\n", update!(), "\n```")]
 /// Operators' calls:
-#[doc = concat!("```sql\n", list!(), ";\n\n", delete!(), ";\n\n", count!(), "\n```")]
+#[doc = concat!("```sql\n", list!(), ";\n\n", delete_version!(), ";\n\n", delete!(), ";\n\n", count!(), "\n```")]
 /// Writes that are not inserts alone are made between `BEGIN IMMEDIATE` and `COMMIT`.
 #[derive(Clone)]
 pub struct SqliteMetastore(SqlMetastore<Connections>);
@@ -174,7 +179,8 @@ impl Connections {
     async fn make_table(&self) -> Result<(), BackendError> {
         let pool = self.pool.clone();
         to_its_end(async move {
-            statements::create_table(&mut *connection(&pool).await?).await.map_err(backend_error)
+            let deadline = Instant::now() + OPENING_MAX;
+            statements::create_table(&mut *connection(&pool, deadline).await?).await.map_err(backend_error)
         })
         .await
     }
@@ -190,26 +196,33 @@ impl Access for Connections {
     /// There is one file, whatever may be read of another.
     async fn read<T: Send + 'static>(
         &self,
-        _reading: Reading,
+        context: CallContext,
         work: impl Fn(On<'_, SqliteDialect>) -> SqlFuture<'_, T> + Clone + Send + Sync + 'static,
     ) -> Result<T, BackendError> {
         let pool = self.pool.clone();
-        to_its_end(async move {
-            let mut connection = connection(&pool).await?;
-            work(On { session: &mut connection, table: () })
-                .await
-                .map_err(SqlError::classified::<SqliteDialect>)
-        })
-        .await
+        let read = to_its_end(async move {
+            until_free(context.deadline, async || {
+                let mut connection = connection(&pool, context.deadline).await?;
+                let on = On { session: &mut connection, table: () };
+                work(on).await.map_err(SqlError::classified::<SqliteDialect>)
+            })
+            .await
+        });
+        in_time(context, read).await
     }
 
-    async fn write(&self, write: Write) -> Result<u64, BackendError> {
-        self.group.write(write).await
+    async fn write(&self, context: CallContext, writes: Vec<Write>) -> Result<Vec<u64>, BackendError> {
+        // In the queue together, so that they share a commit.
+        let writes = writes.into_iter().map(|write| self.group.write(context.deadline, write));
+        in_time(context, try_join_all(writes)).await
     }
 
-    async fn report(&self) -> Result<SchemaReport, BackendError> {
+    async fn report(&self, context: CallContext) -> Result<SchemaReport, BackendError> {
         let pool = self.pool.clone();
-        to_its_end(async move { check::check(&mut *connection(&pool).await?).await }).await
+        let report = to_its_end(async move {
+            check::check(&mut *connection(&pool, context.deadline).await?).await
+        });
+        in_time(context, report).await
     }
 
     fn failovers(&self) -> u64 {
@@ -225,8 +238,13 @@ impl Access for Connections {
     }
 }
 
-async fn connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, BackendError> {
-    pool.acquire().await.map_err(backend_error)
+/// Waits for a connection until the deadline, or as long as a caller's own pool lets it.
+async fn connection(
+    pool: &SqlitePool,
+    deadline: Instant,
+) -> Result<PoolConnection<Sqlite>, BackendError> {
+    let connection = timeout_at(deadline, pool.acquire()).await;
+    connection.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(backend_error)
 }
 
 #[cfg(test)]

@@ -72,8 +72,17 @@ pub(crate) trait Statements: Sized + Send + Sync + 'static {
     /// Puts `new` in the place of the record `old` of a version. Returns how many rows it changed.
     fn update(on: &mut On<'_, Self>, key: &KeyMeta, old: &[u8], new: &str) -> impl Answer<u64>;
 
-    /// Returns at most `limit` rows in the order of the primary key, from the beginning or from after a place.
-    fn list(on: &mut On<'_, Self>, after: Option<&KeyMeta>, limit: usize) -> impl Answer<Vec<Row>>;
+    /// Returns at most `limit` rows whose id begins with the prefix, in the order of the primary key, from the
+    /// beginning or from after a place.
+    fn list(
+        on: &mut On<'_, Self>,
+        prefix: &str,
+        after: Option<&KeyMeta>,
+        limit: usize,
+    ) -> impl Answer<Vec<Row>>;
+
+    /// Deletes every row of a version. Returns how many there were.
+    fn delete_version(on: &mut On<'_, Self>, key: &KeyMeta) -> impl Answer<u64>;
 
     /// Deletes the rows of an id. Returns how many there were.
     fn delete(on: &mut On<'_, Self>, id: &KeyId) -> impl Answer<u64>;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
-    MetastoreAdmin, Page,
+    BackendError, CallContext, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
+    MetastoreAdmin, Page, Replacement,
 };
 
 use crate::schema::SchemaReport;
@@ -21,18 +21,23 @@ pub(crate) trait Access: Clone + Send + Sync + 'static {
 
     fn folded_ids(&self) -> FoldedIds;
 
-    /// Runs `work`, which only reads and may be begun anew on another session.
+    /// Runs `work`, which only reads and may be begun anew on another session; on a replica, if there is one and
+    /// the context's consistency allows it.
     fn read<T: Send + 'static>(
         &self,
-        reading: Reading,
+        context: CallContext,
         work: impl Fn(On<'_, Self::Dialect>) -> SqlFuture<'_, T> + Clone + Send + Sync + 'static,
     ) -> impl Future<Output = Result<T, BackendError>> + Send;
 
-    /// Writes, once. Returns how many rows it reached.
-    fn write(&self, write: Write) -> impl Future<Output = Result<u64, BackendError>> + Send;
+    /// Writes, once, each by itself and in this order. Returns how many rows each reached.
+    fn write(
+        &self,
+        context: CallContext,
+        writes: Vec<Write>,
+    ) -> impl Future<Output = Result<Vec<u64>, BackendError>> + Send;
 
     /// Looks for what is wrong, and changes nothing.
-    fn report(&self) -> impl Future<Output = Result<SchemaReport, BackendError>> + Send;
+    fn report(&self, context: CallContext) -> impl Future<Output = Result<SchemaReport, BackendError>> + Send;
 
     fn failovers(&self) -> u64;
 
@@ -42,18 +47,15 @@ pub(crate) trait Access: Clone + Send + Sync + 'static {
     fn debug(&self, fields: &mut fmt::DebugStruct<'_, '_>);
 }
 
-/// What a read is for, and so how long it may take and where it may go.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "_server"), expect(dead_code, reason = "a file answers all of them alike"))]
-pub(crate) enum Reading {
-    Load(Consistency),
-    List,
-    Count,
-}
-
 /// Keeps key records in an SQL database.
 #[derive(Clone)]
 pub(crate) struct SqlMetastore<A>(pub(crate) A);
+
+impl<A: Access> SqlMetastore<A> {
+    async fn write(&self, context: &CallContext, write: Write) -> Result<u64, BackendError> {
+        Ok(self.0.write(*context, vec![write]).await?.into_iter().sum())
+    }
+}
 
 impl<A: Access> fmt::Debug for SqlMetastore<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,21 +69,21 @@ impl<A: Access> Metastore for SqlMetastore<A> {
     async fn load(
         &self,
         key: &KeyMeta,
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_id(key.id())?;
         let (key, folded) = (key.clone(), self.0.folded_ids());
-        let load = self.0.read(Reading::Load(consistency), move |mut on| {
+        let load = self.0.read(*context, move |mut on| {
             let key = key.clone();
             Box::pin(async move { read::load(&mut on, &key, folded).await })
         });
         load.await
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+    async fn load_latest(&self, id: &KeyId, up_to: Created, context: &CallContext) -> Result<Option<Latest>, BackendError> {
         check_id(id)?;
         let id = id.clone();
-        let load = self.0.read(Reading::Load(Consistency::Strong), move |mut on| {
+        let load = self.0.read(context.consistency(Consistency::Strong), move |mut on| {
             let id = id.clone();
             Box::pin(async move { read::load_latest(&mut on, &id, up_to).await })
         });
@@ -91,11 +93,11 @@ impl<A: Access> Metastore for SqlMetastore<A> {
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(|key| check_id(key.id()))?;
         let (keys, folded): (Arc<[KeyMeta]>, _) = (keys.into(), self.0.folded_ids());
-        let load = self.0.read(Reading::Load(consistency), move |mut on| {
+        let load = self.0.read(*context, move |mut on| {
             let keys = Arc::clone(&keys);
             Box::pin(async move { read::load_many(&mut on, &keys, folded).await })
         });
@@ -106,20 +108,21 @@ impl<A: Access> Metastore for SqlMetastore<A> {
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
         let ids: Arc<[KeyId]> = ids.into();
-        let load = self.0.read(Reading::Load(Consistency::Strong), move |mut on| {
+        let load = self.0.read(context.consistency(Consistency::Strong), move |mut on| {
             let ids = Arc::clone(&ids);
             Box::pin(async move { read::load_latest_many(&mut on, &ids, up_to).await })
         });
         load.await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+    async fn insert(&self, record: &EnvelopeKeyRecord, context: &CallContext) -> Result<Insert, BackendError> {
         check_id(record.meta().id())?;
         checked_json(record)?;
-        let inserted = self.0.write(Write::Insert(record.clone())).await?;
+        let inserted = self.write(context, Write::Insert(record.clone())).await?;
         Ok(if inserted == 0 { Insert::AlreadyExists } else { Insert::Inserted })
     }
 
@@ -129,34 +132,43 @@ impl<A: Access> Metastore for SqlMetastore<A> {
 }
 
 impl<A: Access> MetastoreAdmin for SqlMetastore<A> {
-    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
-        let after = after.cloned();
-        let list = self.0.read(Reading::List, move |mut on| {
-            let after = after.clone();
-            Box::pin(async move { read::list(&mut on, after.as_ref(), limit).await })
+    async fn list(&self, prefix: &str, after: Option<&KeyMeta>, limit: usize, context: &CallContext) -> Result<Page, BackendError> {
+        let (prefix, after): (Arc<str>, _) = (prefix.into(), after.cloned());
+        let list = self.0.read(context.consistency(Consistency::Strong), move |mut on| {
+            let (prefix, after) = (Arc::clone(&prefix), after.clone());
+            Box::pin(async move { read::list(&mut on, &prefix, after.as_ref(), limit).await })
         });
         list.await
     }
 
-    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+    async fn revoke(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {
         check_id(key.id())?;
-        Ok(self.0.write(Write::Revoke(key.clone())).await? > 0)
+        Ok(self.write(context, Write::Revoke(key.clone())).await? > 0)
     }
 
-    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        check_id(key.id())?;
-        let replace = Write::Replace { key: key.clone(), old: old.into(), new: new.into() };
-        Ok(self.0.write(replace).await? > 0)
+    async fn replace_many(
+        &self,
+        replacements: &[Replacement],
+        context: &CallContext,
+    ) -> Result<Vec<bool>, BackendError> {
+        replacements.iter().try_for_each(|replacement| check_id(replacement.key.id()))?;
+        let writes = replacements.iter().cloned().map(Write::Replace).collect();
+        Ok(self.0.write(*context, writes).await?.into_iter().map(|replaced| replaced > 0).collect())
     }
 
-    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+    async fn delete_version(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {
+        check_id(key.id())?;
+        Ok(self.write(context, Write::DeleteVersion(key.clone())).await? > 0)
+    }
+
+    async fn delete(&self, id: &KeyId, context: &CallContext) -> Result<u64, BackendError> {
         check_id(id)?;
-        self.0.write(Write::Delete(id.clone())).await
+        self.write(context, Write::Delete(id.clone())).await
     }
 
-    async fn count(&self) -> Result<u64, BackendError> {
+    async fn count(&self, context: &CallContext) -> Result<u64, BackendError> {
         let count =
-            self.0.read(Reading::Count, |mut on| Box::pin(async move { A::Dialect::count(&mut on).await }));
+            self.0.read(context.consistency(Consistency::Strong), |mut on| Box::pin(async move { A::Dialect::count(&mut on).await }));
         count.await
     }
 }
@@ -169,8 +181,8 @@ macro_rules! sql_metastore {
             use std::fmt;
 
             use claviger::{
-                BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest,
-                Metastore, MetastoreAdmin, Page,
+                BackendError, CallContext, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest,
+                Metastore, MetastoreAdmin, Page, Replacement,
             };
 
             use crate::SchemaReport;
@@ -185,8 +197,8 @@ macro_rules! sql_metastore {
                 ///
                 /// # Cancel safety
                 /// Nothing is changed.
-                pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
-                    self.0.0.report().await
+                pub async fn check_schema(&self, context: &CallContext) -> Result<SchemaReport, BackendError> {
+                    self.0.0.report(*context).await
                 }
 
                 /// Closes the connections, once calls under way have ended. Calls made later are refused.
@@ -208,37 +220,39 @@ macro_rules! sql_metastore {
                 async fn load(
                     &self,
                     key: &KeyMeta,
-                    consistency: Consistency,
+                    context: &CallContext,
                 ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-                    self.0.load(key, consistency).await
+                    self.0.load(key, context).await
                 }
 
                 async fn load_latest(
                     &self,
                     id: &KeyId,
                     up_to: Created,
+                    context: &CallContext,
                 ) -> Result<Option<Latest>, BackendError> {
-                    self.0.load_latest(id, up_to).await
+                    self.0.load_latest(id, up_to, context).await
                 }
 
                 async fn load_many(
                     &self,
                     keys: &[KeyMeta],
-                    consistency: Consistency,
+                    context: &CallContext,
                 ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-                    self.0.load_many(keys, consistency).await
+                    self.0.load_many(keys, context).await
                 }
 
                 async fn load_latest_many(
                     &self,
                     ids: &[KeyId],
                     up_to: Created,
+                    context: &CallContext,
                 ) -> Result<Vec<Option<Latest>>, BackendError> {
-                    self.0.load_latest_many(ids, up_to).await
+                    self.0.load_latest_many(ids, up_to, context).await
                 }
 
-                async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-                    self.0.insert(record).await
+                async fn insert(&self, record: &EnvelopeKeyRecord, context: &CallContext) -> Result<Insert, BackendError> {
+                    self.0.insert(record, context).await
                 }
 
                 fn failovers(&self) -> u64 {
@@ -247,29 +261,36 @@ macro_rules! sql_metastore {
             }
 
             impl MetastoreAdmin for $store {
-                async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
-                    self.0.list(after, limit).await
+                async fn list(&self, prefix: &str, after: Option<&KeyMeta>, limit: usize, context: &CallContext) -> Result<Page, BackendError> {
+                    self.0.list(prefix, after, limit, context).await
                 }
 
-                async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-                    self.0.revoke(key).await
+                async fn revoke(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {
+                    self.0.revoke(key, context).await
                 }
 
-                async fn replace_wrapped_key(
+                async fn replace_many(
+                    &self,
+                    replacements: &[Replacement],
+                    context: &CallContext,
+                ) -> Result<Vec<bool>, BackendError> {
+                    self.0.replace_many(replacements, context).await
+                }
+
+                async fn delete_version(
                     &self,
                     key: &KeyMeta,
-                    old: &[u8],
-                    new: &[u8],
+                    context: &CallContext,
                 ) -> Result<bool, BackendError> {
-                    self.0.replace_wrapped_key(key, old, new).await
+                    self.0.delete_version(key, context).await
                 }
 
-                async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
-                    self.0.delete(id).await
+                async fn delete(&self, id: &KeyId, context: &CallContext) -> Result<u64, BackendError> {
+                    self.0.delete(id, context).await
                 }
 
-                async fn count(&self) -> Result<u64, BackendError> {
-                    self.0.count().await
+                async fn count(&self, context: &CallContext) -> Result<u64, BackendError> {
+                    self.0.count(context).await
                 }
             }
         };

@@ -1,8 +1,6 @@
 //! What is written, in whatever dialect: one insert, one revocation, one replacement, one deletion.
 
-use std::sync::Arc;
-
-use claviger::{EnvelopeKeyRecord, Insert, KeyId, KeyMeta};
+use claviger::{EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Replacement};
 
 use crate::sql::SqlFault;
 use crate::sql::error::SqlError;
@@ -13,12 +11,8 @@ use crate::sql::statements::{On, Placed, Statements};
 pub(crate) enum Write {
     Insert(EnvelopeKeyRecord),
     Revoke(KeyMeta),
-    /// `new` takes the place of the wrapped key `old`, in a record that has it.
-    Replace {
-        key: KeyMeta,
-        old: Arc<[u8]>,
-        new: Arc<[u8]>,
-    },
+    Replace(Replacement),
+    DeleteVersion(KeyMeta),
     Delete(KeyId),
 }
 
@@ -26,7 +20,8 @@ impl Write {
     fn id(&self) -> &KeyId {
         match self {
             Self::Insert(record) => record.meta().id(),
-            Self::Revoke(key) | Self::Replace { key, .. } => key.id(),
+            Self::Revoke(key) | Self::DeleteVersion(key) => key.id(),
+            Self::Replace(replacement) => replacement.key.id(),
             Self::Delete(id) => id,
         }
     }
@@ -43,11 +38,12 @@ pub(crate) async fn carry_out<D: Statements>(on: &mut On<'_, D>, write: &Write) 
             let rewritten = rewrite::<D>(on, key, revoke).await?;
             Ok(u64::from(rewritten != Rewritten::NotFound))
         }
-        Write::Replace { key, old, new } => {
-            let replace = |record: &EnvelopeKeyRecord| replace(record, old, new);
-            let rewritten = rewrite::<D>(on, key, replace).await?;
+        Write::Replace(replacement) => {
+            let replace = |record: &EnvelopeKeyRecord| replacement.applied_to(record);
+            let rewritten = rewrite::<D>(on, &replacement.key, replace).await?;
             Ok(u64::from(rewritten == Rewritten::Changed))
         }
+        Write::DeleteVersion(key) => D::delete_version(on, key).await,
         Write::Delete(id) => D::delete(on, id).await,
     }
 }
@@ -129,13 +125,6 @@ const REWRITE_ROUNDS: usize = 20;
 /// Makes a revoked record of one that is not.
 fn revoke(record: &EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> {
     (!record.is_revoked()).then(|| record.clone().revoked(true))
-}
-
-fn replace(record: &EnvelopeKeyRecord, old: &Arc<[u8]>, new: &Arc<[u8]>) -> Option<EnvelopeKeyRecord> {
-    (record.wrapped_key() == old).then(|| {
-        let (meta, parent) = (record.meta().clone(), record.parent().cloned());
-        EnvelopeKeyRecord::new(meta, Arc::clone(new), parent).revoked(record.is_revoked())
-    })
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Dialect for MysqlDialect {
     }
 
     /// The server limits the wait for locks only, and that is the same for all.
-    fn allow(_session: &mut MySqlConnection, _deadline: Duration) -> SqlFuture<'_, ()> {
+    fn limit(_session: &mut MySqlConnection, _time: Duration) -> SqlFuture<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 

@@ -13,7 +13,7 @@ use crate::sql::mysql::dialect::MysqlDialect;
 use crate::sql::mysql::fault::{backend_error, driver_fault, number};
 use crate::sql::mysql::layout::Layout;
 use crate::sql::mysql::texts::{
-    COUNT, CREATE_TABLE, LIST_FIRST, LIST_NEXT, delete_sql, holder_sql, insert_sql, load_latest_many_sql,
+    COUNT, CREATE_TABLE, LIST_FIRST, LIST_NEXT, LIST_OF_PREFIX_FIRST, LIST_OF_PREFIX_NEXT, delete_sql, delete_version_sql, holder_sql, insert_sql, load_latest_many_sql,
     load_latest_sql, load_many_sql, load_sql, of_id, row, up_to, update_sql,
 };
 use crate::sql::mysql::utc;
@@ -129,17 +129,29 @@ impl Statements for MysqlDialect {
 
     async fn list(
         on: &mut On<'_, Self>,
+        prefix: &str,
         after: Option<&KeyMeta>,
         limit: usize,
     ) -> Result<Vec<Row>, SqlError> {
-        let list = match after {
-            None => query_as(LIST_FIRST),
-            Some(key) => {
-                let id = key.id().as_str();
-                query_as(LIST_NEXT).bind(id).bind(id).bind(created_text(key))
-            }
+        let list = match (prefix, after) {
+            ("", None) => query_as(LIST_FIRST),
+            ("", Some(_)) => query_as(LIST_NEXT),
+            (_, None) => query_as(LIST_OF_PREFIX_FIRST),
+            (_, Some(_)) => query_as(LIST_OF_PREFIX_NEXT),
         };
+        let list = match after {
+            None => list,
+            Some(key) => list.bind(key.id().as_str()).bind(key.id().as_str()).bind(created_text(key)),
+        };
+        let pattern = pattern_of(prefix);
+        let list = if prefix.is_empty() { list } else { list.bind(&pattern).bind(pattern.as_bytes()) };
         Ok(list.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&mut *on.session).await?)
+    }
+
+    async fn delete_version(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<u64, SqlError> {
+        let id = key.id().as_str();
+        let delete = query(delete_version_sql!()).bind(id).bind(id.as_bytes()).bind(created_text(key));
+        Ok(delete.execute(&mut *on.session).await?.rows_affected())
     }
 
     async fn delete(on: &mut On<'_, Self>, id: &KeyId) -> Result<u64, SqlError> {
@@ -171,6 +183,19 @@ impl FromRow<'_, MySqlRow> for TimedRow {
     fn from_row(row: &MySqlRow) -> Result<Self, sqlx::Error> {
         Ok(Self { time: row.try_get(1)?, row: Row::from_row(row)? })
     }
+}
+
+/// What is like every text that begins with the prefix.
+fn pattern_of(prefix: &str) -> String {
+    let mut pattern = String::with_capacity(prefix.len() + 1);
+    for character in prefix.chars() {
+        if matches!(character, '%' | '_' | '|') {
+            pattern.push('|');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
 }
 
 /// `created` as all writers send it.

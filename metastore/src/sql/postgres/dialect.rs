@@ -46,8 +46,8 @@ impl Dialect for PostgresDialect {
         Box::pin(async move { drop(session.connection.close().await) })
     }
 
-    fn allow(session: &mut PostgresSession, deadline: Duration) -> SqlFuture<'_, ()> {
-        Box::pin(async move { Ok(session.allow(deadline).await?) })
+    fn limit(session: &mut PostgresSession, time: Duration) -> SqlFuture<'_, ()> {
+        Box::pin(async move { Ok(session.limit(time).await?) })
     }
 
     fn end<'a>(session: &'a mut PostgresSession, backends: &'a [String]) -> SqlFuture<'a, Vec<String>> {

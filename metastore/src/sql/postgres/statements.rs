@@ -93,18 +93,24 @@ impl Statements for PostgresDialect {
 
     async fn list(
         on: &mut On<'_, Self>,
+        prefix: &str,
         after: Option<&KeyMeta>,
         limit: usize,
     ) -> Result<Vec<Row>, SqlError> {
         let (id, created) =
             after.map_or(("", f64::NEG_INFINITY), |key| (key.id().as_str(), at_or_past_all(key.created())));
         let limited = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows = on.session.ask(&on.table.list, &[Value::Text(id), Value::Float(created), limited]).await?;
+        let values = [Value::Text(id), Value::Float(created), limited, Value::Text(prefix)];
+        let rows = on.session.ask(&on.table.list, &values).await?;
         // An empty page is one row without an id.
         let listed = rows.iter().filter_map(|row| text(row, ID).ok().map(|id| (id, row)));
         let listed = listed
             .map(|(id, row)| Ok(Row { id, created: row.try_get(2)?, json: text_or_null(row, RECORD)? }));
         listed.collect()
+    }
+
+    async fn delete_version(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<u64, SqlError> {
+        counted(&on.session.ask(&on.table.delete_version, &values(key)).await?)
     }
 
     async fn delete(on: &mut On<'_, Self>, id: &KeyId) -> Result<u64, SqlError> {

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::BackendError;
+use claviger::{BackendError, CallContext};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::schema::{Admission, FindingId};
 use crate::sql::sqlite::fault::{backend_error, is_on_read_only_medium, opening_error};
 use crate::sql::sqlite::file::Missing;
+use crate::sql::sqlite::patience::BUSY_WAIT;
 use crate::sql::sqlite::{Connections, SqliteMetastore, check, file, statements};
 use crate::sql::store::{Access as _, SqlMetastore};
 use crate::sql::{FoldedIds, SqlFault};
@@ -101,7 +102,7 @@ impl SqliteBuilder {
             file::prepare(&path, missing)?;
             let options = SqliteConnectOptions::new()
                 .filename(&path)
-                .busy_timeout(BUSY_TIMEOUT)
+                .busy_timeout(BUSY_WAIT)
                 .synchronous(SqliteSynchronous::Full)
                 // It would write SQL text to the log.
                 .disable_statement_logging();
@@ -115,7 +116,7 @@ impl SqliteBuilder {
             };
             Ok(SqlitePoolOptions::new()
                 .max_connections(CONNECTIONS_MAX)
-                .acquire_timeout(BUSY_TIMEOUT)
+                .acquire_timeout(ACQUIRE_MAX)
                 // Connections to a file do not go stale.
                 .test_before_acquire(false)
                 .idle_timeout(None)
@@ -141,7 +142,7 @@ impl SqliteBuilder {
             connections.make_table().await?;
         }
         if !self.is_unchecked {
-            connections.report().await?.admit(&self.admission).map_err(BackendError::permanent)?;
+            connections.report(CallContext::within(OPENING_MAX)).await?.admit(&self.admission).map_err(BackendError::permanent)?;
         }
         Ok(SqliteMetastore(SqlMetastore(connections)))
     }
@@ -167,7 +168,7 @@ pub(super) async fn enter_wal_mode(
     let mut waited = Duration::ZERO;
     loop {
         match enter().await {
-            Err(error) if error.is_transient() && waited < BUSY_TIMEOUT => {
+            Err(error) if error.is_transient() && waited < OPENING_MAX => {
                 tokio::time::sleep(BUSY_PAUSE).await;
                 waited += BUSY_PAUSE;
             }
@@ -182,9 +183,11 @@ pub(super) async fn enter_wal_mode(
 /// Between two tries to enter WAL mode; another process is in it within a commit or two.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long a statement waits for other processes. Below the two seconds that the core gives a
-/// store call, so that the caller learns that the file is busy.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long opening waits for other processes.
+pub(super) const OPENING_MAX: Duration = Duration::from_secs(10);
+
+/// Longer than any call waits for a connection: its own deadline ends that.
+const ACQUIRE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Readers do not block each other; more threads than this find no more disk.
 pub(super) const CONNECTIONS_MAX: u32 = 4;

@@ -15,7 +15,7 @@ use crate::sql::error::SqlError;
 use crate::sql::rows::{Row, in_places};
 use crate::sql::sqlite::fault;
 use crate::sql::sqlite::text::{
-    COUNT, CREATE_TABLE, DELETE, INSERT, LIST, LOAD, LOAD_ALL_FORMS, LOAD_FOLDED, LOAD_LATEST,
+    COUNT, CREATE_TABLE, DELETE, DELETE_VERSION, INSERT, LIST, LIST_OF_PREFIX_FIRST, LIST_OF_PREFIX_NEXT, LOAD, LOAD_ALL_FORMS, LOAD_FOLDED, LOAD_LATEST,
     LOAD_LATEST_MANY, LOAD_MANY, LOAD_MANY_OTHER_FORMS, UPDATE,
 };
 use crate::sql::statements::{Found, On, Placed, Statements};
@@ -124,12 +124,26 @@ impl Statements for SqliteDialect {
 
     async fn list(
         on: &mut On<'_, Self>,
+        prefix: &str,
         after: Option<&KeyMeta>,
         limit: usize,
     ) -> Result<Vec<Row>, SqlError> {
-        let (id, created) = after.map_or(("", 0), |key| (key.id().as_str(), seconds_of(key.created())));
-        let rows = query_as(LIST).bind(id).bind(created).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        Ok(rows.fetch_all(&mut *on.session).await?)
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let list = match (prefix, after) {
+            ("", None) => query_as(LIST).bind("").bind(0).bind(limit),
+            ("", Some(key)) => query_as(LIST).bind(key.id().as_str()).bind(seconds_of(key.created())).bind(limit),
+            (prefix, None) => query_as(LIST_OF_PREFIX_FIRST).bind(prefix).bind(None::<i64>).bind(limit),
+            (prefix, Some(key)) => {
+                let list = query_as(LIST_OF_PREFIX_NEXT).bind(key.id().as_str());
+                list.bind(seconds_of(key.created())).bind(limit).bind(prefix)
+            }
+        };
+        Ok(list.fetch_all(&mut *on.session).await?)
+    }
+
+    async fn delete_version(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<u64, SqlError> {
+        let delete = query(DELETE_VERSION).bind(key.id().as_str()).bind(key.created().unix_seconds());
+        Ok(delete.execute(&mut *on.session).await?.rows_affected())
     }
 
     async fn delete(on: &mut On<'_, Self>, id: &KeyId) -> Result<u64, SqlError> {
