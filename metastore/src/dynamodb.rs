@@ -133,7 +133,12 @@ impl DynamoDbMetastore {
         DynamoDbBuilder::new()
     }
 
-    async fn latest(&self, context: CallContext, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+    async fn latest(
+        &self,
+        context: CallContext,
+        id: &KeyId,
+        up_to: Created,
+    ) -> Result<Option<Latest>, BackendError> {
         let items = self.query_latest(context, id, up_to).await??;
         let is_asked = |record: &EnvelopeKeyRecord| record.meta().id() == id;
         let [latest, earlier] = [items.first(), items.get(1)].map(|item| item.map(item::read));
@@ -171,7 +176,12 @@ impl Metastore for DynamoDbMetastore {
         }
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created, context: &CallContext) -> Result<Option<Latest>, BackendError> {
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
         check_id(id)?;
         self.latest(*context, id, up_to).await
     }
@@ -197,7 +207,11 @@ impl Metastore for DynamoDbMetastore {
         Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord, context: &CallContext) -> Result<Insert, BackendError> {
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
         let new: Item = item::write(record)?;
         match self.put_new(*context, new).await? {
             Ok(()) => Ok(Insert::Inserted),

@@ -54,7 +54,11 @@ impl DynamoDbMetastore {
         Ok(send(context, request.send()).await?.map(|answer| answer.table))
     }
 
-    async fn check_permissions(&self, context: CallContext, report: &mut SchemaReport) -> Result<(), BackendError> {
+    async fn check_permissions(
+        &self,
+        context: CallContext,
+        report: &mut SchemaReport,
+    ) -> Result<(), BackendError> {
         let probe = KeyMeta::new(KeyId::new(format!("{RESERVED}probe")), Created::MIN);
         if let Err(error) = self.get(context, &probe).await? {
             note(report, "GetItem", Need::ToStart, error)?;
@@ -78,7 +82,11 @@ impl DynamoDbMetastore {
         Ok(())
     }
 
-    async fn check_expiry(&self, context: CallContext, report: &mut SchemaReport) -> Result<(), BackendError> {
+    async fn check_expiry(
+        &self,
+        context: CallContext,
+        report: &mut SchemaReport,
+    ) -> Result<(), BackendError> {
         let request = self.client.describe_time_to_live().table_name(&*self.table);
         let answer = send(context, request.send()).await?;
         match answer.map(|answer| answer.time_to_live_description) {
@@ -102,7 +110,11 @@ impl DynamoDbMetastore {
         Ok(())
     }
 
-    async fn check_backups(&self, context: CallContext, report: &mut SchemaReport) -> Result<(), BackendError> {
+    async fn check_backups(
+        &self,
+        context: CallContext,
+        report: &mut SchemaReport,
+    ) -> Result<(), BackendError> {
         let request = self.client.describe_continuous_backups().table_name(&*self.table);
         let answer = send(context, request.send()).await?;
         match answer.map(|answer| answer.continuous_backups_description) {

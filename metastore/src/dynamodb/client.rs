@@ -167,7 +167,11 @@ impl DynamoDbBuilder {
             store.make_table().await?;
         }
         if self.checks {
-            store.check_schema(&CallContext::within(OPENING_MAX)).await?.admit(&self.admission).map_err(BackendError::permanent)?;
+            store
+                .check_schema(&CallContext::within(OPENING_MAX))
+                .await?
+                .admit(&self.admission)
+                .map_err(BackendError::permanent)?;
         }
         Ok(store)
     }

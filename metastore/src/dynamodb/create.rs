@@ -28,7 +28,10 @@ impl DynamoDbMetastore {
                 }
                 Err(error) if error.is("ResourceInUseException") => store.wait_until_active().await,
                 // Where there is a table no right to make one is needed.
-                Err(error) if error.is_denial() && store.describe_table().await?.is_ok() => {
+                Err(error)
+                    if error.is_denial()
+                        && store.describe_table(CallContext::within(START_WAIT)).await?.is_ok() =>
+                {
                     store.wait_until_active().await
                 }
                 Err(error) => Err(error.into()),

@@ -59,18 +59,19 @@ pub(super) struct Items {
 
 impl DynamoDbMetastore {
     /// GetItem.
-    pub(super) async fn get(
-        &self,
-        context: CallContext,
-        key: &KeyMeta,
-    ) -> Answer<Option<Item>> {
+    pub(super) async fn get(&self, context: CallContext, key: &KeyMeta) -> Answer<Option<Item>> {
         let request = self.client.get_item().table_name(&*self.table).set_key(Some(item::key(key)));
         let request = request.consistent_read(is_strong(context.consistency));
         Ok(send(context, request.send()).await?.map(|answer| answer.item))
     }
 
     /// Query, the newest version up to a time and the one before it.
-    pub(super) async fn query_latest(&self, context: CallContext, id: &KeyId, up_to: Created) -> Answer<Vec<Item>> {
+    pub(super) async fn query_latest(
+        &self,
+        context: CallContext,
+        id: &KeyId,
+        up_to: Created,
+    ) -> Answer<Vec<Item>> {
         let request = self.client.query().table_name(&*self.table).consistent_read(true);
         let request =
             request.expression_attribute_values(":id", item::text(id)).scan_index_forward(false).limit(2);
@@ -86,7 +87,12 @@ impl DynamoDbMetastore {
     }
 
     /// Query, the primary keys of all versions, the oldest first.
-    pub(super) async fn query_versions(&self, context: CallContext, id: &KeyId, from: Option<Item>) -> Answer<Items> {
+    pub(super) async fn query_versions(
+        &self,
+        context: CallContext,
+        id: &KeyId,
+        from: Option<Item>,
+    ) -> Answer<Items> {
         let request = self.client.query().table_name(&*self.table).consistent_read(true);
         let request = request
             .key_condition_expression("Id = :id")
@@ -104,7 +110,8 @@ impl DynamoDbMetastore {
         context: CallContext,
         keys: Vec<Item>,
     ) -> Answer<(Vec<Item>, Vec<Item>)> {
-        let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(is_strong(context.consistency));
+        let keys =
+            KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(is_strong(context.consistency));
         let keys = keys.build().map_err(BackendError::permanent)?;
         let request = self.client.batch_get_item().request_items(&*self.table, keys);
         Ok(send(context, request.send()).await?.map(|answer| {
@@ -194,7 +201,11 @@ impl DynamoDbMetastore {
     }
 
     /// Scan that counts a mebibyte of items, those that are no keys left out.
-    pub(super) async fn scan_count(&self, context: CallContext, from: Option<Item>) -> Answer<(u64, Option<Item>)> {
+    pub(super) async fn scan_count(
+        &self,
+        context: CallContext,
+        from: Option<Item>,
+    ) -> Answer<(u64, Option<Item>)> {
         let request = self.client.scan().table_name(&*self.table).consistent_read(true);
         let request = request
             .select(Select::Count)

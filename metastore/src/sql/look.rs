@@ -77,9 +77,7 @@ pub(crate) async fn look<D: Dialect>(
         };
         timeout(time, looking)
             .await
-            .unwrap_or(Err(
-                BackendError::transient(Silence(time)).with_kind(FailureKind::Unreachable)
-            ))
+            .unwrap_or(Err(BackendError::transient(Silence(time)).with_kind(FailureKind::Unreachable)))
     })
     .await
 }

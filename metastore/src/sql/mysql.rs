@@ -15,8 +15,8 @@ pub use self::builder::MysqlBuilder;
 
 use self::dialect::MysqlDialect;
 use self::texts::{
-    count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
+    count_sql, delete_sql, delete_version_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql,
+    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
 };
 use crate::sql::connections::Connections;
 use crate::sql::driver::Doing;

@@ -17,9 +17,9 @@ pub use self::invalidations::PostgresInvalidations;
 
 use self::dialect::PostgresDialect;
 use self::texts::{
-    count_sql, delete_sql, durably, holder_sql, insert_sql, latest_two, list_sql, load_latest_many_sql,
-    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record, row_id, seconds,
-    update_sql,
+    count_sql, delete_sql, delete_version_sql, durably, holder_sql, insert_sql, latest_two, list_sql,
+    load_latest_many_sql, load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record,
+    row_id, seconds, update_sql,
 };
 use crate::sql::connections::Connections;
 use crate::sql::driver::Doing;

@@ -98,12 +98,7 @@ impl<D: Dialect> Settings<D> {
             let of_replica = Setup { shares_connections, ..of_replica };
             Sessions::new(Arc::new(Hosts::new(target.hosts)), of_replica, self.connections_max)
         });
-        Ok(Connections {
-            primary,
-            replica: replica.transpose()?,
-            folded_ids: self.folded_ids,
-            table,
-        })
+        Ok(Connections { primary, replica: replica.transpose()?, folded_ids: self.folded_ids, table })
     }
 
     fn setup(&self, role: Role, named_statements: bool) -> Setup {

@@ -26,8 +26,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::schema::SchemaReport;
 use crate::sql::FoldedIds;
 use crate::sql::error::{SqlError, SqlFuture};
-pub use crate::sql::sqlite::builder::SqliteBuilder;
 use crate::sql::sqlite::builder::OPENING_MAX;
+pub use crate::sql::sqlite::builder::SqliteBuilder;
 use crate::sql::sqlite::fault::backend_error;
 use crate::sql::sqlite::group::Group;
 use crate::sql::sqlite::patience::{in_time, until_free};
@@ -203,7 +203,7 @@ impl Access for Connections {
         let read = to_its_end(async move {
             until_free(context.deadline, async || {
                 let mut connection = connection(&pool, context.deadline).await?;
-                let on = On { session: &mut connection, table: () };
+                let on = On { session: &mut *connection, table: () };
                 work(on).await.map_err(SqlError::classified::<SqliteDialect>)
             })
             .await
@@ -219,9 +219,8 @@ impl Access for Connections {
 
     async fn report(&self, context: CallContext) -> Result<SchemaReport, BackendError> {
         let pool = self.pool.clone();
-        let report = to_its_end(async move {
-            check::check(&mut *connection(&pool, context.deadline).await?).await
-        });
+        let report =
+            to_its_end(async move { check::check(&mut *connection(&pool, context.deadline).await?).await });
         in_time(context, report).await
     }
 
@@ -239,10 +238,7 @@ impl Access for Connections {
 }
 
 /// Waits for a connection until the deadline, or as long as a caller's own pool lets it.
-async fn connection(
-    pool: &SqlitePool,
-    deadline: Instant,
-) -> Result<PoolConnection<Sqlite>, BackendError> {
+async fn connection(pool: &SqlitePool, deadline: Instant) -> Result<PoolConnection<Sqlite>, BackendError> {
     let connection = timeout_at(deadline, pool.acquire()).await;
     connection.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(backend_error)
 }

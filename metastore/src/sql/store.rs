@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, CallContext, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
-    MetastoreAdmin, Page, Replacement,
+    BackendError, CallContext, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest,
+    Metastore, MetastoreAdmin, Page, Replacement,
 };
 
 use crate::schema::SchemaReport;
@@ -37,7 +37,8 @@ pub(crate) trait Access: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<u64>, BackendError>> + Send;
 
     /// Looks for what is wrong, and changes nothing.
-    fn report(&self, context: CallContext) -> impl Future<Output = Result<SchemaReport, BackendError>> + Send;
+    fn report(&self, context: CallContext)
+    -> impl Future<Output = Result<SchemaReport, BackendError>> + Send;
 
     fn failovers(&self) -> u64;
 
@@ -80,7 +81,12 @@ impl<A: Access> Metastore for SqlMetastore<A> {
         load.await
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created, context: &CallContext) -> Result<Option<Latest>, BackendError> {
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
         check_id(id)?;
         let id = id.clone();
         let load = self.0.read(context.consistency(Consistency::Strong), move |mut on| {
@@ -119,7 +125,11 @@ impl<A: Access> Metastore for SqlMetastore<A> {
         load.await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord, context: &CallContext) -> Result<Insert, BackendError> {
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
         check_id(record.meta().id())?;
         checked_json(record)?;
         let inserted = self.write(context, Write::Insert(record.clone())).await?;
@@ -132,7 +142,13 @@ impl<A: Access> Metastore for SqlMetastore<A> {
 }
 
 impl<A: Access> MetastoreAdmin for SqlMetastore<A> {
-    async fn list(&self, prefix: &str, after: Option<&KeyMeta>, limit: usize, context: &CallContext) -> Result<Page, BackendError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&KeyMeta>,
+        limit: usize,
+        context: &CallContext,
+    ) -> Result<Page, BackendError> {
         let (prefix, after): (Arc<str>, _) = (prefix.into(), after.cloned());
         let list = self.0.read(context.consistency(Consistency::Strong), move |mut on| {
             let (prefix, after) = (Arc::clone(&prefix), after.clone());
@@ -167,8 +183,9 @@ impl<A: Access> MetastoreAdmin for SqlMetastore<A> {
     }
 
     async fn count(&self, context: &CallContext) -> Result<u64, BackendError> {
-        let count =
-            self.0.read(context.consistency(Consistency::Strong), |mut on| Box::pin(async move { A::Dialect::count(&mut on).await }));
+        let count = self.0.read(context.consistency(Consistency::Strong), |mut on| {
+            Box::pin(async move { A::Dialect::count(&mut on).await })
+        });
         count.await
     }
 }
@@ -197,7 +214,10 @@ macro_rules! sql_metastore {
                 ///
                 /// # Cancel safety
                 /// Nothing is changed.
-                pub async fn check_schema(&self, context: &CallContext) -> Result<SchemaReport, BackendError> {
+                pub async fn check_schema(
+                    &self,
+                    context: &CallContext,
+                ) -> Result<SchemaReport, BackendError> {
                     self.0.0.report(*context).await
                 }
 
@@ -251,7 +271,11 @@ macro_rules! sql_metastore {
                     self.0.load_latest_many(ids, up_to, context).await
                 }
 
-                async fn insert(&self, record: &EnvelopeKeyRecord, context: &CallContext) -> Result<Insert, BackendError> {
+                async fn insert(
+                    &self,
+                    record: &EnvelopeKeyRecord,
+                    context: &CallContext,
+                ) -> Result<Insert, BackendError> {
                     self.0.insert(record, context).await
                 }
 
@@ -261,7 +285,13 @@ macro_rules! sql_metastore {
             }
 
             impl MetastoreAdmin for $store {
-                async fn list(&self, prefix: &str, after: Option<&KeyMeta>, limit: usize, context: &CallContext) -> Result<Page, BackendError> {
+                async fn list(
+                    &self,
+                    prefix: &str,
+                    after: Option<&KeyMeta>,
+                    limit: usize,
+                    context: &CallContext,
+                ) -> Result<Page, BackendError> {
                     self.0.list(prefix, after, limit, context).await
                 }
 

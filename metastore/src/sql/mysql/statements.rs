@@ -13,8 +13,9 @@ use crate::sql::mysql::dialect::MysqlDialect;
 use crate::sql::mysql::fault::{backend_error, driver_fault, number};
 use crate::sql::mysql::layout::Layout;
 use crate::sql::mysql::texts::{
-    COUNT, CREATE_TABLE, LIST_FIRST, LIST_NEXT, LIST_OF_PREFIX_FIRST, LIST_OF_PREFIX_NEXT, delete_sql, delete_version_sql, holder_sql, insert_sql, load_latest_many_sql,
-    load_latest_sql, load_many_sql, load_sql, of_id, row, up_to, update_sql,
+    COUNT, CREATE_TABLE, LIST_FIRST, LIST_NEXT, LIST_OF_PREFIX_FIRST, LIST_OF_PREFIX_NEXT, delete_sql,
+    delete_version_sql, holder_sql, insert_sql, load_latest_many_sql, load_latest_sql, load_many_sql,
+    load_sql, of_id, row, up_to, update_sql,
 };
 use crate::sql::mysql::utc;
 use crate::sql::rows::Row;

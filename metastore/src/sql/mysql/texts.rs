@@ -152,8 +152,8 @@ macro_rules! count_sql {
 }
 
 pub(super) use {
-    count_sql, delete_sql, delete_version_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
+    count_sql, delete_sql, delete_version_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql,
+    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
 };
 
 pub(super) const CREATE_TABLE: &str = include_str!("../../../migrations/mysql/0001_encryption_key.sql");

@@ -113,7 +113,11 @@ impl PostgresSession {
 
     /// Returns the settings of a session of its own; nothing where sessions share connections.
     pub(super) fn settings(&self) -> String {
-        if self.sets_sessions() { format!("SET lock_timeout = {}; ", LOCK_WAIT_MAX.as_millis()) } else { String::new() }
+        if self.sets_sessions() {
+            format!("SET lock_timeout = {}; ", LOCK_WAIT_MAX.as_millis())
+        } else {
+            String::new()
+        }
     }
 
     const fn sets_sessions(&self) -> bool {

@@ -253,9 +253,9 @@ macro_rules! count_sql {
 }
 
 pub(super) use {
-    count_sql, delete_sql, delete_version_sql, durably, holder_sql, insert_sql, latest_two, list_sql, load_latest_many_sql,
-    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record, row_id, seconds,
-    update_sql,
+    count_sql, delete_sql, delete_version_sql, durably, holder_sql, insert_sql, latest_two, list_sql,
+    load_latest_many_sql, load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record,
+    row_id, seconds, update_sql,
 };
 
 /// The statements whose text depends on the type of `created`.

@@ -142,7 +142,11 @@ impl SqliteBuilder {
             connections.make_table().await?;
         }
         if !self.is_unchecked {
-            connections.report(CallContext::within(OPENING_MAX)).await?.admit(&self.admission).map_err(BackendError::permanent)?;
+            connections
+                .report(CallContext::within(OPENING_MAX))
+                .await?
+                .admit(&self.admission)
+                .map_err(BackendError::permanent)?;
         }
         Ok(SqliteMetastore(SqlMetastore(connections)))
     }

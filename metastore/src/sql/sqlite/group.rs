@@ -20,8 +20,8 @@ use std::thread;
 use claviger::BackendError;
 use sqlx::sqlite::SqlitePool;
 use tokio::runtime::{Builder, Handle};
-use tokio::time::Instant;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 
 use crate::sql::sqlite::connection;
 use crate::sql::sqlite::patience::until_free;

@@ -22,9 +22,9 @@ pub(super) async fn in_time<T>(
     call: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, BackendError> {
     let within = context.remaining();
-    timeout_at(context.deadline, call)
-        .await
-        .unwrap_or_else(|_elapsed| Err(BackendError::transient(NoAnswer(within)).with_kind(FailureKind::Busy)))
+    timeout_at(context.deadline, call).await.unwrap_or_else(|_elapsed| {
+        Err(BackendError::transient(NoAnswer(within)).with_kind(FailureKind::Busy))
+    })
 }
 
 /// Makes the call again while others keep the file busy, until the deadline.

@@ -15,8 +15,9 @@ use crate::sql::error::SqlError;
 use crate::sql::rows::{Row, in_places};
 use crate::sql::sqlite::fault;
 use crate::sql::sqlite::text::{
-    COUNT, CREATE_TABLE, DELETE, DELETE_VERSION, INSERT, LIST, LIST_OF_PREFIX_FIRST, LIST_OF_PREFIX_NEXT, LOAD, LOAD_ALL_FORMS, LOAD_FOLDED, LOAD_LATEST,
-    LOAD_LATEST_MANY, LOAD_MANY, LOAD_MANY_OTHER_FORMS, UPDATE,
+    COUNT, CREATE_TABLE, DELETE, DELETE_VERSION, INSERT, LIST, LIST_OF_PREFIX_FIRST, LIST_OF_PREFIX_NEXT,
+    LOAD, LOAD_ALL_FORMS, LOAD_FOLDED, LOAD_LATEST, LOAD_LATEST_MANY, LOAD_MANY, LOAD_MANY_OTHER_FORMS,
+    UPDATE,
 };
 use crate::sql::statements::{Found, On, Placed, Statements};
 use crate::sql::write::{self, Write, carry_out};
@@ -131,7 +132,9 @@ impl Statements for SqliteDialect {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let list = match (prefix, after) {
             ("", None) => query_as(LIST).bind("").bind(0).bind(limit),
-            ("", Some(key)) => query_as(LIST).bind(key.id().as_str()).bind(seconds_of(key.created())).bind(limit),
+            ("", Some(key)) => {
+                query_as(LIST).bind(key.id().as_str()).bind(seconds_of(key.created())).bind(limit)
+            }
             (prefix, None) => query_as(LIST_OF_PREFIX_FIRST).bind(prefix).bind(None::<i64>).bind(limit),
             (prefix, Some(key)) => {
                 let list = query_as(LIST_OF_PREFIX_NEXT).bind(key.id().as_str());

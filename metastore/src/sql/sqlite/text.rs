@@ -271,9 +271,8 @@ pub(super) const LOAD_ALL_FORMS: &str = load_all_forms!();
 pub(super) const UPDATE: &str = update!();
 pub(super) const LIST: &str = list!();
 /// Nothing sorts between the ids with a prefix and the prefix with the last character.
-pub(super) const LIST_OF_PREFIX_FIRST: &str = list!(
-    "id >= ?1 AND id < ?1 || char(1114111) AND substr(id, 1, length(?1)) = ?1 COLLATE BINARY AND "
-);
+pub(super) const LIST_OF_PREFIX_FIRST: &str =
+    list!("id >= ?1 AND id < ?1 || char(1114111) AND substr(id, 1, length(?1)) = ?1 COLLATE BINARY AND ");
 pub(super) const LIST_OF_PREFIX_NEXT: &str = list!(
     "id >= ?1 AND (id > ?1 OR seconds > ?2) \
      AND id < ?4 || char(1114111) AND substr(id, 1, length(?4)) = ?4 COLLATE BINARY AND "
