@@ -64,10 +64,12 @@ impl CallContext {
         self
     }
 
-    /// Returns how much time is left. Zero once the deadline has passed.
+    /// Returns how much time is left, in whole milliseconds, rounded up. Zero once the deadline has passed.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let millis = left.as_nanos().div_ceil(1_000_000);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
     /// Returns the context of the next of so many calls that are made one after the other: it has an equal share
@@ -75,7 +77,8 @@ impl CallContext {
     #[must_use]
     pub fn share(&self, calls: usize) -> Self {
         let calls = u32::try_from(calls).unwrap_or(u32::MAX).max(1);
-        Self { deadline: after(Instant::now(), self.remaining() / calls), ..*self }
+        let now = Instant::now();
+        Self { deadline: after(now, self.deadline.saturating_duration_since(now) / calls), ..*self }
     }
 }
 

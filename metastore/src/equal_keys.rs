@@ -215,7 +215,7 @@ mod tests {
     async fn store_of(rows: impl IntoIterator<Item = EnvelopeKeyRecord>) -> InMemoryMetastore {
         let store = InMemoryMetastore::new();
         for row in rows {
-            assert_eq!(store.insert(&row).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&row, &call()).await.unwrap(), Insert::Inserted);
         }
         store
     }

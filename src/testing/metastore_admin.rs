@@ -311,8 +311,11 @@ pub async fn inserts_beside_deletions_are_told_the_truth(store: &impl MetastoreA
             let mut rows = 0;
             for _ in 0..100 {
                 let done = match runner {
-                    0 => store.insert(record).await.map(|answer| u64::from(answer == Insert::Inserted)),
-                    _ => store.delete(record.meta().id()).await,
+                    0 => store
+                        .insert(record, &call())
+                        .await
+                        .map(|answer| u64::from(answer == Insert::Inserted)),
+                    _ => store.delete(record.meta().id(), &call()).await,
                 };
                 match done {
                     Ok(reached) => rows += reached,
@@ -322,7 +325,7 @@ pub async fn inserts_beside_deletions_are_told_the_truth(store: &impl MetastoreA
             rows
         }
     });
-    let left = ok(store.delete(record.meta().id()).await);
+    let left = ok(store.delete(record.meta().id(), &call()).await);
     assert_eq!(done.first().copied(), done.get(1).map(|deleted| deleted + left));
 }
 

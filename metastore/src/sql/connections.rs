@@ -66,7 +66,7 @@ impl<D: Dialect> Access for Connections<D> {
             (Consistency::Eventual | Consistency::Strong, _) => &self.primary,
         };
         let known = Arc::clone(&self.table);
-        let read = sessions.read(context.deadline, move |session| {
+        let read = sessions.read(context, move |session| {
             let (known, work) = (Arc::clone(&known), work.clone());
             Box::pin(async move {
                 let table = table::<D>(&known, session).await?;
@@ -78,7 +78,7 @@ impl<D: Dialect> Access for Connections<D> {
 
     async fn write(&self, context: CallContext, writes: Vec<Write>) -> Result<Vec<u64>, BackendError> {
         let known = Arc::clone(&self.table);
-        let written = self.primary.write(context.deadline, move |session| {
+        let written = self.primary.write(context, move |session| {
             Box::pin(async move {
                 let table = table::<D>(&known, session).await?;
                 let mut reached = Vec::with_capacity(writes.len());

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use claviger::{BackendError, FailureKind};
+use claviger::{BackendError, CallContext, FailureKind};
 use deadpool::managed::{
     Manager, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
 };
@@ -150,19 +150,19 @@ impl<D: Dialect> Sessions<D> {
         }
     }
 
-    /// Runs `work`, to its end also when its caller goes away. `deadline` ends it all, the wait for
-    /// a session too.
+    /// Runs `work`, to its end also when its caller goes away. its deadline ends it all, the wait
+    /// for a session too.
     ///
     /// The session goes back to the pool only after a whole answer. One that is not at its end at the
     /// `deadline` is [abandoned](crate::sql::abandoned).
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        deadline: Instant,
+        context: CallContext,
         work: impl FnOnce(&mut D::Session) -> SqlFuture<'_, T> + Send + 'static,
     ) -> Result<T, BackendError> {
         let this = self.clone();
         to_its_end(async move {
-            let span = Span::new(deadline);
+            let span = Span::new(context);
             let writes = Arc::clone(&this.0.writes);
             // The semaphore is never closed.
             let permit = timeout_at(span.until, writes.acquire_owned()).await;
@@ -176,12 +176,12 @@ impl<D: Dialect> Sessions<D> {
     /// that turns out to be dead: after the server was restarted every pooled one is.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        deadline: Instant,
+        context: CallContext,
         work: impl Fn(&mut D::Session) -> SqlFuture<'_, T> + Send + Sync + 'static,
     ) -> Result<T, BackendError> {
         let (this, work) = (self.clone(), Arc::new(work));
         to_its_end(async move {
-            let span = Span::new(deadline);
+            let span = Span::new(context);
             let mut left = this.0.pool.status().max_size;
             loop {
                 let work = Arc::clone(&work);
@@ -295,8 +295,8 @@ struct Span {
 }
 
 impl Span {
-    fn new(until: Instant) -> Self {
-        Self { length: until.saturating_duration_since(Instant::now()), until }
+    fn new(context: CallContext) -> Self {
+        Self { length: context.remaining(), until: context.deadline }
     }
 
     fn left(self) -> Duration {

@@ -74,7 +74,16 @@ impl Statements for Scripted {
         Ok(next(&mut on.session.updated))
     }
 
-    async fn list(_: &mut On<'_, Self>, _: Option<&KeyMeta>, _: usize) -> Result<Vec<Row>, SqlError> {
+    async fn list(
+        _: &mut On<'_, Self>,
+        _: &str,
+        _: Option<&KeyMeta>,
+        _: usize,
+    ) -> Result<Vec<Row>, SqlError> {
+        unreachable!()
+    }
+
+    async fn delete_version(_: &mut On<'_, Self>, _: &KeyMeta) -> Result<u64, SqlError> {
         unreachable!()
     }
 
@@ -152,7 +161,7 @@ async fn a_duplicate_that_is_never_seen_is_a_permanent_error_after_three_looks()
 async fn a_rewrite_that_others_keep_undoing_is_a_transient_error_after_twenty() {
     for write in [
         Write::Revoke(record(b"x").meta().clone()),
-        Write::Replace { key: record(b"x").meta().clone(), old: (*b"old").into(), new: (*b"new").into() },
+        Write::Replace(Replacement::new(record(b"x").meta().clone(), *b"old", *b"new")),
     ] {
         let mut session =
             Session { forms: [vec![row(&record(b"old"))]].into(), updated: [0].into(), ..Session::default() };
