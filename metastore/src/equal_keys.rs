@@ -202,6 +202,7 @@ fn fold_alike(rows: &BTreeSet<KeyMeta>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use claviger::testing::call;
     use claviger::{Created, InMemoryMetastore, Insert, KeyId, Metastore as _};
 
     use super::*;

@@ -25,7 +25,7 @@ mod sqlite;
 use claviger::testing::call;
 use std::time::{Duration, Instant};
 
-use claviger::{Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore};
+use claviger::{Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore};
 use tokio::task::JoinSet;
 
 /// 2023-11-14 22:13:20.

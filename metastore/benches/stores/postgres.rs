@@ -3,7 +3,7 @@
 use claviger::testing::call;
 use std::time::Instant;
 
-use claviger::{Consistency, KeyMeta, Metastore as _};
+use claviger::{KeyMeta, Metastore as _};
 use claviger_metastore::PostgresMetastore;
 use claviger_test_servers::Postgres;
 use sqlx::{Connection as _, PgConnection, query_scalar};

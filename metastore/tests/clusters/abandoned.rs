@@ -4,7 +4,7 @@ use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use claviger::{CallContext, Consistency, Insert, Metastore};
+use claviger::{CallContext, Insert, Metastore};
 use claviger_metastore::{MysqlMetastore, PostgresMetastore};
 use claviger_test_servers::{MariaDb, Postgres};
 use sqlx::mysql::MySqlConnection;

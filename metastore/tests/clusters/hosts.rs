@@ -1,7 +1,7 @@
 //! Several hosts in one URL, of which one will do.
 
 use claviger::testing::call;
-use claviger::{Consistency, Insert, Metastore as _};
+use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, MysqlMetastore, PostgresMetastore};
 use claviger_test_servers::{MariaDb, Postgres};
 

@@ -2,7 +2,7 @@
 
 use claviger::testing::ReplaceOne as _;
 use claviger::testing::call;
-use claviger::{BackendError, Consistency, FailureClass, MetastoreAdmin};
+use claviger::{BackendError, FailureClass, MetastoreAdmin};
 
 use crate::support::{NOW, meta, record};
 

@@ -2,7 +2,7 @@
 
 use claviger::testing::ReplaceOne as _;
 use claviger::testing::call;
-use claviger::{BackendError, Consistency, Created, EnvelopeKeyRecord, MetastoreAdmin};
+use claviger::{BackendError, Created, EnvelopeKeyRecord, MetastoreAdmin};
 
 use crate::support::{NOW, meta, record};
 

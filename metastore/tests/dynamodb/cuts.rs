@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
+use claviger::{EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
 use claviger_test_servers::{Direction, Fault, Moto, Proxy, assert_says};
 use tokio::task::JoinSet;

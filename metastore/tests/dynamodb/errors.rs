@@ -4,7 +4,7 @@ use claviger::testing::ReplaceOne as _;
 use claviger::testing::call;
 use std::slice::from_ref;
 
-use claviger::{Consistency, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger::{FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DynamoDbError, DynamoDbMetastore};
 use claviger_test_servers::{AwsStandIn, NoTls, Reply};
 use tokio::net::TcpListener;

@@ -2,7 +2,7 @@
 
 use claviger::testing::ReplaceOne as _;
 use claviger::testing::call;
-use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger::{EnvelopeKeyRecord, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_test_servers::{AwsStandIn, Reply, shared_dynalite};
 use serde_json::json;
 

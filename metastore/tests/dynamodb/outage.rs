@@ -4,7 +4,7 @@ use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use claviger::{Consistency, FailureClass, Insert, Metastore as _};
+use claviger::{FailureClass, Insert, Metastore as _};
 use claviger_test_servers::{Dynalite, Proxy};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;

@@ -4,7 +4,7 @@ use claviger::testing::call;
 use std::error::Error as _;
 use std::num::NonZeroU32;
 
-use claviger::{Consistency, FailureKind, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{FailureKind, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DriverFault, FindingId, MysqlMetastore};
 use claviger_test_servers::{MariaDb, shared_mariadb};
 

@@ -3,7 +3,7 @@
 use claviger::testing::call;
 use std::error::Error as _;
 
-use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
 use claviger_test_servers::{MariaDb, shared_mariadb};
 use tokio::task::JoinSet;

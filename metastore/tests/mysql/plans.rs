@@ -1,7 +1,7 @@
 //! The plans of what is really run: by the primary key, whatever the size of the table.
 
 use claviger::testing::call;
-use claviger::{Consistency, Insert, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger::{Insert, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::MysqlMetastore;
 use claviger_test_servers::MariaDb;
 use sqlx::mysql::{MySqlConnection, MySqlRow};

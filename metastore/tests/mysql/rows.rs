@@ -2,7 +2,7 @@
 
 use claviger::testing::ReplaceOne as _;
 use claviger::testing::call;
-use claviger::{Consistency, FailureClass, Insert, Metastore as _, MetastoreAdmin as _, Page};
+use claviger::{FailureClass, Insert, Metastore as _, MetastoreAdmin as _, Page};
 use claviger_metastore::MysqlMetastore;
 
 use crate::latest::LatestRecord as _;

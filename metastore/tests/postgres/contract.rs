@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use claviger_metastore::PostgresMetastore;
 use tokio::sync::OnceCell;
 
-use crate::support::{PLENTY, Place};
+use crate::support::Place;
 
 /// The table that Asherah in Rust works on.
 const ASHERAH_RUST: &str = "CREATE TABLE encryption_key (id TEXT NOT NULL, created TIMESTAMPTZ NOT NULL, \

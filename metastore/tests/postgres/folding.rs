@@ -8,7 +8,7 @@ use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore a
 use claviger_metastore::{FindingId, PostgresBuilder, PostgresMetastore, SqlFault};
 
 use crate::latest::LatestRecord as _;
-use crate::support::{NOW, PLENTY, Place, meta, record};
+use crate::support::{NOW, Place, meta, record};
 
 async fn folding(created: &str) -> Place {
     let table = format!(

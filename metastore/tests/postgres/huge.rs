@@ -6,7 +6,7 @@ use claviger_metastore::{FindingId, PostgresMetastore};
 use claviger_test_servers::{in_environment, told_by_parent};
 
 use crate::common_huge::{BYTES, ID, ROWS, assert_not_fetched};
-use crate::support::{ASHERAH, NOW, PLENTY, Place, ids, record};
+use crate::support::{ASHERAH, NOW, Place, ids, record};
 
 /// As long when stored, and so short that the server has to measure the text.
 const STORAGES: [&str; 2] = ["EXTERNAL", "EXTENDED"];

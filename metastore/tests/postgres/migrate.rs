@@ -8,7 +8,7 @@ use claviger_metastore::{FindingId, PostgresMetastore, SqlFault};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, NOW, PLENTY, Place, as_user, assert_permanent, chain, ids, record};
+use crate::support::{ASHERAH, NOW, Place, as_user, assert_permanent, chain, ids, record};
 
 #[tokio::test]
 async fn processes_that_come_first_at_once_make_one_table() {

@@ -1,12 +1,12 @@
 //! Every statement on keys goes by the primary key, also in a plan that fits all parameters.
 
 use claviger::testing::call;
-use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, raw_sql};
 
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, NOW, PLENTY, Place, record};
+use crate::support::{ASHERAH, NOW, Place, record};
 
 /// A number of rows that nobody would read from end to end.
 const FILL: &str = "INSERT INTO encryption_key \

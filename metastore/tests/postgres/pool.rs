@@ -17,7 +17,7 @@ use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_transient, connections, record};
+use crate::support::{ASHERAH, NOW, Place, assert_permanent, assert_transient, connections, record};
 
 const CONNECTIONS: u32 = 5;
 

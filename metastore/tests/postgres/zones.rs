@@ -2,7 +2,7 @@
 
 use claviger::testing::ReplaceOne as _;
 use claviger::testing::call;
-use claviger::{Consistency, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
+use claviger::{Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 
 use crate::latest::LatestRecord as _;

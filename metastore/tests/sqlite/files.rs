@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqliteMetastore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 

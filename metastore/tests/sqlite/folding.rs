@@ -4,7 +4,7 @@ use claviger::testing::call;
 use std::error::Error as _;
 use std::sync::Arc;
 
-use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{EnvelopeKeyRecord, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqlFault, SqliteMetastore};
 
 use crate::latest::LatestRecord as _;

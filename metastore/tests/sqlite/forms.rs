@@ -2,9 +2,7 @@
 
 use claviger::testing::ReplaceOne as _;
 use claviger::testing::call;
-use claviger::{
-    Consistency, EnvelopeKeyRecord, FailureClass, Insert, Latest, Metastore as _, MetastoreAdmin as _,
-};
+use claviger::{EnvelopeKeyRecord, FailureClass, Insert, Latest, Metastore as _, MetastoreAdmin as _};
 
 use crate::latest::LatestRecord as _;
 use crate::support::{NOW, Place, assert_permanent, chain, meta, record};

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::{fs, thread};
 
-use claviger::{BackendError, Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{BackendError, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::SqliteMetastore;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Sqlite, Transaction};
