@@ -53,9 +53,12 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
         assert_eq!(store.insert(&new, &call()).await.unwrap(), Insert::Inserted);
         assert_eq!(store.insert(&new, &call()).await.unwrap(), Insert::AlreadyExists);
         assert!(store.revoke(new.meta(), &call()).await.unwrap());
-        assert_eq!(store.delete(new.meta().id(), &call()).await.unwrap(), 1);
+        assert!(store.delete_version(new.meta(), &call()).await.unwrap());
+        assert_eq!(store.delete(new.meta().id(), &call()).await.unwrap(), 0);
         let page = store.list("", None, 50, &call()).await.unwrap();
         store.list("", page.next.as_ref(), 50, &call()).await.unwrap();
+        let page = store.list("_IK_77", None, 5, &call()).await.unwrap();
+        store.list("_IK_77", page.next.as_ref(), 5, &call()).await.unwrap();
         server.sql("", "SET GLOBAL general_log = 0");
 
         let run = place

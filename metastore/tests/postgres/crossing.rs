@@ -11,13 +11,15 @@ use crate::support::{ASHERAH, NOW, Place, record};
 fn values(tag: &str, id: &str) -> String {
     let json = record(id, NOW).to_json();
     let values = match tag {
-        "claviger.load" | "claviger.holder" | "claviger.load_latest" => format!("'{id}', {NOW}"),
+        "claviger.load" | "claviger.holder" | "claviger.load_latest" | "claviger.delete_version" => {
+            format!("'{id}', {NOW}")
+        }
         "claviger.delete" => format!("'{id}'"),
         "claviger.load_many" => format!("'{{{id}}}', '{{{NOW}}}'"),
         "claviger.load_latest_many" => format!("'{{{id}}}', {NOW}"),
         "claviger.insert" => format!("'{id}', {}, '{json}'", NOW + 1),
         "claviger.update" => format!("'{id}', {NOW}, '{json}', '{{}}'"),
-        "claviger.list" => "'', '-infinity', 10".to_owned(),
+        "claviger.list" => "'', '-infinity', 10, ''".to_owned(),
         "claviger.count" => String::new(),
         other => panic!("{other} is new: what is it sent with?"),
     };

@@ -42,8 +42,8 @@ async fn statements_go_by_the_primary_key() {
             }
             plans += 1;
         }
-        // load, load_latest, load_many, load_latest_many, holder, update, list, delete.
-        assert_eq!(plans, 8);
+        // load, load_latest, load_many, load_latest_many, holder, update, list, delete_version, delete.
+        assert_eq!(plans, 9);
     }
 }
 
@@ -58,7 +58,8 @@ async fn run_all(store: &PostgresMetastore) {
     assert_eq!(store.latest_many(std::slice::from_ref(id)).await.unwrap().len(), 1);
     assert!(store.revoke(key, &call()).await.unwrap());
     assert_eq!(store.list("", None, 10, &call()).await.unwrap().damaged.len(), 10);
-    assert_eq!(store.delete(id, &call()).await.unwrap(), 1);
+    assert!(store.delete_version(key, &call()).await.unwrap());
+    assert_eq!(store.delete(id, &call()).await.unwrap(), 0);
     assert_eq!(store.count(&call()).await.unwrap(), 50_000);
 }
 

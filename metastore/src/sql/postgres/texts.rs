@@ -307,7 +307,7 @@ impl Texts {
     pub(super) const OURS: &'static Self = &OF_TIMESTAMPTZ;
 
     /// Returns all statements on a table of this layout.
-    pub(super) const fn all(&'static self) -> [&'static Statement; 10] {
+    pub(super) const fn all(&'static self) -> [&'static Statement; 11] {
         [
             &self.load,
             &self.load_latest,
@@ -317,6 +317,7 @@ impl Texts {
             &self.holder,
             &self.update,
             &self.list,
+            &self.delete_version,
             &DELETE,
             &COUNT,
         ]
