@@ -68,7 +68,7 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
             )
             .await;
         // Where ids fold, what is not found is looked for once more.
-        let expected = if table.is_empty() { 15 } else { 16 };
+        let expected = if table.is_empty() { 18 } else { 19 };
         assert_eq!(run.len(), expected, "{run:#?}");
         let mut connection = MySqlConnection::connect(&place.url).await.unwrap();
         for sql in run {
