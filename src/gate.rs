@@ -20,12 +20,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
+use crate::context::CallContext;
 use crate::error::BackendError;
 use crate::random::SecureRandom;
 use health::{Health, Standing, Verdict};
 pub(crate) use permits::{Lanes, Width};
 use permits::{Permit, Permits};
-pub(crate) use retry::{in_time, jittered, retried, unreachable};
+pub(crate) use retry::{context, in_time, jittered, retried, unreachable};
 pub(crate) use subject::{Class, Subject};
 
 #[derive(Debug)]
@@ -110,10 +111,6 @@ impl Gate {
         self.permits.has_room_for_check()
     }
 
-    pub(crate) const fn deadline(&self) -> Duration {
-        self.rules.deadline
-    }
-
     /// Makes the call, and again while it fails transiently and attempts are left.
     ///
     /// # Errors
@@ -126,7 +123,7 @@ impl Gate {
         &self,
         class: Class,
         subject: &Subject,
-        mut attempt: impl FnMut() -> F,
+        mut attempt: impl FnMut(CallContext) -> F,
     ) -> Result<T, BackendError>
     where
         F: Future<Output = Result<T, BackendError>>,
@@ -141,7 +138,8 @@ impl Gate {
             };
             let asked = self.now();
             operation.last = Some(Attempt { asked, begun: Instant::now(), failure: None });
-            let error = match self.attempt(permit, subject, asked, attempt()).await {
+            let context = context(self.rules.deadline).attempt(attempts);
+            let error = match self.attempt(permit, subject, asked, attempt(context)).await {
                 Err(error) if error.is_transient() => error,
                 answer => {
                     operation.last = None;
@@ -170,10 +168,10 @@ impl Gate {
     pub(crate) async fn call_in_bulk<T>(
         &self,
         class: Class,
-        call: impl Future<Output = Result<T, BackendError>>,
+        call: impl AsyncFnOnce(CallContext) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
         let (_permit, _well) = self.enter(class, None).await?;
-        let answer = in_time(self.rules.deadline, call).await;
+        let answer = in_time(self.rules.deadline, call(context(self.rules.deadline))).await;
         if !answer.as_ref().is_err_and(|error| error.is_transient() || !error.was_asked()) {
             self.health.answered(None, answer.is_ok(), self.now());
         }

@@ -48,6 +48,7 @@ mod aead;
 mod aging;
 mod breaker;
 mod clock;
+mod context;
 mod core;
 mod data_row;
 mod error;
@@ -76,17 +77,20 @@ pub mod testing;
 pub use breaker::{Breaker, BreakerOpen};
 pub use claviger_memory::{LockPolicy, MemoryError, Stats as MemoryStats};
 pub use clock::{Clock, SystemClock};
+pub use context::CallContext;
 pub use error::{BackendError, Dependency, Error, ErrorChain, FailureClass, FailureKind};
 pub use events::Event;
 pub use factory::SessionFactory;
 pub use factory::builder::SessionFactoryBuilder;
 pub use invalidation::{Invalidation, InvalidationSource};
 pub use keyring::orphans::{Orphan, OrphanCause};
+pub use kms::key_wrap::KeyWrap;
 pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
+pub use metastore::boxed::{BoxedMetastore, BoxedMetastoreAdmin};
 pub use metastore::memory::{InMemoryFault, InMemoryMetastore};
 pub use metastore::{
-    BoxedMetastore, Consistency, DamagedRow, Insert, Latest, Metastore, MetastoreAdmin, Page, is_reserved_id,
+    Consistency, DamagedRow, Insert, Latest, Metastore, MetastoreAdmin, Page, Replacement, is_reserved_id,
 };
 pub use partition::ReadableSuffixes;
 pub use plaintext::Plaintext;

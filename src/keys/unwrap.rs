@@ -120,7 +120,7 @@ impl Loader {
     /// Notes the copies that a system key lacks, and tells of them once.
     async fn look_for_copies(&self, record: &EnvelopeKeyRecord) {
         // A service that cannot say is no obstacle: the key was unwrapped.
-        if let Ok(health) = self.back_ends.kms().inspect(record.wrapped_key(), record.meta()).await {
+        if let Ok(health) = self.back_ends.kms().inspect(record.wrapped_key(), record.meta()) {
             self.maker.note_copies(record.meta(), &health.missing);
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{
     CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, InMemoryMetastore, KeyId, MetastoreAdmin,
     RevokedDecrypt,
@@ -76,7 +76,7 @@ impl Archive {
             assert_eq!(world.factory.status().unwrap().system_keys, 1);
         }
         for id in [IK_HERE, SK_HERE] {
-            world.store.inner().delete(&KeyId::new(id)).await.unwrap();
+            world.store.inner().delete(&KeyId::new(id), &call()).await.unwrap();
         }
         for (id, keys) in [(IK_HERE, &view.stored_iks), (SK_HERE, &view.stored_sks)] {
             for key in keys {
@@ -114,7 +114,7 @@ impl Archive {
         advance_to(TODAY);
         for (id, key) in [(IK_HERE, view.cached_ik), (SK_HERE, view.cached_sk)] {
             if let Some(key) = key.filter(|key| key.revoked) {
-                assert!(world.store.inner().revoke(&meta(id, key.day * 86_400)).await.unwrap());
+                assert!(world.store.inner().revoke(&meta(id, key.day * 86_400), &call()).await.unwrap());
             }
         }
         for (session, record) in to_learn {

@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use claviger::testing::{Fault, FaultyMetastore, FixedClock, Operation};
+use claviger::testing::{Fault, FaultyMetastore, FixedClock, Operation, call};
 use claviger::{
     CryptoPolicy, DataRowRecord, Error, FailureClass, InMemoryMetastore, LockPolicy, MetastoreAdmin,
     SecretKey, SecureRandom, SessionFactory, StaticKms,
@@ -174,7 +174,7 @@ async fn live(random: Recomputable, leak: Leak) -> bool {
     service.clock.advance(91 * DAY);
     let newest = service.encrypt(PARTITION).await.unwrap();
     watch.look("rotated", service.slots());
-    service.store.revoke(newest.parent()).await.unwrap();
+    service.store.revoke(newest.parent(), &call()).await.unwrap();
     service.clock.advance(DAY);
     service.encrypt(PARTITION).await.unwrap();
     watch.look("replaced a revoked key", service.slots());

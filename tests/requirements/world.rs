@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use claviger::testing::{FailingRandom, FaultyKms, FaultyMetastore, FixedClock, SeededRandom};
+use claviger::testing::{FailingRandom, FaultyKms, FaultyMetastore, FixedClock, SeededRandom, call};
 use claviger::{
     CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, Limits, LockPolicy, MetastoreAdmin, RandomError,
     SecretKey, SecureRandom, Session, SessionFactory, SessionFactoryBuilder, StaticKms, Status,
@@ -68,7 +68,7 @@ impl World {
 
     /// Counts the records in the store.
     pub(crate) async fn rows(&self) -> u64 {
-        self.store.inner().count().await.unwrap()
+        self.store.inner().count(&call()).await.unwrap()
     }
 }
 

@@ -146,11 +146,13 @@ impl Backend {
         choice: &StoreChoice,
         terms: Terms<'_>,
     ) -> Result<Option<Self>, Failure> {
-        let admission = Admission::Checked(terms);
         let Some(path) = choice.file() else {
-            return Self::open(choice, admission).await.map(Some);
+            return Self::open(choice, Admission::Checked(terms)).await.map(Some);
         };
-        let open = || admitted!(SqliteMetastore::builder(), admission).existing().open(path);
+        let with_table: Vec<_> =
+            terms.accepted.iter().copied().filter(|id| *id != FindingId::TableMissing).collect();
+        let admission = Admission::Checked(Terms { accepted: &with_table, ..terms });
+        let open = || admitted!(SqliteMetastore::builder(), admission).open(path);
         let mut opened = open().await;
         // Another first user may have made it just now, and whole: one that is there is looked at.
         if opened.as_ref().is_err_and(fault::is_lost) && path.exists() {
@@ -166,7 +168,10 @@ impl Backend {
     /// Opens a store, and makes its file or the table in it if they are not there.
     pub(crate) async fn make(choice: &StoreChoice, terms: Terms<'_>) -> Result<Self, Failure> {
         Self::make_file(choice).await?;
-        Self::open(choice, Admission::Checked(terms)).await
+        let admission = Admission::Checked(terms);
+        let Some(path) = choice.file() else { return Self::open(choice, admission).await };
+        let made = admitted!(SqliteMetastore::builder(), admission).migrate().open(path).await;
+        made.map(Self::Sqlite).map_err(|error| fault::opening(choice, &error.into()))
     }
 
     /// Makes the file of a store in a file, if it is not there. That no log is left of another one has been
@@ -270,7 +275,7 @@ async fn make_whole(path: &Path) -> io::Result<()> {
     // With the files that SQLite keeps beside it.
     let making = tempfile::Builder::new().prefix(".claviger-keys-").tempdir_in(folder_of(path))?;
     let file = making.path().join("keys.db");
-    SqliteMetastore::open(&file).await.map_err(io::Error::other)?.close().await;
+    SqliteMetastore::migrate(&file).await.map_err(io::Error::other)?.close().await;
     // The name itself is on the disk when the first key is: then SQLite syncs the folder, for its log.
     TempPath::try_from_path(file)?.persist_noclobber(path)?;
     Ok(())

@@ -234,7 +234,7 @@ impl Fleet {
     /// Fills a store with what was written over two years, under some generations of keys; then starts
     /// processes that write and read on.
     pub(crate) async fn start(folder: &Path, configuration: &Arc<Configuration>) -> Self {
-        let store = SqliteMetastore::open(folder.join("keys.db")).await.unwrap();
+        let store = SqliteMetastore::migrate(folder.join("keys.db")).await.unwrap();
         let shared = Arc::new(Shared {
             store,
             rows: Mutex::default(),

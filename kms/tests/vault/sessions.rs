@@ -35,7 +35,7 @@ async fn what_was_encrypted_decrypts_after_rotations_and_rewraps() {
     assert_eq!(*cold.decrypt(&record).await.unwrap(), *PAYLOAD);
     let old = system_key(&store).await;
     let new = with_token(&vault).await.rewrap(old.wrapped_key()).await.unwrap();
-    assert!(store.replace_wrapped_key(old.meta(), old.wrapped_key(), new.bytes()).await.unwrap());
+    assert!(store.replace_one(old.meta(), old.wrapped_key(), new.bytes()).await.unwrap());
     vault.set_min_decryption_version(KEY, 2);
     let cold = factory(&store, &vault).await.session("customer-17").unwrap();
     assert_eq!(*cold.decrypt(&record).await.unwrap(), *PAYLOAD);
@@ -57,7 +57,7 @@ async fn a_system_key_that_was_changed_in_the_store_fails_authentication() {
         text.chars().rev().collect(),
         text.replacen(|digit: char| digit == text.chars().nth(20).unwrap(), "-", 1),
     ] {
-        assert!(store.replace_wrapped_key(stored.meta(), &current, forged.as_bytes()).await.unwrap());
+        assert!(store.replace_one(stored.meta(), &current, forged.as_bytes()).await.unwrap());
         current = forged.clone().into_bytes();
         let cold = factory(&store, &vault).await.session("customer-17").unwrap();
         let error = cold.decrypt(&record).await.unwrap_err();

@@ -2,10 +2,11 @@
 //!
 //! The server is a moto that no other tests wait for: dynalite dies of a request whose body ends early.
 
+use claviger::testing::call;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
+use claviger::{EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
 use claviger_testkit::{Direction, Fault, Moto, Proxy, abandon, assert_says};
 use tokio::task::JoinSet;
@@ -46,7 +47,7 @@ impl Way {
     /// What became of an insert behind a fault: its answer, and whether the record is there.
     async fn insert(&self, fault: Fault, record: &EnvelopeKeyRecord) -> Outcome {
         self.set(fault);
-        let answered = match self.through.insert(record).await {
+        let answered = match self.through.insert(record, &call()).await {
             Ok(inserted) => {
                 assert_eq!(inserted, Insert::Inserted, "{fault:?}: there was none before");
                 true
@@ -65,7 +66,7 @@ impl Way {
     /// Reads past the proxy. A busy machine may need more than one try.
     async fn look(&self, record: &EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> {
         for _try in 0..TRIES {
-            if let Ok(there) = self.direct.load(record.meta(), Consistency::Strong).await {
+            if let Ok(there) = self.direct.load(record.meta(), &call()).await {
                 return there;
             }
         }
@@ -107,7 +108,7 @@ impl Way {
     async fn recover(&self, record: &EnvelopeKeyRecord) {
         self.set(Fault::None);
         for _try in 0..TRIES {
-            let inserted = self.through.insert(record).await;
+            let inserted = self.through.insert(record, &call()).await;
             match inserted {
                 Ok(_either) => return,
                 Err(error) => assert_eq!(error.class(), FailureClass::Transient, "{}", chain(&error)),
@@ -246,7 +247,7 @@ async fn s1_4_thousands_of_dropped_calls_leave_good_connections() {
         callers.spawn(async move {
             for round in 0..DROPPED {
                 let record = numbered((caller * DROPPED + round) as u64);
-                abandon(way.through.insert(&record), round % 12).await;
+                abandon(way.through.insert(&record, &call()), round % 12).await;
                 abandon(way.through.latest(record.meta().id()), round % 12).await;
             }
             let mut late = 0;

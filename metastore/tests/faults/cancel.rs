@@ -1,11 +1,12 @@
 //! Calls that nobody waits for any more, thousands of them among others: no reply crosses over, no
 //! connection is lost.
 
+use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use claviger::{BoxedMetastore, Consistency, EnvelopeKeyRecord, Insert, Metastore as _};
+use claviger::{BoxedMetastore, EnvelopeKeyRecord, Insert, Metastore as _};
 use claviger_testkit::{abandon, shared_dynalite};
 use tokio::task::JoinSet;
 
@@ -49,14 +50,14 @@ const ROUND_TRIPS: usize = 10_000;
 async fn dropped_calls(name: &str, way: &Way) {
     let keys: Arc<Vec<_>> = Arc::new((0..KEYS).map(|number| record(&format!("k{number}"), NOW)).collect());
     for key in keys.iter() {
-        assert_eq!(way.store.insert(key).await.unwrap(), Insert::Inserted);
+        assert_eq!(way.store.insert(key, &way.call()).await.unwrap(), Insert::Inserted);
     }
     // For every number of polls that a call can take, and more.
     let created = Arc::new(AtomicI64::new(NOW));
     for polls in 0..POLLS_MAX {
         let key = keys.get(polls % KEYS).unwrap();
         abandon(one_of_each(&way.store, key, &next(&created)), polls).await;
-        let sound = way.store.load(key.meta(), Consistency::Strong).await.unwrap();
+        let sound = way.store.load(key.meta(), &way.call()).await.unwrap();
         assert_eq!(sound.as_ref(), Some(key), "{polls}");
     }
     // At random, all at once, with others who do wait.
@@ -101,10 +102,10 @@ fn next(created: &AtomicI64) -> EnvelopeKeyRecord {
 }
 
 async fn one_of_each(store: &BoxedMetastore, key: &EnvelopeKeyRecord, new: &EnvelopeKeyRecord) {
-    let answer = store.load(key.meta(), Consistency::Strong).await.unwrap();
+    let answer = store.load(key.meta(), &call()).await.unwrap();
     assert_eq!(answer.as_ref(), Some(key));
-    assert_eq!(store.insert(new).await.unwrap(), Insert::Inserted);
-    let both = store.load_many(&[new.meta().clone(), key.meta().clone()], Consistency::Strong).await.unwrap();
+    assert_eq!(store.insert(new, &call()).await.unwrap(), Insert::Inserted);
+    let both = store.load_many(&[new.meta().clone(), key.meta().clone()], &call()).await.unwrap();
     assert_eq!(both, [Some(new.clone()), Some(key.clone())]);
 }
 

@@ -106,7 +106,7 @@ impl Place {
 }
 
 pub(crate) fn builder() -> MysqlBuilder {
-    MysqlMetastore::builder().deadline(PLENTY)
+    MysqlMetastore::builder()
 }
 
 pub(crate) async fn execute(url: &str, sql: &str) {

@@ -59,22 +59,16 @@ impl Place {
     }
 
     pub(crate) async fn open(&self) -> PostgresMetastore {
-        PostgresMetastore::builder().deadline(PLENTY).open(&self.url).await.unwrap()
+        PostgresMetastore::builder().open(&self.url).await.unwrap()
     }
 
     pub(crate) async fn unchecked(&self) -> PostgresMetastore {
-        PostgresMetastore::builder().danger_unchecked().deadline(PLENTY).open(&self.url).await.unwrap()
+        PostgresMetastore::builder().danger_unchecked().open(&self.url).await.unwrap()
     }
 
     /// Makes our own table if there is none.
     pub(crate) async fn migrate(&self) -> PostgresMetastore {
-        PostgresMetastore::builder()
-            .deadline(PLENTY)
-            .danger_unchecked()
-            .migrate()
-            .open(&self.url)
-            .await
-            .unwrap()
+        PostgresMetastore::builder().danger_unchecked().migrate().open(&self.url).await.unwrap()
     }
 
     /// Runs SQL as another program does.

@@ -37,8 +37,9 @@ impl Place {
         Self { folder, file }
     }
 
+    /// The file and its table are made if they are not there.
     pub(crate) async fn open(&self) -> SqliteMetastore {
-        SqliteMetastore::open(&self.file).await.unwrap()
+        SqliteMetastore::migrate(&self.file).await.unwrap()
     }
 
     /// Connections of the kind that another program has.

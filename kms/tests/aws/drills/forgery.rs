@@ -39,7 +39,7 @@ impl Target {
     async fn forged(&self, forged: &Value) -> [Result<(), Error>; 2] {
         let stored = system_key(&self.world, "product").await.1;
         let forged = forged.to_string();
-        let replaced = self.world.store.replace_wrapped_key(&self.system_key, &stored, forged.as_bytes());
+        let replaced = self.world.store.replace_one(&self.system_key, &stored, forged.as_bytes());
         assert!(replaced.await.unwrap());
         let process = || self.world.process(&self.kms, "product").session("alice").unwrap();
         [

@@ -138,7 +138,7 @@ async fn each_leads<M: MetastoreAdmin + Clone>(
 async fn asherah_with_rust_inside_and_we_unwrap_each_others_system_keys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.db");
-    let store = SqliteMetastore::open(&path).await.unwrap();
+    let store = SqliteMetastore::migrate(&path).await.unwrap();
     let keys = keys(shared_localstack(), &[WEST, EUROPE]).await;
     let own = json!({
         "ExpireAfter": LIFE_SECONDS,

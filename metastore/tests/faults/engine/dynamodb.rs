@@ -1,5 +1,6 @@
 //! DynamoDB, as moto has it: dynalite dies of a request that ends early.
 
+use claviger::testing::call;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -59,11 +60,11 @@ impl Engine for DynamoDb {
 
     async fn way(&self, address: &str, _connections: u32, patience: Duration) -> Way {
         let store = BoxedMetastore::new(self.open(address, patience).await);
-        Way { store, counts: Box::new(|| (0, 0)), connections_max: 0 }
+        Way { store, counts: Box::new(|| (0, 0)), connections_max: 0, patience }
     }
 
     async fn rows(&self) -> u64 {
         let store = self.open(&self.address, LONG).await;
-        Box::pin(store.count()).await.unwrap()
+        Box::pin(store.count(&call())).await.unwrap()
     }
 }
