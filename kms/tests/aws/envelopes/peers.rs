@@ -1,6 +1,7 @@
 //! Asherah itself, in both its Python packages, on one metastore with us: each unwraps the system key
 //! that the other made. `cargo xtask test` installs them.
 
+use claviger::testing::call;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -124,7 +125,7 @@ async fn each_leads<M: MetastoreAdmin + Clone>(
         for alone in keys.chunks(1) {
             assert_we_read(store, service, alone, &their_row).await;
         }
-        let rows = store.list(None, 100).await.unwrap().records;
+        let rows = store.list("", None, 100, &call()).await.unwrap().records;
         let id = format!("_SK_{service}_{PRODUCT}");
         let made: Vec<_> = rows.iter().filter(|row| row.meta().id().as_str() == id).collect();
         let [system_key] = &made[..] else { panic!("{made:?}") };
