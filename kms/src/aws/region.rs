@@ -266,7 +266,7 @@ mod tests {
         let client = Client::from_conf(
             aws_sdk_kms::Config::builder().behavior_version(BehaviorVersion::latest()).build(),
         );
-        Region::new(Keeper::new("r", LATE_FOR, Arc::new(clock.clone())), client, "key".into(), Vec::new())
+        Region::new(Keeper::new("r", Arc::new(clock.clone())), client, "key".into(), Vec::new())
     }
 
     async fn drop_after(region: &Region, time: Duration, clock: &FixedClock) {

@@ -3,8 +3,9 @@
 use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use claviger::{BackendError, FailureClass, FailureKind, KeyManagementService as _};
+use claviger::{BackendError, CallContext, FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::{AwsKms, AwsKmsError, CopyFailures};
 use claviger_testkit::{AwsStandIn, NoTls, Reply, call_after_the_openers_end};
 use tokio::net::TcpListener;
@@ -131,10 +132,11 @@ async fn an_answer_that_ends_early_is_transient() {
 #[tokio::test]
 async fn silence_is_transient() {
     let server = AwsStandIn::start(|_| Reply::Silence).await;
-    let kms = regions([(EAST, &server)]).call_deadline(std::time::Duration::from_millis(50));
-    let kms = kms.open().await.unwrap();
-    assert_failed(kms.unwrap_key(&wrapped().await, &meta()).await, TRANSIENT, "no answer within 50ms");
-    assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "no answer within 50ms");
+    let kms = regions([(EAST, &server)]).open().await.unwrap();
+    let soon = || CallContext::within(Duration::from_millis(50));
+    let wrapped = wrapped().await;
+    assert_failed(kms.unwrap_key(&wrapped, &meta(), &soon()).await, TRANSIENT, "no answer within 50ms");
+    assert_failed(kms.wrap_key(&new_secret(), &meta(), &soon()).await, TRANSIENT, "no answer within 50ms");
 }
 
 #[tokio::test]

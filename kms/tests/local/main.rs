@@ -122,7 +122,7 @@ fn digits_of_the_file_serve_the_static_kms() {
 fn wrapped_keys_are_reported_as_local() {
     let (_folder, path) = place();
     let kms = LocalKms::open_or_create(&path).unwrap();
-    let health = block_on(kms.inspect(b"")).unwrap();
+    let health = kms.inspect(b"").unwrap();
     assert_eq!(health, WrapHealth::new(vec!["local".to_owned()], Vec::new()));
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger::{FailureClass, KeyManagementService as _};
+use claviger::{CallContext, FailureClass, KeyManagementService as _};
 use claviger_kms::{Pkcs11Kms, Pkcs11Mechanism};
 use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};
 use tokio::task::JoinSet;
@@ -221,12 +221,12 @@ async fn return_codes_are_classified() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_hangs_ends_at_its_deadline_and_holds_up_no_other() {
     let hsm = token();
-    let builder = builder(&hsm).sessions(2).call_deadline(Duration::from_secs(1));
+    let builder = builder(&hsm).sessions(2);
     let kms = builder.mechanism(Pkcs11Mechanism::AesGcm).open().await.unwrap();
     let key = fresh_key();
     let wrapped = wrap(&kms, &key).await;
     hsm.fault(HsmFunction::Encrypt, HsmFault::Hang);
-    let error = kms.wrap_key(&key, &meta()).await.unwrap_err();
+    let error = kms.wrap_key(&key, &meta(), &CallContext::within(Duration::from_secs(1))).await.unwrap_err();
     assert!(error.is_transient() && says(&error).contains("no answer within 1s"), "{}", says(&error));
     assert_eq!(hsm.hanging(), 1);
     for _ in 0..20 {
@@ -242,7 +242,7 @@ const WAITING: usize = 16;
 /// Opens a service with one session, which hangs in a call.
 async fn hung() -> (Arc<Pkcs11Kms>, SoftHsm, JoinSet<()>) {
     let hsm = token();
-    let builder = builder(&hsm).sessions(1).call_deadline(Duration::from_secs(600));
+    let builder = builder(&hsm).sessions(1);
     let kms = Arc::new(builder.mechanism(Pkcs11Mechanism::AesGcm).open().await.unwrap());
     hsm.fault(HsmFunction::EncryptInit, HsmFault::Hang);
     let mut calls = JoinSet::new();

@@ -41,8 +41,9 @@ impl Target {
     async fn forged(&self, forged: &Value) -> [Result<(), Error>; 2] {
         let stored = system_key(&self.world, "product").await.1;
         let forged = forged.to_string();
-        let replaced = self.world.store.replace_one(&self.system_key, &stored, forged.as_bytes(), &call());
-        assert!(replaced.await.unwrap());
+        let (store, context) = (&self.world.store, call());
+        let replaced = store.replace_one(&self.system_key, &stored, forged.as_bytes(), &context).await;
+        assert!(replaced.unwrap());
         let process = || self.world.process(&self.kms, "product").session("alice").unwrap();
         [
             process().decrypt(&self.row).await.map(|read| assert_eq!(&*read, b"alice")),

@@ -56,10 +56,13 @@ const HEDGE: Duration = Duration::from_millis(500);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 async fn drill(endpoint: &'static str, trouble: Trouble, place: usize) {
-    let world = World::new(endpoint).await;
+    let mut world = World::new(endpoint).await;
+    if let Trouble::Stalled = trouble {
+        world.kms_deadline = DEADLINE;
+    }
     let site = &world.sites[place];
     let builder = match trouble {
-        Trouble::Stalled => world.builder().hedge_after(HEDGE).call_deadline(DEADLINE),
+        Trouble::Stalled => world.builder().hedge_after(HEDGE),
         _ => world.builder(),
     };
     let kms = builder.open().await.unwrap();
