@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use claviger::testing::call;
 use claviger::{DataRowRecord, Error, FailureClass, MetastoreAdmin as _};
 use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore, SqlFault};
 use claviger_testkit::{MariaDb, shared_mariadb};
@@ -120,7 +121,7 @@ async fn what_the_rust_one_keeps_beside_the_keys_stays_as_it_is() {
     assert!(id.starts_with("__asherah_internal_config_drift_guard_v1__:"), "{id}");
     assert_eq!(created, "2000-01-01 00:00:00");
 
-    let page = world.store.list(None, 10).await.unwrap();
+    let page = world.store.list("", None, 10, &call()).await.unwrap();
     assert!(page.damaged.is_empty(), "{page:?}");
     let keys: Vec<_> = page.records.iter().map(|key| key.meta().clone()).collect();
     assert_eq!(keys.len(), 2);
@@ -266,7 +267,7 @@ async fn ids_that_the_table_takes_for_one_are_read_with_the_option_and_after_the
         let zone = if matches!(server, Server::Utc) { "+00:00" } else { SYSTEM };
         execute(world.url(), &documented("RENAME TABLE").replace("+00:00", zone)).await;
         world.store = MysqlMetastore::open(world.url()).await.unwrap();
-        assert_eq!(world.store.check_schema().await.unwrap().findings(), []);
+        assert_eq!(world.store.check_schema(&call()).await.unwrap().findings(), []);
         assert_eq!(world.count().await, 2 * count - 1, "each version under both, and one parent");
         for (partition, record) in &records {
             let ours = world.ours().session(partition).unwrap();

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{
     Clock, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Event, KeyMeta,
     MetastoreAdmin, SessionFactory, SessionFactoryBuilder, SystemClock,
@@ -295,15 +296,15 @@ impl<S: MetastoreAdmin + Clone> Operator<S> {
         self.copies += usize::from(is_copied);
         let (store, key) = (self.store.clone(), key.clone());
         self.at_work = Some(tokio::spawn(async move {
-            let record = store.load(&key, Consistency::Strong).await.unwrap().unwrap();
+            let record = store.load(&key, &call()).await.unwrap().unwrap();
             let key = if above { record.parent().unwrap() } else { &key };
-            assert!(store.revoke(key).await.unwrap());
+            assert!(store.revoke(key, &call()).await.unwrap());
             if is_copied {
                 let later = Created::new(key.created().unix_seconds() + 1).unwrap();
                 let copy = KeyMeta::new(key.id().clone(), later);
                 let copy = EnvelopeKeyRecord::new(copy, &record.wrapped_key()[..], record.parent().cloned());
                 // Another key may be there by now.
-                let _either = store.insert(&copy).await.unwrap();
+                let _either = store.insert(&copy, &call()).await.unwrap();
             }
         }));
     }

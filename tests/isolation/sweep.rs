@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use claviger::testing::{FixedClock, Operation};
-use claviger::{CryptoPolicy, Limits, SessionFactory, StaticKms};
-use claviger::{InMemoryMetastore, SecretKey, SystemRandom};
+use claviger::{CryptoPolicy, InMemoryMetastore, Limits, SecretKey, SessionFactory, StaticKms, SystemRandom};
 use tokio::time::sleep;
 
 use crate::desk::{DENIED, DOWN, Reply};

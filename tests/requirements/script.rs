@@ -1,8 +1,8 @@
 //! A session's life in steps, each of which can fail and be repeated.
 
-use claviger::testing::call;
 use std::sync::Mutex;
 
+use claviger::testing::call;
 use claviger::{
     BackendError, DataRowRecord, Error, KeyMeta, MetastoreAdmin, Persistence, Session, SessionFactory,
 };

@@ -1,14 +1,13 @@
 //! Credentials that are missing, refused, or come from the environment.
 
-use claviger::CallContext;
-use claviger::testing::call;
 use std::process::Command;
 use std::time::Duration;
 
 use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::Client;
-use claviger::KeyManagementService as _;
+use claviger::testing::call;
+use claviger::{CallContext, KeyManagementService as _};
 use claviger_kms::AwsKms;
 use claviger_testkit::{AwsStandIn, in_environment, told_by_parent};
 

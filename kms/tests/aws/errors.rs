@@ -1,10 +1,10 @@
 //! What KMS, or the way to it, answers instead, and its class.
 
-use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{BackendError, CallContext, FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::{AwsKms, AwsKmsError, CopyFailures};
 use claviger_testkit::{AwsStandIn, NoTls, Reply, call_after_the_openers_end};

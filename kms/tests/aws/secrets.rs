@@ -1,11 +1,11 @@
 //! What the SDK traces, and what errors show, of the keys that pass through it.
 
-use claviger::testing::call;
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::KeyManagementService as _;
+use claviger::testing::call;
 use claviger_testkit::{AwsStandIn, Reply, Request, alone};
 use serde_json::json;
 use tracing::field::{Field, Visit};

@@ -5,7 +5,6 @@
 mod links;
 mod way;
 
-use claviger::testing::call;
 use std::error::Error;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -15,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::thread;
 
+use claviger::testing::call;
 use claviger::{
     Created, KeyId, KeyManagementService, KeyMeta, SecretKey, StaticKms, SystemRandom, WrapHealth,
 };

@@ -1,10 +1,10 @@
 //! Tokens, and services opened on them.
 
-use claviger::testing::call;
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::testing::kms::{Outage, Trouble};
 use claviger::{BackendError, Created, KeyId, KeyManagementService as _, KeyMeta, SecretKey, SystemRandom};
 use claviger_kms::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};

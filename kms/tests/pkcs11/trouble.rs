@@ -1,10 +1,10 @@
 //! Tokens that are reset, taken out, slow, hung or full of work.
 
-use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{CallContext, FailureClass, KeyManagementService as _};
 use claviger_kms::{Pkcs11Kms, Pkcs11Mechanism};
 use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};

@@ -1,7 +1,5 @@
 //! What cannot work is refused before anything is sent.
 
-use std::time::Duration;
-
 use claviger::FailureClass;
 use claviger_kms::{VaultAuth, VaultTransitKms, VaultTransitKmsBuilder};
 

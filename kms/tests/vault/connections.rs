@@ -1,9 +1,8 @@
 //! Connections: kept, counted, closed when nobody looks.
 
-use claviger::testing::call;
 use std::sync::Arc;
-use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::VaultAuth;
 use claviger_testkit::{Grant, Trick, call_after_the_openers_end};

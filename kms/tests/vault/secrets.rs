@@ -1,10 +1,10 @@
 //! No token, secret id, service account's token or key in anything that is said.
 
-use claviger::testing::call;
 use std::fmt::{Debug, Write as _};
 use std::fs;
 use std::sync::{Arc, Mutex};
 
+use claviger::testing::call;
 use claviger::{BackendError, KeyManagementService, SecretKey};
 use claviger_kms::{VaultAuth, VaultTransitKms};
 use claviger_testkit::{FakeVault, Grant, Trick};

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use claviger::FailureClass;
 use claviger_kms::{VaultAuth, VaultTransitKms};

@@ -1,10 +1,10 @@
 //! Behind PgBouncer, which lends one server connection to many.
 
-use claviger::testing::call;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{
     BackendError, ErrorChain, Invalidation, InvalidationSource as _, KeyId, Metastore as _,
     MetastoreAdmin as _,

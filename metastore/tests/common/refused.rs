@@ -1,7 +1,6 @@
 //! What a store refuses by itself says nothing of a server that is down.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{BackendError, Created, EnvelopeKeyRecord, MetastoreAdmin};
 
 use crate::support::{NOW, meta, record};

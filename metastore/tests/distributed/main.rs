@@ -11,12 +11,12 @@ mod latest;
 mod place;
 mod process;
 
-use claviger::testing::call;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{EnvelopeKeyRecord, KeyId, Metastore, MetastoreAdmin};
 use claviger_testkit::{Dynalite, MariaDb, Postgres};
 use tokio::time::{Instant, sleep, timeout};

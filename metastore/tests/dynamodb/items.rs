@@ -1,12 +1,11 @@
 //! Items as Asherah writes them, and as it does not.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
 use std::path::Path;
 use std::slice::from_ref;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{
     BackendError, Consistency, Created, EnvelopeKeyRecord, FailureClass, Insert, KeyId, KeyMeta,
     Metastore as _, MetastoreAdmin as _,

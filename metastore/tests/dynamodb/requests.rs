@@ -1,7 +1,5 @@
 //! What is sent: consistency, conditions, one attempt, and what becomes of a call that is dropped.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::slice::from_ref;
@@ -10,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{
     BackendError, Consistency, Created, FailureClass, FailureKind, Insert, KeyId, Metastore as _,
     MetastoreAdmin as _,

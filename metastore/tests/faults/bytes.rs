@@ -1,11 +1,11 @@
 //! The way to the server breaks after every byte of a load's and of an insert's exchange, in either
 //! direction: cut, stalled, delayed. DynamoDB has this among its own tests.
 
-use claviger::testing::call;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{BackendError, BoxedMetastore, EnvelopeKeyRecord, Insert, Metastore};
 use claviger_testkit::{Direction, Fault, Proxy};
 use tokio::sync::Mutex;

@@ -1,11 +1,11 @@
 //! What the Asherahs in Go and in Rust send to a server in Los Angeles, and that keys of theirs and of
 //! ours lie side by side in one table there.
 
-use claviger::testing::call;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use claviger::testing::call;
 use claviger::{DataRowRecord, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore};
 use claviger_testkit::MariaDb;

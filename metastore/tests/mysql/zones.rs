@@ -6,9 +6,9 @@
 //! next. All programs send UTC as if it were local, so what they send skips from 02:00 to 03:00 in
 //! March, and in November what reads 01:30 is one of two times.
 
-use claviger::testing::call;
 use std::num::NonZeroU32;
 
+use claviger::testing::call;
 use claviger::{Consistency, Created, EnvelopeKeyRecord, Insert, Latest, Metastore, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, Severity};
 use claviger_testkit::MariaDb;

@@ -1,12 +1,12 @@
 //! The file: who may read it, what it survives, what is said when it cannot be used.
 
-use claviger::testing::call;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqliteMetastore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};

@@ -1,10 +1,10 @@
 //! What is found wrong with a file, each planted.
 
-use claviger::testing::call;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, SchemaReport, Severity, SqliteMetastore};
 use sqlx::SqlitePool;

@@ -1,11 +1,9 @@
 //! Somebody writes the store, and has keys of his own in the same KMS. He can keep data from being
 //! read; he cannot choose a key.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{
-    Consistency, DataRowRecord, Error, Event, KeyManagementService as _, KeyMeta, Metastore as _,
-    MetastoreAdmin as _,
+    DataRowRecord, Error, Event, KeyManagementService as _, KeyMeta, Metastore as _, MetastoreAdmin as _,
 };
 use claviger_kms::AwsKms;
 use claviger_testkit::shared_localstack;

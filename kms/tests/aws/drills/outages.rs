@@ -1,9 +1,9 @@
 //! A region that is dead, throttles, hangs, or whose key is taken away: writes and reads go on, what
 //! lacks a copy is told and mended, and then that region alone does.
 
-use claviger::testing::call;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{Event, MetastoreAdmin as _, Rewrap, RewrapOptions, repair_system_keys};
 use claviger_testkit::{shared_localstack, shared_moto};
 

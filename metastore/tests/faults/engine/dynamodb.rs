@@ -1,12 +1,12 @@
 //! DynamoDB, as moto has it: dynalite dies of a request that ends early.
 
-use claviger::testing::call;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+use claviger::testing::call;
 use claviger::{BoxedMetastore, MetastoreAdmin as _};
 use claviger_metastore::DynamoDbMetastore;
 use claviger_testkit::shared_moto;

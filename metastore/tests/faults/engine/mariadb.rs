@@ -1,11 +1,11 @@
 //! MariaDB.
 
-use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use claviger::MetastoreAdmin as _;
+use claviger::testing::call;
 use claviger_metastore::MysqlMetastore;
 use claviger_testkit::shared_mariadb;
 use sqlx::mysql::MySqlConnectOptions;

@@ -1,11 +1,11 @@
 //! PostgreSQL.
 
-use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use claviger::MetastoreAdmin as _;
+use claviger::testing::call;
 use claviger_metastore::PostgresMetastore;
 use claviger_testkit::shared_postgres;
 use sqlx::postgres::PgConnectOptions;
