@@ -238,7 +238,9 @@ impl KeyManagementService for AwsKms {
         call: &CallContext,
     ) -> Result<WrappedKey, BackendError> {
         let contexts = self.contexts(meta);
-        let (region, data_key) = self.generate(&contexts, &call.share(2)).await?;
+        // One region draws the key, and then the others wrap it.
+        let rounds = self.regions.len().min(2);
+        let (region, data_key) = self.generate(&contexts, &call.share(rounds)).await?;
         let sealed = seal_under(&data_key.secret)?.seal(key, &SystemRandom::new())?;
         let (others, failures) = self.wrap_elsewhere(region, &data_key.secret, &contexts, call).await;
         let mut copies = vec![region.copy(&data_key.wrapped)];

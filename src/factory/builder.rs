@@ -256,7 +256,7 @@ impl SessionFactoryBuilder {
             let loader =
                 Loader::new(&parts, dispatcher, maker, LostRows::new(&parts, lost, self.restore_lost));
             let sweep = Sweep::new(&parts, idle_timeout);
-            Engine::new(parts, loader, sweep, Listeners::new(sources))
+            Engine::new(parts, loader, sweep, Listeners::new(sources, limits.store_deadline))
         });
         Ok(SessionFactory::new(Arc::new(Core::new(engine, sentinel, limits.payload_bytes_max))))
     }

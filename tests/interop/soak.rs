@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use claviger::testing::call;
 use claviger::{
-    Clock, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Event, KeyMeta,
-    MetastoreAdmin, SessionFactory, SessionFactoryBuilder, SystemClock,
+    Clock, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Event, KeyMeta, MetastoreAdmin,
+    SessionFactory, SessionFactoryBuilder, SystemClock,
 };
 
 use crate::mariadb::{self, Server, Table};

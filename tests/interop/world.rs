@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use claviger::testing::{FixedClock, call};
 use claviger::{
-    Clock, Consistency, CryptoPolicy, DataRowRecord, Error, KeyId, KeyMeta, MetastoreAdmin, SecretKey,
-    Session, SessionFactory, StaticKms, SystemClock,
+    Clock, CryptoPolicy, DataRowRecord, Error, KeyId, KeyMeta, MetastoreAdmin, SecretKey, Session,
+    SessionFactory, StaticKms, SystemClock,
 };
 use tokio::runtime::Handle;
 

@@ -234,7 +234,7 @@ impl AwsKmsBuilder {
         };
         // One for all regions: they have the same credentials. A region is given, lest the machine's
         // metadata service be asked for one.
-        let loaded = claviger_aws::load(Some(region.clone()), None, CREDENTIALS_WAIT).await;
+        let loaded = claviger_aws::load(Some(region.clone()), None).await;
         Ok(Some(loaded.map_err(|_elapsed| AwsKmsFault::ConfigLate)?))
     }
 
@@ -261,9 +261,6 @@ impl AwsKmsBuilder {
         Ok(config.region(SdkRegion::new(region.to_owned())).retry_config(RetryConfig::disabled()))
     }
 }
-
-/// How long one request for credentials may take: less than a call waits that has two seconds.
-const CREDENTIALS_WAIT: Duration = Duration::from_millis(1_500);
 
 /// What is said of a region.
 fn of<'a, T>(said: &'a [(String, T)], region: &str) -> impl Iterator<Item = &'a T> {

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use claviger::testing::call;
-use claviger::{CallContext, FailureClass, KeyManagementService as _};
+use claviger::{BoxedKms, CallContext, FailureClass, KeyManagementService as _};
 use claviger_kms::{Pkcs11Kms, Pkcs11Mechanism};
 use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};
 use tokio::task::JoinSet;
 
+use crate::deadlines::assert_ends_by_the_limits;
 use crate::support::{
     GENERAL_ERROR, assert_unwraps_to, builder, fresh_key, meta, opened, says, threads_of, token, until,
     unwrap, wrap,
@@ -234,6 +235,15 @@ async fn a_call_that_hangs_ends_at_its_deadline_and_holds_up_no_other() {
     }
     hsm.fault(HsmFunction::Encrypt, HsmFault::None);
     assert_unwraps_to(&kms, &wrap(&kms, &key).await, &key).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_hangs_has_the_deadline_of_the_limits_alone() {
+    let hsm = token();
+    let kms = builder(&hsm).sessions(1).mechanism(Pkcs11Mechanism::AesGcm).open().await.unwrap();
+    hsm.fault(HsmFunction::Encrypt, HsmFault::Hang);
+    assert_ends_by_the_limits(BoxedKms::new(kms)).await;
+    hsm.fault(HsmFunction::Encrypt, HsmFault::None);
 }
 
 /// How many calls may wait for each session.

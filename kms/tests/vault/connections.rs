@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use claviger::testing::call;
-use claviger::{FailureClass, FailureKind, KeyManagementService as _};
+use claviger::{BoxedKms, FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::VaultAuth;
 use claviger_testkit::{Grant, Trick, call_after_the_openers_end};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use crate::deadlines::assert_ends_by_the_limits;
 use crate::support::{
     DECRYPT, ENCRYPT, assert_told, assert_unwraps_to, assert_works, assert_works_in_the_end, builder,
     fresh_key, meta, until, vault, with_token, wrap, wrap_error, wrap_error_within,
@@ -119,6 +120,15 @@ async fn a_call_without_an_answer_ends_at_its_deadline() {
     }
     vault.heal();
     assert_works_in_the_end(&kms).await;
+}
+
+#[tokio::test]
+async fn a_vault_that_hangs_has_the_deadline_of_the_limits_alone() {
+    let vault = vault();
+    let kms = with_token(&vault).await;
+    vault.always(ENCRYPT, Trick::Hang);
+    assert_ends_by_the_limits(BoxedKms::new(kms)).await;
+    vault.heal();
 }
 
 #[tokio::test]
