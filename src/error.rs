@@ -62,12 +62,12 @@ pub enum Error {
     #[error("key is revoked")]
     KeyRevoked(KeyMeta),
     /// The payload is over the configured limit.
-    #[error("payload of {bytes} bytes is over the limit of {bytes_max}")]
+    #[error("payload of {bytes} bytes is over the limit of {max_bytes}")]
     TooLarge {
         /// How long the payload is.
         bytes: usize,
         /// How long it may be.
-        bytes_max: usize,
+        max_bytes: usize,
     },
     /// The metastore failed.
     #[error("metastore {operation} failed")]

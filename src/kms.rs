@@ -64,7 +64,7 @@ impl WrappedKey {
 
     /// Names the copies (regions, say) that could not be made.
     #[must_use]
-    pub fn degraded(mut self, missing_copies: Vec<String>) -> Self {
+    pub fn lacking(mut self, missing_copies: Vec<String>) -> Self {
         self.missing_copies = missing_copies;
         self
     }

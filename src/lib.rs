@@ -94,13 +94,13 @@ pub use metastore::{
 };
 pub use partition::ReadableSuffixes;
 pub use plaintext::Plaintext;
-pub use policy::{Capacity, CryptoPolicy, Limits, RevokedDecrypt, Span};
+pub use policy::{Capacity, CryptoPolicy, Lifetime, Limits, RevokedDecrypt};
 pub use random::{RandomError, SecureRandom, SystemRandom};
 pub use record::{Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord};
 pub use rewrap::{Rewrap, RewrapOptions, RewrapReport, repair_system_keys, rewrap_system_keys};
 pub use secret::SecretKey;
 pub use session::{Persistence, Session};
-pub use status::{CloseReport, DegradedKey, LostRow, Status, WarmUp};
+pub use status::{CloseReport, IncompleteKey, LostRow, Status, WarmUp};
 
 /// A future that plug-in traits return behind `dyn`.
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -24,7 +24,7 @@ pub struct KeyId(Arc<str>);
 impl KeyId {
     /// How many bytes an id has at most on any store: DynamoDB's limit, which is the widest. A record that
     /// names a longer one is malformed.
-    pub const BYTES_MAX: usize = 2_048;
+    pub const MAX_BYTES: usize = 2_048;
 
     /// Takes `id` as it is. Nothing is trimmed, folded or escaped.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
@@ -184,7 +184,7 @@ pub struct EnvelopeKeyRecord {
 impl EnvelopeKeyRecord {
     /// How many bytes the JSON of a record may have, 64 KiB: stores neither write nor read more. A wrapped key
     /// of 48 KiB less a few hundred bytes fits.
-    pub const JSON_BYTES_MAX: usize = 65_536;
+    pub const MAX_JSON_BYTES: usize = 65_536;
 
     /// Builds the record of a key that is not revoked.
     ///

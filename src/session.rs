@@ -55,7 +55,7 @@ impl Session {
     /// record gives; [`Error::Closed`], [`Error::Forked`].
     pub async fn encrypt(&self, plaintext: &[u8]) -> Result<DataRowRecord, Error> {
         let core = self.core.open()?;
-        data_row::check_payload(plaintext.len(), core.payload_bytes_max())?;
+        data_row::check_payload(plaintext.len(), core.max_payload_bytes())?;
         let context = core.context();
         let now = context.now();
         touch(core, &self.keyring, now);
@@ -134,7 +134,7 @@ impl Session {
         data: impl AsRef<[u8]> + Into<Box<[u8]>>,
     ) -> Result<Plaintext, Error> {
         let core = self.core.open()?;
-        data_row::check_sealed(data.as_ref().len(), core.payload_bytes_max())?;
+        data_row::check_sealed(data.as_ref().len(), core.max_payload_bytes())?;
         let context = core.context();
         let other_keyring;
         let keyring = match context.naming().owner(self.keyring.id(), parent.id()) {

@@ -196,7 +196,7 @@ impl Metastore for FoldingMetastore {
         _context: &CallContext,
     ) -> Result<Insert, BackendError> {
         let id = record.meta().id().as_str();
-        let is_too_long = id.len() > 2_048 || record.to_json().len() > EnvelopeKeyRecord::JSON_BYTES_MAX;
+        let is_too_long = id.len() > 2_048 || record.to_json().len() > EnvelopeKeyRecord::MAX_JSON_BYTES;
         if is_reserved_id(id) || is_too_long {
             return Err(BackendError::permanent(Taken).not_asked());
         }

@@ -199,7 +199,7 @@ async fn live(said: &Said, random: &SeededRandom) {
             .service("service")
             .product("product")
             .policy(policy.clone())
-            .limits(Limits::new().payload_bytes_max(1_000).attempts_max(1))
+            .limits(Limits::production().max_payload_bytes(1_000).max_attempts(1))
             .clock(clock.clone())
             .random(random.clone())
     };

@@ -149,7 +149,7 @@ impl AnyOfKms {
             .with_kind(FailureKind::Settings));
         }
         let missing = wrapped.missing_copies().iter().map(|copy| first.name_within(copy)).collect();
-        Ok(wrapped.degraded(missing))
+        Ok(wrapped.lacking(missing))
     }
 }
 

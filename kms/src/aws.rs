@@ -250,7 +250,7 @@ impl KeyManagementService for AwsKms {
             return Err(AwsKmsFault::TooFewRegions { made, wanted, source: failures.into() }.into());
         }
         let envelope = Envelope::new(&sealed, copies).write()?;
-        Ok(WrappedKey::new(envelope).degraded(failures.names()))
+        Ok(WrappedKey::new(envelope).lacking(failures.names()))
     }
 
     async fn unwrap_key(

@@ -245,7 +245,7 @@ impl Members {
         }
         let envelope = Envelope { kind: draft.kind, k: draft.k, sealed: draft.sealed, copies };
         let bytes = envelope.to_bytes().map_err(BackendError::permanent)?;
-        Ok(WrappedKey::new(bytes).degraded(missing))
+        Ok(WrappedKey::new(bytes).lacking(missing))
     }
 
     /// Tells which members have a copy; and which have none, though they are configured, or one that

@@ -40,9 +40,9 @@ async fn in_order(engine: &Engine, deadline: Duration) -> CloseReport {
     engine.listeners().stop();
     let _ended = tokio::time::timeout_at(until, engine.listeners().ended()).await;
     let has_ended = tokio::time::timeout_at(until, engine.tasks().idle()).await.is_ok();
-    let mut aborted_flights = Vec::new();
+    let mut aborted_loads = Vec::new();
     if !has_ended {
-        aborted_flights = engine.caches().in_flight();
+        aborted_loads = engine.caches().in_flight();
     }
     engine.tasks().stop();
     engine.caches().close();
@@ -66,5 +66,5 @@ async fn in_order(engine: &Engine, deadline: Duration) -> CloseReport {
         }
         None => false,
     };
-    CloseReport { aborted_flights, keys_in_use, stuck_sources, stuck_thread }
+    CloseReport { aborted_loads, keys_in_use, stuck_sources, stuck_thread }
 }

@@ -119,7 +119,7 @@ impl Engine {
             (Next::UseCached { with_event }, _) => {
                 let event = match awaited {
                     Awaited::Check => Event::Stale,
-                    Awaited::Successor => Event::Degraded,
+                    Awaited::Successor => Event::ExpiredKeyUsed,
                 };
                 self.context.events().raise_if(with_event, event, request.keyring.id());
                 Ok(key)
@@ -290,10 +290,10 @@ impl Engine {
             intermediate_keys: self.caches.intermediate().keys(),
             system_keys: self.caches.system().keys(),
             orphans: self.orphans(),
-            flights: self.tasks().flights(),
+            loads: self.tasks().flights(),
             memory: self.loader.maker.memory(),
             events: self.context.events().counts(),
-            degraded_keys: self.loader.maker.degraded_keys(),
+            incomplete_keys: self.loader.maker.incomplete_keys(),
             metastore_down: store.reads().is_tripped(),
             metastore_read_only: store.writes().is_tripped() && !store.reads().is_tripped(),
             replica_down: store.replica_is_down(),

@@ -222,8 +222,8 @@ impl MetaForm<'_> {
     /// `field` is where in the record this stands.
     fn read(self, field: &str) -> Result<KeyMeta, MalformedRecord> {
         let id = self.key_id.ok_or_else(|| missing(&format!("{field}.KeyId")))?;
-        if id.0.len() > KeyId::BYTES_MAX {
-            return Err(MalformedRecord::new(format!("{field}.KeyId is over {} bytes", KeyId::BYTES_MAX)));
+        if id.0.len() > KeyId::MAX_BYTES {
+            return Err(MalformedRecord::new(format!("{field}.KeyId is over {} bytes", KeyId::MAX_BYTES)));
         }
         let created = self.created.ok_or_else(|| missing(&format!("{field}.Created")))?;
         let created = Created::new(created).ok_or_else(|| {

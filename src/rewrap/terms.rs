@@ -28,7 +28,7 @@ impl RewrapOptions {
             dry_run: false,
             revoke: false,
             created_up_to: None,
-            limits: Limits::new(),
+            limits: Limits::production(),
         }
     }
 

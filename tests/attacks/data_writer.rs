@@ -21,7 +21,7 @@ async fn forged_versions_cost_so_many_calls_a_second_and_nobody_else() {
             let error = world.decrypt_error(&naming(&record, IK, &created.to_string()).unwrap()).await;
             match error {
                 Error::KeyNotFound(_) => {}
-                Error::Overloaded { limit: "misses_max", max: 64, .. } => refused += 1,
+                Error::Overloaded { limit: "max_misses", max: 64, .. } => refused += 1,
                 other => panic!("{other:?}"),
             }
         }

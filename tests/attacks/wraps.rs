@@ -19,7 +19,8 @@ async fn evictions_do_not_stretch_the_budget_of_wraps() {
             claviger::testing::FixedClock::new(START.unsigned_abs()),
             |builder| {
                 builder
-                    .policy(policy().intermediate_keys_max(1).max_wraps_per_key(LIMIT))
+                    .policy(policy().max_wraps_per_key(LIMIT))
+                    .limits(room_for(1))
                     .random(SeededRandom::new(3))
             },
         );

@@ -26,7 +26,7 @@ struct Flood {
 impl Flood {
     async fn begin(policy: CryptoPolicy, permits: usize) -> Self {
         let waiting = permits + 50;
-        let world = World::warm(policy, limits(permits).waiting_calls_max(waiting)).await;
+        let world = World::warm(policy, limits(permits).max_waiting_calls(waiting)).await;
         let record = world.encrypt("hot").await.expect_in(SECOND);
         world.store.all(Reply::Late(LATENCY));
         let flood = permits + waiting + 20;
@@ -176,7 +176,7 @@ async fn due_check_is_skipped_where_permits_run_out_and_overdue_one_waits_for_it
 /// The same at the default limits and a load of many clients, in small: `benches/overload` has the whole.
 #[tokio::test(start_paused = true)]
 async fn warm_partitions_never_fail_beside_three_times_what_the_store_can_do() {
-    let limits = Limits::new().store_calls_max(8).waiting_calls_max(100);
+    let limits = Limits::production().max_store_calls(8).max_waiting_calls(100);
     let world = World::warm(checked_often(), limits).await;
     let warm = world.clients("warm", 30, 50 * MILLISECOND);
     sleep(SECOND).await;

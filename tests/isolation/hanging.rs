@@ -58,7 +58,7 @@ async fn those_that_hang_when_first_asked_delay_a_cold_partition_by_the_rounds_t
         for hanging in [1, 64, 640] {
             for decrypts in [false, true] {
                 println!("{permits} permits, {hanging} hang, decrypts: {decrypts}");
-                let writer = World::warm(policy(), Limits::new()).await;
+                let writer = World::warm(policy(), Limits::production()).await;
                 let record = writer.encrypt("cold").await.expect_in(SECOND);
                 let world = writer.other_process(checked_often(), patient(permits));
                 let others = keep_in_use(&world).await;

@@ -48,7 +48,7 @@ pub(crate) fn checked_often() -> CryptoPolicy {
 }
 
 pub(crate) fn limits(permits: usize) -> Limits {
-    Limits::new().store_calls_max(permits).kms_calls_max(permits)
+    Limits::production().max_store_calls(permits).max_kms_calls(permits)
 }
 
 pub(crate) struct World {

@@ -346,7 +346,8 @@ async fn invalidated_parent_that_was_evicted_is_checked_too() {
     let rows = World::new();
     let in_region = |region: &'static str| {
         World::over(rows.store.inner().clone(), rows.clock.clone(), |builder| {
-            let policy = policy().revoked_decrypt(RevokedDecrypt::Deny).system_keys_max(1);
+            let policy = policy().revoked_decrypt(RevokedDecrypt::Deny);
+            let builder = builder.limits(Limits::production().max_system_keys(1));
             builder.region_suffix(region).readable_suffixes(ReadableSuffixes::Any).policy(policy)
         })
     };
@@ -381,7 +382,7 @@ async fn invalidated_under_load_no_later_encrypt_uses_the_revoked_key() {
     for id in [IK, SK].into_iter().cycle().take(60) {
         let (rows, clock) = (InMemoryMetastore::new(), FixedClock::new(START.unsigned_abs()));
         let world = Arc::new(World::over(rows, clock, |builder| {
-            let limits = Limits::new().operation_deadline(deadline);
+            let limits = Limits::production().operation_deadline(deadline);
             builder.policy(policy().refresh_wait(wait)).limits(limits)
         }));
         world.sealed().await;

@@ -145,8 +145,10 @@ async fn t5_revoked_is_sticky_through_eviction() {
     let (home, record) = cold().await;
     let unrevoked = home.latest_row(IK).await;
     home.revoke_latest(IK).await;
-    let policy = policy().revoked_decrypt(RevokedDecrypt::Deny).intermediate_keys_max(1);
-    let world = World::over(home.store.inner().clone(), home.clock.clone(), |builder| builder.policy(policy));
+    let policy = policy().revoked_decrypt(RevokedDecrypt::Deny);
+    let world = World::over(home.store.inner().clone(), home.clock.clone(), |builder| {
+        builder.policy(policy).limits(room_for(1))
+    });
     let session = world.session();
     session.decrypt(&record).await.unwrap_err();
     world.session_of("bob").encrypt(b"takes the place").await.unwrap();
@@ -335,8 +337,8 @@ async fn t5_missing_is_forgotten_by_our_own_insert_and_never_kept_for_the_latest
 #[tokio::test]
 async fn t5_missing_is_forgotten_by_our_own_insert_also_when_the_key_is_evicted() {
     let (home, record) = cold().await;
-    let policy = policy().intermediate_keys_max(1);
-    let world = World::over(home.store.inner().clone(), home.clock.clone(), |builder| builder.policy(policy));
+    let world =
+        World::over(home.store.inner().clone(), home.clock.clone(), |builder| builder.limits(room_for(1)));
     world.decrypt_error(&of_version(&record, 1)).await;
     world.revoke_latest(IK).await;
     let (second, created) = world.sealed().await;

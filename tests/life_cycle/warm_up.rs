@@ -183,7 +183,7 @@ fn over(store: PickyStore, world: &World) -> SessionFactory {
             .service("checkout")
             .product("payments")
             .policy(policy())
-            .limits(claviger::Limits::new().attempts_max(1))
+            .limits(claviger::Limits::production().max_attempts(1))
             .clock(world.clock.clone()),
     )
     .build()
@@ -285,8 +285,8 @@ async fn warm_up_and_encrypts_load_each_key_once() {
 async fn warm_up_stops_at_the_caches_bound() {
     let partitions = names(25);
     let home = cold(&partitions).await;
-    let policy = policy().intermediate_keys_max(10);
-    let world = World::over(home.store.inner().clone(), home.clock.clone(), |builder| builder.policy(policy));
+    let world =
+        World::over(home.store.inner().clone(), home.clock.clone(), |builder| builder.limits(room_for(10)));
     assert_eq!(counts(&warm_up(&world, &partitions).await), [10, 0, 0, 15, 0]);
     assert_eq!(world.factory.status().unwrap().intermediate_keys, 10);
     assert_eq!(counts(&warm_up(&world, &partitions).await), [0, 10, 0, 15, 0]);
@@ -384,7 +384,7 @@ async fn warm_up_and_close() {
     let warm_up = tokio::spawn(async move { factory.warm_up(&all).await });
     world.faults().until_hanging(1).await;
     let report = world.factory.close(SECOND / 10).await.unwrap();
-    assert_eq!(report.aborted_flights.len(), 3);
+    assert_eq!(report.aborted_loads.len(), 3);
     let report = warm_up.await.unwrap().unwrap();
     assert!(report.failed.iter().all(|(_, error)| matches!(error, Error::Closed)), "{report:?}");
     assert_eq!((counts(&report), world.faults().hanging()), ([0, 0, 0, 0, 3], 0));

@@ -1,15 +1,15 @@
 //! S3.3: a key whose cache entry went while an operation used it is known until it is wiped.
 
 use claviger::testing::{Fault, Operation, call};
-use claviger::{MetastoreAdmin, OrphanCause};
+use claviger::{Limits, MetastoreAdmin, OrphanCause};
 
-use crate::world::{HeldOperation, HeldRandom, World, assert_at_rest, policy};
+use crate::world::{HeldOperation, HeldRandom, World, assert_at_rest};
 
 #[tokio::test(start_paused = true)]
 async fn s3_3_an_evicted_key_in_use_is_listed_adopted_and_wiped_with_its_last_user() {
     let (world, random) = (World::new(), HeldRandom::new());
-    let one_key = policy().intermediate_keys_max(1);
-    let factory = world.builder().random(random.clone()).policy(one_key).build().unwrap();
+    let one_key = Limits::production().max_intermediate_keys(1);
+    let factory = world.builder().random(random.clone()).limits(one_key).build().unwrap();
     let [held, other] = ["held", "other"].map(|partition| factory.session(partition).unwrap());
     let key = held.encrypt(b"").await.unwrap().parent().clone();
     let operation = HeldOperation::encrypt(&random, &held);
@@ -38,8 +38,8 @@ async fn s3_3_an_evicted_key_in_use_is_listed_adopted_and_wiped_with_its_last_us
 #[tokio::test(start_paused = true)]
 async fn s3_3_an_orphan_that_is_taken_back_is_no_fresher_than_what_brought_it() {
     let (world, random) = (World::new(), HeldRandom::new());
-    let one_key = policy().intermediate_keys_max(1);
-    let factory = world.builder().random(random.clone()).policy(one_key).build().unwrap();
+    let one_key = Limits::production().max_intermediate_keys(1);
+    let factory = world.builder().random(random.clone()).limits(one_key).build().unwrap();
     let [held, other] = ["held", "other"].map(|partition| factory.session(partition).unwrap());
     let key = held.encrypt(b"").await.unwrap().parent().clone();
     let operation = HeldOperation::encrypt(&random, &held);

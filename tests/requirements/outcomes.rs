@@ -106,15 +106,15 @@ async fn s3_7_a_failed_read_never_creates_a_key() {
 #[tokio::test]
 async fn s0_2_a_payload_of_the_limit_is_taken_and_one_of_a_byte_more_is_not() {
     let world = World::new();
-    let session = |bytes_max| {
-        let limits = Limits::new().payload_bytes_max(bytes_max);
+    let session = |max_bytes| {
+        let limits = Limits::production().max_payload_bytes(max_bytes);
         world.builder().limits(limits).build().unwrap().session("partition").unwrap()
     };
     let limited = session(100);
     let record = limited.encrypt(&[7; 100]).await.unwrap();
     assert_eq!(*limited.decrypt(&record).await.unwrap(), [7; 100]);
     let too_large =
-        |ended: Option<Error>| matches!(ended, Some(Error::TooLarge { bytes: 101, bytes_max: 100 }));
+        |ended: Option<Error>| matches!(ended, Some(Error::TooLarge { bytes: 101, max_bytes: 100 }));
     assert!(too_large(limited.encrypt(&[7; 101]).await.err()));
 
     let larger = session(101).encrypt(&[7; 101]).await.unwrap();

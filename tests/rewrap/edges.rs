@@ -13,7 +13,7 @@ use crate::regions::master_key;
 use crate::support::{assert_all_decrypt, populate, rewrapped, system_key_metas, system_keys};
 
 fn once() -> RewrapOptions {
-    RewrapOptions::new().limits(Limits::new().attempts_max(1))
+    RewrapOptions::new().limits(Limits::production().max_attempts(1))
 }
 
 async fn insert(store: &InMemoryMetastore, record: EnvelopeKeyRecord) {

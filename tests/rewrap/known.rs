@@ -71,7 +71,7 @@ async fn whatever_fails_no_key_is_wrapped_anew_and_not_revoked() {
         if let Some((part, n, fault)) = fault_at {
             parts[usize::from(part)].at(n, fault);
         }
-        let once = REVOKING.clone().limits(Limits::new().attempts_max(1));
+        let once = REVOKING.clone().limits(Limits::production().max_attempts(1));
         let report = rewrap_system_keys(&store, &from, &to, &once).await;
         let calls = parts.map(|faults| faults.calls() as u64);
         assert_nothing_is_laundered(&rows, &new, &format!("{fault_at:?}")).await;

@@ -129,7 +129,8 @@ async fn every_call_failing_loses_no_key() {
             parts[usize::from(part)].at(n, fault);
         }
         let report =
-            rewrap_system_keys(&store, &from, &to, &ALL.clone().limits(Limits::new().attempts_max(1))).await;
+            rewrap_system_keys(&store, &from, &to, &ALL.clone().limits(Limits::production().max_attempts(1)))
+                .await;
         let calls = parts.map(|faults| faults.calls() as u64);
         // At any time one of the two unwraps each key.
         for row in system_keys(&rows).await {

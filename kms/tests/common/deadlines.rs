@@ -13,7 +13,9 @@ pub(crate) async fn assert_ends_by_the_limits(kms: BoxedKms) {
             .service("svc")
             .product("prod")
             .policy(CryptoPolicy::default().lock_policy(LockPolicy::Off))
-            .limits(Limits::new().kms_deadline(deadline).operation_deadline(deadline * 4).attempts_max(1))
+            .limits(
+                Limits::production().kms_deadline(deadline).operation_deadline(deadline * 4).max_attempts(1),
+            )
             .build()
             .unwrap();
         let begun = Instant::now();

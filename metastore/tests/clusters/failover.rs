@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use claviger::{Event, KeyMeta, SessionFactory};
+use claviger::{Event, KeyMeta, Limits, SessionFactory};
 use claviger_metastore::PostgresMetastore;
 use claviger_testkit::Postgres;
 
@@ -27,8 +27,13 @@ impl Drill {
         unchecked.migrate().open(&primary.url("postgres")).await.unwrap();
         let standby = Postgres::standby_of(&primary, "second");
         let store = PostgresMetastore::open(&both(&primary, &standby)).await.unwrap();
-        let policy = policy().revoke_check_interval(Duration::from_secs(600)).intermediate_keys_max(1_000);
-        let factory = builder(store).policy(policy).restore_lost(restore).build().unwrap();
+        let policy = policy().revoke_check_interval(Duration::from_secs(600));
+        let factory = builder(store)
+            .policy(policy)
+            .limits(Limits::production().max_intermediate_keys(1_000))
+            .restore_lost(restore)
+            .build()
+            .unwrap();
         let mut drill = Self { primary, standby, factory, kept: Vec::new(), missed: Vec::new() };
         if with_system_key {
             for number in 0..20 {
@@ -182,13 +187,19 @@ async fn what_was_deleted_for_good_is_neither_told_as_lost_nor_restored() {
     let store = PostgresMetastore::open(&url).await.unwrap();
     let policy = policy().revoke_check_interval(Duration::from_secs(600));
     let source = store.invalidations();
-    let factory = builder(store).policy(policy).restore_lost(true).invalidations(source).build().unwrap();
+    let factory = builder(store)
+        .policy(policy)
+        .limits(Limits::production().max_intermediate_keys(1_000))
+        .restore_lost(true)
+        .invalidations(source)
+        .build()
+        .unwrap();
     let sealed = Sealed::new(&factory, "gone", "text").await.unwrap();
     until("it listens", async || factory.status().unwrap().sources_connected == [true]).await;
     // What the source told first has the keys checked: a check that met the deletion before word of it came
     // would put the row back.
     sealed.open(&factory).await.unwrap();
-    until("the keys are checked", async || factory.status().unwrap().flights == 0).await;
+    until("the keys are checked", async || factory.status().unwrap().loads == 0).await;
     let id = sealed.record.parent().id().clone();
     server.psql("postgres", &format!("DELETE FROM encryption_key WHERE id = '{id}'"));
     until("it is noticed", async || sealed.open(&factory).await.is_err()).await;

@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 
 use crate::engine::{Engine, MariaDb, Postgres, Way};
 use crate::keys::{NOW, record};
-use crate::latest::LatestRecord as _;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_breaks_after_every_byte() {

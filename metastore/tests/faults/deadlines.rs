@@ -67,7 +67,7 @@ async fn assert_ends(store: &BoxedMetastore, deadline: Duration) {
         .service("svc")
         .product("prod")
         .policy(CryptoPolicy::default().lock_policy(LockPolicy::Off))
-        .limits(Limits::new().store_deadline(deadline).operation_deadline(LONG * 3).attempts_max(1))
+        .limits(Limits::production().store_deadline(deadline).operation_deadline(LONG * 3).max_attempts(1))
         .build()
         .unwrap();
     let begun = Instant::now();

@@ -66,7 +66,7 @@ impl World {
     /// A process that has just been started. Each product has a system key of its own.
     pub(crate) fn process(&self, kms: &AwsKms, product: &str) -> SessionFactory {
         let limits =
-            Limits::new().operation_deadline(LATE * 2).kms_deadline(self.kms_deadline).attempts_max(1);
+            Limits::production().operation_deadline(LATE * 2).kms_deadline(self.kms_deadline).max_attempts(1);
         SessionFactory::builder(self.store.clone(), kms.clone())
             .service("shop")
             .product(product)
@@ -190,5 +190,5 @@ pub(crate) fn raised(process: &SessionFactory, event: Event) -> u64 {
 
 /// The regions that system keys lack copies of, as the process tells.
 pub(crate) fn missing(process: &SessionFactory) -> Vec<Vec<String>> {
-    process.status().unwrap().degraded_keys.into_iter().map(|key| key.missing).collect()
+    process.status().unwrap().incomplete_keys.into_iter().map(|key| key.missing).collect()
 }
