@@ -8,11 +8,11 @@ use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use claviger::backend::is_reserved_id;
 use claviger::testing::{FaultyKms, FaultyMetastore, SeededRandom};
 use claviger::{
     BackendError, BoxedKms, BoxedMetastore, CallContext, Created, EnvelopeKeyRecord, InMemoryMetastore,
     Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, Page, Replacement, SecretKey, StaticKms,
-    is_reserved_id,
 };
 
 fn static_kms() -> StaticKms {

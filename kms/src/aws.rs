@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use claviger::backend::KeyWrap;
 use claviger::{
-    BackendError, CallContext, Clock, KeyManagementService, KeyMeta, KeyWrap, LockPolicy, SecretKey,
-    SystemRandom, WrapHealth, WrappedKey,
+    BackendError, CallContext, Clock, KeyManagementService, KeyMeta, LockPolicy, SecretKey, SystemRandom,
+    WrapHealth, WrappedKey,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};

@@ -6,7 +6,8 @@
 //! So the seal binds the copies to each other: what the members answer opens it, or is no answer.
 //! Nothing else is authenticated; who reads an envelope takes neither names nor `k` on trust.
 
-use claviger::{BackendError, KeyWrap, LockPolicy, SecretKey, SecureRandom};
+use claviger::backend::KeyWrap;
+use claviger::{BackendError, LockPolicy, SecretKey, SecureRandom};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::{BackendError, Breaker, CallContext, Clock, ErrorChain, FailureClass, FailureKind};
+use claviger::backend::Breaker;
+use claviger::{BackendError, CallContext, Clock, ErrorChain, FailureClass, FailureKind};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;

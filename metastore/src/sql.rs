@@ -35,9 +35,9 @@ pub use driver::DriverFault;
 
 use std::sync::Arc;
 
+use claviger::backend::is_reserved_id;
 use claviger::{
     BackendError, Created, EnvelopeKeyRecord, FailureClass, FailureKind, KeyId, KeyMeta, MalformedRecord,
-    is_reserved_id,
 };
 
 use self::rows::read_id;

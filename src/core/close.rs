@@ -31,7 +31,10 @@ pub(super) async fn close(engine: &Arc<Engine>, deadline: Duration) -> Result<Cl
         let _sent = sender.send(runtime.map(|runtime| runtime.block_on(in_order(&engine, deadline))));
     };
     thread::Builder::new().name("claviger-close".to_owned()).spawn(run).map_err(Error::no_runtime)?;
-    report.await.map_err(|_gone| Error::Interrupted)?.map_err(Error::no_runtime)
+    report
+        .await
+        .map_err(|_gone| Error::Interrupted { key: None, dependency: None })?
+        .map_err(Error::no_runtime)
 }
 
 /// The listeners and the loads first, then the caches, then the keys still in use.

@@ -180,7 +180,7 @@ impl Dispatcher {
                     return outcome;
                 }
             }
-            Err(Error::Interrupted)
+            Err(Error::interrupted(request.keyring.id(), progress.dependency()))
         })
     }
 

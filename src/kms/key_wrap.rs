@@ -13,7 +13,8 @@ use crate::secret::{KEY_BYTES, SecretKey};
 /// random nonce and no associated data.
 ///
 /// ```
-/// use claviger::{KeyWrap, LockPolicy, SecretKey, SystemRandom};
+/// use claviger::backend::KeyWrap;
+/// use claviger::{LockPolicy, SecretKey, SystemRandom};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let random = SystemRandom::new();

@@ -96,7 +96,7 @@ async fn a_revocation_by_the_script_of_asherah_counts_in_a_live_session() {
     let revoked = session.encrypt(b"revoked").await.unwrap();
 
     let mut connection = MySqlConnection::connect(world.url()).await.unwrap();
-    let id = revoked.parent().id().as_str();
+    let id = revoked.parent().unwrap().id().as_str();
     let sql = "SELECT key_record FROM encryption_key WHERE id = ?";
     let json: String = sqlx::query_scalar(sql).bind(id).fetch_one(&mut connection).await.unwrap();
     let json = json.strip_suffix('}').unwrap().to_owned() + r#","Revoked":true}"#;
@@ -236,7 +236,7 @@ async fn ids_that_the_table_takes_for_one_are_read_with_the_option_and_after_the
         // Without the option, what it is.
         for (partition, record) in &records {
             let ours = world.ours().session(partition).unwrap();
-            assert_eq!(record.parent().id().as_str(), format!("_IK_{partition}_checkout_payments"));
+            assert_eq!(record.parent().unwrap().id().as_str(), format!("_IK_{partition}_checkout_payments"));
             match *partition {
                 "alice" => assert_decrypts(&ours, record, b"before").await,
                 _ => assert_folded(&ours.decrypt(record).await.unwrap_err()),
@@ -251,9 +251,9 @@ async fn ids_that_the_table_takes_for_one_are_read_with_the_option_and_after_the
         }
         world.clock.advance(MINUTE);
         let ours = world.ours().session("Alice").unwrap().encrypt(b"before").await.unwrap();
-        assert_eq!(world.versions(ours.parent().id()).await, 1);
-        assert_eq!(world.versions(records[0].1.parent().id()).await, 1);
-        assert_eq!(world.versions(records.last().unwrap().1.parent().id()).await, 0);
+        assert_eq!(world.versions(ours.parent().unwrap().id()).await, 1);
+        assert_eq!(world.versions(records[0].1.parent().unwrap().id()).await, 1);
+        assert_eq!(world.versions(records.last().unwrap().1.parent().unwrap().id()).await, 0);
         records.push(("Alice", ours));
         // Theirs are under the latest of all three from now on, which is ours.
         records.extend(sealed_by_all(&mut world, "before").await);

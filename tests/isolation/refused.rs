@@ -15,7 +15,7 @@ fn is_refused(asked: &Asked) -> bool {
 
 /// Makes a record name another version of its key.
 fn naming(record: &DataRowRecord, created: i64) -> DataRowRecord {
-    let old = format!("\"Created\":{}}}", record.parent().created());
+    let old = format!("\"Created\":{}}}", record.parent_created());
     let json = record.to_json();
     assert!(json.contains(&old), "{json}");
     DataRowRecord::from_json(json.replace(&old, &format!("\"Created\":{created}}}")).as_bytes()).unwrap()

@@ -265,7 +265,7 @@ async fn decrypted(factory: SessionFactory, partition: String, record: DataRowRe
 /// The record as if a version of its key had sealed it that is so many seconds older.
 pub(crate) fn of_earlier_version(record: &DataRowRecord, seconds: i64) -> DataRowRecord {
     let created =
-        |seconds: i64| format!("\"Created\":{}}}", record.parent().created().unix_seconds() - seconds);
+        |seconds: i64| format!("\"Created\":{}}}", record.parent_created().unix_seconds() - seconds);
     let json = record.to_json().replace(&created(0), &created(seconds));
     DataRowRecord::from_json(json.as_bytes()).expect("a record")
 }

@@ -44,7 +44,7 @@ async fn latest_and_each_version_of_a_key_are_in_trouble_apart() {
     let record = world.encrypt("bad").await.expect_in(SECOND);
     let reader = world.other_process(policy(), Limits::production());
     reader.decrypt("bad", &record).await.expect_in(SECOND);
-    let created = record.parent().created().unix_seconds();
+    let created = record.parent_created().unix_seconds();
     reader.store.rule(move |asked| {
         let is_it = asked.is_for("bad") && asked.created.is_none_or(|version| version != created);
         if is_it { DOWN } else { Reply::Answer }

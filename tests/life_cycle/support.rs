@@ -295,7 +295,7 @@ fn master_key() -> StaticKms {
 
 /// When the key that sealed this record was created, counted from [`START`].
 pub(crate) fn created(record: &DataRowRecord) -> i64 {
-    record.parent().created().unix_seconds() - START
+    record.parent_created().unix_seconds() - START
 }
 
 pub(crate) fn meta(id: &str, since_start: i64) -> KeyMeta {

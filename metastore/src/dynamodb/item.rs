@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use claviger::{Created, EnvelopeKeyRecord, KeyId, KeyMeta, is_reserved_id};
+use claviger::backend::is_reserved_id;
+use claviger::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 use crate::dynamodb::fault::DynamoDbFault;
 

@@ -200,7 +200,7 @@ async fn what_was_deleted_for_good_is_neither_told_as_lost_nor_restored() {
     // would put the row back.
     sealed.open(&factory).await.unwrap();
     until("the keys are checked", async || factory.status().unwrap().loads == 0).await;
-    let id = sealed.record.parent().id().clone();
+    let id = sealed.record.parent().unwrap().id().clone();
     server.psql("postgres", &format!("DELETE FROM encryption_key WHERE id = '{id}'"));
     until("it is noticed", async || sealed.open(&factory).await.is_err()).await;
     assert!(matches!(sealed.open(&factory).await, Err(claviger::Error::KeyNotFound(_))));

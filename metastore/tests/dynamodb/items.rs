@@ -167,7 +167,7 @@ async fn rows_of_other_implementations_are_read_and_written_alike() {
         {
             let (id, created) = (row["id"].as_str().unwrap(), row["created"].as_i64().unwrap());
             let text = row["key_record"].as_str().unwrap();
-            if claviger::is_reserved_id(id) || !seen.insert((id.to_owned(), created)) {
+            if claviger::backend::is_reserved_id(id) || !seen.insert((id.to_owned(), created)) {
                 continue;
             }
             let meta = KeyMeta::new(KeyId::new(id), Created::new(created).unwrap());
