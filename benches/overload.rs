@@ -205,7 +205,7 @@ async fn revocation_in_a_flood(bounds: &mut Bounds) {
     let limits = Limits::production().operation_deadline(deadline).store_deadline(Duration::from_millis(500));
     let world = World::new(policy, limits);
     let hot = world.factory.session("hot").unwrap();
-    let key = hot.encrypt(b"payload").await.unwrap().parent().clone();
+    let key = hot.encrypt(b"payload").await.unwrap().parent().unwrap().clone();
     world.store.faults().always(Fault::Delay(Duration::from_millis(5)));
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
@@ -227,7 +227,7 @@ async fn revocation_in_a_flood(bounds: &mut Bounds) {
         let began = revoked.elapsed();
         encrypts += 1;
         match hot.encrypt(b"payload").await {
-            Ok(record) if *record.parent() == key => last_use = began,
+            Ok(record) if *record.parent().unwrap() == key => last_use = began,
             Ok(_) => {}
             Err(_) => errors += 1,
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use claviger_memory::{Arena, ForkSentinel};
+use claviger_memory::{Arena, ForkSentinel, LockPolicy};
 use tokio::runtime::Handle;
 
 use super::SessionFactory;
@@ -224,6 +224,14 @@ impl SessionFactoryBuilder {
         self.limits.validate()?;
         if self.policy.refresh_wait >= self.limits.operation_deadline {
             return Err(Error::invalid_config("refresh_wait is not below operation_deadline"));
+        }
+        let kms_locks = self.kms.lock_policy();
+        if self.policy.lock_policy == LockPolicy::Require
+            && kms_locks.is_some_and(|it| it != LockPolicy::Require)
+        {
+            return Err(Error::invalid_config(
+                "the policy requires locked memory, and the KMS holds keys in memory that need not be locked",
+            ));
         }
         let (store_gates, replica_gate, kms_gate) =
             (self.store_gates(), self.replica_gate(), self.kms_gate());

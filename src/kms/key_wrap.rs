@@ -27,6 +27,7 @@ use crate::secret::{KEY_BYTES, SecretKey};
 #[derive(Debug)]
 pub struct KeyWrap {
     key: AeadKey,
+    locks: LockPolicy,
 }
 
 impl KeyWrap {
@@ -36,9 +37,16 @@ impl KeyWrap {
     /// Takes a wrapping key into protected memory.
     ///
     /// # Errors
-    /// [`Error::Memory`] when there is no memory that `locks` allows.
-    pub fn new(wrapping_key: &SecretKey, locks: LockPolicy) -> Result<Self, Error> {
-        Ok(Self { key: AeadKey::new(&Arena::new(locks), wrapping_key.expose_secret())? })
+    /// Transient when there is no memory that `locks` allows.
+    pub fn new(wrapping_key: &SecretKey, locks: LockPolicy) -> Result<Self, BackendError> {
+        let key = AeadKey::new(&Arena::new(locks), wrapping_key.expose_secret());
+        Ok(Self { key: key.map_err(|error| BackendError::transient(Error::from(error)))?, locks })
+    }
+
+    /// Returns how the memory is locked that the wrapping key lies in.
+    #[must_use]
+    pub const fn lock_policy(&self) -> LockPolicy {
+        self.locks
     }
 
     /// Seals a key.

@@ -132,7 +132,7 @@ async fn revocation_of_a_system_key_is_not_undone_either() {
     world.factory.invalidate_all().unwrap();
     let record = world.session_of("bob").encrypt(b"x").await.unwrap();
     let row = world.latest_row("_IK_bob_checkout_payments").await;
-    assert_eq!(row.meta(), record.parent());
+    assert_eq!(row.meta(), record.parent().unwrap());
     assert_ne!(row.parent(), Some(&meta(SK, 0)));
     assert!(world.raised(Event::Unrevoked) > 0);
 }

@@ -47,14 +47,14 @@ async fn soak_of_a_mixed_fleet_leaves_no_record_undecryptable() {
         if log.turns.is_multiple_of(7) && uptime() - started > lasts().mul_f64(AHEAD_FROM) {
             let partition = format!("customer-{}", log.turns % PARTITIONS);
             let record = ahead.session(&partition).unwrap().encrypt(b"from the future").await.unwrap();
-            log.from_the_future.insert(record.parent().clone());
+            log.from_the_future.insert(record.parent().unwrap().clone());
         }
         let written = fleet.encrypt(log.turns, &mut log).await;
         fleet.decrypt(&written, &mut log).await;
         operator.end_revoke().await;
         if let Some(last) = written.last() {
             // It revokes while the next turn runs.
-            operator.begin_revoke(last.record.parent());
+            operator.begin_revoke(last.record.parent().unwrap());
         }
         log.keep(written);
     }
@@ -189,7 +189,7 @@ impl Fleet {
             for (written, outcome) in written.iter().zip(outcomes) {
                 log.reads += 1;
                 if outcome.as_ref() != Ok(&written.plaintext) {
-                    let fault = format!("{:?}: {outcome:?}", written.record.parent());
+                    let fault = format!("{:?}: {outcome:?}", written.record.parent().unwrap());
                     log.lost.entry((reader, written.by)).or_insert((0, fault)).0 += 1;
                 }
             }
@@ -224,7 +224,7 @@ impl Log {
     fn keep(&mut self, all: Vec<Written>) {
         self.turns += 1;
         for written in all {
-            self.samples.entry((written.by, written.record.parent().clone())).or_insert(written);
+            self.samples.entry((written.by, written.record.parent().unwrap().clone())).or_insert(written);
         }
     }
 

@@ -144,7 +144,7 @@ impl<S: MetastoreAdmin + Clone> World<S> {
     }
 
     pub(crate) async fn system_key_of(&self, record: &DataRowRecord) -> KeyMeta {
-        let intermediate = self.store.load(record.parent(), &call()).await.unwrap().unwrap();
+        let intermediate = self.store.load(record.parent().unwrap(), &call()).await.unwrap().unwrap();
         intermediate.parent().unwrap().clone()
     }
 

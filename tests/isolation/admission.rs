@@ -109,7 +109,7 @@ async fn s0_2_exactly_the_excess_of_cold_operations_is_refused_and_warm_ones_nev
             let ended = encrypt.await.unwrap();
             match ended.outcome {
                 Ok(_) => served += 1,
-                Err(Error::Overloaded { limit, max, key, dependency }) => {
+                Err(Error::Overloaded { limit, max, key, dependency, .. }) => {
                     refused += 1;
                     assert_eq!((limit, max, ended.took), ("max_cold_operations", MAX, Duration::ZERO));
                     assert!(key.as_str().starts_with("_IK_p"), "{key:?}");
@@ -175,7 +175,7 @@ async fn deadline_names_what_was_waited_for() {
             let ended = encrypt.await.unwrap();
             assert_eq!(ended.took, OPERATION_DEADLINE, "{operation:?}");
             match ended.outcome.unwrap_err() {
-                Error::Deadline { limit, after, key, dependency: named } => {
+                Error::Deadline { limit, after, key, dependency: named, .. } => {
                     assert_eq!((limit, after), ("operation_deadline", OPERATION_DEADLINE));
                     assert!(partitions.iter().any(|partition| key.as_str() == ik(partition)), "{key:?}");
                     assert_eq!(named, Some(dependency), "{operation:?}");

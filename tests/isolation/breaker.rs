@@ -52,7 +52,7 @@ async fn failing_partition_with_clients_that_retry_refuses_nobody_else() {
         let world = World::warm(checked_often(), limits(permits)).await;
         let warm = world.clients("warm", 100, 213 * MILLISECOND);
         let hot = world.client("hot", RETRY);
-        let key = world.encrypt("hot").await.expect_in(SECOND).parent().clone();
+        let key = world.encrypt("hot").await.expect_in(SECOND).parent().unwrap().clone();
         world.store.rule(reads_of("bad", DOWN));
         for _ in 0..clients {
             world.client("bad", RETRY);

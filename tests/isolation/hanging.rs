@@ -161,7 +161,7 @@ async fn beside_those_that_hang(permits: usize, hanging: usize, are_warm: bool, 
     let others = if is_in_use { keep_in_use(&world).await } else { Vec::new() };
     world.store.rule(reads_of("hung", Reply::Hang));
     world.clients("hung", hanging, if hanging <= 64 { SECOND / 10 } else { SECOND });
-    let key = world.encrypt("hot").await.expect_in(SECOND).parent().clone();
+    let key = world.encrypt("hot").await.expect_in(SECOND).parent().unwrap().clone();
     sleep(15 * SECOND).await;
     let revoked = world.store.now();
     world.revoke(&key).await;

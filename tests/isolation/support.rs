@@ -219,9 +219,9 @@ impl Tally {
         match ended.outcome {
             Ok(record) => {
                 tallied.succeeded += 1;
-                match tallied.uses.iter_mut().find(|(key, _)| key == record.parent()) {
+                match tallied.uses.iter_mut().find(|(key, _)| key == record.parent().unwrap()) {
                     Some((_, last)) => *last = began,
-                    None => tallied.uses.push((record.parent().clone(), began)),
+                    None => tallied.uses.push((record.parent().unwrap().clone(), began)),
                 }
             }
             Err(error) => tallied.errors.push(error),

@@ -223,7 +223,7 @@ async fn busy(world: &World, dice: &mut Dice, records: &mut Vec<(usize, DataRowR
         }
         _ => {
             let record = session.encrypt(b"secret").await.ok()?;
-            let key = record.parent().clone();
+            let key = record.parent().unwrap().clone();
             records.push((partition, record));
             Some(key)
         }

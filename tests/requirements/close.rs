@@ -132,7 +132,7 @@ async fn s3_8_close_names_the_keys_in_use_at_its_deadline() {
     let (world, random) = (World::new(), HeldRandom::new());
     let factory = world.builder().random(random.clone()).build().unwrap();
     let session = factory.session("partition").unwrap();
-    let key = session.encrypt(b"").await.unwrap().parent().clone();
+    let key = session.encrypt(b"").await.unwrap().parent().unwrap().clone();
     let operation = HeldOperation::encrypt(&random, &session);
     // And one load that hangs, so that both parts of the report have something to say.
     world.store.faults().always(Fault::Hang);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use claviger::testing::{FailingRandom, Fault, Operation, call};
-use claviger::{CallContext, Error, FailureClass, KeyManagementService, SystemRandom, WrapHealth};
+use claviger::{CallContext, FailureClass, FailureKind, KeyManagementService, SystemRandom, WrapHealth};
 use claviger_kms::{AnyOfKms, AnyOfKmsBuilder};
 use tokio::time::Instant;
 
@@ -251,7 +251,9 @@ async fn randomness_that_fails_at_any_draw_is_a_transient_error_and_nobody_is_as
 fn what_cannot_work_is_refused_when_built() {
     let members: [Member; 3] = std::array::from_fn(|_| Member::new());
     let refused = |builder: AnyOfKmsBuilder| match builder.build() {
-        Err(Error::InvalidConfig { reason }) => reason.to_string(),
+        Err(error) if error.kind() == Some(FailureKind::Settings) => {
+            std::error::Error::source(&error).unwrap().to_string()
+        }
         other => panic!("{other:?}"),
     };
     assert!(refused(AnyOfKms::builder()).contains("0 members"));

@@ -224,7 +224,7 @@ fn assert_keys_are_unique_and_used(rows: &[EnvelopeKeyRecord], records: &[Record
     let keys: BTreeSet<_> = rows.iter().map(|row| (row.meta().id().as_str(), row.meta().created())).collect();
     assert_eq!(keys.len(), rows.len());
     for record in records {
-        let parent = record.sealed.parent();
+        let parent = record.sealed.parent().unwrap();
         assert!(keys.contains(&(parent.id().as_str(), parent.created())), "{parent}");
     }
 }
