@@ -74,6 +74,7 @@ pub struct IncompleteKey {
 
 /// What a warm-up did. Each partition counts once.
 #[derive(Clone, Debug, Default)]
+#[must_use = "the partitions that failed are in the report alone"]
 #[non_exhaustive]
 pub struct WarmUp {
     /// Partitions whose key was loaded.
@@ -91,6 +92,7 @@ pub struct WarmUp {
 
 /// What closing a factory had to force.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "what had to be forced is in the report alone"]
 #[non_exhaustive]
 pub struct CloseReport {
     /// The key ids whose loads did not end by the deadline and were aborted.

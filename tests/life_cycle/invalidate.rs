@@ -368,7 +368,7 @@ async fn invalidated_parent_that_was_evicted_is_checked_too() {
 #[tokio::test]
 async fn invalidated_after_close_is_an_error() {
     let (world, _, _) = warm().await;
-    world.factory.close(SECOND).await.unwrap();
+    assert!(world.factory.close(SECOND).await.unwrap().is_clean());
     assert!(matches!(world.factory.invalidate(&KeyId::new(IK)), Err(Error::Closed)));
     assert!(matches!(world.factory.invalidate_all(), Err(Error::Closed)));
 }

@@ -352,7 +352,7 @@ async fn warm_up_overtaken_by_an_invalidation_leaves_nothing_fresh() {
 async fn warm_up_learns_of_lost_rows_and_missing_parents() {
     let partitions = names(3);
     let world = cold(&partitions).await;
-    warm_up(&world, &partitions).await;
+    drop(warm_up(&world, &partitions).await);
     world.delete(&ik("customer-1")).await;
     world.clock.advance(STALE);
     assert_eq!(counts(&warm_up(&world, &partitions).await), [2, 0, 1, 0, 0]);

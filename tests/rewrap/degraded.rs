@@ -133,7 +133,7 @@ async fn running_factory_learns_of_the_repair_at_its_next_check() {
     let session = factory.session("alice").unwrap();
     session.encrypt(b"secret").await.unwrap();
     kms.down("eu", false);
-    repair_system_keys(&store, &kms, &RewrapOptions::new()).await.unwrap();
+    drop(repair_system_keys(&store, &kms, &RewrapOptions::new()).await.unwrap());
     let id = system_keys(&store).await[0].meta().id().clone();
     factory.invalidate(&id).unwrap();
     session.encrypt(b"more").await.unwrap();

@@ -53,8 +53,8 @@ async fn nothing_is_revoked_in_a_dry_run_or_where_it_cannot_be_wrapped_anew() {
     let (store, old, new) = (InMemoryMetastore::new(), kms("old"), FaultyKms::new(master_key("new")));
     populate(&store, &old).await;
     let rows = system_keys(&store).await;
-    rewrap_system_keys(&store, &old, &new, &REVOKING.clone().dry_run(true)).await.unwrap();
-    rewrap_system_keys(&store, &kms("stranger"), &new, &REVOKING).await.unwrap();
+    drop(rewrap_system_keys(&store, &old, &new, &REVOKING.clone().dry_run(true)).await.unwrap());
+    drop(rewrap_system_keys(&store, &kms("stranger"), &new, &REVOKING).await.unwrap());
     new.faults().always_for(Operation::WrapKey, Fault::Fail(FailureClass::Permanent));
     assert!(!rewrap_system_keys(&store, &old, &new, &REVOKING).await.unwrap().is_clean());
     assert_eq!(system_keys(&store).await, rows);
@@ -132,7 +132,7 @@ async fn keys_created_later_are_left_out_and_told_and_those_that_are_up_to_date_
     for (index, (before, now)) in before.iter().zip(system_keys(&store).await).enumerate() {
         assert_eq!(*before == now, index % 3 == 2, "{index}");
     }
-    rewrap_system_keys(&store, &old, &new, &RewrapOptions::new()).await.unwrap();
+    drop(rewrap_system_keys(&store, &old, &new, &RewrapOptions::new()).await.unwrap());
     let report = rewrap_system_keys(&store, &old, &new, &upto).await.unwrap();
     assert_eq!((report.left_out().count(), report.keys.len()), (0, 6));
     let dry = REVOKING.clone().created_up_to(Created::MIN).even_if_up_to_date(true).dry_run(true);

@@ -46,7 +46,7 @@ async fn moves_every_system_key_and_nothing_else() {
 async fn moved_keys_are_left_alone() {
     let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
     populate(&store, &old).await;
-    rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
+    drop(rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap());
     let rows = system_keys(&store).await;
     let report = rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
     assert_eq!(up_to_date(&report), 6);

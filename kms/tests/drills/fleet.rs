@@ -99,7 +99,7 @@ impl Process {
 
     async fn close(&self) {
         for factory in &*self.factories {
-            factory.close(Duration::from_secs(5)).await.unwrap();
+            drop(factory.close(Duration::from_secs(5)).await.unwrap());
         }
     }
 }

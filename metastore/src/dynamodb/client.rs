@@ -136,7 +136,7 @@ impl DynamoDbBuilder {
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn client(self, client: Client) -> Result<DynamoDbMetastore, BackendError> {
+    pub async fn open_with(self, client: Client) -> Result<DynamoDbMetastore, BackendError> {
         let mut config = client.config().to_builder();
         if let Some(region) = self.region.clone() {
             config = config.region(Region::new(region));
