@@ -1,4 +1,4 @@
-//! Who wraps system keys: the trait a key management service implements.
+//! The trait of a key management service, which wraps system keys.
 
 pub(crate) mod key_wrap;
 pub(crate) mod static_key;

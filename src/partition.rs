@@ -99,7 +99,7 @@ impl Naming {
         }
     }
 
-    /// Tells whether `parent` is the system key id that belongs to the intermediate key `child`:
+    /// Returns `true` if `parent` is the system key id that belongs to the intermediate key `child`:
     /// this service and product's, with the same suffix as the child's own.
     pub(crate) fn is_parent_of(&self, child: &KeyId, parent: &KeyId) -> bool {
         let rest = parent.as_str().strip_prefix("_SK_").and_then(|parent| parent.strip_prefix(&*self.tail));
@@ -137,7 +137,7 @@ impl Naming {
     }
 }
 
-/// Tells whether the id has the form of a system key's.
+/// Returns `true` if the id has the form of a system key's.
 pub(crate) fn is_system_key_id(id: &KeyId) -> bool {
     id.as_str().starts_with("_SK_")
 }

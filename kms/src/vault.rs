@@ -63,7 +63,7 @@ use crate::vault::login::{Lease, Login};
 ///
 /// # Standbys
 /// A standby that cannot forward a call [redirects to the active node][ha]. That is followed, twice
-/// at most, to the same path, and over HTTPS only from HTTPS. The token goes along. Who can redirect
+/// at most, to the same path, and over HTTPS only from HTTPS. The token goes along. Anybody that can redirect
 /// has shown a certificate for the configured address, and gets the token anyway; the node that it
 /// names must show one, too. Over plain HTTP, which proves nothing, redirects stay on this machine
 /// unless [`danger_http`](VaultTransitKmsBuilder::danger_http) allows it.
@@ -96,7 +96,7 @@ pub struct VaultTransitKms {
     client: Client,
     login: Login,
     urls: Urls,
-    /// For those who read: the address, and the mount with the key's name.
+    /// For readers: the address, and the mount with the key's name.
     address: String,
     key: String,
 }

@@ -248,7 +248,8 @@ fn a_call_whose_connection_ends_with_another_runtime_may_be_made_again() {
             if is_held { kept_back.clone() } else { Reply::ok(json!({})) }
         }));
         let client = Client::from_conf(client_config(server.endpoint()).build());
-        let store = servers.block_on(DynamoDbMetastore::builder().danger_unchecked().open_with(client)).unwrap();
+        let store =
+            servers.block_on(DynamoDbMetastore::builder().danger_unchecked().open_with(client)).unwrap();
         let load = |id| {
             let store = store.clone();
             async move { store.load(&meta(id, NOW), &call()).await }

@@ -70,7 +70,9 @@ async fn on_asherahs_table_its_limits_are_found() {
     let report = assert_found(&place, &[(CollationFolds, Warning), (EndsIn2038, Warning)]).await;
     assert!(report.findings()[0].what.contains("utf8mb4_general_ci"), "{report:?}");
     let place = Place::holding(ASHERAH, LATIN1).await;
-    drop(assert_found(&place, &[(Encoding, Warning), (CollationFolds, Warning), (EndsIn2038, Warning)]).await);
+    drop(
+        assert_found(&place, &[(Encoding, Warning), (CollationFolds, Warning), (EndsIn2038, Warning)]).await,
+    );
 }
 
 #[tokio::test]
@@ -168,7 +170,7 @@ async fn engines_without_transactions_are_found_and_mended() {
              key_record VARCHAR(16000) NOT NULL, PRIMARY KEY (id, created)) ENGINE";
         place.execute(&format!("{table} = {engine}")).await;
         let report =
-            drop(assert_found(&place, &[(ColumnType, Dangerous), (EngineNotTransactional, Dangerous)]).await);
+            assert_found(&place, &[(ColumnType, Dangerous), (EngineNotTransactional, Dangerous)]).await;
         assert!(report.findings()[1].what.contains(engine), "{report:?}");
         mend(&place, &report, EngineNotTransactional).await;
         mend(&place, &report, ColumnType).await;

@@ -94,7 +94,8 @@ async fn a_missing_table_is_found() {
         FindingId::TableMissing,
         "no table encryption_key",
     );
-    let store = SqliteMetastore::builder().accept(FindingId::TableMissing).open_with(pool.clone()).await.unwrap();
+    let store =
+        SqliteMetastore::builder().accept(FindingId::TableMissing).open_with(pool.clone()).await.unwrap();
     assert_eq!(
         ids(&store.check_schema(&call()).await.unwrap(), Severity::Dangerous),
         [FindingId::TableMissing]
