@@ -57,7 +57,7 @@ use crate::vault::login::{Lease, Login};
 /// idle for too long logs in at its next call.
 ///
 /// # Time
-/// Each call, login included, has one deadline, two seconds by default. The core retries what fails
+/// Each call, login included, ends at the deadline of its context. The core retries what fails
 /// transiently and keeps away from what is down, so nothing of that is here, but that a call is
 /// repeated at once when its connection turns out to be closed.
 ///
