@@ -26,7 +26,7 @@ const PARTITIONS: usize = 8;
 /// A revocation and a row that was rewrapped are seen this soon.
 const CHECK_INTERVAL: Duration = Duration::from_millis(25);
 /// Between two operations of one task, so that the other tests of the machine have some of it, too.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(20);
 
 /// For half a minute: longer than breakers leave a service alone.
 const RETRIES_MAX: usize = 300;

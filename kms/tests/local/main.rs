@@ -231,7 +231,7 @@ fn folder_that_others_may_write_to_is_refused_unless_sticky() {
         set_mode(folder.path(), mode);
         let made = LocalKms::open_or_create(&path).unwrap_err();
         let told = format!("others may write to the folder {}", folder.path().display());
-        assert!(made.to_string().contains(&told), "{made}");
+        assert!(fault(&made).to_string().contains(&told), "{made}");
         assert_eq!(names(folder.path()), [""; 0]);
         set_mode(folder.path(), mode | 0o1000);
         LocalKms::open_or_create(&path).unwrap();

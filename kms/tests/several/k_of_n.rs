@@ -4,14 +4,16 @@
 
 use std::time::Duration;
 
-use claviger::testing::{FailingRandom, Fault, FixedClock, Operation, call};
-use claviger::{FailureClass, FailureKind, KeyManagementService, SecretKey, SystemRandom, WrapHealth};
+use claviger::testing::{FailingRandom, Fault, FixedClock, Operation};
+use claviger::{
+    CallContext, FailureClass, FailureKind, KeyManagementService, SecretKey, SystemRandom, WrapHealth,
+};
 use claviger_kms::{KofNKms, KofNKmsBuilder};
 use tokio::time::Instant;
 
 use crate::support::{
-    Copy, DEADLINE, Envelope, Member, NAMES, any_of, assert_same, causes, fresh_key, k_of_n, members, meta,
-    said, unwrap, wrap,
+    Copy, DEADLINE, Envelope, Member, NAMES, any_of, assert_same, call, causes, fresh_key, k_of_n, members,
+    meta, said, unwrap, wrap,
 };
 
 const K: u8 = 3;
@@ -517,7 +519,7 @@ async fn check_tries_each_member_within_its_deadline() {
     // More often than a breaker has patience: a check says what is wrong now.
     for _ in 0..5 {
         let begun = Instant::now();
-        let checks = kms.check(&call()).await;
+        let checks = kms.check(&CallContext::within(2 * DEADLINE)).await;
         assert_eq!(begun.elapsed(), DEADLINE);
         assert_eq!(checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert!(checks[0].wrap.as_ref().is_err_and(|error| said(error).contains("no answer")));

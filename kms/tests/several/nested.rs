@@ -1,11 +1,11 @@
 //! Members that are made of members.
 
-use claviger::testing::{Fault, Operation, call};
+use claviger::testing::{Fault, Operation};
 use claviger::{FailureClass, KeyManagementService, StaticKms};
 use claviger_kms::{AnyOfKms, KofNKms};
 
 use crate::support::{
-    Envelope, Member, any_of, assert_same, fresh_key, k_of_n, members, meta, said, unwrap, wrap,
+    Envelope, Member, any_of, assert_same, call, fresh_key, k_of_n, members, meta, said, unwrap, wrap,
 };
 
 #[tokio::test(start_paused = true)]

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper fails its test by panicking")]
 
-use claviger::testing::{Fault, Operation, call};
+use claviger::testing::{Fault, Operation};
 use claviger::{FailureClass, KeyManagementService};
 use claviger_kms::{AnyOfKms, KofNKms};
 
 use crate::support::{
-    Envelope, Member, any_of, assert_same, fresh_key, k_of_n, members, meta, said, unwrap, wrap,
+    Envelope, Member, any_of, assert_same, call, fresh_key, k_of_n, members, meta, said, unwrap, wrap,
 };
 
 async fn assert_refused_without_asking(kms: &impl KeyManagementService, wrapped: &[u8], members: &[Member]) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64_simd::STANDARD;
 use claviger::testing::kms::{Outage, Trouble};
-use claviger::testing::{Faults, FaultyKms, FixedClock, call};
+use claviger::testing::{Faults, FaultyKms, FixedClock};
 use claviger::{
     BackendError, CallContext, Created, KeyId, KeyManagementService, KeyMeta, SecretKey, StaticKms,
     SystemRandom, WrapHealth, WrappedKey,
@@ -19,6 +19,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The context of a call that begins now.
+pub(crate) fn call() -> CallContext {
+    CallContext::within(DEADLINE)
+}
 
 pub(crate) fn meta() -> KeyMeta {
     KeyMeta::new(KeyId::new("_SK_checkout_payments"), Created::new(1_700_000_000).unwrap())
