@@ -40,16 +40,16 @@ use crate::members::{Draft, Members, MembersBuilder, invalid, unwrap_bare};
 /// member is enough: the members are as strong together as the weakest.
 ///
 /// ```
-/// use claviger::{Error, KeyManagementService};
+/// use claviger::{BackendError, KeyManagementService};
 /// use claviger_kms::AnyOfKms;
 ///
 /// /// What is new is wrapped by the module; what AWS has wrapped is read until it is rewrapped.
-/// fn moving(hsm: impl KeyManagementService, aws: impl KeyManagementService) -> Result<AnyOfKms, Error> {
+/// fn moving(hsm: impl KeyManagementService, aws: impl KeyManagementService) -> Result<AnyOfKms, BackendError> {
 ///     AnyOfKms::builder().member("hsm", hsm).member("aws", aws).build()
 /// }
 ///
 /// /// Either can be lost.
-/// fn both(hsm: impl KeyManagementService, aws: impl KeyManagementService) -> Result<AnyOfKms, Error> {
+/// fn both(hsm: impl KeyManagementService, aws: impl KeyManagementService) -> Result<AnyOfKms, BackendError> {
 ///     AnyOfKms::builder().member("hsm", hsm).member("aws", aws).asherah_compatible(false).build()
 /// }
 /// ```

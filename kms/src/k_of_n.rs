@@ -46,14 +46,14 @@ use crate::members::{Draft, Member, Members, MembersBuilder, invalid, unwrap_bar
 /// other KMS: the quorum is among the services, not among processes.
 ///
 /// ```
-/// use claviger::{Error, KeyManagementService};
+/// use claviger::{BackendError, KeyManagementService};
 /// use claviger_kms::KofNKms;
 ///
 /// fn two_of_three(
 ///     aws: impl KeyManagementService,
 ///     hsm: impl KeyManagementService,
 ///     vault: impl KeyManagementService,
-/// ) -> Result<KofNKms, Error> {
+/// ) -> Result<KofNKms, BackendError> {
 ///     KofNKms::builder(2)
 ///         .member("aws", aws)
 ///         .member("hsm", hsm)
