@@ -38,6 +38,7 @@ pub use key::SecretKey;
 pub use keyring::orphans::{Orphan, OrphanCause};
 pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
+pub use metastore::admin::BoxedMetastoreAdmin;
 pub use metastore::memory::{InMemoryFault, InMemoryMetastore};
 pub use metastore::{
     BoxedMetastore, Consistency, DamagedRow, Insert, Latest, Metastore, MetastoreAdmin, Page, is_reserved_id,

@@ -1,5 +1,6 @@
 //! Where wrapped keys are kept: the traits a store implements, and the handle the core uses.
 
+pub(crate) mod admin;
 mod handle;
 pub(crate) mod memory;
 

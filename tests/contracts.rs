@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use claviger::testing::{FaultyKms, FaultyMetastore, SeededRandom};
 use claviger::{
-    BackendError, BoxedKms, BoxedMetastore, Consistency, Created, EnvelopeKeyRecord, InMemoryMetastore,
-    Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, Page, SecretKey, StaticKms, is_reserved_id,
+    BackendError, BoxedKms, BoxedMetastore, BoxedMetastoreAdmin, Consistency, Created, EnvelopeKeyRecord,
+    InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, Page, SecretKey, StaticKms,
+    is_reserved_id,
 };
 
 fn static_kms() -> StaticKms {
@@ -57,6 +58,18 @@ mod arc_metastore {
 mod boxed_metastore {
     use super::*;
     claviger::testing::metastore_contract!(async { BoxedMetastore::new(InMemoryMetastore::new()) });
+}
+
+mod boxed_metastore_admin {
+    use super::*;
+    claviger::testing::metastore_contract!(async { BoxedMetastoreAdmin::new(InMemoryMetastore::new()) });
+}
+
+mod boxed_metastore_admin_as_admin {
+    use super::*;
+    claviger::testing::metastore_admin_contract!(async {
+        BoxedMetastoreAdmin::new(InMemoryMetastore::new())
+    });
 }
 
 mod healthy_faulty_metastore {

@@ -75,9 +75,7 @@ impl Settings {
     }
 
     pub(crate) fn system_key_id(&self) -> KeyId {
-        let Self { service, product, .. } = self;
-        let suffix = self.region_suffix.as_ref().map(|suffix| format!("_{suffix}")).unwrap_or_default();
-        KeyId::new(format!("_SK_{service}_{product}{suffix}"))
+        KeyId::of_system_key(&self.service, &self.product, self.region_suffix.as_deref())
     }
 }
 

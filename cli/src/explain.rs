@@ -36,7 +36,7 @@ pub(crate) fn is_of_one_row(error: &Error) -> bool {
         | Error::TooLarge { .. }
         | Error::IndistinctKey(_) => true,
         Error::Metastore { operation, key, source } => {
-            let is_of_all = is_of_system_key(key)
+            let is_of_all = key.is_of_system_key()
                 || (*operation == INSERT && source.kind() == Some(FailureKind::TimeNotHeld));
             source.class() == FailureClass::Damaged || (source.is_of_one_key() && !is_of_all)
         }
@@ -50,7 +50,7 @@ const INSERT: &str = "insert";
 /// Names a key without its partition: by the first digits of the SHA-256 of its id. System keys have
 /// none, and are named as they are.
 pub(crate) fn label(id: &KeyId) -> String {
-    if is_of_system_key(id) {
+    if id.is_of_system_key() {
         return id.as_str().to_owned();
     }
     let digest = digest(&SHA256, id.as_str().as_bytes());
@@ -60,10 +60,6 @@ pub(crate) fn label(id: &KeyId) -> String {
         let _ = write!(label, "{byte:02x}");
         label
     })
-}
-
-fn is_of_system_key(id: &KeyId) -> bool {
-    id.as_str().starts_with("_SK_")
 }
 
 /// What `--verbose` adds: all causes, the whole key id, and what a server said in its own words.
@@ -178,7 +174,7 @@ fn of_store(operation: &str, key: &KeyId, source: &BackendError) -> (Exit, Strin
 /// What is wrong with the one key that was asked for, if the store refused it for that.
 fn of_key(operation: &str, key: &KeyId, source: &BackendError) -> Option<(Exit, String)> {
     let kind = source.kind().filter(|kind| kind.is_of_one_key())?;
-    if is_of_system_key(key) {
+    if key.is_of_system_key() {
         let message = format!(
             "the key store cannot hold the system key {} ({}); check --service, --product and --region-suffix",
             label(key),
