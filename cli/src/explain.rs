@@ -5,6 +5,9 @@
 //! sentence is made of parts: what failed by class and kind, a key by its [`label`], the chain of causes,
 //! which holds no id. All the rest is for `--verbose`.
 
+pub(crate) mod kms;
+pub(crate) mod store;
+
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 

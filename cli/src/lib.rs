@@ -26,7 +26,6 @@ mod open;
 mod output;
 mod payload;
 mod print;
-mod private;
 mod progress;
 mod schema;
 mod sealed;

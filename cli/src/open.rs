@@ -10,13 +10,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use claviger::{CryptoPolicy, Event, Limits, SessionFactory};
+use claviger_open::{Absent, Making, OpenKms, OpenStore};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::folder::Folder;
-use crate::kms::open::{Absent, Making, OpenKms, Opening};
+use crate::kms::Opening;
 use crate::kms::watched::Watched;
-use crate::store::backend::{Backend, CALL_WAIT, CALLS_MAX};
 use crate::tell::tell;
 
 /// The keys of a run.
@@ -24,7 +24,7 @@ use crate::tell::tell;
 pub(crate) struct Keys {
     pub(crate) factory: SessionFactory,
     pub(crate) kms: Watched,
-    store: Backend,
+    store: OpenStore,
 }
 
 impl Keys {
@@ -86,9 +86,9 @@ pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failur
         }
     };
     announce(&missing);
-    let kms = Watched::new(kms.boxed());
+    let kms = Watched::new(kms.kms());
     let policy = CryptoPolicy::production().intermediate_keys_max(settings.cache.get());
-    let mut builder = SessionFactory::builder(store.boxed(), kms.clone())
+    let mut builder = SessionFactory::builder(store.metastore(), kms.clone())
         .service(&settings.service)
         .product(&settings.product)
         .policy(policy)
@@ -101,8 +101,8 @@ pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failur
     Ok(Keys { factory, kms, store })
 }
 
-async fn find_store(settings: &Settings) -> Result<Backend, Failure> {
-    let found = Backend::open_existing(&settings.metastore, settings.terms().to_read()).await?;
+async fn find_store(settings: &Settings) -> Result<OpenStore, Failure> {
+    let found = settings.metastore.open_existing(settings.terms().to_read()).await?;
     found.ok_or_else(|| no_keys(&settings.metastore))
 }
 
@@ -114,7 +114,7 @@ async fn open_kms(settings: &Settings, making: Making) -> Result<OpenKms, Failur
     }
     let danger_known_key = settings.danger_known_key;
     let opening = Opening { making, members: making, absent: Absent::Failure, danger_known_key };
-    OpenKms::open(&settings.kms, opening).await
+    settings.kms.open(opening).await
 }
 
 fn no_keys(place: &impl fmt::Display) -> Failure {
@@ -185,5 +185,13 @@ pub(crate) fn make_folder_of(path: &Path) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(Path::new(""));
     make_folder(folder).map_err(|error| Failure::create(folder, &error))
 }
+
+/// How long a database has for an answer. Nobody waits at a counter for a file, and a run that gives
+/// up has to begin anew.
+pub(crate) const CALL_WAIT: Duration = Duration::from_secs(10);
+
+/// How many calls are under way at once: as many as the databases' stores have connections, so that
+/// none of them spends its time waiting for one.
+const CALLS_MAX: usize = 10;
 
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
 //! Shows, makes and checks the table that a key store keeps its keys in.
 
-use claviger_metastore::{Finding, FindingId, SchemaReport, Severity};
+use claviger_metastore::{Finding, FindingId, SchemaReport, Severity, look_for_equal_keys};
 use serde::Serialize;
 
 use crate::args::{Report, Schema, SchemaApply};
@@ -10,15 +10,14 @@ use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::open::first_use;
 use crate::print::Printer;
-use crate::store::StoreChoice;
-use crate::store::backend::{Admission, Backend, Terms};
+use crate::store::{StoreChoice, Terms, options};
 
 pub(crate) fn run(command: Schema, printer: Printer) -> Result<Exit, Failure> {
     match command {
         Schema::Show(given) => {
             let (choice, _) = resolve_store(given, Vec::new())?;
             files::check_printing(&choice.used())?;
-            printer.print_exactly(&Backend::schema(&choice)?)?;
+            printer.print_exactly(&choice.schema()?)?;
             Ok(Exit::Done)
         }
         Schema::Apply(given) => apply(given, printer),
@@ -35,7 +34,7 @@ fn apply(given: SchemaApply, printer: Printer) -> Result<Exit, Failure> {
     if let Some(file) = choice.file() {
         let kms = kms_choice(kms)?;
         let held = first_use::held(&kms);
-        let found = crate::runtime()?.block_on(Backend::open_existing(&choice, Terms::any()))?;
+        let found = crate::runtime()?.block_on(choice.open_existing(Terms::any()))?;
         if found.is_none() && held.is_some() && !new_key_store {
             first_use::check_first_use(file, &kms, held)?;
         }
@@ -63,23 +62,23 @@ fn look(
     }
     let report = crate::runtime()?.block_on(async {
         if making == Making::IfMissing {
-            Backend::make_file(choice).await?;
+            choice.make_file().await?;
         }
-        let admission = match making {
-            Making::IfMissing => Admission::Made,
-            Making::Never => Admission::Unchecked,
+        let options = match making {
+            Making::IfMissing => options().migrate(),
+            Making::Never => options().danger_unchecked(),
         };
-        let store = Backend::open(choice, admission).await?;
+        let store = choice.open(&options).await?;
         let looked = async {
-            let mut report = store.check_schema(choice).await?;
+            let mut report = store.check_schema().await?;
             if making == Making::Never {
-                store.look_for_equal_keys(choice, &mut report).await?;
+                look_for_equal_keys(store.admin(), &mut report).await?;
             }
             Ok(report)
         };
         let report = looked.await;
         store.close().await;
-        report
+        report.map_err(|error| choice.failed("cannot check", &error))
     })?;
     match format {
         Report::Text => printer.print(&text(choice, &report, accepted))?,

@@ -2,20 +2,18 @@
 
 mod print;
 
-use claviger::{BackendError, Rewrap, RewrapOptions, RewrapReport};
+use claviger::{BackendError, Rewrap, RewrapOptions, RewrapReport, repair_system_keys, rewrap_system_keys};
 use claviger_kms::CopyCheck;
+use claviger_open::{Absent, Making, OpenKms};
 
 use crate::args::{Kms, KmsKeys, KmsRenew};
 use crate::config::{Checked, Settings, resolve_check, resolve_from};
 use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::kms::KmsChoice;
 use crate::kms::commands::print::{Held, checks, report};
-use crate::kms::open::{Absent, Making, OpenKms, Opening};
+use crate::kms::{KmsChoice, Opening};
 use crate::open::{announce, announce_due, limits};
 use crate::print::Printer;
-use crate::store::StoreChoice;
-use crate::store::backend::Backend;
 use crate::tell::tell;
 
 pub(crate) fn run(command: Kms, printer: Printer) -> Result<Exit, Failure> {
@@ -53,7 +51,7 @@ fn check(keys: KmsKeys, printer: Printer) -> Result<Exit, Failure> {
     let never = Making::Never;
     let opening = Opening { making: never, members: never, absent: Absent::Member, danger_known_key };
     let (copies, held) = crate::runtime()?.block_on(async {
-        let kms = OpenKms::open(choice, opening).await?;
+        let kms = choice.open(opening).await?;
         let held = match &checked {
             Checked::Kms { .. } => None,
             Checked::WithStore(settings) => unwrap_held(settings, &kms, all).await?,
@@ -68,15 +66,16 @@ fn check(keys: KmsKeys, printer: Printer) -> Result<Exit, Failure> {
 /// Unwraps the system keys of the key store, and changes nothing.
 async fn unwrap_held(settings: &Settings, kms: &OpenKms, all: bool) -> Result<Option<Held>, Failure> {
     let choice = &settings.metastore;
-    let store = match Backend::open_existing(choice, settings.terms().to_read()).await? {
+    let store = match choice.open_existing(settings.terms().to_read()).await? {
         Some(store) => store,
-        None if matches!(choice, StoreChoice::Embedded(path) if !path.exists()) => {
+        None if choice.is_own && choice.file().is_some_and(|path| !path.exists()) => {
             tell(format_args!("there is no key store at {choice}, so that no system keys were looked at"));
             return Ok(None);
         }
         None => return Err(no_store(settings)),
     };
-    let checked = store.repair(&kms.boxed(), &which(RewrapOptions::new(), settings, all).dry_run(true)).await;
+    let which = which(RewrapOptions::new(), settings, all).dry_run(true);
+    let checked = repair_system_keys(store.admin(), &kms.kms(), &which).await;
     store.close().await;
     let report = checked.map_err(|error| Failure::crypt(&error))?;
     Ok(Some(Held { store: choice.to_string(), report }))
@@ -144,27 +143,27 @@ async fn renew_in(
     which: RewrapOptions,
     dry_run: bool,
 ) -> Result<RewrapReport, Failure> {
-    let found = Backend::open_existing(&settings.metastore, settings.terms()).await?;
+    let found = settings.metastore.open_existing(settings.terms()).await?;
     let store = found.ok_or_else(|| no_store(settings))?;
     let never = Making::Never;
     let danger_known_key = settings.danger_known_key;
     let opening = Opening { making: never, members: never, absent: Absent::Failure, danger_known_key };
     let from = match work {
-        Work::Rewrap(Some(from)) => Some(OpenKms::open(from, opening).await?),
+        Work::Rewrap(Some(from)) => Some(from.open(opening).await?),
         _ => None,
     };
     let missing: Vec<_> = settings.kms.files().into_iter().filter(|path| !path.exists()).collect();
-    let kms = OpenKms::open(&settings.kms, making_what_is_new(work, opening, dry_run)).await?;
+    let kms = settings.kms.open(making_what_is_new(work, opening, dry_run)).await?;
     if dry_run && matches!(work, Work::Rewrap(_)) {
         announce_due(&missing);
     }
     announce(&missing);
-    let to = kms.boxed();
+    let to = kms.kms();
     let renewed = match work {
-        Work::Repair => store.repair(&to, &which).await,
+        Work::Repair => repair_system_keys(store.admin(), &to, &which).await,
         Work::Rewrap(_) => match from {
-            Some(from) => store.rewrap(&from.boxed(), &to, &which).await,
-            None => store.rewrap(&to, &to, &which.even_if_up_to_date(true)).await,
+            Some(from) => rewrap_system_keys(store.admin(), &from.kms(), &to, &which).await,
+            None => rewrap_system_keys(store.admin(), &to, &to, &which.even_if_up_to_date(true)).await,
         },
     };
     store.close().await;

@@ -1,16 +1,15 @@
-//! Several services at once, which only the configuration file can describe.
+//! Several services at once, which only a table can describe.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::given::Given;
-use crate::kms::KmsChoice;
-use crate::kms::fields::{Fields, TextOrTable, Wrong};
-use crate::kms::text::KMS;
+use crate::error::SpecError;
+use crate::fields::{Fields, TextOrTable};
+use crate::kms::{KmsSpec, NAME};
 
-/// Services each of which unwraps alone.
+/// Services each of which unwraps alone, not opened yet.
 #[derive(Clone, Debug)]
-pub(crate) struct AnyOfChoice {
+pub struct AnyOfSpec {
     pub(super) members: Vec<Member>,
     pub(super) asherah_compatible: Option<bool>,
     pub(super) min_copies: Option<usize>,
@@ -18,9 +17,9 @@ pub(crate) struct AnyOfChoice {
     pub(super) call_deadline: Option<Duration>,
 }
 
-/// Services some of which must unwrap together.
+/// Services some of which must unwrap together, not opened yet.
 #[derive(Clone, Debug)]
-pub(crate) struct KofNChoice {
+pub struct KofNSpec {
     pub(super) k: u8,
     pub(super) members: Vec<Member>,
     pub(super) asherah_compatible: Option<bool>,
@@ -33,13 +32,13 @@ pub(crate) struct KofNChoice {
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) name: String,
-    pub(super) kms: KmsChoice,
+    pub(super) kms: KmsSpec,
     /// The file that describes it, if one does.
     pub(super) file: Option<PathBuf>,
 }
 
-impl AnyOfChoice {
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Wrong> {
+impl AnyOfSpec {
+    pub(super) fn read(mut fields: Fields) -> Result<Self, SpecError> {
         let choice = Self {
             members: members(&mut fields)?,
             asherah_compatible: fields.truth("asherah-compatible")?,
@@ -52,8 +51,8 @@ impl AnyOfChoice {
     }
 }
 
-impl KofNChoice {
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Wrong> {
+impl KofNSpec {
+    pub(super) fn read(mut fields: Fields) -> Result<Self, SpecError> {
         let k = fields.number("k")?;
         let choice = Self {
             k: k.ok_or_else(|| fields.wrong("lacks its k; say how many members must unwrap together"))?,
@@ -69,7 +68,7 @@ impl KofNChoice {
     }
 }
 
-fn members(fields: &mut Fields) -> Result<Vec<Member>, Wrong> {
+fn members(fields: &mut Fields) -> Result<Vec<Member>, SpecError> {
     let members: Vec<Member> =
         fields.list("members")?.into_iter().map(Member::read).collect::<Result<_, _>>()?;
     if members.is_empty() {
@@ -79,17 +78,13 @@ fn members(fields: &mut Fields) -> Result<Vec<Member>, Wrong> {
 }
 
 impl Member {
-    fn read(mut fields: Fields) -> Result<Self, Wrong> {
+    fn read(mut fields: Fields) -> Result<Self, SpecError> {
         let name = fields.need("name", "say how copies are to be called")?;
         let (kms, file) = match fields.text_or_table("kms", "say what --kms would say, or a table")? {
-            TextOrTable::Table(table) => (KmsChoice::from_table(table)?, None),
+            TextOrTable::Table(table) => (KmsSpec::from_fields(table)?, None),
             TextOrTable::Text(at, text) => {
-                let given = Given::in_config(text);
-                let file = given.file().map(Path::to_owned);
-                let kms = given
-                    .reveal(&KMS)
-                    .and_then(|text| KmsChoice::from_text(&text, "kms"))
-                    .map_err(|failure| Wrong::from(failure).or_at(at))?;
+                let file = text.strip_prefix('@').map(PathBuf::from);
+                let kms = KmsSpec::from_reference(&text, NAME).map_err(|error| error.or_at(at))?;
                 (kms, file)
             }
         };

@@ -5,33 +5,17 @@ use std::io;
 
 use claviger::{BackendError, ErrorChain, FailureKind};
 use claviger_metastore::{DangerousSchema, DriverFault, FindingId, SqlFault};
+use claviger_open::OpenError;
 
-use super::OpenError;
 use crate::escape;
 use crate::exit::{Exit, Failure};
-use crate::explain::{self, Fault, find};
+use crate::explain::{self, Fault, find, kms};
 use crate::store::StoreChoice;
 
-/// Tells whether the file of a store that must be there is not, is empty, or has no table.
-pub(super) fn is_lost(error: &BackendError) -> bool {
-    let lacks_table = |dangerous: &DangerousSchema| {
-        dangerous.findings.iter().any(|finding| finding.id == FindingId::TableMissing)
-    };
-    find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
-        || find::<DangerousSchema>(error).is_some_and(lacks_table)
-}
-
-pub(super) fn opening(choice: &StoreChoice, error: &OpenError) -> Failure {
+pub(crate) fn opening(choice: &StoreChoice, error: OpenError) -> Failure {
     match error {
-        #[cfg(not(all(feature = "postgres", feature = "mysql", feature = "dynamodb")))]
-        OpenError::Missing { server, feature } => Failure::new(
-            Exit::Config,
-            format!(
-                "this claviger was built without {server}; build one with its feature: cargo build --release -p \
-                 claviger-cli --features {feature}"
-            ),
-        ),
-        OpenError::Store(error) => using(choice, "cannot open", error),
+        OpenError::Service(error) => using(choice, "cannot open", &error),
+        error => kms::opening(error),
     }
 }
 

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use url::{ParseError, Url, form_urlencoded};
 
-use crate::exit::{Exit, Failure};
+use crate::error::SpecError;
+use crate::nearest::nearest;
 
 /// A server's URL, taken apart: what goes on to its store as it is, and what claviger reads.
+#[derive(Clone)]
 pub(crate) struct ServerUrl {
     /// Without what claviger reads, and with the first of several hosts. It may hold a password.
     url: Url,
@@ -30,7 +32,7 @@ pub(crate) struct Form {
     takes_user: bool,
 }
 
-pub(super) const POSTGRES: Form = Form {
+pub(crate) const POSTGRES: Form = Form {
     usage: "postgres://USER@HOST[:PORT]/DATABASE",
     ours: &[],
     drivers: &[
@@ -54,7 +56,7 @@ pub(super) const POSTGRES: Form = Form {
     takes_user: true,
 };
 
-pub(super) const MYSQL: Form = Form {
+pub(crate) const MYSQL: Form = Form {
     usage: "mysql://USER@HOST[:PORT]/DATABASE",
     ours: &[],
     drivers: &["socket", "ssl-ca", "ssl-cert", "ssl-key", "ssl-mode", "statement-cache-capacity", "timezone"],
@@ -62,7 +64,7 @@ pub(super) const MYSQL: Form = Form {
     takes_user: true,
 };
 
-pub(super) const DYNAMODB: Form = Form {
+pub(crate) const DYNAMODB: Form = Form {
     usage: "dynamodb://TABLE[?region=REGION&endpoint=URL]",
     ours: &["endpoint", "region"],
     drivers: &[],
@@ -71,8 +73,8 @@ pub(super) const DYNAMODB: Form = Form {
 };
 
 impl ServerUrl {
-    pub(super) fn parse(text: &str, form: &Form) -> Result<Self, Failure> {
-        let wrong = |why: &str| Failure::new(Exit::Config, format!("the URL of --metastore {why}"));
+    pub(crate) fn parse(text: &str, form: &Form, called: &str) -> Result<Self, SpecError> {
+        let wrong = |why: &str| SpecError::wrong(&format!("the URL of {called} {why}"));
         let (text, others) = if form.takes_user { hosts_apart(text) } else { (text.to_owned(), Vec::new()) };
         let read = |text: &str| {
             Url::parse(text).map_err(|error| {
@@ -114,16 +116,24 @@ impl ServerUrl {
             } else {
                 // Not repeated: who forgot to escape a password finds a piece of it here.
                 let known = form.parameters();
-                return Err(wrong(&format!("has a parameter that is not known; there are {known}")));
+                let meant = nearest(&name, &known);
+                let meant = meant.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+                let known = known.join(", ");
+                return Err(wrong(&format!("has a parameter that is not known; there are {known}{meant}")));
             }
         }
         url.set_query(Some(&*drivers.join("&")).filter(|query| !query.is_empty()));
         Ok(Self { url, others, options })
     }
 
-    /// Returns the URL for the store, which may hold a password.
-    pub(crate) fn reveal(&self) -> String {
-        let text = self.url.as_str();
+    /// Returns the URL for the store, which may hold a password: this one, in place of its own.
+    pub(crate) fn reveal(&self, password: Option<&str>) -> String {
+        let mut url = self.url.clone();
+        if password.is_some() {
+            // A URL of a server takes one: that it has no host has been looked for.
+            let _ = url.set_password(password);
+        }
+        let text = url.as_str();
         let (authority, rest) = text.split_at(authority_end(text));
         format!("{authority}{}{rest}", self.other_hosts())
     }
@@ -160,10 +170,14 @@ impl Form {
         is_setting || self.drivers.contains(&name) || self.other_names.contains(&name)
     }
 
-    fn parameters(&self) -> String {
+    pub(super) const fn usage(&self) -> &'static str {
+        self.usage
+    }
+
+    fn parameters(&self) -> Vec<&'static str> {
         let mut names = [self.ours, self.drivers].concat();
         names.sort_unstable();
-        names.join(", ")
+        names
     }
 }
 
@@ -189,7 +203,7 @@ impl fmt::Debug for ServerUrl {
     }
 }
 
-/// Tells whether a text is a URL with a password in it, also one that cannot be read as a URL: most
+/// Returns `true` if a text is a URL with a password in it, also one that cannot be read as a URL: most
 /// often it is an unescaped password that makes it so.
 pub(super) fn has_password(text: &str) -> bool {
     let (first, _) = hosts_apart(text);
@@ -211,7 +225,7 @@ pub(super) fn has_password(text: &str) -> bool {
     }
 }
 
-/// Tells whether what stands before the path is all of user, password and host: a password that is
+/// Returns `true` if what stands before the path is all of user, password and host: a password that is
 /// not escaped can end there and go on behind.
 fn is_as_meant(url: &Url) -> bool {
     url.fragment().is_none() && !url.path().contains('@')

@@ -1,25 +1,33 @@
-use super::text::{FROM, KMS, KmsGiven};
-use super::*;
-use crate::args::Options;
-use crate::given::Given;
+use serde::{Deserialize, Deserializer};
 
-fn text(text: &str) -> Result<KmsChoice, Failure> {
-    KmsChoice::from_text(text, "--kms")
+use super::*;
+use crate::describe::read;
+use crate::error::SpecFault;
+use crate::fields::Placed;
+
+fn text(text: &str) -> Result<KmsSpec, SpecError> {
+    KmsSpec::from_text(text, "--kms")
 }
 
-fn table(text: &str) -> Result<KmsChoice, (Option<usize>, Failure)> {
-    let options: Options = toml::from_str(text).unwrap();
-    let line = |at: usize| text[..at].matches('\n').count() + 1;
-    match options.kms.unwrap().read_table() {
-        Ok(KmsGiven::Choice(choice)) => Ok(choice),
-        Ok(other) => panic!("{other:?}"),
-        Err(wrong) => Err((wrong.at.map(line), wrong.into_failure())),
+fn table(text: &str) -> Result<KmsSpec, (Option<usize>, SpecError)> {
+    #[derive(Deserialize)]
+    struct Config {
+        #[serde(deserialize_with = "placed")]
+        kms: Result<KmsSpec, SpecError>,
     }
+
+    fn placed<'de, D: Deserializer<'de>>(kms: D) -> Result<Result<KmsSpec, SpecError>, D::Error> {
+        read::<_, Placed, D>(kms)
+    }
+
+    let line = |at: usize| text[..at].matches('\n').count() + 1;
+    let config: Config = toml::from_str(text).unwrap();
+    config.kms.map_err(|error| (error.at().map(line), error))
 }
 
 /// What it was read as; secrets do not show.
-fn shown(choice: Result<KmsChoice, impl std::fmt::Debug>) -> String {
-    format!("{:?}", choice.unwrap())
+fn shown(spec: Result<KmsSpec, impl std::fmt::Debug>) -> String {
+    format!("{:?}", spec.unwrap())
 }
 
 #[test]
@@ -61,10 +69,7 @@ fn texts_and_tables_come_to_the_same() {
         ),
     ] {
         assert_eq!(shown(text(given)), shown(table(as_table)), "{given}");
-        let in_config = format!("kms = \"{given}\"\n");
-        let options: Options = toml::from_str(&in_config).unwrap();
-        let resolved = options.kms.unwrap().resolve(&KMS);
-        assert_eq!(shown(resolved), shown(text(given)));
+        assert_eq!(shown(table(&format!("kms = \"{given}\"\n"))), shown(text(given)));
     }
 }
 
@@ -89,16 +94,17 @@ fn members_are_texts_or_tables_and_each_may_have_members() {
          \"local\", path = \"y.key\" } }]\n",
     )
     .unwrap();
-    assert_eq!(choice.files(), ["a.key", "x.key", "y.key"].map(Path::new));
-    assert!(matches!(&choice, KmsChoice::AnyOf(choice) if choice.members.len() == 2), "{choice:?}");
+    let files = ["a.key", "x.key", "y.key"].map(|file| (KmsFile::LocalKey, Path::new(file)));
+    assert_eq!(choice.files(), files);
+    assert!(matches!(&choice, KmsSpec::AnyOf(choice) if choice.members.len() == 2), "{choice:?}");
 }
 
 /// Each is told with this, and nothing of it repeated.
 fn assert_told(cases: &[(&str, &str)]) {
     for (given, says) in cases {
         let failure = text(given).unwrap_err();
-        assert_eq!(failure.exit(), Exit::Config, "{given}");
-        let message = failure.message();
+        let message = failure.to_string();
+        assert!(matches!(failure.into_fault(), SpecFault::Wrong(_)), "{given}");
         assert!(message.contains(says), "{given}: {message}");
         assert!(message.starts_with("--kms ") && !message.contains("SECRET"), "{given}: {message}");
     }
@@ -139,7 +145,7 @@ fn what_is_wrong_with_a_text_is_told_and_not_repeated() {
         ),
         ("aws:regions=SECRET,us-east-1=arn", "regions is not a table"),
     ]);
-    assert!(KmsChoice::from_text("aws:", "--from").unwrap_err().message().starts_with("--from aws: lacks"));
+    assert!(KmsSpec::from_text("aws:", "--from").unwrap_err().to_string().starts_with("--from aws: lacks"));
 }
 
 #[test]
@@ -248,41 +254,54 @@ fn what_is_wrong_with_a_table_is_told_with_its_line() {
         ),
     ] {
         let (found, failure) = table(given).unwrap_err();
-        let message = failure.message();
+        let message = failure.to_string();
         assert!(message.contains(says), "{given}: {message}");
         assert_eq!(found, Some(line), "{given}: {message}");
-        assert_eq!(failure.exit(), Exit::Config);
+        assert!(matches!(failure.into_fault(), SpecFault::Wrong(_)), "{given}");
     }
 }
 
 #[test]
-fn a_secret_is_found_where_it_stands_and_is_not_where_it_does_not() {
-    for given in [
-        "static:8f0e6d5c",
-        "pkcs11:token=t;object=o?module-path=/m&pin-value=1234",
-        "pkcs11:token=t;pin-value=1234",
-        "vault:https://host/transit/k?token=hvs.SECRET",
-        "vault:https://host/transit/k?auth=approle&role-id=r&secret-id=SECRET",
-        "vault:https://user:SECRET@host/transit/k",
-        "vault:no url?token=SECRET",
+fn a_table_of_json_comes_to_the_same_as_one_of_toml_and_null_is_not_given() {
+    let json = r#"{ "type": "aws", "regions": { "us-west-2": "a", "eu-west-1": { "key": "b" } }, "preferred": null }"#;
+    let read: KmsSpec = serde_json::from_str(json).unwrap();
+    assert_eq!(format!("{read:?}"), shown(text("aws:us-west-2=a,eu-west-1=b")));
+    let error = serde_json::from_str::<KmsSpec>(r#"{ "type": "local", "pth": "a" }"#).unwrap_err();
+    assert!(error.to_string().contains("lacks its path"), "{error}");
+}
+
+#[test]
+fn a_name_that_is_not_known_is_told_with_the_nearest_one() {
+    for (given, meant) in [
+        ("kms = { type = \"local\", path = \"a\", pth = \"b\" }", "did you mean path?"),
+        (
+            "kms = { type = \"aws\", regions = { us-east-1 = \"a\" }, encryption_context = true }",
+            "did you mean encryption-context?",
+        ),
+        ("kms = \"vault:https://host/transit/k?tokn=SECRET\"", "did you mean token?"),
+        ("kms = \"pkcs11:token=t;object=o?module-path=/m&pin-sorce=SECRET\"", "did you mean pin-source?"),
     ] {
-        let on_command_line = |option: &crate::given::Guarded| option.check_arguments([given]).is_err();
-        assert!(on_command_line(&KMS) && on_command_line(&FROM), "{given}");
-        assert!(Given::in_config(given.to_owned()).has_secret(&KMS));
-        assert!(KMS.check_arguments([format!("--kms={given}")]).is_err(), "{given}");
+        let (_, error) = table(given).unwrap_err();
+        assert!(error.to_string().ends_with(meant), "{error}");
+        assert!(!format!("{error} {error:?}").contains("SECRET"), "{error}");
     }
+}
+
+#[test]
+fn a_secret_may_be_in_a_file_or_a_variable_wherever_it_may_stand() {
     for given in [
-        "local:pin-value=a",
-        "static:@file",
-        "@file",
-        "aws:us-east-1=arn",
-        "pkcs11:token=t;object=o?module-path=/m&pin-source=file:/pin",
-        "vault:https://host/transit/k?token=@file",
-        "vault:https://host/transit/k?auth=approle&role-id=r&secret-id=%40file",
+        "kms = { type = \"static\", key = \"env:NAME\" }",
+        "kms = { type = \"static\", key = \"@file\" }",
+        "kms = { type = \"pkcs11\", token = \"t\", object = \"o\", module-path = \"/m\", pin-source = \"env:NAME\" }",
+        "kms = \"vault:https://host/transit/k?token=env:NAME\"",
+        "kms = \"vault:https://host/transit/k?token=@file\"",
     ] {
-        assert!(KMS.check_arguments([given]).is_ok(), "{given}");
-        assert!(!text(given).is_ok_and(|choice| choice.has_secret()), "{given}");
+        let spec = table(given).unwrap();
+        assert!(!spec.has_secret(), "{given}");
+        let shown = format!("{spec:?}");
+        assert!(shown.contains("File(\"file\")") || shown.contains("Variable(\"NAME\")"), "{shown}");
     }
+    assert!(!KmsSpec::text_has_secret("vault:https://host/transit/k?token=env%3ANAME"));
 }
 
 #[test]
@@ -290,30 +309,13 @@ fn no_debug_shows_a_secret() {
     for given in [
         "kms = \"pkcs11:token=t;object=o?module-path=/m&pin-value=SECRET\"",
         "kms = \"vault:https://host/transit/k?token=SECRET\"",
-        "kms = { type = \"pkcs11\", token = \"t\", object = \"o\", module-path = \"/m\", pin-value = \"SECRET\" }",
-        "kms = { type = \"vault\", address = \"https://h\", mount = \"t\", key = \"k\", token = \"SECRET\" }",
+        "kms = { type = \"static\", key = \"SECRET\" }",
         "kms = { type = \"vault\", address = \"https://h\", key = \"k\", auth = \"approle\", secret-id = \"SECRET\" }",
         "kms = { type = \"any-of\", members = [{ name = \"m\", kms = \"vault:https://h/t/k?token=SECRET\" }] }",
     ] {
-        let options: Options = toml::from_str(given).unwrap();
-        let mut shown = format!("{options:?}");
-        let kms = options.kms.unwrap().read_table().unwrap();
-        assert!(kms.has_secret(), "{given}");
-        shown += &format!("{kms:?}");
-        shown += &format!("{:?}", kms.resolve(&KMS).unwrap());
-        assert!(shown.contains("REDACTED"), "{shown}");
-        assert!(!shown.contains("SECRET"), "{shown}");
-    }
-}
-
-#[test]
-fn the_manuals_tables_can_be_read() {
-    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
-    let manual = std::fs::read_to_string(manual).unwrap();
-    let blocks: Vec<&str> =
-        manual.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
-    let kinds: Vec<String> = blocks.iter().map(|block| shown(table(block))).collect();
-    for kind in ["Aws(", "Pkcs11(", "Vault(", "AnyOf("] {
-        assert!(kinds.iter().any(|shown| shown.starts_with(kind)), "{kind}: {kinds:?}");
+        let spec = table(given).unwrap();
+        assert!(spec.has_secret(), "{given}");
+        let shown = format!("{spec:?}");
+        assert!(shown.contains("REDACTED") && !shown.contains("SECRET"), "{shown}");
     }
 }

@@ -10,17 +10,18 @@ use secrecy::ExposeSecret as _;
 use url::{Url, form_urlencoded};
 
 #[cfg(feature = "vault")]
-use crate::exit::Failure;
-use crate::kms::fields::{Fields, Wrong};
+use crate::environment::Environment;
 #[cfg(feature = "vault")]
-use crate::kms::open::OpenError;
-use crate::kms::secret::Secret;
+use crate::error::OpenError;
+use crate::error::SpecError;
+use crate::fields::Fields;
 #[cfg(feature = "vault")]
 use crate::private;
+use crate::secret::{SecretSource, is_secret};
 
-/// A key of a transit engine.
+/// A key of a transit engine, not opened yet.
 #[derive(Clone, Debug)]
-pub(crate) struct VaultChoice {
+pub struct VaultSpec {
     address: String,
     mount: Option<String>,
     key: String,
@@ -34,14 +35,14 @@ pub(crate) struct VaultChoice {
 /// How to log in, and where such logins are mounted.
 #[derive(Clone, Debug)]
 enum Auth {
-    Token(Secret),
-    AppRole { mount: Option<String>, role_id: Secret, secret_id: Secret },
+    Token(SecretSource),
+    AppRole { mount: Option<String>, role_id: SecretSource, secret_id: SecretSource },
     Kubernetes { mount: Option<String>, role: String, token_path: Option<PathBuf> },
 }
 
 /// Takes the URL apart: what is behind its last slash is the key, what is before it the mount.
-pub(super) fn fields(text: &str) -> Result<Fields, Wrong> {
-    let wrong = |why: &str| Wrong::new(None, &format!("{why}; {USAGE}"));
+pub(super) fn fields(text: &str) -> Result<Fields, SpecError> {
+    let wrong = |why: &str| SpecError::wrong(&format!("{why}; {USAGE}"));
     let url = Url::parse(text).map_err(|_unreadable| wrong("has a URL that cannot be read"))?;
     if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() {
         return Err(wrong("has a URL of another kind"));
@@ -70,20 +71,18 @@ pub(super) fn fields(text: &str) -> Result<Fields, Wrong> {
     Ok(fields)
 }
 
-/// Tells whether a token or a secret id stands in the text.
+/// Returns `true` if a token or a secret id stands in the text.
 pub(super) fn has_secret(text: &str) -> bool {
-    let is_secret = |part: &str| match part.split_once('=') {
-        Some(("token" | "secret-id", value)) => {
-            !value.is_empty() && !value.starts_with('@') && !value.starts_with("%40")
-        }
+    let has_secret = |part: &str| match part.split_once('=') {
+        Some(("token" | "secret-id", value)) => is_secret(value),
         _ => false,
     };
     let has_password = Url::parse(text).is_ok_and(|url| url.password().is_some());
-    has_password || text.split(['?', '&', ';']).any(is_secret)
+    has_password || text.split(['?', '&', ';']).any(has_secret)
 }
 
-impl VaultChoice {
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Wrong> {
+impl VaultSpec {
+    pub(super) fn read(mut fields: Fields) -> Result<Self, SpecError> {
         let choice = Self {
             address: fields.need("address", "say such as https://vault.example:8200")?,
             mount: fields.text("mount")?,
@@ -112,13 +111,13 @@ impl VaultChoice {
     }
 
     #[cfg(feature = "vault")]
-    pub(super) async fn open(&self) -> Result<VaultTransitKms, OpenError> {
-        let builder = VaultTransitKms::builder(&self.address, &self.key).auth(self.auth.reveal()?);
+    pub(super) async fn open(&self, environment: &Environment) -> Result<VaultTransitKms, OpenError> {
+        let builder = VaultTransitKms::builder(&self.address, &self.key).auth(self.auth.reveal(environment)?);
         let mut builder = builder.danger_http(self.danger_http.unwrap_or_default());
         if let Some(mount) = &self.mount {
             builder = builder.mount(mount);
         }
-        let variable = || crate::variables::text("VAULT_NAMESPACE");
+        let variable = || environment.text("VAULT_NAMESPACE");
         if let Some(namespace) = self.namespace.clone().or_else(variable) {
             builder = builder.namespace(namespace);
         }
@@ -134,13 +133,15 @@ impl VaultChoice {
 }
 
 impl Auth {
-    fn read(fields: &mut Fields) -> Result<Self, Wrong> {
+    fn read(fields: &mut Fields) -> Result<Self, SpecError> {
         match fields.text("auth")?.as_deref() {
-            None | Some("token") => Ok(Self::Token(Secret::new(fields.text("token")?, "VAULT_TOKEN"))),
+            None | Some("token") => {
+                Ok(Self::Token(SecretSource::or_variable(fields.text("token")?, "VAULT_TOKEN")))
+            }
             Some("approle") => Ok(Self::AppRole {
                 mount: fields.text("auth-mount")?,
-                role_id: Secret::new(fields.text("role-id")?, "VAULT_ROLE_ID"),
-                secret_id: Secret::new(fields.text("secret-id")?, "VAULT_SECRET_ID"),
+                role_id: SecretSource::or_variable(fields.text("role-id")?, "VAULT_ROLE_ID"),
+                secret_id: SecretSource::or_variable(fields.text("secret-id")?, "VAULT_SECRET_ID"),
             }),
             Some("kubernetes") => Ok(Self::Kubernetes {
                 mount: fields.text("auth-mount")?,
@@ -165,12 +166,14 @@ impl Auth {
 
 #[cfg(feature = "vault")]
 impl Auth {
-    fn reveal(&self) -> Result<VaultAuth, Failure> {
+    fn reveal(&self, environment: &Environment) -> Result<VaultAuth, SpecError> {
         let (auth, mount) = match self {
-            Self::Token(token) => (VaultAuth::token(token.reveal("Vault's token", "token=@FILE")?), &None),
+            Self::Token(token) => {
+                (VaultAuth::token(token.reveal(environment, "Vault's token", "token=@FILE")?), &None)
+            }
             Self::AppRole { mount, role_id, secret_id } => {
-                let role_id = role_id.reveal("Vault's role id", "role-id=ID")?;
-                let secret_id = secret_id.reveal("Vault's secret id", "secret-id=@FILE")?;
+                let role_id = role_id.reveal(environment, "Vault's role id", "role-id=ID")?;
+                let secret_id = secret_id.reveal(environment, "Vault's secret id", "secret-id=@FILE")?;
                 (VaultAuth::app_role(role_id.expose_secret(), secret_id), mount)
             }
             Self::Kubernetes { mount, role, token_path } => {

@@ -41,31 +41,35 @@ fn a_password_is_found_wherever_it_stands() {
 #[test]
 fn parameters_of_the_driver_go_through_and_ours_do_not() {
     let text = "mysql://user:p%40w@host/keys?ssl-mode=REQUIRED&timezone=%2B02:00&ssl-ca=/a%20b.pem";
-    assert_eq!(ServerUrl::parse(text, &MYSQL).unwrap().reveal(), text);
-    let url =
-        ServerUrl::parse("postgres://user@host/keys?options[search_path]=keys&sslmode=require", &POSTGRES)
-            .unwrap();
-    assert_eq!(url.reveal(), "postgres://user@host/keys?options[search_path]=keys&sslmode=require");
-    let url = ServerUrl::parse("postgres://user@host/keys", &POSTGRES).unwrap();
-    assert_eq!((url.reveal().as_str(), url.option("region")), ("postgres://user@host/keys", None));
-    let url = ServerUrl::parse("dynamodb://My.Table_1?endpoint=http://[::1]:8000/", &DYNAMODB).unwrap();
-    assert_eq!(url.reveal(), "dynamodb://My.Table_1");
+    assert_eq!(ServerUrl::parse(text, &MYSQL, "--metastore").unwrap().reveal(None), text);
+    let url = ServerUrl::parse(
+        "postgres://user@host/keys?options[search_path]=keys&sslmode=require",
+        &POSTGRES,
+        "--metastore",
+    )
+    .unwrap();
+    assert_eq!(url.reveal(None), "postgres://user@host/keys?options[search_path]=keys&sslmode=require");
+    let url = ServerUrl::parse("postgres://user@host/keys", &POSTGRES, "--metastore").unwrap();
+    assert_eq!((url.reveal(None).as_str(), url.option("region")), ("postgres://user@host/keys", None));
+    let url = ServerUrl::parse("dynamodb://My.Table_1?endpoint=http://[::1]:8000/", &DYNAMODB, "--metastore")
+        .unwrap();
+    assert_eq!(url.reveal(None), "dynamodb://My.Table_1");
     assert_eq!((url.host(), url.option("endpoint")), ("My.Table_1", Some("http://[::1]:8000/")));
 }
 
 #[test]
 fn several_hosts_go_through_and_are_named() {
     let text = "postgres://user:p%40w@h1:5432,h2,[::1]:5433/keys?target_session_attrs=primary&prepared-statements=off";
-    let url = ServerUrl::parse(text, &POSTGRES).unwrap();
-    assert_eq!(url.reveal(), text);
+    let url = ServerUrl::parse(text, &POSTGRES, "--metastore").unwrap();
+    assert_eq!(url.reveal(None), text);
     assert_eq!(url.to_string(), "postgres://user@h1:5432,h2,[::1]:5433/keys");
     assert!(has_password(text) && has_password("postgres://user@h1:1,h2:2/keys?password=PW"));
     assert!(!has_password("mysql://user@h1:1,h2:2/keys"));
     for wrong in
         ["postgres://user@h1,h2:SECRET/keys", "postgres://user@h1:SECRET,h2/keys", "mysql://u@h1,:SECRET/k"]
     {
-        let failure = ServerUrl::parse(wrong, &POSTGRES).unwrap_err();
-        assert!(!failure.message().contains("SECRET"), "{}", failure.message());
+        let failure = ServerUrl::parse(wrong, &POSTGRES, "--metastore").unwrap_err();
+        assert!(!failure.to_string().contains("SECRET"), "{}", failure.to_string());
     }
 }
 
@@ -84,9 +88,9 @@ fn what_is_wrong_is_told_and_not_repeated() {
         ("dynamodb://SECRET@table", &DYNAMODB, "names a user"),
         ("dynamodb://table?profile=SECRET", &DYNAMODB, "there are endpoint, region"),
     ] {
-        let failure = ServerUrl::parse(text, form).unwrap_err();
-        assert_eq!(failure.exit(), Exit::Config);
-        let message = failure.message();
+        let failure = ServerUrl::parse(text, form, "--metastore").unwrap_err();
+        assert_eq!(failure.at(), None);
+        let message = failure.to_string();
         assert!(message.contains(says), "{text}: {message}");
         assert!(!message.contains("SEC") && !message.contains("RET"), "{message}");
     }
@@ -95,7 +99,7 @@ fn what_is_wrong_is_told_and_not_repeated() {
 #[test]
 fn neither_display_nor_debug_shows_password_or_parameters() {
     let text = "postgres://user:SECRET@host:5433/keys?password=SECRET&application_name=SECRET";
-    let url = ServerUrl::parse(text, &POSTGRES).unwrap();
+    let url = ServerUrl::parse(text, &POSTGRES, "--metastore").unwrap();
     assert_eq!(format!("{url} {url:?}"), "postgres://user@host:5433/keys postgres://user@host:5433/keys");
-    assert!(url.reveal().contains("SECRET"));
+    assert!(url.reveal(None).contains("SECRET"));
 }

@@ -46,14 +46,14 @@ pub(super) fn parse(text: &str) -> Result<Place, &'static str> {
     Ok(Place::File(path.into_owned().into()))
 }
 
-const NO_PATH: &str = "--metastore sqlite: lacks its path; say sqlite:PATH";
+const NO_PATH: &str = "sqlite: lacks its path; say sqlite:PATH";
 
-const NO_TEXT: &str = "--metastore sqlite: has a path whose escapes are no text; say sqlite:PATH";
+const NO_TEXT: &str = "sqlite: has a path whose escapes are no text; say sqlite:PATH";
 
-const NO_PARAMETERS: &str = "--metastore sqlite: takes no parameters; leave out what is behind the ?, or where it is part of the file's name say \
+const NO_PARAMETERS: &str = "sqlite: takes no parameters; leave out what is behind the ?, or where it is part of the file's name say \
      sqlite://PATH with %3F for it";
 
-const NO_URI: &str = "--metastore sqlite: takes a path and not a URI of SQLite's; leave out file:, or where the file is called so say \
+const NO_URI: &str = "sqlite: takes a path and not a URI of SQLite's; leave out file:, or where the file is called so say \
      sqlite:./file:…";
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use std::time::Duration;
 use claviger_kms::AwsKms;
 use url::Url;
 
-use crate::kms::fields::{Fields, Wrong, twice};
 #[cfg(feature = "aws")]
-use crate::kms::open::OpenError;
+use crate::error::OpenError;
+use crate::error::SpecError;
+use crate::fields::{Fields, twice};
 
-/// Keys of AWS KMS, in one region or several.
+/// Keys of AWS KMS, in one region or several, not opened yet.
 #[derive(Clone, Debug)]
-pub(crate) struct AwsChoice {
+pub struct AwsSpec {
     /// In the order of trial after the preferred one.
     regions: Vec<Region>,
     preferred: Option<String>,
@@ -32,12 +33,12 @@ struct Region {
 }
 
 /// Takes the text apart. What no option is called is a region.
-pub(super) fn fields(text: &str) -> Result<Fields, Wrong> {
+pub(super) fn fields(text: &str) -> Result<Fields, SpecError> {
     let mut fields = Fields::default();
     let mut regions = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let Some((name, value)) = part.split_once('=') else {
-            return Err(Wrong::new(None, &format!("has a part without its =; {USAGE}")));
+            return Err(SpecError::wrong(&format!("has a part without its =; {USAGE}")));
         };
         match name.split_once('.') {
             Some((part @ ("previous" | "endpoint"), region)) if is_region(region) => {
@@ -67,7 +68,7 @@ fn add(regions: &mut Vec<(String, Fields)>, region: &str, name: &str, value: &st
     }
 }
 
-/// Tells whether it looks like a region's name: `us-east-1`, `us-gov-west-1`.
+/// Returns `true` if it looks like a region's name: `us-east-1`, `us-gov-west-1`.
 fn is_region(name: &str) -> bool {
     let is_word = |part: &str| !part.is_empty() && part.bytes().all(|letter| letter.is_ascii_lowercase());
     match name.rsplit_once('-') {
@@ -81,8 +82,8 @@ fn is_region(name: &str) -> bool {
     }
 }
 
-impl AwsChoice {
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Wrong> {
+impl AwsSpec {
+    pub(super) fn read(mut fields: Fields) -> Result<Self, SpecError> {
         let regions: Vec<Region> = fields
             .tables("regions", "key")?
             .into_iter()
@@ -141,7 +142,7 @@ impl AwsChoice {
 }
 
 impl Region {
-    fn read(name: String, mut fields: Fields) -> Result<Self, Wrong> {
+    fn read(name: String, mut fields: Fields) -> Result<Self, SpecError> {
         let key = fields.need("key", &format!("say the ARN of the key of {name}"))?;
         let region =
             Self { key, previous: fields.texts("previous")?, endpoint: fields.text("endpoint")?, name };
@@ -155,7 +156,7 @@ impl Region {
     }
 }
 
-/// Tells whether requests can go there, and nothing secret is in it.
+/// Returns `true` if requests can go there, and nothing secret is in it.
 fn is_endpoint(text: &str) -> bool {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     url.is_some_and(|url| url.has_host() && url.username().is_empty() && url.password().is_none())

@@ -8,21 +8,24 @@ use std::time::Duration;
 use claviger_kms::{Pkcs11Kms, Pkcs11Mechanism};
 use percent_encoding::percent_decode_str;
 
-use crate::kms::fields::{Fields, Wrong};
 #[cfg(feature = "pkcs11")]
-use crate::kms::open::OpenError;
-use crate::kms::secret::Secret;
+use crate::environment::Environment;
+#[cfg(feature = "pkcs11")]
+use crate::error::OpenError;
+use crate::error::SpecError;
+use crate::fields::Fields;
 #[cfg(feature = "pkcs11")]
 use crate::private;
+use crate::secret::{SecretSource, VARIABLE};
 
-/// A key in a token.
+/// A key in a token, not opened yet.
 #[derive(Clone, Debug)]
-pub(crate) struct Pkcs11Choice {
+pub struct Pkcs11Spec {
     module: PathBuf,
     token: String,
     object: String,
     previous_objects: Vec<String>,
-    pin: Secret,
+    pin: SecretSource,
     sessions: Option<usize>,
     mechanism: Mechanism,
     call_deadline: Option<Duration>,
@@ -38,7 +41,7 @@ enum Mechanism {
 
 /// Takes the URI apart. Its names are those of the table, but for the class of the object, which can
 /// only be one.
-pub(super) fn fields(text: &str) -> Result<Fields, Wrong> {
+pub(super) fn fields(text: &str) -> Result<Fields, SpecError> {
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     let mut fields = Fields::default();
     let is_given = |attribute: &&str| !attribute.is_empty();
@@ -49,25 +52,24 @@ pub(super) fn fields(text: &str) -> Result<Fields, Wrong> {
         match decoded {
             Some(("type", class)) if class == "secret-key" => {}
             Some(("type", _)) => {
-                return Err(Wrong::new(
-                    None,
+                return Err(SpecError::wrong(
                     "has a type that wraps no keys; say type=secret-key, or nothing",
                 ));
             }
             Some((name, value)) => fields.add(name, &value),
-            None => return Err(Wrong::new(None, &format!("has a part that is no NAME=VALUE; {USAGE}"))),
+            None => return Err(SpecError::wrong(&format!("has a part that is no NAME=VALUE; {USAGE}"))),
         }
     }
     Ok(fields)
 }
 
-/// Tells whether a PIN stands in the text.
+/// Returns `true` if a PIN stands in the text.
 pub(super) fn has_secret(text: &str) -> bool {
     text.split(['?', '&', ';']).any(|part| part.strip_prefix("pin-value=").is_some_and(|pin| !pin.is_empty()))
 }
 
-impl Pkcs11Choice {
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Wrong> {
+impl Pkcs11Spec {
+    pub(super) fn read(mut fields: Fields) -> Result<Self, SpecError> {
         let mechanism = match fields.text("mechanism")?.as_deref() {
             None | Some("auto") => Mechanism::Auto,
             Some("aes-kwp") => Mechanism::AesKwp,
@@ -103,12 +105,12 @@ impl Pkcs11Choice {
     }
 
     #[cfg(feature = "pkcs11")]
-    pub(super) async fn open(&self) -> Result<Pkcs11Kms, OpenError> {
+    pub(super) async fn open(&self, environment: &Environment) -> Result<Pkcs11Kms, OpenError> {
         // It is code. A bare name is looked up by the system, in folders of its own.
         if self.module.components().nth(1).is_some() {
             private::check_author_of(&self.module, "the PKCS#11 module")?;
         }
-        let pin = self.pin.reveal("the PIN of the token", "pin-source=file:PATH")?;
+        let pin = self.pin.reveal(environment, "the PIN of the token", "pin-source=file:PATH")?;
         let mechanism = match self.mechanism {
             Mechanism::Auto => Pkcs11Mechanism::Auto,
             Mechanism::AesKwp => Pkcs11Mechanism::AesKwp,
@@ -130,9 +132,10 @@ impl Pkcs11Choice {
     }
 }
 
-fn pin(fields: &mut Fields) -> Result<Secret, Wrong> {
+fn pin(fields: &mut Fields) -> Result<SecretSource, SpecError> {
     match (fields.text("pin-source")?, fields.text("pin-value")?) {
         (Some(_), Some(_)) => Err(fields.wrong("has both pin-source and pin-value; keep one")),
+        (Some(source), None) if source.starts_with(VARIABLE) => Ok(SecretSource::new(source)),
         (Some(source), None) => {
             let path = source.strip_prefix("file:").unwrap_or(&source);
             // In a file URL two slashes begin the name of a machine, which is left empty here.
@@ -140,10 +143,10 @@ fn pin(fields: &mut Fields) -> Result<Secret, Wrong> {
             if path.is_empty() || path.starts_with('|') {
                 return Err(fields.wrong("has a pin-source that is no file; say file:PATH"));
             }
-            Ok(Secret::File(path.into()))
+            Ok(SecretSource::File(path.into()))
         }
-        (None, Some(pin)) => Ok(Secret::Here(pin.into())),
-        (None, None) => Ok(Secret::Variable(PIN_VARIABLE)),
+        (None, Some(pin)) => Ok(SecretSource::Here(pin.into())),
+        (None, None) => Ok(SecretSource::Variable(PIN_VARIABLE.into())),
     }
 }
 

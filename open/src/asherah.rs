@@ -1,0 +1,197 @@
+//! Asherah's configurations: its JSON, and the environments of its servers and of its Rust library.
+
+mod dsn;
+mod environment;
+mod kms;
+mod span;
+mod store;
+
+use crate::environment::Environment;
+use crate::error::SpecError;
+use crate::factory::{FactorySpec, Spans};
+use crate::fields::{Fields, Plain};
+use crate::nearest::plain;
+use crate::store::StoreSpec;
+use span::{Span, Unit};
+
+/// Whose configuration it is. The names are the same, and what numbers mean is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Asherah {
+    /// Go's, and what is built on it: Python up to 0.3, Node up to 3, cobhan up to 0.5. Times are nanoseconds.
+    Go,
+    /// Rust's (asherah-ffi), and what is built on it: Python from 0.5, Node from 4. Times are seconds.
+    Rust,
+}
+
+impl Asherah {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Go => "Go",
+            Self::Rust => "Rust",
+        }
+    }
+
+    const fn unit(self) -> Unit {
+        match self {
+            Self::Go => Unit::Nanoseconds,
+            Self::Rust => Unit::Seconds,
+        }
+    }
+}
+
+impl FactorySpec {
+    /// Reads Asherah's configuration in JSON, in the names of 0.3 (`service_name`) and of 0.5 (`ServiceName`).
+    ///
+    /// What claviger does by itself is accepted and does nothing: `EnableSessionCaching`, `Verbose`,
+    /// `DisableZeroCopy`, `NullDataCheck`, `EnableCanaries`, `SelfHealRecoveredKeys` and the pool's times. What it
+    /// cannot do is refused.
+    ///
+    /// ```
+    /// use claviger_open::{Asherah, FactorySpec};
+    ///
+    /// let json = r#"{ "ServiceName": "checkout", "ProductID": "payments", "Metastore": "memory", "KMS": "static",
+    ///                 "ExpireAfter": 7776000 }"#;
+    /// // In Go's nanoseconds it would be 8 ms, and every key expired at once.
+    /// let error = FactorySpec::from_asherah_json(json, Asherah::Go).unwrap_err();
+    /// assert!(error.to_string().contains("nanoseconds"));
+    /// ```
+    ///
+    /// # Errors
+    /// For a name that is not known, with the nearest one; for a time that is not from 1 s to 100 years, with what
+    /// it comes to. No secret is in it.
+    pub fn from_asherah_json(json: &str, by: Asherah) -> Result<Self, SpecError> {
+        let mut json = serde_json::Deserializer::from_str(json);
+        // The error's text has what was expected and where, and nothing that was found.
+        let fields = crate::describe::fields::<Plain, _>(&mut json)
+            .and_then(|fields| json.end().map(|()| fields))
+            .map_err(|error| SpecError::wrong(&format!("is no JSON object ({})", place(&error))))?;
+        read(fields, by, by.unit())
+    }
+
+    /// Reads the variables `ASHERAH_…` that Asherah's servers read, whose times are Go's (`1h30m`).
+    ///
+    /// # Errors
+    /// As for [`from_asherah_json`](Self::from_asherah_json); also for a variable that begins so and is not known.
+    pub fn from_asherah_server(environment: &Environment, by: Asherah) -> Result<Self, SpecError> {
+        read(environment::of_server(environment)?, by, Unit::Written)
+    }
+
+    /// Reads the plain variables that Rust's Asherah reads: `SERVICE_NAME`, `EXPIRE_AFTER_SECS` and so on.
+    ///
+    /// # Errors
+    /// As for [`from_asherah_json`](Self::from_asherah_json).
+    pub fn from_asherah_environment(environment: &Environment) -> Result<Self, SpecError> {
+        read(environment::of_library(environment)?, Asherah::Rust, Unit::Seconds)
+    }
+}
+
+fn place(error: &serde_json::Error) -> String {
+    format!("line {}, column {}", error.line(), error.column())
+}
+
+fn read(mut fields: Fields, by: Asherah, unit: Unit) -> Result<FactorySpec, SpecError> {
+    fields.respell(KNOWN, |given, known| plain(given) == plain(known))?;
+    let service = fields.need("ServiceName", "say whose the keys are")?;
+    let product = fields.need("ProductID", "say what the keys are for")?;
+    let metastore = store::read(&mut fields)?;
+    let mut region_suffix = fields.text("RegionSuffix")?;
+    if fields.truth("EnableRegionSuffix")? == Some(true) && region_suffix.is_none() {
+        region_suffix = Some(region(&metastore).ok_or_else(|| {
+            fields.wrong("has EnableRegionSuffix and no region; say DynamoDBRegion, with Metastore dynamodb")
+        })?);
+    }
+    let kms = kms::read(&mut fields, by)?;
+    let mut span = |name, zero| Span { by, unit, zero }.read(&mut fields, name);
+    let spans = Spans {
+        expire_after: span("ExpireAfter", None)?,
+        check_interval: span("CheckInterval", Some(span::CHECK_INTERVAL_ZERO))?,
+        idle_timeout: span("SessionCacheDuration", None)?,
+        cache: fields.number("SessionCacheMaxSize")?,
+    };
+    let readable = fields.texts("RecoveryRegionSuffixes")?;
+    let readable_suffixes = Some(readable).filter(|suffixes| !suffixes.is_empty());
+    for name in ["ConfigDriftForceRun", "ConfigDriftForceUpdate"] {
+        if fields.truth(name)? == Some(true) {
+            return Err(fields.wrong(&format!("has {name}, which claviger has not; leave it out")));
+        }
+    }
+    for name in WITHOUT_EFFECT {
+        fields.drop(name);
+    }
+    fields.finish()?;
+    Ok(FactorySpec { service, product, region_suffix, readable_suffixes, metastore, kms, spans })
+}
+
+fn region(metastore: &StoreSpec) -> Option<String> {
+    match metastore {
+        StoreSpec::DynamoDb(spec) => spec.region.clone(),
+        _ => None,
+    }
+}
+
+/// Claviger caches keys and not sessions, wipes by itself, writes nothing when it reads, and its pools see to
+/// their connections.
+const WITHOUT_EFFECT: [&str; 9] = [
+    "EnableSessionCaching",
+    "Verbose",
+    "DisableZeroCopy",
+    "NullDataCheck",
+    "EnableCanaries",
+    "SelfHealRecoveredKeys",
+    "PoolMaxIdle",
+    "PoolMaxLifetime",
+    "PoolMaxIdleTime",
+];
+
+/// The names of Asherah's JSON, of all versions, and of what only its environment says.
+const KNOWN: &[&str] = &[
+    "AwsProfileName",
+    "CheckInterval",
+    "ConfigDriftForceRun",
+    "ConfigDriftForceUpdate",
+    "ConnectionString",
+    "DisableZeroCopy",
+    "DynamoDBEndpoint",
+    "DynamoDBRegion",
+    "DynamoDBSigningRegion",
+    "DynamoDBTableName",
+    "EnableCanaries",
+    "EnableRegionSuffix",
+    "EnableSessionCaching",
+    "ExpireAfter",
+    "KMS",
+    "KmsKeyId",
+    "Metastore",
+    "NullDataCheck",
+    "PoolMaxIdle",
+    "PoolMaxIdleTime",
+    "PoolMaxLifetime",
+    "PoolMaxOpen",
+    "PreferredRegion",
+    "ProductID",
+    "RecoveryRegionSuffixes",
+    "RegionMap",
+    "RegionSuffix",
+    "ReplicaReadConsistency",
+    "SQLMetastoreDBType",
+    "SecretsManagerSecretId",
+    "SelfHealRecoveredKeys",
+    "ServiceName",
+    "SessionCacheDuration",
+    "SessionCacheMaxSize",
+    "StaticMasterKeyHex",
+    "VaultAddr",
+    "VaultApproleRoleId",
+    "VaultApproleSecretId",
+    "VaultAuthMethod",
+    "VaultAuthMount",
+    "VaultAuthRole",
+    "VaultClientCert",
+    "VaultClientKey",
+    "VaultK8sTokenPath",
+    "VaultToken",
+    "VaultTransitKey",
+    "VaultTransitMount",
+    "Verbose",
+];

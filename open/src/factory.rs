@@ -1,0 +1,182 @@
+//! All that a session factory is made of, in one description.
+
+use std::time::Duration;
+
+use claviger::{
+    BoxedKms, BoxedMetastore, CryptoPolicy, KeyId, ReadableSuffixes, SessionFactory, SessionFactoryBuilder,
+};
+use serde::{Deserialize, Deserializer};
+
+use crate::describe::{Described, deserialize};
+use crate::environment::Environment;
+use crate::error::SpecError;
+use crate::fields::{Fields, Plain, TextOrTable};
+use crate::kms::KmsSpec;
+use crate::store::StoreSpec;
+
+/// A session factory, not opened yet: which keys, where they are, and for how long.
+///
+/// Its table has `service`, `product`, `metastore` and `kms` (texts or tables), and may have `region-suffix`,
+/// `expire-after`, `check-interval` and `idle-timeout` (times such as `90d` and `60m`), and `cache`, how many
+/// partitions' keys are kept. A name that is not known is an error that names the nearest one.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// use claviger_open::{FactorySpec, KmsOptions, Making, StoreOptions};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let text = format!(
+/// #     "service = 'checkout'\nproduct = 'payments'\nexpire-after = '90d'\nmetastore = 'memory:'\nkms = 'local:{}'",
+/// #     folder.path().join("master.key").display()
+/// # );
+/// let spec: FactorySpec = toml::from_str(&text)?;
+/// let store = spec.metastore().open(&StoreOptions::new()).await?;
+/// let kms = spec.kms().open(&KmsOptions::new().making(Making::IfMissing)).await?;
+/// let factory = spec.builder(store.metastore(), kms.kms()).build()?;
+/// let record = factory.session("customer-17")?.encrypt(b"4111...").await?;
+/// # Ok(()) })
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct FactorySpec {
+    pub(crate) service: String,
+    pub(crate) product: String,
+    pub(crate) region_suffix: Option<String>,
+    pub(crate) readable_suffixes: Option<Vec<String>>,
+    pub(crate) metastore: StoreSpec,
+    pub(crate) kms: KmsSpec,
+    pub(crate) spans: Spans,
+}
+
+/// How long keys are used, and how many are kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spans {
+    pub(crate) expire_after: Option<Duration>,
+    pub(crate) check_interval: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) cache: Option<u64>,
+}
+
+impl FactorySpec {
+    /// Reads the variables `CLAVIGER_SERVICE`, `CLAVIGER_PRODUCT`, `CLAVIGER_METASTORE`, `CLAVIGER_KMS` and, if they
+    /// are set, `CLAVIGER_REGION_SUFFIX`, `CLAVIGER_EXPIRE_AFTER`, `CLAVIGER_CHECK_INTERVAL`, `CLAVIGER_IDLE_TIMEOUT`
+    /// and `CLAVIGER_CACHE`.
+    ///
+    /// # Errors
+    /// As one of them cannot be read, or is missing.
+    pub fn from_environment(environment: &Environment) -> Result<Self, SpecError> {
+        let mut fields = Fields::default();
+        for name in NAMES {
+            let variable = format!("CLAVIGER_{}", name.replace('-', "_").to_uppercase());
+            if let Some(value) = environment.text(&variable) {
+                fields.add_called(name, &variable, &value);
+            }
+        }
+        Self::from_fields(fields)
+    }
+
+    fn from_fields(mut fields: Fields) -> Result<Self, SpecError> {
+        let spec = Self {
+            service: fields.need("service", "say whose the keys are")?,
+            product: fields.need("product", "say what the keys are for")?,
+            region_suffix: fields.text("region-suffix")?,
+            readable_suffixes: None,
+            metastore: StoreSpec::from_text_or_table(
+                fields.text_or_table("metastore", "say such as sqlite:PATH, or a table")?,
+            )?,
+            kms: KmsSpec::from_text_or_table(
+                fields.text_or_table("kms", "say such as local:PATH, or a table")?,
+            )?,
+            spans: Spans {
+                expire_after: fields.time("expire-after")?,
+                check_interval: fields.time("check-interval")?,
+                idle_timeout: fields.time("idle-timeout")?,
+                cache: fields.number("cache")?,
+            },
+        };
+        fields.finish()?;
+        Ok(spec)
+    }
+
+    /// Returns where keys are kept.
+    #[must_use]
+    pub const fn metastore(&self) -> &StoreSpec {
+        &self.metastore
+    }
+
+    /// Returns what wraps system keys.
+    #[must_use]
+    pub const fn kms(&self) -> &KmsSpec {
+        &self.kms
+    }
+
+    /// Returns the id of the system key.
+    #[must_use]
+    pub fn system_key_id(&self) -> KeyId {
+        KeyId::of_system_key(&self.service, &self.product, self.region_suffix.as_deref())
+    }
+
+    /// Returns the production policy with the times and the size that are given.
+    #[must_use]
+    pub fn policy(&self) -> CryptoPolicy {
+        let mut policy = CryptoPolicy::production();
+        if let Some(time) = self.spans.expire_after {
+            policy = policy.expire_after(time);
+        }
+        if let Some(time) = self.spans.check_interval {
+            policy = policy.revoke_check_interval(time);
+        }
+        if let Some(time) = self.spans.idle_timeout {
+            policy = policy.idle_timeout(time);
+        }
+        if let Some(keys) = self.spans.cache {
+            policy = policy.intermediate_keys_max(keys);
+        }
+        policy
+    }
+
+    /// Begins a factory on what was opened.
+    pub fn builder(&self, metastore: BoxedMetastore, kms: BoxedKms) -> SessionFactoryBuilder {
+        let mut builder = SessionFactory::builder(metastore, kms)
+            .service(&self.service)
+            .product(&self.product)
+            .policy(self.policy());
+        if let Some(suffix) = &self.region_suffix {
+            builder = builder.region_suffix(suffix);
+        }
+        if let Some(suffixes) = &self.readable_suffixes {
+            builder = builder.readable_suffixes(ReadableSuffixes::Only(suffixes.clone()));
+        }
+        builder
+    }
+}
+
+impl Described for FactorySpec {
+    const WHAT: &'static str = "a table with service, product, metastore and kms";
+
+    fn read(given: TextOrTable) -> Result<Self, SpecError> {
+        match given {
+            TextOrTable::Text(at, _) => Err(SpecError::wrong_at(at, "is a text; say a table")),
+            TextOrTable::Table(fields) => Self::from_fields(fields),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FactorySpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize::<Self, Plain, D>(deserializer)
+    }
+}
+
+const NAMES: [&str; 9] = [
+    "service",
+    "product",
+    "region-suffix",
+    "metastore",
+    "kms",
+    "expire-after",
+    "check-interval",
+    "idle-timeout",
+    "cache",
+];
