@@ -47,15 +47,11 @@ fn of_vault(error: SpecError) -> SpecError {
 
 fn aws(fields: &mut Fields) -> Result<Fields, SpecError> {
     let mut regions = region_map(fields)?;
-    if let Some(arn) = fields.text("KmsKeyId")? {
-        if regions.is_empty() {
-            let Some(region) = arn.split(':').nth(3).filter(|region| !region.is_empty()) else {
-                return Err(
-                    fields.wrong("has a KmsKeyId that is no ARN; say arn:aws:kms:REGION:…, or RegionMap")
-                );
-            };
-            regions.push((region.to_owned(), arn));
-        }
+    if let Some(arn) = fields.text("KmsKeyId")?.filter(|_| regions.is_empty()) {
+        let Some(region) = arn.split(':').nth(3).filter(|region| !region.is_empty()) else {
+            return Err(fields.wrong("has a KmsKeyId that is no ARN; say arn:aws:kms:REGION:…, or RegionMap"));
+        };
+        regions.push((region.to_owned(), arn));
     }
     if fields.text("AwsProfileName")?.is_some() {
         return Err(fields.wrong("has an AwsProfileName; leave it out, and set the variable AWS_PROFILE"));
