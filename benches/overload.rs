@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use claviger::testing::{Fault, FaultyKms, FaultyMetastore};
+use claviger::testing::{Fault, FaultyKms, FaultyMetastore, call};
 use claviger::{
     CryptoPolicy, Error, InMemoryMetastore, Limits, MetastoreAdmin, SecretKey, SessionFactory, StaticKms,
     SystemRandom,
@@ -220,7 +220,7 @@ async fn revocation_in_a_flood(bounds: &mut Bounds) {
         });
     }
     sleep(Duration::from_millis(300)).await;
-    assert!(world.store.inner().revoke(&key).await.unwrap());
+    assert!(world.store.inner().revoke(&key, &call()).await.unwrap());
     let revoked = Instant::now();
     let (mut last_use, mut errors, mut encrypts) = (Duration::ZERO, 0, 0);
     while revoked.elapsed() < 2 * (interval + deadline) {

@@ -7,11 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_memory::MemoryError;
+use claviger_memory::{InitError, MemoryError};
 
 pub use backend::{BackendError, FailureClass, FailureKind};
 pub use chain::ErrorChain;
 
+use crate::aead::{Refused, Unauthenticated};
 use crate::random::RandomError;
 use crate::record::{KeyId, KeyMeta, MalformedRecord};
 
@@ -51,6 +52,9 @@ pub enum Error {
     /// Forged, damaged, or sealed under another key: it is not said which.
     #[error("authentication failed")]
     Authentication,
+    /// The cipher refused a key or a plaintext: one of 64 GiB, where the limits allow that.
+    #[error("cannot seal the data")]
+    Cipher,
     /// The metastore has no such key version.
     #[error("key not found")]
     KeyNotFound(KeyMeta),
@@ -174,7 +178,7 @@ fn waiting_for(dependency: Option<Dependency>) -> String {
 }
 
 impl Error {
-    /// Tells whether the same call may succeed later with nothing changed by the caller.
+    /// Returns `true` if the same call may succeed later with nothing changed by the caller.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -194,6 +198,7 @@ impl Error {
             | Self::ForeignParent { .. }
             | Self::ForeignRecord
             | Self::Authentication
+            | Self::Cipher
             | Self::KeyNotFound(_)
             | Self::KeyRevoked(_)
             | Self::TooLarge { .. }
@@ -204,7 +209,7 @@ impl Error {
         }
     }
 
-    /// Tells whether the store keeps the key under another id only.
+    /// Returns `true` if the store keeps the key under another id only.
     pub(crate) const fn is_folded(&self) -> bool {
         matches!(self, Self::Metastore { source, .. } if matches!(source.class(), FailureClass::Folded))
     }
@@ -229,6 +234,7 @@ impl Error {
             | Self::MalformedRecord(_)
             | Self::ForeignRecord
             | Self::Authentication
+            | Self::Cipher
             | Self::TooLarge { .. }
             | Self::Random(_)
             | Self::Memory(_)
@@ -240,7 +246,7 @@ impl Error {
         }
     }
 
-    /// Tells whether what is stored was found to be damaged or forged.
+    /// Returns `true` if what is stored was found to be damaged or forged.
     pub(crate) const fn is_damage(&self) -> bool {
         match self {
             Self::Authentication => true,
@@ -270,6 +276,27 @@ impl Error {
 
     pub(crate) fn invalid_config(reason: impl Into<Arc<str>>) -> Self {
         Self::InvalidConfig { reason: reason.into() }
+    }
+}
+
+impl From<Unauthenticated> for Error {
+    fn from(Unauthenticated: Unauthenticated) -> Self {
+        Self::Authentication
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(Refused: Refused) -> Self {
+        Self::Cipher
+    }
+}
+
+impl From<InitError<Refused>> for Error {
+    fn from(error: InitError<Refused>) -> Self {
+        match error {
+            InitError::Memory(error) => Self::Memory(error),
+            InitError::Make(refused) => refused.into(),
+        }
     }
 }
 

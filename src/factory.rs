@@ -1,24 +1,14 @@
-//! Sessions' origin: what they share, and its life cycle.
+//! Sessions' origin.
 
-mod builder;
-mod close;
-mod waiting;
+pub(crate) mod builder;
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger_memory::ForkSentinel;
-use tokio::sync::OnceCell;
-
-pub use builder::SessionFactoryBuilder;
-
+use crate::core::Core;
 use crate::error::Error;
-use crate::hierarchy::Hierarchy;
-use crate::kms::{BoxedKms, KeyManagementService};
-use crate::metastore::{BoxedMetastore, Metastore};
+use crate::invalidation::listener::Invalidate as _;
 use crate::record::{KeyId, KeyMeta};
 use crate::session::Session;
 use crate::status::{CloseReport, Status, WarmUp};
@@ -29,23 +19,12 @@ use crate::status::{CloseReport, Status, WarmUp};
 /// factory; dropping the last handle, sessions included, ends its tasks and wipes its keys.
 #[derive(Clone)]
 pub struct SessionFactory {
-    shared: Arc<Shared>,
-}
-
-/// What factory and session handles share. Dropped with the last of them; flights, which hold the
-/// core, end then.
-pub(crate) struct Shared {
-    core: Arc<Hierarchy>,
-    sentinel: Arc<ForkSentinel>,
-    payload_bytes_max: usize,
-    closed: AtomicBool,
-    report: OnceCell<CloseReport>,
+    core: Arc<Core>,
 }
 
 impl SessionFactory {
-    /// Begins a factory over this metastore and KMS.
-    pub fn builder(metastore: impl Metastore, kms: impl KeyManagementService) -> SessionFactoryBuilder {
-        SessionFactoryBuilder::new(BoxedMetastore::new(metastore), BoxedKms::new(kms))
+    pub(crate) const fn new(core: Arc<Core>) -> Self {
+        Self { core }
     }
 
     /// Returns the session of a partition: a customer, a tenant, an account. No I/O; make one for
@@ -54,9 +33,9 @@ impl SessionFactory {
     /// # Errors
     /// [`Error::InvalidPartition`], [`Error::Closed`], [`Error::Forked`].
     pub fn session(&self, partition: &str) -> Result<Session, Error> {
-        let core = self.shared.open()?;
-        let ring = core.intermediate.ring(&core.naming.intermediate_key_id(partition)?);
-        Ok(Session::new(Arc::clone(&self.shared), ring))
+        let core = self.core.open()?;
+        let id = core.context().naming().intermediate_key_id(partition)?;
+        Ok(Session::new(Arc::clone(&self.core), core.caches().intermediate().keyring(&id)))
     }
 
     /// Loads the latest keys of these partitions in bulk, so that their first encrypts wait for
@@ -89,8 +68,8 @@ impl SessionFactory {
         partitions: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<WarmUp, Error> {
         let partitions = partitions.into_iter().map(|partition| partition.as_ref().to_owned()).collect();
-        let core = self.shared.open()?;
-        self.shared.wait_for(core.warm_up(partitions)).await
+        let core = self.core.open()?;
+        core.wait_for(core.engine().warm_up(partitions)).await
     }
 
     /// Notes that records of this key, a system or an intermediate one, may have changed: they were
@@ -104,18 +83,18 @@ impl SessionFactory {
     /// # Errors
     /// [`Error::Closed`], [`Error::Forked`].
     pub fn invalidate(&self, key: &KeyId) -> Result<(), Error> {
-        self.shared.open()?.invalidate(key);
+        self.core.open()?.engine().invalidate(key);
         Ok(())
     }
 
-    /// Notes that any key's records may have changed, as [`invalidate`](Self::invalidate) does for
-    /// one: for when word of that may have been missed. All cached keys are walked over, which takes about
-    /// a microsecond each and holds up nobody.
+    /// Notes that any key's records may have changed, as [`invalidate`](Self::invalidate) does for one: for
+    /// when a message about that may have been missed. It walks over all cached keys, which takes about a
+    /// microsecond each and holds up nobody.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Forked`].
     pub fn invalidate_all(&self) -> Result<(), Error> {
-        self.shared.open()?.invalidate_everything();
+        self.core.open()?.engine().invalidate_everything_at_once();
         Ok(())
     }
 
@@ -129,7 +108,7 @@ impl SessionFactory {
     /// # Errors
     /// [`Error::Closed`], [`Error::Forked`].
     pub fn shredded(&self, key: &KeyId) -> Result<(), Error> {
-        self.shared.open()?.shredded(key);
+        self.core.open()?.engine().shredded(key);
         Ok(())
     }
 
@@ -159,8 +138,8 @@ impl SessionFactory {
     /// # Cancel safety
     /// A task of the factory does the work, and comes to its end whoever waits.
     pub async fn restore_lost(&self, key: &KeyMeta) -> Result<bool, Error> {
-        let core = self.shared.open()?;
-        self.shared.wait_for(core.restore_lost(key)).await
+        let core = self.core.open()?;
+        core.wait_for(core.engine().restore_lost(key)).await
     }
 
     /// Returns what the factory holds and what happened to it.
@@ -168,28 +147,11 @@ impl SessionFactory {
     /// # Errors
     /// [`Error::Forked`].
     pub fn status(&self) -> Result<Status, Error> {
-        self.shared.unforked()?;
-        let core = &self.shared.core;
-        Ok(Status {
-            intermediate_keys: core.intermediate.keys(),
-            system_keys: core.system.keys(),
-            orphans: core.orphans.list(core.now()),
-            flights: core.tasks.flights(),
-            memory: core.arena.stats(),
-            events: core.events.counts(),
-            degraded_keys: core.degraded.list(),
-            metastore_down: core.store.reads().is_tripped(),
-            metastore_read_only: core.store.writes().is_tripped() && !core.store.reads().is_tripped(),
-            replica_down: core.store.replica_is_down(),
-            kms_down: core.kms.gate().is_tripped(),
-            lost_rows: core.lost.list(core.now()),
-            sources_connected: core.listeners.connected(),
-            closed: self.shared.closed.load(Ordering::Acquire),
-        })
+        self.core.status()
     }
 
-    /// Closes the factory: refuses new work with [`Error::Closed`], ends the tasks that listen, waits for key loads and for
-    /// keys in use until the deadline, ends what is left and wipes all keys.
+    /// Closes the factory: refuses new work with [`Error::Closed`], ends the tasks that listen, waits for key
+    /// loads and for keys in use until the deadline, ends what is left and wipes all keys.
     ///
     /// Further calls, also concurrent ones, return the first one's report. The caller needs no runtime.
     ///
@@ -200,51 +162,14 @@ impl SessionFactory {
     /// # Cancel safety
     /// New work stays refused; another call goes on with the closing.
     pub async fn close(&self, deadline: Duration) -> Result<CloseReport, Error> {
-        self.shared.unforked()?;
-        self.shared.closed.store(true, Ordering::Release);
-        let close = || close::close(&self.shared.core, deadline);
-        let report = async { self.shared.report.get_or_try_init(close).await.cloned() };
-        self.shared.wait_for(report).await
+        self.core.close(deadline).await
     }
 }
 
 impl fmt::Debug for SessionFactory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionFactory")
-            .field("system_key", self.shared.core.system_ring.id())
+            .field("system_key", self.core.caches().system_keyring().id())
             .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// Lets an operation in: not closed, and not in a forked child.
-    pub(crate) fn open(&self) -> Result<&Arc<Hierarchy>, Error> {
-        self.unforked()?;
-        if self.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(&self.core) }
-    }
-
-    pub(crate) const fn payload_bytes_max(&self) -> usize {
-        self.payload_bytes_max
-    }
-
-    fn unforked(&self) -> Result<(), Error> {
-        if self.sentinel.is_forked() { Err(Error::Forked) } else { Ok(()) }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // In a forked child a lock may be held by a thread that does not exist there, and the keys
-        // are wiped already. What else the core holds, the metastore's connections too, is the parent's.
-        if self.sentinel.is_forked() {
-            mem::forget(Arc::clone(&self.core));
-        } else {
-            self.core.listeners.stop();
-            self.core.tasks.stop();
-            self.core.intermediate.close();
-            self.core.system.close();
-            // Not waited for: this may be inside of a runtime, or on that very thread.
-            let _ended = self.core.tasks.stop_thread();
-        }
     }
 }

@@ -10,6 +10,7 @@ mod permits;
 pub(crate) mod replica;
 mod retry;
 pub(crate) mod serial;
+mod subject;
 mod trouble;
 
 use std::pin::pin;
@@ -19,40 +20,14 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
+use crate::context::CallContext;
 use crate::error::BackendError;
 use crate::random::SecureRandom;
-use crate::record::{Created, KeyId, KeyMeta};
 use health::{Health, Standing, Verdict};
 pub(crate) use permits::{Lanes, Width};
 use permits::{Permit, Permits};
-pub(crate) use retry::{in_time, jittered, retried, unreachable};
-
-/// What a call is about: one version of a key, or its latest.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Subject {
-    id: KeyId,
-    /// `None` is the latest.
-    created: Option<Created>,
-}
-
-impl Subject {
-    pub(crate) fn latest(id: &KeyId) -> Self {
-        Self { id: id.clone(), created: None }
-    }
-
-    pub(crate) fn version(key: &KeyMeta) -> Self {
-        Self { id: key.id().clone(), created: Some(key.created()) }
-    }
-}
-
-/// Which calls go first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// For a key that is in use: its refresh, its replacement, and what these need.
-    Check,
-    /// All else.
-    Load,
-}
+pub(crate) use retry::{context, in_time, jittered, retried, unreachable};
+pub(crate) use subject::{Class, Subject};
 
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -136,10 +111,6 @@ impl Gate {
         self.permits.has_room_for_check()
     }
 
-    pub(crate) const fn deadline(&self) -> Duration {
-        self.rules.deadline
-    }
-
     /// Makes the call, and again while it fails transiently and attempts are left.
     ///
     /// # Errors
@@ -152,7 +123,7 @@ impl Gate {
         &self,
         class: Class,
         subject: &Subject,
-        mut attempt: impl FnMut() -> F,
+        mut attempt: impl FnMut(CallContext) -> F,
     ) -> Result<T, BackendError>
     where
         F: Future<Output = Result<T, BackendError>>,
@@ -167,7 +138,8 @@ impl Gate {
             };
             let asked = self.now();
             operation.last = Some(Attempt { asked, begun: Instant::now(), failure: None });
-            let error = match self.attempt(permit, subject, asked, attempt()).await {
+            let context = context(self.rules.deadline).attempt(attempts);
+            let error = match self.attempt(permit, subject, asked, attempt(context)).await {
                 Err(error) if error.is_transient() => error,
                 answer => {
                     operation.last = None;
@@ -196,10 +168,10 @@ impl Gate {
     pub(crate) async fn call_in_bulk<T>(
         &self,
         class: Class,
-        call: impl Future<Output = Result<T, BackendError>>,
+        call: impl AsyncFnOnce(CallContext) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
         let (_permit, _well) = self.enter(class, None).await?;
-        let answer = in_time(self.rules.deadline, call).await;
+        let answer = in_time(self.rules.deadline, call(context(self.rules.deadline))).await;
         if !answer.as_ref().is_err_and(|error| error.is_transient() || !error.was_asked()) {
             self.health.answered(None, answer.is_ok(), self.now());
         }

@@ -1,64 +1,22 @@
-//! Keys in memory: raw ones on their way, and cached ones ready to use.
+//! Keys in memory, ready to use.
 
+pub(crate) mod known;
 pub(crate) mod state;
 
 use std::cell::Cell;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use claviger_memory::Arena;
+use claviger_memory::{Arena, Wiped};
 use ring::aead::LessSafeKey;
-use zeroize::Zeroizing;
 
 use crate::aead::{self, AeadKey, Nonce};
 use crate::clock::Moment;
 use crate::error::Error;
-use crate::hierarchy::known::{Hold, IsCopy, Known};
-use crate::random::{RandomError, SecureRandom};
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+use crate::secret::{KEY_BYTES, SecretKey};
+use known::{Hold, IsCopy, Known};
 use state::KeyState;
-
-/// A 256-bit key in the clear, on its way between the generator, the KMS and protected memory.
-///
-/// It is filled in place, never cloned or compared, prints as `[REDACTED]` and is wiped when
-/// dropped. Moving it moves a pointer, not the bytes.
-pub struct SecretKey(Box<Zeroizing<[u8; KEY_BYTES]>>);
-
-/// How long every key of the hierarchy is.
-pub(crate) const KEY_BYTES: usize = 32;
-
-impl SecretKey {
-    /// Lets `fill` write the key in place.
-    ///
-    /// # Errors
-    /// Whatever `fill` returns; what it wrote is wiped.
-    pub fn try_init<E>(fill: impl FnOnce(&mut [u8; KEY_BYTES]) -> Result<(), E>) -> Result<Self, E> {
-        let mut key = Self(Box::new(Zeroizing::new([0; KEY_BYTES])));
-        fill(&mut key.0)?;
-        Ok(key)
-    }
-
-    /// Draws a new key.
-    ///
-    /// # Errors
-    /// [`RandomError`] when the generator fails.
-    pub fn generate(random: &dyn SecureRandom) -> Result<Self, RandomError> {
-        Self::try_init(|bytes| random.fill(bytes))
-    }
-
-    /// Returns the key's bytes: the one door through which they leave. For implementers of a KMS.
-    #[must_use]
-    pub fn expose_secret(&self) -> &[u8; KEY_BYTES] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretKey([REDACTED])")
-    }
-}
 
 /// The system key that wraps an intermediate key.
 #[derive(Debug)]
@@ -79,9 +37,9 @@ impl Parent {
         }
     }
 
-    /// Tells whether nothing under it may encrypt any more.
-    fn is_barred(&self) -> bool {
-        self.is_former.load(Ordering::Relaxed) || self.state.is_barred()
+    /// Returns `true` if nothing under it may encrypt any more.
+    fn is_unusable(&self) -> bool {
+        self.is_former.load(Ordering::Relaxed) || self.state.is_unusable()
     }
 }
 
@@ -134,7 +92,7 @@ impl CryptoKey {
         known: &Arc<Known>,
     ) -> Result<Self, MakeError> {
         let life = parent.as_ref().map_or(life, |parent| life.min(parent.life));
-        let aead = AeadKey::new(arena, secret.expose_secret())?;
+        let aead = AeadKey::new(arena, secret.expose_secret()).map_err(Error::from)?;
         // What wraps an intermediate key is our own, and has one form only.
         let probe = if parent.is_none() { Some(probe(&aead)?) } else { None };
         let hold = known.hold(record, probe.as_ref().map(<[u8; _]>::as_slice), &state)?;
@@ -166,8 +124,9 @@ impl CryptoKey {
         self.meta.created()
     }
 
+    /// Returns the key for one use.
     pub(crate) fn cipher(&self) -> Result<&LessSafeKey, Error> {
-        self.aead.get()
+        self.aead.get().map_err(|Wiped { .. }| Error::Forked)
     }
 
     pub(crate) const fn state(&self) -> &Arc<KeyState> {
@@ -191,33 +150,34 @@ impl CryptoKey {
         &self.wraps
     }
 
-    /// Tells whether the key or its parent is known to be revoked.
+    /// Returns `true` if the key or its parent is known to be revoked.
     pub(crate) fn is_revoked(&self) -> bool {
         self.state.is_revoked() || self.parent.as_ref().is_some_and(|parent| parent.state.is_revoked())
     }
 
-    /// Notes that nobody who loads the key now gets these bytes.
+    /// Notes that the key's row holds other bytes: a load of it brings those.
     pub(crate) fn mark_former(&self) {
         self.is_former.store(true, Ordering::Relaxed);
     }
 
-    /// Tells whether the key must not encrypt, whatever fails: it or its parent is known to be revoked,
+    /// Returns `true` if the key must not encrypt, whatever fails: it or its parent is known to be revoked,
     /// or its row or its parent's is gone, another id's, or holds another key.
-    pub(crate) fn is_barred(&self) -> bool {
+    pub(crate) fn is_unusable(&self) -> bool {
         self.is_former.load(Ordering::Relaxed)
-            || self.state.is_barred()
-            || self.parent.as_ref().is_some_and(Parent::is_barred)
+            || self.state.is_unusable()
+            || self.parent.as_ref().is_some_and(Parent::is_unusable)
     }
 
-    /// Tells whether no read of its row, or its parent's, is known that began after the last word
+    /// Returns `true` if no read of its row, or its parent's, is known that began after the last word
     /// that it changed.
-    pub(crate) fn is_doubted(&self) -> bool {
-        self.state.is_doubted() || self.parent.as_ref().is_some_and(|parent| parent.state.is_doubted())
+    pub(crate) fn is_invalidated(&self) -> bool {
+        self.state.is_invalidated()
+            || self.parent.as_ref().is_some_and(|parent| parent.state.is_invalidated())
     }
 
-    /// Tells that nothing speaks against using the key, but for age and wear.
-    pub(crate) fn is_clear(&self) -> bool {
-        self.state.is_clear() && self.parent.as_ref().is_none_or(|parent| parent.state.is_clear())
+    /// Returns `true` if nothing speaks against using the key, but for age and wear.
+    pub(crate) fn is_nominal(&self) -> bool {
+        self.state.is_nominal() && self.parent.as_ref().is_none_or(|parent| parent.state.is_nominal())
     }
 
     /// Returns the age of what is known: the older of its row's and its parent's row's last read.
@@ -226,7 +186,7 @@ impl CryptoKey {
         self.state.age(now).max(parent)
     }
 
-    /// Tells whether the key is what a load of `record` would make: from the same wrapped key, and
+    /// Returns `true` if the key is what a load of `record` would make: from the same wrapped key, and
     /// sharing what is known of it and of its parent.
     pub(crate) fn is_from(
         &self,
@@ -244,7 +204,7 @@ impl CryptoKey {
             }
     }
 
-    /// Tells whether both hold the same key, without taking the bytes out.
+    /// Returns `true` if both hold the same key, without taking the bytes out.
     pub(crate) fn has_same_bytes(&self, other: &Self) -> Result<bool, Error> {
         Ok(probe(&self.aead)? == probe(&other.aead)?)
     }
@@ -255,7 +215,9 @@ impl CryptoKey {
 /// The fixed nonce is no risk, since what is sealed with it is compared and hashed only.
 fn probe(key: &AeadKey) -> Result<[u8; KEY_BYTES + aead::OVERHEAD_BYTES], Error> {
     let mut sealed = [0; KEY_BYTES + aead::OVERHEAD_BYTES];
-    aead::seal(key.get()?, Nonce::new([0; aead::NONCE_BYTES]), &mut sealed).map(|()| sealed)
+    let key = key.get().map_err(|Wiped { .. }| Error::Forked)?;
+    aead::seal(key, Nonce::new([0; aead::NONCE_BYTES]), &mut sealed)?;
+    Ok(sealed)
 }
 
 /// Why a key was not made of a row.

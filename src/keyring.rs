@@ -1,12 +1,12 @@
-//! All that is cached of one key id: its versions, which is the latest, and the flights that load
+//! All that is cached of one key id: its versions, which is the latest, and the loads under way for
 //! them. It knows no store.
 
 pub(crate) mod cache;
 pub(crate) mod flight;
-mod former;
+pub(crate) mod key_set;
 pub(crate) mod orphans;
 pub(crate) mod progress;
-pub(crate) mod shells;
+pub(crate) mod registry;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -20,11 +20,8 @@ use crate::key::CryptoKey;
 use crate::key::state::{KeyState, Trouble};
 use crate::record::{Created, KeyId};
 use flight::Flights;
-use former::Former;
-use shells::Shells;
-
-/// How many versions of one key are cached.
-pub(crate) const VERSIONS_MAX: usize = 16;
+use key_set::{Change, KeySet, Role};
+use registry::Registry;
 
 /// One key id's keys. A session holds it and reads [`keys`](Self::keys) without a lock.
 #[derive(Debug)]
@@ -39,28 +36,7 @@ pub(crate) struct Keyring {
     rotation: Trouble,
     /// When the keys were last used, to the second, in monotonic nanoseconds.
     used: AtomicU64,
-    shells: Weak<Shells>,
-}
-
-/// The versions of one key that are cached, ascending, and the one to encrypt under.
-#[derive(Debug, Default)]
-pub(crate) struct KeySet {
-    pub(crate) latest: Option<Arc<CryptoKey>>,
-    pub(crate) versions: Vec<Arc<CryptoKey>>,
-    /// What versions were before their rows held other bytes, the longest known first.
-    formers: Vec<Former>,
-}
-
-impl KeySet {
-    /// Counts all keys.
-    pub(crate) const fn len(&self) -> usize {
-        self.versions.len() + self.formers.len()
-    }
-
-    /// Returns where among the versions this one is.
-    fn place(&self, created: Created) -> Option<usize> {
-        self.versions.iter().position(|key| key.created() == created)
-    }
+    registry: Weak<Registry<Self>>,
 }
 
 /// A key of a keyring in use: it stays in memory until this is dropped. Taking it locks and counts
@@ -92,18 +68,9 @@ impl Deref for KeyInUse {
 #[derive(Debug, Default)]
 struct States(BTreeMap<Created, Weak<KeyState>>);
 
-/// What a new key is to its keyring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// The one to encrypt under.
-    Latest,
-    /// A version that some record names.
-    Version,
-}
-
 impl Keyring {
-    pub(crate) fn new(id: KeyId, shells: Weak<Shells>) -> Self {
-        let series = shells.upgrade().map(|shells| Arc::clone(shells.series()));
+    pub(crate) fn new(id: KeyId, registry: Weak<Registry<Self>>) -> Self {
+        let series = registry.upgrade().map(|registry| Arc::clone(registry.series()));
         Self {
             id,
             keys: ArcSwap::default(),
@@ -112,7 +79,7 @@ impl Keyring {
             trouble: Trouble::default(),
             rotation: Trouble::default(),
             used: AtomicU64::new(0),
-            shells,
+            registry,
         }
     }
 
@@ -174,14 +141,14 @@ impl Keyring {
     /// A row that is back after it was found gone begins anew: what its operations and the keys under
     /// it held on to stays lost.
     pub(crate) fn state_of_row(&self, created: Created, begun: Moment) -> Arc<KeyState> {
-        self.renew_if(created, |state| state.is_lost_before(begun));
+        self.renew_if(created, |state| state.is_row_missing_before(begun));
         self.state(created)
     }
 
     /// Notes that the row of a version was put back, by an insert of our own that began at `begun`. A
     /// loss that was noted later stays.
     pub(crate) fn renew(&self, created: Created, begun: Moment) {
-        self.renew_if(created, |state| state.is_lost_by(begun));
+        self.renew_if(created, |state| state.is_row_missing_by(begun));
     }
 
     fn renew_if(&self, created: Created, is_over: impl Fn(&KeyState) -> bool) {
@@ -192,105 +159,110 @@ impl Keyring {
         }
     }
 
-    /// Notes a good read, by the flight of this number, of a version's row.
-    pub(crate) fn mark_checked(&self, state: &KeyState, begun: Moment, flight: u64) {
+    /// Notes a good read, by the load of this generation, of a version's row.
+    pub(crate) fn mark_checked(&self, state: &KeyState, begun: Moment, generation: u64) {
         let _writer = self.lock();
-        state.mark_checked(begun, self.flights.is_current(flight));
+        state.mark_checked(begun, self.flights.is_current(generation));
     }
 
     /// Notes a good read of a version's row from a replica, as [`mark_checked`](Self::mark_checked)
     /// does one from the store itself.
-    pub(crate) fn mark_copied(&self, state: &KeyState, begun: Moment, flight: u64) {
+    pub(crate) fn mark_read_from_replica(&self, state: &KeyState, begun: Moment, generation: u64) {
         let _writer = self.lock();
-        state.mark_copied(begun, self.flights.is_current(flight));
+        state.mark_read_from_replica(begun, self.flights.is_current(generation));
     }
 
     /// Notes that the rows may have changed: nothing that is known of them is fresh, and nothing
-    /// that flights under way learn will be.
-    pub(crate) fn doubt(&self) {
+    /// that loads under way learn will be.
+    pub(crate) fn invalidate(&self) {
         let states = self.lock();
-        self.flights.outdate();
+        self.flights.invalidate();
         for state in states.0.values().filter_map(Weak::upgrade) {
-            state.doubt();
+            state.invalidate();
         }
     }
 
-    /// Notes `now` that the rows of some versions are gone, by a read of this flight that began at
+    /// Notes `now` that the rows of some versions are gone, by a read of this load that began at
     /// `begun`. What was learned later, by an insert of our own for one, is not undone.
-    pub(crate) fn lose(
+    pub(crate) fn mark_rows_missing(
         &self,
         begun: Moment,
         now: Moment,
-        flight: u64,
+        generation: u64,
         is_lost: impl Fn(Created, &KeyState) -> bool,
     ) {
         let states = self.lock();
-        let is_current = self.flights.is_current(flight);
+        let is_current = self.flights.is_current(generation);
         for (created, state) in &states.0 {
             let Some(state) = state.upgrade().filter(|state| is_lost(*created, state)) else { continue };
             if !state.outlives(begun, is_current) {
-                state.mark_lost(now);
+                state.mark_row_missing(now);
             }
         }
+    }
+
+    /// Returns the former keys of a version, the one that was known last first.
+    pub(crate) fn formers(&self, created: Created, now: Moment) -> Vec<Arc<CryptoKey>> {
+        self.keys().formers(created, now)
+    }
+
+    /// Returns `true` if any version has a former key.
+    pub(crate) fn has_formers(&self) -> bool {
+        self.keys().has_formers()
     }
 
     /// Adds a key, in the place of one of the same version; returns the keys that had to go for it, and
     /// those whose time is over.
     fn add(&self, key: &Arc<CryptoKey>, role: Role, versions_max: usize, now: Moment) -> Vec<Arc<CryptoKey>> {
         let _writer = self.lock();
-        let old = self.keys.load_full();
-        let (mut versions, mut gone): (Vec<_>, Vec<_>) =
-            old.versions.iter().cloned().partition(|held| held.created() != key.created());
-        gone.retain(|held| !Arc::ptr_eq(held, key));
-        let latest = match role {
-            Role::Latest => Some(Arc::clone(key)),
-            Role::Version => old.latest.as_ref().map(|latest| {
-                if latest.created() == key.created() { Arc::clone(key) } else { Arc::clone(latest) }
-            }),
-        };
-        let at = versions.partition_point(|held| held.created() < key.created());
-        versions.insert(at, Arc::clone(key));
-        while versions.len() > versions_max.clamp(1, VERSIONS_MAX) {
-            let is_needed = |held: &Arc<CryptoKey>| {
-                Arc::ptr_eq(held, key) || latest.as_ref().is_some_and(|latest| Arc::ptr_eq(held, latest))
-            };
-            match versions.iter().position(|held| !is_needed(held)) {
-                Some(oldest) => gone.push(versions.remove(oldest)),
-                None => break,
-            }
-        }
-        let (formers, over) = former::sort_out(&old.formers, now);
-        gone.extend(over);
-        self.replace(KeySet { latest, versions, formers });
+        let Change { keys, gone } = self.keys.load().with(key, role, versions_max, now);
+        self.replace(keys);
         gone
     }
 
     /// Drops the versions for which `is_gone` holds and returns them.
     fn remove(&self, is_gone: impl Fn(&CryptoKey) -> bool) -> Vec<Arc<CryptoKey>> {
         let _writer = self.lock();
-        let old = self.keys.load_full();
-        let (gone, versions): (Vec<_>, Vec<_>) = old.versions.iter().cloned().partition(|held| is_gone(held));
+        let Change { keys, gone } = self.keys.load().without(is_gone);
         if !gone.is_empty() {
-            let latest = old.latest.clone().filter(|latest| !is_gone(latest));
-            let formers = old.formers.clone();
-            self.replace(KeySet { latest, versions, formers });
+            self.replace(keys);
         }
+        gone
+    }
+
+    /// Keeps a version's key for decrypting, until then, since its row holds `current`. Returns the keys
+    /// that had to go for it.
+    fn put_aside(&self, key: &Arc<CryptoKey>, current: &CryptoKey, until: u64) -> Vec<Arc<CryptoKey>> {
+        key.mark_former();
+        let _writer = self.lock();
+        let Change { keys, gone } = self.keys.load().put_aside(key, current, until);
+        self.replace(keys);
+        gone
+    }
+
+    /// Drops the former keys whose time ends so that `is_over` holds, and returns them.
+    fn drop_formers(&self, is_over: impl Fn(u64) -> bool) -> Vec<Arc<CryptoKey>> {
+        if !self.has_formers() {
+            return Vec::new();
+        }
+        let _writer = self.lock();
+        let Change { keys, gone } = self.keys.load().without_formers(is_over);
+        self.replace(keys);
         gone
     }
 
     /// Drops all keys and returns them.
     fn clear(&self) -> Vec<Arc<CryptoKey>> {
         let _writer = self.lock();
-        let old = self.replace(KeySet::default());
-        old.versions.iter().chain(old.formers.iter().map(Former::key)).cloned().collect()
+        self.replace(KeySet::default()).all()
     }
 
     /// Puts these keys in the place of those that were, which it returns. The caller holds the lock.
     fn replace(&self, keys: KeySet) -> Arc<KeySet> {
         let len = keys.len();
         let old = self.keys.swap(Arc::new(keys));
-        if let Some(shells) = self.shells.upgrade() {
-            shells.recount(old.len(), len);
+        if let Some(registry) = self.registry.upgrade() {
+            registry.recount(old.len(), len);
         }
         old
     }
@@ -307,13 +279,13 @@ impl Keyring {
         &self.rotation
     }
 
-    /// Tells whether one of the keys wraps a key that is in memory.
+    /// Returns `true` if one of the keys wraps a key that is in memory.
     fn is_parent(&self) -> bool {
         // Besides the key itself only children hold a key's state.
         self.keys().versions.iter().any(|key| Arc::strong_count(key.state()) > 1)
     }
 
-    /// Tells whether the last refresh of the latest key or of a version failed or took too long.
+    /// Returns `true` if the last refresh of the latest key or of a version failed or took too long.
     fn is_troubled(&self) -> bool {
         self.trouble.is_any() || self.keys().versions.iter().any(|key| key.state().trouble().is_any())
     }
@@ -342,8 +314,8 @@ impl Keyring {
 
 impl Drop for Keyring {
     fn drop(&mut self) {
-        if let Some(shells) = self.shells.upgrade() {
-            shells.forget(self);
+        if let Some(registry) = self.registry.upgrade() {
+            registry.forget(&self.id, self.keys().len());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Who wraps system keys: the trait a key management service implements.
 
+pub(crate) mod key_wrap;
 pub(crate) mod static_key;
 
 use std::fmt;
@@ -7,10 +8,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::BoxFuture;
+use crate::context::CallContext;
 use crate::error::{BackendError, Error};
-use crate::gate::{Class, Gate, Subject, in_time};
-use crate::key::SecretKey;
+use crate::gate::{Class, Gate, Subject};
 use crate::record::KeyMeta;
+use crate::secret::SecretKey;
 
 /// A key management service: it holds the master key and wraps system keys under it.
 ///
@@ -25,6 +27,7 @@ pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
         &self,
         key: &SecretKey,
         meta: &KeyMeta,
+        context: &CallContext,
     ) -> impl Future<Output = Result<WrappedKey, BackendError>> + Send;
 
     /// Unwraps what [`wrap_key`](Self::wrap_key) made, or what another Asherah made with the same
@@ -38,11 +41,12 @@ pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
         &self,
         wrapped: &[u8],
         meta: &KeyMeta,
+        context: &CallContext,
     ) -> impl Future<Output = Result<SecretKey, BackendError>> + Send;
 
-    /// Tells which copies a wrapped key holds, from its bytes alone: nothing is unwrapped, and no
+    /// Returns which copies a wrapped key holds, from its bytes alone: nothing is unwrapped, and no
     /// service is asked.
-    fn inspect(&self, wrapped: &[u8]) -> impl Future<Output = Result<WrapHealth, BackendError>> + Send;
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError>;
 }
 
 /// A system key as the KMS wrapped it, and the copies it could not make.
@@ -106,59 +110,80 @@ impl WrapHealth {
 }
 
 impl<K: KeyManagementService> KeyManagementService for Arc<K> {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        (**self).wrap_key(key, meta).await
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        (**self).wrap_key(key, meta, context).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        (**self).unwrap_key(wrapped, meta).await
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        (**self).unwrap_key(wrapped, meta, context).await
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        (**self).inspect(wrapped).await
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        (**self).inspect(wrapped)
     }
 }
 
-/// A KMS whose type was chosen at run time.
+/// A KMS chosen at run time.
 #[derive(Clone, Debug)]
 pub struct BoxedKms(Arc<dyn DynKms>);
 
 impl BoxedKms {
-    /// Hides the type of `kms`.
+    /// Boxes a KMS.
     pub fn new(kms: impl KeyManagementService) -> Self {
         Self(Arc::new(kms))
     }
 }
 
 impl KeyManagementService for BoxedKms {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        self.0.wrap_key_dyn(key, meta).await
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        self.0.wrap_key_dyn(key, meta, context).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        self.0.unwrap_key_dyn(wrapped, meta).await
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        self.0.unwrap_key_dyn(wrapped, meta, context).await
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.0.inspect_dyn(wrapped).await
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.0.inspect_dyn(wrapped)
     }
 }
 
-/// The twin of [`KeyManagementService`] that can be a trait object. Written once, here.
 trait DynKms: fmt::Debug + Send + Sync {
     fn wrap_key_dyn<'a>(
         &'a self,
         key: &'a SecretKey,
         meta: &'a KeyMeta,
+        context: &'a CallContext,
     ) -> BoxFuture<'a, Result<WrappedKey, BackendError>>;
 
     fn unwrap_key_dyn<'a>(
         &'a self,
         wrapped: &'a [u8],
         meta: &'a KeyMeta,
+        context: &'a CallContext,
     ) -> BoxFuture<'a, Result<SecretKey, BackendError>>;
 
-    fn inspect_dyn<'a>(&'a self, wrapped: &'a [u8]) -> BoxFuture<'a, Result<WrapHealth, BackendError>>;
+    fn inspect_dyn(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError>;
 }
 
 impl<K: KeyManagementService> DynKms for K {
@@ -166,20 +191,22 @@ impl<K: KeyManagementService> DynKms for K {
         &'a self,
         key: &'a SecretKey,
         meta: &'a KeyMeta,
+        context: &'a CallContext,
     ) -> BoxFuture<'a, Result<WrappedKey, BackendError>> {
-        Box::pin(self.wrap_key(key, meta))
+        Box::pin(self.wrap_key(key, meta, context))
     }
 
     fn unwrap_key_dyn<'a>(
         &'a self,
         wrapped: &'a [u8],
         meta: &'a KeyMeta,
+        context: &'a CallContext,
     ) -> BoxFuture<'a, Result<SecretKey, BackendError>> {
-        Box::pin(self.unwrap_key(wrapped, meta))
+        Box::pin(self.unwrap_key(wrapped, meta, context))
     }
 
-    fn inspect_dyn<'a>(&'a self, wrapped: &'a [u8]) -> BoxFuture<'a, Result<WrapHealth, BackendError>> {
-        Box::pin(self.inspect(wrapped))
+    fn inspect_dyn(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.inspect(wrapped)
     }
 }
 
@@ -210,14 +237,17 @@ impl KmsHandle {
         key: &SecretKey,
         meta: &KeyMeta,
     ) -> Result<WrappedKey, Error> {
-        let (subject, call) = (Subject::latest(meta.id()), || self.kms.wrap_key(key, meta));
+        let (subject, call) =
+            (
+                Subject::latest(meta.id()),
+                |context| async move { self.kms.wrap_key(key, meta, &context).await },
+            );
         self.gate.call(class, &subject, call).await.map_err(|error| to_error("wrap_key", meta, error))
     }
 
     /// Asks what a wrapped key holds, which needs no service.
-    pub(crate) async fn inspect(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<WrapHealth, Error> {
-        let answer = in_time(self.gate.deadline(), self.kms.inspect(wrapped)).await;
-        answer.map_err(|error| to_error("inspect", meta, error))
+    pub(crate) fn inspect(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<WrapHealth, Error> {
+        self.kms.inspect(wrapped).map_err(|error| to_error("inspect", meta, error))
     }
 
     pub(crate) async fn unwrap_key(
@@ -226,7 +256,11 @@ impl KmsHandle {
         wrapped: &[u8],
         meta: &KeyMeta,
     ) -> Result<SecretKey, Error> {
-        let (subject, call) = (Subject::version(meta), || self.kms.unwrap_key(wrapped, meta));
+        let (subject, call) =
+            (
+                Subject::version(meta),
+                |context| async move { self.kms.unwrap_key(wrapped, meta, &context).await },
+            );
         self.gate.call(class, &subject, call).await.map_err(|error| to_error("unwrap_key", meta, error))
     }
 }

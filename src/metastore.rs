@@ -1,18 +1,16 @@
 //! Where wrapped keys are kept: the traits a store implements, and the handle the core uses.
 
-pub(crate) mod admin;
-mod handle;
+pub(crate) mod boxed;
+pub(crate) mod handle;
 pub(crate) mod memory;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::BoxFuture;
+use crate::context::CallContext;
 use crate::error::BackendError;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
-
-pub(crate) use handle::{Copied, MetastoreHandle, to_error};
 
 /// A store of wrapped keys.
 ///
@@ -32,11 +30,12 @@ pub(crate) use handle::{Copied, MetastoreHandle, to_error};
 /// The core may drop any of these futures at any await. The store stays usable, and an insert that
 /// was dropped has happened or has not.
 pub trait Metastore: fmt::Debug + Send + Sync + 'static {
-    /// Loads exactly this version; `None` if there is no such record.
+    /// Loads exactly this version, as new as [`CallContext::consistency`] says; `None` if there is no such
+    /// record.
     fn load(
         &self,
         key: &KeyMeta,
-        consistency: Consistency,
+        context: &CallContext,
     ) -> impl Future<Output = Result<Option<EnvelopeKeyRecord>, BackendError>> + Send;
 
     /// Loads the record with the greatest `created` that is not over `up_to`, and the one before it;
@@ -47,14 +46,15 @@ pub trait Metastore: fmt::Debug + Send + Sync + 'static {
         &self,
         id: &KeyId,
         up_to: Created,
+        context: &CallContext,
     ) -> impl Future<Output = Result<Option<Latest>, BackendError>> + Send;
 
-    /// Loads exactly these versions, one answer for each in the order asked, in one round trip
+    /// Loads exactly these versions, as [`load`](Self::load) does: one answer for each in the order asked, in one round trip
     /// where the store can.
     fn load_many(
         &self,
         keys: &[KeyMeta],
-        consistency: Consistency,
+        context: &CallContext,
     ) -> impl Future<Output = Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> + Send;
 
     /// Loads the latest record of each id, as [`load_latest`](Self::load_latest) does: one answer for
@@ -63,12 +63,16 @@ pub trait Metastore: fmt::Debug + Send + Sync + 'static {
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> impl Future<Output = Result<Vec<Option<Latest>>, BackendError>> + Send;
 
     /// Inserts the record unless its `(id, created)` is taken. Atomic, and durable once it returns
     /// [`Insert::Inserted`].
-    fn insert(&self, record: &EnvelopeKeyRecord)
-    -> impl Future<Output = Result<Insert, BackendError>> + Send;
+    fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> impl Future<Output = Result<Insert, BackendError>> + Send;
 
     /// Returns how often the store came to another server, or to another timeline of one, than it
     /// had asked before: what was committed last may be missing there, so the core reads again what
@@ -118,38 +122,100 @@ pub enum Consistency {
 }
 
 /// What operators do to a store. Not needed to encrypt or decrypt.
+///
+/// # Cancel safety
+/// As of [`Metastore`]: what a dropped call was to change is changed or is not.
 pub trait MetastoreAdmin: Metastore {
-    /// Lists at most `limit` rows: from the beginning, or on from where a page ended
-    /// ([`Page::next`]). Who goes on until there is no next page has seen every row once that was
-    /// there all the time, and no page is dearer than the first.
+    /// Lists at most `limit` rows whose id begins with `prefix`: from the beginning, or on from where a page
+    /// ended ([`Page::next`]). A caller that goes on until there is no next page has seen every row once that
+    /// was there all the time, and no page costs more than the first. An empty prefix is that of every row.
     ///
     /// Versions of one key are neighbours, the oldest first. Ids come in the store's own order: by
     /// their bytes, by a collation, or by a hash. `after` may name a version that is gone.
     fn list(
         &self,
+        prefix: &str,
         after: Option<&KeyMeta>,
         limit: usize,
+        context: &CallContext,
     ) -> impl Future<Output = Result<Page, BackendError>> + Send;
 
     /// Marks a key version revoked, for good: there is no way back. `false` if there is no such
     /// record; a record that is revoked already is left as it is.
-    fn revoke(&self, key: &KeyMeta) -> impl Future<Output = Result<bool, BackendError>> + Send;
-
-    /// Replaces the wrapped key by `new` if the record still holds `old`; tells whether it did.
-    /// Parent and revoked flag stay: a revocation made at the same time is never undone.
-    fn replace_wrapped_key(
+    fn revoke(
         &self,
         key: &KeyMeta,
-        old: &[u8],
-        new: &[u8],
+        context: &CallContext,
+    ) -> impl Future<Output = Result<bool, BackendError>> + Send;
+
+    /// Replaces wrapped keys, each if its record still holds the old one: one answer for each in the order
+    /// given, `true` if it was replaced. Each is a compare-and-swap of its own; what was replaced before a
+    /// failure stays replaced. The revoked flag stays: a revocation made at the same time is never undone.
+    fn replace_many(
+        &self,
+        replacements: &[Replacement],
+        context: &CallContext,
+    ) -> impl Future<Output = Result<Vec<bool>, BackendError>> + Send;
+
+    /// Deletes one version of a key for good; `false` if there is no such row. What was encrypted under it
+    /// cannot be decrypted any more.
+    fn delete_version(
+        &self,
+        key: &KeyMeta,
+        context: &CallContext,
     ) -> impl Future<Output = Result<bool, BackendError>> + Send;
 
     /// Deletes all versions of a key for good and returns how many there were. What was encrypted
     /// under them cannot be decrypted any more.
-    fn delete(&self, id: &KeyId) -> impl Future<Output = Result<u64, BackendError>> + Send;
+    fn delete(
+        &self,
+        id: &KeyId,
+        context: &CallContext,
+    ) -> impl Future<Output = Result<u64, BackendError>> + Send;
 
     /// Counts the key records.
-    fn count(&self) -> impl Future<Output = Result<u64, BackendError>> + Send;
+    fn count(&self, context: &CallContext) -> impl Future<Output = Result<u64, BackendError>> + Send;
+}
+
+/// One wrapped key that is to take another's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Replacement {
+    /// Whose record it is.
+    pub key: KeyMeta,
+    /// The wrapped key that the record must still hold.
+    pub old: Arc<[u8]>,
+    /// The one it is to hold.
+    pub new: Arc<[u8]>,
+    /// Under which key the new one is wrapped; `None` leaves what the record says.
+    pub parent: Option<KeyMeta>,
+}
+
+impl Replacement {
+    /// Replaces `old` by `new`; the parent stays.
+    #[must_use]
+    pub fn new(key: KeyMeta, old: impl Into<Arc<[u8]>>, new: impl Into<Arc<[u8]>>) -> Self {
+        Self { key, old: old.into(), new: new.into(), parent: None }
+    }
+
+    /// Sets the parent, under which the new one is wrapped.
+    #[must_use]
+    pub fn parent(mut self, parent: KeyMeta) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// Returns the record as it is after the replacement; `None` if it does not hold the old wrapped key. For
+    /// stores that read a record, change it and write it.
+    #[must_use]
+    pub fn applied_to(&self, record: &EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> {
+        if **record.wrapped_key() != *self.old {
+            return None;
+        }
+        let parent = self.parent.as_ref().or_else(|| record.parent()).cloned();
+        let replaced = EnvelopeKeyRecord::new(self.key.clone(), Arc::clone(&self.new), parent);
+        Some(replaced.revoked(record.is_revoked()))
+    }
 }
 
 /// A part of a store's rows.
@@ -201,168 +267,4 @@ impl DamagedRow {
 #[must_use]
 pub fn is_reserved_id(id: &str) -> bool {
     id.starts_with("__asherah_internal_")
-}
-
-impl<M: Metastore> Metastore for Arc<M> {
-    async fn load(
-        &self,
-        key: &KeyMeta,
-        consistency: Consistency,
-    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        (**self).load(key, consistency).await
-    }
-
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        (**self).load_latest(id, up_to).await
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[KeyMeta],
-        consistency: Consistency,
-    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        (**self).load_many(keys, consistency).await
-    }
-
-    async fn load_latest_many(
-        &self,
-        ids: &[KeyId],
-        up_to: Created,
-    ) -> Result<Vec<Option<Latest>>, BackendError> {
-        (**self).load_latest_many(ids, up_to).await
-    }
-
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        (**self).insert(record).await
-    }
-
-    fn failovers(&self) -> u64 {
-        (**self).failovers()
-    }
-}
-
-/// A metastore whose type was chosen at run time.
-#[derive(Clone, Debug)]
-pub struct BoxedMetastore(Arc<dyn DynMetastore>);
-
-impl BoxedMetastore {
-    /// Hides the type of `metastore`.
-    pub fn new(metastore: impl Metastore) -> Self {
-        Self(Arc::new(metastore))
-    }
-}
-
-impl Metastore for BoxedMetastore {
-    async fn load(
-        &self,
-        key: &KeyMeta,
-        consistency: Consistency,
-    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.0.load_dyn(key, consistency).await
-    }
-
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        self.0.load_latest_dyn(id, up_to).await
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[KeyMeta],
-        consistency: Consistency,
-    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.0.load_many_dyn(keys, consistency).await
-    }
-
-    async fn load_latest_many(
-        &self,
-        ids: &[KeyId],
-        up_to: Created,
-    ) -> Result<Vec<Option<Latest>>, BackendError> {
-        self.0.load_latest_many_dyn(ids, up_to).await
-    }
-
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        self.0.insert_dyn(record).await
-    }
-
-    fn failovers(&self) -> u64 {
-        self.0.failovers_dyn()
-    }
-}
-
-/// The twin of [`Metastore`] that can be a trait object. Written once, here.
-trait DynMetastore: fmt::Debug + Send + Sync {
-    fn load_dyn<'a>(
-        &'a self,
-        key: &'a KeyMeta,
-        consistency: Consistency,
-    ) -> BoxFuture<'a, Result<Option<EnvelopeKeyRecord>, BackendError>>;
-
-    fn load_latest_dyn<'a>(
-        &'a self,
-        id: &'a KeyId,
-        up_to: Created,
-    ) -> BoxFuture<'a, Result<Option<Latest>, BackendError>>;
-
-    fn load_many_dyn<'a>(
-        &'a self,
-        keys: &'a [KeyMeta],
-        consistency: Consistency,
-    ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>>;
-
-    fn load_latest_many_dyn<'a>(
-        &'a self,
-        ids: &'a [KeyId],
-        up_to: Created,
-    ) -> BoxFuture<'a, Result<Vec<Option<Latest>>, BackendError>>;
-
-    fn insert_dyn<'a>(&'a self, record: &'a EnvelopeKeyRecord)
-    -> BoxFuture<'a, Result<Insert, BackendError>>;
-
-    fn failovers_dyn(&self) -> u64;
-}
-
-impl<M: Metastore> DynMetastore for M {
-    fn load_dyn<'a>(
-        &'a self,
-        key: &'a KeyMeta,
-        consistency: Consistency,
-    ) -> BoxFuture<'a, Result<Option<EnvelopeKeyRecord>, BackendError>> {
-        Box::pin(self.load(key, consistency))
-    }
-
-    fn load_latest_dyn<'a>(
-        &'a self,
-        id: &'a KeyId,
-        up_to: Created,
-    ) -> BoxFuture<'a, Result<Option<Latest>, BackendError>> {
-        Box::pin(self.load_latest(id, up_to))
-    }
-
-    fn load_many_dyn<'a>(
-        &'a self,
-        keys: &'a [KeyMeta],
-        consistency: Consistency,
-    ) -> BoxFuture<'a, Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> {
-        Box::pin(self.load_many(keys, consistency))
-    }
-
-    fn load_latest_many_dyn<'a>(
-        &'a self,
-        ids: &'a [KeyId],
-        up_to: Created,
-    ) -> BoxFuture<'a, Result<Vec<Option<Latest>>, BackendError>> {
-        Box::pin(self.load_latest_many(ids, up_to))
-    }
-
-    fn insert_dyn<'a>(
-        &'a self,
-        record: &'a EnvelopeKeyRecord,
-    ) -> BoxFuture<'a, Result<Insert, BackendError>> {
-        Box::pin(self.insert(record))
-    }
-
-    fn failovers_dyn(&self) -> u64 {
-        self.failovers()
-    }
 }

@@ -1,5 +1,6 @@
 //! How long keys live, how often they are checked, and how much of everything there may be.
 
+mod check;
 mod limits;
 
 use std::time::Duration;
@@ -8,6 +9,8 @@ use claviger_memory::LockPolicy;
 
 use crate::error::Error;
 pub use limits::Limits;
+
+use check::{SPAN_MAX, require};
 
 /// The life cycle of keys. Its default is [`production`](Self::production).
 ///
@@ -288,13 +291,6 @@ impl Default for CryptoPolicy {
     fn default() -> Self {
         Self::production()
     }
-}
-
-/// Longer spans are a mistake of units, and would overflow the arithmetic of time.
-const SPAN_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
-
-fn require(holds: bool, otherwise: &str) -> Result<(), Error> {
-    if holds { Ok(()) } else { Err(Error::invalid_config(otherwise)) }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
 use crate::aead::OVERHEAD_BYTES;
-use crate::key::KEY_BYTES;
+use crate::secret::KEY_BYTES;
 
 /// The id of a system or intermediate key, such as `_IK_customer-17_checkout_payments`.
 ///

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 pub use self::terms::{Rewrap, RewrapOptions, RewrapReport};
 use crate::error::{BackendError, Error};
-use crate::gate::in_time;
 use crate::gate::serial::SerialGate;
-use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrappedKey, to_error as of_kms};
-use crate::metastore::{Consistency, MetastoreAdmin, to_error as of_store};
+use crate::metastore::handle::to_error as of_store;
+use crate::metastore::{MetastoreAdmin, Replacement};
 use crate::partition::is_system_key_id;
 use crate::policy::Limits;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::secret::SecretKey;
 
 /// Wraps the store's system keys, which `from` unwraps, anew with `to`, one after the other, so that
 /// `to` alone will do.
@@ -94,8 +94,7 @@ enum Unfit {
 impl Unfit {
     fn of(self, meta: &KeyMeta) -> Error {
         let kms = |source| Error::Kms { operation: "wrap_key", key: meta.clone(), source };
-        let store =
-            |source| Error::Metastore { operation: "replace_wrapped_key", key: meta.id().clone(), source };
+        let store = |source| Error::Metastore { operation: "replace_many", key: meta.id().clone(), source };
         match self {
             Self::OtherKey => kms(BackendError::damaged(self)),
             Self::StillMissing(_) => kms(BackendError::transient(self)),
@@ -183,7 +182,10 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
 
     async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<crate::Page, Error> {
         let key = after.map_or_else(|| KeyId::new("_SK_"), |key| key.id().clone());
-        let listed = self.store_gate.call(|| self.store.list(after, limit)).await;
+        let listed = self
+            .store_gate
+            .call(|context| async move { self.store.list("", after, limit, &context).await })
+            .await;
         listed.map_err(|error| of_store("list", &key, error))
     }
 
@@ -226,8 +228,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     async fn state(&self, record: &EnvelopeKeyRecord) -> Result<State, Error> {
         let (wrapped, meta) = (record.wrapped_key(), record.meta());
         // It asks no service: that one is up it does not tell.
-        let inspected = in_time(self.options.limits.kms_deadline, self.to.inspect(wrapped)).await;
-        let missing = match inspected {
+        let missing = match self.to.inspect(wrapped) {
             Ok(health) => health.missing,
             Err(error) if !error.is_transient() && self.purpose == Purpose::Move => {
                 // Another service's.
@@ -242,7 +243,11 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
             // What looks whole may be another master key's.
             return self.unwrap_from(wrapped, meta).await.map(|_| State::UpToDate);
         }
-        match self.to_gate.call(|| self.to.unwrap_key(wrapped, meta)).await {
+        match self
+            .to_gate
+            .call(|context| async move { self.to.unwrap_key(wrapped, meta, &context).await })
+            .await
+        {
             Ok(_) => Ok(State::UpToDate),
             Err(error) if !error.is_transient() => Ok(State::Due { missing }),
             Err(error) => Err(of_kms("unwrap_key", meta, error)),
@@ -250,7 +255,10 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     }
 
     async fn unwrap_from(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, Error> {
-        let unwrapped = self.from_gate.call(|| self.from.unwrap_key(wrapped, meta)).await;
+        let unwrapped = self
+            .from_gate
+            .call(|context| async move { self.from.unwrap_key(wrapped, meta, &context).await })
+            .await;
         unwrapped.map_err(|error| of_kms("unwrap_key", meta, error))
     }
 
@@ -261,7 +269,8 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         secret: &SecretKey,
         lacks: &[String],
     ) -> Result<WrappedKey, Error> {
-        let wrapped = self.to_gate.call(|| self.to.wrap_key(secret, meta)).await;
+        let wrapped =
+            self.to_gate.call(|context| async move { self.to.wrap_key(secret, meta, &context).await }).await;
         let wrapped = wrapped.map_err(|error| of_kms("wrap_key", meta, error))?;
         let missing = wrapped.missing_copies();
         let is_better = missing.len() < lacks.len() && missing.iter().all(|copy| lacks.contains(copy));
@@ -279,7 +288,10 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     }
 
     async fn unwraps_to(&self, wrapped: &[u8], meta: &KeyMeta, secret: &SecretKey) -> Result<bool, Error> {
-        let unwrapped = self.to_gate.call(|| self.to.unwrap_key(wrapped, meta)).await;
+        let unwrapped = self
+            .to_gate
+            .call(|context| async move { self.to.unwrap_key(wrapped, meta, &context).await })
+            .await;
         let unwrapped = unwrapped.map_err(|error| of_kms("unwrap_key", meta, error))?;
         Ok(is_same(&unwrapped, secret))
     }
@@ -287,17 +299,26 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     /// Tells whether the key is there, and revoked.
     async fn revoke(&self, record: &EnvelopeKeyRecord) -> Result<bool, Error> {
         let meta = record.meta();
-        let revoked = self.store_gate.call(|| self.store.revoke(meta)).await;
+        let revoked =
+            self.store_gate.call(|context| async move { self.store.revoke(meta, &context).await }).await;
         revoked.map_err(|error| of_store("revoke", meta.id(), error))
     }
 
     async fn replace(&self, meta: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, Error> {
-        match self.store_gate.call(|| self.store.replace_wrapped_key(meta, old, new)).await {
-            Ok(true) => Ok(true),
+        let replacement = &[Replacement::new(meta.clone(), old, new)];
+        let replaced = self
+            .store_gate
+            .call(|context| async move { self.store.replace_many(replacement, &context).await })
+            .await;
+        match replaced {
+            Ok(replaced) if replaced == [true] => Ok(true),
             // The reply to a first attempt may have been lost.
             answer => match self.load(meta).await? {
                 Some(record) if **record.wrapped_key() == *new => Ok(true),
-                _ => answer.map_err(|error| of_store("replace_wrapped_key", meta.id(), error)),
+                _ => match answer {
+                    Ok(_) => Ok(false),
+                    Err(error) => Err(of_store("replace_many", meta.id(), error)),
+                },
             },
         }
     }
@@ -329,7 +350,8 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     }
 
     async fn load(&self, meta: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
-        let loaded = self.store_gate.call(|| self.store.load(meta, Consistency::Strong)).await;
+        let loaded =
+            self.store_gate.call(|context| async move { self.store.load(meta, &context).await }).await;
         loaded.map_err(|error| of_store("load", meta.id(), error))
     }
 }

@@ -4,10 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Moment;
-use crate::envelope;
+use crate::core::Core;
+use crate::data_row;
 use crate::error::{BackendError, Error};
-use crate::factory::Shared;
-use crate::hierarchy::Hierarchy;
 use crate::keyring::Keyring;
 use crate::partition::Owner;
 use crate::plaintext::Plaintext;
@@ -20,11 +19,11 @@ use crate::record::{DataRowRecord, KeyMeta, WRAPPED_DATA_ROW_KEY_BYTES};
 ///
 /// # Cancel safety
 /// Every method may be dropped at any await: nothing half-made stays, and key loads go on for
-/// others who wait for them.
+/// others that wait for them.
 #[derive(Clone)]
 pub struct Session {
-    shared: Arc<Shared>,
-    ring: Arc<Keyring>,
+    core: Arc<Core>,
+    keyring: Arc<Keyring>,
 }
 
 /// Where a service keeps its records, for [`Session::store`] and [`Session::load`].
@@ -43,8 +42,8 @@ pub trait Persistence {
 }
 
 impl Session {
-    pub(crate) const fn new(shared: Arc<Shared>, ring: Arc<Keyring>) -> Self {
-        Self { shared, ring }
+    pub(crate) const fn new(core: Arc<Core>, keyring: Arc<Keyring>) -> Self {
+        Self { core, keyring }
     }
 
     /// Encrypts `plaintext`, which may be empty, under a fresh data row key.
@@ -55,20 +54,21 @@ impl Session {
     /// [`Error::Deadline`], [`Error::Overloaded`], [`Error::NoRuntime`] and what a damaged key
     /// record gives; [`Error::Closed`], [`Error::Forked`].
     pub async fn encrypt(&self, plaintext: &[u8]) -> Result<DataRowRecord, Error> {
-        let core = self.shared.open()?;
-        envelope::check_payload(plaintext.len(), self.shared.payload_bytes_max())?;
-        let now = core.now();
-        touch(core, &self.ring, now);
-        if let Some(key) = self.ring.take_latest().filter(|key| core.rules.is_ready(key, now)) {
-            return envelope::seal(key, &*core.random, now, self.wraps(core), plaintext);
+        let core = self.core.open()?;
+        data_row::check_payload(plaintext.len(), core.payload_bytes_max())?;
+        let context = core.context();
+        let now = context.now();
+        touch(core, &self.keyring, now);
+        if let Some(key) = self.keyring.take_latest().filter(|key| context.rules().is_ready(key, now)) {
+            return data_row::seal(key, context.random(), now, self.wraps(core), plaintext);
         }
-        let key = self.shared.wait_for(core.key_to_encrypt(&self.ring)).await?;
-        envelope::seal(key, &*core.random, now, self.wraps(core), plaintext)
+        let key = core.wait_for(core.engine().key_to_encrypt(&self.keyring)).await?;
+        data_row::seal(key, context.random(), now, self.wraps(core), plaintext)
     }
 
     /// Returns how much a key may wrap, and what is done about one that is to wrap no more.
-    fn wraps(&self, core: &Arc<Hierarchy>) -> (u64, impl FnOnce()) {
-        (core.rules.wraps_max(), || core.replace_worn_out(&self.ring))
+    fn wraps(&self, core: &Core) -> (u64, impl FnOnce()) {
+        (core.context().rules().wraps_max(), || core.engine().replace_worn_out(&self.keyring))
     }
 
     /// Decrypts a record of this partition.
@@ -96,7 +96,7 @@ impl Session {
     /// # Errors
     /// As [`decrypt`](Self::decrypt).
     pub async fn decrypt_json(&self, json: &[u8]) -> Result<Plaintext, Error> {
-        self.shared.open()?;
+        self.core.open()?;
         let (parent, wrapped_key, data) = DataRowRecord::from_json(json)?.into_parts();
         self.open(&parent, &wrapped_key, data).await
     }
@@ -133,41 +133,43 @@ impl Session {
         wrapped_key: &[u8; WRAPPED_DATA_ROW_KEY_BYTES],
         data: impl AsRef<[u8]> + Into<Box<[u8]>>,
     ) -> Result<Plaintext, Error> {
-        let core = self.shared.open()?;
-        envelope::check_sealed(data.as_ref().len(), self.shared.payload_bytes_max())?;
-        let other_ring;
-        let ring = match core.naming.owner(self.ring.id(), parent.id()) {
-            Owner::Own => &self.ring,
+        let core = self.core.open()?;
+        data_row::check_sealed(data.as_ref().len(), core.payload_bytes_max())?;
+        let context = core.context();
+        let other_keyring;
+        let keyring = match context.naming().owner(self.keyring.id(), parent.id()) {
+            Owner::Own => &self.keyring,
             Owner::OtherRegion => {
-                other_ring = core.intermediate.ring(parent.id().as_str());
-                &other_ring
+                other_keyring = core.caches().intermediate().keyring(parent.id().as_str());
+                &other_keyring
             }
             Owner::Foreign => return Err(Error::ForeignRecord),
         };
         let data = data.into();
-        let now = core.now();
-        touch(core, ring, now);
-        let formers = || ring.formers(parent.created(), now);
-        let key = ring.take_version(parent.created());
-        if let Some(key) = key.filter(|key| core.rules.is_ready_to_decrypt(key, now)) {
-            return envelope::open(key, formers, wrapped_key, data);
+        let now = context.now();
+        touch(core, keyring, now);
+        let formers = || keyring.formers(parent.created(), now);
+        let key = keyring.take_version(parent.created());
+        if let Some(key) = key.filter(|key| context.rules().is_ready_to_decrypt(key, now)) {
+            return data_row::open(key, formers, wrapped_key, data);
         }
-        let key = self.shared.wait_for(core.key_to_decrypt(self.ring.id(), ring, parent.created())).await?;
-        envelope::open(key, formers, wrapped_key, data)
+        let engine = core.engine();
+        let key = core.wait_for(engine.key_to_decrypt(self.keyring.id(), keyring, parent.created())).await?;
+        data_row::open(key, formers, wrapped_key, data)
     }
 }
 
 /// Notes that the keyring is in use; about once a second the cache hears of it, so that a hot
 /// partition that looks nothing up does not look idle.
 #[inline]
-fn touch(core: &Hierarchy, ring: &Keyring, now: Moment) {
-    if ring.touch(now) {
-        core.intermediate.touch(ring);
+fn touch(core: &Core, keyring: &Keyring, now: Moment) {
+    if keyring.touch(now) {
+        core.caches().intermediate().touch(keyring);
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("intermediate_key", self.ring.id()).finish_non_exhaustive()
+        f.debug_struct("Session").field("intermediate_key", self.keyring.id()).finish_non_exhaustive()
     }
 }

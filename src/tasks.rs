@@ -1,4 +1,4 @@
-//! The tasks a factory owns: the flights, their callers' timers, the sweep of idle keys, the listeners.
+//! The tasks a factory owns: the loads, their callers' timers, the sweep of idle keys, the listeners.
 
 mod home;
 
@@ -22,7 +22,7 @@ use home::Home;
 pub(crate) struct Tasks {
     home: Home,
     flights: TaskTracker,
-    /// Ends the flights.
+    /// Ends the loads.
     stop: CancellationToken,
     /// The factory closes: nothing begins that would keep it from it.
     closing: CancellationToken,
@@ -56,7 +56,7 @@ impl Tasks {
         Arc::clone(&self.background).try_acquire_owned().ok()
     }
 
-    /// Runs a flight that goes on when its callers go away. `stopped` ends it at close.
+    /// Runs a load that goes on when its callers go away. `stopped` ends it at close.
     pub(crate) fn spawn<F>(&self, flight: impl FnOnce(CancellationToken) -> F) -> Result<(), Error>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -69,13 +69,13 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        // The handle is not awaited: who waits for a task waits for what it brings.
+        // The handle is not awaited: waiters wait for what the task brings.
         drop(tasks.spawn_on(self.watched(task), &self.home.handle()?));
         Ok(())
     }
 
     /// Waits for `future`, for `limit` at most; `None` if that is over. The caller needs no runtime: its
-    /// timer runs where flights do.
+    /// timer runs where loads do.
     pub(crate) async fn within<F: Future>(
         &self,
         limit: Duration,
@@ -131,7 +131,7 @@ impl Tasks {
         self.closing.clone()
     }
 
-    /// Waits until no flight is under way.
+    /// Waits until no load is under way.
     pub(crate) async fn idle(&self) {
         self.closing.cancel();
         self.flights.close();
@@ -153,7 +153,7 @@ impl Tasks {
         self.home.stop()
     }
 
-    /// Returns how many flights are under way.
+    /// Returns how many loads are under way.
     pub(crate) fn flights(&self) -> usize {
         self.flights.len()
     }

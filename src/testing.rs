@@ -22,6 +22,7 @@
 //! `metastore_legacy_contract!` and `metastore_admin_legacy_contract!` hold a store on such a table
 //! to all clauses, and to refusing those keys for good.
 
+mod context;
 mod fakes;
 mod faults;
 pub mod kms;
@@ -34,6 +35,7 @@ pub use crate::{
     kms_contract, kms_copies_contract, kms_key_wrap_contract, kms_outage_contract, kms_wrong_key_contract,
     metastore_admin_contract, metastore_admin_legacy_contract, metastore_contract, metastore_legacy_contract,
 };
+pub use context::{ReplaceOne, call};
 pub use fakes::{FailingRandom, FixedClock, NoChance, SeededRandom};
 pub use faults::{Call, Fault, Faults, FaultyKms, FaultyMetastore, Operation};
 

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use claviger::testing::{FaultyKms, FaultyMetastore, SeededRandom};
 use claviger::{
-    BackendError, BoxedKms, BoxedMetastore, BoxedMetastoreAdmin, Consistency, Created, EnvelopeKeyRecord,
-    InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, Page, SecretKey, StaticKms,
-    is_reserved_id,
+    BackendError, BoxedKms, BoxedMetastore, BoxedMetastoreAdmin, CallContext, Created, EnvelopeKeyRecord,
+    InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, Page, Replacement,
+    SecretKey, StaticKms, is_reserved_id,
 };
 
 fn static_kms() -> StaticKms {
@@ -155,21 +155,21 @@ fn folded_id(id: &KeyId) -> KeyId {
     KeyId::new(id.as_str().trim_end().to_lowercase())
 }
 
-fn with_wrapped_key(row: &EnvelopeKeyRecord, wrapped_key: &[u8]) -> EnvelopeKeyRecord {
-    let replaced = EnvelopeKeyRecord::new(row.meta().clone(), wrapped_key, row.parent().cloned());
-    replaced.revoked(row.is_revoked())
-}
-
 impl Metastore for FoldingMetastore {
     async fn load(
         &self,
         key: &KeyMeta,
-        _consistency: Consistency,
+        _context: &CallContext,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         Ok(self.rows().get(&folded(key)).filter(|row| self.is_of(row, key.id())).cloned())
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        _context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
         let rows = self.rows();
         let of_id = rows.values().filter(|row| self.is_of(row, id) && row.meta().created() <= up_to);
         let mut versions: Vec<_> = of_id.cloned().collect();
@@ -180,11 +180,11 @@ impl Metastore for FoldingMetastore {
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         let mut records = Vec::new();
         for key in keys {
-            records.push(self.load(key, consistency).await?);
+            records.push(self.load(key, context).await?);
         }
         Ok(records)
     }
@@ -193,15 +193,20 @@ impl Metastore for FoldingMetastore {
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
         let mut records = Vec::new();
         for id in ids {
-            records.push(self.load_latest(id, up_to).await?);
+            records.push(self.load_latest(id, up_to, context).await?);
         }
         Ok(records)
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        _context: &CallContext,
+    ) -> Result<Insert, BackendError> {
         let id = record.meta().id().as_str();
         let is_too_long = id.len() > 2_048 || record.to_json().len() > EnvelopeKeyRecord::JSON_BYTES_MAX;
         if is_reserved_id(id) || is_too_long {
@@ -223,37 +228,66 @@ impl Metastore for FoldingMetastore {
 }
 
 impl MetastoreAdmin for FoldingMetastore {
-    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&KeyMeta>,
+        limit: usize,
+        _context: &CallContext,
+    ) -> Result<Page, BackendError> {
         let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(folded(after)));
+        let starts = |id: &str| {
+            if self.is_careful {
+                id.starts_with(prefix)
+            } else {
+                id.to_lowercase().starts_with(&prefix.to_lowercase())
+            }
+        };
+        let rows = self.rows();
+        let rows = rows.range((from, Bound::Unbounded)).map(|(_, row)| row);
         let records: Vec<_> =
-            self.rows().range((from, Bound::Unbounded)).map(|(_, row)| row.clone()).take(limit).collect();
+            rows.filter(|row| starts(row.meta().id().as_str())).take(limit).cloned().collect();
         let next = records.last().map(|last| last.meta().clone());
         Ok(Page::new(records, Vec::new(), next))
     }
 
-    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+    async fn revoke(&self, key: &KeyMeta, _context: &CallContext) -> Result<bool, BackendError> {
         Ok(self.change(key, |row| {
             *row = row.clone().revoked(true);
             true
         }))
     }
 
-    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        Ok(self.change(key, |row| {
-            let is_old = **row.wrapped_key() == *old;
-            *row = if is_old { with_wrapped_key(row, new) } else { row.clone() };
-            is_old
-        }))
+    async fn replace_many(
+        &self,
+        replacements: &[Replacement],
+        _context: &CallContext,
+    ) -> Result<Vec<bool>, BackendError> {
+        let replaced = replacements.iter().map(|replacement| {
+            self.change(&replacement.key, |row| {
+                let replaced = replacement.applied_to(row);
+                let is_old = replaced.is_some();
+                *row = replaced.unwrap_or_else(|| row.clone());
+                is_old
+            })
+        });
+        Ok(replaced.collect())
     }
 
-    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+    async fn delete_version(&self, key: &KeyMeta, _context: &CallContext) -> Result<bool, BackendError> {
+        let mut rows = self.rows();
+        let is_there = rows.get(&folded(key)).is_some_and(|row| self.is_of(row, key.id()));
+        Ok(is_there && rows.remove(&folded(key)).is_some())
+    }
+
+    async fn delete(&self, id: &KeyId, _context: &CallContext) -> Result<u64, BackendError> {
         let mut rows = self.rows();
         let before = rows.len();
         rows.retain(|_, row| !self.is_of(row, id));
         Ok((before - rows.len()) as u64)
     }
 
-    async fn count(&self) -> Result<u64, BackendError> {
+    async fn count(&self, _context: &CallContext) -> Result<u64, BackendError> {
         Ok(self.rows().len() as u64)
     }
 }
@@ -285,5 +319,7 @@ async fn a_store_that_gives_one_key_for_another_breaks_every_clause_about_it() {
         metastore_admin::replace_leaves_lookalikes_alone_or_refuses
         metastore_admin::delete_leaves_lookalikes_alone
         metastore_admin::delete_leaves_lookalikes_alone_or_refuses
+        metastore_admin::delete_version_leaves_lookalikes_alone
+        metastore_admin::delete_version_leaves_lookalikes_alone_or_refuses
     }
 }

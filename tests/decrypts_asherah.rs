@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+use claviger::testing::call;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
@@ -42,7 +43,7 @@ async fn factory_of(group: &Value) -> SessionFactory {
         let created = Created::new(row["created"].as_i64().unwrap()).unwrap();
         let meta = KeyMeta::new(KeyId::new(text(row, "id")), created);
         let record = EnvelopeKeyRecord::from_json(meta, text(row, "key_record").as_bytes()).unwrap();
-        assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
     }
     let Ok(master_key) = SecretKey::try_init(|bytes| {
         bytes.copy_from_slice(text(group, "master_key_utf8").as_bytes());

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64_simd::{STANDARD, URL_SAFE_NO_PAD};
-use claviger::testing::{Fault, FaultyKms, FaultyMetastore, FixedClock, Operation, SeededRandom};
+use claviger::testing::{
+    Fault, FaultyKms, FaultyMetastore, FixedClock, Operation, ReplaceOne as _, SeededRandom, call,
+};
 use claviger::{
-    BackendError, BoxedKms, BoxedMetastore, CryptoPolicy, DataRowRecord, Error, FailureClass,
+    BackendError, BoxedKms, BoxedMetastore, CallContext, CryptoPolicy, DataRowRecord, Error, FailureClass,
     InMemoryMetastore, KeyManagementService, KeyMeta, Limits, LockPolicy, MetastoreAdmin, Persistence,
     RevokedDecrypt, SecretKey, Session, SessionFactory, StaticKms, WrapHealth, WrappedKey,
 };
@@ -268,7 +270,7 @@ async fn failing_back_ends(
         said.note_failure(session.encrypt(PAYLOAD).await);
     }
     let newest = session.encrypt(PAYLOAD).await.unwrap();
-    store.revoke(newest.parent()).await.unwrap();
+    store.revoke(newest.parent(), &call()).await.unwrap();
     clock.advance(DAY / 4);
     session.encrypt(PAYLOAD).await.unwrap();
     said.note(&session.decrypt(&newest).await.unwrap());
@@ -282,14 +284,14 @@ async fn damaged_keys(
     record: &DataRowRecord,
 ) {
     let session = fresh.session("partition").unwrap();
-    let rows = store.list(None, usize::MAX).await.unwrap().records;
+    let rows = store.list("", None, usize::MAX, &call()).await.unwrap().records;
     said.note(&rows);
     let row = rows.iter().find(|row| row.meta() == record.parent()).unwrap();
     let mut forged = row.wrapped_key().to_vec();
     forged[0] ^= 1;
-    assert!(store.replace_wrapped_key(row.meta(), row.wrapped_key(), &forged).await.unwrap());
+    assert!(store.replace_one(row.meta(), row.wrapped_key(), &forged, &call()).await.unwrap());
     said.note_failure(session.decrypt(record).await);
-    store.delete(row.meta().id()).await.unwrap();
+    store.delete(row.meta().id(), &call()).await.unwrap();
     said.note(&session.decrypt(record).await.map_err(|error| said.note_error(&error)).unwrap_err());
 }
 
@@ -322,15 +324,25 @@ impl Persistence for Broken {
 struct Panicking;
 
 impl KeyManagementService for Panicking {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         panic!("plug-in gave up on {meta} with {key:?}")
     }
 
-    async fn unwrap_key(&self, _wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        _wrapped: &[u8],
+        _meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         Err(BackendError::permanent("it never wrapped any"))
     }
 
-    async fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         Ok(WrapHealth::default())
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn is_of_one_row(error: &Error) -> bool {
         | Error::KeyNotFound(_)
         | Error::KeyRevoked(_)
         | Error::TooLarge { .. }
+        | Error::Cipher
         | Error::IndistinctKey(_) => true,
         Error::Metastore { operation, key, source } => {
             let is_of_all = key.is_of_system_key()
@@ -46,6 +47,8 @@ pub(crate) fn is_of_one_row(error: &Error) -> bool {
         _ => false,
     }
 }
+
+const CIPHER: &str = "the cipher refuses the data, of which it takes less than 64 GiB at once; split it";
 
 /// The trait's method that makes a key.
 const INSERT: &str = "insert";
@@ -126,6 +129,7 @@ fn sentence(error: &Error) -> (Exit, String) {
         Error::TooLarge { bytes_max, .. } => {
             (Exit::BadInput, format!("the data is over the limit of {bytes_max} bytes; split it"))
         }
+        Error::Cipher => (Exit::BadInput, CIPHER.to_owned()),
         Error::Metastore { key, source, .. } if source.class() == FailureClass::Folded => (
             Exit::NotFound,
             format!(

@@ -5,13 +5,14 @@ pub(crate) mod text;
 pub(crate) mod watched;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use claviger_open::{Absent, KmsFile, KmsOptions, KmsSpec, Making, OpenKms};
 
 use crate::exit::Failure;
 use crate::explain;
 use crate::files::{Role, Used};
-use crate::open::make_folder_of;
+use crate::open::{CALL_WAIT, make_folder_of};
 
 /// A master key and who keeps it, not opened yet.
 #[derive(Clone, Debug)]
@@ -56,6 +57,11 @@ impl KmsChoice {
 
     pub(crate) const fn spec(&self) -> &KmsSpec {
         &self.spec
+    }
+
+    /// How long a call to it may take.
+    pub(crate) fn call_wait(&self) -> Duration {
+        self.spec.call_deadline().unwrap_or(CALL_WAIT)
     }
 
     /// The file it is, if it is one and has no members.

@@ -9,14 +9,14 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{CryptoPolicy, Event, Limits, SessionFactory};
+use claviger::{CallContext, CryptoPolicy, Event, Limits, SessionFactory};
 use claviger_open::{Absent, Making, OpenKms, OpenStore};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::folder::Folder;
-use crate::kms::Opening;
 use crate::kms::watched::Watched;
+use crate::kms::{KmsChoice, Opening};
 use crate::tell::tell;
 
 /// The keys of a run.
@@ -92,7 +92,7 @@ pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failur
         .service(&settings.service)
         .product(&settings.product)
         .policy(policy)
-        .limits(limits())
+        .limits(limits(&settings.kms))
         .folded_ids(settings.folded_ids);
     if let Some(suffix) = &settings.region_suffix {
         builder = builder.region_suffix(suffix);
@@ -124,14 +124,19 @@ fn no_keys(place: &impl fmt::Display) -> Failure {
     Failure::new(Exit::NotFound, message)
 }
 
-/// The store's own deadline ends first, so that the reason is told; three tries end before the
-/// operation's.
-pub(crate) fn limits() -> Limits {
+/// Three tries end before the operation's deadline.
+pub(crate) fn limits(kms: &KmsChoice) -> Limits {
+    let kms_wait = kms.call_wait();
     Limits::new()
         .store_calls_max(CALLS_MAX)
-        .store_deadline(CALL_WAIT + Duration::from_secs(1))
-        .kms_deadline(CALL_WAIT)
-        .operation_deadline(CALL_WAIT * 4)
+        .store_deadline(CALL_WAIT)
+        .kms_deadline(kms_wait)
+        .operation_deadline(CALL_WAIT.max(kms_wait) * 4)
+}
+
+/// What an operator's call to the key store is told.
+pub(crate) fn call() -> CallContext {
+    CallContext::within(CALL_WAIT)
 }
 
 /// The files that hold keys and that encrypting makes if need be.
@@ -186,8 +191,8 @@ pub(crate) fn make_folder_of(path: &Path) -> Result<(), Failure> {
     make_folder(folder).map_err(|error| Failure::create(folder, &error))
 }
 
-/// How long a database has for an answer. Nobody waits at a counter for a file, and a run that gives
-/// up has to begin anew.
+/// How long a database has for an answer, and a KMS unless it is told otherwise. Nobody waits at a counter for a
+/// file, and a run that gives up has to begin anew.
 pub(crate) const CALL_WAIT: Duration = Duration::from_secs(10);
 
 /// How many calls are under way at once: as many as the databases' stores have connections, so that

@@ -1,6 +1,7 @@
 //! Shows, makes and checks the table that a key store keeps its keys in.
 
 use claviger_metastore::{Finding, FindingId, SchemaReport, Severity, look_for_equal_keys};
+use claviger_open::StoreOptions;
 use serde::Serialize;
 
 use crate::args::{Report, Schema, SchemaApply};
@@ -8,9 +9,9 @@ use crate::config::{kms_choice, resolve_store, resolve_store_and_kms};
 use crate::escape;
 use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::open::first_use;
+use crate::open::{CALL_WAIT, call, first_use};
 use crate::print::Printer;
-use crate::store::{StoreChoice, Terms, options};
+use crate::store::{StoreChoice, Terms};
 
 pub(crate) fn run(command: Schema, printer: Printer) -> Result<Exit, Failure> {
     match command {
@@ -64,15 +65,17 @@ fn look(
         if making == Making::IfMissing {
             choice.make_file().await?;
         }
-        let options = match making {
-            Making::IfMissing => options().migrate(),
-            Making::Never => options().danger_unchecked(),
-        };
-        let store = choice.open(&options).await?;
+        let unchecked = StoreOptions::new().danger_unchecked();
+        let store = choice
+            .open(&match making {
+                Making::IfMissing => unchecked.migrate(),
+                Making::Never => unchecked,
+            })
+            .await?;
         let looked = async {
-            let mut report = store.check_schema().await?;
+            let mut report = store.check_schema(&call()).await?;
             if making == Making::Never {
-                look_for_equal_keys(store.admin(), &mut report).await?;
+                look_for_equal_keys(store.admin(), CALL_WAIT, &mut report).await?;
             }
             Ok(report)
         };

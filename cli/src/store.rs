@@ -15,7 +15,6 @@ use crate::exit::{Exit, Failure};
 use crate::explain;
 use crate::files::{self, Role, Used};
 use crate::given::Given;
-use crate::open::CALL_WAIT;
 use crate::store::text::METASTORE;
 
 /// A key store, not opened yet.
@@ -50,13 +49,8 @@ impl Terms<'_> {
     }
 
     fn options(self) -> StoreOptions {
-        options().accept(self.accepted).folded_ids(self.folded_ids).read_only(self.read_only)
+        StoreOptions::new().accept(self.accepted).folded_ids(self.folded_ids).read_only(self.read_only)
     }
-}
-
-/// Those of every use.
-pub(crate) fn options() -> StoreOptions {
-    StoreOptions::new().deadline(CALL_WAIT)
 }
 
 impl StoreChoice {
@@ -90,7 +84,8 @@ impl StoreChoice {
     /// Opens it, and makes its file or the table in it if they are not there.
     pub(crate) async fn make(&self, terms: Terms<'_>) -> Result<OpenStore, Failure> {
         self.make_file().await?;
-        self.open(&terms.options()).await
+        let options = terms.options();
+        self.open(&if self.file().is_some() { options.migrate() } else { options }).await
     }
 
     /// Returns what makes its table; the store need not be there.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey, SecureRandom,
-    WrapHealth, WrappedKey,
+    BackendError, CallContext, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey,
+    SecureRandom, WrapHealth, WrappedKey,
 };
 
 use crate::check::CopyCheck;
@@ -88,19 +88,24 @@ impl AnyOfKms {
     ///
     /// # Cancel safety
     /// The calls are dropped where they stand.
-    pub async fn check(&self) -> Vec<CopyCheck> {
-        self.members.check().await
+    pub async fn check(&self, context: &CallContext) -> Vec<CopyCheck> {
+        self.members.check(context).await
     }
 
     /// Unwraps by the first member that answers with the key that opens the seal.
-    async fn open(&self, envelope: &Envelope, meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn open(
+        &self,
+        envelope: &Envelope,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         let attempts: Vec<_> = self
             .members
             .with_copies(envelope)
             .map(|(member, copy)| {
-                (Arc::clone(member.name()), async move {
-                    let wrapping_key = member.unwrap(&copy.copy, meta).await?;
-                    clv1::open(&wrapping_key, &envelope.sealed, meta).await
+                (Arc::clone(member.name()), async move |context: CallContext| {
+                    let wrapping_key = member.unwrap(&copy.copy, meta, &context).await?;
+                    clv1::open(&wrapping_key, &envelope.sealed)
                 })
             })
             .collect();
@@ -112,20 +117,30 @@ impl AnyOfKms {
             .with_kind(FailureKind::Settings)
             .not_asked());
         }
-        first_of(attempts, self.hedge_after).await.map_err(BackendError::from)
+        first_of(context, attempts, self.hedge_after).await.map_err(BackendError::from)
     }
 
     /// Unwraps by the first member that can.
-    async fn open_bare(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        unwrap_bare(self.members.iter(), wrapped, meta, self.hedge_after).await
+    async fn open_bare(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        unwrap_bare(self.members.iter(), wrapped, meta, self.hedge_after, context).await
     }
 
     /// Wraps by the first member alone.
-    async fn wrap_bare(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_bare(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         let Some(first) = self.members.iter().next() else {
             return Err(BackendError::permanent("there is no member").with_kind(FailureKind::Settings));
         };
-        let wrapped = first.wrap(key, meta).await?;
+        let wrapped = first.wrap(key, meta, context).await?;
         // It would be taken for our own, whose members it does not name.
         if is_ours(wrapped.bytes()).map_err(BackendError::damaged)?.is_some() {
             return Err(BackendError::permanent(
@@ -144,31 +159,41 @@ fn is_ours(wrapped: &[u8]) -> Result<Option<Envelope>, Malformed> {
 }
 
 impl KeyManagementService for AnyOfKms {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         if self.is_asherah_compatible {
-            return self.wrap_bare(key, meta).await;
+            return self.wrap_bare(key, meta, context).await;
         }
         let random = self.members.random();
         let wrapping_key = SecretKey::generate(&**random).map_err(BackendError::transient)?;
-        let sealed = clv1::seal(&wrapping_key, key, meta, random).await?;
+        let sealed = clv1::seal(&wrapping_key, key, &**random)?;
         let draft = Draft { kind: Kind::AnyOf, k: 1, sealed, copies_min: self.copies_min };
-        self.members.wrap_shares(draft, std::iter::repeat(&wrapping_key), meta).await
+        self.members.wrap_shares(draft, std::iter::repeat(&wrapping_key), meta, context).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         match is_ours(wrapped).map_err(Malformed::refused)? {
-            Some(envelope) => self.open(&envelope, meta).await,
-            None => self.open_bare(wrapped, meta).await,
+            Some(envelope) => self.open(&envelope, meta, context).await,
+            None => self.open_bare(wrapped, meta, context).await,
         }
     }
 
     /// Tells whose copies an envelope names; a bare one is taken for that of the first member that takes
     /// it for its own. Missing is what is not there of what would be written now: the first member's
     /// copy, or everybody's. What a member says is missing within its copy is called `member/copy`.
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         let mut health = match is_ours(wrapped).map_err(Malformed::refused)? {
-            Some(envelope) => self.members.inspect(&envelope).await?,
-            None => self.members.inspect_bare(self.members.iter(), wrapped).await?,
+            Some(envelope) => self.members.inspect(&envelope)?,
+            None => self.members.inspect_bare(self.members.iter(), wrapped)?,
         };
         if let (true, Some(first)) = (self.is_asherah_compatible, self.members.iter().next()) {
             health.missing.retain(|missing| first.has_made(missing));
@@ -203,12 +228,6 @@ impl AnyOfKmsBuilder {
     /// Asks the next member when one has not answered for so long; 300 ms by default.
     pub const fn hedge_after(mut self, hedge_after: Duration) -> Self {
         self.hedge_after = hedge_after;
-        self
-    }
-
-    /// Gives each call of a member so long; 2 s by default.
-    pub const fn call_deadline(mut self, call_deadline: Duration) -> Self {
-        self.members.call_deadline = call_deadline;
         self
     }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use claviger::{
-    BackendError, Clock, KeyManagementService, KeyMeta, SecretKey, StaticKms, WrapHealth, WrappedKey,
+    BackendError, CallContext, Clock, KeyManagementService, KeyMeta, KeyWrap, LockPolicy, SecretKey,
+    SystemRandom, WrapHealth, WrappedKey,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
@@ -121,7 +122,7 @@ enum Binding {
 const COPIES_MAX: usize = 16;
 
 impl AwsKms {
-    /// Begins with no region, a hedge after 300 ms, a deadline of 2 s and no encryption context.
+    /// Begins with no region, a hedge after 300 ms and no encryption context.
     pub fn builder() -> AwsKmsBuilder {
         AwsKmsBuilder::new()
     }
@@ -130,11 +131,11 @@ impl AwsKms {
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn check(&self) -> Vec<CopyCheck> {
+    pub async fn check(&self, call: &CallContext) -> Vec<CopyCheck> {
         let settings = Settings { min_regions: 1, ..self.settings.clone() };
         join_all(self.regions.iter().map(|region| {
             let alone = Self { regions: vec![Arc::new(region.afresh())], settings: settings.clone() };
-            async move { check(&**region.name(), &alone).await }
+            async move { check(&**region.name(), &alone, call).await }
         }))
         .await
     }
@@ -155,23 +156,31 @@ impl AwsKms {
     }
 
     /// What is asked of a region that others stand in for when it is late.
-    fn attempt<'a, T: Send + 'a>(
+    fn attempt<'a, T: Send + 'a, F>(
         &'a self,
         region: &'a Region,
-        attempt: impl Future<Output = Result<T, BackendError>> + Send + 'a,
-    ) -> Attempt<'a, T> {
+        attempt: impl FnOnce(CallContext) -> F + Send + 'a,
+    ) -> (Arc<str>, Attempt<'a, T>)
+    where
+        F: Future<Output = Result<T, BackendError>> + Send + 'a,
+    {
         let Settings { hedge_after, clock, .. } = &self.settings;
-        (Arc::clone(region.name()), region.watched(attempt, *hedge_after, &**clock).boxed())
+        let watched = |call| region.watched(attempt(call), *hedge_after, &**clock).boxed();
+        (Arc::clone(region.name()), Box::new(watched))
     }
 
     /// Draws a data key in the first region that answers.
-    async fn generate(&self, contexts: &Contexts) -> Result<(&Arc<Region>, DataKey), BackendError> {
+    async fn generate(
+        &self,
+        contexts: &Contexts,
+        call: &CallContext,
+    ) -> Result<(&Arc<Region>, DataKey), BackendError> {
         let attempts = self.in_order().map(|region| {
-            let generated = region.generate(contexts.bound.clone());
-            self.attempt(region, async move { Ok((region, generated.await?)) })
+            let bound = contexts.bound.clone();
+            self.attempt(region, async move |call| Ok((region, region.generate(bound, call).await?)))
         });
         let attempts: Vec<_> = attempts.collect();
-        Ok(first_of(attempts, self.settings.hedge_after).await?)
+        Ok(first_of(call, attempts, self.settings.hedge_after).await?)
     }
 
     /// Wraps the data key in all regions but the one that drew it.
@@ -180,15 +189,16 @@ impl AwsKms {
         drawn_in: &Arc<Region>,
         data_key: &SecretKey,
         contexts: &Contexts,
+        call: &CallContext,
     ) -> (Vec<RegionCopy<'_>>, CopyFailures) {
         // One buffer for all regions, wiped when the last request is done with it.
         let data_key = Bytes::from_owner(Zeroizing::new(data_key.expose_secret().to_vec()));
         let others = self.regions.iter().filter(|region| !Arc::ptr_eq(region, drawn_in));
         let attempts = others.map(|region| {
-            let wrapped = region.encrypt(data_key.clone(), contexts.bound.clone());
+            let wrapped = region.encrypt(data_key.clone(), contexts.bound.clone(), *call);
             (Arc::clone(region.name()), async move { Ok(region.copy(&wrapped.await?)) }.boxed())
         });
-        let attempts: Vec<Attempt<'_, _>> = attempts.collect();
+        let attempts: Vec<_> = attempts.collect();
         drop(data_key);
         let (made, failures) = all_of(attempts).await;
         (made.into_iter().map(|(_, copy)| copy).collect(), failures)
@@ -200,10 +210,10 @@ impl AwsKms {
         copy: &RegionCopy<'_>,
         sealed: &[u8],
         contexts: &Contexts,
-        meta: &KeyMeta,
+        call: CallContext,
     ) -> Result<SecretKey, BackendError> {
-        let data_key = region.decrypt(&copy.encrypted_kek().map_err(refused)?, contexts).await?;
-        seal_under(&data_key)?.unwrap_key(sealed, meta).await
+        let data_key = region.decrypt(&copy.encrypted_kek().map_err(refused)?, contexts, call).await?;
+        seal_under(&data_key)?.open(sealed)
     }
 
     /// The copies that are tried, in order: each region's first, then what else there is of regions
@@ -221,22 +231,32 @@ impl AwsKms {
 }
 
 impl KeyManagementService for AwsKms {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        call: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         let contexts = self.contexts(meta);
-        let (region, data_key) = self.generate(&contexts).await?;
-        let sealed = seal_under(&data_key.secret)?.wrap_key(key, meta).await?;
-        let (others, failures) = self.wrap_elsewhere(region, &data_key.secret, &contexts).await;
+        let (region, data_key) = self.generate(&contexts, &call.share(2)).await?;
+        let sealed = seal_under(&data_key.secret)?.seal(key, &SystemRandom::new())?;
+        let (others, failures) = self.wrap_elsewhere(region, &data_key.secret, &contexts, call).await;
         let mut copies = vec![region.copy(&data_key.wrapped)];
         copies.extend(others);
         let (made, wanted) = (copies.len(), self.settings.min_regions);
         if made < wanted {
             return Err(AwsKmsFault::TooFewRegions { made, wanted, source: failures.into() }.into());
         }
-        let envelope = Envelope::new(sealed.bytes(), copies).write()?;
+        let envelope = Envelope::new(&sealed, copies).write()?;
         Ok(WrappedKey::new(envelope).degraded(failures.names()))
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        call: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         let envelope = Envelope::read(wrapped).map_err(refused)?;
         let sealed = envelope.encrypted_key().map_err(refused)?;
         let candidates = self.candidates(&envelope);
@@ -245,13 +265,13 @@ impl KeyManagementService for AwsKms {
         }
         let contexts = self.contexts(meta);
         let attempts = candidates.into_iter().map(|(region, copy)| {
-            self.attempt(region, Self::unwrap_copy(region, copy, &sealed, &contexts, meta))
+            self.attempt(region, |call| Self::unwrap_copy(region, copy, &sealed, &contexts, call))
         });
         let attempts: Vec<_> = attempts.collect();
-        Ok(first_of(attempts, self.settings.hedge_after).await?)
+        Ok(first_of(call, attempts, self.settings.hedge_after).await?)
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         let envelope = Envelope::read(wrapped).map_err(refused)?;
         let is_there = |region: &&Arc<Region>| {
             let mut copies = envelope.copies().iter().filter(|copy| copy.region == **region.name());
@@ -264,8 +284,8 @@ impl KeyManagementService for AwsKms {
     }
 }
 
-/// Collected before they are awaited: the compiler does not see that an iterator over them is `Send`.
-type Attempt<'a, T> = (Arc<str>, BoxFuture<'a, Result<T, BackendError>>);
+/// Boxed, and collected before they are awaited: the compiler does not see that an iterator over them is `Send`.
+type Attempt<'a, T> = Box<dyn FnOnce(CallContext) -> BoxFuture<'a, Result<T, BackendError>> + Send + 'a>;
 
 /// The error of a call that has asked no region yet.
 fn refused(fault: AwsKmsFault) -> BackendError {
@@ -273,6 +293,6 @@ fn refused(fault: AwsKmsFault) -> BackendError {
 }
 
 /// What seals a system key under a data key. Without protected memory now, there may be some later.
-fn seal_under(data_key: &SecretKey) -> Result<StaticKms, BackendError> {
-    StaticKms::danger_any_key(data_key).map_err(BackendError::transient)
+fn seal_under(data_key: &SecretKey) -> Result<KeyWrap, BackendError> {
+    KeyWrap::new(data_key, LockPolicy::Prefer).map_err(BackendError::transient)
 }

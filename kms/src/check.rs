@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use claviger::{
-    BackendError, Clock, Created, KeyId, KeyManagementService, KeyMeta, SecretKey, SystemClock, SystemRandom,
+    BackendError, CallContext, Clock, Created, KeyId, KeyManagementService, KeyMeta, SecretKey, SystemClock,
+    SystemRandom,
 };
 
 /// How a service, or one of its copies, did when it was tried.
@@ -30,8 +31,12 @@ impl CopyCheck {
 /// Wraps and unwraps a key that is made for this, and thrown away.
 ///
 /// A service that keeps several copies may do so while one of them fails; its own `check` tries
-/// each. There is no deadline here but the service's own.
-pub async fn check(name: impl Into<String>, kms: &impl KeyManagementService) -> CopyCheck {
+/// each. The wrap may take half the time that `context` leaves.
+pub async fn check(
+    name: impl Into<String>,
+    kms: &impl KeyManagementService,
+    context: &CallContext,
+) -> CopyCheck {
     let name = name.into();
     let clock = SystemClock::new();
     let meta = KeyMeta::new(KeyId::new("_SK_check_claviger"), Created::MIN);
@@ -40,12 +45,12 @@ pub async fn check(name: impl Into<String>, kms: &impl KeyManagementService) -> 
         Err(error) => return CopyCheck { name, wrap: Err(BackendError::transient(error)), unwrap: None },
     };
     let begun = clock.monotonic();
-    let wrapped = match kms.wrap_key(&key, &meta).await {
+    let wrapped = match kms.wrap_key(&key, &meta, &context.share(2)).await {
         Ok(wrapped) => wrapped,
         Err(error) => return CopyCheck { name, wrap: Err(error), unwrap: None },
     };
     let between = clock.monotonic();
-    let unwrapped = kms.unwrap_key(wrapped.bytes(), &meta).await;
+    let unwrapped = kms.unwrap_key(wrapped.bytes(), &meta, context).await;
     let unwrap = unwrapped.and_then(|unwrapped| {
         if unwrapped.expose_secret() == key.expose_secret() {
             Ok(clock.monotonic().saturating_sub(between))

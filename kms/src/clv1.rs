@@ -6,9 +6,7 @@
 //! So the seal binds the copies to each other: what the members answer opens it, or is no answer.
 //! Nothing else is authenticated; who reads an envelope takes neither names nor `k` on trust.
 
-use std::sync::Arc;
-
-use claviger::{BackendError, KeyManagementService as _, KeyMeta, SecretKey, SecureRandom, StaticKms};
+use claviger::{BackendError, KeyWrap, LockPolicy, SecretKey, SecureRandom};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,34 +138,22 @@ pub(crate) fn is_name(name: &str) -> bool {
 }
 
 /// Seals a system key under a wrapping key.
-pub(crate) async fn seal(
+pub(crate) fn seal(
     wrapping_key: &SecretKey,
     key: &SecretKey,
-    meta: &KeyMeta,
-    random: &Arc<dyn SecureRandom>,
+    random: &dyn SecureRandom,
 ) -> Result<Vec<u8>, BackendError> {
-    let kms = StaticKms::danger_any_key(wrapping_key).map_err(BackendError::transient)?;
-    let sealed = kms.random(Shared(Arc::clone(random))).wrap_key(key, meta).await?;
-    Ok(sealed.bytes().to_vec())
+    Ok(key_wrap(wrapping_key)?.seal(key, random)?.to_vec())
 }
 
 /// Opens what [`seal`] made; damaged if it was made under another key.
-pub(crate) async fn open(
-    wrapping_key: &SecretKey,
-    sealed: &[u8],
-    meta: &KeyMeta,
-) -> Result<SecretKey, BackendError> {
-    let kms = StaticKms::danger_any_key(wrapping_key).map_err(BackendError::transient)?;
-    kms.unwrap_key(sealed, meta).await
+pub(crate) fn open(wrapping_key: &SecretKey, sealed: &[u8]) -> Result<SecretKey, BackendError> {
+    key_wrap(wrapping_key)?.open(sealed)
 }
 
-#[derive(Debug)]
-struct Shared(Arc<dyn SecureRandom>);
-
-impl SecureRandom for Shared {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), claviger::RandomError> {
-        self.0.fill(bytes)
-    }
+/// Without protected memory now, there may be some later.
+fn key_wrap(wrapping_key: &SecretKey) -> Result<KeyWrap, BackendError> {
+    KeyWrap::new(wrapping_key, LockPolicy::Prefer).map_err(BackendError::transient)
 }
 
 mod base64 {

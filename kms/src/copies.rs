@@ -6,17 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::{BackendError, Breaker, Clock, ErrorChain, FailureClass, FailureKind};
+use claviger::{BackendError, Breaker, CallContext, Clock, ErrorChain, FailureClass, FailureKind};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
-/// Who can wrap and unwrap one of the copies: a region, a member. Each call has a deadline, and a
-/// circuit breaker of its own, so that one that is down costs the others nothing.
+/// Who can wrap and unwrap one of the copies: a region, a member. It has a circuit breaker of its own, so that
+/// one that is down costs the others nothing.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     name: Arc<str>,
-    deadline: Duration,
     breaker: Breaker,
     is_down: AtomicBool,
     clock: Arc<dyn Clock>,
@@ -35,15 +34,15 @@ const FAILURES_MAX: u32 = 3;
 const COOL_DOWN: Duration = Duration::from_secs(1);
 
 impl Keeper {
-    pub(crate) fn new(name: impl Into<Arc<str>>, deadline: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(name: impl Into<Arc<str>>, clock: Arc<dyn Clock>) -> Self {
         let breaker = Breaker::new(FAILURES_MAX, COOL_DOWN);
-        Self { name: name.into(), deadline, breaker, is_down: AtomicBool::new(false), clock }
+        Self { name: name.into(), breaker, is_down: AtomicBool::new(false), clock }
     }
 
     /// The same keeper, of which nothing is known yet: for who wants to know how it is.
     #[cfg(feature = "aws")]
     pub(crate) fn afresh(&self) -> Self {
-        Self::new(Arc::clone(&self.name), self.deadline, Arc::clone(&self.clock))
+        Self::new(Arc::clone(&self.name), Arc::clone(&self.clock))
     }
 
     pub(crate) const fn name(&self) -> &Arc<str> {
@@ -64,10 +63,11 @@ impl Keeper {
     /// go after the cool-down.
     pub(crate) async fn call<T>(
         &self,
+        context: &CallContext,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
         self.breaker.admit(self.clock.monotonic()).map_err(unreachable)?;
-        self.call_anyway(call).await
+        self.call_anyway(context, call).await
     }
 
     /// Makes the call, also when the keeper is taken to be down: for who wants to know how it is.
@@ -76,9 +76,12 @@ impl Keeper {
     /// As of [`call`](Self::call).
     pub(crate) async fn call_anyway<T>(
         &self,
+        context: &CallContext,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        let result = self.in_time(call).await;
+        let within = context.remaining();
+        let result = tokio::time::timeout_at(context.deadline, call).await;
+        let result = result.unwrap_or_else(|_elapsed| Err(unreachable(NoAnswer(within))));
         match &result {
             Err(error) if error.is_transient() => {
                 let now = self.clock.monotonic();
@@ -95,34 +98,27 @@ impl Keeper {
         }
         result
     }
-
-    /// Waits for what nobody is asked for, as what a wrapped key says of itself: whatever comes of it, it tells
-    /// nothing of the keeper.
-    pub(crate) async fn in_time<T>(
-        &self,
-        call: impl Future<Output = Result<T, BackendError>>,
-    ) -> Result<T, BackendError> {
-        let answer = tokio::time::timeout(self.deadline, call).await;
-        answer.unwrap_or_else(|_elapsed| Err(unreachable(NoAnswer(self.deadline))))
-    }
 }
 
 /// Returns what the first attempt to succeed brought. The next one is started when one fails, or
-/// has not answered after `hedge_after`; when one succeeds, the others are dropped.
+/// has not answered after `hedge_after`; when one succeeds, the others are dropped. Those that have not begun
+/// have equal shares of the time that is left.
 ///
 /// What failed is told to the operator here, also when another attempt succeeded.
 ///
 /// # Cancel safety
 /// All attempts are dropped where they stand.
 #[cfg(any(test, feature = "any-of", feature = "aws"))]
-pub(crate) async fn first_of<T, F>(
-    attempts: impl IntoIterator<Item = (Arc<str>, F)>,
+pub(crate) async fn first_of<T, A, F>(
+    context: &CallContext,
+    attempts: Vec<(Arc<str>, A)>,
     hedge_after: Duration,
 ) -> Result<T, CopyFailures>
 where
+    A: FnOnce(CallContext) -> F,
     F: Future<Output = Result<T, BackendError>>,
 {
-    race(attempts, hedge_after, CopyFailures::add).await
+    race(context, attempts, hedge_after, CopyFailures::add).await
 }
 
 /// As [`first_of`], of keepers that are asked for what may be another's. That they do not know it is
@@ -131,30 +127,39 @@ where
 /// # Cancel safety
 /// As of [`first_of`].
 #[cfg(any(feature = "any-of", feature = "k-of-n"))]
-pub(crate) async fn first_of_strangers<T, F>(
-    attempts: impl IntoIterator<Item = (Arc<str>, F)>,
+pub(crate) async fn first_of_strangers<T, A, F>(
+    context: &CallContext,
+    attempts: Vec<(Arc<str>, A)>,
     hedge_after: Duration,
 ) -> Result<T, CopyFailures>
 where
+    A: FnOnce(CallContext) -> F,
     F: Future<Output = Result<T, BackendError>>,
 {
-    race(attempts, hedge_after, CopyFailures::note).await.inspect_err(CopyFailures::tell)
+    race(context, attempts, hedge_after, CopyFailures::note).await.inspect_err(CopyFailures::tell)
 }
 
 #[cfg(any(test, feature = "any-of", feature = "aws", feature = "k-of-n"))]
-async fn race<T, F>(
-    attempts: impl IntoIterator<Item = (Arc<str>, F)>,
+async fn race<T, A, F>(
+    context: &CallContext,
+    attempts: Vec<(Arc<str>, A)>,
     hedge_after: Duration,
     fail: impl Fn(&mut CopyFailures, &str, BackendError),
 ) -> Result<T, CopyFailures>
 where
+    A: FnOnce(CallContext) -> F,
     F: Future<Output = Result<T, BackendError>>,
 {
-    let mut waiting = attempts.into_iter().peekable();
+    // What begins at once ends with the whole.
+    let shares = if hedge_after.is_zero() { 1 } else { attempts.len() };
+    let mut waiting = (1..=shares).rev().chain(std::iter::repeat(1)).zip(attempts).peekable();
     let mut running = FuturesUnordered::new();
     let mut failures = CopyFailures::default();
     loop {
-        running.extend(waiting.next().map(|(name, attempt)| async { (name, attempt.await) }));
+        running.extend(waiting.next().map(|(shares, (name, attempt))| {
+            let attempt = attempt(context.share(shares));
+            async { (name, attempt.await) }
+        }));
         let answer = if waiting.peek().is_some() {
             let Ok(answer) = tokio::time::timeout(hedge_after, running.next()).await else { continue };
             answer

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey, SecureRandom,
-    WrapHealth, WrappedKey,
+    BackendError, CallContext, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey,
+    SecureRandom, WrapHealth, WrappedKey,
 };
 
 use crate::check::CopyCheck;
@@ -101,8 +101,8 @@ impl KofNKms {
     ///
     /// # Cancel safety
     /// The calls are dropped where they stand.
-    pub async fn check(&self) -> Vec<CopyCheck> {
-        self.members.check().await
+    pub async fn check(&self, context: &CallContext) -> Vec<CopyCheck> {
+        self.members.check(context).await
     }
 
     /// Reads an envelope of which enough members must open it; `None` if it is bare.
@@ -115,11 +115,16 @@ impl KofNKms {
         }
     }
 
-    async fn open_bare(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn open_bare(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         if self.legacy.is_empty() {
             return Err(unconfigured(Bare));
         }
-        unwrap_bare(&self.legacy, wrapped, meta, Duration::ZERO).await
+        unwrap_bare(&self.legacy, wrapped, meta, Duration::ZERO, context).await
     }
 }
 
@@ -129,7 +134,12 @@ fn unconfigured(why: impl std::error::Error + Send + Sync + 'static) -> BackendE
 }
 
 impl KeyManagementService for KofNKms {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         if self.is_asherah_compatible {
             return Err(unconfigured(Incompatible));
         }
@@ -137,28 +147,33 @@ impl KeyManagementService for KofNKms {
         let wrapping_key = SecretKey::generate(&**random).map_err(BackendError::transient)?;
         let shares = shamir::split(&wrapping_key, self.k, self.members.count(), &**random)
             .map_err(BackendError::transient)?;
-        let sealed = clv1::seal(&wrapping_key, key, meta, random).await?;
+        let sealed = clv1::seal(&wrapping_key, key, &**random)?;
         let draft = Draft { kind: Kind::KOfN, k: self.k, sealed, copies_min: self.shares_min };
-        self.members.wrap_shares(draft, &shares, meta).await
+        self.members.wrap_shares(draft, &shares, meta, context).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         match self.parse(wrapped)? {
-            Some(envelope) => quorum::open(&self.members, &envelope, meta).await,
-            None => self.open_bare(wrapped, meta).await,
+            Some(envelope) => quorum::open(&self.members, &envelope, meta, context).await,
+            None => self.open_bare(wrapped, meta, context).await,
         }
     }
 
     /// Tells whose shares an envelope names. What a member says is missing within its own is called
     /// `member/copy`.
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         if let Some(envelope) = self.parse(wrapped)? {
-            return self.members.inspect(&envelope).await;
+            return self.members.inspect(&envelope);
         }
         if self.legacy.is_empty() {
             return Err(unconfigured(Bare));
         }
-        self.members.inspect_bare(&self.legacy, wrapped).await
+        self.members.inspect_bare(&self.legacy, wrapped)
     }
 }
 
@@ -197,12 +212,6 @@ impl KofNKmsBuilder {
     /// into the store.
     pub fn legacy_member(mut self, name: impl Into<String>) -> Self {
         self.legacy.push(name.into());
-        self
-    }
-
-    /// Gives each call of a member so long; 2 s by default.
-    pub const fn call_deadline(mut self, call_deadline: Duration) -> Self {
-        self.members.call_deadline = call_deadline;
         self
     }
 

@@ -7,7 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use claviger::{
-    BackendError, KeyManagementService, KeyMeta, RandomError, SecretKey, StaticKms, WrapHealth, WrappedKey,
+    BackendError, CallContext, KeyManagementService, KeyMeta, RandomError, SecretKey, StaticKms, WrapHealth,
+    WrappedKey,
 };
 
 /// Wraps system keys under a master key that lies in a file of this machine.
@@ -97,15 +98,25 @@ impl LocalKms {
 }
 
 impl KeyManagementService for LocalKms {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        self.inner.wrap_key(key, meta).await
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        self.inner.wrap_key(key, meta, context).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        self.inner.unwrap_key(wrapped, meta).await
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        self.inner.unwrap_key(wrapped, meta, context).await
     }
 
-    async fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         Ok(WrapHealth::new(vec!["local".to_owned()], Vec::new()))
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, BoxedKms, Clock, Error, KeyManagementService, KeyMeta, SecretKey, SecureRandom,
-    SystemClock, SystemRandom, WrapHealth, WrappedKey,
+    BackendError, BoxedKms, CallContext, Clock, Error, KeyManagementService, KeyMeta, SecretKey,
+    SecureRandom, SystemClock, SystemRandom, WrapHealth, WrappedKey,
 };
 use futures_util::future::join_all;
 
@@ -42,8 +42,13 @@ impl Member {
 
     /// Wraps, also when the member is taken to be down: keys are made seldom, and a copy that is missing
     /// costs an operator more than this a call.
-    pub(crate) async fn wrap(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        self.0.keeper.call_anyway(self.0.kms.wrap_key(key, meta)).await
+    pub(crate) async fn wrap(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        self.0.keeper.call_anyway(context, self.0.kms.wrap_key(key, meta, context)).await
     }
 
     /// Unwraps.
@@ -51,21 +56,26 @@ impl Member {
     /// # Cancel safety
     /// The call is dropped where it stands. But one that is to tell whether the member is up again is
     /// seen to its end: a member that others are quicker than would never be found to be.
-    pub(crate) async fn unwrap(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    pub(crate) async fn unwrap(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         let Inner { keeper, kms } = &*self.0;
         if !keeper.is_down() {
-            return keeper.call(kms.unwrap_key(wrapped, meta)).await;
+            return keeper.call(context, kms.unwrap_key(wrapped, meta, context)).await;
         }
-        let (member, wrapped, meta) = (self.clone(), wrapped.to_vec(), meta.clone());
+        let (member, wrapped, meta, context) = (self.clone(), wrapped.to_vec(), meta.clone(), *context);
         let probe = tokio::spawn(async move {
             let Inner { keeper, kms } = &*member.0;
-            keeper.call(kms.unwrap_key(&wrapped, &meta)).await
+            keeper.call(&context, kms.unwrap_key(&wrapped, &meta, &context)).await
         });
         probe.await.unwrap_or_else(|error| Err(BackendError::transient(error)))
     }
 
-    pub(crate) async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.0.keeper.in_time(self.0.kms.inspect(wrapped)).await
+    pub(crate) fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.0.kms.inspect(wrapped)
     }
 }
 
@@ -74,18 +84,28 @@ impl Member {
 struct Checked(Member);
 
 impl KeyManagementService for Checked {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         let Inner { keeper, kms } = &*self.0.0;
-        keeper.call_anyway(kms.wrap_key(key, meta)).await
+        keeper.call_anyway(context, kms.wrap_key(key, meta, context)).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         let Inner { keeper, kms } = &*self.0.0;
-        keeper.call_anyway(kms.unwrap_key(wrapped, meta)).await
+        keeper.call_anyway(context, kms.unwrap_key(wrapped, meta, context)).await
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.0.inspect(wrapped).await
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.0.inspect(wrapped)
     }
 }
 
@@ -93,18 +113,14 @@ impl KeyManagementService for Checked {
 #[derive(Debug)]
 pub(crate) struct MembersBuilder {
     members: Vec<(String, BoxedKms)>,
-    pub(crate) call_deadline: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn SecureRandom>,
 }
-
-const CALL_DEADLINE: Duration = Duration::from_secs(2);
 
 impl MembersBuilder {
     pub(crate) fn new() -> Self {
         Self {
             members: Vec::new(),
-            call_deadline: CALL_DEADLINE,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom::new()),
         }
@@ -132,7 +148,7 @@ impl MembersBuilder {
             }
         }
         let members = self.members.into_iter().map(|(name, kms)| {
-            let keeper = Keeper::new(name, self.call_deadline, Arc::clone(&self.clock));
+            let keeper = Keeper::new(name, Arc::clone(&self.clock));
             Member(Arc::new(Inner { keeper, kms }))
         });
         Ok(Members { members: members.collect(), random: self.random })
@@ -152,13 +168,17 @@ pub(crate) async fn unwrap_bare<'a>(
     wrapped: &'a [u8],
     meta: &'a KeyMeta,
     hedge_after: Duration,
+    context: &CallContext,
 ) -> Result<SecretKey, BackendError> {
     // Collected before they are awaited, or the compiler does not see that they are `Send`.
     let attempts: Vec<_> = members
         .into_iter()
-        .map(|member| (Arc::clone(member.name()), async move { member.unwrap(wrapped, meta).await }))
+        .map(|member| {
+            let unwrap = async move |context: CallContext| member.unwrap(wrapped, meta, &context).await;
+            (Arc::clone(member.name()), unwrap)
+        })
         .collect();
-    Ok(first_of_strangers(attempts, hedge_after).await?)
+    Ok(first_of_strangers(context, attempts, hedge_after).await?)
 }
 
 /// The members in the order of the configuration.
@@ -203,11 +223,14 @@ impl Members {
         draft: Draft,
         shares: impl IntoIterator<Item = &SecretKey>,
         meta: &KeyMeta,
+        context: &CallContext,
     ) -> Result<WrappedKey, BackendError> {
         let attempts: Vec<_> = (1..)
             .zip(self.members.iter().zip(shares))
             .map(|(x, (member, share))| {
-                (Arc::clone(member.name()), async move { Ok((member, x, member.wrap(share, meta).await?)) })
+                (Arc::clone(member.name()), async move {
+                    Ok((member, x, member.wrap(share, meta, context).await?))
+                })
             })
             .collect();
         let (made, failures) = all_of(attempts).await;
@@ -227,7 +250,7 @@ impl Members {
 
     /// Tells which members have a copy; and which have none, though they are configured, or one that
     /// they do not take for theirs, or that lacks copies of its own.
-    pub(crate) async fn inspect(&self, envelope: &Envelope) -> Result<WrapHealth, BackendError> {
+    pub(crate) fn inspect(&self, envelope: &Envelope) -> Result<WrapHealth, BackendError> {
         let is_strange = |name: &&str| self.names().all(|configured| configured != *name);
         let mut present: Vec<String> = envelope.members().filter(is_strange).map(str::to_owned).collect();
         let mut missing = Vec::new();
@@ -237,7 +260,7 @@ impl Members {
                 missing.push(name.to_string());
                 continue;
             };
-            match member.inspect(&copy.copy).await {
+            match member.inspect(&copy.copy) {
                 Ok(health) => {
                     present.push(name.to_string());
                     missing.extend(health.missing.iter().map(|copy| member.name_within(copy)));
@@ -251,14 +274,14 @@ impl Members {
 
     /// Takes a bare envelope for that of the first of `makers` that takes it for its own: then the
     /// others' copies are missing, and what the maker says is missing in it.
-    pub(crate) async fn inspect_bare<'a>(
+    pub(crate) fn inspect_bare<'a>(
         &self,
         makers: impl IntoIterator<Item = &'a Member>,
         wrapped: &[u8],
     ) -> Result<WrapHealth, BackendError> {
         let mut failures = CopyFailures::default();
         for maker in makers {
-            match maker.inspect(wrapped).await {
+            match maker.inspect(wrapped) {
                 Ok(health) => {
                     let others = self.names().filter(|name| **name != **maker.name());
                     let mut missing: Vec<String> = others.map(str::to_owned).collect();
@@ -272,11 +295,11 @@ impl Members {
     }
 
     /// Tries each member, all at once.
-    pub(crate) async fn check(&self) -> Vec<CopyCheck> {
+    pub(crate) async fn check(&self, context: &CallContext) -> Vec<CopyCheck> {
         let checks = self
             .members
             .iter()
-            .map(|member| async move { check(&**member.name(), &Checked(member.clone())).await });
+            .map(|member| async move { check(&**member.name(), &Checked(member.clone()), context).await });
         join_all(checks).await
     }
 }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use claviger::{BackendError, KeyManagementService, KeyMeta, SecretKey, WrapHealth, WrappedKey};
+use claviger::{BackendError, CallContext, KeyManagementService, KeyMeta, SecretKey, WrapHealth, WrappedKey};
 use secrecy::SecretString;
 
 use error::Pkcs11Error;
@@ -111,7 +111,6 @@ pub struct Pkcs11KmsBuilder {
     keys: Vec<String>,
     pin: Option<SecretString>,
     sessions: usize,
-    call_deadline: Duration,
     mechanism: Pkcs11Mechanism,
     takes_extractable_keys: bool,
 }
@@ -120,7 +119,6 @@ pub struct Pkcs11KmsBuilder {
 const TOKEN_LABEL_BYTES_MAX: usize = 32;
 const SESSIONS: usize = 4;
 const SESSIONS_MAX: usize = 256;
-const CALL_DEADLINE: Duration = Duration::from_secs(2);
 /// Loading a module, and the first login over a network, take longer than a call.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -138,7 +136,6 @@ impl Pkcs11Kms {
             keys: vec![key_label.into()],
             pin: None,
             sessions: SESSIONS,
-            call_deadline: CALL_DEADLINE,
             mechanism: Pkcs11Mechanism::default(),
             takes_extractable_keys: false,
         }
@@ -167,12 +164,6 @@ impl Pkcs11KmsBuilder {
         self
     }
 
-    /// Gives each call this long, its time in the queue included; 2 seconds by default.
-    pub const fn call_deadline(mut self, deadline: Duration) -> Self {
-        self.call_deadline = deadline;
-        self
-    }
-
     /// Wraps with this mechanism.
     pub const fn mechanism(mut self, mechanism: Pkcs11Mechanism) -> Self {
         self.mechanism = mechanism;
@@ -192,7 +183,7 @@ impl Pkcs11KmsBuilder {
     }
 
     /// Connects to the token, and tries out the mechanism with a key that is thrown away. All this
-    /// has 30 seconds, or the deadline of calls if that is longer.
+    /// has 30 seconds.
     ///
     /// # Errors
     /// Permanent: a configuration that cannot serve, a module that cannot be loaded, a refused PIN,
@@ -216,10 +207,10 @@ impl Pkcs11KmsBuilder {
             pin_refused: OnceLock::new(),
             was_complete: AtomicBool::new(false),
         };
-        let pool = Pool::new(token, self.sessions, self.call_deadline).map_err(Pkcs11Error::Thread)?;
+        let pool = Pool::new(token, self.sessions).map_err(Pkcs11Error::Thread)?;
         let mechanism = self.mechanism;
-        let deadline = self.call_deadline.max(OPEN_DEADLINE);
-        let method = pool.call_within(deadline, move |connection| connection.choose(mechanism)).await?;
+        let context = CallContext::within(OPEN_DEADLINE);
+        let method = pool.call(&context, move |connection| connection.choose(mechanism)).await?;
         Ok(Pkcs11Kms { pool, method })
     }
 
@@ -250,10 +241,15 @@ impl KeyManagementService for Pkcs11Kms {
     ///
     /// # Cancel safety
     /// A call that has not begun is not made; the answer of one that has is dropped.
-    async fn wrap_key(&self, key: &SecretKey, _meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        _meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         let method = self.method;
         let key = copy(key);
-        let wrapped = self.pool.call(move |connection| connection.wrap(method, &key)).await?;
+        let wrapped = self.pool.call(context, move |connection| connection.wrap(method, &key)).await?;
         Ok(WrappedKey::new(wrapped.into_bytes()))
     }
 
@@ -261,17 +257,22 @@ impl KeyManagementService for Pkcs11Kms {
     ///
     /// # Cancel safety
     /// As of `wrap_key`; a key that nobody waits for is wiped.
-    async fn unwrap_key(&self, wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        _meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         let usual = self.method;
         let wrapped = Wrapped::parse(wrapped).map_err(refused)?;
         if !self.pool.token().keys.contains(&wrapped.label) {
             return Err(refused(Pkcs11Error::UnknownKey(wrapped.label)));
         }
-        Ok(self.pool.call(move |connection| connection.unwrap(usual, &wrapped)).await?)
+        Ok(self.pool.call(context, move |connection| connection.unwrap(usual, &wrapped)).await?)
     }
 
     /// Names the key that wrapped it. A key that was not configured is no copy.
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         let wrapped = Wrapped::parse(wrapped).map_err(refused)?;
         let keys = &self.pool.token().keys;
         Ok(if keys.contains(&wrapped.label) {

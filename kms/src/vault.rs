@@ -11,9 +11,8 @@ mod message;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use claviger::{BackendError, KeyManagementService, KeyMeta, SecretKey, WrapHealth, WrappedKey};
+use claviger::{BackendError, CallContext, KeyManagementService, KeyMeta, SecretKey, WrapHealth, WrappedKey};
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode, Uri};
 use zeroize::Zeroizing;
@@ -100,7 +99,6 @@ pub struct VaultTransitKms {
     /// For those who read: the address, and the mount with the key's name.
     address: String,
     key: String,
-    deadline: Duration,
 }
 
 /// Where the transit engine's operations on the key are.
@@ -123,21 +121,33 @@ impl VaultTransitKms {
     ///
     /// # Cancel safety
     /// Nothing is changed in Vault.
-    pub async fn rewrap(&self, wrapped: &[u8]) -> Result<WrappedKey, BackendError> {
+    pub async fn rewrap(&self, wrapped: &[u8], context: &CallContext) -> Result<WrappedKey, BackendError> {
         let stored = Ciphertext::parse(wrapped).map_err(refused)?;
-        let answer = self.call(Operation::Rewrap, message::ciphertext(&stored)).await?;
+        let answer = self.call(Operation::Rewrap, message::ciphertext(&stored), context).await?;
         read_wrapped(Operation::Rewrap, &answer)
     }
 
-    async fn call(&self, operation: Operation, body: Zeroizing<Vec<u8>>) -> Result<Answer, BackendError> {
-        tokio::time::timeout(self.deadline, self.exchange(operation, body))
+    async fn call(
+        &self,
+        operation: Operation,
+        body: Zeroizing<Vec<u8>>,
+        context: &CallContext,
+    ) -> Result<Answer, BackendError> {
+        let within = context.remaining();
+        tokio::time::timeout_at(context.deadline, self.exchange(operation, body, context))
             .await
-            .unwrap_or_else(|_elapsed| Err(VaultTransitError::NoAnswer(self.deadline).into()))
+            .unwrap_or_else(|_elapsed| Err(VaultTransitError::NoAnswer(within).into()))
     }
 
-    async fn exchange(&self, operation: Operation, body: Zeroizing<Vec<u8>>) -> Result<Answer, BackendError> {
+    async fn exchange(
+        &self,
+        operation: Operation,
+        body: Zeroizing<Vec<u8>>,
+        context: &CallContext,
+    ) -> Result<Answer, BackendError> {
         let body = Bytes::from_owner(body);
-        let lease = self.login.lease(&self.client).await?;
+        // A renewal that takes long leaves the call half of its time.
+        let lease = self.login.lease(&self.client, context.remaining() / 2).await?;
         let mut answer = self.post(operation, &lease, &body).await?;
         if answer.status != StatusCode::FORBIDDEN {
             lease.served();
@@ -182,18 +192,28 @@ fn read_wrapped(operation: Operation, answer: &Answer) -> Result<WrappedKey, Bac
 }
 
 impl KeyManagementService for VaultTransitKms {
-    async fn wrap_key(&self, key: &SecretKey, _meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        let answer = self.call(Operation::Wrap, message::plaintext(key)).await?;
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        _meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        let answer = self.call(Operation::Wrap, message::plaintext(key), context).await?;
         read_wrapped(Operation::Wrap, &answer)
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        _meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         let stored = Ciphertext::parse(wrapped).map_err(refused)?;
-        let answer = self.call(Operation::Unwrap, message::ciphertext(&stored)).await?;
+        let answer = self.call(Operation::Unwrap, message::ciphertext(&stored), context).await?;
         Ok(message::read_key(Operation::Unwrap, &answer.body)?)
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         let stored = Ciphertext::parse(wrapped).map_err(refused)?;
         Ok(WrapHealth::new(vec![format!("{} v{}", self.key, stored.version())], Vec::new()))
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
+    BackendError, CallContext, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
 };
 
 pub use crate::dynamodb::client::DynamoDbBuilder;
@@ -22,7 +22,6 @@ pub use crate::dynamodb::fault::{DynamoDbError, DynamoDbFault};
 
 use crate::dynamodb::fault::CONDITION_FAILED;
 use crate::dynamodb::item::{Item, check_id};
-use crate::dynamodb::requests::CALL_WAIT;
 
 /// Keeps key records in an Amazon DynamoDB table, as Asherah does, so that both can work on it.
 ///
@@ -134,8 +133,13 @@ impl DynamoDbMetastore {
         DynamoDbBuilder::new()
     }
 
-    async fn latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        let items = self.query_latest(CALL_WAIT, id, up_to).await??;
+    async fn latest(
+        &self,
+        context: CallContext,
+        id: &KeyId,
+        up_to: Created,
+    ) -> Result<Option<Latest>, BackendError> {
+        let items = self.query_latest(context, id, up_to).await??;
         let is_asked = |record: &EnvelopeKeyRecord| record.meta().id() == id;
         let [latest, earlier] = [items.first(), items.get(1)].map(|item| item.map(item::read));
         match latest.transpose()? {
@@ -159,10 +163,10 @@ impl Metastore for DynamoDbMetastore {
     async fn load(
         &self,
         key: &KeyMeta,
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         check_id(key.id())?;
-        let item = self.get(CALL_WAIT, key, consistency).await??;
+        let item = self.get(*context, key).await??;
         let record = item.as_ref().map(item::read).transpose()?;
         match record {
             Some(record) if record.meta() != key => {
@@ -172,18 +176,23 @@ impl Metastore for DynamoDbMetastore {
         }
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
         check_id(id)?;
-        self.latest(id, up_to).await
+        self.latest(*context, id, up_to).await
     }
 
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(|key| check_id(key.id()))?;
-        let records = self.load_batches(keys, consistency).await?;
+        let records = self.load_batches(*context, keys).await?;
         Ok(keys.iter().map(|key| records.get(key).cloned()).collect())
     }
 
@@ -191,15 +200,20 @@ impl Metastore for DynamoDbMetastore {
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
         ids.iter().try_for_each(check_id)?;
-        let found = self.load_latest_each(ids, up_to).await?;
+        let found = self.load_latest_each(*context, ids, up_to).await?;
         Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
         let new: Item = item::write(record)?;
-        match self.put_new(new).await? {
+        match self.put_new(*context, new).await? {
             Ok(()) => Ok(Insert::Inserted),
             Err(error) if error.is(CONDITION_FAILED) => Ok(Insert::AlreadyExists),
             Err(error) => Err(error.into()),

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
-use claviger::{BackendError, EnvelopeKeyRecord, ErrorChain, KeyMeta, MetastoreAdmin};
+use claviger::{BackendError, CallContext, EnvelopeKeyRecord, ErrorChain, KeyMeta, MetastoreAdmin};
 
 use crate::schema::{Finding, FindingId, SchemaReport};
 
@@ -16,15 +17,17 @@ use crate::schema::{Finding, FindingId, SchemaReport};
 /// and a warning.
 ///
 /// It reads the table from end to end, and once more if there is something to name. It keeps 20 bytes of
-/// memory for each row, and reads a table of more than eight million rows in parts, each from end to end.
+/// memory for each row, and reads a table of more than eight million rows in parts, each from end to end. Each
+/// page of a thousand rows may take `page_time`.
 ///
 /// ```
+/// # use std::time::Duration;
 /// # async fn example(
 /// #     store: impl claviger::MetastoreAdmin,
 /// #     mut report: claviger_metastore::SchemaReport,
 /// # ) -> Result<(), claviger::BackendError> {
-/// // After `store.check_schema()`.
-/// claviger_metastore::look_for_equal_keys(&store, &mut report).await?;
+/// // After `store.check_schema(…)`.
+/// claviger_metastore::look_for_equal_keys(&store, Duration::from_secs(30), &mut report).await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -35,12 +38,13 @@ use crate::schema::{Finding, FindingId, SchemaReport};
 /// Nothing is changed.
 pub async fn look_for_equal_keys(
     store: &impl MetastoreAdmin,
+    page_time: Duration,
     report: &mut SchemaReport,
 ) -> Result<(), BackendError> {
     if report.findings().iter().any(|finding| UNLISTED.contains(&finding.id)) {
         return Ok(());
     }
-    match equal_keys(store, DIGESTS_MAX).await {
+    match equal_keys(store, page_time, DIGESTS_MAX).await {
         Ok(equal) => {
             equal.findings().into_iter().for_each(|finding| report.add(finding));
             Ok(())
@@ -80,7 +84,11 @@ struct EqualKeys {
     are_more: bool,
 }
 
-async fn equal_keys(store: &impl MetastoreAdmin, digests_max: usize) -> Result<EqualKeys, BackendError> {
+async fn equal_keys(
+    store: &impl MetastoreAdmin,
+    page_time: Duration,
+    digests_max: usize,
+) -> Result<EqualKeys, BackendError> {
     // A digest is compared with no other run's, and what two keys have in common is looked at again.
     let hasher = RandomState::new();
     let digest = |record: &EnvelopeKeyRecord| hasher.hash_one(record.wrapped_key());
@@ -90,7 +98,7 @@ async fn equal_keys(store: &impl MetastoreAdmin, digests_max: usize) -> Result<E
         // Digests past it are left to the next part.
         let mut last = u64::MAX;
         let mut seen = HashSet::new();
-        walk(store, |record| {
+        walk(store, page_time, |record| {
             let digest = digest(record);
             if (first..=last).contains(&digest) && !seen.insert(digest) && twice.len() <= TWICE_MAX {
                 twice.insert(digest);
@@ -105,7 +113,7 @@ async fn equal_keys(store: &impl MetastoreAdmin, digests_max: usize) -> Result<E
     }
     let mut equal = EqualKeys { are_more: twice.len() > TWICE_MAX, ..EqualKeys::default() };
     if !twice.is_empty() {
-        walk(store, |record| {
+        walk(store, page_time, |record| {
             if twice.contains(&digest(record)) {
                 let rows = equal.keys.entry(Arc::clone(record.wrapped_key())).or_default();
                 if rows.len() <= ROWS_NAMED_MAX {
@@ -126,11 +134,12 @@ const TWICE_MAX: usize = 10_000;
 /// Shows every row that can be read.
 async fn walk(
     store: &impl MetastoreAdmin,
+    page_time: Duration,
     mut each: impl FnMut(&EnvelopeKeyRecord),
 ) -> Result<(), BackendError> {
     let mut after = None;
     loop {
-        let page = store.list(after.as_ref(), ROWS_PER_PAGE).await?;
+        let page = store.list("", after.as_ref(), ROWS_PER_PAGE, &CallContext::within(page_time)).await?;
         page.records.iter().for_each(&mut each);
         after = page.next;
         if after.is_none() {
@@ -185,7 +194,7 @@ impl EqualKeys {
     }
 }
 
-/// Tells whether the rows are those that one was copied to since a table took their ids for one.
+/// Returns `true` if the rows are those that one was copied to since a table took their ids for one.
 fn fold_alike(rows: &BTreeSet<KeyMeta>) -> bool {
     let folded: HashSet<_> = rows.iter().map(|key| (key.id().folded(), key.created())).collect();
     folded.len() == 1
@@ -193,9 +202,12 @@ fn fold_alike(rows: &BTreeSet<KeyMeta>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use claviger::testing::call;
     use claviger::{Created, InMemoryMetastore, Insert, KeyId, Metastore as _};
 
     use super::*;
+
+    const TIME: Duration = Duration::from_secs(30);
 
     fn row(id: &str, created: i64, key: &[u8]) -> EnvelopeKeyRecord {
         EnvelopeKeyRecord::new(KeyMeta::new(KeyId::new(id), Created::new(created).unwrap()), key, None)
@@ -204,7 +216,7 @@ mod tests {
     async fn store_of(rows: impl IntoIterator<Item = EnvelopeKeyRecord>) -> InMemoryMetastore {
         let store = InMemoryMetastore::new();
         for row in rows {
-            assert_eq!(store.insert(&row).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&row, &call()).await.unwrap(), Insert::Inserted);
         }
         store
     }
@@ -215,7 +227,7 @@ mod tests {
         let others = (0..3_000).map(|number| row(&format!("_IK_{number}"), 1, &i32::to_be_bytes(number)));
         let store = store_of(copies.into_iter().chain(others)).await;
         for digests_max in [1, 2, 100, 2_999, 10_000] {
-            let findings = equal_keys(&store, digests_max).await.unwrap().findings();
+            let findings = equal_keys(&store, TIME, digests_max).await.unwrap().findings();
             assert_eq!(findings.len(), 1, "{digests_max}");
             let named = "2 wrapped keys are in more than one row: a@1 = b@1; c@1 = c@9. ";
             assert!(findings[0].what.starts_with(named), "{digests_max}: {}", findings[0].what);
@@ -227,7 +239,7 @@ mod tests {
         let rows = (0..100).flat_map(|key: i32| {
             (1..=10).map(move |row_number| row(&format!("{key:02}"), row_number, &key.to_be_bytes()))
         });
-        let findings = equal_keys(&store_of(rows).await, 10_000).await.unwrap().findings();
+        let findings = equal_keys(&store_of(rows).await, TIME, 10_000).await.unwrap().findings();
         let what = &findings[0].what;
         assert!(what.starts_with("100 wrapped keys are in more than one row: 00@1 = 00@2"), "{what}");
         assert!(what.contains("00@5 and others; 01@1 = ") && what.contains("19@5 and others; and others. "));
@@ -260,7 +272,7 @@ mod tests {
         ];
         for (rows, severity) in cases {
             let mut report = SchemaReport::default();
-            look_for_equal_keys(&store_of(rows).await, &mut report).await.unwrap();
+            look_for_equal_keys(&store_of(rows).await, TIME, &mut report).await.unwrap();
             let found: Vec<_> = report.findings().iter().map(|it| (it.id, it.severity)).collect();
             assert_eq!(found, [(FindingId::EqualKeys, severity)]);
         }

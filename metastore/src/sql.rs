@@ -1,4 +1,5 @@
-//! What SQL metastores share: which keys the table can hold, and how a row becomes a record.
+//! Metastores in SQL databases: [`store`] is all of them, [`read`] and [`write`] say what is done, and each
+//! dialect has its statements, its faults and its checks.
 
 #[cfg(feature = "_server")]
 mod abandoned;
@@ -7,6 +8,7 @@ mod connections;
 #[cfg(feature = "_server")]
 mod dialect;
 mod driver;
+mod error;
 #[cfg(feature = "_server")]
 mod hosts;
 #[cfg(feature = "_server")]
@@ -15,8 +17,7 @@ mod look;
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
-#[cfg(feature = "_server")]
-mod rewrite;
+mod read;
 mod rows;
 #[cfg(feature = "_server")]
 mod sessions;
@@ -24,8 +25,11 @@ mod sessions;
 mod settings;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+mod statements;
+mod store;
 #[cfg(feature = "_server")]
 mod url;
+mod write;
 
 pub use driver::DriverFault;
 
@@ -36,7 +40,7 @@ use claviger::{
     is_reserved_id,
 };
 
-use self::rows::{ListedRow, read_id, read_latest, read_page, read_row};
+use self::rows::read_id;
 
 /// What is wrong with a key or a row, found by us and not by the database.
 ///
@@ -211,7 +215,7 @@ impl SqlFault {
         })
     }
 
-    /// Tells whether the call was refused for what it was given, before any statement was sent.
+    /// Returns `true` if the call was refused for what it was given, before any statement was sent.
     const fn is_refused_here(&self) -> bool {
         matches!(
             self,

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 async fn in_a_folder() -> (SqliteMetastore, TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteMetastore::open(folder.path().join("keys.db")).await.unwrap();
+    let store = SqliteMetastore::migrate(folder.path().join("keys.db")).await.unwrap();
     (store, folder)
 }
 

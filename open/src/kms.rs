@@ -15,6 +15,7 @@ mod static_key;
 mod vault;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::environment::Environment;
 use crate::error::SpecError;
@@ -23,6 +24,7 @@ use crate::private::read_description;
 use crate::secret::SecretSource;
 pub use aws::AwsSpec;
 pub use pkcs11::Pkcs11Spec;
+use several::Member;
 pub use several::{AnyOfSpec, KofNSpec};
 pub(crate) use static_key::StaticKey;
 pub use vault::VaultSpec;
@@ -189,6 +191,21 @@ impl KmsSpec {
         files
     }
 
+    /// Returns how long a call to it may take, if it says so; of one with members that does not say it itself, the
+    /// longest of theirs. It is for [`Limits::kms_deadline`](claviger::Limits::kms_deadline) and for operators'
+    /// calls: services have no deadline of their own, and several share the time of one call.
+    #[must_use]
+    pub fn call_deadline(&self) -> Option<Duration> {
+        match self {
+            Self::Local(_) | Self::Static(_) => None,
+            Self::Aws(spec) => spec.call_deadline,
+            Self::Pkcs11(spec) => spec.call_deadline,
+            Self::Vault(spec) => spec.call_deadline,
+            Self::AnyOf(spec) => spec.call_deadline.or_else(|| longest(&spec.members)),
+            Self::KofN(spec) => spec.call_deadline.or_else(|| longest(&spec.members)),
+        }
+    }
+
     /// Returns `true` if a secret stands in the text or table itself, and not in a file or variable.
     #[must_use]
     pub fn has_secret(&self) -> bool {
@@ -211,6 +228,10 @@ impl KmsSpec {
             _ => false,
         }
     }
+}
+
+fn longest(members: &[Member]) -> Option<Duration> {
+    members.iter().filter_map(|member| member.kms.call_deadline()).max()
 }
 
 impl StaticSpec {

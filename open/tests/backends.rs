@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::time::Duration;
+
+use claviger::CallContext;
 use claviger_open::{
     Asherah, Environment, FactorySpec, KmsOptions, Making, OpenError, OpenStore, SpecError, StoreOptions,
 };
@@ -13,8 +16,11 @@ use claviger_open::{
     feature = "pkcs11",
     feature = "vault"
 ))]
-use claviger_test_servers as servers;
+use claviger_testkit as servers;
 use serde_json::{Value, json};
+
+/// A machine that is busy is no service that is down.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A master key that nobody guesses.
 const HEX: &str = "8f0e6d5c4b3a29181706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0";
@@ -25,7 +31,8 @@ async fn serves(spec: &FactorySpec, environment: &Environment) {
         spec.metastore().open(&StoreOptions::new().environment(environment.clone()).migrate()).await.unwrap();
     let options = KmsOptions::new().environment(environment.clone()).making(Making::IfMissing);
     let kms = spec.kms().open(&options.making_members(Making::IfMissing)).await.unwrap();
-    assert!(kms.check().await.iter().all(claviger_kms::CopyCheck::is_good));
+    let checked = kms.check(&CallContext::within(PATIENCE)).await;
+    assert!(checked.iter().all(claviger_kms::CopyCheck::is_good), "{checked:?}");
     let factory = spec.builder(store.metastore(), kms.kms()).build().unwrap();
     let session = factory.session("customer-17").unwrap();
     let record = session.encrypt(b"4111").await.unwrap();
@@ -35,7 +42,7 @@ async fn serves(spec: &FactorySpec, environment: &Environment) {
 
 async fn close(store: &OpenStore) {
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql", feature = "dynamodb"))]
-    store.check_schema().await.unwrap();
+    store.check_schema(&CallContext::within(PATIENCE)).await.unwrap();
     store.close().await;
 }
 
@@ -186,11 +193,13 @@ async fn mysql_serves_from_every_description_and_from_gos_dsn() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dynamodb_and_aws_serve_from_every_description() {
     let Some(told) = servers::told_by_parent() else {
-        let arn = create_key(servers::shared_moto());
-        let told = [servers::shared_dynalite(), servers::shared_moto(), &arn].join(" ");
-        let credentials =
-            [("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "a-secret-access-key")];
-        servers::in_environment("dynamodb_and_aws_serve_from_every_description", &told, &credentials).await;
+        let moto = servers::shared_moto();
+        let made = servers::AwsService::Kms.done(moto, "us-east-1", "CreateKey", "{}");
+        let arn = made.pointer("/KeyMetadata/Arn").and_then(Value::as_str).unwrap();
+        let told = [servers::shared_dynalite(), moto, arn].join(" ");
+        // Asherah's configuration names no endpoint of AWS KMS.
+        let variables = [&servers::AWS_VARIABLES[..], &[("AWS_ENDPOINT_URL_KMS", moto)]].concat();
+        servers::in_environment("dynamodb_and_aws_serve_from_every_description", &told, &variables).await;
         return;
     };
     let [dynalite, moto, arn] = told.split(' ').collect::<Vec<_>>().try_into().unwrap();
@@ -211,32 +220,9 @@ async fn dynamodb_and_aws_serve_from_every_description() {
     serves(&FactorySpec::from_asherah_json(&config.to_string(), Asherah::Rust).unwrap(), &none).await;
     let config = json!({
         "ServiceName": "c", "ProductID": "p", "Metastore": "memory", "KMS": "aws", "RegionMap": { "us-east-1": arn },
+        "PreferredRegion": "us-east-1",
     });
-    // Asherah's configuration names no endpoint of AWS KMS: the real one refuses such credentials.
-    let spec = FactorySpec::from_asherah_json(&config.to_string(), Asherah::Go).unwrap();
-    assert!(spec.kms().open(&KmsOptions::new()).await.is_ok());
-}
-
-/// Makes a key in moto, by a request that nobody signs.
-#[cfg(all(feature = "dynamodb", feature = "aws"))]
-fn create_key(endpoint: &str) -> String {
-    use std::io::{Read as _, Write as _};
-    let address = endpoint.strip_prefix("http://").unwrap();
-    let mut stream = std::net::TcpStream::connect(address.trim_end_matches('/')).unwrap();
-    let credential = "AKIAEXAMPLE/20260101/us-east-1/kms/aws4_request";
-    write!(
-        stream,
-        "POST / HTTP/1.1\r\nHost: {address}\r\nX-Amz-Target: TrentService.CreateKey\r\n\
-         Authorization: AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0\r\n\
-         Content-Type: application/x-amz-json-1.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    let made: Value =
-        serde_json::from_str(&body[body.find('{').unwrap()..=body.rfind('}').unwrap()]).unwrap();
-    made["KeyMetadata"]["Arn"].as_str().unwrap().to_owned()
+    serves(&FactorySpec::from_asherah_json(&config.to_string(), Asherah::Go).unwrap(), &none).await;
 }
 
 #[cfg(feature = "pkcs11")]

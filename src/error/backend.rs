@@ -92,7 +92,7 @@ kinds! {
 }
 
 impl FailureKind {
-    /// Tells whether one key is at fault, so that calls for others may go well.
+    /// Returns `true` if one key is at fault, so that calls for others may go well.
     #[must_use]
     pub const fn is_of_one_key(self) -> bool {
         match self {
@@ -192,7 +192,7 @@ impl BackendError {
         self
     }
 
-    /// Tells whether what stands behind the back end was asked, as far as it said.
+    /// Returns `true` if what stands behind the back end was asked, as far as it said.
     #[must_use]
     pub const fn was_asked(&self) -> bool {
         self.was_asked
@@ -210,13 +210,13 @@ impl BackendError {
         self.kind
     }
 
-    /// Tells whether the same call may succeed later.
+    /// Returns `true` if the same call may succeed later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self.class, FailureClass::Transient)
     }
 
-    /// Tells whether one key or its row is at fault, so that calls for others may go well: it is
+    /// Returns `true` if one key or its row is at fault, so that calls for others may go well: it is
     /// damaged, or nothing that this table can hold. Of a KMS, which is asked for few keys, a damaged
     /// one more often means that another key wrapped it.
     #[must_use]

@@ -17,6 +17,7 @@ fn every_error() -> Vec<Error> {
         Error::ForeignParent { key: key.clone() },
         Error::ForeignRecord,
         Error::Authentication,
+        Error::Cipher,
         Error::KeyNotFound(key.clone()),
         Error::KeyRevoked(key.clone()),
         Error::TooLarge { bytes: 2, bytes_max: 1 },

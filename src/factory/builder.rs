@@ -1,28 +1,36 @@
 //! What a factory is built from.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use claviger_memory::{Arena, ForkSentinel};
 use tokio::runtime::Handle;
-use tokio::sync::OnceCell;
 
-use super::{SessionFactory, Shared};
+use super::SessionFactory;
 use crate::clock::{Clock, SystemClock, nanos};
+use crate::core::Core;
 use crate::error::Error;
 use crate::gate::replica::ReplicaGate;
 use crate::gate::{Gate, GateRules, Lanes, Width};
-use crate::hierarchy::known::Known;
-use crate::hierarchy::lost::Lost;
-use crate::hierarchy::rules::Rules;
-use crate::hierarchy::{Admission, Hierarchy, Misses};
 use crate::invalidation::listener::Listeners;
 use crate::invalidation::{BoxedSource, InvalidationSource};
-use crate::keyring::cache::KeyCache;
-use crate::keyring::orphans::Orphans;
-use crate::kms::{BoxedKms, KmsHandle};
-use crate::metastore::{BoxedMetastore, MetastoreHandle};
+use crate::key::known::Known;
+use crate::keys::back_ends::BackEnds;
+use crate::keys::caches::Caches;
+use crate::keys::context::Context;
+use crate::keys::dispatch::Dispatcher;
+use crate::keys::engine::Engine;
+use crate::keys::loader::Loader;
+use crate::keys::lost::Lost;
+use crate::keys::lost_rows::LostRows;
+use crate::keys::maker::KeyMaker;
+use crate::keys::parts::Parts;
+use crate::keys::rules::Rules;
+use crate::keys::sweep::Sweep;
+use crate::kms::{BoxedKms, KeyManagementService, KmsHandle};
+use crate::metastore::Metastore;
+use crate::metastore::boxed::BoxedMetastore;
+use crate::metastore::handle::MetastoreHandle;
 use crate::partition::{Naming, ReadableSuffixes};
 use crate::policy::{CryptoPolicy, Limits, Span};
 use crate::random::{SecureRandom, SystemRandom};
@@ -49,8 +57,15 @@ pub struct SessionFactoryBuilder {
     random: Arc<dyn SecureRandom>,
 }
 
+impl SessionFactory {
+    /// Begins a factory over this metastore and KMS.
+    pub fn builder(metastore: impl Metastore, kms: impl KeyManagementService) -> SessionFactoryBuilder {
+        SessionFactoryBuilder::new(BoxedMetastore::new(metastore), BoxedKms::new(kms))
+    }
+}
+
 impl SessionFactoryBuilder {
-    pub(super) fn new(metastore: BoxedMetastore, kms: BoxedKms) -> Self {
+    fn new(metastore: BoxedMetastore, kms: BoxedKms) -> Self {
         Self {
             metastore,
             kms,
@@ -118,11 +133,10 @@ impl SessionFactoryBuilder {
     /// Puts the row of a cached key back when a check finds it gone, and goes on with the key as if the
     /// row had been there: what the metastore lost in a fail-over comes back before anybody misses it.
     ///
-    /// Off by default. It undoes a deletion that was meant as well, from any process that has the key
-    /// cached, unless word of it came first: whoever deletes keys tells all factories before, by
-    /// [`SessionFactory::shredded`] or
-    /// [`Invalidation::Shredded`](crate::Invalidation::Shredded). Each loss is told all the same, by
-    /// [`Event::RowLost`](crate::Event::RowLost).
+    /// Off by default. It also undoes a deletion that was meant, from any process that has the key cached. So an
+    /// operator that deletes keys tells all factories before, by [`SessionFactory::shredded`] or
+    /// [`Invalidation::Shredded`](crate::Invalidation::Shredded). Each loss raises
+    /// [`Event::RowLost`](crate::Event::RowLost) all the same.
     pub const fn restore_lost(mut self, restore: bool) -> Self {
         self.restore_lost = restore;
         self
@@ -134,7 +148,7 @@ impl SessionFactoryBuilder {
     /// ids (its builder's `folded_ids`) this is not needed.
     ///
     /// Off by default: a key that is known under one id is then refused under any other, with the alarm
-    /// [`Event::Tampered`](crate::Event::Tampered), since whoever writes the table could else read one
+    /// [`Event::Tampered`](crate::Event::Tampered). Otherwise anybody that writes the table could read one
     /// partition's data through another one's session.
     pub const fn folded_ids(mut self, allowed: bool) -> Self {
         self.folded_ids = allowed;
@@ -179,10 +193,10 @@ impl SessionFactoryBuilder {
         self
     }
 
-    /// Listens to `source` for word of keys whose records changed; said again, to another one too.
+    /// Listens to `source` for messages about keys whose records changed. Each call adds a source.
     ///
-    /// A task of the factory does so, from the first key load on until the factory is closed. While a source fails it is called again after a while, and keys are
-    /// checked each `revoke_check_interval` as ever.
+    /// A task of the factory does so, from the first key load on until the factory is closed. A source that fails
+    /// is called again after a while. Meanwhile keys are checked each `revoke_check_interval` as ever.
     pub fn invalidations(mut self, source: impl InvalidationSource) -> Self {
         self.sources.push(BoxedSource::new(source));
         self
@@ -220,60 +234,31 @@ impl SessionFactoryBuilder {
             self.readable_suffixes,
             self.strict_ids,
         )?;
-        let orphans = Arc::new(Orphans::default());
         let sentinel = Arc::new(ForkSentinel::new()?);
-        let cache = |capacity| {
-            KeyCache::new(capacity, Arc::clone(&orphans), Arc::clone(&self.clock), Arc::clone(&sentinel))
+        let caches = Caches::new(&self.policy, &naming.system_key_id(), &self.clock, &sentinel);
+        let known = Arc::new(Known::new(self.folded_ids, Arc::clone(&sentinel)));
+        let idle_timeout = match self.policy.idle_timeout {
+            Span::Of(timeout) => Some(timeout),
+            Span::Never => None,
         };
-        let (system, intermediate) =
-            (cache(self.policy.system_keys_max), cache(self.policy.intermediate_keys_max));
-        let core = |core: &Weak<Hierarchy>| Hierarchy {
-            store: MetastoreHandle::new(self.metastore, store_gates, replica_gate, {
-                let core = Weak::clone(core);
-                move || {
-                    if let Some(core) = core.upgrade() {
-                        core.failed_over();
-                    }
-                }
-            }),
-            kms: KmsHandle::new(self.kms, kms_gate),
-            intermediate,
-            system_ring: system.ring(naming.system_key_id().as_str()),
-            system,
-            parents: Default::default(),
-            orphans,
-            arena: Arena::new(self.policy.lock_policy),
-            rules: Rules::new(&self.policy),
-            idle_timeout: match self.policy.idle_timeout {
-                Span::Of(timeout) => Some(timeout),
-                Span::Never => None,
-            },
-            operation_deadline: self.limits.operation_deadline,
-            clock: self.clock,
-            random: self.random,
-            events: Default::default(),
-            admission: Admission::new(&self.limits),
-            tasks: Tasks::new(self.runtime, self.limits.background_refreshes_max),
-            listeners: Listeners::new(self.sources),
-            missing: Default::default(),
-            misses: Misses::new(self.limits.misses_max),
-            lost: Lost::new(nanos(self.policy.max_stale_decrypt)),
-            ahead: Default::default(),
-            known: Arc::new(Known::new(self.folded_ids, Arc::clone(&sentinel))),
-            restores_lost: self.restore_lost,
-            recheck: Default::default(),
-            degraded: Default::default(),
-            naming,
-        };
-        Ok(SessionFactory {
-            shared: Arc::new(Shared {
-                core: Arc::new_cyclic(core),
-                sentinel,
-                payload_bytes_max: self.limits.payload_bytes_max,
-                closed: AtomicBool::new(false),
-                report: OnceCell::new(),
-            }),
-        })
+        let Self { metastore, kms, policy, limits, runtime, sources, clock, random, .. } = self;
+        let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
+            let on_failover = with(engine, |engine| engine.failed_over());
+            let before_loads = with(engine, Engine::ensure_tasks);
+            let context = Arc::new(Context::new(naming, Rules::new(&policy), clock, random));
+            let store = MetastoreHandle::new(metastore, store_gates, replica_gate, on_failover);
+            let back_ends = Arc::new(BackEnds::new(store, KmsHandle::new(kms, kms_gate)));
+            let parts = Parts { context, caches: Arc::new(caches), back_ends };
+            let tasks = Tasks::new(runtime, limits.background_refreshes_max);
+            let dispatcher = Dispatcher::new(&parts, tasks, &limits, before_loads);
+            let maker = KeyMaker::new(&parts, Arena::new(policy.lock_policy), known);
+            let lost = Lost::new(nanos(policy.max_stale_decrypt));
+            let loader =
+                Loader::new(&parts, dispatcher, maker, LostRows::new(&parts, lost, self.restore_lost));
+            let sweep = Sweep::new(&parts, idle_timeout);
+            Engine::new(parts, loader, sweep, Listeners::new(sources))
+        });
+        Ok(SessionFactory::new(Arc::new(Core::new(engine, sentinel, limits.payload_bytes_max))))
     }
 
     /// The ways to the metastore: for reads, and for writes.
@@ -308,6 +293,16 @@ impl SessionFactoryBuilder {
     }
 }
 
+/// Returns what does this to the engine, as long as that is there.
+fn with<F: Fn(&Arc<Engine>)>(engine: &Weak<Engine>, act: F) -> impl Fn() + use<F> {
+    let engine = Weak::clone(engine);
+    move || {
+        if let Some(engine) = engine.upgrade() {
+            act(&engine);
+        }
+    }
+}
+
 fn half(calls_max: usize) -> usize {
     (calls_max / 2).max(1)
 }
@@ -315,9 +310,9 @@ fn half(calls_max: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::SecretKey;
     use crate::kms::static_key::StaticKms;
     use crate::metastore::memory::InMemoryMetastore;
+    use crate::secret::SecretKey;
 
     #[test]
     fn s3_6_a_refresh_is_waited_for_less_than_an_operation_may_take() {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::retry;
+use super::subject::Subject;
 use super::trouble::Troubles;
-use super::{Subject, retry};
 use crate::breaker::BreakerOpen;
 use crate::error::BackendError;
 

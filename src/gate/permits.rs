@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use super::{Class, Subject};
+use super::subject::{Class, Subject};
 
 #[derive(Debug)]
 pub(super) struct Permits {

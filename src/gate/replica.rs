@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::in_time;
+use super::{context, in_time};
 use crate::breaker::Breaker;
 use crate::clock::Clock;
+use crate::context::CallContext;
 use crate::error::BackendError;
+use crate::metastore::Consistency;
 
 #[derive(Debug)]
 pub(crate) struct ReplicaGate {
@@ -34,11 +36,12 @@ impl ReplicaGate {
     /// The call is dropped where it stands.
     pub(crate) async fn ask<T>(
         &self,
-        call: impl Future<Output = Result<T, BackendError>>,
+        call: impl AsyncFnOnce(CallContext) -> Result<T, BackendError>,
     ) -> Option<Result<T, BackendError>> {
         let _permit = self.permits.try_acquire().ok()?;
         self.breaker.admit(self.clock.monotonic()).ok()?;
-        let result = in_time(self.deadline, call).await;
+        let context = context(self.deadline).consistency(Consistency::Eventual);
+        let result = in_time(self.deadline, call(context)).await;
         match &result {
             Err(error) if !error.was_asked() => self.breaker.not_asked(self.clock.monotonic()),
             Err(error) if !error.is_of_one_key() => self.breaker.failed(self.clock.monotonic()),

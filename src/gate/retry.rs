@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
+use crate::context::CallContext;
 use crate::error::{BackendError, FailureKind};
 use crate::random::SecureRandom;
 
@@ -26,7 +27,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub(crate) async fn retried<T, E, F>(
     attempts_max: u32,
     random: &dyn SecureRandom,
-    mut call: impl FnMut() -> F,
+    mut call: impl FnMut(u32) -> F,
     may_pass: impl Fn(&E) -> bool,
 ) -> Result<T, E>
 where
@@ -34,7 +35,7 @@ where
 {
     let mut attempts = 1;
     loop {
-        match call().await {
+        match call(attempts).await {
             Err(error) if may_pass(&error) && attempts < attempts_max => {
                 pause(attempts, random).await;
                 attempts += 1;
@@ -42,6 +43,15 @@ where
             answer => return answer,
         }
     }
+}
+
+/// How much earlier than its caller goes away a back end is told to end: its own error says more than that it
+/// did not answer.
+const LEAD: Duration = Duration::from_millis(50);
+
+/// The context of an attempt that begins now and is waited for so long.
+pub(crate) fn context(deadline: Duration) -> CallContext {
+    CallContext::within(deadline.saturating_sub(LEAD.min(deadline / 4)))
 }
 
 /// Waits for the answer to one attempt, so long at most.

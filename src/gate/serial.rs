@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{in_time, retried, unreachable};
+use super::{context, in_time, retried, unreachable};
 use crate::breaker::Breaker;
 use crate::clock::{Clock as _, SystemClock};
+use crate::context::CallContext;
 use crate::error::BackendError;
 use crate::random::SystemRandom;
 
@@ -35,12 +36,18 @@ impl SerialGate {
     ///
     /// # Cancel safety
     /// The call is dropped where it stands.
-    pub(crate) async fn call<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, BackendError>
+    pub(crate) async fn call<T, F>(&self, mut call: impl FnMut(CallContext) -> F) -> Result<T, BackendError>
     where
         F: Future<Output = Result<T, BackendError>>,
     {
         let may_pass = |error: &BackendError| error.is_transient() && !self.breaker.is_open(self.now());
-        retried(self.attempts_max, &self.random, || self.attempt(call()), may_pass).await
+        retried(
+            self.attempts_max,
+            &self.random,
+            |attempts| self.attempt(call(context(self.deadline).attempt(attempts))),
+            may_pass,
+        )
+        .await
     }
 
     async fn attempt<T>(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Subject;
+use super::subject::Subject;
 use crate::aging::Aging;
 use crate::clock::nanos;
 use crate::error::BackendError;

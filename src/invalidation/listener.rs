@@ -17,7 +17,21 @@ use super::{BoxedSource, Invalidation};
 use crate::error::BackendError;
 use crate::events::Event;
 use crate::gate::jittered;
-use crate::hierarchy::Hierarchy;
+use crate::keys::context::Context;
+use crate::record::KeyId;
+use crate::tasks::Tasks;
+
+/// What invalidations are applied to.
+pub(crate) trait Invalidate: Send + Sync + 'static {
+    /// Notes that the rows of this key may have changed.
+    fn invalidate(&self, id: &KeyId);
+
+    /// Notes that any row may have changed. Loads, which may run on the same thread, have their turn.
+    fn invalidate_everything(&self) -> impl Future<Output = ()> + Send;
+
+    /// Notes that the records of this key were deleted for good, without a check.
+    fn note_shredded(&self, id: &KeyId);
+}
 
 /// A factory's sources and the tasks that listen to them.
 #[derive(Debug)]
@@ -43,6 +57,7 @@ struct Held {
     slot: Arc<Slot>,
     idle: Arc<AtomicUsize>,
     stop: CancellationToken,
+    context: Arc<Context>,
 }
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -62,26 +77,23 @@ impl Listeners {
     }
 
     /// Sees to it that each source is listened to, also if the runtime that a task ran on went away.
-    pub(crate) fn ensure(&self, core: &Arc<Hierarchy>) {
+    pub(crate) fn ensure<T: Invalidate>(&self, target: &Arc<T>, context: &Arc<Context>, tasks: &Tasks) {
         if self.idle.load(Ordering::Relaxed) == 0 || self.stop.is_cancelled() {
             return;
         }
         for slot in &self.slots {
-            self.listen(slot, core);
+            let Some(source) = slot.source().take() else { continue };
+            self.idle.fetch_sub(1, Ordering::Relaxed);
+            let held = Held {
+                source: Some(source),
+                slot: Arc::clone(slot),
+                idle: Arc::clone(&self.idle),
+                stop: self.stop.clone(),
+                context: Arc::clone(context),
+            };
+            // Where no task can be started the source goes back, and the next load tries again.
+            let _started = tasks.spawn_in(&self.tasks, held.listen(Arc::downgrade(target)));
         }
-    }
-
-    fn listen(&self, slot: &Arc<Slot>, core: &Arc<Hierarchy>) {
-        let Some(source) = slot.source().take() else { return };
-        self.idle.fetch_sub(1, Ordering::Relaxed);
-        let held = Held {
-            source: Some(source),
-            slot: Arc::clone(slot),
-            idle: Arc::clone(&self.idle),
-            stop: self.stop.clone(),
-        };
-        // Where no task can be started the source goes back, and the next load tries again.
-        let _started = core.tasks.spawn_in(&self.tasks, held.listen(Arc::downgrade(core)));
     }
 
     /// Ends the tasks where they wait, and lets go of the sources.
@@ -116,7 +128,7 @@ impl Slot {
 }
 
 impl Held {
-    async fn listen(mut self, core: Weak<Hierarchy>) {
+    async fn listen<T: Invalidate>(mut self, target: Weak<T>) {
         let stop = self.stop.clone();
         let (mut outage, mut pace) = (Outage::default(), Pace::default());
         // The source is left alone until then.
@@ -129,35 +141,70 @@ impl Held {
                     Some(Some(answer)) => break answer,
                     // What was put off is due.
                     Some(None) => {
-                        let Some(core) = core.upgrade() else { return };
-                        core.heed(Invalidation::Everything, &mut pace).await;
+                        let Some(target) = target.upgrade() else { return };
+                        apply(&*target, Invalidation::Everything, &mut pace).await;
                         self.slot.is_connected.store(ask_at.is_none(), Ordering::Release);
                     }
                 }
             };
-            let Some(core) = core.upgrade() else { return };
+            let Some(target) = target.upgrade() else { return };
             match answer {
-                Ok(told) => {
+                Ok(message) => {
                     ask_at = None;
                     if outage.ends() {
-                        core.listens_again();
+                        note_recovery(&self.context);
                     }
-                    core.heed(told, &mut pace).await;
-                    // After all that was told: who sees it connected may rely on what it told first.
+                    apply(&*target, message, &mut pace).await;
+                    // After the messages: a caller that sees it connected may rely on those that came first.
                     if pace.due().is_none() {
                         self.slot.is_connected.store(true, Ordering::Release);
                     }
                 }
                 Err(fault) => {
                     self.slot.is_connected.store(false, Ordering::Release);
-                    core.lost(&fault, outage.begins());
-                    ask_at = Some(Instant::now() + outage.pause(&*core.random));
+                    note_fault(&self.context, &fault, outage.begins());
+                    ask_at = Some(Instant::now() + outage.pause(self.context.random()));
                 }
             }
-            drop(core);
-            // Others have their turn, however much is told.
+            drop(target);
+            // Others have their turn, however many messages there are.
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// What was invalidated meanwhile is learned by the regular checks, as the event said.
+fn note_recovery(context: &Context) {
+    let key = context.naming().system_key_id();
+    tracing::info!(%key, "an invalidation source is listened to again");
+}
+
+fn note_fault(context: &Context, fault: &Fault, is_first: bool) {
+    let (events, key) = (context.events(), context.naming().system_key_id());
+    if matches!(fault, Fault::Panic) {
+        events.raise(Event::ListenerPanicked, &key);
+    }
+    if is_first {
+        events.raise_because(Event::InvalidationsLost, &key, fault);
+    }
+}
+
+/// Applies a message, now or, where there are too many, when that is due.
+async fn apply(target: &impl Invalidate, message: Invalidation, pace: &mut Pace) {
+    let now = Instant::now();
+    let of_key = match message {
+        Invalidation::Key(id) => Some(id),
+        Invalidation::Shredded(id) => {
+            // However many messages there are: rows that were not noted would count as lost, and be put back.
+            target.note_shredded(&id);
+            Some(id)
+        }
+        Invalidation::Everything => None,
+    };
+    match of_key.filter(|_| pace.takes_key(now)) {
+        Some(id) => target.invalidate(&id),
+        None if pace.takes_everything(now) => target.invalidate_everything().await,
+        None => {}
     }
 }
 
@@ -168,7 +215,7 @@ async fn answer(source: &mut Option<BoxedSource>, ask_at: Option<Instant>) -> Re
     }
     match source {
         Some(source) => {
-            caught(source.next()).await.map_or(Err(Fault::Panic), |told| told.map_err(Fault::Lost))
+            caught(source.next()).await.map_or(Err(Fault::Panic), |message| message.map_err(Fault::Lost))
         }
         None => std::future::pending().await,
     }
@@ -193,7 +240,7 @@ impl Drop for Held {
     }
 }
 
-/// Why a source told nothing.
+/// Why a source brought no message.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error("the source failed")]
@@ -236,45 +283,6 @@ impl Outage {
     fn pause(&self, random: &dyn crate::random::SecureRandom) -> Duration {
         let doublings = self.faults.saturating_sub(1).min(16);
         jittered(BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX), random).max(BACKOFF_FIRST)
-    }
-}
-
-impl Hierarchy {
-    pub(crate) fn ensure_listening(self: &Arc<Self>) {
-        self.listeners.ensure(self);
-    }
-
-    /// Doubts what was told, now or, where too much is told, when that is due.
-    async fn heed(&self, told: Invalidation, pace: &mut Pace) {
-        let now = Instant::now();
-        let of_key = match told {
-            Invalidation::Key(id) => Some(id),
-            Invalidation::Shredded(id) => {
-                // However much is told: rows that were not noted would count as lost, and be put back.
-                self.note_shredded(&id);
-                Some(id)
-            }
-            Invalidation::Everything => None,
-        };
-        match of_key.filter(|_| pace.takes_key(now)) {
-            Some(id) => self.invalidate(&id),
-            None if pace.takes_everything(now) => self.invalidate_everything_in_turns().await,
-            None => {}
-        }
-    }
-
-    /// What was invalidated meanwhile is learned by the regular checks, as the event said.
-    fn listens_again(&self) {
-        tracing::info!(key = %self.system_ring.id(), "an invalidation source is listened to again");
-    }
-
-    fn lost(&self, fault: &Fault, is_first: bool) {
-        if matches!(fault, Fault::Panic) {
-            self.events.raise(Event::ListenerPanicked, self.system_ring.id());
-        }
-        if is_first {
-            self.events.raise_because(Event::InvalidationsLost, self.system_ring.id(), fault);
-        }
     }
 }
 

@@ -1,22 +1,22 @@
-//! How often what a source tells is heeded. Whoever can reach a source, such as any role of a database, can
-//! have it tell without an end, and each word of it makes a factory ask its store.
+//! How often a source's messages are applied. Anybody that can reach a source, such as any role of a database,
+//! can have it send messages without end, and each makes a factory ask its store.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often all keys may be doubted.
+/// How often all keys may be invalidated.
 pub(super) const SPAN: Duration = Duration::from_secs(1);
 
-/// How many keys may be doubted one by one in a span. What is told of more is told of all.
+/// How many keys may be invalidated one by one in a span. A message about more counts as one about all.
 const KEYS_MAX: u32 = 256;
 
-/// What one source told of late.
+/// The messages of one source of late.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// When all keys were last doubted.
+    /// When all keys were last invalidated.
     everything: Option<Instant>,
-    /// They are to be doubted again when that is a span ago.
+    /// They are to be invalidated again when that is a span ago.
     is_owed: bool,
     /// When the span began in which keys are counted, and how many there were.
     counting_since: Option<Instant>,
@@ -24,7 +24,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Tells whether all keys are doubted now; else they are owed.
+    /// Returns `true` if all keys are invalidated now; else that is owed.
     pub(super) fn takes_everything(&mut self, now: Instant) -> bool {
         let is_early = self.everything.is_some_and(|last| now < last + SPAN);
         self.is_owed = is_early;
@@ -34,7 +34,7 @@ impl Pace {
         !is_early
     }
 
-    /// Tells whether one key is doubted by itself; else all are to be.
+    /// Returns `true` if one key is invalidated by itself; else all are to be.
     pub(super) fn takes_key(&mut self, now: Instant) -> bool {
         if self.counting_since.is_none_or(|since| now >= since + SPAN) {
             (self.counting_since, self.keys) = (Some(now), 0);
@@ -43,7 +43,7 @@ impl Pace {
         self.keys <= KEYS_MAX
     }
 
-    /// Returns when all keys are to be doubted for what was told before.
+    /// Returns when all keys are to be invalidated for earlier messages.
     pub(super) fn due(&self) -> Option<Instant> {
         self.everything.filter(|_| self.is_owed).map(|last| last + SPAN)
     }

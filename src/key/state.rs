@@ -4,25 +4,25 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::clock::{Moment, NANOS_PER_SECOND};
 
-/// What is known of one key version, shared by all who hold the key or one wrapped under it.
+/// What is known of one key version, shared by all that hold the key or one wrapped under it.
 #[derive(Debug)]
 pub(crate) struct KeyState {
-    /// [`REVOKED`], [`LOST`] and [`COPY`], which are never taken back, [`DOUBTED`], [`COPIED`] and
+    /// [`REVOKED`], [`ROW_MISSING`] and [`COPY`], which are never taken back, [`INVALIDATED`], [`FROM_REPLICA`] and
     /// [`FOLDED`].
     flags: AtomicU8,
     checked_wall: AtomicU64,
     checked_monotonic: AtomicU64,
     /// When the loss was noted.
-    lost_monotonic: AtomicU64,
+    missing_since: AtomicU64,
     trouble: Trouble,
 }
 
 const REVOKED: u8 = 1;
-const LOST: u8 = 2;
+const ROW_MISSING: u8 = 2;
 /// No read is known that began after the last word that the row changed; nor is one in the beginning.
-const DOUBTED: u8 = 4;
+const INVALIDATED: u8 = 4;
 /// What is known was read from a replica, which may lag behind: good for decrypting only.
-const COPIED: u8 = 8;
+const FROM_REPLICA: u8 = 8;
 /// The row has another id, which the table takes for this one: good for decrypting only.
 const FOLDED: u8 = 16;
 
@@ -32,10 +32,10 @@ const COPY: u8 = 32;
 impl Default for KeyState {
     fn default() -> Self {
         Self {
-            flags: AtomicU8::new(DOUBTED),
+            flags: AtomicU8::new(INVALIDATED),
             checked_wall: AtomicU64::default(),
             checked_monotonic: AtomicU64::default(),
-            lost_monotonic: AtomicU64::default(),
+            missing_since: AtomicU64::default(),
             trouble: Trouble::default(),
         }
     }
@@ -43,30 +43,33 @@ impl Default for KeyState {
 
 impl KeyState {
     /// Notes a good read of the key's row that began at `begun`. An older read than one noted
-    /// already changes nothing. It ends doubts if it `is_current`: it began after they came up.
+    /// already changes nothing. It ends an invalidation if it `is_current`: it began after that.
     ///
-    /// Its keyring calls it under its lock, so that a doubt that comes up meanwhile stays.
+    /// Its keyring calls it under its lock, so that an invalidation that comes meanwhile stays.
     pub(crate) fn mark_checked(&self, begun: Moment, is_current: bool) {
         // By the clock that never goes back: a wall clock that was set back would else leave a
         // check in the future, which hides the next suspension of the machine.
         let checked = self.checked_monotonic.load(Ordering::Relaxed);
-        if checked <= begun.monotonic || self.is_copied() {
+        if checked <= begun.monotonic || self.is_from_replica() {
             self.set_checked(begun);
         }
-        self.flags.fetch_and(if is_current { !(DOUBTED | COPIED) } else { !COPIED }, Ordering::Relaxed);
+        self.flags.fetch_and(
+            if is_current { !(INVALIDATED | FROM_REPLICA) } else { !FROM_REPLICA },
+            Ordering::Relaxed,
+        );
     }
 
     /// Notes a good read from a replica, as [`mark_checked`](Self::mark_checked) does one from the
-    /// store itself. It says nothing to who knows better.
-    pub(crate) fn mark_copied(&self, begun: Moment, is_current: bool) {
+    /// store itself. Where the store itself was read, it changes nothing.
+    pub(crate) fn mark_read_from_replica(&self, begun: Moment, is_current: bool) {
         let checked = self.checked_monotonic.load(Ordering::Relaxed);
         let is_unknown = checked == 0 && self.checked_wall.load(Ordering::Relaxed) == 0;
-        if is_unknown || (self.is_copied() && checked <= begun.monotonic) {
+        if is_unknown || (self.is_from_replica() && checked <= begun.monotonic) {
             // In this order nobody takes it for more than it is.
-            self.flags.fetch_or(COPIED, Ordering::Relaxed);
+            self.flags.fetch_or(FROM_REPLICA, Ordering::Relaxed);
             self.set_checked(begun);
             if is_current {
-                self.flags.fetch_and(!DOUBTED, Ordering::Relaxed);
+                self.flags.fetch_and(!INVALIDATED, Ordering::Relaxed);
             }
         }
     }
@@ -77,37 +80,37 @@ impl KeyState {
         self.checked_wall.store(begun.wall, Ordering::Relaxed);
     }
 
-    /// Tells whether the row is known from a replica only.
-    pub(crate) fn is_copied(&self) -> bool {
-        self.has(COPIED)
+    /// Returns `true` if the row is known from a replica only.
+    pub(crate) fn is_from_replica(&self) -> bool {
+        self.has(FROM_REPLICA)
     }
 
-    /// Tells whether a good read is known that a bad one, which began at `begun`, does not refute.
+    /// Returns `true` if a good read is known that a bad one, which began at `begun`, does not refute.
     /// Clocks tick coarsely: of two reads in one tick the good one counts, and the next refresh
     /// decides; but the bad one if only that one `is_current`.
     pub(crate) fn outlives(&self, begun: Moment, is_current: bool) -> bool {
-        if self.is_copied() {
+        if self.is_from_replica() {
             return false;
         }
         let monotonic = self.checked_monotonic.load(Ordering::Relaxed);
         let wall = self.checked_wall.load(Ordering::Relaxed);
         let (checked, begun) = ((monotonic, wall), (begun.monotonic, begun.wall));
-        if is_current && self.is_doubted() { checked > begun } else { checked >= begun }
+        if is_current && self.is_invalidated() { checked > begun } else { checked >= begun }
     }
 
-    /// Tells whether a good read from the store itself is known that began after this moment.
+    /// Returns `true` if a good read from the store itself is known that began after this moment.
     pub(crate) fn is_checked_after(&self, moment: Moment) -> bool {
-        !self.is_copied() && self.checked_monotonic.load(Ordering::Relaxed) > moment.monotonic
+        !self.is_from_replica() && self.checked_monotonic.load(Ordering::Relaxed) > moment.monotonic
     }
 
     /// Notes that the row may have changed since it was read last.
-    pub(crate) fn doubt(&self) {
-        self.flags.fetch_or(DOUBTED, Ordering::Relaxed);
+    pub(crate) fn invalidate(&self) {
+        self.flags.fetch_or(INVALIDATED, Ordering::Relaxed);
     }
 
-    /// Tells whether no read is known that began after the last word that the row changed.
-    pub(crate) fn is_doubted(&self) -> bool {
-        self.has(DOUBTED)
+    /// Returns `true` if no read is known that began after the last word that the row changed.
+    pub(crate) fn is_invalidated(&self) -> bool {
+        self.has(INVALIDATED)
     }
 
     /// Marks the key revoked, for as long as this state is known.
@@ -121,24 +124,24 @@ impl KeyState {
 
     /// Marks the key's row gone: what is encrypted under it from now on could never be decrypted. Its
     /// keyring calls it under its lock.
-    pub(crate) fn mark_lost(&self, now: Moment) {
-        self.lost_monotonic.fetch_max(now.monotonic, Ordering::Relaxed);
-        self.flags.fetch_or(LOST, Ordering::Relaxed);
+    pub(crate) fn mark_row_missing(&self, now: Moment) {
+        self.missing_since.fetch_max(now.monotonic, Ordering::Relaxed);
+        self.flags.fetch_or(ROW_MISSING, Ordering::Relaxed);
     }
 
-    /// Tells whether the row was found gone before `begun`: a read that began then and finds it says
+    /// Returns `true` if the row was found gone before `begun`: a read that began then and finds it says
     /// that it is back.
-    pub(crate) fn is_lost_before(&self, begun: Moment) -> bool {
-        self.is_lost() && self.lost_monotonic.load(Ordering::Relaxed) < begun.monotonic
+    pub(crate) fn is_row_missing_before(&self, begun: Moment) -> bool {
+        self.is_row_missing() && self.missing_since.load(Ordering::Relaxed) < begun.monotonic
     }
 
-    /// Tells whether the row was found gone by then.
-    pub(crate) fn is_lost_by(&self, moment: Moment) -> bool {
-        self.is_lost() && self.lost_monotonic.load(Ordering::Relaxed) <= moment.monotonic
+    /// Returns `true` if the row was found gone by then.
+    pub(crate) fn is_row_missing_by(&self, moment: Moment) -> bool {
+        self.is_row_missing() && self.missing_since.load(Ordering::Relaxed) <= moment.monotonic
     }
 
-    pub(crate) fn is_lost(&self) -> bool {
-        self.has(LOST)
+    pub(crate) fn is_row_missing(&self) -> bool {
+        self.has(ROW_MISSING)
     }
 
     /// Notes whether the row that was read has another id.
@@ -163,13 +166,13 @@ impl KeyState {
         self.has(COPY)
     }
 
-    /// Tells whether the key is revoked or lost, another id's, or another version's.
-    pub(crate) fn is_barred(&self) -> bool {
-        self.has(REVOKED | LOST | FOLDED | COPY)
+    /// Returns `true` if the key is revoked or lost, another id's, or another version's.
+    pub(crate) fn is_unusable(&self) -> bool {
+        self.has(REVOKED | ROW_MISSING | FOLDED | COPY)
     }
 
-    /// Tells that nothing speaks against using the key, but for its age.
-    pub(crate) fn is_clear(&self) -> bool {
+    /// Returns `true` if nothing speaks against using the key, but for its age.
+    pub(crate) fn is_nominal(&self) -> bool {
         self.flags.load(Ordering::Relaxed) == 0
     }
 
@@ -208,18 +211,18 @@ impl Trouble {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// Tells whether the last refresh failed or took too long.
+    /// Returns `true` if the last refresh failed or took too long.
     pub(crate) fn is_any(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 
-    /// Tells whether a refresh failed or took too long within the last second.
+    /// Returns `true` if a refresh failed or took too long within the last second.
     pub(crate) fn is_recent(&self, now: Moment) -> bool {
         let trouble = self.0.load(Ordering::Relaxed);
         trouble != 0 && now.monotonic.saturating_sub(trouble & !1) < NANOS_PER_SECOND
     }
 
-    /// Tells whether that was the case, and may have passed since.
+    /// Returns `true` if that was the case, and may have passed since.
     pub(crate) fn is_recent_in_passing(&self, now: Moment) -> bool {
         self.is_recent(now) && self.0.load(Ordering::Relaxed) & 1 == 0
     }

@@ -1,9 +1,9 @@
 //! The bounded cache of keyrings.
 //!
-//! An LRU holds the keyrings with keys in them and bounds how many keys there are; the [`Shells`] know all
+//! An LRU holds the keyrings with keys in them and bounds how many keys there are; the [`Registry`] know all
 //! keyrings that anybody holds.
 //!
-//! An evicted keyring is emptied at once, whoever still holds the shell. moka's own bound is
+//! An evicted keyring is emptied at once, whoever still holds it. moka's own bound is
 //! eventual: under a flood it holds many times its capacity. So every addition is made under one
 //! mutex and followed by moka's maintenance, which a cold load's I/O hides.
 
@@ -16,9 +16,10 @@ use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use super::Keyring;
+use super::key_set::{Role, VERSIONS_MAX};
 use super::orphans::{OrphanCause, Orphans};
-use super::shells::Shells;
-use super::{Keyring, Role, VERSIONS_MAX};
+use super::registry::Registry;
 use crate::clock::{Clock, Moment};
 use crate::key::CryptoKey;
 use crate::key::state::KeyState;
@@ -30,7 +31,7 @@ const TURN: usize = 32;
 
 pub(crate) struct KeyCache {
     lru: Cache<KeyId, Arc<Keyring>, RandomState>,
-    shells: Arc<Shells>,
+    registry: Arc<Registry<Keyring>>,
     orphans: Arc<Orphans>,
     clock: Arc<dyn Clock>,
     versions_max: usize,
@@ -48,10 +49,10 @@ impl KeyCache {
     ) -> Self {
         let builder = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_, ring: &Arc<Keyring>| u32::try_from(ring.keys().len()).unwrap_or(u32::MAX))
+            .weigher(|_, keyring: &Arc<Keyring>| u32::try_from(keyring.keys().len()).unwrap_or(u32::MAX))
             .eviction_listener({
                 let (orphans, clock) = (Arc::clone(&orphans), Arc::clone(&clock));
-                move |_, ring: Arc<Keyring>, cause| {
+                move |_, keyring: Arc<Keyring>, cause| {
                     // A keyring that was added again replaced itself and is still in.
                     if cause != RemovalCause::Replaced {
                         let cause = if cause == RemovalCause::Size {
@@ -59,7 +60,7 @@ impl KeyCache {
                         } else {
                             OrphanCause::Idle
                         };
-                        orphans.release(ring.clear(), Moment::now(&*clock), cause);
+                        orphans.release(keyring.clear(), Moment::now(&*clock), cause);
                     }
                 }
             });
@@ -69,25 +70,25 @@ impl KeyCache {
         };
         let versions_max = keys_max.min(VERSIONS_MAX);
         let lru = builder.build_with_hasher(RandomState::new());
-        let shells = Arc::new(Shells::new(keys_max, sentinel));
-        Self { lru, shells, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
+        let registry = Arc::new(Registry::new(keys_max, sentinel));
+        Self { lru, registry, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
     }
 
     /// Returns the id's keyring, an empty one if nothing is cached.
-    pub(crate) fn ring(&self, id: &str) -> Arc<Keyring> {
-        self.lru.get(id).unwrap_or_else(|| self.shells.get_or_insert(id))
+    pub(crate) fn keyring(&self, id: &str) -> Arc<Keyring> {
+        self.lru.get(id).unwrap_or_else(|| self.registry.get_or_insert(id, Keyring::new))
     }
 
     /// Adds a key to a keyring and makes room for it. Does nothing once closed.
-    pub(crate) fn add(&self, ring: &Arc<Keyring>, key: &Arc<CryptoKey>, role: Role) {
+    pub(crate) fn add(&self, keyring: &Arc<Keyring>, key: &Arc<CryptoKey>, role: Role) {
         let closed = self.admission();
         if *closed {
             return;
         }
         let now = Moment::now(&*self.clock);
-        ring.touch(now);
-        self.orphans.release(ring.add(key, role, self.versions_max, now), now, OrphanCause::Superseded);
-        self.lru.insert(ring.id().clone(), Arc::clone(ring));
+        keyring.touch(now);
+        self.orphans.release(keyring.add(key, role, self.versions_max, now), now, OrphanCause::Superseded);
+        self.lru.insert(keyring.id().clone(), Arc::clone(keyring));
         self.lru.run_pending_tasks();
     }
 
@@ -95,25 +96,25 @@ impl KeyCache {
     /// known of it.
     pub(crate) fn remove(
         &self,
-        ring: &Arc<Keyring>,
+        keyring: &Arc<Keyring>,
         is_gone: impl Fn(&CryptoKey) -> bool,
     ) -> Vec<(EnvelopeKeyRecord, Arc<KeyState>)> {
-        let gone = ring.remove(is_gone);
+        let gone = keyring.remove(is_gone);
         let rows = gone.iter().map(|key| (key.record(), Arc::clone(key.state()))).collect();
-        self.release(ring, gone);
+        self.release(keyring, gone);
         rows
     }
 
     /// Gives up the hold on keys that a keyring dropped.
-    fn release(&self, ring: &Arc<Keyring>, gone: Vec<Arc<CryptoKey>>) {
+    fn release(&self, keyring: &Arc<Keyring>, gone: Vec<Arc<CryptoKey>>) {
         if gone.is_empty() {
             return;
         }
         let closed = self.admission();
         self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
-        if !*closed && ring.keys().len() > 0 {
+        if !*closed && keyring.keys().len() > 0 {
             // Tells the LRU its new weight.
-            self.lru.insert(ring.id().clone(), Arc::clone(ring));
+            self.lru.insert(keyring.id().clone(), Arc::clone(keyring));
         }
         self.lru.run_pending_tasks();
     }
@@ -122,35 +123,35 @@ impl KeyCache {
     /// next.
     pub(crate) fn put_aside(
         &self,
-        ring: &Arc<Keyring>,
+        keyring: &Arc<Keyring>,
         key: &Arc<CryptoKey>,
         current: &CryptoKey,
         until: u64,
     ) {
         let _paced = self.admission();
-        let gone = ring.put_aside(key, current, until);
+        let gone = keyring.put_aside(key, current, until);
         self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
     }
 
     /// Drops what the versions of this id were before their rows held other bytes.
     pub(crate) fn drop_formers(&self, id: &str) {
-        if let Some(ring) = self.shells.get(id) {
-            self.release(&ring, ring.drop_formers(|_until| true));
+        if let Some(keyring) = self.registry.get(id) {
+            self.release(&keyring, keyring.drop_formers(|_until| true));
         }
     }
 
     /// Tells the LRU that a keyring is in use.
-    pub(crate) fn touch(&self, ring: &Keyring) {
-        self.lru.get(ring.id());
+    pub(crate) fn touch(&self, keyring: &Keyring) {
+        self.lru.get(keyring.id());
     }
 
-    /// Tells whether any keyring has been idle for `idle_max` nanoseconds.
+    /// Returns `true` if any keyring has been idle for `idle_max` nanoseconds.
     ///
     /// # Cancel safety
     /// It changes nothing.
     pub(crate) async fn is_any_idle(&self, now: Moment, idle_max: u64) -> bool {
-        for (number, (_, ring)) in self.lru.iter().enumerate() {
-            if ring.idle(now) > idle_max {
+        for (number, (_, keyring)) in self.lru.iter().enumerate() {
+            if keyring.idle(now) > idle_max {
                 return true;
             }
             if number % TURN == TURN - 1 {
@@ -168,13 +169,13 @@ impl KeyCache {
     /// # Cancel safety
     /// Those that it came to are gone, the others stay.
     pub(crate) async fn sweep(&self, now: Moment, idle_max: u64, troubled_max: u64) {
-        for (number, (id, ring)) in self.lru.iter().enumerate() {
+        for (number, (id, keyring)) in self.lru.iter().enumerate() {
             if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            self.release(&ring, ring.drop_formers(|until| until < now.monotonic));
-            let idle = ring.idle(now);
-            if idle > idle_max && !ring.is_parent() && (!ring.is_troubled() || idle > troubled_max) {
+            self.release(&keyring, keyring.drop_formers(|until| until < now.monotonic));
+            let idle = keyring.idle(now);
+            if idle > idle_max && !keyring.is_parent() && (!keyring.is_troubled() || idle > troubled_max) {
                 // One at a time, since additions wait for this.
                 let _paced = self.admission();
                 self.lru.invalidate(&*id);
@@ -189,41 +190,41 @@ impl KeyCache {
     pub(crate) fn close(&self) {
         *self.admission() = true;
         let now = Moment::now(&*self.clock);
-        for ring in self.shells.all() {
-            self.orphans.release(ring.clear(), now, OrphanCause::Closed);
+        for keyring in self.registry.all() {
+            self.orphans.release(keyring.clear(), now, OrphanCause::Closed);
         }
         self.lru.invalidate_all();
         self.lru.run_pending_tasks();
     }
 
     /// Notes that the rows of a key may have changed. Makes no keyring where there is none.
-    pub(crate) fn doubt(&self, id: &str) {
-        if let Some(ring) = self.shells.get(id) {
-            ring.doubt();
+    pub(crate) fn invalidate(&self, id: &str) {
+        if let Some(keyring) = self.registry.get(id) {
+            keyring.invalidate();
         }
     }
 
     /// Notes that the row of a version was put back by an insert that began at `begun`. Makes no keyring
     /// where there is none.
     pub(crate) fn renew(&self, key: &KeyMeta, begun: Moment) {
-        if let Some(ring) = self.shells.get(key.id().as_str()) {
-            ring.renew(key.created(), begun);
+        if let Some(keyring) = self.registry.get(key.id().as_str()) {
+            keyring.renew(key.created(), begun);
         }
     }
 
-    /// Notes that what flights under way bring is no news, whatever they are for.
-    pub(crate) fn outdate_flights(&self) {
-        self.shells.series().outdate();
+    /// Notes that what loads under way bring is no news, whatever they are for.
+    pub(crate) fn invalidate_flights(&self) {
+        self.registry.series().invalidate();
     }
 
     /// Walks over all keyrings that anybody holds, with no lock held meanwhile.
-    pub(crate) fn rings(&self) -> impl Iterator<Item = Arc<Keyring>> {
-        self.shells.all()
+    pub(crate) fn keyrings(&self) -> impl Iterator<Item = Arc<Keyring>> {
+        self.registry.all()
     }
 
     #[cfg(test)]
-    pub(super) fn rings_under_one_lock_max(&self) -> usize {
-        self.shells.rings_under_one_lock_max()
+    pub(super) fn keyrings_under_one_lock_max(&self) -> usize {
+        self.registry.keyrings_under_one_lock_max()
     }
 
     /// Returns how many keys there may be.
@@ -233,13 +234,13 @@ impl KeyCache {
 
     /// Counts the cached keys.
     pub(crate) fn keys(&self) -> usize {
-        self.shells.keys()
+        self.registry.keys()
     }
 
-    /// Returns the key ids that flights are under way for.
+    /// Returns the key ids that loads are under way for.
     pub(crate) fn in_flight(&self) -> Vec<KeyId> {
-        let busy = |ring: Arc<Keyring>| (ring.flights().under_way() > 0).then(|| ring.id().clone());
-        self.shells.all().filter_map(busy).collect()
+        let busy = |keyring: Arc<Keyring>| (keyring.flights().under_way() > 0).then(|| keyring.id().clone());
+        self.registry.all().filter_map(busy).collect()
     }
 
     fn admission(&self) -> MutexGuard<'_, bool> {

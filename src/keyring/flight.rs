@@ -11,20 +11,20 @@ use crate::key::CryptoKey;
 use crate::keyring::progress::Progress;
 use crate::record::Created;
 
-/// What a flight loads: one version of a key, or the latest there is.
+/// What is loaded: one version of a key, or the latest there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     Latest,
     Version(Created),
 }
 
-/// What a flight brought.
+/// What a load brought.
 pub(crate) type Outcome = Result<Arc<CryptoKey>, Error>;
 
-/// The flights under way for one key id.
+/// The loads under way for one key id.
 ///
-/// Flights are numbered. Whoever needs an answer that is newer than his question takes a
-/// [`ticket`](Self::ticket) first and boards only flights that begin later.
+/// Each load has a generation. A caller that needs an answer which is newer than its question takes the
+/// [next generation](Self::next_generation) first, and joins only loads that begin later.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
     series: Arc<Series>,
@@ -33,27 +33,27 @@ pub(crate) struct Flights {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When the rows were last said to have changed.
-    outdated: u64,
+    /// When the rows were last invalidated.
+    invalidated: u64,
     under_way: HashMap<Target, Flight>,
 }
 
-/// The numbers of a cache: of its flights, for whatever key id, and of the words that rows changed. What
-/// began earlier has the lower number.
+/// The generations of a cache: of its loads, for whatever key id, and of its invalidations. What began earlier
+/// has the lower one.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
     last: AtomicU64,
-    /// When rows were last said to have changed that flights for any key id may ask for.
-    outdated: AtomicU64,
+    /// When rows were last invalidated that loads for any key id may ask for.
+    invalidated: AtomicU64,
 }
 
 impl Series {
-    /// Notes that what flights under way bring is no news, whatever they are for.
-    pub(crate) fn outdate(&self) {
-        self.outdated.fetch_max(self.next(), Ordering::AcqRel);
+    /// Notes that what loads under way bring is no news, whatever they are for.
+    pub(crate) fn invalidate(&self) {
+        self.invalidated.fetch_max(self.next(), Ordering::AcqRel);
     }
 
-    /// Takes a number. Who takes a later one sees all that was done before.
+    /// Takes a generation. A caller that takes a later one sees all that was done before.
     fn next(&self) -> u64 {
         self.last.fetch_add(1, Ordering::AcqRel) + 1
     }
@@ -61,29 +61,29 @@ impl Series {
 
 #[derive(Clone, Debug)]
 struct Flight {
-    number: u64,
+    generation: u64,
     progress: Arc<Progress>,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
-/// A number: flights that began before it cannot answer the question.
+/// Loads of this generation or an earlier one cannot answer the question.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct MinGeneration(u64);
 
-/// A place on a flight.
+/// One of those that wait for a load.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Waiter {
     flight: Flight,
-    /// The flight began before the ticket was taken: its outcome is of no use.
+    /// The load began before the question was asked: its outcome is of no use.
     too_early: bool,
 }
 
-/// What the task that runs a flight holds. However the task ends, the flight is over with it.
+/// What the task that runs a load holds. However the task ends, the load is over with it.
 #[derive(Debug)]
-pub(crate) struct Pilot {
+pub(crate) struct Leader {
     flights: Arc<Flights>,
     target: Target,
-    number: u64,
+    generation: u64,
     progress: Arc<Progress>,
     outcome: watch::Sender<Option<Outcome>>,
 }
@@ -93,36 +93,35 @@ impl Flights {
         Self { series, state: Mutex::default() }
     }
 
-    /// Returns a ticket that admits to any flight that is under way or begins later.
-    pub(crate) const fn any_ticket() -> Ticket {
-        Ticket(0)
+    /// Admits any load that is under way or begins later.
+    pub(crate) const fn any_generation() -> MinGeneration {
+        MinGeneration(0)
     }
 
-    /// Returns a ticket that admits only to flights that begin from now on.
-    pub(crate) fn ticket(&self) -> Ticket {
-        Ticket(self.series.next())
+    /// Admits only loads that begin from now on.
+    pub(crate) fn next_generation(&self) -> MinGeneration {
+        MinGeneration(self.series.next())
     }
 
-    /// Returns a ticket that admits to the flights that began since the rows were last said to have
-    /// changed, and to any that begins later.
-    pub(crate) fn ticket_of_current(&self) -> Ticket {
-        Ticket(self.outdated(&self.state()))
+    /// Admits loads that began since the rows were last invalidated, and any that begins later.
+    pub(crate) fn current_generation(&self) -> MinGeneration {
+        MinGeneration(self.invalidated(&self.state()))
     }
 
-    /// Notes that the rows may have changed: what flights under way bring is no news.
-    pub(crate) fn outdate(&self) {
+    /// Notes that the rows may have changed: what loads under way bring is no news.
+    pub(crate) fn invalidate(&self) {
         let mut state = self.state();
-        state.outdated = self.series.next();
+        state.invalidated = self.series.next();
     }
 
-    /// Tells whether the flight of this number began since the rows were last said to have changed.
-    pub(crate) fn is_current(&self, number: u64) -> bool {
-        number > self.outdated(&self.state())
+    /// Returns `true` if the load of this generation began since the rows were last invalidated.
+    pub(crate) fn is_current(&self, generation: u64) -> bool {
+        generation > self.invalidated(&self.state())
     }
 
-    /// Tells whether the rows, not the parent's, were ever said to have changed.
-    pub(crate) fn is_any_outdated(&self) -> bool {
-        self.state().outdated > 0
+    /// Returns `true` if the rows, not the parent's, were ever invalidated.
+    pub(crate) fn is_any_invalidated(&self) -> bool {
+        self.state().invalidated > 0
     }
 
     pub(crate) fn is_under_way(&self, target: Target) -> bool {
@@ -133,23 +132,30 @@ impl Flights {
         self.state().under_way.len()
     }
 
-    /// Takes a seat on the flight to `target`. If there was none, also returns the pilot of a new
-    /// one, which the caller must give to a task.
-    pub(crate) fn board(self: &Arc<Self>, target: Target, ticket: Ticket) -> (Seat, Option<Pilot>) {
+    /// Joins the load of `target`. If there was none, also returns the leader of a new one, which the caller
+    /// must give to a task.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        target: Target,
+        min_generation: MinGeneration,
+    ) -> (Waiter, Option<Leader>) {
         let mut state = self.state();
         if let Some(flight) = state.under_way.get(&target) {
-            return (Seat { too_early: flight.number <= ticket.0, flight: flight.clone() }, None);
+            return (
+                Waiter { too_early: flight.generation <= min_generation.0, flight: flight.clone() },
+                None,
+            );
         }
         let (sender, receiver) = watch::channel(None);
-        let (number, progress) = (self.series.next(), Arc::<Progress>::default());
-        let flight = Flight { number, progress: Arc::clone(&progress), outcome: receiver };
-        let pilot = Pilot { flights: Arc::clone(self), target, number, progress, outcome: sender };
+        let (generation, progress) = (self.series.next(), Arc::<Progress>::default());
+        let flight = Flight { generation, progress: Arc::clone(&progress), outcome: receiver };
+        let leader = Leader { flights: Arc::clone(self), target, generation, progress, outcome: sender };
         state.under_way.insert(target, flight.clone());
-        (Seat { flight, too_early: false }, Some(pilot))
+        (Waiter { flight, too_early: false }, Some(leader))
     }
 
-    fn outdated(&self, state: &State) -> u64 {
-        state.outdated.max(self.series.outdated.load(Ordering::Acquire))
+    fn invalidated(&self, state: &State) -> u64 {
+        state.invalidated.max(self.series.invalidated.load(Ordering::Acquire))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -158,16 +164,16 @@ impl Flights {
     }
 }
 
-impl Seat {
+impl Waiter {
     pub(crate) const fn progress(&self) -> &Arc<Progress> {
         &self.flight.progress
     }
 
-    /// Waits for the flight's end. `None` if its outcome cannot be used: it began too early, or
+    /// Waits for the load's end. `None` if its outcome cannot be used: it began too early, or
     /// its task went away.
     ///
     /// # Cancel safety
-    /// Leaving early harms nobody; the flight goes on.
+    /// Leaving early harms nobody; the load goes on.
     pub(crate) async fn outcome(mut self) -> Option<Outcome> {
         let ended = self.flight.outcome.wait_for(Option::is_some).await;
         match ended {
@@ -177,32 +183,32 @@ impl Seat {
     }
 }
 
-impl Pilot {
-    pub(crate) const fn number(&self) -> u64 {
-        self.number
+impl Leader {
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(crate) const fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
 
-    /// Ends the flight and tells all who wait.
-    pub(crate) fn land(self, outcome: Outcome) {
-        // The flight leaves the list before its outcome is told, so that nobody boards it after.
-        self.leave();
+    /// Ends the load and hands its outcome to all waiters.
+    pub(crate) fn complete(self, outcome: Outcome) {
+        // The load leaves the list before its outcome is there, so that nobody joins it after.
+        self.abandon();
         self.outcome.send_replace(Some(outcome));
     }
 
-    fn leave(&self) {
+    fn abandon(&self) {
         let mut state = self.flights.state();
-        if state.under_way.get(&self.target).is_some_and(|flight| flight.number == self.number) {
+        if state.under_way.get(&self.target).is_some_and(|flight| flight.generation == self.generation) {
             state.under_way.remove(&self.target);
         }
     }
 }
 
-impl Drop for Pilot {
+impl Drop for Leader {
     fn drop(&mut self) {
-        self.leave();
+        self.abandon();
     }
 }

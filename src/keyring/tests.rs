@@ -11,10 +11,11 @@ use super::flight::Target;
 use super::orphans::{OrphanCause, Orphans};
 use super::*;
 use crate::clock::{Clock, nanos};
-use crate::hierarchy::known::Known;
-use crate::key::{Life, SecretKey};
+use crate::key::Life;
+use crate::key::known::Known;
 use crate::policy::Capacity;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
+use crate::secret::SecretKey;
 use crate::testing::FixedClock;
 
 /// A cache with nothing above it: keys are made here, where a flight would load them.
@@ -39,10 +40,11 @@ impl Bench {
 
     /// Loads a key as a flight does: the one at hand, an orphan taken back, or a new one.
     fn load(&self, id: &str, created: i64, role: Role) -> Arc<CryptoKey> {
-        let ring = self.cache.ring(id);
-        let meta = KeyMeta::new(ring.id().clone(), Created::new(created).unwrap());
+        let keyring = self.cache.keyring(id);
+        let meta = KeyMeta::new(keyring.id().clone(), Created::new(created).unwrap());
         let record = EnvelopeKeyRecord::new(meta.clone(), format!("{id} {created}").into_bytes(), None);
-        let at_hand = ring.version(meta.created()).or_else(|| self.orphans.adopt(|key| *key.meta() == meta));
+        let at_hand =
+            keyring.version(meta.created()).or_else(|| self.orphans.adopt(|key| *key.meta() == meta));
         let key = at_hand.unwrap_or_else(|| {
             let secret = SecretKey::try_init(|bytes| {
                 // Each key is another one.
@@ -53,11 +55,11 @@ impl Bench {
             })
             .unwrap();
             let life = Life { expires: u64::MAX, replace_from: u64::MAX };
-            let state = ring.state(meta.created());
+            let state = keyring.state(meta.created());
             let key = CryptoKey::new(&self.arena, &secret, &record, life, state, None, &self.known);
             Arc::new(key.unwrap())
         });
-        self.cache.add(&ring, &key, role);
+        self.cache.add(&keyring, &key, role);
         key
     }
 
@@ -68,7 +70,7 @@ impl Bench {
 
     /// Counts the cached keys where they lie.
     fn counted(&self) -> usize {
-        self.cache.rings().map(|ring| ring.keys().len()).sum()
+        self.cache.keyrings().map(|keyring| keyring.keys().len()).sum()
     }
 
     fn orphans(&self) -> Vec<KeyMeta> {
@@ -116,10 +118,10 @@ proptest! {
                 Happening::LetGo(which) if !held.is_empty() => drop(held.swap_remove(which.index(held.len()))),
                 Happening::LetGo(_) => {}
                 Happening::RowGone { id, created } => {
-                    let ring = bench.cache.ring(&id.to_string());
-                    bench.cache.remove(&ring, |key| key.created().unix_seconds() == created);
+                    let keyring = bench.cache.keyring(&id.to_string());
+                    bench.cache.remove(&keyring, |key| key.created().unix_seconds() == created);
                 }
-                Happening::HoldSession { id } => sessions.push(bench.cache.ring(&id.to_string())),
+                Happening::HoldSession { id } => sessions.push(bench.cache.keyring(&id.to_string())),
                 Happening::LetSessionGo => drop(sessions.pop()),
                 Happening::Idle => {
                     bench.clock.advance(Duration::from_secs(60));
@@ -131,7 +133,7 @@ proptest! {
             prop_assert_eq!(bench.cache.keys(), bench.counted());
             prop_assert!(bench.cache.keys() as u64 <= capacity);
             for key in &held {
-                let cached = bench.cache.ring(key.meta().id().as_str()).version(key.created());
+                let cached = bench.cache.keyring(key.meta().id().as_str()).version(key.created());
                 let is_cached = cached.is_some_and(|cached| Arc::ptr_eq(&cached, key));
                 prop_assert!(is_cached != orphans.contains(key.meta()), "{:?} is one of the two", key.meta());
             }
@@ -148,7 +150,7 @@ fn s3_3_each_cause_is_told() {
     let bench = Bench::new(1);
     let _evicted = bench.load("evicted", 1, Role::Latest);
     let superseded = bench.load("superseded", 1, Role::Latest);
-    bench.cache.remove(&bench.cache.ring("superseded"), |_| true);
+    bench.cache.remove(&bench.cache.keyring("superseded"), |_| true);
     let _idle = bench.load("idle", 1, Role::Latest);
     bench.clock.advance(Duration::from_secs(60));
     bench.sweep(Duration::from_nanos(1));
@@ -178,9 +180,9 @@ fn s3_4_evictions_spawn_no_task() {
     let keys: Vec<_> = (0..20).map(|id| bench.load(&id.to_string(), 1, Role::Latest)).collect();
     let mut evictions = 0;
     for key in keys.iter().cycle().take(EVICTIONS) {
-        let ring = bench.cache.ring(key.meta().id().as_str());
-        assert!(ring.latest().is_none(), "it was evicted");
-        bench.cache.add(&ring, key, Role::Latest);
+        let keyring = bench.cache.keyring(key.meta().id().as_str());
+        assert!(keyring.latest().is_none(), "it was evicted");
+        bench.cache.add(&keyring, key, Role::Latest);
         evictions += 1;
         assert!(bench.cache.keys() <= 10);
     }
@@ -190,18 +192,18 @@ fn s3_4_evictions_spawn_no_task() {
 }
 
 #[test]
-fn doubts_about_keys_that_are_not_cached_leave_nothing_behind() {
+fn invalidating_keys_that_are_not_cached_leaves_nothing_behind() {
     let bench = Bench::new(10);
     let key = bench.load("known", 1, Role::Latest);
-    let ring = bench.cache.ring("known");
-    ring.mark_checked(key.state(), Moment::now(&bench.clock), u64::MAX);
+    let keyring = bench.cache.keyring("known");
+    keyring.mark_checked(key.state(), Moment::now(&bench.clock), u64::MAX);
     for number in 0..1_000 {
-        bench.cache.doubt(&format!("unknown {number}"));
+        bench.cache.invalidate(&format!("unknown {number}"));
     }
-    assert_eq!(bench.cache.rings().count(), 1);
-    assert!(!key.state().is_doubted());
-    bench.cache.doubt("known");
-    assert!(key.state().is_doubted());
+    assert_eq!(bench.cache.keyrings().count(), 1);
+    assert!(!key.state().is_invalidated());
+    bench.cache.invalidate("known");
+    assert!(key.state().is_invalidated());
 }
 
 #[test]
@@ -209,13 +211,13 @@ fn keys_put_aside_are_counted_until_they_are_dropped() {
     let bench = Bench::new(10);
     let _other = bench.load("other", 1, Role::Latest);
     let (old, new) = (bench.load("changed", 1, Role::Latest), bench.load("changed", 2, Role::Latest));
-    let ring = bench.cache.ring("changed");
+    let keyring = bench.cache.keyring("changed");
     for (step, keys) in [3, 3, 2, 1, 0].into_iter().enumerate() {
         match step {
             0 => {}
-            1 => bench.cache.put_aside(&ring, &old, &new, u64::MAX),
+            1 => bench.cache.put_aside(&keyring, &old, &new, u64::MAX),
             2 => bench.cache.drop_formers("changed"),
-            3 => assert_eq!(bench.cache.remove(&ring, |_| true).len(), 1),
+            3 => assert_eq!(bench.cache.remove(&keyring, |_| true).len(), 1),
             _ => bench.cache.close(),
         }
         assert_eq!((bench.cache.keys(), bench.counted()), (keys, keys), "{step}");
@@ -226,10 +228,10 @@ fn keys_put_aside_are_counted_until_they_are_dropped() {
 fn keyring_that_goes_with_its_keys_takes_them_out_of_the_count() {
     let bench = Bench::new(10);
     let key = bench.load("cached", 1, Role::Latest);
-    let ring = bench.cache.ring("loading");
-    ring.add(&key, Role::Latest, 1, Moment::now(&bench.clock));
+    let keyring = bench.cache.keyring("loading");
+    keyring.add(&key, Role::Latest, 1, Moment::now(&bench.clock));
     assert_eq!(bench.cache.keys(), 2);
-    drop(ring);
+    drop(keyring);
     assert_eq!(bench.cache.keys(), 1);
 }
 
@@ -237,40 +239,47 @@ fn keyring_that_goes_with_its_keys_takes_them_out_of_the_count() {
 #[test]
 fn keyrings_are_walked_over_with_no_lock_held() {
     let bench = Bench::new(1);
-    let held: Vec<_> = (0..100).map(|number| bench.cache.ring(&number.to_string())).collect();
-    let walked = bench.cache.rings().map(|ring| bench.cache.ring(&format!("beside {}", ring.id().as_str())));
+    let held: Vec<_> = (0..100).map(|number| bench.cache.keyring(&number.to_string())).collect();
+    let walked = bench
+        .cache
+        .keyrings()
+        .map(|keyring| bench.cache.keyring(&format!("beside {}", keyring.id().as_str())));
     assert_eq!(walked.count(), held.len());
-    assert_eq!(bench.cache.rings().count(), held.len(), "nobody holds the others any more");
+    assert_eq!(bench.cache.keyrings().count(), held.len(), "nobody holds the others any more");
 }
 
 #[test]
 fn few_keyrings_are_under_one_lock_however_many_there_are() {
-    let shells_max = |capacity: Capacity, rings: usize| {
+    let keyrings_max = |capacity: Capacity, keyrings: usize| {
         let bench = Bench::new(capacity);
-        let _held: Vec<_> = (0..rings).map(|number| bench.cache.ring(&number.to_string())).collect();
-        bench.cache.rings_under_one_lock_max()
+        let _held: Vec<_> = (0..keyrings).map(|number| bench.cache.keyring(&number.to_string())).collect();
+        bench.cache.keyrings_under_one_lock_max()
     };
-    assert!(shells_max(Capacity::Unbounded, 40_000) < 40);
-    assert!(shells_max(Capacity::Keys(10_000), 10_000) < 150);
+    assert!(keyrings_max(Capacity::Unbounded, 40_000) < 40);
+    assert!(keyrings_max(Capacity::Keys(10_000), 10_000) < 150);
 }
 
 #[test]
-fn flights_for_all_ids_are_outdated_at_once_and_later_ones_are_not() {
+fn flights_for_all_ids_are_invalidated_at_once_and_later_ones_are_not() {
     let bench = Bench::new(10);
-    let rings = ["a", "b"].map(|id| bench.cache.ring(id));
-    let fly = |ring: &Arc<Keyring>, target| ring.flights().board(target, Flights::any_ticket()).1.unwrap();
-    let early = rings.each_ref().map(|ring| fly(ring, Target::Latest));
-    bench.cache.outdate_flights();
-    for (ring, early) in rings.iter().zip(&early) {
-        let late = fly(ring, Target::Version(Created::MIN));
-        assert!(!ring.flights().is_current(early.number()) && ring.flights().is_current(late.number()));
-        assert!(!ring.flights().is_any_outdated(), "the rows themselves are in no doubt");
-        ring.doubt();
-        assert!(!ring.flights().is_current(late.number()) && ring.flights().is_any_outdated());
+    let keyrings = ["a", "b"].map(|id| bench.cache.keyring(id));
+    let lead =
+        |keyring: &Arc<Keyring>, target| keyring.flights().join(target, Flights::any_generation()).1.unwrap();
+    let early = keyrings.each_ref().map(|keyring| lead(keyring, Target::Latest));
+    bench.cache.invalidate_flights();
+    for (keyring, early) in keyrings.iter().zip(&early) {
+        let late = lead(keyring, Target::Version(Created::MIN));
+        assert!(
+            !keyring.flights().is_current(early.generation())
+                && keyring.flights().is_current(late.generation())
+        );
+        assert!(!keyring.flights().is_any_invalidated(), "the rows themselves are not invalidated");
+        keyring.invalidate();
+        assert!(!keyring.flights().is_current(late.generation()) && keyring.flights().is_any_invalidated());
     }
-    let later = fly(&rings[0], Target::Version(Created::MAX));
-    rings[1].doubt();
-    assert!(rings[0].flights().is_current(later.number()), "another id's rows changed");
+    let later = lead(&keyrings[0], Target::Version(Created::MAX));
+    keyrings[1].invalidate();
+    assert!(keyrings[0].flights().is_current(later.generation()), "another id's rows changed");
 }
 
 #[test]
@@ -294,8 +303,8 @@ fn the_oldest_versions_of_a_key_go_first_and_never_the_latest() {
     let bench = Bench::new(100);
     let versions = |from: i64| (from..from + 20).collect::<Vec<_>>();
     let held = |id: &str| -> Vec<i64> {
-        let ring = bench.cache.ring(id);
-        ring.keys().versions.iter().map(|key| key.created().unix_seconds()).collect()
+        let keyring = bench.cache.keyring(id);
+        keyring.keys().versions.iter().map(|key| key.created().unix_seconds()).collect()
     };
     for created in versions(1) {
         bench.load("new last", created, Role::Version);
@@ -316,9 +325,9 @@ fn the_oldest_versions_of_a_key_go_first_and_never_the_latest() {
 fn keyrings_that_nobody_holds_are_forgotten() {
     let bench = Bench::new(Capacity::Keys(1));
     for number in 0..10_000 {
-        drop(bench.cache.ring(&number.to_string()));
+        drop(bench.cache.keyring(&number.to_string()));
     }
-    assert_eq!(bench.cache.rings_under_one_lock_max(), 0);
+    assert_eq!(bench.cache.keyrings_under_one_lock_max(), 0);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! A KMS that is one key given by the caller.
 
-use claviger_memory::{Arena, LockPolicy, on_wiped_stack};
+use claviger_memory::LockPolicy;
 
-use crate::aead::{self, AeadKey, Nonce, OVERHEAD_BYTES};
+use crate::context::CallContext;
 use crate::error::{BackendError, Error};
-use crate::key::{KEY_BYTES, SecretKey};
+use crate::kms::key_wrap::KeyWrap;
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
 use crate::random::{SecureRandom, SystemRandom};
 use crate::record::KeyMeta;
+use crate::secret::{KEY_BYTES, SecretKey};
 
 /// Wraps system keys under a master key that the caller supplies, as Asherah's static KMS does:
 /// AES-256-GCM, `ciphertext ‖ tag ‖ nonce`.
@@ -17,7 +18,7 @@ use crate::record::KeyMeta;
 /// protected memory.
 #[derive(Debug)]
 pub struct StaticKms {
-    master_key: AeadKey,
+    master_key: KeyWrap,
     random: Box<dyn SecureRandom>,
 }
 
@@ -47,7 +48,7 @@ impl StaticKms {
     /// # Errors
     /// [`Error::Memory`] when protected memory cannot be had.
     pub fn danger_any_key(master_key: &SecretKey) -> Result<Self, Error> {
-        let master_key = AeadKey::new(&Arena::new(LockPolicy::Prefer), master_key.expose_secret())?;
+        let master_key = KeyWrap::new(master_key, LockPolicy::Prefer)?;
         Ok(Self { master_key, random: Box::new(SystemRandom::new()) })
     }
 
@@ -60,23 +61,25 @@ impl StaticKms {
 }
 
 impl KeyManagementService for StaticKms {
-    async fn wrap_key(&self, key: &SecretKey, _meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        let mut buffer = [0; KEY_BYTES + OVERHEAD_BYTES];
-        on_wiped_stack(|| {
-            let nonce = Nonce::draw(&*self.random).map_err(BackendError::transient)?;
-            let master_key = self.master_key.get().map_err(BackendError::permanent)?;
-            aead::seal_key(master_key, nonce, key.expose_secret(), &mut buffer)
-                .map_err(BackendError::permanent)
-        })?;
-        Ok(WrappedKey::new(buffer))
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        _meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        Ok(WrappedKey::new(self.master_key.seal(key, &*self.random)?))
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        let master_key = self.master_key.get().map_err(BackendError::permanent)?;
-        aead::open_key(master_key, wrapped).map_err(BackendError::damaged)
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        _meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        self.master_key.open(wrapped)
     }
 
-    async fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         Ok(WrapHealth::new(vec!["static".to_owned()], Vec::new()))
     }
 }

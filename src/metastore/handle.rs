@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{BoxedMetastore, Consistency, Insert, Latest, Metastore};
+use super::boxed::BoxedMetastore;
+use super::{Insert, Latest, Metastore};
+use crate::context::CallContext;
 use crate::error::{BackendError, Error};
 use crate::gate::replica::ReplicaGate;
 use crate::gate::{Class, Gate, Subject};
@@ -58,7 +60,8 @@ impl MetastoreHandle {
     }
 
     pub(crate) async fn load(&self, class: Class, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
-        let (subject, call) = (Subject::version(key), || self.store.load(key, Consistency::Strong));
+        let (subject, call) =
+            (Subject::version(key), |context| async move { self.store.load(key, &context).await });
         let answer = self.watched(self.reads.call(class, &subject, call).await);
         answer.map_err(|error| to_error("load", key.id(), error))
     }
@@ -69,14 +72,15 @@ impl MetastoreHandle {
         id: &KeyId,
         up_to: Created,
     ) -> Result<Option<Latest>, Error> {
-        let (subject, call) = (Subject::latest(id), || self.store.load_latest(id, up_to));
+        let (subject, call) =
+            (Subject::latest(id), |context| async move { self.store.load_latest(id, up_to, &context).await });
         let answer = self.watched(self.reads.call(class, &subject, call).await);
         answer.map_err(|error| to_error("load_latest", id, error))
     }
 
     /// Loads what a replica has of a version. A failure is no more than that it has nothing.
     pub(crate) async fn load_from_replica(&self, key: &KeyMeta) -> Copied {
-        let load = self.store.load(key, Consistency::Eventual);
+        let load = async |context: CallContext| self.store.load(key, &context).await;
         match self.watched(self.replicas.ask(load).await) {
             None => Copied::Nothing,
             Some(Ok(row)) => {
@@ -99,8 +103,8 @@ impl MetastoreHandle {
         keys: &[KeyMeta],
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
         let Some(first) = keys.first() else { return Ok(Vec::new()) };
-        let call = async {
-            let found = self.store.load_many(keys, Consistency::Strong).await?;
+        let call = async |context: CallContext| {
+            let found = self.store.load_many(keys, &context).await?;
             in_order(found, keys, |row, key| row.meta() == key)
         };
         self.watched(self.reads.call_in_bulk(class, call).await)
@@ -115,8 +119,8 @@ impl MetastoreHandle {
         up_to: Created,
     ) -> Result<Vec<Option<Latest>>, Error> {
         let Some(first) = ids.first() else { return Ok(Vec::new()) };
-        let call = async {
-            let found = self.store.load_latest_many(ids, up_to).await?;
+        let call = async |context: CallContext| {
+            let found = self.store.load_latest_many(ids, up_to, &context).await?;
             in_order(found, ids, |latest, id| latest.record.meta().id() == id)
         };
         self.watched(self.reads.call_in_bulk(class, call).await)
@@ -124,7 +128,8 @@ impl MetastoreHandle {
     }
 
     pub(crate) async fn insert(&self, class: Class, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
-        let (id, call) = (record.meta().id(), || self.store.insert(record));
+        let (id, call) =
+            (record.meta().id(), |context| async move { self.store.insert(record, &context).await });
         let answer = self.watched(self.writes.call(class, &Subject::latest(id), call).await);
         answer.map_err(|error| to_error("insert", id, error))
     }
@@ -136,9 +141,9 @@ impl MetastoreHandle {
         record: &EnvelopeKeyRecord,
         is_wanted: impl Fn() -> bool,
     ) -> Result<Option<Insert>, Error> {
-        let call = || {
+        let call = |context| {
             let is_wanted = is_wanted();
-            async move { if is_wanted { self.store.insert(record).await.map(Some) } else { Ok(None) } }
+            async move { if is_wanted { self.store.insert(record, &context).await.map(Some) } else { Ok(None) } }
         };
         let subject = Subject::version(record.meta());
         let answer = self.watched(self.writes.call(class, &subject, call).await);

@@ -6,8 +6,9 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::context::CallContext;
 use crate::error::{BackendError, FailureKind};
-use crate::metastore::{Consistency, Insert, Latest, Metastore, MetastoreAdmin, Page, is_reserved_id};
+use crate::metastore::{Insert, Latest, Metastore, MetastoreAdmin, Page, Replacement, is_reserved_id};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// Keeps key records in memory. They are gone with the last clone.
@@ -121,13 +122,18 @@ impl Metastore for InMemoryMetastore {
     async fn load(
         &self,
         key: &KeyMeta,
-        _consistency: Consistency,
+        _context: &CallContext,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         self.check(key.id())?;
         Ok(self.rows().get(key).cloned())
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        _context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
         self.check(id)?;
         Ok(latest(&self.rows(), id, up_to))
     }
@@ -135,7 +141,7 @@ impl Metastore for InMemoryMetastore {
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        _consistency: Consistency,
+        _context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         keys.iter().try_for_each(|key| self.check(key.id()))?;
         let rows = self.rows();
@@ -146,13 +152,18 @@ impl Metastore for InMemoryMetastore {
         &self,
         ids: &[KeyId],
         up_to: Created,
+        _context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
         ids.iter().try_for_each(|id| self.check(id))?;
         let rows = self.rows();
         Ok(ids.iter().map(|id| latest(&rows, id, up_to)).collect())
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        _context: &CallContext,
+    ) -> Result<Insert, BackendError> {
         self.check_record(record)?;
         match self.rows().entry(record.meta().clone()) {
             Entry::Occupied(_) => Ok(Insert::AlreadyExists),
@@ -169,33 +180,51 @@ impl Metastore for InMemoryMetastore {
 }
 
 impl MetastoreAdmin for InMemoryMetastore {
-    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&KeyMeta>,
+        limit: usize,
+        _context: &CallContext,
+    ) -> Result<Page, BackendError> {
+        let first = KeyMeta::new(KeyId::new(prefix), Created::MIN);
+        let from = after.filter(|after| **after >= first).map_or(Bound::Included(&first), Bound::Excluded);
         let rows = self.rows();
-        let mut rest = rows.range::<KeyMeta, _>((from, Bound::Unbounded)).map(|(_, record)| record.clone());
+        let rest = rows.range::<KeyMeta, _>((from, Bound::Unbounded));
+        let rest = rest.take_while(|(key, _)| key.id().as_str().starts_with(prefix));
+        let mut rest = rest.map(|(_, record)| record.clone());
         let records: Vec<_> = rest.by_ref().take(limit).collect();
         let next = rest.next().and_then(|_| records.last().map(|last| last.meta().clone()));
         Ok(Page::new(records, Vec::new(), next))
     }
 
-    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+    async fn revoke(&self, key: &KeyMeta, _context: &CallContext) -> Result<bool, BackendError> {
         let mut rows = self.rows();
         let Some(record) = rows.get_mut(key) else { return Ok(false) };
         *record = record.clone().revoked(true);
         Ok(true)
     }
 
-    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
+    async fn replace_many(
+        &self,
+        replacements: &[Replacement],
+        _context: &CallContext,
+    ) -> Result<Vec<bool>, BackendError> {
         let mut rows = self.rows();
-        let Some(record) = rows.get_mut(key).filter(|record| **record.wrapped_key() == *old) else {
-            return Ok(false);
-        };
-        let revoked = record.is_revoked();
-        *record = EnvelopeKeyRecord::new(key.clone(), new, record.parent().cloned()).revoked(revoked);
-        Ok(true)
+        let replaced = replacements.iter().map(|replacement| {
+            let Some(record) = rows.get_mut(&replacement.key) else { return false };
+            let Some(replaced) = replacement.applied_to(record) else { return false };
+            *record = replaced;
+            true
+        });
+        Ok(replaced.collect())
     }
 
-    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+    async fn delete_version(&self, key: &KeyMeta, _context: &CallContext) -> Result<bool, BackendError> {
+        Ok(self.rows().remove(key).is_some())
+    }
+
+    async fn delete(&self, id: &KeyId, _context: &CallContext) -> Result<u64, BackendError> {
         let mut rows = self.rows();
         let keys: Vec<KeyMeta> =
             rows.range(versions_of(id, Created::MAX)).map(|(key, _)| key.clone()).collect();
@@ -205,7 +234,7 @@ impl MetastoreAdmin for InMemoryMetastore {
         Ok(keys.len() as u64)
     }
 
-    async fn count(&self) -> Result<u64, BackendError> {
+    async fn count(&self, _context: &CallContext) -> Result<u64, BackendError> {
         Ok(self.rows().len() as u64)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SPAN_MAX, require};
+use super::check::{SPAN_MAX, require};
 use crate::error::Error;
 
 /// How much work and waiting there may be. Each has a default that suits a service.

@@ -141,7 +141,7 @@ impl<R: SecureRandom> NoChance<R> {
 impl<R: SecureRandom> SecureRandom for NoChance<R> {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
         self.0.fill(bytes)?;
-        if bytes.len() == crate::envelope::DRAW_BYTES
+        if bytes.len() == crate::data_row::DRAW_BYTES
             && let Some(chance) = bytes.last_chunk_mut()
         {
             *chance = u64::MAX.to_ne_bytes();

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::context::CallContext;
 use crate::error::{BackendError, FailureClass, FailureKind};
-use crate::key::SecretKey;
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
-use crate::metastore::{Consistency, Insert, Latest, Metastore, MetastoreAdmin, Page};
+use crate::metastore::{Insert, Latest, Metastore, MetastoreAdmin, Page, Replacement};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::secret::SecretKey;
 use crate::testing::fakes::lock;
 use crate::testing::kms::{Outage, Trouble};
 
@@ -46,7 +47,8 @@ pub enum Operation {
     Insert,
     List,
     Revoke,
-    ReplaceWrappedKey,
+    ReplaceMany,
+    DeleteVersion,
     Delete,
     Count,
     WrapKey,
@@ -206,6 +208,20 @@ impl Faults {
         }
     }
 
+    /// Makes a call that asks nobody: it fails or not, and cannot hang.
+    fn run_now<T>(
+        &self,
+        operation: Operation,
+        work: impl FnOnce() -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        let fault = lock(&self.0.script).record(Call { operation, key: String::new() });
+        match fault {
+            Some(Fault::Fail(class) | Fault::LoseReply(class)) => Err(injected(class)),
+            Some(Fault::Refuse(kind)) => Err(injected(FailureClass::Permanent).with_kind(kind)),
+            None | Some(Fault::Hang | Fault::HangReply | Fault::Delay(_)) => work(),
+        }
+    }
+
     async fn hang(&self) {
         // Subscribed before it is counted: a release that follows `until_hanging` is never missed.
         let mut released = self.0.released.subscribe();
@@ -315,22 +331,27 @@ impl<M: Metastore> Metastore for FaultyMetastore<M> {
     async fn load(
         &self,
         key: &KeyMeta,
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.faults.run(Operation::Load, key, self.inner.load(key, consistency)).await
+        self.faults.run(Operation::Load, key, self.inner.load(key, context)).await
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        self.faults.run(Operation::LoadLatest, id, self.inner.load_latest(id, up_to)).await
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
+        self.faults.run(Operation::LoadLatest, id, self.inner.load_latest(id, up_to, context)).await
     }
 
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        let work = self.inner.load_many(keys, consistency);
+        let work = self.inner.load_many(keys, context);
         self.faults.run(Operation::LoadMany, &names.join(" "), work).await
     }
 
@@ -338,14 +359,19 @@ impl<M: Metastore> Metastore for FaultyMetastore<M> {
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
         let names: Vec<&str> = ids.iter().map(KeyId::as_str).collect();
-        let work = self.inner.load_latest_many(ids, up_to);
+        let work = self.inner.load_latest_many(ids, up_to, context);
         self.faults.run(Operation::LoadLatestMany, &names.join(" "), work).await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        self.faults.run(Operation::Insert, record.meta(), self.inner.insert(record)).await
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
+        self.faults.run(Operation::Insert, record.meta(), self.inner.insert(record, context)).await
     }
 
     fn failovers(&self) -> u64 {
@@ -354,26 +380,41 @@ impl<M: Metastore> Metastore for FaultyMetastore<M> {
 }
 
 impl<M: MetastoreAdmin> MetastoreAdmin for FaultyMetastore<M> {
-    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&KeyMeta>,
+        limit: usize,
+        context: &CallContext,
+    ) -> Result<Page, BackendError> {
         let from = after.map(ToString::to_string).unwrap_or_default();
-        self.faults.run(Operation::List, &from, self.inner.list(after, limit)).await
+        self.faults.run(Operation::List, &from, self.inner.list(prefix, after, limit, context)).await
     }
 
-    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-        self.faults.run(Operation::Revoke, key, self.inner.revoke(key)).await
+    async fn revoke(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {
+        self.faults.run(Operation::Revoke, key, self.inner.revoke(key, context)).await
     }
 
-    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        let work = self.inner.replace_wrapped_key(key, old, new);
-        self.faults.run(Operation::ReplaceWrappedKey, key, work).await
+    async fn replace_many(
+        &self,
+        replacements: &[Replacement],
+        context: &CallContext,
+    ) -> Result<Vec<bool>, BackendError> {
+        let names: Vec<String> = replacements.iter().map(|replacement| replacement.key.to_string()).collect();
+        let work = self.inner.replace_many(replacements, context);
+        self.faults.run(Operation::ReplaceMany, &names.join(" "), work).await
     }
 
-    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
-        self.faults.run(Operation::Delete, id, self.inner.delete(id)).await
+    async fn delete_version(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {
+        self.faults.run(Operation::DeleteVersion, key, self.inner.delete_version(key, context)).await
     }
 
-    async fn count(&self) -> Result<u64, BackendError> {
-        self.faults.run(Operation::Count, "", self.inner.count()).await
+    async fn delete(&self, id: &KeyId, context: &CallContext) -> Result<u64, BackendError> {
+        self.faults.run(Operation::Delete, id, self.inner.delete(id, context)).await
+    }
+
+    async fn count(&self, context: &CallContext) -> Result<u64, BackendError> {
+        self.faults.run(Operation::Count, "", self.inner.count(context)).await
     }
 }
 
@@ -410,16 +451,26 @@ impl<K> Clone for FaultyKms<K> {
 }
 
 impl<K: KeyManagementService> KeyManagementService for FaultyKms<K> {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        self.faults.run(Operation::WrapKey, meta, self.inner.wrap_key(key, meta)).await
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        self.faults.run(Operation::WrapKey, meta, self.inner.wrap_key(key, meta, context)).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        self.faults.run(Operation::UnwrapKey, meta, self.inner.unwrap_key(wrapped, meta)).await
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        self.faults.run(Operation::UnwrapKey, meta, self.inner.unwrap_key(wrapped, meta, context)).await
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.faults.run(Operation::Inspect, "", self.inner.inspect(wrapped)).await
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.faults.run_now(Operation::Inspect, || self.inner.inspect(wrapped))
     }
 }
 

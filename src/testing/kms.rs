@@ -4,12 +4,13 @@
 
 mod outage;
 
+use crate::testing::call;
 use std::fmt::Debug;
 
 use crate::error::BackendError;
-use crate::key::SecretKey;
 use crate::kms::KeyManagementService;
 use crate::record::{KeyId, KeyMeta};
+use crate::secret::SecretKey;
 use crate::testing::support::{NOW, abandon, created, ok, race, random_bytes};
 
 pub use outage::*;
@@ -163,13 +164,13 @@ pub async fn a_wrapped_key_does_not_show_the_key(kms: &impl KeyManagementService
 
 /// No copy is missing when nothing fails.
 pub async fn every_copy_is_made_when_nothing_fails(kms: &impl KeyManagementService) {
-    let wrapped = ok(kms.wrap_key(&fresh_key(), &meta()).await);
+    let wrapped = ok(kms.wrap_key(&fresh_key(), &meta(), &call()).await);
     assert_eq!(wrapped.missing_copies(), [""; 0]);
 }
 
 /// `inspect` finds every copy in what `wrap_key` made.
 pub async fn inspect_accepts_what_wrap_made(kms: &impl KeyManagementService) {
-    let health = ok(kms.inspect(&wrap(kms, &fresh_key()).await).await);
+    let health = ok(kms.inspect(&wrap(kms, &fresh_key()).await));
     assert!(!health.present.is_empty());
     assert_eq!(health.missing, [""; 0]);
 }
@@ -196,7 +197,7 @@ pub async fn a_flipped_bit_in_any_byte_is_refused_for_good_or_does_no_harm(kms: 
         if let Some(byte) = forged.get_mut(place) {
             *byte ^= 1 << bit;
         }
-        match kms.unwrap_key(&forged, &meta()).await {
+        match kms.unwrap_key(&forged, &meta(), &call()).await {
             Ok(unwrapped) => assert_same(&unwrapped, &key),
             Err(error) => assert!(!error.is_transient(), "bit {bit} of byte {place}: {error:?}"),
         }
@@ -247,7 +248,7 @@ pub async fn a_huge_wrapped_key_is_refused_for_good(kms: &impl KeyManagementServ
 /// `inspect` of what was never a wrapped key is an answer or a permanent error.
 pub async fn inspect_of_garbage_answers_or_refuses_for_good(kms: &impl KeyManagementService) {
     for garbage in garbage() {
-        let refused = kms.inspect(&garbage).await.err();
+        let refused = kms.inspect(&garbage).err();
         assert!(refused.is_none_or(|error| !error.is_transient()));
     }
 }
@@ -268,9 +269,8 @@ pub async fn dropped_calls_leave_the_kms_usable(kms: &impl KeyManagementService)
     let wrapped = wrap(kms, &key).await;
     for round in 0..50 {
         let polls = round % 10 + 1;
-        abandon(kms.wrap_key(&key, &meta()), polls).await;
-        abandon(kms.unwrap_key(&wrapped, &meta()), polls).await;
-        abandon(kms.inspect(&wrapped), polls).await;
+        abandon(kms.wrap_key(&key, &meta(), &call()), polls).await;
+        abandon(kms.unwrap_key(&wrapped, &meta(), &call()), polls).await;
     }
     assert_unwraps_to(kms, &wrapped, &key).await;
     assert_unwraps_to(kms, &wrap(kms, &key).await, &key).await;
@@ -279,8 +279,8 @@ pub async fn dropped_calls_leave_the_kms_usable(kms: &impl KeyManagementService)
 /// Neither the KMS nor what it returns shows a key when printed.
 pub async fn debug_shows_no_key(kms: &impl KeyManagementService) {
     let key = fresh_key();
-    let wrapped = ok(kms.wrap_key(&key, &meta()).await);
-    let unwrapped = ok(kms.unwrap_key(wrapped.bytes(), &meta()).await);
+    let wrapped = ok(kms.wrap_key(&key, &meta(), &call()).await);
+    let unwrapped = ok(kms.unwrap_key(wrapped.bytes(), &meta(), &call()).await);
     for printed in [print(kms), print(&wrapped), print(&unwrapped), print(&key)] {
         assert_shows_no_key(&printed, &key);
     }
@@ -290,7 +290,7 @@ pub async fn debug_shows_no_key(kms: &impl KeyManagementService) {
 pub async fn errors_show_no_key(kms: &impl KeyManagementService) {
     let key = fresh_key();
     // The key itself, put where a wrapped one belongs.
-    let error = kms.unwrap_key(key.expose_secret(), &meta()).await.err();
+    let error = kms.unwrap_key(key.expose_secret(), &meta(), &call()).await.err();
     assert!(error.is_some(), "a key in the clear was unwrapped");
     assert_error_shows_no_key(error.as_ref(), &key);
 }
@@ -324,11 +324,11 @@ fn key_of(bytes: [u8; 32]) -> SecretKey {
 }
 
 async fn wrap(kms: &impl KeyManagementService, key: &SecretKey) -> Vec<u8> {
-    ok(kms.wrap_key(key, &meta()).await).bytes().to_vec()
+    ok(kms.wrap_key(key, &meta(), &call()).await).bytes().to_vec()
 }
 
 async fn assert_unwraps_to(kms: &impl KeyManagementService, wrapped: &[u8], key: &SecretKey) {
-    assert_same(&ok(kms.unwrap_key(wrapped, &meta()).await), key);
+    assert_same(&ok(kms.unwrap_key(wrapped, &meta(), &call()).await), key);
 }
 
 #[track_caller]
@@ -338,7 +338,7 @@ fn assert_same(unwrapped: &SecretKey, key: &SecretKey) {
 }
 
 async fn assert_refused(kms: &impl KeyManagementService, wrapped: &[u8], what: &str) {
-    match kms.unwrap_key(wrapped, &meta()).await {
+    match kms.unwrap_key(wrapped, &meta(), &call()).await {
         Ok(_) => assert!(what.is_empty(), "{what}: was unwrapped"),
         Err(error) => assert!(!error.is_transient(), "{what}: will not unwrap later either"),
     }

@@ -8,6 +8,7 @@ mod latest;
 
 use crate::metastore::{Consistency, Insert, Metastore};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::testing::call;
 use crate::testing::support::{
     NOW, abandon, assert_kept, created, fresh_id, fresh_meta, insert, is_refused_unasked, later, latest,
     load, ok, race, random_bytes, record,
@@ -107,10 +108,10 @@ macro_rules! __metastore_clauses {
 /// `load` of a version that there is not returns `None`, also when the id has other versions.
 pub async fn an_unknown_version_is_none(store: &impl Metastore) {
     let key = fresh_meta();
-    assert_eq!(ok(store.load(&key, Consistency::Strong).await), None);
-    assert_eq!(ok(store.load(&key, Consistency::Eventual).await), None);
+    assert_eq!(ok(store.load(&key, &call()).await), None);
+    assert_eq!(ok(store.load(&key, &call().consistency(Consistency::Eventual)).await), None);
     insert(store, &record(&later(&key, 1))).await;
-    assert_eq!(ok(store.load(&key, Consistency::Strong).await), None);
+    assert_eq!(ok(store.load(&key, &call()).await), None);
 }
 
 /// `load_latest` of an id without a record returns `None`.
@@ -135,7 +136,7 @@ pub async fn an_eventual_load_returns_exactly_the_version_asked_for(store: &impl
     let (one, other) = (record(&fresh_meta()), record(&fresh_meta()));
     insert(store, &one).await;
     insert(store, &other).await;
-    assert_eq!(ok(store.load(one.meta(), Consistency::Eventual).await), Some(one));
+    assert_eq!(ok(store.load(one.meta(), &call().consistency(Consistency::Eventual)).await), Some(one));
 }
 
 /// `load_latest` goes by `created`, not by the order of inserts.
@@ -191,7 +192,7 @@ pub async fn an_insert_of_a_taken_version_changes_nothing(store: &impl Metastore
     let first = record(&key);
     insert(store, &first).await;
     for again in [record(&key), record(&key).revoked(true), first.clone()] {
-        assert_eq!(ok(store.insert(&again).await), Insert::AlreadyExists);
+        assert_eq!(ok(store.insert(&again, &call()).await), Insert::AlreadyExists);
         assert_eq!(load(store, &key).await.as_ref(), Some(&first));
     }
 }
@@ -205,7 +206,7 @@ pub async fn one_of_many_concurrent_inserts_wins(store: &impl Metastore) {
             let record = records.get(runner).cloned();
             async move {
                 let record = record?;
-                (ok(store.insert(&record).await) == Insert::Inserted).then_some(record)
+                (ok(store.insert(&record, &call()).await) == Insert::Inserted).then_some(record)
             }
         });
         let winners: Vec<_> = tries.into_iter().flatten().collect();
@@ -261,7 +262,7 @@ pub async fn a_wrapped_key_of_32_kib_is_kept(store: &impl Metastore) {
 pub async fn a_record_over_64_kib_is_refused(store: &impl Metastore) {
     for wrapped_bytes in [EnvelopeKeyRecord::JSON_BYTES_MAX * 3 / 4 + 1, 1_000_000] {
         let record = EnvelopeKeyRecord::new(fresh_meta(), vec![7; wrapped_bytes], None);
-        assert!(is_refused_unasked(&store.insert(&record).await), "{wrapped_bytes} bytes");
+        assert!(is_refused_unasked(&store.insert(&record, &call()).await), "{wrapped_bytes} bytes");
         assert_eq!(load(store, record.meta()).await, None);
     }
 }
@@ -273,16 +274,16 @@ pub async fn dropped_calls_leave_the_store_usable(store: &impl Metastore) {
     for round in 0..200 {
         let polls = round % 10 + 1;
         let record = record(&fresh_meta());
-        abandon(store.insert(&record), polls).await;
-        abandon(store.load_latest(record.meta().id(), Created::MAX), polls).await;
-        abandon(store.load_many(&[record.meta().clone()], Consistency::Strong), polls).await;
-        abandon(store.load_latest_many(&[record.meta().id().clone()], Created::MAX), polls).await;
-        abandon(store.load(record.meta(), Consistency::Strong), polls).await;
+        abandon(store.insert(&record, &call()), polls).await;
+        abandon(store.load_latest(record.meta().id(), Created::MAX, &call()), polls).await;
+        abandon(store.load_many(&[record.meta().clone()], &call()), polls).await;
+        abandon(store.load_latest_many(&[record.meta().id().clone()], Created::MAX, &call()), polls).await;
+        abandon(store.load(record.meta(), &call()), polls).await;
         records.push(record);
     }
     for record in records {
         // `AlreadyExists` is as good: the dropped insert has happened, or still does.
-        let _either = ok(store.insert(&record).await);
+        let _either = ok(store.insert(&record, &call()).await);
         assert_eq!(load(store, record.meta()).await, Some(record));
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a contract that is broken fails its test by a panic")]
 
+use crate::testing::call;
 use std::fmt::{self, Write as _};
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,7 +13,7 @@ use std::thread;
 use tokio::runtime::Handle;
 
 use crate::error::BackendError;
-use crate::metastore::{Consistency, Insert, Metastore};
+use crate::metastore::{Insert, Metastore};
 use crate::random::{SecureRandom, SystemRandom};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
@@ -58,11 +59,11 @@ pub(super) fn ok<T>(answer: Result<T, BackendError>) -> T {
 
 /// Inserts a record that is new.
 pub(super) async fn insert(store: &impl Metastore, record: &EnvelopeKeyRecord) {
-    assert_eq!(ok(store.insert(record).await), Insert::Inserted);
+    assert_eq!(ok(store.insert(record, &call()).await), Insert::Inserted);
 }
 
 pub(super) async fn load(store: &impl Metastore, key: &KeyMeta) -> Option<EnvelopeKeyRecord> {
-    ok(store.load(key, Consistency::Strong).await)
+    ok(store.load(key, &call()).await)
 }
 
 /// Returns the latest record of an id, however late.
@@ -74,7 +75,7 @@ pub(super) async fn try_latest(
     store: &impl Metastore,
     id: &KeyId,
 ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-    Ok(store.load_latest(id, Created::MAX).await?.map(|latest| latest.record))
+    Ok(store.load_latest(id, Created::MAX, &call()).await?.map(|latest| latest.record))
 }
 
 /// Returns the latest record of each id, however late.
@@ -86,7 +87,7 @@ pub(super) async fn try_latest_many(
     store: &impl Metastore,
     ids: &[KeyId],
 ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-    let found = store.load_latest_many(ids, Created::MAX).await?;
+    let found = store.load_latest_many(ids, Created::MAX, &call()).await?;
     Ok(found.into_iter().map(|found| found.map(|latest| latest.record)).collect())
 }
 
@@ -111,7 +112,7 @@ pub(super) async fn assert_kept_or_refused(store: &impl Metastore, key: &KeyMeta
     let record = record(key);
     match keep(store, &record, Lookalikes::ApartOrRefused).await {
         Some(kept) => assert_eq!(load(store, key).await, Some(kept)),
-        None => assert!(matches!(store.load(key, Consistency::Strong).await, Ok(None) | Err(_))),
+        None => assert!(matches!(store.load(key, &call()).await, Ok(None) | Err(_))),
     }
 }
 
@@ -153,7 +154,7 @@ pub(super) async fn keep(
     lookalikes: Lookalikes,
 ) -> Option<EnvelopeKeyRecord> {
     let key = record.meta();
-    match store.insert(record).await {
+    match store.insert(record, &call()).await {
         Err(error) if lookalikes == Lookalikes::ApartOrRefused => {
             assert!(!error.is_transient(), "{key} will not fit later either: {error:?}");
             None
@@ -216,10 +217,10 @@ pub(super) async fn assert_told_apart(store: &impl Metastore, pair: &[KeyMeta; 2
     let [one, other] = pair;
     let first = keep_first(store, one, lookalikes).await;
     let may_refuse = lookalikes == Lookalikes::ApartOrRefused;
-    assert_answer(store.load(other, Consistency::Strong).await, &None, may_refuse);
+    assert_answer(store.load(other, &call()).await, &None, may_refuse);
     let second = keep(store, &record(other), lookalikes).await;
     for (key, kept) in pair.iter().zip([first, second]) {
-        assert_answer(store.load(key, Consistency::Strong).await, &kept, kept.is_none());
+        assert_answer(store.load(key, &call()).await, &kept, kept.is_none());
         if one.id() != other.id() {
             assert_answer(try_latest(store, key.id()).await, &kept, kept.is_none());
         }

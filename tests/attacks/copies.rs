@@ -2,8 +2,8 @@
 //! tells.
 
 use claviger::{
-    BackendError, DataRowRecord, EnvelopeKeyRecord, Error, Event, KeyManagementService, KeyMeta, SecretKey,
-    Session, StaticKms, WrapHealth, WrappedKey,
+    BackendError, CallContext, DataRowRecord, EnvelopeKeyRecord, Error, Event, KeyManagementService, KeyMeta,
+    SecretKey, Session, StaticKms, WrapHealth, WrappedKey,
 };
 
 use crate::forged::{copy, relabelled};
@@ -117,16 +117,26 @@ async fn copy_in_a_later_row_of_its_own_id_is_replaced_at_once() {
 struct Spelled(StaticKms);
 
 impl KeyManagementService for Spelled {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        self.0.wrap_key(key, meta).await
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        self.0.wrap_key(key, meta, context).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        self.0.unwrap_key(wrapped.trim_ascii_end(), meta).await
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        self.0.unwrap_key(wrapped.trim_ascii_end(), meta, context).await
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.0.inspect(wrapped.trim_ascii_end()).await
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.0.inspect(wrapped.trim_ascii_end())
     }
 }
 

@@ -1,9 +1,10 @@
 //! A key that was revoked, since it leaked, comes back.
 
+use claviger::testing::call;
 use claviger::{
-    BackendError, Consistency, Created, DataRowRecord, EnvelopeKeyRecord, Error, Event, InMemoryMetastore,
-    Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, SecretKey, SessionFactory, StaticKms,
-    SystemRandom,
+    BackendError, CallContext, Consistency, Created, DataRowRecord, EnvelopeKeyRecord, Error, Event,
+    InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, SecretKey, SessionFactory,
+    StaticKms, SystemRandom,
 };
 
 use crate::forged::{copy, relabelled};
@@ -148,13 +149,13 @@ async fn that_revocations_are_forgotten_is_told_once() {
         wrapped.extend([0; 4]);
         let key = meta(&format!("_IK_{partition}_checkout_payments"), 0);
         let dummy = EnvelopeKeyRecord::new(key, wrapped, row.parent().cloned()).revoked(true);
-        let inserted = Metastore::insert(world.store.inner(), &dummy).await.unwrap();
+        let inserted = Metastore::insert(world.store.inner(), &dummy, &call()).await.unwrap();
         assert_eq!(inserted, Insert::Inserted);
     }
     let warmed = world.factory.warm_up(&partitions).await.unwrap();
     assert_eq!(warmed.missing, DUMMIES, "{:?}", warmed.failed.first());
     assert_eq!(world.raised(Event::RevocationsForgotten), 1);
-    assert_eq!(world.store.inner().count().await.unwrap(), DUMMIES as u64 + 2);
+    assert_eq!(world.store.inner().count(&call()).await.unwrap(), DUMMIES as u64 + 2);
 }
 
 /// A store in which each row that is written is revoked by the time the writer hears of it.
@@ -165,33 +166,43 @@ impl Metastore for Topped {
     async fn load(
         &self,
         key: &KeyMeta,
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.0.load(key, consistency).await
+        self.0.load(key, context).await
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        self.0.load_latest(id, up_to).await
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
+        self.0.load_latest(id, up_to, context).await
     }
 
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.0.load_many(keys, consistency).await
+        self.0.load_many(keys, context).await
     }
 
     async fn load_latest_many(
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
-        self.0.load_latest_many(ids, up_to).await
+        self.0.load_latest_many(ids, up_to, context).await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        let _either = self.0.insert(&record.clone().revoked(true)).await?;
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
+        let _either = self.0.insert(&record.clone().revoked(true), context).await?;
         Ok(Insert::AlreadyExists)
     }
 
@@ -207,9 +218,9 @@ async fn keys_that_are_revoked_as_they_are_made_are_not_made_without_end() {
     let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap();
     let builder = SessionFactory::builder(store.clone(), kms).service("checkout").product("payments");
     let factory = on_this_runtime(builder).policy(policy()).build().unwrap();
-    for call in 1..=3 {
+    for calls in 1..=3 {
         let error = factory.session("alice").unwrap().encrypt(b"x").await.unwrap_err();
         assert!(matches!(error, Error::CreationRace(_)) && error.is_retryable(), "{error:?}");
-        assert!(store.0.count().await.unwrap() <= 5 * call, "{call}");
+        assert!(store.0.count(&call()).await.unwrap() <= 5 * calls, "{calls}");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_sdk_dynamodb::config::Credentials;
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{shared_dynalite, shared_moto};
+use claviger_testkit::{shared_dynalite, shared_moto};
 
 use crate::clauses::led_by_each;
 use crate::peer::{Package, Place};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use claviger::SessionFactory;
 use claviger_metastore::SqliteMetastore;
-use claviger_test_servers::shared_dynalite;
+use claviger_testkit::shared_dynalite;
 use serde_json::{Value, json};
 
 use crate::peer::{Package, Peer, Place};
@@ -29,7 +29,7 @@ fn starts(place: &Place, settings: &Value) -> bool {
 }
 
 async fn ours(path: &Path) -> (SqliteMetastore, SessionFactory) {
-    let store = SqliteMetastore::open(path).await.unwrap();
+    let store = SqliteMetastore::migrate(path).await.unwrap();
     let builder = SessionFactory::builder(store.clone(), kms()).service(NAMES.service).product(PRODUCT);
     (store, builder.build().unwrap())
 }

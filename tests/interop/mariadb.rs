@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use claviger::{DataRowRecord, Error, FailureClass, MetastoreAdmin as _};
 use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore, SqlFault};
-use claviger_test_servers::{MariaDb, shared_mariadb};
+use claviger_testkit::{MariaDb, shared_mariadb};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 use crate::clauses::led_by_each;

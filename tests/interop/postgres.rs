@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use claviger_metastore::{DangerousSchema, FindingId, PostgresMetastore};
-use claviger_test_servers::shared_postgres;
+use claviger_testkit::shared_postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::clauses::{clauses, led_by_each};

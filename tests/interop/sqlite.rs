@@ -11,6 +11,6 @@ clauses!(world());
 async fn world() -> World<SqliteMetastore> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.db");
-    let store = SqliteMetastore::open(&path).await.unwrap();
+    let store = SqliteMetastore::migrate(&path).await.unwrap();
     World::new(store, Place::Sqlite(path), &[Package::Rust], folder)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use claviger::testing::Operation;
 use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, FailureClass, Insert, KeyId, KeyManagementService,
+    BackendError, CallContext, Created, EnvelopeKeyRecord, FailureClass, Insert, KeyId, KeyManagementService,
     KeyMeta, Latest, Metastore, SecretKey, WrapHealth, WrappedKey,
 };
 use tokio::time::Instant;
@@ -257,24 +257,29 @@ impl<M: Metastore> Metastore for Watched<M> {
     async fn load(
         &self,
         key: &KeyMeta,
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         let (id, created) = of(key);
-        self.serve(Operation::Load, id, created, self.inner.load(key, consistency)).await
+        self.serve(Operation::Load, id, created, self.inner.load(key, context)).await
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
         let name = id.as_str().to_owned();
-        self.serve(Operation::LoadLatest, name, None, self.inner.load_latest(id, up_to)).await
+        self.serve(Operation::LoadLatest, name, None, self.inner.load_latest(id, up_to, context)).await
     }
 
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         let names: Vec<&str> = keys.iter().map(|key| key.id().as_str()).collect();
-        let work = self.inner.load_many(keys, consistency);
+        let work = self.inner.load_many(keys, context);
         self.serve(Operation::LoadMany, names.join(" "), None, work).await
     }
 
@@ -282,15 +287,20 @@ impl<M: Metastore> Metastore for Watched<M> {
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
         let names: Vec<&str> = ids.iter().map(KeyId::as_str).collect();
-        let work = self.inner.load_latest_many(ids, up_to);
+        let work = self.inner.load_latest_many(ids, up_to, context);
         self.serve(Operation::LoadLatestMany, names.join(" "), None, work).await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
         let (id, created) = of(record.meta());
-        self.serve(Operation::Insert, id, created, self.inner.insert(record)).await
+        self.serve(Operation::Insert, id, created, self.inner.insert(record, context)).await
     }
 
     fn failovers(&self) -> u64 {
@@ -299,18 +309,28 @@ impl<M: Metastore> Metastore for Watched<M> {
 }
 
 impl<K: KeyManagementService> KeyManagementService for Watched<K> {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         let (id, created) = of(meta);
-        self.serve(Operation::WrapKey, id, created, self.inner.wrap_key(key, meta)).await
+        self.serve(Operation::WrapKey, id, created, self.inner.wrap_key(key, meta, context)).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         let (id, created) = of(meta);
-        self.serve(Operation::UnwrapKey, id, created, self.inner.unwrap_key(wrapped, meta)).await
+        self.serve(Operation::UnwrapKey, id, created, self.inner.unwrap_key(wrapped, meta, context)).await
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.serve(Operation::Inspect, String::new(), None, self.inner.inspect(wrapped)).await
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.inner.inspect(wrapped)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::testing::{Operation, SeededRandom};
+use claviger::testing::{Operation, SeededRandom, call};
 use claviger::{
     BackendError, CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, KeyMeta, Limits, LockPolicy,
     MetastoreAdmin, Plaintext, SecretKey, SessionFactory, StaticKms,
@@ -185,7 +185,7 @@ impl World {
     }
 
     pub(crate) async fn revoke(&self, key: &KeyMeta) {
-        assert!(self.store.inner().revoke(key).await.expect("revoked"));
+        assert!(self.store.inner().revoke(key, &call()).await.expect("revoked"));
     }
 
     /// Returns the calls of the metastore for rows of this partition.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::testing::{Fault, FixedClock, Operation};
+use claviger::testing::{Fault, FixedClock, Operation, call};
 use claviger::{Event, FailureClass, KeyId, MetastoreAdmin, SessionFactory};
 
 use crate::support::*;
@@ -27,7 +27,7 @@ fn name(number: usize) -> String {
 
 async fn delete_customer(world: &World, number: usize) {
     let id = KeyId::new(format!("_IK_{}_checkout_payments", name(number)));
-    assert_eq!(world.store.inner().delete(&id).await.unwrap(), 1);
+    assert_eq!(world.store.inner().delete(&id, &call()).await.unwrap(), 1);
 }
 
 /// Fails over, and makes a call that notices.

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{
-    BackendError, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event,
+    BackendError, CallContext, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event,
     FailureClass, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin as _,
     RevokedDecrypt, SessionFactory, SessionFactoryBuilder,
 };
@@ -36,7 +36,7 @@ impl Folding {
             row.meta().created() == key.created()
                 && row.meta().id().as_str().eq_ignore_ascii_case(key.id().as_str())
         };
-        let rows = self.rows.list(None, usize::MAX).await?.records;
+        let rows = self.rows.list("", None, usize::MAX, &call()).await?.records;
         let Some(row) = rows.into_iter().find(is_it) else { return Ok(None) };
         if !self.serves {
             return Err(BackendError::folded(OtherId));
@@ -47,20 +47,29 @@ impl Folding {
 }
 
 impl Metastore for Folding {
-    async fn load(&self, key: &KeyMeta, how: Consistency) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        match self.rows.load(key, how).await? {
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        match self.rows.load(key, context).await? {
             Some(row) => Ok(Some(row)),
             None => self.folded(key).await,
         }
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        let latest = self.rows.load_latest(id, up_to).await?;
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
+        let latest = self.rows.load_latest(id, up_to, context).await?;
         if latest.is_some() || !self.is_careless.load(Ordering::Relaxed) {
             return Ok(latest);
         }
         let other = KeyId::new(id.as_str().replace("Alice", "alice"));
-        let Some(other) = self.rows.load_latest(&other, up_to).await? else { return Ok(None) };
+        let Some(other) = self.rows.load_latest(&other, up_to, context).await? else { return Ok(None) };
         let folded = self.folded(&KeyMeta::new(id.clone(), other.record.meta().created())).await?;
         Ok(folded.map(|record| Latest::new(record, None)))
     }
@@ -68,11 +77,11 @@ impl Metastore for Folding {
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        how: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         let mut rows = Vec::new();
         for key in keys {
-            rows.push(self.load(key, how).await?);
+            rows.push(self.load(key, context).await?);
         }
         Ok(rows)
     }
@@ -81,18 +90,23 @@ impl Metastore for Folding {
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
-        self.rows.load_latest_many(ids, up_to).await
+        self.rows.load_latest_many(ids, up_to, context).await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        if self.rows.load(record.meta(), Consistency::Strong).await?.is_none() {
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
+        if self.rows.load(record.meta(), context).await?.is_none() {
             let table = Self { serves: true, ..self.clone() };
             if table.folded(record.meta()).await?.is_some() {
                 return Err(BackendError::permanent(OtherId));
             }
         }
-        self.rows.insert(record).await
+        self.rows.insert(record, context).await
     }
 
     fn failovers(&self) -> u64 {
@@ -117,7 +131,7 @@ impl Folded {
         let home = World::new();
         let record = home.session_of("Alice").encrypt(b"secret").await.unwrap();
         let rows = InMemoryMetastore::new();
-        for row in home.store.inner().list(None, usize::MAX).await.unwrap().records {
+        for row in home.store.inner().list("", None, usize::MAX, &call()).await.unwrap().records {
             let id = row.meta().id().as_str();
             let id = if id == renamed {
                 id.to_lowercase().replace("_ik_", "_IK_").replace("_sk_", "_sK_")
@@ -126,7 +140,7 @@ impl Folded {
             };
             let meta = KeyMeta::new(KeyId::new(id), row.meta().created());
             let row = EnvelopeKeyRecord::new(meta, Arc::clone(row.wrapped_key()), row.parent().cloned());
-            assert_eq!(rows.insert(&row).await.unwrap(), Insert::Inserted);
+            assert_eq!(rows.insert(&row, &call()).await.unwrap(), Insert::Inserted);
         }
         let store = Folding { rows, serves, is_careless: Arc::default(), failovers: Arc::default() };
         let builder = SessionFactory::builder(store.clone(), home.kms.clone())
@@ -148,7 +162,7 @@ impl Folded {
         let folded = self.folded_row().await;
         let meta = KeyMeta::new(KeyId::new(OWN), folded.meta().created());
         let own = EnvelopeKeyRecord::new(meta, Arc::clone(folded.wrapped_key()), folded.parent().cloned());
-        assert_eq!(self.store.rows.insert(&own).await.unwrap(), Insert::Inserted);
+        assert_eq!(self.store.rows.insert(&own, &call()).await.unwrap(), Insert::Inserted);
     }
 
     async fn decrypts(&self) {
@@ -166,12 +180,12 @@ impl Folded {
     }
 
     async fn ids(&self) -> Vec<String> {
-        let rows = self.store.rows.list(None, usize::MAX).await.unwrap().records;
+        let rows = self.store.rows.list("", None, usize::MAX, &call()).await.unwrap().records;
         rows.iter().map(|row| row.meta().id().as_str().to_owned()).collect()
     }
 
     async fn folded_row(&self) -> EnvelopeKeyRecord {
-        self.store.rows.load_latest(&KeyId::new(IK), Created::MAX).await.unwrap().unwrap().record
+        self.store.rows.load_latest(&KeyId::new(IK), Created::MAX, &call()).await.unwrap().unwrap().record
     }
 
     fn events(&self) -> Vec<Event> {
@@ -256,7 +270,7 @@ async fn revocation_of_the_row_is_learned_under_each_id_that_it_serves() {
     let policy = policy().revoked_decrypt(RevokedDecrypt::Deny);
     let world = Folded::with(OWN, true, |builder| builder.policy(policy)).await;
     world.decrypts().await;
-    assert!(world.store.rows.revoke(world.folded_row().await.meta()).await.unwrap());
+    assert!(world.store.rows.revoke(world.folded_row().await.meta(), &call()).await.unwrap());
     world.clock.advance(STALE);
     assert!(matches!(world.decrypt_error().await, Error::KeyRevoked(_)));
 }
@@ -265,7 +279,7 @@ async fn revocation_of_the_row_is_learned_under_each_id_that_it_serves() {
 async fn folded_row_that_is_gone_is_told_once_and_not_put_back() {
     let world = Folded::with(OWN, true, |builder| builder.restore_lost(true)).await;
     world.decrypts().await;
-    world.store.rows.delete(&KeyId::new(IK)).await.unwrap();
+    world.store.rows.delete(&KeyId::new(IK), &call()).await.unwrap();
     for _ in 0..2 {
         world.clock.advance(STALE);
         assert!(matches!(world.decrypt_error().await, Error::KeyNotFound(_)));

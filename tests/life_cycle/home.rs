@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use claviger::testing::{Fault, FixedClock, Operation};
 use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest,
+    BackendError, CallContext, Created, EnvelopeKeyRecord, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest,
     Metastore, SessionFactory,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -82,38 +82,48 @@ impl Metastore for Noting {
     async fn load(
         &self,
         key: &KeyMeta,
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
         self.note();
-        self.rows.load(key, consistency).await
+        self.rows.load(key, context).await
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
         self.note();
-        self.rows.load_latest(id, up_to).await
+        self.rows.load_latest(id, up_to, context).await
     }
 
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
         self.note();
-        self.rows.load_many(keys, consistency).await
+        self.rows.load_many(keys, context).await
     }
 
     async fn load_latest_many(
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
         self.note();
-        self.rows.load_latest_many(ids, up_to).await
+        self.rows.load_latest_many(ids, up_to, context).await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
         self.note();
-        self.rows.insert(record).await
+        self.rows.insert(record, context).await
     }
 
     fn failovers(&self) -> u64 {

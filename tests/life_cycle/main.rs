@@ -13,6 +13,7 @@ mod home;
 mod invalidate;
 mod kms_calls;
 mod lost;
+mod oracle;
 mod promises;
 #[path = "../common/runtime.rs"]
 mod runtime;
@@ -27,3 +28,5 @@ mod t5;
 mod t5_replicas;
 mod warm_up;
 mod writes;
+
+use claviger::RevokedDecrypt;

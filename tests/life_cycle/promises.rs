@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use claviger::testing::{Fault, FixedClock, Operation};
+use claviger::testing::{Fault, FixedClock, Operation, call};
 use claviger::{DataRowRecord, Event, FailureClass, KeyMeta, Metastore, MetastoreAdmin};
 
 use crate::support::*;
@@ -185,15 +185,21 @@ struct Revocations(HashMap<KeyMeta, tokio::time::Instant>);
 
 impl Revocations {
     async fn revoke_something(&mut self, world: &World, dice: &mut Dice) {
-        let rows = world.store.inner().list(None, usize::MAX).await.unwrap().records;
+        let rows = world.store.inner().list("", None, usize::MAX, &call()).await.unwrap().records;
         let row = &rows[usize::try_from(dice.roll(rows.len() as u64)).unwrap()];
-        world.store.inner().revoke(row.meta()).await.unwrap();
+        world.store.inner().revoke(row.meta(), &call()).await.unwrap();
         self.0.entry(row.meta().clone()).or_insert_with(tokio::time::Instant::now);
     }
 
     /// Returns for how long the key or its parent has been revoked.
     async fn age(&self, world: &World, key: &KeyMeta) -> Duration {
-        let row = world.store.inner().load(key, claviger::Consistency::Strong).await.unwrap().unwrap();
+        let row = world
+            .store
+            .inner()
+            .load(key, &call().consistency(claviger::Consistency::Strong))
+            .await
+            .unwrap()
+            .unwrap();
         let revoked = [Some(key), row.parent()].into_iter().flatten().filter_map(|key| self.0.get(key));
         revoked.map(tokio::time::Instant::elapsed).max().unwrap_or_default()
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 pub(crate) use crate::clock::{RunningClock, START};
 pub(crate) use crate::runtime::on_this_runtime;
-use claviger::testing::{Call, Fault, Faults, FaultyKms, FaultyMetastore, FixedClock, NoChance, Operation};
+use claviger::testing::{
+    Call, Fault, Faults, FaultyKms, FaultyMetastore, FixedClock, NoChance, Operation, call,
+};
 use claviger::{
     BackendError, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
     InMemoryMetastore, Insert, KeyId, KeyMeta, LockPolicy, Metastore, MetastoreAdmin, SecretKey, Session,
@@ -206,7 +208,7 @@ impl World {
 
     /// Returns the rows of a key id, ascending.
     pub(crate) async fn rows(&self, id: &str) -> Vec<EnvelopeKeyRecord> {
-        let rows = self.store.inner().list(None, usize::MAX).await.expect("rows").records;
+        let rows = self.store.inner().list("", None, usize::MAX, &call()).await.expect("rows").records;
         rows.into_iter().filter(|row| row.meta().id().as_str() == id).collect()
     }
 
@@ -227,17 +229,17 @@ impl World {
 
     pub(crate) async fn revoke_latest(&self, id: &str) {
         let row = self.latest_row(id).await;
-        assert!(self.store.inner().revoke(row.meta()).await.expect("revoked"));
+        assert!(self.store.inner().revoke(row.meta(), &call()).await.expect("revoked"));
     }
 
     pub(crate) async fn revoke_latest_but_one(&self, id: &str) {
         let rows = self.rows(id).await;
         let row = rows.iter().rev().nth(1).expect("two rows");
-        assert!(self.store.inner().revoke(row.meta()).await.expect("revoked"));
+        assert!(self.store.inner().revoke(row.meta(), &call()).await.expect("revoked"));
     }
 
     pub(crate) async fn delete(&self, id: &str) {
-        assert!(self.store.inner().delete(&KeyId::new(id)).await.expect("deleted") > 0);
+        assert!(self.store.inner().delete(&KeyId::new(id), &call()).await.expect("deleted") > 0);
     }
 
     /// Writes a row in the place of those of its id and time, whatever they said.
@@ -248,9 +250,9 @@ impl World {
             .into_iter()
             .filter(|other| other.meta() != row.meta())
             .collect();
-        self.store.inner().delete(row.meta().id()).await.expect("deleted");
+        self.store.inner().delete(row.meta().id(), &call()).await.expect("deleted");
         for row in kept.iter().chain([&row]) {
-            assert_eq!(self.store.inner().insert(row).await.expect("inserted"), Insert::Inserted);
+            assert_eq!(self.store.inner().insert(row, &call()).await.expect("inserted"), Insert::Inserted);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! T2: what a flight makes of the latest record.
 
-use claviger::testing::{Fault, Operation};
+use claviger::testing::{Fault, Operation, ReplaceOne as _, call};
 use claviger::{
     CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass, KeyId, KeyManagementService,
     KeyMeta, MetastoreAdmin, SecretKey, Span, StaticKms,
@@ -17,11 +17,11 @@ async fn cold() -> World {
 
 /// Asserts that encrypting fails with an error that `is_it`, and that no row was written.
 async fn assert_fails_and_creates_nothing(world: &World, is_it: impl Fn(&Error) -> bool) {
-    let before = world.store.inner().count().await.unwrap();
+    let before = world.store.inner().count(&call()).await.unwrap();
     let error = world.encrypt_error().await;
     assert!(is_it(&error), "{error:?}");
     assert_eq!(world.calls().insert, 0);
-    assert_eq!(world.store.inner().count().await.unwrap(), before);
+    assert_eq!(world.store.inner().count(&call()).await.unwrap(), before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -305,7 +305,7 @@ async fn t2_tampered_is_to_t1_a_failed_refresh() {
 async fn rewrap(world: &World, id: &str, other_bytes: bool) {
     let system_row = world.latest_row(SK).await;
     let master = world.kms.inner();
-    let system_key = master.unwrap_key(system_row.wrapped_key(), system_row.meta()).await.unwrap();
+    let system_key = master.unwrap_key(system_row.wrapped_key(), system_row.meta(), &call()).await.unwrap();
     let (row, wrapped_key);
     if id == SK {
         row = system_row;
@@ -314,16 +314,17 @@ async fn rewrap(world: &World, id: &str, other_bytes: bool) {
         row = world.latest_row(IK).await;
         wrapped_key = wrapped_anew(&StaticKms::new(&system_key).unwrap(), &row, other_bytes).await;
     }
-    let replaced = world.store.inner().replace_wrapped_key(row.meta(), row.wrapped_key(), &wrapped_key).await;
+    let replaced =
+        world.store.inner().replace_one(row.meta(), row.wrapped_key(), &wrapped_key, &call()).await;
     assert!(replaced.unwrap());
 }
 
 async fn wrapped_anew(parent: &StaticKms, row: &EnvelopeKeyRecord, other_bytes: bool) -> Vec<u8> {
-    let mut key = parent.unwrap_key(row.wrapped_key(), row.meta()).await.unwrap();
+    let mut key = parent.unwrap_key(row.wrapped_key(), row.meta(), &call()).await.unwrap();
     if other_bytes {
         key = SecretKey::generate(&claviger::SystemRandom::new()).unwrap();
     }
-    parent.wrap_key(&key, row.meta()).await.unwrap().bytes().to_vec()
+    parent.wrap_key(&key, row.meta(), &call()).await.unwrap().bytes().to_vec()
 }
 
 #[tokio::test]

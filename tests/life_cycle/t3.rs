@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use claviger::testing::{Fault, Operation};
 use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, Error, Event, FailureClass, InMemoryMetastore,
+    BackendError, CallContext, Created, EnvelopeKeyRecord, Error, Event, FailureClass, InMemoryMetastore,
     Insert, KeyId, KeyMeta, Latest, Metastore, SessionFactory,
 };
 
@@ -170,13 +170,22 @@ enum Oddity {
 }
 
 impl Metastore for Odd {
-    async fn load(&self, key: &KeyMeta, how: Consistency) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        let row = self.rows.load(key, how).await?;
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        let row = self.rows.load(key, context).await?;
         Ok(row.filter(|_| self.sees(key.id())))
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        let latest = self.rows.load_latest(id, up_to).await?;
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
+        let latest = self.rows.load_latest(id, up_to, context).await?;
         Ok(latest
             .filter(|_| self.sees(id))
             .filter(|_| self.oddity != Oddity::NeverLatest || id.as_str() == SK))
@@ -185,28 +194,33 @@ impl Metastore for Odd {
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        how: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.rows.load_many(keys, how).await
+        self.rows.load_many(keys, context).await
     }
 
     async fn load_latest_many(
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
-        self.rows.load_latest_many(ids, up_to).await
+        self.rows.load_latest_many(ids, up_to, context).await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
         if self.oddity == Oddity::FoldsCase {
             let folded = KeyId::new(record.meta().id().as_str().replace("ALICE", "alice"));
             let taken = KeyMeta::new(folded, record.meta().created());
-            if self.rows.load(&taken, Consistency::Strong).await?.is_some() {
+            if self.rows.load(&taken, context).await?.is_some() {
                 return Ok(Insert::AlreadyExists);
             }
         }
-        self.rows.insert(record).await
+        self.rows.insert(record, context).await
     }
 
     fn failovers(&self) -> u64 {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use claviger::testing::{Fault, FaultyMetastore, Operation};
+use claviger::testing::{Fault, FaultyMetastore, Operation, call};
 use claviger::{
-    BackendError, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event,
-    FailureClass, FailureKind, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin,
-    RevokedDecrypt, SessionFactory,
+    BackendError, CallContext, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error,
+    Event, FailureClass, FailureKind, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore,
+    MetastoreAdmin, RevokedDecrypt, SessionFactory,
 };
 
 use crate::support::*;
@@ -19,36 +19,50 @@ struct Replicated {
 }
 
 impl Metastore for Replicated {
-    async fn load(&self, key: &KeyMeta, how: Consistency) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        match how {
-            Consistency::Strong => self.primary.load(key, how).await,
-            Consistency::Eventual => self.replica.load(key, how).await,
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        match context.consistency {
+            Consistency::Strong => self.primary.load(key, context).await,
+            Consistency::Eventual => self.replica.load(key, context).await,
         }
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        self.primary.load_latest(id, up_to).await
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
+        self.primary.load_latest(id, up_to, context).await
     }
 
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        how: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        assert_eq!(how, Consistency::Strong);
-        self.primary.load_many(keys, how).await
+        assert_eq!(context.consistency, Consistency::Strong);
+        self.primary.load_many(keys, context).await
     }
 
     async fn load_latest_many(
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
-        self.primary.load_latest_many(ids, up_to).await
+        self.primary.load_latest_many(ids, up_to, context).await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        self.primary.insert(record).await
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
+        self.primary.insert(record, context).await
     }
 
     fn failovers(&self) -> u64 {
@@ -91,9 +105,9 @@ impl Pair {
     /// Makes the replica what the store is now.
     async fn catch_up(&self) {
         for id in [IK, SK] {
-            self.replica.inner().delete(&KeyId::new(id)).await.unwrap();
+            self.replica.inner().delete(&KeyId::new(id), &call()).await.unwrap();
             for row in self.world.rows(id).await {
-                assert_eq!(self.replica.inner().insert(&row).await.unwrap(), Insert::Inserted);
+                assert_eq!(self.replica.inner().insert(&row, &call()).await.unwrap(), Insert::Inserted);
             }
         }
     }
@@ -167,7 +181,7 @@ async fn t5_checks_of_a_key_that_a_replica_brought_are_strong() {
 #[tokio::test]
 async fn t5_row_missing_in_a_replica_is_asked_for_with_strong_consistency() {
     let pair = pair().await;
-    pair.replica.inner().delete(&KeyId::new(IK)).await.unwrap();
+    pair.replica.inner().delete(&KeyId::new(IK), &call()).await.unwrap();
     pair.world.decrypts(&pair.record).await;
     assert_eq!(pair.loads(), [1, 1]);
     // What neither has is not found, and remembered.
@@ -208,8 +222,8 @@ async fn t5_answer_of_a_replica_that_cannot_be_used_is_asked_for_with_strong_con
         let wrapped_key = if is_row == 0 { other_key.wrapped_key() } else { row.wrapped_key() };
         let bad =
             EnvelopeKeyRecord::new(row.meta().clone(), std::sync::Arc::clone(wrapped_key), Some(parent));
-        pair.replica.inner().delete(row.meta().id()).await.unwrap();
-        assert_eq!(pair.replica.inner().insert(&bad).await.unwrap(), Insert::Inserted);
+        pair.replica.inner().delete(row.meta().id(), &call()).await.unwrap();
+        assert_eq!(pair.replica.inner().insert(&bad, &call()).await.unwrap(), Insert::Inserted);
         pair.world.decrypts(&pair.record).await;
         assert_eq!(pair.loads(), [1, 1], "{case}");
         assert_eq!(pair.world.factory.status().unwrap().events, [], "{case}");

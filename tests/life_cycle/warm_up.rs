@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use claviger::testing::{Fault, Operation};
 use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, Error, InMemoryMetastore, Insert, KeyId, KeyMeta,
+    BackendError, CallContext, Created, EnvelopeKeyRecord, Error, InMemoryMetastore, Insert, KeyId, KeyMeta,
     Latest, Metastore, SessionFactory, WarmUp,
 };
 
@@ -119,26 +119,36 @@ struct PickyStore {
 }
 
 impl Metastore for PickyStore {
-    async fn load(&self, key: &KeyMeta, how: Consistency) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.rows.load(key, how).await
+    async fn load(
+        &self,
+        key: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        self.rows.load(key, context).await
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        Ok(self.load_latest_many(std::slice::from_ref(id), up_to).await?.remove(0))
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
+        Ok(self.load_latest_many(std::slice::from_ref(id), up_to, context).await?.remove(0))
     }
 
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        how: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.rows.load_many(keys, how).await
+        self.rows.load_many(keys, context).await
     }
 
     async fn load_latest_many(
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
         self.batches.lock().unwrap().push(ids.len());
         if self.batch_max.is_some_and(|max| ids.len() > max) {
@@ -147,15 +157,19 @@ impl Metastore for PickyStore {
         if ids.iter().any(|id| self.damaged.contains(id.as_str())) {
             return Err(BackendError::damaged("a row cannot be read"));
         }
-        let mut rows = self.rows.load_latest_many(ids, up_to).await?;
+        let mut rows = self.rows.load_latest_many(ids, up_to, context).await?;
         if self.reversed {
             rows.reverse();
         }
         Ok(rows)
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        self.rows.insert(record).await
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
+        self.rows.insert(record, context).await
     }
 
     fn failovers(&self) -> u64 {

@@ -8,16 +8,17 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 #![allow(clippy::cast_possible_truncation, reason = "takes words apart into bytes")]
 
+#[path = "../common/child.rs"]
+mod child;
 mod random;
 mod scan;
 
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use claviger::testing::{Fault, FaultyMetastore, FixedClock, Operation};
+use claviger::testing::{Fault, FaultyMetastore, FixedClock, Operation, call};
 use claviger::{
     CryptoPolicy, DataRowRecord, Error, FailureClass, InMemoryMetastore, LockPolicy, MetastoreAdmin,
     SecretKey, SecureRandom, SessionFactory, StaticKms,
@@ -55,24 +56,17 @@ enum Leak {
 }
 
 /// Runs the test of this name in a process of its own and asserts how that ends.
-#[expect(clippy::disallowed_methods, reason = "how the parent tells its child that it is one")]
 fn alone(test: &str, leak: Leak) {
-    if std::env::var_os(CHILD).is_some() {
+    let body = || {
         let code = if runtime(test).block_on(live(Recomputable::new(SEED), leak)) { CLEAN } else { FOUND };
         std::process::exit(code);
-    }
-    let Output { status, stdout, stderr } = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(CHILD, "")
-        .output()
-        .unwrap();
+    };
+    let (status, said) = child::run(test, body).unwrap();
     let expected = if leak == Leak::None { CLEAN } else { FOUND };
-    let said = [stdout, stderr].map(|output| String::from_utf8_lossy(&output).into_owned()).join("\n");
     assert_eq!(status.code(), Some(expected), "{said}");
 }
 
 const SEED: u64 = 7;
-const CHILD: &str = "CLAVIGER_MEMORY_SCAN_CHILD";
 const CLEAN: i32 = 40;
 const FOUND: i32 = 41;
 
@@ -180,7 +174,7 @@ async fn live(random: Recomputable, leak: Leak) -> bool {
     service.clock.advance(91 * DAY);
     let newest = service.encrypt(PARTITION).await.unwrap();
     watch.look("rotated", service.slots());
-    service.store.revoke(newest.parent()).await.unwrap();
+    service.store.revoke(newest.parent(), &call()).await.unwrap();
     service.clock.advance(DAY);
     service.encrypt(PARTITION).await.unwrap();
     watch.look("replaced a revoked key", service.slots());

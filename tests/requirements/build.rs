@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{
-    BackendError, CryptoPolicy, InMemoryMetastore, KeyManagementService, KeyMeta, LockPolicy, MetastoreAdmin,
-    SecretKey, SessionFactory, WrapHealth, WrappedKey,
+    BackendError, CallContext, CryptoPolicy, InMemoryMetastore, KeyManagementService, KeyMeta, LockPolicy,
+    MetastoreAdmin, SecretKey, SessionFactory, WrapHealth, WrappedKey,
 };
 use tokio::runtime::Builder;
 
@@ -41,15 +41,25 @@ fn keep_what_tokio_keeps() {
 struct RemoteKms;
 
 impl KeyManagementService for RemoteKms {
-    async fn wrap_key(&self, _key: &SecretKey, _meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        _key: &SecretKey,
+        _meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         Ok(WrappedKey::new(*b"wrapped"))
     }
 
-    async fn unwrap_key(&self, _wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        _wrapped: &[u8],
+        _meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         Err(BackendError::permanent("this one only wraps"))
     }
 
-    async fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         Ok(WrapHealth::default())
     }
 }
@@ -112,7 +122,7 @@ async fn s2_6_two_factories_are_independent() {
     theirs.encrypt(b"").await.unwrap();
 
     // What one learns of a revocation the other does not know before it asks.
-    world.store.inner().revoke(record.parent()).await.unwrap();
+    world.store.inner().revoke(record.parent(), &call()).await.unwrap();
     world.clock.advance(DAY / 24);
     assert_ne!(mine.encrypt(b"").await.unwrap().parent(), record.parent());
     let before = other.status().unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::testing::{Fault, Operation};
+use claviger::testing::{Fault, Operation, call};
 use claviger::{Error, FailureClass, Limits, MetastoreAdmin, SessionFactory};
 
 use crate::world::{DAY, Dice, World, assert_at_rest, policy, poll_and_drop, settle};
@@ -95,9 +95,9 @@ async fn break_something(world: &World, dice: &mut Dice, part: u64) {
         5 => world.kms.faults().next(Operation::WrapKey, fault),
         6 => world.kms.faults().next(Operation::UnwrapKey, fault),
         _ => {
-            let rows = world.store.inner().list(None, usize::MAX).await.unwrap().records;
+            let rows = world.store.inner().list("", None, usize::MAX, &call()).await.unwrap().records;
             if let Some(row) = rows.get(dice.roll(rows.len().max(1) as u64) as usize) {
-                assert!(world.store.inner().revoke(row.meta()).await.unwrap());
+                assert!(world.store.inner().revoke(row.meta(), &call()).await.unwrap());
             }
         }
     }

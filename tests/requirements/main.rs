@@ -6,6 +6,8 @@
 
 mod bound;
 mod build;
+#[path = "../common/child.rs"]
+mod child;
 mod close;
 mod failures;
 mod guards;

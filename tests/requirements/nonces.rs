@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::thread;
 
-use claviger::testing::SeededRandom;
+use claviger::testing::{SeededRandom, call};
 use claviger::{DataRowRecord, MetastoreAdmin, SystemRandom};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use tokio::runtime::Builder;
@@ -56,7 +56,7 @@ async fn s1_2_each_part_of_a_draw_is_used_once() {
     let lengths: Vec<usize> = drawn.iter().map(Vec::len).collect();
     assert_eq!(lengths, [32, 32, 12, 64, 64], "system key, intermediate key, its nonce, two records");
     let intermediate_key = &drawn[1];
-    let rows = world.store.inner().list(None, 10).await.unwrap().records;
+    let rows = world.store.inner().list("", None, 10, &call()).await.unwrap().records;
     let row = rows.iter().find(|row| row.meta() == records[0].parent()).unwrap();
     assert_eq!(nonce_of(row.wrapped_key()), *drawn[2]);
     for (record, draw) in records.iter().zip(&drawn[3..]) {

@@ -1,6 +1,6 @@
 //! S3.3: a key whose cache entry went while an operation used it is known until it is wiped.
 
-use claviger::testing::{Fault, Operation};
+use claviger::testing::{Fault, Operation, call};
 use claviger::{MetastoreAdmin, OrphanCause};
 
 use crate::world::{HeldOperation, HeldRandom, World, assert_at_rest, policy};
@@ -51,7 +51,7 @@ async fn s3_3_an_orphan_that_is_taken_back_is_no_fresher_than_what_brought_it() 
         async move { held.encrypt(b"").await }
     });
     world.store.faults().until_hanging(1).await;
-    assert!(world.store.inner().revoke(&key).await.unwrap());
+    assert!(world.store.inner().revoke(&key, &call()).await.unwrap());
     factory.invalidate(key.id()).unwrap();
     world.store.faults().release();
     assert_eq!(*early.await.unwrap().unwrap().parent(), key);

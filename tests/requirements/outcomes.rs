@@ -1,6 +1,6 @@
 //! S3.7: what the store answers is told apart, and a refusal surfaces.
 
-use claviger::testing::{Fault, NoChance, Operation};
+use claviger::testing::{Fault, NoChance, Operation, call};
 use claviger::{CryptoPolicy, Error, FailureClass, KeyMeta, Limits, MetastoreAdmin};
 
 use crate::world::{DAY, HOUR, SECOND, World, policy};
@@ -53,11 +53,11 @@ async fn bring_about(end: End, world: &World, key: &KeyMeta) {
     match end {
         // Within the time in which a transient failure would be bridged: what is denied is not.
         End::Expired => world.clock.advance(90 * DAY + HOUR / 2),
-        End::Revoked => assert!(world.store.inner().revoke(key).await.unwrap()),
+        End::Revoked => assert!(world.store.inner().revoke(key, &call()).await.unwrap()),
         End::ParentRevoked => {
-            let rows = world.store.inner().list(None, 10).await.unwrap().records;
+            let rows = world.store.inner().list("", None, 10, &call()).await.unwrap().records;
             let parent = rows.iter().find_map(|row| row.parent()).unwrap();
-            assert!(world.store.inner().revoke(parent).await.unwrap());
+            assert!(world.store.inner().revoke(parent, &call()).await.unwrap());
         }
         End::Exhausted => {}
     }

@@ -1,5 +1,6 @@
 //! A session's life in steps, each of which can fail and be repeated.
 
+use claviger::testing::call;
 use std::sync::Mutex;
 
 use claviger::{
@@ -57,7 +58,7 @@ impl Script {
             Step::Rotate => self.world.clock.advance(91 * DAY),
             Step::Revoke => {
                 let newest: KeyMeta = self.records.last().unwrap().parent().clone();
-                assert!(self.world.store.inner().revoke(&newest).await.unwrap());
+                assert!(self.world.store.inner().revoke(&newest, &call()).await.unwrap());
                 self.world.clock.advance(HOUR);
             }
             Step::DecryptAfterRestart => {

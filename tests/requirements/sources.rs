@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use claviger::testing::Operation;
+use claviger::testing::{Operation, call};
 use claviger::{
     BackendError, DataRowRecord, Event, Invalidation, InvalidationSource, KeyId, MetastoreAdmin,
     SessionFactory,
@@ -160,11 +160,11 @@ async fn sources_make_a_shredding_known_so_that_nothing_of_it_is_restored() {
             .send(if is_told { Step::Tell(Invalidation::Shredded(KeyId::new(IK))) } else { key(IK) })
             .unwrap_or_default();
         until(|| log.calls() == 2).await;
-        world.store.inner().delete(&KeyId::new(IK)).await.unwrap();
+        world.store.inner().delete(&KeyId::new(IK), &call()).await.unwrap();
         let decrypted = factory.session("partition").unwrap().decrypt(&record).await;
         assert_eq!(decrypted.is_err(), is_told);
         assert_eq!(raised(&factory, Event::RowLost), u64::from(!is_told));
-        assert_eq!(world.store.inner().count().await.unwrap(), if is_told { 1 } else { 2 });
+        assert_eq!(world.store.inner().count(&call()).await.unwrap(), if is_told { 1 } else { 2 });
     }
 }
 
@@ -175,9 +175,9 @@ async fn sources_make_a_revocation_known_at_once() {
         let (source, steps, log) = script();
         let factory = world.builder().invalidations(source).build().unwrap();
         let first = seal(&factory).await;
-        let row = world.store.inner().list(None, 9).await.unwrap().records;
+        let row = world.store.inner().list("", None, 9, &call()).await.unwrap().records;
         let row = row.iter().find(|row| row.meta().id().as_str() == id).unwrap();
-        assert!(world.store.inner().revoke(row.meta()).await.unwrap());
+        assert!(world.store.inner().revoke(row.meta(), &call()).await.unwrap());
         assert_eq!(seal(&factory).await.parent(), first.parent(), "nobody told");
         steps.send(told).unwrap_or_default();
         until(|| log.calls() == 2).await;
@@ -249,8 +249,8 @@ async fn sources_that_fail_are_told_of_once_and_called_again_more_and_more_seldo
     assert_eq!(factory.status().unwrap().sources_connected, [false]);
 
     // Polling goes on as ever.
-    let row = world.store.inner().list(None, 1).await.unwrap().records.remove(0);
-    assert!(world.store.inner().revoke(row.meta()).await.unwrap());
+    let row = world.store.inner().list("", None, 1, &call()).await.unwrap().records.remove(0);
+    assert!(world.store.inner().revoke(row.meta(), &call()).await.unwrap());
     world.clock.advance(HOUR);
     assert_ne!(seal(&factory).await.parent(), first.parent());
 }
@@ -348,8 +348,8 @@ async fn sources_are_heeded_at_last_whatever_else_they_tell() {
         (0..300).for_each(|number| steps.send(flood(number)).unwrap_or_default());
         until(|| log.calls() == 302).await;
         assert_eq!(seal(&factory).await.parent(), first.parent());
-        let row = world.store.inner().list(None, 1).await.unwrap().records.remove(0);
-        assert!(world.store.inner().revoke(row.meta()).await.unwrap());
+        let row = world.store.inner().list("", None, 1, &call()).await.unwrap().records.remove(0);
+        assert!(world.store.inner().revoke(row.meta(), &call()).await.unwrap());
         steps.send(last).unwrap_or_default();
         until(|| log.calls() == 303).await;
         assert_eq!(seal(&factory).await.parent(), first.parent(), "not within the second");
@@ -373,11 +373,11 @@ async fn sources_make_every_shredding_known_however_many_they_tell_of() {
         steps.send(Step::Tell(Invalidation::Shredded(KeyId::new(id)))).unwrap_or_default();
     }
     until(|| log.calls() == 1_001).await;
-    world.store.inner().delete(&KeyId::new(IK)).await.unwrap();
+    world.store.inner().delete(&KeyId::new(IK), &call()).await.unwrap();
     tokio::time::sleep(SECOND).await;
     factory.session("partition").unwrap().decrypt(&record).await.unwrap_err();
     assert_eq!(raised(&factory, Event::RowLost), 0);
-    assert_eq!(world.store.inner().count().await.unwrap(), 1, "nothing was put back");
+    assert_eq!(world.store.inner().count(&call()).await.unwrap(), 1, "nothing was put back");
 }
 
 /// A connection that never stands for long does not make all keys stale ten times a second.
@@ -408,8 +408,8 @@ async fn s2_3_a_panicking_source_is_caught_counted_and_called_again() {
     tokio::time::sleep(HOUR).await;
     assert_eq!(raised(&factory, Event::ListenerPanicked), PANICS);
     assert_eq!(raised(&factory, Event::InvalidationsLost), 1);
-    let row = world.store.inner().list(None, 1).await.unwrap().records.remove(0);
-    assert!(world.store.inner().revoke(row.meta()).await.unwrap());
+    let row = world.store.inner().list("", None, 1, &call()).await.unwrap().records.remove(0);
+    assert!(world.store.inner().revoke(row.meta(), &call()).await.unwrap());
     steps.send(key(row.meta().id().as_str())).unwrap_or_default();
     until(|| factory.status().unwrap().sources_connected == [true]).await;
     assert_ne!(seal(&factory).await.parent(), first.parent(), "it is heeded as before");

@@ -1,20 +1,20 @@
 //! What the tests run on: fakes that fail on command, a factory over them, and small helpers.
 
 use std::pin::pin;
-use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use claviger::testing::{FailingRandom, FaultyKms, FaultyMetastore, FixedClock, SeededRandom};
+use claviger::testing::{FailingRandom, FaultyKms, FaultyMetastore, FixedClock, SeededRandom, call};
 use claviger::{
     CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, Limits, LockPolicy, MetastoreAdmin, RandomError,
     SecretKey, SecureRandom, Session, SessionFactory, SessionFactoryBuilder, StaticKms, Status,
 };
 use tokio::runtime::Builder;
 
+use crate::child;
 pub(crate) use crate::runtime::on_this_runtime;
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -68,7 +68,7 @@ impl World {
 
     /// Counts the records in the store.
     pub(crate) async fn rows(&self) -> u64 {
-        self.store.inner().count().await.unwrap()
+        self.store.inner().count(&call()).await.unwrap()
     }
 }
 
@@ -130,25 +130,16 @@ impl Dice {
     }
 }
 
-/// Runs `body` in a process of its own, this binary again, told to run the test of this name only:
-/// what is counted of a process must not be another test's.
-#[expect(clippy::disallowed_methods, reason = "how the parent tells its child that it is one")]
+/// Runs `body` in a process of its own: what is counted of a process must not be another test's.
 pub(crate) fn alone(test: &str, body: impl FnOnce()) {
-    const CHILD: &str = "CLAVIGER_TEST_CHILD";
     const DONE: &str = "the child came to its end";
-    if std::env::var_os(CHILD).is_some() {
+    let body = || {
         body();
         println!("\n{DONE}");
-        return;
+    };
+    if let Some((status, said)) = child::run(test, body) {
+        assert!(status.success() && said.contains(DONE), "{test} in its own process: {said}");
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(CHILD, "")
-        .output()
-        .unwrap();
-    let said =
-        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).join("\n");
-    assert!(output.status.success() && said.contains(DONE), "{test} in its own process: {said}");
 }
 
 /// A generator that can keep the next record's draw waiting: that operation is then in mid-air, its

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use claviger::testing::{Fault, FaultyKms, Operation};
+use claviger::testing::{Fault, FaultyKms, Operation, call};
 use claviger::{
-    BackendError, Created, EnvelopeKeyRecord, FailureClass, InMemoryMetastore, Insert, KeyId,
+    BackendError, CallContext, Created, EnvelopeKeyRecord, FailureClass, InMemoryMetastore, Insert, KeyId,
     KeyManagementService, KeyMeta, Limits, Metastore, MetastoreAdmin, Rewrap, RewrapOptions, SecretKey,
     StaticKms, SystemRandom, WrapHealth, WrappedKey, rewrap_system_keys,
 };
@@ -17,7 +17,7 @@ fn once() -> RewrapOptions {
 }
 
 async fn insert(store: &InMemoryMetastore, record: EnvelopeKeyRecord) {
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
 }
 
 /// Wraps another key than it is given.
@@ -25,17 +25,27 @@ async fn insert(store: &InMemoryMetastore, record: EnvelopeKeyRecord) {
 struct Liar(StaticKms);
 
 impl KeyManagementService for Liar {
-    async fn wrap_key(&self, _key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        _key: &SecretKey,
+        meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         let other = SecretKey::generate(&SystemRandom::new()).unwrap();
-        self.0.wrap_key(&other, meta).await
+        self.0.wrap_key(&other, meta, &call()).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        self.0.unwrap_key(wrapped, meta).await
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        self.0.unwrap_key(wrapped, meta, context).await
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.0.inspect(wrapped).await
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.0.inspect(wrapped)
     }
 }
 
@@ -70,7 +80,7 @@ async fn all_versions_of_a_key_are_gone_through() {
     for created in 1..=205 {
         let meta = KeyMeta::new(id.clone(), Created::new(created * 60).unwrap());
         let secret = SecretKey::generate(&SystemRandom::new()).unwrap();
-        let wrapped = old.wrap_key(&secret, &meta).await.unwrap();
+        let wrapped = old.wrap_key(&secret, &meta, &call()).await.unwrap();
         insert(&store, EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None)).await;
     }
     let only = once().only([id]);
@@ -88,7 +98,7 @@ async fn key_that_is_deleted_meanwhile_is_gone_and_no_failure() {
     let options = once().only([id.clone()]);
     let (report, ()) = tokio::join!(rewrap_system_keys(&store, &old, &new, &options), async {
         new.faults().until_hanging(1).await;
-        store.delete(&id).await.unwrap();
+        store.delete(&id, &call()).await.unwrap();
         new.faults().release();
     });
     let report = report.unwrap();

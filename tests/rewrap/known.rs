@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::testing::{Fault, FaultyKms, FaultyMetastore, Operation};
+use claviger::testing::{Fault, FaultyKms, FaultyMetastore, Operation, call};
 use claviger::{
     Created, EnvelopeKeyRecord, FailureClass, InMemoryMetastore, Insert, KeyManagementService as _, Limits,
     Metastore as _, MetastoreAdmin as _, Rewrap, RewrapOptions, StaticKms, rewrap_system_keys,
@@ -21,7 +21,7 @@ pub(crate) fn kms(name: &str) -> Arc<StaticKms> {
 /// Requires that nothing that `to` opens is to encrypt.
 async fn assert_nothing_is_laundered(store: &InMemoryMetastore, to: &StaticKms, case: &str) {
     for row in system_keys(store).await {
-        let is_moved = to.unwrap_key(row.wrapped_key(), row.meta()).await.is_ok();
+        let is_moved = to.unwrap_key(row.wrapped_key(), row.meta(), &call()).await.is_ok();
         assert!(!is_moved || row.is_revoked(), "{case}: {}", row.meta());
     }
 }
@@ -148,14 +148,14 @@ async fn a_key_whose_revocation_is_taken_back_meanwhile_is_put_back() {
     let only = system_keys(&store).await.swap_remove(0);
     let id = only.meta().id().clone();
     // One version only, so that it can be deleted by its id.
-    store.delete(&id).await.unwrap();
+    store.delete(&id, &call()).await.unwrap();
     insert(&store, &only).await;
     let faulty = FaultyMetastore::new(store.clone());
-    faulty.faults().next(Operation::ReplaceWrappedKey, Fault::Hang);
+    faulty.faults().next(Operation::ReplaceMany, Fault::Hang);
     let options = REVOKING.clone().only([id.clone()]);
     let (report, ()) = tokio::join!(rewrap_system_keys(&faulty, &old, &new, &options), async {
         faulty.faults().until_hanging(1).await;
-        store.delete(&id).await.unwrap();
+        store.delete(&id, &call()).await.unwrap();
         insert(&store, &only).await;
         faulty.faults().release();
     });
@@ -164,5 +164,5 @@ async fn a_key_whose_revocation_is_taken_back_meanwhile_is_put_back() {
 }
 
 async fn insert(store: &InMemoryMetastore, record: &EnvelopeKeyRecord) {
-    assert_eq!(store.insert(record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(record, &call()).await.unwrap(), Insert::Inserted);
 }

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{
-    BackendError, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, InMemoryMetastore, KeyId,
-    KeyManagementService, KeyMeta, LockPolicy, Metastore as _, MetastoreAdmin as _, RewrapOptions, SecretKey,
-    SessionFactory, StaticKms, SystemRandom, WrapHealth, WrappedKey, rewrap_system_keys,
+    BackendError, CallContext, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error,
+    InMemoryMetastore, KeyId, KeyManagementService, KeyMeta, LockPolicy, Metastore as _, MetastoreAdmin as _,
+    RewrapOptions, SecretKey, SessionFactory, StaticKms, SystemRandom, WrapHealth, WrappedKey,
+    rewrap_system_keys,
 };
 
 use crate::known::{REVOKING, kms};
@@ -22,19 +23,29 @@ struct Both {
 }
 
 impl KeyManagementService for Both {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        self.new.wrap_key(key, meta).await
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        self.new.wrap_key(key, meta, context).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        match self.new.unwrap_key(wrapped, meta).await {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        match self.new.unwrap_key(wrapped, meta, context).await {
             Ok(key) => Ok(key),
-            Err(_) => self.old.unwrap_key(wrapped, meta).await,
+            Err(_) => self.old.unwrap_key(wrapped, meta, context).await,
         }
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.new.inspect(wrapped).await
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.new.inspect(wrapped)
     }
 }
 
@@ -101,17 +112,20 @@ impl World {
         let id = KeyId::new(format!("_SK_{SERVICE}_payments"));
         for created in [self.now().max(newest) + 1, self.now() - 150 * 24 * 60 * 60, self.now() + 60 * 60] {
             let meta = KeyMeta::new(id.clone(), Created::new(created).unwrap());
-            let wrapped =
-                self.old.wrap_key(&SecretKey::generate(&SystemRandom::new()).unwrap(), &meta).await.unwrap();
+            let wrapped = self
+                .old
+                .wrap_key(&SecretKey::generate(&SystemRandom::new()).unwrap(), &meta, &call())
+                .await
+                .unwrap();
             // One of his earlier ones may have the place.
             let _taken = self
                 .store
-                .insert(&EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None))
+                .insert(&EnvelopeKeyRecord::new(meta, Arc::clone(wrapped.bytes()), None), &call())
                 .await
                 .unwrap();
         }
         for row in system_keys(&self.store).await {
-            if let Ok(key) = self.old.unwrap_key(row.wrapped_key(), row.meta()).await {
+            if let Ok(key) = self.old.unwrap_key(row.wrapped_key(), row.meta(), &call()).await {
                 self.known.push(key);
             }
         }
@@ -120,9 +134,14 @@ impl World {
     /// Tells whether the attacker can open a record: its key is under a system key that he knows.
     async fn is_known(&self, record: &DataRowRecord) -> bool {
         let parent = record.parent();
-        let row = self.store.load(parent, claviger::Consistency::Strong).await.unwrap().unwrap();
+        let row = self
+            .store
+            .load(parent, &call().consistency(claviger::Consistency::Strong))
+            .await
+            .unwrap()
+            .unwrap();
         for key in &self.known {
-            if StaticKms::new(key).unwrap().unwrap_key(row.wrapped_key(), parent).await.is_ok() {
+            if StaticKms::new(key).unwrap().unwrap_key(row.wrapped_key(), parent, &call()).await.is_ok() {
                 return true;
             }
         }
@@ -153,7 +172,7 @@ impl World {
     /// Requires that no key that he knows is one that the new master key opens and that is not revoked.
     async fn assert_nothing_is_laundered(&self, step: &str) {
         for row in system_keys(&self.store).await.into_iter().filter(|row| !row.is_revoked()) {
-            if let Ok(key) = self.new.unwrap_key(row.wrapped_key(), row.meta()).await {
+            if let Ok(key) = self.new.unwrap_key(row.wrapped_key(), row.meta(), &call()).await {
                 let is_known = self.known.iter().any(|known| known.expose_secret() == key.expose_secret());
                 assert!(!is_known, "{step}: {}", row.meta());
             }
@@ -206,7 +225,7 @@ async fn known_master_key_is_replaced_and_nothing_is_sealed_under_a_key_that_the
     world.assert_seals_in_secret(&service, "moved").await;
     // 3. What was left out is nobody's: it is deleted or revoked, and does not stand in the way any more.
     for key in report.left_out() {
-        assert!(world.store.revoke(key).await.unwrap());
+        assert!(world.store.revoke(key, &call()).await.unwrap());
     }
     world.wait();
     assert!(world.assert_seals_in_secret(&service, "left out").await, "services go on by themselves");

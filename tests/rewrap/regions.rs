@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger::testing::SeededRandom;
-use claviger::{BackendError, KeyManagementService, KeyMeta, SecretKey, StaticKms, WrapHealth, WrappedKey};
+use claviger::{
+    BackendError, CallContext, KeyManagementService, KeyMeta, SecretKey, StaticKms, WrapHealth, WrappedKey,
+};
 
 /// Its clones are the same regions.
 #[derive(Clone, Debug)]
@@ -38,14 +40,19 @@ pub(crate) fn master_key(name: &str) -> StaticKms {
 }
 
 impl KeyManagementService for Regions {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         let (mut bytes, mut missing) = (Vec::new(), Vec::new());
         for (index, region) in self.0.iter().enumerate() {
             if region.is_down.load(Ordering::SeqCst) {
                 missing.push(region.name.to_owned());
             } else {
                 bytes.push(u8::try_from(index).unwrap());
-                bytes.extend_from_slice(region.key.wrap_key(key, meta).await?.bytes());
+                bytes.extend_from_slice(region.key.wrap_key(key, meta, context).await?.bytes());
             }
         }
         if bytes.is_empty() {
@@ -55,13 +62,18 @@ impl KeyManagementService for Regions {
         }
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         let mut is_any_down = false;
         for copy in wrapped.chunks(1 + COPY_BYTES) {
             let Some(region) = self.0.get(usize::from(copy[0])) else { continue };
             if region.is_down.load(Ordering::SeqCst) {
                 is_any_down = true;
-            } else if let Ok(key) = region.key.unwrap_key(&copy[1..], meta).await {
+            } else if let Ok(key) = region.key.unwrap_key(&copy[1..], meta, context).await {
                 return Ok(key);
             }
         }
@@ -72,7 +84,7 @@ impl KeyManagementService for Regions {
         })
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         if wrapped.is_empty() || !wrapped.len().is_multiple_of(1 + COPY_BYTES) {
             return Err(BackendError::damaged("another service's"));
         }

@@ -3,11 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use claviger::testing::{Fault, FaultyKms, FaultyMetastore, Operation};
+use claviger::testing::{Fault, FaultyKms, FaultyMetastore, Operation, ReplaceOne as _, call};
 use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, Error, FailureClass, InMemoryMetastore, Insert,
-    KeyId, KeyManagementService, KeyMeta, Latest, Limits, Metastore, MetastoreAdmin, Page, Rewrap,
-    RewrapOptions, RewrapReport, SecretKey, StaticKms, SystemRandom, rewrap_system_keys,
+    BackendError, CallContext, Created, EnvelopeKeyRecord, Error, FailureClass, InMemoryMetastore, Insert,
+    KeyId, KeyManagementService, KeyMeta, Latest, Limits, Metastore, MetastoreAdmin, Page, Replacement,
+    Rewrap, RewrapOptions, RewrapReport, SecretKey, StaticKms, SystemRandom, rewrap_system_keys,
 };
 
 use crate::regions::{Regions, master_key};
@@ -27,12 +27,12 @@ fn kms(name: &str) -> Arc<StaticKms> {
 async fn moves_every_system_key_and_nothing_else() {
     let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
     let records = populate(&store, &old).await;
-    let rows = store.list(None, 1_000).await.unwrap().records;
+    let rows = store.list("", None, 1_000, &call()).await.unwrap().records;
     let report = rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
     assert!(report.is_clean());
     assert_eq!((rewrapped(&report), report.keys.len()), (6, 6));
     assert_all_decrypt(&store, &new, &records).await;
-    for (before, after) in rows.iter().zip(store.list(None, 1_000).await.unwrap().records) {
+    for (before, after) in rows.iter().zip(store.list("", None, 1_000, &call()).await.unwrap().records) {
         let is_system_key = before.meta().id().as_str().starts_with("_SK_");
         assert_eq!(*before != after, is_system_key, "{}", before.meta());
         assert_eq!(
@@ -61,7 +61,7 @@ async fn revoked_keys_move_and_stay_revoked() {
     let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
     let records = populate(&store, &old).await;
     for key in system_key_metas(&store).await {
-        store.revoke(&key).await.unwrap();
+        store.revoke(&key, &call()).await.unwrap();
     }
     assert!(rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap().is_clean());
     assert!(system_keys(&store).await.iter().all(EnvelopeKeyRecord::is_revoked));
@@ -105,9 +105,9 @@ async fn key_of_a_third_service_fails_alone() {
     let stranger = kms("stranger");
     let odd = &system_key_metas(&store).await[1];
     let row = system_keys(&store).await.swap_remove(1);
-    let secret = old.unwrap_key(row.wrapped_key(), odd).await.unwrap();
-    let foreign = stranger.wrap_key(&secret, odd).await.unwrap();
-    assert!(store.replace_wrapped_key(odd, row.wrapped_key(), foreign.bytes()).await.unwrap());
+    let secret = old.unwrap_key(row.wrapped_key(), odd, &call()).await.unwrap();
+    let foreign = stranger.wrap_key(&secret, odd, &call()).await.unwrap();
+    assert!(store.replace_one(odd, row.wrapped_key(), foreign.bytes(), &call()).await.unwrap());
     let report = rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
     assert_eq!(rewrapped(&report), 5);
     let failed: Vec<_> = report.keys.iter().filter(|(_, done)| matches!(done, Rewrap::Failed(_))).collect();
@@ -133,8 +133,8 @@ async fn every_call_failing_loses_no_key() {
         let calls = parts.map(|faults| faults.calls() as u64);
         // At any time one of the two unwraps each key.
         for row in system_keys(&rows).await {
-            let by_old = old.unwrap_key(row.wrapped_key(), row.meta()).await.is_ok();
-            let by_new = new.unwrap_key(row.wrapped_key(), row.meta()).await.is_ok();
+            let by_old = old.unwrap_key(row.wrapped_key(), row.meta(), &call()).await.is_ok();
+            let by_new = new.unwrap_key(row.wrapped_key(), row.meta(), &call()).await.is_ok();
             assert!(by_old || by_new, "{fault_at:?}");
         }
         // And another run brings it to its end.
@@ -170,33 +170,43 @@ impl Metastore for MangledStore {
     async fn load(
         &self,
         key: &KeyMeta,
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.rows.load(key, consistency).await
+        self.rows.load(key, context).await
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        self.rows.load_latest(id, up_to).await
+    async fn load_latest(
+        &self,
+        id: &KeyId,
+        up_to: Created,
+        context: &CallContext,
+    ) -> Result<Option<Latest>, BackendError> {
+        self.rows.load_latest(id, up_to, context).await
     }
 
     async fn load_many(
         &self,
         keys: &[KeyMeta],
-        consistency: Consistency,
+        context: &CallContext,
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.rows.load_many(keys, consistency).await
+        self.rows.load_many(keys, context).await
     }
 
     async fn load_latest_many(
         &self,
         ids: &[KeyId],
         up_to: Created,
+        context: &CallContext,
     ) -> Result<Vec<Option<Latest>>, BackendError> {
-        self.rows.load_latest_many(ids, up_to).await
+        self.rows.load_latest_many(ids, up_to, context).await
     }
 
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        self.rows.insert(record).await
+    async fn insert(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
+        self.rows.insert(record, context).await
     }
 
     fn failovers(&self) -> u64 {
@@ -205,24 +215,42 @@ impl Metastore for MangledStore {
 }
 
 impl MetastoreAdmin for MangledStore {
-    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
-        self.rows.list(after, limit).await
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&KeyMeta>,
+        limit: usize,
+        context: &CallContext,
+    ) -> Result<Page, BackendError> {
+        self.rows.list(prefix, after, limit, context).await
     }
 
-    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-        self.rows.revoke(key).await
+    async fn revoke(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {
+        self.rows.revoke(key, context).await
     }
 
-    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        self.rows.replace_wrapped_key(key, old, (self.mangled)(new)).await
+    async fn replace_many(
+        &self,
+        replacements: &[Replacement],
+        context: &CallContext,
+    ) -> Result<Vec<bool>, BackendError> {
+        let mangled = replacements.iter().cloned().map(|mut replacement| {
+            replacement.new = (self.mangled)(&replacement.new).into();
+            replacement
+        });
+        self.rows.replace_many(&mangled.collect::<Vec<_>>(), context).await
     }
 
-    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
-        self.rows.delete(id).await
+    async fn delete_version(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {
+        self.rows.delete_version(key, context).await
     }
 
-    async fn count(&self) -> Result<u64, BackendError> {
-        self.rows.count().await
+    async fn delete(&self, id: &KeyId, context: &CallContext) -> Result<u64, BackendError> {
+        self.rows.delete(id, context).await
+    }
+
+    async fn count(&self, context: &CallContext) -> Result<u64, BackendError> {
+        self.rows.count(context).await
     }
 }
 
@@ -246,7 +274,7 @@ async fn another_key_in_its_place_is_taken_back_though_the_former_service_unwrap
     let records = populate(&rows, &old).await;
     let secret = SecretKey::generate(&SystemRandom::new()).unwrap();
     let before = system_keys(&rows).await;
-    let another = old.wrap_key(&secret, before[0].meta()).await.unwrap();
+    let another = old.wrap_key(&secret, before[0].meta(), &call()).await.unwrap();
     ANOTHER.set(another.bytes().to_vec()).unwrap();
     let store = MangledStore {
         rows: rows.clone(),
@@ -259,7 +287,7 @@ async fn another_key_in_its_place_is_taken_back_though_the_former_service_unwrap
 }
 
 fn is_told(done: &Rewrap) -> bool {
-    matches!(done, Rewrap::Failed(Error::Metastore { operation: "replace_wrapped_key", .. }))
+    matches!(done, Rewrap::Failed(Error::Metastore { operation: "replace_many", .. }))
 }
 
 #[tokio::test]

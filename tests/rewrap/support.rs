@@ -1,6 +1,6 @@
 //! A store with a few services' keys, made by factories in the past.
 
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{
     CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, InMemoryMetastore, KeyManagementService, KeyMeta,
     LockPolicy, MetastoreAdmin, Rewrap, RewrapReport, SessionFactory,
@@ -60,7 +60,7 @@ pub(crate) fn rewrapped(report: &RewrapReport) -> usize {
 
 /// The system keys of the store, the oldest first.
 pub(crate) async fn system_keys(store: &InMemoryMetastore) -> Vec<EnvelopeKeyRecord> {
-    let mut records = store.list(None, 1_000).await.unwrap().records;
+    let mut records = store.list("", None, 1_000, &call()).await.unwrap().records;
     records.retain(|record| record.meta().id().as_str().starts_with("_SK_"));
     records
 }

@@ -4,9 +4,13 @@ mod advisories;
 mod apt;
 mod checks;
 mod ci;
+mod design;
+mod law;
 mod needs;
+mod parts;
 mod pgbouncer;
 mod process;
+mod programs;
 mod published;
 mod python;
 mod servers;
@@ -16,15 +20,22 @@ mod workspace;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use needs::Need;
+use parts::{PARTS, Part};
 use workspace::Workspace;
 
 const HELP: &str = "\
 Installs what claviger's tests need, runs them, and checks what CI checks.
 
 Usage:
-  cargo xtask test  [--no-install] [-- ARGS]   install what is missing, start the servers and run
-                                               every test; ARGS go to `cargo test`
+  cargo xtask test  [PART..] [--no-install] [-- ARGS]
+                                               install what is missing and run every test, or these
+                                               parts, which need, build and start no more than their
+                                               own; ARGS go to `cargo test`
   cargo xtask bench [--no-install] [-- ARGS]   the same for `cargo bench`
+  cargo xtask law                              whether the documents and the tests agree: the tests that
+                                               docs/guarantees.md, SECURITY.md and docs/design name are
+                                               there, and each rule that code names has its row
   cargo xtask ci    [--no-install] [--db PATH] the tests, and format, lints, docs, licences,
                                                dependencies, benches; advisories, if there is a
                                                database of them
@@ -32,21 +43,26 @@ Usage:
                                                the advisories alone; without a database it fails
   cargo xtask help                             print this
 
+Parts, and what each is:
+{PARTS}
 What it would install it says first. Tools go to the target folder; a compiler, Python, Node.js,
 PostgreSQL, PgBouncer, MariaDB with Galera and SoftHSM come from apt, where that is there and we are
-root, and are not started by it. With --no-install it names what is missing and stops. Python 3.12,
-for LocalStack, must be there: without it this stops before it installs anything.
+root, and are not started by it. With --no-install it names what is missing and stops. Where LocalStack is
+to be installed, Python 3.12 must be there: without it this stops before it installs anything.
 
 The database is a checkout of https://github.com/RustSec/advisory-db: the given one, else the one that
 `cargo deny fetch` has left. Crates that were withdrawn are known from cargo's copy of the index, which is
 as old as cargo's last look. Nothing is fetched for either.
 
 The servers (PostgreSQL, MariaDB, a DynamoDB and two KMSs for tests) listen on loopback, on free
-ports, with temporary data, and end with this program.
+ports, with temporary data, and end with this program, however it ends.
 
 Examples:
   cargo xtask test
-  cargo xtask test --no-install -- -p claviger --test session
+  cargo xtask test postgres
+  cargo xtask test sqlite mysql --no-install
+  cargo xtask test core -- --test life_cycle t5
+  cargo xtask test --no-install -- -p claviger --test requirements
   cargo xtask bench -- -p claviger-metastore
 ";
 
@@ -55,8 +71,9 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Task {
-    Test { install: bool, cargo_args: Vec<String> },
+    Test { install: bool, parts: Vec<Part>, cargo_args: Vec<String> },
     Bench { install: bool, cargo_args: Vec<String> },
+    Law,
     Ci { install: bool, database: Option<PathBuf> },
     Advisories { install: bool, database: Option<PathBuf> },
     Help,
@@ -76,7 +93,16 @@ fn main() -> ExitCode {
 fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     let mut args = args.peekable();
     let name = args.next();
-    let install = args.next_if(|arg| arg == "--no-install").is_none();
+    let takes_parts = name.as_deref() == Some("test");
+    let mut parts = Vec::new();
+    let mut install = true;
+    while let Some(arg) = args.next_if(|arg| arg == "--no-install" || takes_parts && !arg.starts_with('-')) {
+        if arg.starts_with('-') {
+            install = false;
+        } else {
+            parts.push(Part::named(&arg)?);
+        }
+    }
     // Only where the task takes one: elsewhere it is left, and unexpected.
     let takes_database = matches!(name.as_deref(), Some("ci" | "advisories"));
     let database = match args.next_if(|arg| takes_database && arg == "--db") {
@@ -88,8 +114,9 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
         if passes_on { args.by_ref().collect() } else { Vec::new() }
     };
     let task = match name.as_deref() {
-        Some("test") => Task::Test { install, cargo_args: cargo_args() },
+        Some("test") => Task::Test { install, parts, cargo_args: cargo_args() },
         Some("bench") => Task::Bench { install, cargo_args: cargo_args() },
+        Some("law") => Task::Law,
         Some("ci") => Task::Ci { install, database },
         Some("advisories") => Task::Advisories { install, database },
         None | Some("help" | "--help" | "-h") => Task::Help,
@@ -104,28 +131,45 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Help => {
-            print!("{HELP}");
+            print!("{}", help());
             Ok(())
         }
-        Task::Test { install, cargo_args } => {
-            let workspace = Workspace::find()?;
-            let tools = needs::for_tests(&workspace).provide(install)?;
-            suite::run(&workspace, &tools, &cargo_args)?.verdict()
-        }
+        Task::Test { install, parts, cargo_args } => test(install, &parts, &cargo_args),
         Task::Bench { install, cargo_args } => {
             let workspace = Workspace::find()?;
-            let tools = needs::for_tests(&workspace).provide(install)?;
+            let tools = needs::of(&workspace, Need::FOR_BENCHES).provide(install)?;
             suite::bench(&workspace, &tools, &cargo_args)
         }
+        Task::Law => law::check(&Workspace::find()?),
         Task::Ci { install, database } => ci::run(&Workspace::find()?, install, database),
         Task::Advisories { install, database } => {
             let database = advisories::find(database).ok_or(advisories::NOT_CHECKED)?;
             let workspace = Workspace::find()?;
-            let tools = needs::for_advisories(&workspace).provide(install)?;
+            let tools = needs::of(&workspace, [Need::CargoDeny]).provide(install)?;
             advisories::prove(&workspace, &tools)?;
             advisories::check(&workspace, &tools, &database)
         }
     }
+}
+
+fn test(install: bool, parts: &[Part], cargo_args: &[String]) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let needed = if parts.is_empty() { PARTS } else { parts };
+    let tools = needs::of(&workspace, needed.iter().flat_map(|part| part.needs())).provide(install)?;
+    if !parts.is_empty() {
+        return suite::run_parts(&workspace, &tools, parts, cargo_args)?.verdict();
+    }
+    if !cargo_args.is_empty() {
+        return suite::run_some(&workspace, &tools, cargo_args)?.verdict();
+    }
+    let summary = suite::run_all(&workspace, &tools)?;
+    let law = law::check(&workspace);
+    // The last line of all is the tests' own.
+    summary.verdict().and(law)
+}
+
+fn help() -> String {
+    HELP.replace("{PARTS}", &parts::overview())
 }
 
 #[cfg(test)]
@@ -138,17 +182,22 @@ mod tests {
 
     #[test]
     fn command_lines_are_understood() {
-        let test = |install, cargo_args: &[&str]| Task::Test {
+        let test = |install, parts: &[&str], cargo_args: &[&str]| Task::Test {
             install,
+            parts: parts.iter().map(|name| Part::named(name).unwrap()).collect(),
             cargo_args: cargo_args.iter().map(|&arg| arg.to_owned()).collect(),
         };
-        assert_eq!(parsed("test").unwrap(), test(true, &[]));
-        assert_eq!(parsed("test --no-install").unwrap(), test(false, &[]));
-        assert_eq!(parsed("test -- -p claviger").unwrap(), test(true, &["-p", "claviger"]));
+        assert_eq!(parsed("test").unwrap(), test(true, &[], &[]));
+        assert_eq!(parsed("test --no-install").unwrap(), test(false, &[], &[]));
+        assert_eq!(parsed("test -- -p claviger").unwrap(), test(true, &[], &["-p", "claviger"]));
         assert_eq!(
             parsed("test --no-install -- a -- --no-install").unwrap(),
-            test(false, &["a", "--", "--no-install"])
+            test(false, &[], &["a", "--", "--no-install"])
         );
+        assert_eq!(parsed("test sqlite core").unwrap(), test(true, &["sqlite", "core"], &[]));
+        for line in ["test sqlite --no-install -- a", "test --no-install sqlite -- a"] {
+            assert_eq!(parsed(line).unwrap(), test(false, &["sqlite"], &["a"]));
+        }
         let args = vec!["-p".to_owned(), "a".to_owned()];
         assert_eq!(parsed("bench -- -p a").unwrap(), Task::Bench { install: true, cargo_args: args });
         let database = || Some(PathBuf::from("db"));
@@ -157,6 +206,7 @@ mod tests {
             parsed("ci --no-install --db db").unwrap(),
             Task::Ci { install: false, database: database() }
         );
+        assert_eq!(parsed("law").unwrap(), Task::Law);
         assert_eq!(parsed("advisories").unwrap(), Task::Advisories { install: true, database: None });
         assert_eq!(
             parsed("advisories --db db").unwrap(),
@@ -171,6 +221,11 @@ mod tests {
     fn mistakes_on_the_command_line_are_errors() {
         for line in [
             "tests",
+            "test no-such-part",
+            "test --install",
+            "bench sqlite",
+            "law sqlite",
+            "law -- a",
             "test -p claviger",
             "bench -p claviger",
             "ci -- -p claviger",
@@ -181,6 +236,28 @@ mod tests {
             "--no-install",
         ] {
             assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_part_and_its_examples_are_understood() {
+        let help = help();
+        for part in PARTS {
+            assert!(help.contains(&format!("  {} ", part.name)), "{}", part.name);
+        }
+        let (_, examples) = help.split_once("Examples:").unwrap();
+        let programs: Vec<_> = Workspace::find()
+            .unwrap()
+            .packages
+            .into_iter()
+            .flat_map(|package| package.test_programs)
+            .collect();
+        for example in examples.lines().filter_map(|line| line.trim().strip_prefix("cargo xtask ")) {
+            parsed(example).unwrap();
+            let words: Vec<_> = example.split_whitespace().collect();
+            for pair in words.windows(2).filter(|pair| pair[0] == "--test") {
+                assert!(programs.iter().any(|program| program.name == pair[1]), "{example}");
+            }
         }
     }
 }

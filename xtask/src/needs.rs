@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use claviger_test_servers::{Dynalite, Galera, LocalStack, MariaDb, Moto, PgBouncer, Postgres, SoftHsm};
+use claviger_testkit::{Dynalite, Galera, LocalStack, MariaDb, Moto, PgBouncer, Postgres, SoftHsm};
 
 use crate::process::Process;
 use crate::workspace::Workspace;
@@ -41,12 +41,13 @@ pub(crate) struct Tools {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
+pub(crate) enum Need {
     CCompiler,
     Postgres,
     PgBouncer,
     NewerPgBouncer,
     MariaDb,
+    Galera,
     OpenSsl,
     Node,
     Dynalite,
@@ -61,29 +62,20 @@ enum Need {
     CargoDeny,
 }
 
-pub(crate) fn for_tests(workspace: &Workspace) -> Needs {
+/// Finds out what of this is missing.
+pub(crate) fn of(workspace: &Workspace, wanted: impl IntoIterator<Item = Need>) -> Needs {
     let tools = Tools::below(workspace.tools());
-    let missing = Need::FOR_TESTS.iter().filter(|need| !need.is_met(&tools)).copied().collect();
-    let mut needs = Needs { tools, missing };
-    // What only installs others is not needed when those are there.
-    needs.drop_unless(Need::Node, &[Need::Dynalite]);
-    needs.drop_unless(Need::Python, &[Need::AsherahRust, Need::AsherahGo, Need::Moto]);
-    needs.drop_unless(Need::Python312, &[Need::LocalStack]);
-    needs
-}
-
-pub(crate) fn for_advisories(workspace: &Workspace) -> Needs {
-    let tools = Tools::below(workspace.tools());
-    let missing = [Need::CargoDeny].into_iter().filter(|need| !need.is_met(&tools)).collect();
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    let missing = missing(&wanted, |need| need.is_met(&tools));
     Needs { tools, missing }
 }
 
-pub(crate) fn for_ci(workspace: &Workspace) -> Needs {
-    let mut needs = for_tests(workspace);
-    if !Need::CargoDeny.is_met(&needs.tools) {
-        needs.missing.push(Need::CargoDeny);
-    }
-    needs
+/// Lists what is not met, and what it takes to install that if it is not met either.
+fn missing(wanted: &[Need], is_met: impl Fn(Need) -> bool) -> Vec<Need> {
+    let mut missing: Vec<_> = wanted.iter().copied().filter(|need| !is_met(*need)).collect();
+    let installers: Vec<_> = missing.iter().filter_map(|need| need.installer()).collect();
+    missing.extend(installers.into_iter().filter(|need| !is_met(*need)));
+    Need::IN_ORDER.into_iter().filter(|need| missing.contains(need)).collect()
 }
 
 impl Tools {
@@ -98,6 +90,20 @@ impl Tools {
             cargo_deny: folder.join("bin/cargo-deny"),
             folder,
         }
+    }
+
+    /// Tells tests where those are that they run.
+    pub(crate) fn known_to(&self, process: Process) -> Process {
+        let newer = PgBouncer::newer_program_in(&self.folder);
+        // Without it the machine's own is new enough.
+        let newer = newer.parent().filter(|_| newer.is_file());
+        let process = process
+            .env("CLAVIGER_ASHERAH_PYTHON", &self.asherah_python)
+            .env("CLAVIGER_ASHERAH_GO_PYTHON", &self.asherah_go_python)
+            .env("CLAVIGER_DYNALITE_BIN", &self.dynalite)
+            .env("CLAVIGER_MOTO_BIN", &self.moto)
+            .env("CLAVIGER_LOCALSTACK_PYTHON", &self.localstack);
+        newer.into_iter().fold(process, |process, folder| process.env("CLAVIGER_PGBOUNCER_NEWER_BIN", folder))
     }
 }
 
@@ -124,13 +130,6 @@ impl Needs {
         Ok(self.tools)
     }
 
-    /// Forgets a need that none of those missing has.
-    fn drop_unless(&mut self, need: Need, others: &[Need]) {
-        if !self.missing.iter().any(|missing| others.contains(missing)) {
-            self.missing.retain(|missing| *missing != need);
-        }
-    }
-
     fn announcement(&self, verb: &str) -> String {
         let item = |need: &Need| format!("  {}", need.describe(&self.tools));
         let items: Vec<_> = self.missing.iter().map(item).collect();
@@ -140,12 +139,13 @@ impl Needs {
 
 impl Need {
     /// In the order in which they are installed.
-    const FOR_TESTS: [Self; 15] = [
+    const IN_ORDER: [Self; 17] = [
         Self::CCompiler,
         Self::Postgres,
         Self::PgBouncer,
         Self::NewerPgBouncer,
         Self::MariaDb,
+        Self::Galera,
         Self::OpenSsl,
         Self::Node,
         Self::Dynalite,
@@ -156,7 +156,22 @@ impl Need {
         Self::Python312,
         Self::LocalStack,
         Self::SoftHsm,
+        Self::CargoDeny,
     ];
+
+    /// What the benchmarks run.
+    pub(crate) const FOR_BENCHES: [Self; 4] =
+        [Self::CCompiler, Self::Postgres, Self::MariaDb, Self::Dynalite];
+
+    /// What installs it, and is not needed where it is there.
+    const fn installer(self) -> Option<Self> {
+        match self {
+            Self::Dynalite => Some(Self::Node),
+            Self::AsherahRust | Self::AsherahGo | Self::Moto => Some(Self::Python),
+            Self::LocalStack => Some(Self::Python312),
+            _ => None,
+        }
+    }
 
     fn is_met(self, tools: &Tools) -> bool {
         let runs = |program: &str, args: &[&str]| Process::new(program, args).probe().is_some();
@@ -165,7 +180,8 @@ impl Need {
             Self::Postgres => Postgres::is_installed(),
             Self::PgBouncer => PgBouncer::is_installed(),
             Self::NewerPgBouncer => PgBouncer::is_newer_installed(&tools.folder),
-            Self::MariaDb => MariaDb::is_installed() && Galera::is_installed(),
+            Self::MariaDb => MariaDb::is_installed(),
+            Self::Galera => Galera::is_installed(),
             Self::OpenSsl => runs("openssl", &["version"]),
             Self::Node => runs("node", &["--version"]) && runs("npm", &["--version"]),
             Self::Dynalite => Process::new(&tools.dynalite, &["--help"]).probe().is_some(),
@@ -193,7 +209,8 @@ impl Need {
             Self::CCompiler => &["gcc", "libc6-dev"],
             Self::Postgres => &["postgresql"],
             Self::PgBouncer => &["pgbouncer"],
-            Self::MariaDb => &["mariadb-server", "galera-4", "tzdata"],
+            Self::MariaDb => &["mariadb-server", "tzdata"],
+            Self::Galera => &["galera-4"],
             Self::OpenSsl => &["openssl"],
             Self::Node => &["nodejs", "npm"],
             Self::Python => &["python3", "python3-venv"],
@@ -215,7 +232,8 @@ impl Need {
                 "PgBouncer 1.21 or later, for its prepared statements: Debian 13's package and what it \
                  needs, unpacked into {folder}"
             ),
-            Self::MariaDb => format!("MariaDB with Galera, not started: apt packages {apt}"),
+            Self::MariaDb => format!("MariaDB, not started: apt packages {apt}"),
+            Self::Galera => format!("Galera, for clusters of MariaDB: apt package {apt}"),
             Self::OpenSsl => format!("the program openssl, for certificates of tests: apt package {apt}"),
             Self::Node => format!("Node.js, for dynalite: apt packages {apt}"),
             Self::Dynalite => {
@@ -250,6 +268,7 @@ impl Need {
             | Self::Postgres
             | Self::PgBouncer
             | Self::MariaDb
+            | Self::Galera
             | Self::OpenSsl
             | Self::Node
             | Self::Python
@@ -303,7 +322,7 @@ mod tests {
 
     #[test]
     fn without_install_what_is_missing_is_refused_and_named() {
-        let needs = needs(&Need::FOR_TESTS);
+        let needs = needs(&Need::IN_ORDER);
         let announcement = needs.announcement("Missing");
         for name in [
             "gcc",
@@ -336,12 +355,20 @@ mod tests {
 
     #[test]
     fn what_only_installs_others_is_dropped_with_them() {
-        let mut dynalite = needs(&[Need::Node, Need::Dynalite]);
-        dynalite.drop_unless(Need::Node, &[Need::Dynalite]);
-        assert_eq!(dynalite.missing, [Need::Node, Need::Dynalite]);
-        let mut none = needs(&[Need::Node, Need::Moto]);
-        none.drop_unless(Need::Node, &[Need::Dynalite]);
-        assert_eq!(none.missing, [Need::Moto]);
+        assert_eq!(
+            missing(&[Need::Dynalite, Need::Moto], |_| false),
+            [Need::Node, Need::Dynalite, Need::Python, Need::Moto]
+        );
+        assert_eq!(
+            missing(&[Need::Dynalite, Need::Moto], |need| need == Need::Dynalite),
+            [Need::Python, Need::Moto]
+        );
+    }
+
+    #[test]
+    fn what_no_wanted_part_runs_is_not_missed() {
+        assert_eq!(missing(&[Need::CCompiler], |_| false), [Need::CCompiler]);
+        assert!(missing(&[], |_| false).is_empty());
     }
 
     #[test]
@@ -359,8 +386,16 @@ mod tests {
 
     #[test]
     fn python_3_12_is_not_missed_where_localstack_is_there() {
-        let mut needs = needs(&[Need::Moto, Need::Python312]);
-        needs.drop_unless(Need::Python312, &[Need::LocalStack]);
-        assert_eq!(needs.missing, [Need::Moto]);
+        let wanted = [Need::Moto, Need::LocalStack];
+        assert_eq!(missing(&wanted, |need| matches!(need, Need::LocalStack | Need::Python)), [Need::Moto]);
+    }
+
+    #[test]
+    fn everything_is_installed_after_what_installs_it() {
+        let all = missing(&Need::IN_ORDER, |_| false);
+        let place = |need| all.iter().position(|other| *other == need).unwrap();
+        for need in Need::IN_ORDER {
+            assert!(need.installer().is_none_or(|installer| place(installer) < place(need)), "{need:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Running other programs: each is printed before it runs, and its failure is an error.
 
 use std::ffi::OsStr;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -18,6 +18,14 @@ impl Process {
         let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
         let line = format!("{name} {}", args.join(" "));
         let mut command = Command::new(program);
+        command.args(args);
+        Self { command, line }
+    }
+
+    /// Runs a program that is killed when we end, however we end, and with it what it has started.
+    pub(crate) fn mortal(program: &Path, args: &[&str]) -> Self {
+        let line = Self::new(program, args).line;
+        let mut command = claviger_testkit::mortal(program);
         command.args(args);
         Self { command, line }
     }
@@ -82,6 +90,18 @@ impl Process {
         Ok(child.wait()?.success())
     }
 
+    /// Runs it to its end and returns all that it wrote, and whether it succeeded. A program from
+    /// [`mortal`](Self::mortal) ends with the thread that calls this.
+    pub(crate) fn record(mut self) -> Result<(String, bool)> {
+        let mut file = tempfile::tempfile()?;
+        self.command.stdout(file.try_clone()?).stderr(file.try_clone()?).stdin(Stdio::null());
+        let status = self.command.status().map_err(|error| self.cannot_run(&error))?;
+        file.rewind()?;
+        let mut written = Vec::new();
+        file.read_to_end(&mut written)?;
+        Ok((String::from_utf8_lossy(&written).into_owned(), status.success()))
+    }
+
     /// Runs it in silence and returns its output.
     pub(crate) fn output(mut self) -> Result<String> {
         let output = self.command.stderr(Stdio::inherit()).output();
@@ -128,6 +148,13 @@ mod tests {
         let succeeded =
             Process::new("sh", &["-c", script]).watch(|line| lines.push(line.to_owned())).unwrap();
         assert_eq!((succeeded, &lines[..]), (false, &["one".to_owned(), "\u{fffd}two".to_owned()][..]));
+    }
+
+    #[test]
+    fn both_outputs_are_recorded_in_the_order_in_which_they_were_written() {
+        let script = "echo one; echo two >&2; echo three; exit 1";
+        let (written, succeeded) = Process::new("sh", &["-c", script]).record().unwrap();
+        assert_eq!((&*written, succeeded), ("one\ntwo\nthree\n", false));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::thread::{self, ScopedJoinHandle};
 
-use claviger_test_servers::{Dynalite, LocalStack, MariaDb, Moto, PgBouncer, Postgres};
+use claviger_testkit::{Dynalite, LocalStack, MariaDb, Moto, Postgres};
 
 use crate::needs::Tools;
 use crate::process::Process;
@@ -29,23 +29,14 @@ impl Servers {
         println!("\nPostgreSQL is on port {}, MariaDB on {}.", postgres.port(), mariadb.port());
         println!("DynamoDB is at {}, AWS with KMS at {}.", dynalite.endpoint(), moto.endpoint());
         println!("LocalStack's KMS is at {}.", localstack.endpoint());
-        let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
-        let mut variables = vec![
+        let variables = vec![
             ("CLAVIGER_POSTGRES_URL", postgres.url("claviger")),
             ("CLAVIGER_MARIADB_URL", mariadb.url("")),
-            ("CLAVIGER_MARIADB_EMPTY", path(&MariaDb::empty_data())),
+            ("CLAVIGER_MARIADB_EMPTY", MariaDb::empty_data().to_string_lossy().into_owned()),
             ("CLAVIGER_DYNALITE_URL", dynalite.endpoint()),
-            ("CLAVIGER_DYNALITE_BIN", path(&tools.dynalite)),
             ("CLAVIGER_MOTO_URL", moto.endpoint()),
-            ("CLAVIGER_MOTO_BIN", path(&tools.moto)),
             ("CLAVIGER_LOCALSTACK_URL", localstack.endpoint()),
-            ("CLAVIGER_LOCALSTACK_PYTHON", path(&tools.localstack)),
         ];
-        let newer = PgBouncer::newer_program_in(&tools.folder);
-        // Without it the machine's own is new enough.
-        if let Some(folder) = newer.parent().filter(|_| newer.is_file()) {
-            variables.push(("CLAVIGER_PGBOUNCER_NEWER_BIN", path(folder)));
-        }
         Self { variables, _running: (postgres, mariadb, dynalite, moto, localstack) }
     }
 

@@ -1,59 +1,80 @@
-//! The test suite: one cargo invocation, and what came of it; and the benchmarks.
+//! The test suite, whole or in parts, and what came of it; and the benchmarks.
 
-use std::fs;
 use std::ops::AddAssign;
 
-use crate::Result;
 use crate::needs::Tools;
+use crate::parts::Part;
+use crate::process::Process;
 use crate::servers::Servers;
 use crate::workspace::Workspace;
+use crate::{Result, programs};
 
-/// How many tests there were, over all test binaries and doc tests.
+/// How many tests there were, over all test programs and doc tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     passed: u64,
     failed: u64,
     ignored: u64,
-    /// A binary that crashes, or has a main of its own, counts no tests.
-    cargo_failed: bool,
+    /// One that crashes, or has a main of its own, counts no tests.
+    a_program_failed: bool,
 }
 
-/// Runs the tests that `cargo_args` select, all of the workspace if there are none.
-pub(crate) fn run(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -> Result<Summary> {
-    let mut args = vec!["test", "--all-features", "--no-fail-fast"];
-    if !selects_package(cargo_args) {
-        args.push("--workspace");
-    }
-    args.extend(cargo_args.iter().map(String::as_str));
+/// Runs all tests of the workspace, on servers that they share.
+pub(crate) fn run_all(workspace: &Workspace, tools: &Tools) -> Result<Summary> {
     let servers = Servers::start(tools);
-    let mut cargo = servers
-        .known_to(workspace.cargo(&args))
-        .env("CLAVIGER_ASHERAH_PYTHON", &tools.asherah_python)
-        .env("CLAVIGER_ASHERAH_GO_PYTHON", &tools.asherah_go_python);
-    if cargo_args.is_empty() {
-        // The test of docs/guarantees.md would run cargo for this by itself; the binaries are the
-        // same, so here it costs nothing more.
-        let names = workspace.cargo(&["test", "--all-features", "--workspace", "--", "--list"]).output()?;
-        let file = tools.folder.join("test-names.txt");
-        fs::create_dir_all(&tools.folder)?;
-        fs::write(&file, names)?;
-        cargo = cargo.env("CLAVIGER_TEST_NAMES", &file);
-    }
+    let prepare = |process| servers.known_to(tools.known_to(process));
+    programs::run(workspace, ALL, prepare)
+}
 
+/// Runs these parts, each on servers that its tests start by themselves.
+pub(crate) fn run_parts(
+    workspace: &Workspace,
+    tools: &Tools,
+    parts: &[Part],
+    cargo_args: &[String],
+) -> Result<Summary> {
+    let mut summary = Summary::default();
+    for part in parts {
+        let args: Vec<_> = part.cargo_args().collect();
+        summary += if cargo_args.is_empty() {
+            programs::run(workspace, &args, |process| tools.known_to(process))?
+        } else {
+            run_cargo(tools.known_to(test(workspace, &args, cargo_args)))?
+        };
+    }
+    Ok(summary)
+}
+
+/// Runs the tests that `cargo_args` select among all.
+pub(crate) fn run_some(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -> Result<Summary> {
+    let scope = if selects_package(cargo_args) { &["--all-features"][..] } else { ALL };
+    run_cargo(tools.known_to(test(workspace, scope, cargo_args)))
+}
+
+/// What selects all tests.
+pub(crate) const ALL: &[&str] = &["--workspace", "--all-features"];
+
+fn test(workspace: &Workspace, scope: &[&str], cargo_args: &[String]) -> Process {
+    let mut args = vec!["test", "--no-fail-fast"];
+    args.extend(scope);
+    args.extend(cargo_args.iter().map(String::as_str));
+    workspace.cargo(&args)
+}
+
+fn run_cargo(cargo: Process) -> Result<Summary> {
     let mut summary = Summary::default();
     let succeeded = cargo.watch(|line| {
-        if let Some(binary) = Summary::parse(line) {
-            summary += binary;
+        if let Some(program) = Summary::parse(line) {
+            summary += program;
         }
     })?;
-    summary.cargo_failed = !succeeded;
+    summary.a_program_failed = !succeeded;
     Ok(summary)
 }
 
 /// Runs the benchmarks that `cargo_args` select, all of the workspace if there are none.
 pub(crate) fn bench(workspace: &Workspace, tools: &Tools, cargo_args: &[String]) -> Result<()> {
-    let servers = Servers::start(tools);
-    servers.known_to(workspace.cargo(&bench_args(cargo_args))).run()
+    tools.known_to(workspace.cargo(&bench_args(cargo_args))).run()
 }
 
 fn bench_args(cargo_args: &[String]) -> Vec<&str> {
@@ -77,7 +98,7 @@ impl Summary {
     /// Prints the sum, alone on a line, and errs unless all tests ran and passed.
     pub(crate) fn verdict(self) -> Result<()> {
         println!("\n{} passed, {} failed", self.passed, self.failed);
-        if self.cargo_failed || self.failed > 0 {
+        if self.a_program_failed || self.failed > 0 {
             return Err("tests failed".into());
         }
         match (self.passed, self.ignored) {
@@ -87,7 +108,14 @@ impl Summary {
         }
     }
 
-    /// Reads the line that a test binary closes with.
+    /// Sums what a test program wrote.
+    pub(crate) fn of(written: &str, succeeded: bool) -> Self {
+        let mut summary = Self { a_program_failed: !succeeded, ..Self::default() };
+        written.lines().filter_map(Self::parse).for_each(|part| summary += part);
+        summary
+    }
+
+    /// Reads the line that a test program closes with.
     fn parse(line: &str) -> Option<Self> {
         let mut summary = Self::default();
         let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
@@ -108,7 +136,7 @@ impl AddAssign for Summary {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
-        self.cargo_failed |= other.cargo_failed;
+        self.a_program_failed |= other.a_program_failed;
     }
 }
 
@@ -117,7 +145,7 @@ mod tests {
     use super::*;
 
     fn summary(passed: u64, failed: u64, ignored: u64) -> Summary {
-        Summary { passed, failed, ignored, cargo_failed: false }
+        Summary { passed, failed, ignored, a_program_failed: false }
     }
 
     #[test]
@@ -125,9 +153,8 @@ mod tests {
         let lines = "running 2 tests\n\
             test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
             test result: FAILED. 20 passed; 3 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.64s";
-        let mut sum = Summary::default();
-        lines.lines().filter_map(Summary::parse).for_each(|binary| sum += binary);
-        assert_eq!(sum, summary(27, 3, 1));
+        assert_eq!(Summary::of(lines, true), summary(27, 3, 1));
+        assert_eq!(Summary::of("", false), Summary { a_program_failed: true, ..summary(0, 0, 0) });
     }
 
     #[test]
@@ -148,7 +175,7 @@ mod tests {
             summary(0, 0, 0),
             summary(1, 1, 0),
             summary(1, 0, 1),
-            Summary { cargo_failed: true, ..summary(1, 0, 0) },
+            Summary { a_program_failed: true, ..summary(1, 0, 0) },
         ] {
             assert!(bad.verdict().is_err(), "{bad:?}");
         }

@@ -19,6 +19,15 @@ pub(crate) struct Package {
     pub(crate) manifest: PathBuf,
     /// Those for users: a name that begins with `_` is for other features.
     pub(crate) features: Vec<String>,
+    pub(crate) test_programs: Vec<TestProgram>,
+    /// Cargo refuses to run the doc tests of a package that has no library.
+    pub(crate) has_doc_tests: bool,
+}
+
+/// A program of a package's folder `tests`.
+pub(crate) struct TestProgram {
+    pub(crate) name: String,
+    pub(crate) required_features: Vec<String>,
 }
 
 impl Workspace {
@@ -76,12 +85,31 @@ impl Package {
         let features =
             package.get("features").and_then(Value::as_object).ok_or("cargo metadata names no features")?;
         let is_for_users = |feature: &&String| *feature != "default" && !feature.starts_with('_');
+        let targets = list(package, "targets");
+        let is_test = |target: &&Value| list(target, "kind").any(|kind| kind == "test");
         Ok(Self {
             name: text(package, "name")?.into(),
             manifest: text(package, "manifest_path")?.into(),
             features: features.keys().filter(is_for_users).cloned().collect(),
+            has_doc_tests: list(package, "targets").any(|target| target.get("doctest") == Some(&true.into())),
+            test_programs: targets.filter(is_test).map(TestProgram::parse).collect::<Result<_>>()?,
         })
     }
+}
+
+impl TestProgram {
+    fn parse(target: &Value) -> Result<Self> {
+        let features = list(target, "required-features").filter_map(Value::as_str);
+        Ok(Self {
+            name: text(target, "name")?.into(),
+            required_features: features.map(str::to_owned).collect(),
+        })
+    }
+}
+
+/// Lists what is there; nothing, if it is not.
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
@@ -96,11 +124,16 @@ mod tests {
     fn metadata_is_read() {
         let workspace = Workspace::parse(
             r#"{"workspace_root":"/w","target_directory":"/t","packages":[
-                {"name":"a","manifest_path":"/w/a/Cargo.toml","features":{"default":[],"_y":[],"x":[]}}]}"#,
+                {"name":"a","manifest_path":"/w/a/Cargo.toml","features":{"default":[],"_y":[],"x":[]},
+                "targets":[{"name":"a","kind":["lib"],"doctest":true},
+                {"name":"t","kind":["test"],"required-features":["x"]}]}]}"#,
         )
         .unwrap();
         assert_eq!((workspace.root, workspace.target), ("/w".into(), "/t".into()));
         assert_eq!(workspace.packages[0].features, ["x"]);
+        assert!(workspace.packages[0].has_doc_tests);
+        let [program] = &workspace.packages[0].test_programs[..] else { panic!("not one test program") };
+        assert_eq!((&*program.name, &program.required_features[..]), ("t", &["x".to_owned()][..]));
         assert!(Workspace::parse("{}").is_err());
     }
 

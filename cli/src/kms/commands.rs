@@ -2,7 +2,9 @@
 
 mod print;
 
-use claviger::{BackendError, Rewrap, RewrapOptions, RewrapReport, repair_system_keys, rewrap_system_keys};
+use claviger::{
+    BackendError, CallContext, Rewrap, RewrapOptions, RewrapReport, repair_system_keys, rewrap_system_keys,
+};
 use claviger_kms::CopyCheck;
 use claviger_open::{Absent, Making, OpenKms};
 
@@ -56,7 +58,9 @@ fn check(keys: KmsKeys, printer: Printer) -> Result<Exit, Failure> {
             Checked::Kms { .. } => None,
             Checked::WithStore(settings) => unwrap_held(settings, &kms, all).await?,
         };
-        Ok::<_, Failure>((kms.check().await, held))
+        // A wrap and an unwrap.
+        let context = CallContext::within(choice.call_wait() * 2);
+        Ok::<_, Failure>((kms.check(&context).await, held))
     })?;
     checks(&copies, held.as_ref(), format, printer)?;
     let keys = held.iter().flat_map(|held| of_report(&held.report, &Work::Repair));
@@ -128,7 +132,7 @@ fn renew(given: KmsRenew, work: &Work, how: RewrapOptions, printer: Printer) -> 
 }
 
 fn which(how: RewrapOptions, settings: &Settings, all: bool) -> RewrapOptions {
-    let which = how.limits(limits());
+    let which = how.limits(limits(&settings.kms));
     if all { which } else { which.only([settings.system_key_id()]) }
 }
 

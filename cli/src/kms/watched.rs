@@ -6,8 +6,8 @@
 use std::sync::{Arc, OnceLock};
 
 use claviger::{
-    BackendError, BoxedKms, Error, FailureClass, KeyManagementService, KeyMeta, SecretKey, WrapHealth,
-    WrappedKey,
+    BackendError, BoxedKms, CallContext, Error, FailureClass, KeyManagementService, KeyMeta, SecretKey,
+    WrapHealth, WrappedKey,
 };
 
 /// A KMS, and the first system key that it found to be damaged or another's.
@@ -34,12 +34,22 @@ impl Watched {
 }
 
 impl KeyManagementService for Watched {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        self.kms.wrap_key(key, meta).await
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        self.kms.wrap_key(key, meta, context).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        self.kms.unwrap_key(wrapped, meta).await.inspect_err(|error| {
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        self.kms.unwrap_key(wrapped, meta, context).await.inspect_err(|error| {
             if error.class() == FailureClass::Damaged {
                 // Another call's is as good.
                 drop(self.damaged.set((meta.clone(), error.clone())));
@@ -47,7 +57,7 @@ impl KeyManagementService for Watched {
         })
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.kms.inspect(wrapped).await
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.kms.inspect(wrapped)
     }
 }

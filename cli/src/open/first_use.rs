@@ -9,7 +9,7 @@ use std::path::Path;
 use claviger::{Created, Metastore as _, MetastoreAdmin as _};
 use claviger_open::{KmsSpec, Making, OpenKms, OpenStore};
 
-use super::open_kms;
+use super::{call, open_kms};
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::kms::KmsChoice;
@@ -78,7 +78,7 @@ async fn holds_keys(settings: &Settings, store: &OpenStore, held: Option<&Path>)
     let found = match settings.kms.spec() {
         // Other services may have master keys of their own in the same store, but none beside this one.
         KmsSpec::Local(_) if !settings.kms.is_own => None,
-        _ if has_file => Some(store.admin().count().await.map(|rows| rows > 0)),
+        _ if has_file => Some(store.admin().count(&call()).await.map(|rows| rows > 0)),
         // Of the rows on a server, which may be very many, those of others may have a member's copies.
         KmsSpec::AnyOf(_) | KmsSpec::KofN(_) if held.is_some() => Some(Ok(true)),
         _ => None,
@@ -86,7 +86,8 @@ async fn holds_keys(settings: &Settings, store: &OpenStore, held: Option<&Path>)
     let found = match found {
         Some(found) => found,
         None => {
-            store.admin().load_latest(&settings.system_key_id(), Created::MAX).await.map(|key| key.is_some())
+            let id = settings.system_key_id();
+            store.admin().load_latest(&id, Created::MAX, &call()).await.map(|key| key.is_some())
         }
     };
     found.map_err(|error| settings.metastore.failed("cannot read", &error))

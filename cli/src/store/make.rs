@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use claviger_metastore::SqliteMetastore;
+use claviger_open::{StoreOptions, StoreSpec};
 use tempfile::TempPath;
 
 use crate::exit::Failure;
@@ -32,7 +32,8 @@ async fn make_whole(path: &Path) -> io::Result<()> {
     // With the files that SQLite keeps beside it.
     let making = tempfile::Builder::new().prefix(".claviger-keys-").tempdir_in(folder_of(path))?;
     let file = making.path().join("keys.db");
-    SqliteMetastore::open(&file).await.map_err(io::Error::other)?.close().await;
+    let made = StoreSpec::Sqlite(file.clone()).open(&StoreOptions::new().migrate()).await;
+    made.map_err(io::Error::other)?.close().await;
     // The name itself is on the disk when the first key is: then SQLite syncs the folder, for its log.
     TempPath::try_from_path(file)?.persist_noclobber(path)?;
     Ok(())

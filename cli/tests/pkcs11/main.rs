@@ -11,7 +11,7 @@ mod kit;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use claviger_test_servers::{HsmFault, HsmFunction, SoftHsm};
+use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};
 use serde_json::Value;
 
 use crate::kit::{Kit, Run, finish};

@@ -53,7 +53,7 @@ struct Service {
 
 impl Service {
     async fn open(folder: &Path) -> Result<Self, Box<dyn Error>> {
-        let keys = SqliteMetastore::open(folder.join("keys.db")).await?;
+        let keys = SqliteMetastore::migrate(folder.join("keys.db")).await?;
         let kms = LocalKms::open_or_create(folder.join("master.key"))?;
         let factory =
             SessionFactory::builder(keys.clone(), kms).service("notes").product("example").build()?;

@@ -29,7 +29,6 @@ pub struct AwsKmsBuilder {
     preferred: Option<String>,
     min_regions: usize,
     hedge_after: Duration,
-    call_deadline: Duration,
     encryption_context: bool,
     accept_no_context: bool,
     danger_http: bool,
@@ -45,7 +44,6 @@ impl fmt::Debug for AwsKmsBuilder {
             .field("preferred", &self.preferred)
             .field("min_regions", &self.min_regions)
             .field("hedge_after", &self.hedge_after)
-            .field("call_deadline", &self.call_deadline)
             .field("encryption_context", &self.encryption_context)
             .field("accept_no_context", &self.accept_no_context)
             .field("danger_http", &self.danger_http)
@@ -63,7 +61,6 @@ impl AwsKmsBuilder {
             preferred: None,
             min_regions: 1,
             hedge_after: Duration::from_millis(300),
-            call_deadline: Duration::from_secs(2),
             encryption_context: false,
             accept_no_context: false,
             danger_http: false,
@@ -127,12 +124,6 @@ impl AwsKmsBuilder {
         self
     }
 
-    /// Sets how long a request may take; 2 s unless told. A wrap takes two of them.
-    pub const fn call_deadline(mut self, call_deadline: Duration) -> Self {
-        self.call_deadline = call_deadline;
-        self
-    }
-
     /// Binds each wrapped key to the id and creation of the key it is, so that KMS does not unwrap it
     /// in another's place. **No Asherah can read what is wrapped so.** Off unless told.
     ///
@@ -179,7 +170,7 @@ impl AwsKmsBuilder {
         for (name, key) in &self.keys {
             let client = Client::from_conf(self.client_config(name, shared.as_ref())?.build());
             let previous = of(&self.previous, name).cloned().collect();
-            let keeper = Keeper::new(name.as_str(), self.call_deadline, Arc::clone(&self.clock));
+            let keeper = Keeper::new(name.as_str(), Arc::clone(&self.clock));
             regions.push(Arc::new(Region::new(keeper, client, key.clone(), previous)));
         }
         // Stable: the others keep their order.
@@ -225,8 +216,8 @@ impl AwsKmsBuilder {
         if !(1..=self.keys.len()).contains(&self.min_regions) {
             return Err(format!("min_regions is {} of {} regions", self.min_regions, self.keys.len()));
         }
-        if self.hedge_after.is_zero() || self.call_deadline.is_zero() {
-            return Err("hedge_after and call_deadline must be above zero".to_owned());
+        if self.hedge_after.is_zero() {
+            return Err("hedge_after must be above zero".to_owned());
         }
         if self.accept_no_context && !self.encryption_context {
             return Err("accept_no_context is for when encryption_context is on".to_owned());
@@ -243,7 +234,7 @@ impl AwsKmsBuilder {
         };
         // One for all regions: they have the same credentials. A region is given, lest the machine's
         // metadata service be asked for one.
-        let loaded = claviger_aws::load(Some(region.clone()), None, self.call_deadline * 3 / 4).await;
+        let loaded = claviger_aws::load(Some(region.clone()), None, CREDENTIALS_WAIT).await;
         Ok(Some(loaded.map_err(|_elapsed| AwsKmsFault::ConfigLate)?))
     }
 
@@ -270,6 +261,9 @@ impl AwsKmsBuilder {
         Ok(config.region(SdkRegion::new(region.to_owned())).retry_config(RetryConfig::disabled()))
     }
 }
+
+/// How long one request for credentials may take: less than a call waits that has two seconds.
+const CREDENTIALS_WAIT: Duration = Duration::from_millis(1_500);
 
 /// What is said of a region.
 fn of<'a, T>(said: &'a [(String, T)], region: &str) -> impl Iterator<Item = &'a T> {

@@ -11,7 +11,7 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use bytes::Bytes;
-use claviger::{BackendError, Breaker, Clock, KeyMeta, SecretKey};
+use claviger::{BackendError, Breaker, CallContext, Clock, KeyMeta, SecretKey};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -103,11 +103,15 @@ impl Region {
     }
 
     /// GenerateDataKey: draws a data key and wraps it under this region's key.
-    pub(super) async fn generate(&self, context: Context) -> Result<DataKey, BackendError> {
+    pub(super) async fn generate(
+        &self,
+        context: Context,
+        call: CallContext,
+    ) -> Result<DataKey, BackendError> {
         const OPERATION: &str = "GenerateDataKey";
         let request = self.client.generate_data_key().key_id(&self.key).key_spec(DataKeySpec::Aes256);
         let request = self.send(OPERATION, request.set_encryption_context(context).send());
-        let answer = self.keeper.call(async { Ok(request.await?) }).await?;
+        let answer = self.keeper.call(&call, async { Ok(request.await?) }).await?;
         let secret = answer.plaintext.and_then(secret_of);
         let (Some(secret), Some(wrapped)) = (secret, wrapped_of(answer.ciphertext_blob)) else {
             return Err(self.incomplete(OPERATION));
@@ -116,23 +120,33 @@ impl Region {
     }
 
     /// Encrypt: wraps a data key under this region's key.
-    pub(super) async fn encrypt(&self, data_key: Bytes, context: Context) -> Result<Vec<u8>, BackendError> {
+    pub(super) async fn encrypt(
+        &self,
+        data_key: Bytes,
+        context: Context,
+        call: CallContext,
+    ) -> Result<Vec<u8>, BackendError> {
         const OPERATION: &str = "Encrypt";
         let request = self.client.encrypt().key_id(&self.key).set_encryption_context(context);
         let request = request.plaintext(Blob::from_maybe_shared(data_key));
         let request = self.send(OPERATION, request.send());
-        let answer = self.keeper.call(async { Ok(request.await?) }).await?;
+        let answer = self.keeper.call(&call, async { Ok(request.await?) }).await?;
         wrapped_of(answer.ciphertext_blob).ok_or_else(|| self.incomplete(OPERATION))
     }
 
     /// Decrypt: unwraps a data key with the configured key; with one of the previous keys only when
     /// KMS says that it was wrapped under another.
-    pub(super) async fn decrypt(&self, kek: &[u8], contexts: &Contexts) -> Result<SecretKey, BackendError> {
-        let mut answer = self.decrypt_with(&self.key, kek, contexts).await?;
+    pub(super) async fn decrypt(
+        &self,
+        kek: &[u8],
+        contexts: &Contexts,
+        call: CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        let mut answer = self.decrypt_with(&self.key, kek, contexts, &call).await?;
         for key in &self.previous {
             match answer {
                 Err(error) if error.is(INCORRECT_KEY) => {
-                    answer = self.decrypt_with(key, kek, contexts).await?;
+                    answer = self.decrypt_with(key, kek, contexts, &call).await?;
                 }
                 _ => break,
             }
@@ -140,16 +154,22 @@ impl Region {
         secret_of(answer?).ok_or_else(|| AwsKmsFault::NotADataKey.into())
     }
 
-    async fn decrypt_with(&self, key: &str, kek: &[u8], contexts: &Contexts) -> Decrypted {
-        match self.ask_to_decrypt(key, kek, contexts.bound.clone()).await {
+    async fn decrypt_with(
+        &self,
+        key: &str,
+        kek: &[u8],
+        contexts: &Contexts,
+        call: &CallContext,
+    ) -> Decrypted {
+        match self.ask_to_decrypt(key, kek, contexts.bound.clone(), call).await {
             Ok(Err(error)) if contexts.or_none && error.is(INVALID_CIPHERTEXT) => {
-                self.ask_to_decrypt(key, kek, None).await
+                self.ask_to_decrypt(key, kek, None, call).await
             }
             answer => answer,
         }
     }
 
-    async fn ask_to_decrypt(&self, key: &str, kek: &[u8], context: Context) -> Decrypted {
+    async fn ask_to_decrypt(&self, key: &str, kek: &[u8], context: Context, call: &CallContext) -> Decrypted {
         const OPERATION: &str = "Decrypt";
         let request = self.client.decrypt().key_id(key).set_encryption_context(context);
         let request = self.send(OPERATION, request.ciphertext_blob(Blob::new(kek)).send());
@@ -160,7 +180,7 @@ impl Region {
                 Err(error) => Err(error.into()),
             }
         };
-        match self.keeper.call(request).await? {
+        match self.keeper.call(call, request).await? {
             Ok(plaintext) => Ok(Ok(plaintext.ok_or_else(|| self.incomplete(OPERATION))?)),
             Err(refusal) => Ok(Err(refusal)),
         }

@@ -1,6 +1,6 @@
 //! The race for enough shares that fit together.
 
-use claviger::{BackendError, FailureClass, KeyMeta, SecretKey};
+use claviger::{BackendError, CallContext, FailureClass, KeyMeta, SecretKey};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
@@ -17,12 +17,13 @@ pub(super) async fn open(
     members: &Members,
     envelope: &Envelope,
     meta: &KeyMeta,
+    context: &CallContext,
 ) -> Result<SecretKey, BackendError> {
     let mut running: FuturesUnordered<_> = members
         .with_copies(envelope)
-        .map(
-            |(member, copy)| async move { (&**member.name(), copy.x, member.unwrap(&copy.copy, meta).await) },
-        )
+        .map(|(member, copy)| async move {
+            (&**member.name(), copy.x, member.unwrap(&copy.copy, meta, context).await)
+        })
         .collect();
     let mut shares = Shares { k: usize::from(envelope.k), came: Vec::new() };
     let mut failures = CopyFailures::default();
@@ -31,7 +32,7 @@ pub(super) async fn open(
             Err(error) => failures.add(name, error),
             Ok(y) => {
                 shares.came.push((name, Share { x, y }));
-                if let Some((key, fitting)) = shares.open(envelope, meta).await? {
+                if let Some((key, fitting)) = shares.open(envelope)? {
                     shares.tell_misfits(fitting);
                     return Ok(key);
                 }
@@ -53,11 +54,7 @@ type Subset = u16;
 impl Shares<'_> {
     /// Tries every subset of `k` in which the newest share is; the others were tried when it had not
     /// come yet.
-    async fn open(
-        &self,
-        envelope: &Envelope,
-        meta: &KeyMeta,
-    ) -> Result<Option<(SecretKey, Subset)>, BackendError> {
+    fn open(&self, envelope: &Envelope) -> Result<Option<(SecretKey, Subset)>, BackendError> {
         let Some(newest) = self.came.len().checked_sub(1) else { return Ok(None) };
         for earlier in 0..1 << newest {
             let subset: Subset = earlier | 1 << newest;
@@ -65,7 +62,7 @@ impl Shares<'_> {
                 continue;
             }
             let Some(wrapping_key) = shamir::combine(self.of(subset)) else { continue };
-            match clv1::open(&wrapping_key, &envelope.sealed, meta).await {
+            match clv1::open(&wrapping_key, &envelope.sealed) {
                 Ok(key) => return Ok(Some((key, subset))),
                 Err(error) if error.class() == FailureClass::Damaged => {}
                 Err(error) => return Err(error),

@@ -4,6 +4,7 @@
 //! fixed number of threads. A module that hangs keeps its thread until it returns; all the others
 //! go on, and who waits leaves at the deadline.
 
+use claviger::CallContext;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,6 @@ use super::token::{Connection, Token};
 pub(super) struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    deadline: Duration,
     process: u32,
 }
 
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Queue {
 const WAITING_PER_SESSION: usize = 16;
 
 impl Pool {
-    pub(super) fn new(token: Token, sessions: usize, deadline: Duration) -> io::Result<Self> {
+    pub(super) fn new(token: Token, sessions: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             token,
             queue: Mutex::default(),
@@ -65,8 +65,7 @@ impl Pool {
             queue_max: sessions.saturating_mul(WAITING_PER_SESSION),
         });
         // Dropped if a thread cannot be had, and those before it end.
-        let mut pool =
-            Self { shared, threads: Vec::with_capacity(sessions), deadline, process: process::id() };
+        let mut pool = Self { shared, threads: Vec::with_capacity(sessions), process: process::id() };
         for _ in 0..sessions {
             let shared = Arc::clone(&pool.shared);
             // The system shows the first 15 bytes.
@@ -81,19 +80,11 @@ impl Pool {
         &self.shared.token
     }
 
-    /// Does `work` with a session, by the deadline of calls.
+    /// Does `work` with a session, by the deadline.
     ///
     /// # Cancel safety
     /// Work that has not begun is not done; of work that has, the answer is dropped.
-    pub(super) async fn call<T, F>(&self, work: F) -> Result<T, Pkcs11Error>
-    where
-        T: Send + 'static,
-        F: Fn(&Connection) -> Result<T, Pkcs11Error> + Send + 'static,
-    {
-        self.call_within(self.deadline, work).await
-    }
-
-    pub(super) async fn call_within<T, F>(&self, deadline: Duration, work: F) -> Result<T, Pkcs11Error>
+    pub(super) async fn call<T, F>(&self, context: &CallContext, work: F) -> Result<T, Pkcs11Error>
     where
         T: Send + 'static,
         F: Fn(&Connection) -> Result<T, Pkcs11Error> + Send + 'static,
@@ -104,10 +95,11 @@ impl Pool {
         }
         let (answer, answered) = oneshot::channel();
         self.shared.push(Box::new(Call { work, answer }))?;
-        match tokio::time::timeout(deadline, answered).await {
+        let within = context.remaining();
+        match tokio::time::timeout_at(context.deadline, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_gone)) => Err(Pkcs11Error::GivenUp),
-            Err(_elapsed) => Err(Pkcs11Error::NoAnswer(deadline)),
+            Err(_elapsed) => Err(Pkcs11Error::NoAnswer(within)),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use claviger::{BackendError, Clock, SystemClock};
 use hyper::header::HeaderValue;
@@ -30,12 +29,9 @@ pub struct VaultTransitKmsBuilder {
     mount: String,
     namespace: Option<String>,
     ca_file: Option<PathBuf>,
-    deadline: Duration,
     plain: PlainHttp,
     clock: Arc<dyn Clock>,
 }
-
-const DEADLINE: Duration = Duration::from_secs(2);
 
 impl VaultTransitKmsBuilder {
     pub(super) fn new(address: String, key: String) -> Self {
@@ -46,7 +42,6 @@ impl VaultTransitKmsBuilder {
             mount: "transit".to_owned(),
             namespace: None,
             ca_file: None,
-            deadline: DEADLINE,
             plain: PlainHttp::Loopback,
             clock: Arc::new(SystemClock::new()),
         }
@@ -78,12 +73,6 @@ impl VaultTransitKmsBuilder {
         self
     }
 
-    /// Sets how long a call may take with all that belongs to it, 2 s by default.
-    pub fn call_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
     /// Allows `http://` to other machines: whoever is on the way sees keys and tokens.
     pub fn danger_http(mut self, allow: bool) -> Self {
         self.plain = if allow { PlainHttp::Anywhere } else { PlainHttp::Loopback };
@@ -110,9 +99,6 @@ impl VaultTransitKmsBuilder {
         let auth_urls = self.login_urls(&address)?;
         let namespace = self.namespace_header()?;
         let auth = self.auth.ok_or(VaultTransitError::Config("it is not said how to log in"))?;
-        if self.deadline.is_zero() {
-            return Err(VaultTransitError::Config("the deadline is zero").into());
-        }
         let ca_file = self.ca_file;
         let is_https = address.is_https();
         let tls = tokio::task::spawn_blocking(move || tls(is_https, ca_file.as_deref())).await;
@@ -120,11 +106,10 @@ impl VaultTransitKmsBuilder {
         let shown = address.as_str().to_owned();
         Ok(VaultTransitKms {
             client: Client::new(address, namespace, tls),
-            login: Login::new(auth, auth_urls, self.clock, self.deadline / 2),
+            login: Login::new(auth, auth_urls, self.clock),
             urls,
             address: shown,
             key: format!("{}/{}", self.mount.trim_matches('/'), self.key),
-            deadline: self.deadline,
         })
     }
 

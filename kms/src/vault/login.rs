@@ -21,8 +21,6 @@ pub(super) struct Login {
     auth: VaultAuth,
     urls: Urls,
     clock: Arc<dyn Clock>,
-    /// How long a renewal may hold up the call that makes it, whose token is still good.
-    renewal_max: Duration,
     current: RwLock<Option<Arc<Lease>>>,
     /// Held by who logs in or renews; those who need what comes of it wait here. Whoever is dropped
     /// leaves it to the next. In it is why the last login failed.
@@ -77,19 +75,26 @@ const DENIED_AGAIN: Duration = Duration::from_secs(10);
 const RENEW_AGAIN_MIN: Duration = Duration::from_secs(1);
 
 impl Login {
-    pub(super) fn new(auth: VaultAuth, urls: Urls, clock: Arc<dyn Clock>, renewal_max: Duration) -> Self {
+    pub(super) fn new(auth: VaultAuth, urls: Urls, clock: Arc<dyn Clock>) -> Self {
         let (current, flight, ended) = (RwLock::new(None), Mutex::new(None), AtomicU64::new(0));
-        Self { auth, urls, clock, renewal_max, current, flight, ended }
+        Self { auth, urls, clock, current, flight, ended }
     }
 
-    /// Returns a token that is good as far as we know, after a login if need be.
+    /// Returns a token that is good as far as we know, after a login if need be. The renewal of one that is still
+    /// good is waited for `renewal_max`.
     ///
     /// # Cancel safety
     /// A login that was begun is made by the next who waits for it.
-    pub(super) async fn lease(&self, client: &Client) -> Result<Arc<Lease>, BackendError> {
+    pub(super) async fn lease(
+        &self,
+        client: &Client,
+        renewal_max: Duration,
+    ) -> Result<Arc<Lease>, BackendError> {
         let now = self.clock.monotonic();
         match self.current() {
-            Some(lease) if lease.is_due(now) && !lease.is_over(now) => Ok(self.renewed(client, lease).await),
+            Some(lease) if lease.is_due(now) && !lease.is_over(now) => {
+                Ok(self.renewed(client, lease, renewal_max).await)
+            }
             // There is no other; Vault knows best whether it is over.
             Some(lease) if !lease.is_over(now) || self.is_given() => Ok(lease),
             _ => self.log_in(client, Why::Due, |lease| !lease.is_over(self.clock.monotonic())).await,
@@ -198,14 +203,14 @@ impl Login {
 
     /// Renews a token that is still good, or logs in anew if it cannot be renewed, unless somebody is
     /// at it. Whatever comes of that, there is a token.
-    async fn renewed(&self, client: &Client, lease: Arc<Lease>) -> Arc<Lease> {
+    async fn renewed(&self, client: &Client, lease: Arc<Lease>, renewal_max: Duration) -> Arc<Lease> {
         let Ok(_flight) = self.flight.try_lock() else { return lease };
         let current = self.current().unwrap_or(lease);
         if !current.is_due(self.clock.monotonic()) {
             return current;
         }
-        let result = tokio::time::timeout(self.renewal_max, self.renew(client, &current)).await;
-        match result.unwrap_or(Err(VaultTransitError::NoAnswer(self.renewal_max))) {
+        let result = tokio::time::timeout(renewal_max, self.renew(client, &current)).await;
+        match result.unwrap_or(Err(VaultTransitError::NoAnswer(renewal_max))) {
             Ok(renewed) => {
                 if !renewed.can_replace && renewed.term.is_some_and(|term| !term.renewable) {
                     tracing::warn!("the token given for Vault comes to the end of its longest time");

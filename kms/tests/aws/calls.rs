@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use claviger::KeyManagementService as _;
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger_kms::CopyFailures;
-use claviger_test_servers::{AwsStandIn, Proxy, Reply};
+use claviger_testkit::{AwsStandIn, Proxy, Reply};
 use serde_json::json;
 use tokio::sync::{Barrier, Notify};
 
@@ -65,15 +65,15 @@ async fn inspect_asks_nobody_and_tells_what_is_there() {
     let wrapped = wrap(&regions(named(&servers[..2])).open().await.unwrap(), &new_secret()).await;
     servers.iter().for_each(AwsStandIn::forget);
     let kms = regions(named(&servers).skip(1)).open().await.unwrap();
-    let health = kms.inspect(&wrapped).await.unwrap();
+    let health = kms.inspect(&wrapped).unwrap();
     assert_eq!((health.present, health.missing), (vec![WEST.to_owned()], vec![EUROPE.to_owned()]));
     // A copy that cannot be one is none.
     let mut broken = envelope(&wrapped);
     broken["kmsKeks"][1]["encryptedKek"] = json!("*");
-    let health = kms.inspect(broken.to_string().as_bytes()).await.unwrap();
+    let health = kms.inspect(broken.to_string().as_bytes()).unwrap();
     assert_eq!(health.missing, [WEST, EUROPE]);
     assert!(operations(&servers).concat().is_empty());
-    assert_failed(kms.inspect(b"{}").await, DAMAGED, "no envelope");
+    assert_failed(kms.inspect(b"{}"), DAMAGED, "no envelope");
 }
 
 #[tokio::test]
@@ -105,10 +105,10 @@ async fn a_region_that_fails_is_named_among_the_missing_copies_and_another_gener
     ];
     let kms = regions(named(&servers)).hedge_after(LATE).open().await.unwrap();
     let key = new_secret();
-    let wrapped = kms.wrap_key(&key, &meta()).await.unwrap();
+    let wrapped = kms.wrap_key(&key, &meta(), &call()).await.unwrap();
     assert_eq!(wrapped.missing_copies(), [EAST]);
     assert_eq!(regions_of(wrapped.bytes()), [WEST, EUROPE]);
-    assert_eq!(kms.inspect(wrapped.bytes()).await.unwrap().missing, [EAST]);
+    assert_eq!(kms.inspect(wrapped.bytes()).unwrap().missing, [EAST]);
     // It is asked for its copy all the same: what throttled one request may grant the next.
     assert_eq!(
         operations(&servers),
@@ -124,14 +124,14 @@ async fn fewer_regions_than_min_regions_are_an_error_of_the_failures_class() {
         let servers = [AwsStandIn::start(honest).await, AwsStandIn::start(move |_| reply()).await];
         let open = |least| regions(named(&servers)).hedge_after(LATE).min_regions(least).open();
         let kms = open(2).await.unwrap();
-        let answer = kms.wrap_key(&new_secret(), &meta()).await;
+        let answer = kms.wrap_key(&new_secret(), &meta(), &call()).await;
         assert_failed(
             answer,
             class,
             "only 1 of the 2 regions that are asked for could wrap the key: back end",
         );
         let kms = open(1).await.unwrap();
-        assert_eq!(kms.wrap_key(&new_secret(), &meta()).await.unwrap().missing_copies(), [WEST]);
+        assert_eq!(kms.wrap_key(&new_secret(), &meta(), &call()).await.unwrap().missing_copies(), [WEST]);
     }
 }
 
@@ -146,8 +146,8 @@ async fn when_all_regions_fail_every_cause_is_kept() {
     let wrapped = wrap(&regions(named(&honest)).open().await.unwrap(), &new_secret()).await;
     let kms = regions(named(&servers)).hedge_after(LATE).open().await.unwrap();
     let errors = [
-        kms.unwrap_key(&wrapped, &meta()).await.unwrap_err(),
-        kms.wrap_key(&new_secret(), &meta()).await.unwrap_err(),
+        kms.unwrap_key(&wrapped, &meta(), &call()).await.unwrap_err(),
+        kms.wrap_key(&new_secret(), &meta(), &call()).await.unwrap_err(),
     ];
     for error in errors {
         assert_eq!(error.class(), TRANSIENT);
@@ -172,21 +172,21 @@ async fn a_copy_that_does_not_open_the_key_is_passed_over() {
     forged["kmsKeks"][1]["encryptedKek"] = json!(base64(b"nonsense"));
     assert_unwraps(&kms, forged.to_string().as_bytes(), &key).await;
     forged["kmsKeks"][2]["encryptedKek"] = json!("*");
-    let refused = kms.unwrap_key(forged.to_string().as_bytes(), &meta()).await;
+    let refused = kms.unwrap_key(forged.to_string().as_bytes(), &meta(), &call()).await;
     assert_failed(refused, DAMAGED, "authentication failed");
 }
 
 #[tokio::test]
 async fn what_is_unwrapped_must_be_a_data_key() {
     for length in [0, 1, 31, 33, 64] {
-        let wrong = move |request: &claviger_test_servers::Request| match request.operation.as_str() {
+        let wrong = move |request: &claviger_testkit::Request| match request.operation.as_str() {
             "Decrypt" => Reply::ok(json!({ "Plaintext": base64(&vec![7; length]) })),
             _ => honest(request),
         };
         let servers = [AwsStandIn::start(wrong).await];
         let kms = regions(named(&servers)).open().await.unwrap();
         let wrapped = wrap(&kms, &new_secret()).await;
-        assert_failed(kms.unwrap_key(&wrapped, &meta()).await, DAMAGED, "not a data key");
+        assert_failed(kms.unwrap_key(&wrapped, &meta(), &call()).await, DAMAGED, "not a data key");
     }
 }
 
@@ -206,16 +206,24 @@ async fn an_answer_without_what_was_asked_for_is_transient() {
         let can_decrypt = half.get("Plaintext").is_some();
         let servers = [AwsStandIn::start(move |_| Reply::ok(half.clone())).await];
         let kms = regions(named(&servers)).open().await.unwrap();
-        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "GenerateDataKey in us-east-1");
+        assert_failed(
+            kms.wrap_key(&new_secret(), &meta(), &call()).await,
+            TRANSIENT,
+            "GenerateDataKey in us-east-1",
+        );
         if !can_decrypt {
-            assert_failed(kms.unwrap_key(&wrapped, &meta()).await, TRANSIENT, "Decrypt in us-east-1");
+            assert_failed(
+                kms.unwrap_key(&wrapped, &meta(), &call()).await,
+                TRANSIENT,
+                "Decrypt in us-east-1",
+            );
         }
     }
     // Of another region's copy, it is a copy that is missing.
-    let empty = |_: &claviger_test_servers::Request| Reply::ok(json!({ "CiphertextBlob": "" }));
+    let empty = |_: &claviger_testkit::Request| Reply::ok(json!({ "CiphertextBlob": "" }));
     let servers = [better_times, AwsStandIn::start(empty).await];
     let kms = regions(named(&servers)).hedge_after(LATE).open().await.unwrap();
-    assert_eq!(kms.wrap_key(&new_secret(), &meta()).await.unwrap().missing_copies(), [WEST]);
+    assert_eq!(kms.wrap_key(&new_secret(), &meta(), &call()).await.unwrap().missing_copies(), [WEST]);
 }
 
 /// The preferred region is asked and says nothing; the next one wins. The request that lost is dropped,
@@ -285,7 +293,7 @@ async fn s3_11_a_dead_region_gets_one_request_a_second_and_its_copies_are_missin
     let kms = regions(named(&servers)).hedge_after(LATE).clock(clock.clone()).open().await.unwrap();
     let key = new_secret();
     for _ in 0..100 {
-        assert_eq!(kms.wrap_key(&key, &meta()).await.unwrap().missing_copies(), [WEST]);
+        assert_eq!(kms.wrap_key(&key, &meta(), &call()).await.unwrap().missing_copies(), [WEST]);
         clock.advance(Duration::from_millis(100));
     }
     // Three until it is taken to be dead, and then the last tenth of a second is the tenth probe's.
@@ -293,7 +301,7 @@ async fn s3_11_a_dead_region_gets_one_request_a_second_and_its_copies_are_missin
     assert!((3..=3 + 10).contains(&asked), "{asked} requests in ten seconds");
     is_dead.store(false, Ordering::SeqCst);
     clock.advance(Duration::from_secs(1));
-    assert_eq!(kms.wrap_key(&key, &meta()).await.unwrap().missing_copies(), [""; 0]);
+    assert_eq!(kms.wrap_key(&key, &meta(), &call()).await.unwrap().missing_copies(), [""; 0]);
 }
 
 /// A region that says nothing is not what every call waits for first; it is still asked when no other
@@ -347,7 +355,11 @@ async fn the_number_of_copies_that_are_tried_is_bounded() {
     assert_eq!(operations(&servers), [vec!["Decrypt"], vec!["Decrypt"], vec![]]);
     forged["kmsKeks"] = std::iter::repeat_n(bad, 100).collect();
     servers.iter().for_each(AwsStandIn::forget);
-    assert_failed(kms.unwrap_key(forged.to_string().as_bytes(), &meta()).await, DAMAGED, "no copy served");
+    assert_failed(
+        kms.unwrap_key(forged.to_string().as_bytes(), &meta(), &call()).await,
+        DAMAGED,
+        "no copy served",
+    );
     assert_eq!(operations(&servers).concat().len(), 16);
 }
 
@@ -369,7 +381,7 @@ async fn copies_of_regions_that_are_not_configured_are_not_tried() {
     let wrapped = wrap(&regions(named(&servers)).open().await.unwrap(), &new_secret()).await;
     let elsewhere = AwsStandIn::start(honest).await;
     let kms = regions([("ap-south-1", &elsewhere)]).open().await.unwrap();
-    let refused = kms.unwrap_key(&wrapped, &meta()).await;
+    let refused = kms.unwrap_key(&wrapped, &meta(), &call()).await;
     assert_failed(refused, PERMANENT, "it has us-east-1, us-west-2, eu-west-1");
     assert_eq!(elsewhere.operations(), [""; 0]);
 }
@@ -382,7 +394,7 @@ async fn check_tries_every_region_by_itself() {
         AwsStandIn::start(honest).await,
     ];
     let kms = regions(named(&servers)).hedge_after(LATE).min_regions(3).open().await.unwrap();
-    let checks = kms.check().await;
+    let checks = kms.check(&call()).await;
     assert_eq!(checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(), REGIONS);
     assert_eq!(checks.iter().map(claviger_kms::CopyCheck::is_good).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!(
@@ -398,10 +410,10 @@ async fn check_asks_a_region_that_is_left_alone() {
     let clock = FixedClock::new(1_700_000_000);
     let kms = regions(named(&servers)).clock(clock).open().await.unwrap();
     for _ in 0..5 {
-        assert!(kms.wrap_key(&new_secret(), &meta()).await.is_err());
+        assert!(kms.wrap_key(&new_secret(), &meta(), &call()).await.is_err());
     }
     assert_eq!(servers[0].operations().len(), 3);
-    let [check] = kms.check().await.try_into().unwrap();
+    let [check] = kms.check(&call()).await.try_into().unwrap();
     assert_failed(check.wrap, TRANSIENT, "ThrottlingException");
     assert_eq!(servers[0].operations().len(), 4);
 }

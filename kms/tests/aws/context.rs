@@ -1,8 +1,9 @@
 //! Envelopes that are bound to the key they are of.
 
 use claviger::KeyManagementService as _;
+use claviger::testing::call;
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::{AwsStandIn, shared_moto};
+use claviger_testkit::{AwsStandIn, shared_moto};
 use serde_json::json;
 
 use crate::stand_in::{honest, regions};
@@ -52,18 +53,22 @@ async fn a_bound_envelope_in_another_keys_place_is_refused() {
     let wrapped = wrap(&bound, &key).await;
     assert_unwraps(&bound, &wrapped, &key).await;
     let elsewhere = meta_of("_SK_other_prod");
-    assert_failed(bound.unwrap_key(&wrapped, &elsewhere).await, DAMAGED, "InvalidCiphertextException");
+    assert_failed(
+        bound.unwrap_key(&wrapped, &elsewhere, &call()).await,
+        DAMAGED,
+        "InvalidCiphertextException",
+    );
     // Without a context nobody notices, as in every Asherah.
-    assert_same(plain.unwrap_key(&wrap(&plain, &key).await, &elsewhere).await, &key);
+    assert_same(plain.unwrap_key(&wrap(&plain, &key).await, &elsewhere, &call()).await, &key);
     // And one that is bound is nothing to who asks without.
-    assert_failed(plain.unwrap_key(&wrapped, &meta()).await, DAMAGED, "InvalidCiphertextException");
+    assert_failed(plain.unwrap_key(&wrapped, &meta(), &call()).await, DAMAGED, "InvalidCiphertextException");
 }
 
 #[tokio::test]
 async fn envelopes_that_are_not_bound_are_refused_unless_they_are_accepted() {
     let key = new_secret();
     let (plain, strict) = on_moto(|builder| builder.encryption_context(true)).await;
-    let refused = strict.unwrap_key(&wrap(&plain, &key).await, &meta()).await;
+    let refused = strict.unwrap_key(&wrap(&plain, &key).await, &meta(), &call()).await;
     assert_failed(refused, DAMAGED, "InvalidCiphertextException");
     let both = |builder: AwsKmsBuilder| builder.encryption_context(true).accept_no_context(true);
     let (plain, moving) = on_moto(both).await;
@@ -71,7 +76,7 @@ async fn envelopes_that_are_not_bound_are_refused_unless_they_are_accepted() {
     let wrapped = wrap(&moving, &key).await;
     assert_unwraps(&moving, &wrapped, &key).await;
     // What is bound stays bound: the other way out is for what never was.
-    let elsewhere = moving.unwrap_key(&wrapped, &meta_of("_SK_other_prod")).await;
+    let elsewhere = moving.unwrap_key(&wrapped, &meta_of("_SK_other_prod"), &call()).await;
     assert_failed(elsewhere, DAMAGED, "InvalidCiphertextException");
 }
 

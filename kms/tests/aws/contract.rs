@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use claviger::testing::kms::{Outage, Trouble};
 use claviger_kms::AwsKms;
-use claviger_test_servers::{Direction, Fault, Proxy};
+use claviger_testkit::{Direction, Fault, Proxy};
 
 use crate::support::{REGIONS, builder, client, new_key};
 
@@ -74,7 +74,7 @@ macro_rules! contract_on {
     };
 }
 
-contract_on!(moto, claviger_test_servers::shared_moto(), one_region: 1, two_regions: 2, three_regions: 3);
+contract_on!(moto, claviger_testkit::shared_moto(), one_region: 1, two_regions: 2, three_regions: 3);
 contract_on!(
-    localstack, claviger_test_servers::shared_localstack(), one_region: 1, two_regions: 2, three_regions: 3
+    localstack, claviger_testkit::shared_localstack(), one_region: 1, two_regions: 2, three_regions: 3
 );

@@ -1,5 +1,6 @@
 //! Credentials that are missing, refused, or come from the environment.
 
+use claviger::testing::call;
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::Client;
 use claviger::KeyManagementService as _;
 use claviger_kms::AwsKms;
-use claviger_test_servers::{AwsStandIn, in_environment, told_by_parent};
+use claviger_testkit::{AwsStandIn, in_environment, told_by_parent};
 
 use crate::stand_in::honest;
 use crate::support::{
@@ -30,7 +31,7 @@ async fn failures_of_credentials_have_their_class() {
         let config = client_config(server.endpoint(), EAST).credentials_provider(failing).build();
         let kms = AwsKms::builder().region(EAST, arn(EAST)).client(EAST, Client::from_conf(config));
         let kms = kms.open().await.unwrap();
-        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, class, "no credentials");
+        assert_failed(kms.wrap_key(&new_secret(), &meta(), &call()).await, class, "no credentials");
     }
     assert!(server.seen().is_empty(), "nothing was sent");
 }
@@ -39,7 +40,7 @@ async fn failures_of_credentials_have_their_class() {
 async fn wrap_as_child() -> bool {
     let Some(endpoint) = told_by_parent() else { return false };
     let kms = AwsKms::builder().region(EAST, arn(EAST)).endpoint(EAST, endpoint).open().await.unwrap();
-    match kms.wrap_key(&new_secret(), &meta()).await {
+    match kms.wrap_key(&new_secret(), &meta(), &call()).await {
         Ok(_) => println!("wrapped"),
         Err(error) => println!("{:?} {}", error.class(), chain(&error)),
     }

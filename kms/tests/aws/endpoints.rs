@@ -1,8 +1,9 @@
 //! Where requests go when AWS's settings say it: a listener of another machine is not asked in the clear.
 
 use claviger::KeyManagementService as _;
+use claviger::testing::call;
 use claviger_kms::AwsKms;
-use claviger_test_servers::{AwsStandIn, EndpointSettings, as_another_machine, said_with, told_by_parent};
+use claviger_testkit::{AwsStandIn, EndpointSettings, as_another_machine, said_with, told_by_parent};
 
 use crate::stand_in::honest;
 use crate::support::{EAST, WEST, arn, chain, client, meta, new_secret};
@@ -14,7 +15,7 @@ async fn ask_as_child() -> bool {
     }
     let opened = AwsKms::builder().region(EAST, arn(EAST)).open().await;
     let answer = match opened {
-        Ok(kms) => kms.wrap_key(&new_secret(), &meta()).await.map(drop),
+        Ok(kms) => kms.wrap_key(&new_secret(), &meta(), &call()).await.map(drop),
         Err(error) => Err(error),
     };
     match answer {

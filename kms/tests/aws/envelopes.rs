@@ -8,13 +8,13 @@ mod script;
 use std::process::Command;
 
 use base64_simd::STANDARD;
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{
     CryptoPolicy, EnvelopeKeyRecord, InMemoryMetastore, Insert, KeyManagementService as _, LockPolicy,
     Metastore as _, MetastoreAdmin as _, SessionFactory,
 };
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::{LocalStack, shared_localstack, shared_moto};
+use claviger_testkit::{LocalStack, shared_localstack, shared_moto};
 use serde_json::{Value, json};
 
 use crate::envelopes::script::Script;
@@ -91,7 +91,7 @@ async fn theirs_unwrap_in_every_region(endpoint: &'static str) {
             let theirs = asherah.wrap(style, key.expose_secret(), &told(&keys));
             let all = open(&keys).await;
             assert_unwraps(&all, &theirs, &key).await;
-            assert_eq!(all.inspect(&theirs).await.unwrap().missing, [""; 0], "{style}");
+            assert_eq!(all.inspect(&theirs).unwrap().missing, [""; 0], "{style}");
             for alone in keys.chunks(1) {
                 assert_unwraps(&open(alone).await, &theirs, &key).await;
             }
@@ -197,7 +197,7 @@ async fn a_system_key_that_asherah_wrapped_serves_a_factory() {
     for style in STYLES {
         let theirs = asherah.wrap(style, new_secret().expose_secret(), &told(&keys));
         let store = InMemoryMetastore::new();
-        let stored = store.insert(&EnvelopeKeyRecord::new(meta(), theirs, None)).await.unwrap();
+        let stored = store.insert(&EnvelopeKeyRecord::new(meta(), theirs, None), &call()).await.unwrap();
         assert_eq!(stored, Insert::Inserted);
         let factory = async || {
             SessionFactory::builder(store.clone(), open(&keys).await)
@@ -212,6 +212,6 @@ async fn a_system_key_that_asherah_wrapped_serves_a_factory() {
         let read = factory().await.session("alice").unwrap().decrypt(&record).await.unwrap();
         assert_eq!(&*read, b"data");
         // The intermediate key came to it, and no second system key.
-        assert_eq!(store.count().await.unwrap(), 2, "{style}");
+        assert_eq!(store.count(&call()).await.unwrap(), 2, "{style}");
     }
 }

@@ -1,11 +1,12 @@
 //! What KMS, or the way to it, answers instead, and its class.
 
+use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger::{BackendError, FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::{AwsKms, AwsKmsError, CopyFailures};
-use claviger_test_servers::{AwsStandIn, NoTls, Reply, call_after_the_openers_end};
+use claviger_testkit::{AwsStandIn, NoTls, Reply, call_after_the_openers_end};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -66,8 +67,8 @@ async fn documented_errors_have_their_class_in_every_call() {
     for (status, code, class) in DOCUMENTED {
         let (kms, wrapped, server) = answering(|| Reply::error(*status, code, "as told")).await;
         let says = |operation| format!("{operation} in us-east-1: as told ({code}, request REQUEST-ID)");
-        assert_failed(kms.unwrap_key(&wrapped, &meta()).await, *class, &says("Decrypt"));
-        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, *class, &says("GenerateDataKey"));
+        assert_failed(kms.unwrap_key(&wrapped, &meta(), &call()).await, *class, &says("Decrypt"));
+        assert_failed(kms.wrap_key(&new_secret(), &meta(), &call()).await, *class, &says("GenerateDataKey"));
         assert_eq!(server.operations(), ["Decrypt", "GenerateDataKey"], "the SDK does not try again");
     }
 }
@@ -75,7 +76,7 @@ async fn documented_errors_have_their_class_in_every_call() {
 #[tokio::test]
 async fn an_error_carries_region_operation_code_message_and_request_id() {
     let (kms, wrapped, _server) = answering(|| Reply::error(400, "DisabledException", "it is")).await;
-    let error = kms.unwrap_key(&wrapped, &meta()).await.unwrap_err();
+    let error = kms.unwrap_key(&wrapped, &meta(), &call()).await.unwrap_err();
     let failures = std::error::Error::source(&error).unwrap().downcast_ref::<CopyFailures>().unwrap();
     let source = std::error::Error::source(&failures.failures()[0].error).unwrap();
     let source = source.downcast_ref::<AwsKmsError>().unwrap();
@@ -89,11 +90,11 @@ async fn an_error_carries_region_operation_code_message_and_request_id() {
 async fn what_a_message_quotes_of_the_request_is_not_shown() {
     for (reply, says) in Reply::quoting_the_request() {
         let (kms, wrapped, _server) = answering(move || reply.clone()).await;
-        assert_failed(kms.unwrap_key(&wrapped, &meta()).await, PERMANENT, says);
+        assert_failed(kms.unwrap_key(&wrapped, &meta(), &call()).await, PERMANENT, says);
     }
     let endless = "x".repeat(100_000);
     let (kms, wrapped, _server) = answering(move || Reply::error(400, "ValidationException", &endless)).await;
-    assert!(chain(&kms.unwrap_key(&wrapped, &meta()).await.unwrap_err()).len() < 1_000);
+    assert!(chain(&kms.unwrap_key(&wrapped, &meta(), &call()).await.unwrap_err()).len() < 1_000);
 }
 
 #[tokio::test]
@@ -104,8 +105,8 @@ async fn what_is_no_answer_of_kms_has_its_class() {
     {
         let (kms, wrapped, _server) = answering(move || Reply::Http(status, page())).await;
         let says = format!("HTTP {status}");
-        assert_failed(kms.unwrap_key(&wrapped, &meta()).await, class, &says);
-        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, class, &says);
+        assert_failed(kms.unwrap_key(&wrapped, &meta(), &call()).await, class, &says);
+        assert_failed(kms.wrap_key(&new_secret(), &meta(), &call()).await, class, &says);
     }
 }
 
@@ -114,16 +115,16 @@ async fn what_is_no_answer_of_kms_has_its_class() {
 async fn an_answer_whose_plaintext_cannot_be_read_is_transient() {
     let reply = || Reply::ok(serde_json::json!({ "Plaintext": "canary*", "CiphertextBlob": "AAAA" }));
     let (kms, wrapped, _server) = answering(reply).await;
-    assert_failed(kms.unwrap_key(&wrapped, &meta()).await, TRANSIENT, "");
-    assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "");
+    assert_failed(kms.unwrap_key(&wrapped, &meta(), &call()).await, TRANSIENT, "");
+    assert_failed(kms.wrap_key(&new_secret(), &meta(), &call()).await, TRANSIENT, "");
 }
 
 #[tokio::test]
 async fn an_answer_that_ends_early_is_transient() {
     for after in (0..300).step_by(7) {
         let (kms, wrapped, _server) = answering(move || Reply::Cut(after)).await;
-        assert_failed(kms.unwrap_key(&wrapped, &meta()).await, TRANSIENT, "");
-        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "");
+        assert_failed(kms.unwrap_key(&wrapped, &meta(), &call()).await, TRANSIENT, "");
+        assert_failed(kms.wrap_key(&new_secret(), &meta(), &call()).await, TRANSIENT, "");
     }
 }
 
@@ -144,8 +145,8 @@ async fn a_server_that_is_not_there_is_transient() {
     {
         let kms = AwsKms::builder().region(EAST, arn(EAST)).client(EAST, client(&endpoint, EAST));
         let kms = kms.open().await.unwrap();
-        assert_failed(kms.unwrap_key(&wrapped().await, &meta()).await, TRANSIENT, says);
-        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, says);
+        assert_failed(kms.unwrap_key(&wrapped().await, &meta(), &call()).await, TRANSIENT, says);
+        assert_failed(kms.wrap_key(&new_secret(), &meta(), &call()).await, TRANSIENT, says);
     }
 }
 
@@ -160,7 +161,7 @@ async fn a_peer_without_tls_is_permanent() {
     let config = crate::support::client_config(server.endpoint(), EAST).http_client(https).build();
     let kms = AwsKms::builder().region(EAST, arn(EAST)).client(EAST, aws_sdk_kms::Client::from_conf(config));
     let kms = kms.open().await.unwrap();
-    let answer = kms.unwrap_key(&wrapped().await, &meta()).await;
+    let answer = kms.unwrap_key(&wrapped().await, &meta(), &call()).await;
     assert_failed(answer, PERMANENT, "the connection failed");
 }
 
@@ -169,8 +170,12 @@ async fn a_peer_without_tls_is_permanent() {
 async fn an_endpoint_that_is_no_url_is_permanent() {
     let server = AwsStandIn::start(honest).await;
     let kms = regions([(EAST, &server)]).endpoint(EAST, "no url").danger_http(true).open().await.unwrap();
-    assert_failed(kms.unwrap_key(&wrapped().await, &meta()).await, PERMANENT, "the request failed: ");
-    assert_failed(kms.wrap_key(&new_secret(), &meta()).await, PERMANENT, "the request failed: ");
+    assert_failed(
+        kms.unwrap_key(&wrapped().await, &meta(), &call()).await,
+        PERMANENT,
+        "the request failed: ",
+    );
+    assert_failed(kms.wrap_key(&new_secret(), &meta(), &call()).await, PERMANENT, "the request failed: ");
     assert!(server.seen().is_empty());
 }
 
@@ -191,7 +196,7 @@ fn a_call_whose_connection_ends_with_another_runtime_may_be_made_again() {
     };
     let wraps = |()| {
         let kms = Arc::clone(&kms);
-        async move { kms.wrap_key(&new_secret(), &meta()).await }
+        async move { kms.wrap_key(&new_secret(), &meta(), &call()).await }
     };
     let (lost, caller) = call_after_the_openers_end(opens, wraps, || server.kept_waiting() > 0);
     assert_eq!(server.connections(), 1, "both calls used one");

@@ -1,8 +1,9 @@
 //! What somebody who can write the store can do, and cannot.
 
 use claviger::KeyManagementService as _;
+use claviger::testing::call;
 use claviger_kms::AwsKms;
-use claviger_test_servers::{AwsStandIn, Reply, shared_moto};
+use claviger_testkit::{AwsStandIn, Reply, shared_moto};
 use serde_json::json;
 
 use crate::stand_in::{base64, honest, regions};
@@ -42,16 +43,16 @@ async fn an_envelope_under_another_key_of_the_same_account_is_refused() {
     let chosen = new_secret();
     let mut forged = envelope(&wrap(&forger, &chosen).await);
     let own = envelope(&wrap(&kms, &new_secret()).await);
-    let refused = kms.unwrap_key(forged.to_string().as_bytes(), &meta()).await;
+    let refused = kms.unwrap_key(forged.to_string().as_bytes(), &meta(), &call()).await;
     assert_ne!(refused.unwrap_err().class(), claviger::FailureClass::Transient);
     // With the right ARNs, and with true copies around the forged sealed key.
     for place in 0..2 {
         forged["kmsKeks"][place]["arn"] = own["kmsKeks"][place]["arn"].clone();
     }
-    let refused = kms.unwrap_key(forged.to_string().as_bytes(), &meta()).await;
+    let refused = kms.unwrap_key(forged.to_string().as_bytes(), &meta(), &call()).await;
     assert_ne!(refused.unwrap_err().class(), claviger::FailureClass::Transient);
     forged["kmsKeks"] = own["kmsKeks"].clone();
-    let refused = kms.unwrap_key(forged.to_string().as_bytes(), &meta()).await;
+    let refused = kms.unwrap_key(forged.to_string().as_bytes(), &meta(), &call()).await;
     assert_failed(refused, DAMAGED, "authentication failed");
 }
 
@@ -62,7 +63,7 @@ async fn copies_of_another_key_open_nothing() {
     let (mut one, other) =
         (envelope(&wrap(&kms, &new_secret()).await), envelope(&wrap(&kms, &new_secret()).await));
     one["kmsKeks"] = other["kmsKeks"].clone();
-    let refused = kms.unwrap_key(one.to_string().as_bytes(), &meta()).await;
+    let refused = kms.unwrap_key(one.to_string().as_bytes(), &meta(), &call()).await;
     assert_failed(refused, DAMAGED, "us-west-2: stored key record is damaged: authentication failed");
 }
 
@@ -73,7 +74,7 @@ async fn copies_of_two_regions_in_each_others_place_are_refused() {
     let mut forged = envelope(&wrap(&kms, &new_secret()).await);
     forged["kmsKeks"][0]["region"] = json!(WEST);
     forged["kmsKeks"][1]["region"] = json!(EAST);
-    let error = kms.unwrap_key(forged.to_string().as_bytes(), &meta()).await.unwrap_err();
+    let error = kms.unwrap_key(forged.to_string().as_bytes(), &meta(), &call()).await.unwrap_err();
     assert_ne!(error.class(), claviger::FailureClass::Transient);
 }
 
@@ -83,7 +84,7 @@ async fn names_in_an_envelope_are_shown_without_control_characters() {
     let kms = regions([(EAST, &AwsStandIn::start(honest).await)]).open().await.unwrap();
     let copy = json!({ "region": "\u{1b}[2Jboo".repeat(100), "arn": "", "encryptedKek": base64(b"x") });
     let forged = json!({ "encryptedKey": "", "kmsKeks": vec![copy; 50] }).to_string();
-    let error = kms.unwrap_key(forged.as_bytes(), &meta()).await.unwrap_err();
+    let error = kms.unwrap_key(forged.as_bytes(), &meta(), &call()).await.unwrap_err();
     let text = crate::support::chain(&error);
     assert!(text.contains("boo") && !text.contains('\u{1b}') && text.len() < 4_000, "{text}");
     assert_eq!(error.class(), PERMANENT);
@@ -102,7 +103,7 @@ async fn previous_keys_are_asked_only_when_another_key_wrapped_the_copy() {
     let wrapped = wrap(&before, &key).await;
     let now = || AwsKms::builder().region(EAST, arn(EAST)).client(EAST, client(endpoint, EAST));
     assert_failed(
-        now().open().await.unwrap().unwrap_key(&wrapped, &meta()).await,
+        now().open().await.unwrap().unwrap_key(&wrapped, &meta(), &call()).await,
         DAMAGED,
         "IncorrectKeyException",
     );
@@ -126,7 +127,7 @@ async fn previous_keys_are_asked_only_when_another_key_wrapped_the_copy() {
     {
         let server = AwsStandIn::start(move |_| Reply::error(400, code, "as told")).await;
         let kms = regions([(EAST, &server)]).previous_arn(EAST, &old_key).open().await.unwrap();
-        assert!(kms.unwrap_key(&wrapped, &meta()).await.is_err());
+        assert!(kms.unwrap_key(&wrapped, &meta(), &call()).await.is_err());
         assert_eq!(server.operations().len(), 1, "{code}");
     }
 }
@@ -141,7 +142,7 @@ async fn a_key_that_is_neither_configured_nor_previous_does_not_unwrap() {
         wrap(&kms, &new_secret()).await
     };
     let kms = builder(shared_moto(), &[EAST]).await.open().await.unwrap();
-    let error = kms.unwrap_key(&wrapped, &meta()).await.unwrap_err();
+    let error = kms.unwrap_key(&wrapped, &meta(), &call()).await.unwrap_err();
     assert_ne!(error.class(), claviger::FailureClass::Transient);
 }
 
@@ -166,7 +167,7 @@ async fn what_is_refused_before_any_region_is_asked_says_so() {
         changed(&|envelope| envelope["kmsKeks"][0]["region"] = json!(WEST)),
     ];
     for stored in refused {
-        let error = kms.unwrap_key(&stored, &meta()).await.unwrap_err();
+        let error = kms.unwrap_key(&stored, &meta(), &call()).await.unwrap_err();
         assert!(!error.was_asked() && !error.is_transient(), "{error:?}");
     }
     assert!(server.seen().is_empty(), "{:?}", server.operations());
@@ -177,9 +178,9 @@ async fn what_is_refused_before_any_region_is_asked_says_so() {
         envelope["kmsKeks"][0]["encryptedKek"] = json!("no base64");
         envelope["kmsKeks"].as_array_mut().unwrap().push(other);
     });
-    assert!(kms.unwrap_key(&two, &meta()).await.unwrap_err().was_asked());
+    assert!(kms.unwrap_key(&two, &meta(), &call()).await.unwrap_err().was_asked());
     assert_eq!(server.operations(), ["Decrypt"]);
     // What was sealed under a data key that the region gave out is the region's answer.
     let sealed = changed(&|envelope| envelope["encryptedKey"] = json!(base64(&[7; 60])));
-    assert!(kms.unwrap_key(&sealed, &meta()).await.unwrap_err().was_asked());
+    assert!(kms.unwrap_key(&sealed, &meta(), &call()).await.unwrap_err().was_asked());
 }

@@ -2,8 +2,9 @@
 
 use aws_sdk_kms::Client;
 use claviger::KeyManagementService as _;
+use claviger::testing::call;
 use claviger_kms::AwsKms;
-use claviger_test_servers::shared_localstack;
+use claviger_testkit::shared_localstack;
 
 use crate::support::{
     DAMAGED, EAST, EUROPE, PERMANENT, REGIONS, WEST, assert_failed, assert_unwraps, client, meta, new_key,
@@ -39,8 +40,8 @@ async fn a_disabled_key_is_a_permanent_failure_until_it_is_enabled() {
     let key = new_secret();
     let wrapped = wrap(&kms, &key).await;
     operator(EAST).disable_key().key_id(&keys[0]).send().await.unwrap();
-    assert_failed(kms.unwrap_key(&wrapped, &meta()).await, PERMANENT, "DisabledException");
-    assert_failed(kms.wrap_key(&key, &meta()).await, PERMANENT, "DisabledException");
+    assert_failed(kms.unwrap_key(&wrapped, &meta(), &call()).await, PERMANENT, "DisabledException");
+    assert_failed(kms.wrap_key(&key, &meta(), &call()).await, PERMANENT, "DisabledException");
     operator(EAST).enable_key().key_id(&keys[0]).send().await.unwrap();
     assert_unwraps(&kms, &wrapped, &key).await;
 }
@@ -51,8 +52,8 @@ async fn a_key_that_is_to_be_deleted_is_a_permanent_failure_until_that_is_cancel
     let key = new_secret();
     let wrapped = wrap(&kms, &key).await;
     operator(EAST).schedule_key_deletion().key_id(&keys[0]).send().await.unwrap();
-    assert_failed(kms.unwrap_key(&wrapped, &meta()).await, PERMANENT, "KMSInvalidStateException");
-    assert_failed(kms.wrap_key(&key, &meta()).await, PERMANENT, "KMSInvalidStateException");
+    assert_failed(kms.unwrap_key(&wrapped, &meta(), &call()).await, PERMANENT, "KMSInvalidStateException");
+    assert_failed(kms.wrap_key(&key, &meta(), &call()).await, PERMANENT, "KMSInvalidStateException");
     operator(EAST).cancel_key_deletion().key_id(&keys[0]).send().await.unwrap();
     operator(EAST).enable_key().key_id(&keys[0]).send().await.unwrap();
     assert_unwraps(&kms, &wrapped, &key).await;
@@ -63,8 +64,8 @@ async fn a_key_that_does_not_exist_is_a_permanent_failure() {
     let nothing = "arn:aws:kms:us-east-1:000000000000:key/1234abcd-12ab-34cd-56ef-1234567890ab";
     let kms = AwsKms::builder().region(EAST, nothing).client(EAST, operator(EAST)).open().await.unwrap();
     let wrapped = wrap(&Setup::new(&[EAST]).await.kms, &new_secret()).await;
-    assert_failed(kms.wrap_key(&new_secret(), &meta()).await, PERMANENT, "NotFoundException");
-    assert_failed(kms.unwrap_key(&wrapped, &meta()).await, PERMANENT, "NotFoundException");
+    assert_failed(kms.wrap_key(&new_secret(), &meta(), &call()).await, PERMANENT, "NotFoundException");
+    assert_failed(kms.unwrap_key(&wrapped, &meta(), &call()).await, PERMANENT, "NotFoundException");
 }
 
 /// While the preferred region's key is disabled, the others read and write; what is written lacks that
@@ -76,7 +77,7 @@ async fn other_regions_serve_while_one_regions_key_is_disabled() {
     let whole = wrap(&kms, &key).await;
     operator(EAST).disable_key().key_id(&keys[0]).send().await.unwrap();
     assert_unwraps(&kms, &whole, &key).await;
-    let wrapped = kms.wrap_key(&key, &meta()).await.unwrap();
+    let wrapped = kms.wrap_key(&key, &meta(), &call()).await.unwrap();
     assert_eq!(wrapped.missing_copies(), [EAST]);
     assert_eq!(regions_of(wrapped.bytes()), [WEST, EUROPE]);
     operator(EAST).enable_key().key_id(&keys[0]).send().await.unwrap();
@@ -90,7 +91,7 @@ async fn a_previous_key_unwraps_what_it_wrapped() {
     let key = new_secret();
     let wrapped = wrap(&before, &key).await;
     let strict = Setup::new(&[EAST, WEST]).await.kms;
-    assert_failed(strict.unwrap_key(&wrapped, &meta()).await, DAMAGED, "IncorrectKeyException");
+    assert_failed(strict.unwrap_key(&wrapped, &meta(), &call()).await, DAMAGED, "IncorrectKeyException");
     let mut now = AwsKms::builder();
     for (region, old_key) in [EAST, WEST].into_iter().zip(&keys) {
         let new_key = new_key(shared_localstack(), region).await;
@@ -101,7 +102,7 @@ async fn a_previous_key_unwraps_what_it_wrapped() {
     // What is wrapped now is nothing to the old key.
     let again = wrap(&now, &key).await;
     assert_unwraps(&now, &again, &key).await;
-    assert_failed(before.unwrap_key(&again, &meta()).await, DAMAGED, "IncorrectKeyException");
+    assert_failed(before.unwrap_key(&again, &meta(), &call()).await, DAMAGED, "IncorrectKeyException");
 }
 
 /// A key of several regions is one key under two ARNs; each region's is the configured one.
@@ -138,7 +139,7 @@ async fn every_region_alone_unwraps() {
 async fn check_tells_the_region_whose_key_is_disabled() {
     let Setup { kms, keys } = Setup::new(&REGIONS).await;
     operator(WEST).disable_key().key_id(&keys[1]).send().await.unwrap();
-    for check in kms.check().await {
+    for check in kms.check(&call()).await {
         assert_eq!(check.is_good(), check.name != WEST, "{check:?}");
     }
 }

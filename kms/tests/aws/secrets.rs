@@ -1,12 +1,11 @@
 //! What the SDK traces, and what errors show, of the keys that pass through it.
 
 use std::fmt::{Debug, Write as _};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::KeyManagementService as _;
-use claviger_test_servers::{AwsStandIn, Reply, Request};
+use claviger_testkit::{AwsStandIn, Reply, Request, alone};
 use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -71,24 +70,11 @@ fn forms(key: &[u8]) -> Vec<String> {
     ]
 }
 
-/// Runs a test in a process of its own: what is traced where in this one depends on the tests beside
-/// it, since all share the memory of which places anybody listens to.
-fn alone<F: Future<Output = ()>>(test: &str, run: impl FnOnce() -> F) {
-    const CHILD: &str = "CLAVIGER_TEST_ALONE";
-    #[expect(clippy::disallowed_methods, reason = "the test is told so whether it is the child")]
-    let is_child = std::env::var_os(CHILD).is_some();
-    if is_child {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        return runtime.unwrap().block_on(run());
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", test]).env(CHILD, "").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
-}
-
 /// Whoever traces everything, on every level, sees no key: neither of a call that succeeds nor of one
 /// whose answer cannot be read.
+///
+/// What is traced where in a process depends on the tests beside it, since all share the memory of which
+/// places anybody listens to.
 #[test]
 fn nothing_that_is_traced_shows_a_key() {
     alone("secrets::nothing_that_is_traced_shows_a_key", trace_calls);

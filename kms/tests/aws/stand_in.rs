@@ -1,7 +1,7 @@
 //! KMS in one region, as honest as a test wants it.
 
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::{AwsStandIn, Reply, Request};
+use claviger_testkit::{AwsStandIn, Reply, Request};
 use serde_json::{Value, json};
 
 use crate::support::{arn, client};

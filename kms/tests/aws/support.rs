@@ -1,5 +1,6 @@
 //! Helpers: clients, keys, services in several regions, errors as a log would show them.
 
+use claviger::testing::call;
 use std::fmt::Debug;
 
 use aws_sdk_kms::Client;
@@ -8,8 +9,8 @@ use claviger::{
     BackendError, Created, FailureClass, KeyId, KeyManagementService as _, KeyMeta, SecretKey, SystemRandom,
 };
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::assert_says;
-pub(crate) use claviger_test_servers::chain;
+use claviger_testkit::assert_says;
+pub(crate) use claviger_testkit::chain;
 use serde_json::Value;
 
 pub(crate) const TRANSIENT: FailureClass = FailureClass::Transient;
@@ -82,7 +83,7 @@ pub(crate) fn new_secret() -> SecretKey {
 }
 
 pub(crate) async fn wrap(kms: &AwsKms, key: &SecretKey) -> Vec<u8> {
-    kms.wrap_key(key, &meta()).await.unwrap().bytes().to_vec()
+    kms.wrap_key(key, &meta(), &call()).await.unwrap().bytes().to_vec()
 }
 
 #[track_caller]
@@ -92,7 +93,7 @@ pub(crate) fn assert_same(unwrapped: Result<SecretKey, BackendError>, key: &Secr
 }
 
 pub(crate) async fn assert_unwraps(kms: &AwsKms, wrapped: &[u8], key: &SecretKey) {
-    assert_same(kms.unwrap_key(wrapped, &meta()).await, key);
+    assert_same(kms.unwrap_key(wrapped, &meta(), &call()).await, key);
 }
 
 /// An envelope, to look at and to forge.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{
     Created, CryptoPolicy, DataRowRecord, Error, Event, KeyId, Metastore as _, MetastoreAdmin as _, Session,
     SessionFactory,
@@ -234,7 +234,7 @@ impl Fleet {
     /// Fills a store with what was written over two years, under some generations of keys; then starts
     /// processes that write and read on.
     pub(crate) async fn start(folder: &Path, configuration: &Arc<Configuration>) -> Self {
-        let store = SqliteMetastore::open(folder.join("keys.db")).await.unwrap();
+        let store = SqliteMetastore::migrate(folder.join("keys.db")).await.unwrap();
         let shared = Arc::new(Shared {
             store,
             rows: Mutex::default(),
@@ -295,9 +295,9 @@ impl Fleet {
         let mut tally = self.shared.tally.subscribe();
         for product in PRODUCTS {
             let id = KeyId::new(format!("_SK_checkout_{product}"));
-            let latest = self.store().load_latest(&id, Created::MAX).await.unwrap().unwrap().record;
-            assert!(self.store().revoke(latest.meta()).await.unwrap());
-            while self.store().load_latest(&id, Created::MAX).await.unwrap().unwrap().record.meta()
+            let latest = self.store().load_latest(&id, Created::MAX, &call()).await.unwrap().unwrap().record;
+            assert!(self.store().revoke(latest.meta(), &call()).await.unwrap());
+            while self.store().load_latest(&id, Created::MAX, &call()).await.unwrap().unwrap().record.meta()
                 == latest.meta()
             {
                 tokio::time::timeout(PATIENCE, tally.changed()).await.expect("the fleet works").unwrap();
@@ -308,7 +308,7 @@ impl Fleet {
 
     /// Returns how many there are in the store.
     pub(crate) async fn system_keys(&self) -> usize {
-        let page = self.store().list(None, 100_000).await.unwrap();
+        let page = self.store().list("", None, 100_000, &call()).await.unwrap();
         assert!(page.next.is_none());
         page.records.iter().filter(|record| record.meta().id().as_str().starts_with("_SK_")).count()
     }

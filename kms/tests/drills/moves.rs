@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger::testing::Operation;
 use claviger::{Rewrap, RewrapOptions, RewrapReport, rewrap_system_keys};
-use claviger_test_servers::{Moto, SoftHsm};
+use claviger_testkit::{Moto, SoftHsm};
 
 use crate::fleet::Fleet;
 use crate::services::{Configuration, Service};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::testing::Operation;
+use claviger::testing::{Operation, call};
 use claviger::{KeyManagementService as _, MetastoreAdmin as _, Rewrap, RewrapOptions, repair_system_keys};
 use claviger_kms::{CopyCheck, KofNKms};
-use claviger_test_servers::{Direction, Fault, HsmFault, Moto, Proxy, SoftHsm};
+use claviger_testkit::{Direction, Fault, HsmFault, Moto, Proxy, SoftHsm};
 
 use crate::fleet::{Fleet, PATIENCE};
 use crate::moves::report;
@@ -25,10 +25,10 @@ fn two_of(members: [&Service; 3]) -> KofNKms {
 
 /// How many stored system keys lack a share, as their envelopes say.
 async fn lacking(fleet: &Fleet, kms: &KofNKms) -> usize {
-    let records = fleet.store().list(None, 100_000).await.unwrap().records;
+    let records = fleet.store().list("", None, 100_000, &call()).await.unwrap().records;
     let mut lacking = 0;
     for record in records.iter().filter(|record| record.parent().is_none()) {
-        lacking += usize::from(!kms.inspect(record.wrapped_key()).await.unwrap().missing.is_empty());
+        lacking += usize::from(!kms.inspect(record.wrapped_key()).unwrap().missing.is_empty());
     }
     lacking
 }
@@ -42,7 +42,7 @@ async fn repair(fleet: &Fleet, kms: &KofNKms) -> usize {
             let report = repair_system_keys(fleet.store(), kms, &RewrapOptions::new()).await.unwrap();
             let is_repaired = |done: &Rewrap| matches!(done, Rewrap::Rewrapped { .. });
             repaired += report.keys.iter().filter(|(_, done)| is_repaired(done)).count();
-            if report.is_clean() && kms.check().await.iter().all(CopyCheck::is_good) {
+            if report.is_clean() && kms.check(&call()).await.iter().all(CopyCheck::is_good) {
                 return repaired;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -8,7 +8,7 @@ use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
 use claviger::testing::{Fault, Faults, FaultyKms, Operation};
 use claviger::{BoxedKms, FailureClass, KeyManagementService};
 use claviger_kms::{AnyOfKms, AwsKms, LocalKms, Pkcs11Kms};
-use claviger_test_servers::SoftHsm;
+use claviger_testkit::SoftHsm;
 use secrecy::SecretString;
 
 /// One service, by a name, as every process of a fleet opens it.

@@ -5,6 +5,7 @@
 mod links;
 mod way;
 
+use claviger::testing::call;
 use std::error::Error;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -38,13 +39,13 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn wrap(kms: &impl KeyManagementService, key: &SecretKey) -> Vec<u8> {
-    block_on(kms.wrap_key(key, &meta())).unwrap().bytes().to_vec()
+    block_on(kms.wrap_key(key, &meta(), &call())).unwrap().bytes().to_vec()
 }
 
 #[track_caller]
 fn assert_same_master_key(left: &impl KeyManagementService, right: &impl KeyManagementService) {
     let key = SecretKey::generate(&SystemRandom::new()).unwrap();
-    let unwrapped = block_on(right.unwrap_key(&wrap(left, &key), &meta())).unwrap();
+    let unwrapped = block_on(right.unwrap_key(&wrap(left, &key), &meta(), &call())).unwrap();
     assert_eq!(unwrapped.expose_secret(), key.expose_secret());
 }
 
@@ -87,7 +88,7 @@ fn two_files_hold_two_keys() {
     let ((_a, left), (_b, right)) = (place(), place());
     let [left, right] = [left, right].map(|path| LocalKms::open_or_create(path).unwrap());
     let key = SecretKey::generate(&SystemRandom::new()).unwrap();
-    let error = block_on(right.unwrap_key(&wrap(&left, &key), &meta())).unwrap_err();
+    let error = block_on(right.unwrap_key(&wrap(&left, &key), &meta(), &call())).unwrap_err();
     assert!(!error.is_transient());
 }
 
@@ -177,7 +178,7 @@ fn processes_that_come_first_at_once_share_one_key() {
             .step_by(2)
             .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
             .collect();
-        block_on(kms.unwrap_key(&bytes, &meta())).unwrap();
+        block_on(kms.unwrap_key(&bytes, &meta(), &call())).unwrap();
     }
     assert_eq!(names(folder.path()), ["master.key"]);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger::FailureClass;
 use claviger_kms::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
-use claviger_test_servers::{HsmFault, HsmFunction, SoftHsm};
+use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};
 use secrecy::SecretString;
 use tokio::task::JoinSet;
 

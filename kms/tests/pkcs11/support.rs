@@ -1,5 +1,6 @@
 //! Tokens, and services opened on them.
 
+use claviger::testing::call;
 use std::fs;
 use std::thread;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use claviger::testing::kms::{Outage, Trouble};
 use claviger::{BackendError, Created, KeyId, KeyManagementService as _, KeyMeta, SecretKey, SystemRandom};
 use claviger_kms::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
-use claviger_test_servers::{HsmFault, SoftHsm};
+use claviger_testkit::{HsmFault, SoftHsm};
 use secrecy::SecretString;
 
 pub(crate) const KEY: &str = "system-keys-1";
@@ -92,11 +93,11 @@ impl Drop for Troubled {
 }
 
 pub(crate) async fn wrap(kms: &Pkcs11Kms, key: &SecretKey) -> Vec<u8> {
-    kms.wrap_key(key, &meta()).await.unwrap().bytes().to_vec()
+    kms.wrap_key(key, &meta(), &call()).await.unwrap().bytes().to_vec()
 }
 
 pub(crate) async fn unwrap(kms: &Pkcs11Kms, wrapped: &[u8]) -> Result<SecretKey, BackendError> {
-    kms.unwrap_key(wrapped, &meta()).await
+    kms.unwrap_key(wrapped, &meta(), &call()).await
 }
 
 pub(crate) async fn assert_unwraps_to(kms: &Pkcs11Kms, wrapped: &[u8], key: &SecretKey) {

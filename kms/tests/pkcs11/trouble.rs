@@ -1,12 +1,13 @@
 //! Tokens that are reset, taken out, slow, hung or full of work.
 
+use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use claviger::{FailureClass, KeyManagementService as _};
 use claviger_kms::{Pkcs11Kms, Pkcs11Mechanism};
-use claviger_test_servers::{HsmFault, HsmFunction, SoftHsm};
+use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -37,8 +38,8 @@ impl Load {
                 while !is_over.load(Ordering::SeqCst) {
                     let key = fresh_key();
                     let round_trip = async {
-                        let wrapped = kms.wrap_key(&key, &meta()).await?;
-                        kms.unwrap_key(wrapped.bytes(), &meta()).await
+                        let wrapped = kms.wrap_key(&key, &meta(), &call()).await?;
+                        kms.unwrap_key(wrapped.bytes(), &meta(), &call()).await
                     };
                     match round_trip.await {
                         Ok(unwrapped) => {
@@ -253,7 +254,7 @@ async fn hung() -> (Arc<Pkcs11Kms>, SoftHsm, JoinSet<()>) {
 fn spawn_wrap(calls: &mut JoinSet<()>, kms: &Arc<Pkcs11Kms>) {
     let kms = Arc::clone(kms);
     calls.spawn(async move {
-        kms.wrap_key(&fresh_key(), &meta()).await.unwrap();
+        kms.wrap_key(&fresh_key(), &meta(), &call()).await.unwrap();
     });
 }
 
@@ -269,7 +270,7 @@ async fn fill(calls: &mut JoinSet<()>, kms: &Arc<Pkcs11Kms>) {
 async fn a_full_queue_refuses_at_once() {
     let (kms, hsm, mut calls) = hung().await;
     fill(&mut calls, &kms).await;
-    let error = kms.wrap_key(&fresh_key(), &meta()).await.unwrap_err();
+    let error = kms.wrap_key(&fresh_key(), &meta(), &call()).await.unwrap_err();
     assert!(error.is_transient() && says(&error).contains("too many calls"), "{}", says(&error));
     hsm.fault(HsmFunction::EncryptInit, HsmFault::None);
     calls.join_all().await;

@@ -1,8 +1,9 @@
 //! The stored form, held against other implementations, and the rotation of keys.
 
+use claviger::testing::call;
 use claviger::{FailureClass, KeyManagementService as _, SecretKey, WrapHealth};
 use claviger_kms::{Pkcs11Kms, Pkcs11Mechanism};
-use claviger_test_servers::{HsmFault, HsmFunction, SoftHsm};
+use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};
 use secrecy::SecretString;
 
 use crate::support::{KEY, assert_unwraps_to, builder, fresh_key, meta, opened, says, token, unwrap, wrap};
@@ -103,12 +104,12 @@ async fn a_previous_key_unwraps_and_never_wraps() {
     let error = unwrap(&alone, &wrapped).await.unwrap_err();
     assert_eq!(error.class(), FailureClass::Permanent);
     assert!(says(&error).contains("\"system-keys-1\", which is not configured"), "{}", says(&error));
-    let health = alone.inspect(&wrapped).await.unwrap();
+    let health = alone.inspect(&wrapped).unwrap();
     assert_eq!(health, WrapHealth::new(vec![], vec!["system-keys-2".to_owned()]));
 
     let rotated = new(&hsm).previous_key(KEY).open().await.unwrap();
     assert_unwraps_to(&rotated, &wrapped, &key).await;
-    assert_eq!(rotated.inspect(&wrapped).await.unwrap(), WrapHealth::new(vec![KEY.to_owned()], vec![]));
+    assert_eq!(rotated.inspect(&wrapped).unwrap(), WrapHealth::new(vec![KEY.to_owned()], vec![]));
     let again = wrap(&rotated, &key).await;
     assert_unwraps_to(&alone, &again, &key).await;
     assert!(unwrap(&old, &again).await.is_err());
@@ -129,7 +130,7 @@ async fn no_key_stays_in_the_token_whatever_fails() {
     for function in [HsmFunction::WrapKey, HsmFunction::GetAttributeValue, HsmFunction::UnwrapKey] {
         hsm.fault(function, HsmFault::Fail(DEVICE_ERROR, 1));
         let failed = if function == HsmFunction::WrapKey {
-            kms.wrap_key(&key, &meta()).await.err()
+            kms.wrap_key(&key, &meta(), &call()).await.err()
         } else {
             unwrap(&kms, &wrapped).await.err()
         };
@@ -137,7 +138,7 @@ async fn no_key_stays_in_the_token_whatever_fails() {
         assert_eq!(hsm.objects_in_sessions(), 0, "{function:?}");
     }
     hsm.fault(HsmFunction::DestroyObject, HsmFault::Fail(DEVICE_ERROR, 1));
-    assert!(kms.wrap_key(&key, &meta()).await.unwrap_err().is_transient());
+    assert!(kms.wrap_key(&key, &meta(), &call()).await.unwrap_err().is_transient());
     assert_eq!(hsm.objects_in_sessions(), 0);
     assert_unwraps_to(&kms, &wrapped, &key).await;
     assert_eq!(hsm.objects_in_sessions(), 0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::testing::{FailingRandom, Fault, Operation};
+use claviger::testing::{FailingRandom, Fault, Operation, call};
 use claviger::{Error, FailureClass, KeyManagementService, SystemRandom, WrapHealth};
 use claviger_kms::{AnyOfKms, AnyOfKmsBuilder};
 use tokio::time::Instant;
@@ -164,11 +164,11 @@ async fn a_compatible_one_stores_what_the_first_member_wraps_as_it_is() {
     let kms = any_of(&members).build().unwrap();
     let key = fresh_key();
     let wrapped = wrap(&kms, &key).await;
-    assert_same(members[0].kms.unwrap_key(&wrapped, &meta()).await, &key);
+    assert_same(members[0].kms.unwrap_key(&wrapped, &meta(), &call()).await, &key);
     assert_eq!(members[1].faults().calls(), 0);
     // No other one steps in: it would not be what was asked for.
     members[0].faults().always(Fault::Fail(FailureClass::Transient));
-    assert!(kms.wrap_key(&key, &meta()).await.unwrap_err().is_transient());
+    assert!(kms.wrap_key(&key, &meta(), &call()).await.unwrap_err().is_transient());
     assert_eq!(members[1].faults().calls(), 0);
 }
 
@@ -190,16 +190,17 @@ async fn copies_that_could_not_be_made_are_missing_and_fewer_than_asked_for_is_a
     members[2].faults().always(Fault::Hang);
     let begun = Instant::now();
     let kms = writing(&members).build().unwrap();
-    let wrapped = kms.wrap_key(&key, &meta()).await.unwrap();
+    let wrapped = kms.wrap_key(&key, &meta(), &call()).await.unwrap();
     assert_eq!(begun.elapsed(), DEADLINE);
     assert_eq!(wrapped.missing_copies(), ["a", "c"]);
     assert_same(unwrap(&kms, wrapped.bytes()).await, &key);
-    let error = writing(&members).min_copies(2).build().unwrap().wrap_key(&key, &meta()).await.unwrap_err();
+    let error =
+        writing(&members).min_copies(2).build().unwrap().wrap_key(&key, &meta(), &call()).await.unwrap_err();
     assert!(error.is_transient());
     assert_eq!(causes(&error).len(), 2);
     members[1].faults().always(Fault::Fail(FailureClass::Permanent));
     let kms = writing(&members[..2]).build().unwrap();
-    assert_eq!(kms.wrap_key(&key, &meta()).await.unwrap_err().class(), FailureClass::Permanent);
+    assert_eq!(kms.wrap_key(&key, &meta(), &call()).await.unwrap_err().class(), FailureClass::Permanent);
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,24 +213,24 @@ async fn inspect_tells_what_is_there_and_what_should_be() {
     };
     let key = fresh_key();
     let bare = wrap(&compatible, &key).await;
-    assert_eq!(compatible.inspect(&bare).await.unwrap(), health(&["a"], &[]));
-    assert_eq!(all.inspect(&bare).await.unwrap(), health(&["a"], &["b", "c"]));
+    assert_eq!(compatible.inspect(&bare).unwrap(), health(&["a"], &[]));
+    assert_eq!(all.inspect(&bare).unwrap(), health(&["a"], &["b", "c"]));
 
     members[0].faults().always_for(Operation::WrapKey, Fault::Fail(FailureClass::Transient));
     let degraded = wrap(&all, &key).await;
     members[0].heal();
-    assert_eq!(all.inspect(&degraded).await.unwrap(), health(&["b", "c"], &["a"]));
-    assert_eq!(compatible.inspect(&degraded).await.unwrap(), health(&["b", "c"], &["a"]));
+    assert_eq!(all.inspect(&degraded).unwrap(), health(&["b", "c"], &["a"]));
+    assert_eq!(compatible.inspect(&degraded).unwrap(), health(&["b", "c"], &["a"]));
     // Who is not configured has a copy all the same.
     let fewer = writing(&members[..2]).build().unwrap();
-    assert_eq!(fewer.inspect(&degraded).await.unwrap(), health(&["c", "b"], &["a"]));
+    assert_eq!(fewer.inspect(&degraded).unwrap(), health(&["c", "b"], &["a"]));
     // A copy that its member does not take for its own is none.
     let mut forged = Envelope::read(&degraded);
     forged.copies[0].copy = Copy::new("b", 2, b"short").copy;
-    assert_eq!(all.inspect(&forged.bytes()).await.unwrap(), health(&["c"], &["a", "b"]));
+    assert_eq!(all.inspect(&forged.bytes()).unwrap(), health(&["c"], &["a", "b"]));
     // Nobody takes this for his own.
-    assert_eq!(all.inspect(b"garbage").await.unwrap_err().class(), FailureClass::Damaged);
-    assert_eq!(all.inspect(b"CLV1{}").await.unwrap_err().class(), FailureClass::Damaged);
+    assert_eq!(all.inspect(b"garbage").unwrap_err().class(), FailureClass::Damaged);
+    assert_eq!(all.inspect(b"CLV1{}").unwrap_err().class(), FailureClass::Damaged);
     assert_eq!(members.iter().map(|member| member.faults().calls_of(Operation::UnwrapKey)).sum::<usize>(), 0);
 }
 
@@ -239,11 +240,11 @@ async fn randomness_that_fails_at_any_draw_is_a_transient_error_and_nobody_is_as
     let members = members::<3>();
     for n in 1..=DRAWS {
         let kms = writing(&members).random(FailingRandom::new(SystemRandom::new(), n)).build().unwrap();
-        assert!(kms.wrap_key(&fresh_key(), &meta()).await.unwrap_err().is_transient(), "draw {n}");
+        assert!(kms.wrap_key(&fresh_key(), &meta(), &call()).await.unwrap_err().is_transient(), "draw {n}");
         assert!(members.iter().all(|member| member.faults().calls() == 0), "draw {n}");
     }
     let kms = writing(&members).random(FailingRandom::new(SystemRandom::new(), DRAWS + 1)).build().unwrap();
-    assert!(kms.wrap_key(&fresh_key(), &meta()).await.is_ok(), "there are {DRAWS} draws");
+    assert!(kms.wrap_key(&fresh_key(), &meta(), &call()).await.is_ok(), "there are {DRAWS} draws");
 }
 
 #[test]

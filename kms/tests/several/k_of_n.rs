@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use claviger::testing::{FailingRandom, Fault, FixedClock, Operation};
+use claviger::testing::{FailingRandom, Fault, FixedClock, Operation, call};
 use claviger::{Error, FailureClass, KeyManagementService, SecretKey, SystemRandom, WrapHealth};
 use claviger_kms::{KofNKms, KofNKmsBuilder};
 use tokio::time::Instant;
@@ -201,7 +201,7 @@ async fn a_wrap_asks_members_that_are_left_alone_too() {
         assert_same(unwrap(&kms, &wrapped).await, &key);
     }
     members[2].faults().heal();
-    let wrapped = kms.wrap_key(&key, &meta()).await.unwrap();
+    let wrapped = kms.wrap_key(&key, &meta(), &call()).await.unwrap();
     assert_eq!(wrapped.missing_copies(), [""; 0]);
     // It answered, so it is up.
     members[0].faults().always(Fault::Fail(FailureClass::Transient));
@@ -379,7 +379,7 @@ async fn what_a_member_wrapped_alone_is_read_when_it_is_a_legacy_member() {
     assert_same(unwrap(&kms, &by_second).await, &key);
     assert_eq!(unwrap(&kms, &by_first).await.unwrap_err().class(), FailureClass::Damaged);
     assert_eq!([members[0].faults().calls(), members[2].faults().calls()], [0, 0]);
-    let health = kms.inspect(&by_second).await.unwrap();
+    let health = kms.inspect(&by_second).unwrap();
     assert_eq!(health, WrapHealth::new(vec!["b".into()], vec!["a".into(), "c".into()]));
 }
 
@@ -394,11 +394,11 @@ async fn members_that_fail_a_wrap_are_missing_and_too_few_shares_are_an_error() 
         }
         let names = |wanted| NAMES.into_iter().zip(down).filter(move |(_, down)| *down == wanted);
         let missing: Vec<&str> = names(true).map(|(name, _)| name).collect();
-        match kms.wrap_key(&key, &meta()).await {
+        match kms.wrap_key(&key, &meta(), &call()).await {
             Ok(wrapped) => {
                 assert!(N - missing.len() >= shares_min);
                 assert_eq!(wrapped.missing_copies(), missing);
-                let health = kms.inspect(wrapped.bytes()).await.unwrap();
+                let health = kms.inspect(wrapped.bytes()).unwrap();
                 assert_eq!(health.missing, missing);
                 assert_eq!(health.present, names(false).map(|(name, _)| name).collect::<Vec<_>>());
                 assert_same(unwrap(&kms, wrapped.bytes()).await, &key);
@@ -420,7 +420,7 @@ async fn a_wrap_waits_for_slow_members_until_their_deadline() {
     members[1].faults().always(Fault::Delay(DEADLINE / 2));
     members[3].faults().always(Fault::Hang);
     let begun = Instant::now();
-    let wrapped = kms.wrap_key(&fresh_key(), &meta()).await.unwrap();
+    let wrapped = kms.wrap_key(&fresh_key(), &meta(), &call()).await.unwrap();
     assert_eq!(begun.elapsed(), DEADLINE);
     assert_eq!(wrapped.missing_copies(), ["d"]);
     assert_eq!(Envelope::read(wrapped.bytes()).members(), ["a", "b", "c", "e"]);
@@ -437,7 +437,7 @@ async fn randomness_that_fails_at_any_draw_is_a_transient_error_and_nobody_is_as
     let members = members::<N>();
     for n in 1..=DRAWS {
         let kms = k_of_n(K, &members).random(FailingRandom::new(SystemRandom::new(), n)).build().unwrap();
-        let error = kms.wrap_key(&fresh_key(), &meta()).await.unwrap_err();
+        let error = kms.wrap_key(&fresh_key(), &meta(), &call()).await.unwrap_err();
         assert!(error.is_transient(), "draw {n}");
         assert!(members.iter().all(|member| member.faults().calls() == 0), "draw {n}");
         // The next wrap is none the worse.
@@ -446,7 +446,7 @@ async fn randomness_that_fails_at_any_draw_is_a_transient_error_and_nobody_is_as
         members.iter().for_each(Member::heal);
     }
     let kms = k_of_n(K, &members).random(FailingRandom::new(SystemRandom::new(), DRAWS + 1)).build().unwrap();
-    assert!(kms.wrap_key(&fresh_key(), &meta()).await.is_ok(), "there are {DRAWS} draws");
+    assert!(kms.wrap_key(&fresh_key(), &meta(), &call()).await.is_ok(), "there are {DRAWS} draws");
 }
 
 /// What a member wraps is neither the system key nor the key that seals it.
@@ -458,12 +458,12 @@ async fn no_member_sees_more_than_its_share() {
     let envelope = Envelope::read(&wrap(&kms, &key).await);
     let mut shares: Vec<SecretKey> = Vec::new();
     for (member, copy) in members.iter().zip(&envelope.copies) {
-        let share = member.kms.unwrap_key(&copy.bytes(), &meta()).await.unwrap();
+        let share = member.kms.unwrap_key(&copy.bytes(), &meta(), &call()).await.unwrap();
         assert!(share.expose_secret() != key.expose_secret());
         assert!(shares.iter().all(|other| other.expose_secret() != share.expose_secret()));
         let as_key = claviger::StaticKms::danger_any_key(&share).unwrap();
         let sealed = Copy { member: String::new(), x: 0, copy: envelope.sealed.clone() }.bytes();
-        assert!(as_key.unwrap_key(&sealed, &meta()).await.is_err());
+        assert!(as_key.unwrap_key(&sealed, &meta(), &call()).await.is_err());
         shares.push(share);
     }
 }
@@ -474,7 +474,7 @@ async fn it_writes_only_when_told_that_no_asherah_will_read_it() {
     let key = fresh_key();
     let wrapped = wrap(&k_of_n(2, &members).build().unwrap(), &key).await;
     let kms = k_of_n(2, &members).asherah_compatible(true).build().unwrap();
-    let error = kms.wrap_key(&key, &meta()).await.unwrap_err();
+    let error = kms.wrap_key(&key, &meta(), &call()).await.unwrap_err();
     assert_eq!(error.class(), FailureClass::Permanent);
     assert!(said(&error).contains("asherah_compatible(false)"), "{}", said(&error));
     assert_same(unwrap(&kms, &wrapped).await, &key);
@@ -515,7 +515,7 @@ async fn check_tries_each_member_within_its_deadline() {
     // More often than a breaker has patience: a check says what is wrong now.
     for _ in 0..5 {
         let begun = Instant::now();
-        let checks = kms.check().await;
+        let checks = kms.check(&call()).await;
         assert_eq!(begun.elapsed(), DEADLINE);
         assert_eq!(checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert!(checks[0].wrap.as_ref().is_err_and(|error| said(error).contains("no answer")));
@@ -528,7 +528,7 @@ async fn check_tries_each_member_within_its_deadline() {
 async fn a_lie_is_an_error_of_check_too() {
     let members = members::<2>();
     members[1].lie();
-    let checks = k_of_n(2, &members).build().unwrap().check().await;
+    let checks = k_of_n(2, &members).build().unwrap().check(&call()).await;
     let unwrapped: Vec<bool> = checks.iter().map(|check| matches!(check.unwrap, Some(Ok(_)))).collect();
     assert_eq!(unwrapped, [true, false]);
 }

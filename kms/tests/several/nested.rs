@@ -1,6 +1,6 @@
 //! Members that are made of members.
 
-use claviger::testing::{Fault, Operation};
+use claviger::testing::{Fault, Operation, call};
 use claviger::{FailureClass, KeyManagementService};
 use claviger_kms::AnyOfKms;
 
@@ -20,9 +20,9 @@ async fn a_quorum_is_a_member_of_any_of() {
         .unwrap();
     let key = fresh_key();
     inner[0].faults().always_for(Operation::WrapKey, Fault::Fail(FailureClass::Transient));
-    let wrapped = kms.wrap_key(&key, &meta()).await.unwrap();
+    let wrapped = kms.wrap_key(&key, &meta(), &call()).await.unwrap();
     assert_eq!(wrapped.missing_copies(), ["quorum/a"]);
-    let health = kms.inspect(wrapped.bytes()).await.unwrap();
+    let health = kms.inspect(wrapped.bytes()).unwrap();
     assert_eq!(health.present, ["quorum", "hsm"]);
     assert_eq!(health.missing, ["quorum/a"]);
     assert_same(unwrap(&kms, wrapped.bytes()).await, &key);
@@ -52,9 +52,9 @@ async fn a_quorum_comes_first_in_a_move_to_it() {
     assert_same(unwrap(&kms, &wrapped).await, &key);
     assert_same(unwrap(&k_of_n(2, &inner).build().unwrap(), &wrapped).await, &key);
     // Where a move stands can be seen.
-    assert_eq!(kms.inspect(&wrapped).await.unwrap().missing, [""; 0]);
-    assert_eq!(kms.inspect(&bare).await.unwrap().missing, ["quorum"]);
-    assert_eq!(kms.inspect(&for_both).await.unwrap().missing, ["quorum"]);
+    assert_eq!(kms.inspect(&wrapped).unwrap().missing, [""; 0]);
+    assert_eq!(kms.inspect(&bare).unwrap().missing, ["quorum"]);
+    assert_eq!(kms.inspect(&for_both).unwrap().missing, ["quorum"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,7 +89,7 @@ async fn any_of_is_a_member_of_any_of_and_never_writes_what_it_cannot_read() {
     let wrapped = wrap(&outer(false), &key).await;
     other[0].faults().always(Fault::Fail(FailureClass::Transient));
     assert_same(unwrap(&outer(false), &wrapped).await, &key);
-    let error = outer(true).wrap_key(&key, &meta()).await.unwrap_err();
+    let error = outer(true).wrap_key(&key, &meta(), &call()).await.unwrap_err();
     assert_eq!(error.class(), FailureClass::Permanent);
     assert!(said(&error).contains("give its members to this one"), "{}", said(&error));
 }
@@ -117,7 +117,7 @@ async fn what_grows_beyond_a_record_is_refused_before_it_is_stored() {
             .fold(builder, |builder, place| builder.member(format!("m{place}"), std::sync::Arc::clone(&kms)))
     };
     let too_big = twice(std::sync::Arc::new(ten_by_ten)).build().unwrap();
-    let error = too_big.wrap_key(&key, &meta()).await.unwrap_err();
+    let error = too_big.wrap_key(&key, &meta(), &call()).await.unwrap_err();
     assert_eq!(error.class(), FailureClass::Permanent);
     assert!(said(&error).contains("48000 bytes"), "{}", said(&error));
 }

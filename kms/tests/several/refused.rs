@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper fails its test by panicking")]
 
-use claviger::testing::{Fault, Operation};
+use claviger::testing::{Fault, Operation, call};
 use claviger::{FailureClass, KeyManagementService};
 use claviger_kms::{AnyOfKms, KofNKms};
 
@@ -32,7 +32,7 @@ async fn any_of_says_of_an_envelope_that_it_was_refused_without_asking() {
     nothing_in_it.copies.clear();
     for malformed in [&b"CLV1{"[..], &wrapped[..wrapped.len() - 1], &nothing_in_it.bytes()] {
         assert_refused_without_asking(&kms, malformed, &members).await;
-        assert!(!kms.inspect(malformed).await.unwrap_err().was_asked());
+        assert!(!kms.inspect(malformed).unwrap_err().was_asked());
     }
     assert_refused_without_asking(&strangers(&members), &wrapped, &members).await;
     members.iter().for_each(|member| member.faults().always(Fault::Fail(FailureClass::Permanent)));
@@ -54,7 +54,7 @@ async fn k_of_n_says_of_an_envelope_that_it_was_refused_without_asking() {
     let strangers = strangers.member("x", one.kms.clone()).member("y", other.kms.clone()).build().unwrap();
     assert_refused_without_asking(&strangers, &wrapped, &members).await;
     let compatible = k_of_n(2, &members).asherah_compatible(true).build().unwrap();
-    assert!(!compatible.wrap_key(&fresh_key(), &meta()).await.unwrap_err().was_asked());
+    assert!(!compatible.wrap_key(&fresh_key(), &meta(), &call()).await.unwrap_err().was_asked());
     // One share came, which is too few.
     members[1..].iter().for_each(|member| member.faults().always(Fault::Fail(FailureClass::Permanent)));
     assert!(unwrap(&kms, &wrapped).await.unwrap_err().was_asked());
@@ -76,7 +76,7 @@ async fn members_that_ask_nobody_make_a_whole_that_asked_nobody() {
     let two = AnyOfKms::builder().asherah_compatible(false).min_copies(2);
     let compatible = k_of_n(2, &of_inner).asherah_compatible(true).build().unwrap();
     let two = two.member("inner", compatible).member("beside", beside.kms.clone()).build().unwrap();
-    assert!(two.wrap_key(&fresh_key(), &meta()).await.unwrap_err().was_asked());
+    assert!(two.wrap_key(&fresh_key(), &meta(), &call()).await.unwrap_err().was_asked());
 }
 
 /// It is read from the bytes: a member that is down is not up for it.
@@ -90,7 +90,7 @@ async fn an_inspection_closes_no_members_breaker() {
     while members[0].faults().calls_of(Operation::UnwrapKey) < 3 {
         assert!(unwrap(&kms, &wrapped).await.unwrap_err().is_transient());
     }
-    kms.inspect(&wrapped).await.unwrap();
+    kms.inspect(&wrapped).unwrap();
     members[0].heal();
     assert!(unwrap(&kms, &wrapped).await.unwrap_err().is_transient(), "it was not asked");
     let afresh = any_of(&members).asherah_compatible(false).build().unwrap();

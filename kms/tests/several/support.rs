@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use base64_simd::STANDARD;
 use claviger::testing::kms::{Outage, Trouble};
-use claviger::testing::{Faults, FaultyKms, FixedClock};
+use claviger::testing::{Faults, FaultyKms, FixedClock, call};
 use claviger::{
-    BackendError, Created, KeyId, KeyManagementService, KeyMeta, SecretKey, StaticKms, SystemRandom,
-    WrapHealth, WrappedKey,
+    BackendError, CallContext, Created, KeyId, KeyManagementService, KeyMeta, SecretKey, StaticKms,
+    SystemRandom, WrapHealth, WrappedKey,
 };
 use claviger_kms::{AnyOfKms, AnyOfKmsBuilder, CopyFailures, KofNKms, KofNKmsBuilder};
 use serde::{Deserialize, Serialize};
@@ -62,24 +62,34 @@ impl Member {
 
     /// Wraps by this member alone.
     pub(crate) async fn wrap(&self, key: &SecretKey) -> Vec<u8> {
-        self.kms.inner().wrap_key(key, &meta()).await.unwrap().bytes().to_vec()
+        self.kms.inner().wrap_key(key, &meta(), &call()).await.unwrap().bytes().to_vec()
     }
 }
 
 impl KeyManagementService for Liar {
-    async fn wrap_key(&self, key: &SecretKey, meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
-        self.kms.wrap_key(key, meta).await
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        self.kms.wrap_key(key, meta, context).await
     }
 
-    async fn unwrap_key(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, BackendError> {
-        let key = self.kms.unwrap_key(wrapped, meta).await?;
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        let key = self.kms.unwrap_key(wrapped, meta, context).await?;
         Ok(if self.lies.load(Ordering::Relaxed) { fresh_key() } else { key })
     }
 
-    async fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         // 32 bytes, a tag and a nonce: what a static KMS wrapped can be told by its length only.
         if wrapped.len() == 60 {
-            self.kms.inspect(wrapped).await
+            self.kms.inspect(wrapped)
         } else {
             Err(BackendError::damaged("of another length than a static KMS makes"))
         }
@@ -109,14 +119,14 @@ pub(crate) fn k_of_n(k: u8, members: &[Member]) -> KofNKmsBuilder {
 }
 
 pub(crate) async fn wrap(kms: &impl KeyManagementService, key: &SecretKey) -> Vec<u8> {
-    kms.wrap_key(key, &meta()).await.unwrap().bytes().to_vec()
+    kms.wrap_key(key, &meta(), &call()).await.unwrap().bytes().to_vec()
 }
 
 pub(crate) async fn unwrap(
     kms: &impl KeyManagementService,
     wrapped: &[u8],
 ) -> Result<SecretKey, BackendError> {
-    kms.unwrap_key(wrapped, &meta()).await
+    kms.unwrap_key(wrapped, &meta(), &call()).await
 }
 
 #[track_caller]

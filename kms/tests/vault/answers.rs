@@ -1,7 +1,8 @@
 //! Answers that are errors, too long, or make no sense.
 
 use claviger::FailureClass;
-use claviger_test_servers::Trick;
+use claviger::testing::call;
+use claviger_testkit::Trick;
 
 use crate::support::{
     DECRYPT, ENCRYPT, assert_told, assert_works, fresh_key, unwrap_error, vault, with_token, wrap, wrap_error,
@@ -181,7 +182,7 @@ async fn what_is_refused_before_vault_is_asked_says_so() {
     for stored in [&b"no ciphertext"[..], b"", b"vault:v0:AAAA", b"vault:v1:AAA", &[b'A'; 5000]] {
         let error = unwrap_error(&kms, stored).await;
         assert_eq!((error.class(), error.was_asked()), (FailureClass::Damaged, false));
-        assert!(!kms.rewrap(stored).await.unwrap_err().was_asked());
+        assert!(!kms.rewrap(stored, &call()).await.unwrap_err().was_asked());
     }
     assert!(unwrap_error(&kms, &wrapped).await.was_asked());
 }

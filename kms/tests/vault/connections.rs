@@ -1,11 +1,12 @@
 //! Connections: kept, counted, closed when nobody looks.
 
+use claviger::testing::call;
 use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::VaultAuth;
-use claviger_test_servers::{Grant, Trick, call_after_the_openers_end};
+use claviger_testkit::{Grant, Trick, call_after_the_openers_end};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -35,7 +36,7 @@ async fn sixty_four_calls_at_once_succeed_and_leave_four_connections() {
     let mut tasks = JoinSet::new();
     for _ in 0..64 {
         let kms = kms.clone();
-        tasks.spawn(async move { kms.wrap_key(&fresh_key(), &meta()).await });
+        tasks.spawn(async move { kms.wrap_key(&fresh_key(), &meta(), &call()).await });
     }
     until(|| vault.hanging() == 64).await;
     vault.heal();
@@ -93,7 +94,7 @@ async fn a_dropped_call_closes_its_connection() {
     assert_works(&*kms).await;
     vault.trick(ENCRYPT, Trick::Hang);
     let other = kms.clone();
-    let task = tokio::spawn(async move { other.wrap_key(&fresh_key(), &meta()).await });
+    let task = tokio::spawn(async move { other.wrap_key(&fresh_key(), &meta(), &call()).await });
     until(|| vault.hanging() == 1).await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());

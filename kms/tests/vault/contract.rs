@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use claviger::KeyManagementService as _;
 use claviger::testing::kms::{Outage, Trouble};
-use claviger::testing::{kms_contract, kms_outage_contract, kms_wrong_key_contract};
+use claviger::testing::{call, kms_contract, kms_outage_contract, kms_wrong_key_contract};
 use claviger_kms::{VaultAuth, VaultTransitKms};
-use claviger_test_servers::{Direction, FakeVault, Fault, Grant, Proxy};
+use claviger_testkit::{Direction, FakeVault, Fault, Grant, Proxy};
 
 use crate::support::{KEY, builder, fresh_key, meta, vault, with_token, wrap};
 
@@ -91,7 +91,7 @@ async fn what_asherah_stored_unwraps() {
     let kms = with_token(&vault).await;
     // Asherah sends base64 of the key's bytes, and stores the answer's text as it is.
     let stored = vault.encrypt(KEY, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
-    let unwrapped = kms.unwrap_key(stored.as_bytes(), &meta()).await.unwrap();
+    let unwrapped = kms.unwrap_key(stored.as_bytes(), &meta(), &call()).await.unwrap();
     assert_eq!(unwrapped.expose_secret(), b"0123456789abcdef0123456789abcdef");
 }
 

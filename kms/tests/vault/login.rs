@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{BackendError, FailureClass, KeyManagementService as _, WrappedKey};
 use claviger_kms::{VaultAuth, VaultTransitKms};
-use claviger_test_servers::{FakeVault, Grant, Trick};
+use claviger_testkit::{FakeVault, Grant, Trick};
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -29,7 +29,7 @@ async fn calls(kms: &Arc<VaultTransitKms>, calls: usize) -> JoinSet<Result<Wrapp
     let mut tasks = JoinSet::new();
     for _ in 0..calls {
         let kms = kms.clone();
-        tasks.spawn(async move { kms.wrap_key(&fresh_key(), &meta()).await });
+        tasks.spawn(async move { kms.wrap_key(&fresh_key(), &meta(), &call()).await });
     }
     tasks
 }

@@ -2,7 +2,7 @@
 
 use claviger::FailureClass;
 use claviger_kms::{VaultAuth, VaultTransitKms};
-use claviger_test_servers::{FakeVault, Grant, Trick};
+use claviger_testkit::{FakeVault, Grant, Trick};
 
 use crate::support::{
     ENCRYPT, LOGIN, ROLE, SECRET, assert_told, assert_works, builder, clock, vault, vault_with_role,

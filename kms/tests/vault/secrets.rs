@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use claviger::{BackendError, KeyManagementService, SecretKey};
 use claviger_kms::{VaultAuth, VaultTransitKms};
-use claviger_test_servers::{FakeVault, Grant, Trick};
+use claviger_testkit::{FakeVault, Grant, Trick};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
@@ -173,7 +173,7 @@ impl Known {
 /// What a server is sent and answers with, whether it serves or not.
 async fn call(said: &Said, vault: &FakeVault, kms: &VaultTransitKms, secrets: &mut Vec<String>) {
     let known = Known::new(vault, secrets);
-    match kms.wrap_key(&known.key, &meta()).await {
+    match kms.wrap_key(&known.key, &meta(), &call()).await {
         Ok(wrapped) => {
             said.note_value(&wrapped);
             secrets.push(without_version(str::from_utf8(wrapped.bytes()).unwrap()));
@@ -184,7 +184,7 @@ async fn call(said: &Said, vault: &FakeVault, kms: &VaultTransitKms, secrets: &m
 }
 
 async fn unwrap(said: &Said, kms: &VaultTransitKms, known: &Known) {
-    match kms.unwrap_key(known.wrapped.as_bytes(), &meta()).await {
+    match kms.unwrap_key(known.wrapped.as_bytes(), &meta(), &call()).await {
         Ok(unwrapped) => said.note_value(&unwrapped),
         Err(error) => said.note_error(&error),
     }
@@ -207,7 +207,7 @@ async fn answers_that_make_no_sense(
     ] {
         let known = Known::new(vault, secrets);
         vault.trick(ENCRYPT, answer(format!("{before}{}{after}", known.text)));
-        match kms.wrap_key(&known.key, &meta()).await {
+        match kms.wrap_key(&known.key, &meta(), &call()).await {
             Ok(wrapped) => said.note_value(&wrapped),
             Err(error) => said.note_error(&error),
         }

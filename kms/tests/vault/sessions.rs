@@ -1,11 +1,13 @@
 //! Sessions whose system key is wrapped by Vault.
 
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
 use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{EnvelopeKeyRecord, Error, InMemoryMetastore, MetastoreAdmin as _, SessionFactory};
 use claviger_kms::VaultTransitKms;
-use claviger_test_servers::{FakeVault, Trick};
+use claviger_testkit::{FakeVault, Trick};
 
 use crate::support::{DECRYPT, ENCRYPT, KEY, vault, with_token};
 
@@ -19,7 +21,7 @@ async fn factory(store: &Arc<InMemoryMetastore>, vault: &FakeVault) -> SessionFa
 
 /// Returns the record of the one system key.
 async fn system_key(store: &InMemoryMetastore) -> EnvelopeKeyRecord {
-    let page = store.list(None, 100).await.unwrap();
+    let page = store.list("", None, 100, &call()).await.unwrap();
     let is_system_key = |record: &EnvelopeKeyRecord| record.meta().id().as_str().starts_with("_SK_");
     page.records.into_iter().find(is_system_key).unwrap()
 }
@@ -34,8 +36,8 @@ async fn what_was_encrypted_decrypts_after_rotations_and_rewraps() {
     let cold = factory(&store, &vault).await.session("customer-17").unwrap();
     assert_eq!(*cold.decrypt(&record).await.unwrap(), *PAYLOAD);
     let old = system_key(&store).await;
-    let new = with_token(&vault).await.rewrap(old.wrapped_key()).await.unwrap();
-    assert!(store.replace_wrapped_key(old.meta(), old.wrapped_key(), new.bytes()).await.unwrap());
+    let new = with_token(&vault).await.rewrap(old.wrapped_key(), &call()).await.unwrap();
+    assert!(store.replace_one(old.meta(), old.wrapped_key(), new.bytes(), &call()).await.unwrap());
     vault.set_min_decryption_version(KEY, 2);
     let cold = factory(&store, &vault).await.session("customer-17").unwrap();
     assert_eq!(*cold.decrypt(&record).await.unwrap(), *PAYLOAD);
@@ -57,7 +59,7 @@ async fn a_system_key_that_was_changed_in_the_store_fails_authentication() {
         text.chars().rev().collect(),
         text.replacen(|digit: char| digit == text.chars().nth(20).unwrap(), "-", 1),
     ] {
-        assert!(store.replace_wrapped_key(stored.meta(), &current, forged.as_bytes()).await.unwrap());
+        assert!(store.replace_one(stored.meta(), &current, forged.as_bytes(), &call()).await.unwrap());
         current = forged.clone().into_bytes();
         let cold = factory(&store, &vault).await.session("customer-17").unwrap();
         let error = cold.decrypt(&record).await.unwrap_err();

@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::time::Duration;
 
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{
     BackendError, Created, FailureClass, KeyId, KeyManagementService, KeyMeta, SecretKey, SystemRandom,
 };
 use claviger_kms::{VaultAuth, VaultTransitKms, VaultTransitKmsBuilder};
-use claviger_test_servers::{FakeVault, Grant};
+use claviger_testkit::{FakeVault, Grant};
 
 pub(crate) const KEY: &str = "transit/claviger";
 pub(crate) const ENCRYPT: &str = "POST /v1/transit/encrypt/claviger";
@@ -62,11 +62,11 @@ pub(crate) fn fresh_key() -> SecretKey {
 }
 
 pub(crate) async fn wrap(kms: &impl KeyManagementService, key: &SecretKey) -> Vec<u8> {
-    kms.wrap_key(key, &meta()).await.unwrap().bytes().to_vec()
+    kms.wrap_key(key, &meta(), &call()).await.unwrap().bytes().to_vec()
 }
 
 pub(crate) async fn assert_unwraps_to(kms: &impl KeyManagementService, wrapped: &[u8], key: &SecretKey) {
-    let unwrapped = kms.unwrap_key(wrapped, &meta()).await.unwrap();
+    let unwrapped = kms.unwrap_key(wrapped, &meta(), &call()).await.unwrap();
     // Not `assert_eq!`, which would print the keys.
     assert!(unwrapped.expose_secret() == key.expose_secret(), "another key came back");
 }
@@ -80,7 +80,7 @@ pub(crate) async fn assert_works(kms: &impl KeyManagementService) {
 /// The same, for a KMS whose deadline a slow machine may not meet.
 pub(crate) async fn assert_works_in_the_end(kms: &impl KeyManagementService) {
     let works = async {
-        while let Err(error) = kms.wrap_key(&fresh_key(), &meta()).await {
+        while let Err(error) = kms.wrap_key(&fresh_key(), &meta(), &call()).await {
             assert!(error.is_transient(), "{}", told(&error));
         }
     };
@@ -88,11 +88,11 @@ pub(crate) async fn assert_works_in_the_end(kms: &impl KeyManagementService) {
 }
 
 pub(crate) async fn wrap_error(kms: &impl KeyManagementService) -> BackendError {
-    kms.wrap_key(&fresh_key(), &meta()).await.unwrap_err()
+    kms.wrap_key(&fresh_key(), &meta(), &call()).await.unwrap_err()
 }
 
 pub(crate) async fn unwrap_error(kms: &impl KeyManagementService, wrapped: &[u8]) -> BackendError {
-    kms.unwrap_key(wrapped, &meta()).await.unwrap_err()
+    kms.unwrap_key(wrapped, &meta(), &call()).await.unwrap_err()
 }
 
 /// Returns an error with all its causes.

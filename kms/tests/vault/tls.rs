@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use claviger::FailureClass;
 use claviger_kms::{VaultAuth, VaultTransitKms};
-use claviger_test_servers::{Direction, FakeVault, Fault, Grant, Proxy, TestCa};
+use claviger_testkit::{Direction, FakeVault, Fault, Grant, Proxy, TestCa};
 
 use crate::support::{KEY, assert_told, assert_works, clock, wrap_error};
 

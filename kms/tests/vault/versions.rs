@@ -1,5 +1,6 @@
 //! Versions of the transit key, and ciphertexts that were changed.
 
+use claviger::testing::call;
 use claviger::{FailureClass, KeyManagementService as _, WrapHealth};
 use claviger_kms::check;
 
@@ -17,7 +18,7 @@ async fn old_versions_unwrap_after_rotations() {
         let key = fresh_key();
         let wrapped = wrap(&kms, &key).await;
         assert!(wrapped.starts_with(format!("vault:v{version}:").as_bytes()));
-        let health = kms.inspect(&wrapped).await.unwrap();
+        let health = kms.inspect(&wrapped).unwrap();
         assert_eq!(health, WrapHealth::new(vec![format!("transit/claviger v{version}")], Vec::new()));
         stored.push((wrapped, key));
         vault.rotate(KEY);
@@ -35,14 +36,18 @@ async fn rewrapping_brings_a_key_to_the_newest_version_and_does_not_show_it() {
     let old = wrap(&kms, &key).await;
     vault.rotate(KEY);
     vault.rotate(KEY);
-    let new = kms.rewrap(&old).await.unwrap();
+    let new = kms.rewrap(&old, &call()).await.unwrap();
     assert!(new.bytes().starts_with(b"vault:v3:"));
     assert_eq!((vault.count("rewrap"), vault.count(DECRYPT), vault.count(ENCRYPT)), (1, 0, 1));
     vault.set_min_decryption_version(KEY, 3);
     assert_unwraps_to(&kms, new.bytes(), &key).await;
     assert_told(&unwrap_error(&kms, &old).await, FailureClass::Permanent, &["too old"]);
-    assert_told(&kms.rewrap(&old).await.unwrap_err(), FailureClass::Permanent, &["rewrap", "too old"]);
-    assert_told(&kms.rewrap(b"garbage").await.unwrap_err(), FailureClass::Damaged, &["vault:v"]);
+    assert_told(
+        &kms.rewrap(&old, &call()).await.unwrap_err(),
+        FailureClass::Permanent,
+        &["rewrap", "too old"],
+    );
+    assert_told(&kms.rewrap(b"garbage", &call()).await.unwrap_err(), FailureClass::Damaged, &["vault:v"]);
 }
 
 #[tokio::test]
@@ -124,8 +129,8 @@ async fn a_key_that_is_derived_is_refused_with_the_reason() {
 async fn a_check_wraps_and_unwraps() {
     let vault = vault();
     let kms = with_token(&vault).await;
-    let good = check("vault", &kms).await;
+    let good = check("vault", &kms, &call()).await;
     assert!(good.is_good() && good.name == "vault");
     vault.seal();
-    assert!(!check("vault", &kms).await.is_good());
+    assert!(!check("vault", &kms, &call()).await.is_good());
 }

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use claviger::KeyMeta;
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::Dynalite;
+use claviger_testkit::Dynalite;
 
 use crate::{compare_loads, fill};
 

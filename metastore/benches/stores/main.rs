@@ -22,9 +22,10 @@ mod mysql;
 mod postgres;
 mod sqlite;
 
+use claviger::testing::call;
 use std::time::{Duration, Instant};
 
-use claviger::{Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore};
+use claviger::{Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore};
 use tokio::task::JoinSet;
 
 /// 2023-11-14 22:13:20.
@@ -68,7 +69,7 @@ async fn fill(store: &(impl Metastore + Clone)) {
         let store = store.clone();
         writers.spawn(async move {
             for number in (writer..KEYS).step_by(WRITERS) {
-                assert_eq!(store.insert(&record(number)).await.unwrap(), Insert::Inserted);
+                assert_eq!(store.insert(&record(number), &call()).await.unwrap(), Insert::Inserted);
             }
         });
     }
@@ -104,7 +105,7 @@ async fn compare_loads<F: Future<Output = usize>>(
         bare_times.push(begun.elapsed() / u32::try_from(loads).unwrap());
         let begun = Instant::now();
         for key in our_keys.by_ref().take(loads) {
-            assert!(store.load(&key, Consistency::Strong).await.unwrap().is_some());
+            assert!(store.load(&key, &call()).await.unwrap().is_some());
         }
         our_times.push(begun.elapsed() / u32::try_from(loads).unwrap());
     }

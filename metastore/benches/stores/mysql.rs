@@ -2,7 +2,7 @@
 
 use claviger::KeyMeta;
 use claviger_metastore::MysqlMetastore;
-use claviger_test_servers::MariaDb;
+use claviger_testkit::MariaDb;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection as _, query_scalar};
 use tokio::sync::Mutex;

@@ -1,10 +1,11 @@
 //! PostgreSQL: loads of one key, and of a thousand.
 
+use claviger::testing::call;
 use std::time::Instant;
 
-use claviger::{Consistency, KeyMeta, Metastore as _};
+use claviger::{KeyMeta, Metastore as _};
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 use sqlx::{Connection as _, PgConnection, query_scalar};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -47,12 +48,12 @@ async fn many(store: &PostgresMetastore, rounds: usize) {
     let (mut at_once, mut one_by_one) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let begun = Instant::now();
-        let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
+        let found = store.load_many(&keys, &call()).await.unwrap();
         at_once.push(begun.elapsed());
         assert_eq!(found.into_iter().flatten().count(), keys.len());
         let begun = Instant::now();
         for key in &keys {
-            assert!(store.load(key, Consistency::Strong).await.unwrap().is_some());
+            assert!(store.load(key, &call()).await.unwrap().is_some());
         }
         one_by_one.push(begun.elapsed());
     }

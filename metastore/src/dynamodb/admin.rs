@@ -1,6 +1,9 @@
 //! What operators do.
 
-use claviger::{BackendError, Consistency, DamagedRow, KeyId, KeyMeta, MetastoreAdmin, Page, is_reserved_id};
+use claviger::{
+    BackendError, CallContext, DamagedRow, KeyId, KeyMeta, MetastoreAdmin, Page, Replacement, is_reserved_id,
+};
+use tokio::time::Instant;
 
 use crate::dynamodb::DynamoDbMetastore;
 use crate::dynamodb::fault::CONDITION_FAILED;
@@ -10,19 +13,30 @@ use crate::task::to_its_end;
 
 impl MetastoreAdmin for DynamoDbMetastore {
     /// Scans the table, consistently, on from the key version: pages cost what they hold. Ids come in
-    /// the order of DynamoDB's hash.
-    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
+    /// the order of DynamoDB's hash, so that a prefix is looked for in all of the table: a page of it ends when half
+    /// of the time is over, with however little it has.
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&KeyMeta>,
+        limit: usize,
+        context: &CallContext,
+    ) -> Result<Page, BackendError> {
+        let half = context.share(2).deadline;
         let mut page = Page::default();
         let mut from = after.map(start_after);
         loop {
             let room = limit - page.records.len() - page.damaged.len();
-            if room == 0 {
+            if room == 0 || !prefix.is_empty() && Instant::now() >= half {
                 page.next = from.as_ref().filter(|_| limit > 0).map(resume_at);
                 return Ok(page);
             }
             let scan_max = i32::try_from(room).unwrap_or(i32::MAX);
-            let Items { items, next } = self.scan(from, scan_max, Consistency::Strong).await??;
-            for item in items.iter().filter(|item| !is_reserved_id(item::read_id(item).as_str())) {
+            let Items { items, next } = self.scan(*context, prefix, from, scan_max).await??;
+            let is_key = |item: &&item::Item| !is_reserved_id(item::read_id(item).as_str());
+            let mut last = None;
+            for item in items.iter().filter(is_key).take(room) {
+                last = Some(item);
                 match item::read(item) {
                     Ok(record) => page.records.push(record),
                     Err(fault) => {
@@ -31,6 +45,12 @@ impl MetastoreAdmin for DynamoDbMetastore {
                     }
                 }
             }
+            // With a prefix there may have been more than there was room for.
+            let is_cut = items.iter().filter(is_key).count() > room;
+            if is_cut {
+                page.next = last.map(resume_at);
+                return Ok(page);
+            }
             if next.is_none() {
                 return Ok(page);
             }
@@ -38,30 +58,43 @@ impl MetastoreAdmin for DynamoDbMetastore {
         }
     }
 
-    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
+    async fn revoke(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {
         check_id(key.id())?;
-        unless_condition_failed(self.set_revoked(key).await)
+        unless_condition_failed(self.set_revoked(*context, key).await)
     }
 
-    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
+    async fn replace_many(
+        &self,
+        replacements: &[Replacement],
+        context: &CallContext,
+    ) -> Result<Vec<bool>, BackendError> {
+        replacements.iter().try_for_each(|replacement| check_id(replacement.key.id()))?;
+        let mut replaced = Vec::with_capacity(replacements.len());
+        for Replacement { key, old, new, parent, .. } in replacements {
+            let texts = [base64_simd::STANDARD.encode_to_string(old), encode_key(new)?];
+            let answer = self.set_wrapped_key(*context, key, texts, parent.as_ref()).await;
+            replaced.push(unless_condition_failed(answer)?);
+        }
+        Ok(replaced)
+    }
+
+    async fn delete_version(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {
         check_id(key.id())?;
-        let new = encode_key(new)?;
-        let old = base64_simd::STANDARD.encode_to_string(old);
-        unless_condition_failed(self.set_wrapped_key(key, old, new).await)
+        Ok(self.delete_item(*context, item::key(key)).await??)
     }
 
     /// Deletes one version after the other, the oldest first. Each is deleted whole or not at all; all
     /// of them together are not one transaction. A caller that goes away leaves the work to its end; a
     /// process that dies leaves the newer versions, and the call can be made again.
-    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
+    async fn delete(&self, id: &KeyId, context: &CallContext) -> Result<u64, BackendError> {
         check_id(id)?;
-        let (store, id) = (self.clone(), id.clone());
+        let (store, id, context) = (self.clone(), id.clone(), *context);
         to_its_end(async move {
             let (mut deleted, mut from) = (0, None);
             loop {
-                let Items { items, next } = store.query_versions(&id, from).await??;
+                let Items { items, next } = store.query_versions(context, &id, from).await??;
                 for key in items {
-                    deleted += u64::from(store.delete_item(key).await??);
+                    deleted += u64::from(store.delete_item(context, key).await??);
                 }
                 if next.is_none() {
                     return Ok(deleted);
@@ -74,10 +107,10 @@ impl MetastoreAdmin for DynamoDbMetastore {
 
     /// Scans the whole table: it reads, and is billed for, every item, at one read unit per 4 KiB.
     /// DynamoDB's own count of items is six hours old and not used.
-    async fn count(&self) -> Result<u64, BackendError> {
+    async fn count(&self, context: &CallContext) -> Result<u64, BackendError> {
         let (mut count, mut from) = (0, None);
         loop {
-            let (counted, next) = self.scan_count(from).await??;
+            let (counted, next) = self.scan_count(*context, from).await??;
             count += counted;
             if next.is_none() {
                 return Ok(count);
@@ -87,7 +120,7 @@ impl MetastoreAdmin for DynamoDbMetastore {
     }
 }
 
-/// Tells whether a conditional write took place.
+/// Returns `true` if a conditional write took place.
 fn unless_condition_failed(answer: Answer<()>) -> Result<bool, BackendError> {
     match answer? {
         Ok(()) => Ok(true),

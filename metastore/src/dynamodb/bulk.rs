@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
-use claviger::{BackendError, Consistency, Created, EnvelopeKeyRecord, KeyId, KeyMeta, Latest};
+use claviger::{BackendError, CallContext, Created, EnvelopeKeyRecord, KeyId, KeyMeta, Latest};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::dynamodb::DynamoDbMetastore;
 use crate::dynamodb::fault::DynamoDbFault;
 use crate::dynamodb::item::{self, Item};
-use crate::dynamodb::requests::{BATCH_MAX, CALL_WAIT};
+use crate::dynamodb::requests::BATCH_MAX;
 use crate::task::runtime;
 
 /// How many requests of one call are under way at once.
@@ -24,15 +24,15 @@ impl DynamoDbMetastore {
     /// Loads the versions, each once however often it is named.
     pub(super) async fn load_batches(
         &self,
+        context: CallContext,
         keys: &[KeyMeta],
-        consistency: Consistency,
     ) -> Result<HashMap<KeyMeta, EnvelopeKeyRecord>, BackendError> {
         let keys = distinct(keys);
         let batches: Vec<Vec<Item>> =
             keys.chunks(BATCH_MAX).map(|batch| batch.iter().map(|key| item::key(key)).collect()).collect();
         let calls = batches.into_iter().map(|batch| {
             let store = self.clone();
-            async move { store.load_batch(batch, consistency).await }
+            async move { store.load_batch(context, batch).await }
         });
         let batches = concurrently(calls).await?;
         let records: HashMap<_, _> =
@@ -48,16 +48,14 @@ impl DynamoDbMetastore {
     /// or the answer grew too long, is asked for again until the call's time is up.
     async fn load_batch(
         &self,
+        context: CallContext,
         mut keys: Vec<Item>,
-        consistency: Consistency,
     ) -> Result<Vec<EnvelopeKeyRecord>, BackendError> {
-        let end = Instant::now() + CALL_WAIT;
         let mut records = Vec::with_capacity(keys.len());
         let mut pause = PAUSE_FIRST;
         loop {
             let asked = keys.len();
-            let wait = end.saturating_duration_since(Instant::now());
-            let (found, left) = self.batch_get(wait, keys, consistency).await??;
+            let (found, left) = self.batch_get(context, keys).await??;
             for item in &found {
                 records.push(item::read(item)?);
             }
@@ -65,7 +63,7 @@ impl DynamoDbMetastore {
                 return Ok(records);
             }
             pause = if left.len() < asked { PAUSE_FIRST } else { pause * 2 };
-            if Instant::now() + pause >= end {
+            if Instant::now() + pause >= context.deadline {
                 return Err(DynamoDbFault::Unprocessed { keys: left.len() }.into());
             }
             tokio::time::sleep(part_of(pause)).await;
@@ -76,12 +74,13 @@ impl DynamoDbMetastore {
     /// Loads the latest version of each id, once however often it is named.
     pub(super) async fn load_latest_each(
         &self,
+        context: CallContext,
         ids: &[KeyId],
         up_to: Created,
     ) -> Result<HashMap<KeyId, Latest>, BackendError> {
         let calls = distinct(ids).into_iter().cloned().map(|id| {
             let store = self.clone();
-            async move { store.latest(&id, up_to).await }
+            async move { store.latest(context, &id, up_to).await }
         });
         let found = concurrently(calls.collect::<Vec<_>>()).await?;
         Ok(found.into_iter().flatten().map(|latest| (latest.record.meta().id().clone(), latest)).collect())

@@ -4,8 +4,7 @@ use aws_sdk_dynamodb::types::{
     KeyType, MultiRegionConsistency, PointInTimeRecoveryStatus, ScalarAttributeType, TableDescription,
     TableStatus, TimeToLiveStatus,
 };
-use claviger::{BackendError, Consistency, Created, KeyId, KeyMeta, is_reserved_id};
-use claviger_aws::START_WAIT;
+use claviger::{BackendError, CallContext, Consistency, Created, KeyId, KeyMeta, is_reserved_id};
 
 use crate::dynamodb::DynamoDbMetastore;
 use crate::dynamodb::fault::{CONDITION_FAILED, DynamoDbError, DynamoDbFault, TABLE_NOT_FOUND};
@@ -27,9 +26,9 @@ impl DynamoDbMetastore {
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
+    pub async fn check_schema(&self, context: &CallContext) -> Result<SchemaReport, BackendError> {
         let mut report = SchemaReport::default();
-        match self.describe_table().await? {
+        match self.describe_table(*context).await? {
             Ok(Some(table)) => check_table(&table, &mut report)?,
             Err(error) if error.is_denial() => {
                 report.add(may_not_look("DescribeTable", FindingId::PermissionMissing))
@@ -40,30 +39,34 @@ impl DynamoDbMetastore {
         let has_key =
             |report: &SchemaReport| !report.findings().iter().any(|finding| KEY.contains(&finding.id));
         if has_key(&report) {
-            self.check_permissions(&mut report).await?;
+            self.check_permissions(*context, &mut report).await?;
         }
         if has_key(&report) {
-            self.check_expiry(&mut report).await?;
-            self.check_backups(&mut report).await?;
-            self.check_items(&mut report).await?;
+            self.check_expiry(*context, &mut report).await?;
+            self.check_backups(*context, &mut report).await?;
+            self.check_items(*context, &mut report).await?;
         }
         Ok(report)
     }
 
-    pub(super) async fn describe_table(&self) -> Answer<Option<TableDescription>> {
+    pub(super) async fn describe_table(&self, context: CallContext) -> Answer<Option<TableDescription>> {
         let request = self.client.describe_table().table_name(&*self.table);
-        Ok(send(START_WAIT, request.send()).await?.map(|answer| answer.table))
+        Ok(send(context, request.send()).await?.map(|answer| answer.table))
     }
 
-    async fn check_permissions(&self, report: &mut SchemaReport) -> Result<(), BackendError> {
+    async fn check_permissions(
+        &self,
+        context: CallContext,
+        report: &mut SchemaReport,
+    ) -> Result<(), BackendError> {
         let probe = KeyMeta::new(KeyId::new(format!("{RESERVED}probe")), Created::MIN);
-        if let Err(error) = self.get(START_WAIT, &probe, Consistency::Strong).await? {
+        if let Err(error) = self.get(context, &probe).await? {
             note(report, "GetItem", Need::ToStart, error)?;
         }
-        if let Err(error) = self.query_latest(START_WAIT, probe.id(), Created::MAX).await? {
+        if let Err(error) = self.query_latest(context, probe.id(), Created::MAX).await? {
             note(report, "Query", Need::ToStart, error)?;
         }
-        match self.put_if(START_WAIT, item::key(&probe), NEVER).await? {
+        match self.put_if(context, item::key(&probe), NEVER).await? {
             Ok(()) => report.add(Finding::dangerous(
                 FindingId::PrimaryKeyMissing,
                 "The server made a write whose condition cannot hold, so it would store one key version twice.",
@@ -73,15 +76,19 @@ impl DynamoDbMetastore {
             Err(error) => note(report, "PutItem", Need::ToWrite, error)?,
         }
         let keys = vec![item::key(&probe)];
-        if let Err(error) = self.batch_get(START_WAIT, keys, Consistency::Strong).await? {
+        if let Err(error) = self.batch_get(context, keys).await? {
             note(report, "BatchGetItem", Need::ForMany, error)?;
         }
         Ok(())
     }
 
-    async fn check_expiry(&self, report: &mut SchemaReport) -> Result<(), BackendError> {
+    async fn check_expiry(
+        &self,
+        context: CallContext,
+        report: &mut SchemaReport,
+    ) -> Result<(), BackendError> {
         let request = self.client.describe_time_to_live().table_name(&*self.table);
-        let answer = send(START_WAIT, request.send()).await?;
+        let answer = send(context, request.send()).await?;
         match answer.map(|answer| answer.time_to_live_description) {
             Ok(description) => {
                 let status = description.and_then(|description| description.time_to_live_status);
@@ -103,9 +110,13 @@ impl DynamoDbMetastore {
         Ok(())
     }
 
-    async fn check_backups(&self, report: &mut SchemaReport) -> Result<(), BackendError> {
+    async fn check_backups(
+        &self,
+        context: CallContext,
+        report: &mut SchemaReport,
+    ) -> Result<(), BackendError> {
         let request = self.client.describe_continuous_backups().table_name(&*self.table);
-        let answer = send(START_WAIT, request.send()).await?;
+        let answer = send(context, request.send()).await?;
         match answer.map(|answer| answer.continuous_backups_description) {
             Ok(description) => {
                 let recovery =
@@ -126,8 +137,8 @@ impl DynamoDbMetastore {
         Ok(())
     }
 
-    async fn check_items(&self, report: &mut SchemaReport) -> Result<(), BackendError> {
-        let items = match self.scan(None, SAMPLE, Consistency::Eventual).await? {
+    async fn check_items(&self, context: CallContext, report: &mut SchemaReport) -> Result<(), BackendError> {
+        let items = match self.scan(context.consistency(Consistency::Eventual), "", None, SAMPLE).await? {
             Ok(Items { items, .. }) => items,
             Err(error) => return note(report, "Scan", Need::ToOperate, error),
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{Builder, ProvideCredentials, Region, SharedCredentialsProvider};
-use claviger::BackendError;
+use claviger::{BackendError, CallContext};
 use claviger_aws::{Endpoint, Enduring, START_WAIT, SdkConfig, Service};
 
 use crate::dynamodb::fault::DynamoDbFault;
@@ -167,7 +167,11 @@ impl DynamoDbBuilder {
             store.make_table().await?;
         }
         if self.checks {
-            store.check_schema().await?.admit(&self.admission).map_err(BackendError::permanent)?;
+            store
+                .check_schema(&CallContext::within(OPENING_MAX))
+                .await?
+                .admit(&self.admission)
+                .map_err(BackendError::permanent)?;
         }
         Ok(store)
     }
@@ -175,3 +179,6 @@ impl DynamoDbBuilder {
 
 /// Below what a call waits, so that it learns what was slow. Everything else is bounded by the wait.
 const CONNECT_WAIT: Duration = Duration::from_millis(1_500);
+
+/// How long the look at a table may take before it is used.
+const OPENING_MAX: Duration = Duration::from_secs(30);

@@ -6,13 +6,14 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
     ScalarAttributeType, TableStatus,
 };
-use claviger::BackendError;
+use claviger::{BackendError, CallContext};
+use claviger_aws::START_WAIT;
 use tokio::time::Instant;
 
 use crate::dynamodb::DynamoDbMetastore;
 use crate::dynamodb::fault::{DynamoDbFault, TABLE_NOT_FOUND};
 use crate::dynamodb::item::{CREATED, ID};
-use crate::dynamodb::requests::{ADMIN_WAIT, Answer, send};
+use crate::dynamodb::requests::{Answer, send};
 use crate::task::to_its_end;
 
 impl DynamoDbMetastore {
@@ -27,7 +28,10 @@ impl DynamoDbMetastore {
                 }
                 Err(error) if error.is("ResourceInUseException") => store.wait_until_active().await,
                 // Where there is a table no right to make one is needed.
-                Err(error) if error.is_denial() && store.describe_table().await?.is_ok() => {
+                Err(error)
+                    if error.is_denial()
+                        && store.describe_table(CallContext::within(START_WAIT)).await?.is_ok() =>
+                {
                     store.wait_until_active().await
                 }
                 Err(error) => Err(error.into()),
@@ -49,13 +53,13 @@ impl DynamoDbMetastore {
                 .key_schema(key.build().map_err(BackendError::permanent)?);
         }
         let request = request.billing_mode(BillingMode::PayPerRequest).deletion_protection_enabled(true);
-        Ok(send(ADMIN_WAIT, request.send()).await?.map(|_answer| ()))
+        Ok(send(CallContext::within(START_WAIT), request.send()).await?.map(|_answer| ()))
     }
 
     async fn wait_until_active(&self) -> Result<(), BackendError> {
         let end = Instant::now() + CREATE_WAIT;
         loop {
-            let status = match self.describe_table().await? {
+            let status = match self.describe_table(CallContext::within(START_WAIT)).await? {
                 Ok(table) => table.and_then(|table| table.table_status),
                 // The description may come from a replica that has not heard of the table yet.
                 Err(error) if error.is(TABLE_NOT_FOUND) => None,
@@ -82,7 +86,7 @@ impl DynamoDbMetastore {
                 .update_continuous_backups()
                 .table_name(&*self.table)
                 .point_in_time_recovery_specification(recovery.build().map_err(BackendError::permanent)?);
-            match send(ADMIN_WAIT, request.send()).await? {
+            match send(CallContext::within(START_WAIT), request.send()).await? {
                 Ok(_answer) => return Ok(()),
                 Err(error) if error.is_denial() || error.is_unknown_operation() => return Ok(()),
                 // Backups of a table that is seconds old are still being set up.

@@ -149,12 +149,12 @@ impl DynamoDbError {
         self.code.as_deref() == Some(code)
     }
 
-    /// Tells whether the caller may not do what it asked for.
+    /// Returns `true` if the caller may not do what it asked for.
     pub(super) fn is_denial(&self) -> bool {
         self.is("AccessDeniedException")
     }
 
-    /// Tells whether the server has no such operation, as local stand-ins of DynamoDB have not all.
+    /// Returns `true` if the server has no such operation, as local stand-ins of DynamoDB have not all.
     pub(super) fn is_unknown_operation(&self) -> bool {
         self.is("UnknownOperationException") || self.is("NotImplementedException")
     }

@@ -18,7 +18,7 @@ pub(super) const KEY_RECORD: &str = "KeyRecord";
 /// Asherah's Go, Java, C# and Rust all write it as base64 text, never as binary.
 pub(super) const WRAPPED_KEY: &str = "Key";
 pub(super) const REVOKED: &str = "Revoked";
-const PARENT: &str = "ParentKeyMeta";
+pub(super) const PARENT: &str = "ParentKeyMeta";
 const PARENT_ID: &str = "KeyId";
 
 /// How many bytes a hash key may have.
@@ -59,7 +59,7 @@ pub(super) fn encode_key(wrapped_key: &[u8]) -> Result<String, DynamoDbFault> {
 
 /// Makes the item of a record.
 pub(super) fn write(record: &EnvelopeKeyRecord) -> Result<Item, DynamoDbFault> {
-    let (meta, parent) = (record.meta(), record.parent());
+    let meta = record.meta();
     check_id(meta.id())?;
     let mut fields = HashMap::from([
         (WRAPPED_KEY.to_owned(), AttributeValue::S(encode_key(record.wrapped_key())?)),
@@ -68,16 +68,20 @@ pub(super) fn write(record: &EnvelopeKeyRecord) -> Result<Item, DynamoDbFault> {
     if record.is_revoked() {
         fields.insert(REVOKED.to_owned(), AttributeValue::Bool(true));
     }
-    if let Some(parent) = parent {
-        let parent = HashMap::from([
-            (PARENT_ID.to_owned(), text(parent.id())),
-            (CREATED.to_owned(), number(parent.created())),
-        ]);
-        fields.insert(PARENT.to_owned(), AttributeValue::M(parent));
+    if let Some(parent) = record.parent() {
+        fields.insert(PARENT.to_owned(), self::parent(parent));
     }
     let mut item = key(meta);
     item.insert(KEY_RECORD.to_owned(), AttributeValue::M(fields));
     Ok(item)
+}
+
+/// Makes the field that names a record's parent.
+pub(super) fn parent(parent: &KeyMeta) -> AttributeValue {
+    AttributeValue::M(HashMap::from([
+        (PARENT_ID.to_owned(), text(parent.id())),
+        (CREATED.to_owned(), number(parent.created())),
+    ]))
 }
 
 /// Makes the primary key of a key version.

@@ -45,6 +45,9 @@ struct Calls<D: Dialect> {
 /// nothing is acknowledged about as late.
 const HOLD_MAX: Duration = Duration::from_secs(15 * 60);
 
+/// How long the server may take to say whether it has let go, and to be reached for that.
+const ASK_MAX: Duration = Duration::from_millis(1_500);
+
 const ASK_AGAIN_FIRST: Duration = Duration::from_millis(20);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
 
@@ -145,7 +148,7 @@ impl<D: Dialect> Ending<D> {
             pause = (pause * 2).min(ASK_AGAIN_MAX);
         }
         if let Some(session) = session {
-            drop(timeout(shared.setup.deadline, D::farewell(session)).await);
+            drop(timeout(ASK_MAX, D::farewell(session)).await);
         }
     }
 
@@ -179,12 +182,12 @@ impl<D: Dialect> Shared<D> {
     ) -> Option<Vec<D::Backend>> {
         let ask = async {
             if session.is_none() {
-                let connected = self.hosts.connect_once(&self.setup, self.setup.deadline).await.ok()?;
+                let connected = self.hosts.connect_once(&self.setup, ASK_MAX).await.ok()?;
                 *session = Some(connected.session);
             }
             D::end(session.as_mut()?, backends).await.ok()
         };
-        timeout(self.setup.deadline * 2, ask).await.ok().flatten()
+        timeout(ASK_MAX * 2, ask).await.ok().flatten()
     }
 
     fn tell_gone(&self, asked: &[D::Backend], left: &[D::Backend]) {

@@ -5,30 +5,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::BackendError;
-
 use crate::schema::SchemaReport;
-use crate::sql::SqlFault;
-use crate::sql::driver::Doing;
+use crate::sql::error::SqlFuture;
 use crate::sql::hosts::Role;
 use crate::sql::look::Sharing;
+use crate::sql::statements::Statements;
 
 /// A make of servers.
-pub(crate) trait Dialect: Sized + Send + Sync + 'static {
+pub(crate) trait Dialect: Statements {
     /// How one server is reached.
     type Options: Clone + Send + Sync + 'static;
-    /// A connection on which statements can be run.
-    type Session: Send + 'static;
     /// What the server calls a session. No other session of any server is called so.
     type Backend: Clone + PartialEq + fmt::Debug + Send + Sync + 'static;
-    /// What a call must know of the table that is there.
-    type Table: Copy + Send + Sync + 'static;
 
     /// What a call takes the table for while there is none.
     const NO_TABLE: Self::Table;
-
-    /// Classifies a failure, and strips what does not belong in an error.
-    fn backend_error(error: sqlx::Error, doing: Doing) -> BackendError;
 
     /// Returns `true` if the session is as good as before: the server answered to the end, and will
     /// not answer every other call on it in the same way.
@@ -43,8 +34,8 @@ pub(crate) trait Dialect: Sized + Send + Sync + 'static {
     /// Says goodbye. How that goes is of no consequence.
     fn farewell(session: Self::Session) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    /// Lets statements of this session take so long from now on.
-    fn allow(session: &mut Self::Session, deadline: Duration) -> SqlFuture<'_, ()>;
+    /// Has the server end statements of this session that take longer, from now on.
+    fn limit(session: &mut Self::Session, time: Duration) -> SqlFuture<'_, ()>;
 
     /// Ends what the server still does for these sessions, and the sessions with it; returns those
     /// that it has not let go of yet.
@@ -74,8 +65,6 @@ pub(crate) trait Dialect: Sized + Send + Sync + 'static {
 pub(crate) struct Setup {
     /// Which of several servers will do.
     pub(crate) role: Role,
-    /// How long a load or an insert may take.
-    pub(crate) deadline: Duration,
     /// The server is told to give up when the caller does.
     pub(crate) server_timeouts: bool,
     /// Statements have names on the server.
@@ -95,42 +84,3 @@ pub(crate) struct Connected<D: Dialect> {
     /// it cannot tell.
     pub(crate) server: Option<String>,
 }
-
-/// Why a statement brought nothing.
-#[derive(Debug)]
-pub(crate) enum SqlError {
-    Driver(sqlx::Error),
-    /// What the database answered cannot be.
-    Fault(SqlFault),
-    /// The answer is not to the statement that was sent.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "others' statements have no names"))]
-    Crossed,
-}
-
-impl From<sqlx::Error> for SqlError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Driver(error)
-    }
-}
-
-impl From<SqlFault> for SqlError {
-    fn from(fault: SqlFault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl SqlError {
-    pub(crate) fn classified<D: Dialect>(self) -> BackendError {
-        self.classified_when::<D>(Doing::Asking)
-    }
-
-    pub(crate) fn classified_when<D: Dialect>(self, doing: Doing) -> BackendError {
-        match self {
-            Self::Driver(error) => D::backend_error(error, doing),
-            Self::Fault(fault) => fault.into(),
-            Self::Crossed => BackendError::transient(SqlFault::Crossed),
-        }
-    }
-}
-
-pub(crate) type SqlFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SqlError>> + Send + 'a>>;

@@ -13,8 +13,8 @@ use claviger::FailureKind;
 /// driver's own error prints the row that a constraint refused, and can print a password.
 ///
 /// What a server says of a statement may quote what it was sent, the key id with its partition: that
-/// message is in a field, for who asks for it, and `Display` says in our words what it is about. What
-/// it says of a connection is shown, since it was told no more than who connects.
+/// message is in a field, for a caller that asks for it, and `Display` says in our words what it is about.
+/// What it says of a connection is shown, since it was told no more than who connects.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DriverFault {

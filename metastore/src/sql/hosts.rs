@@ -6,8 +6,9 @@ use std::time::Duration;
 use claviger::{BackendError, FailureKind};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::sql::dialect::{Connected, Dialect, Setup, SqlError};
+use crate::sql::dialect::{Connected, Dialect, Setup};
 use crate::sql::driver::Doing;
+use crate::sql::error::SqlError;
 
 /// What a server must be for a session to stay with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

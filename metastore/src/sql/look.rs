@@ -7,8 +7,8 @@ use claviger::{BackendError, FailureKind};
 use tokio::time::timeout;
 
 use crate::schema::{Finding, FindingId, SchemaReport};
-use crate::sql::connections::ADMIN_DEADLINE;
-use crate::sql::dialect::{Dialect, Setup, SqlError};
+use crate::sql::dialect::{Dialect, Setup};
+use crate::sql::error::SqlError;
 use crate::sql::hosts::Hosts;
 use crate::task::to_its_end;
 
@@ -46,22 +46,26 @@ impl Start {
     pub(crate) const CHECKED: Self = Self { makes_table: false, checks: true };
 }
 
-/// Looks at the server, as `start` says.
+/// How long opening a store may take: a look at its server and table, which may be made.
+pub(crate) const OPENING_MAX: Duration = Duration::from_secs(30);
+
+/// Looks at the server, as `start` says, within `time`.
 ///
 /// On connections of its own: a pool tells no reason when a server refuses them.
 pub(crate) async fn look<D: Dialect>(
     hosts: &Arc<Hosts<D>>,
     setup: Setup,
     start: Start,
+    time: Duration,
 ) -> Result<Seen<D>, BackendError> {
     let hosts = Arc::clone(hosts);
     // Its statements may take longer than those of calls, and are few.
     let setup = Setup { server_timeouts: false, ..setup };
     to_its_end(async move {
         let looking = async {
-            let first = hosts.connect_once(&setup, ADMIN_DEADLINE).await?;
+            let first = hosts.connect_once(&setup, time).await?;
             let (mut session, server) = (first.session, first.server);
-            let sharing = sharing(&hosts, &setup, &mut session).await?;
+            let sharing = sharing(&hosts, &setup, &mut session, time).await?;
             let seen = look_at::<D>(&mut session, start).await;
             let (mut report, table) = seen.map_err(SqlError::classified::<D>)?;
             // It was good to the last.
@@ -71,11 +75,9 @@ pub(crate) async fn look<D: Dialect>(
             }
             Ok(Seen { report, sharing, table, server })
         };
-        timeout(ADMIN_DEADLINE, looking)
+        timeout(time, looking)
             .await
-            .unwrap_or(Err(
-                BackendError::transient(Silence(ADMIN_DEADLINE)).with_kind(FailureKind::Unreachable)
-            ))
+            .unwrap_or(Err(BackendError::transient(Silence(time)).with_kind(FailureKind::Unreachable)))
     })
     .await
 }
@@ -89,11 +91,12 @@ async fn sharing<D: Dialect>(
     hosts: &Hosts<D>,
     setup: &Setup,
     first: &mut D::Session,
+    time: Duration,
 ) -> Result<Sharing, BackendError> {
     if !D::MAY_SHARE_NAMES || !setup.named_statements {
         return Ok(Sharing::Nothing);
     }
-    let mut second = hosts.connect_once(setup, ADMIN_DEADLINE).await?.session;
+    let mut second = hosts.connect_once(setup, time).await?.session;
     let sharing = D::sharing(first, &mut second).await.map_err(SqlError::classified::<D>)?;
     D::farewell(second).await;
     Ok(sharing)

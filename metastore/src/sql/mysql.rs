@@ -9,26 +9,18 @@ mod statements;
 mod texts;
 mod utc;
 
-use std::fmt;
-use std::sync::Arc;
-
-use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
-    MetastoreAdmin, Page,
-};
+use claviger::BackendError;
 
 pub use self::builder::MysqlBuilder;
 
 use self::dialect::MysqlDialect;
 use self::texts::{
-    count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
+    count_sql, delete_sql, delete_version_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql,
+    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
 };
-use crate::schema::SchemaReport;
-use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections};
+use crate::sql::connections::Connections;
 use crate::sql::driver::Doing;
-use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
-use crate::sql::{check_id, checked_json};
+use crate::sql::store::{SqlMetastore, sql_metastore};
 
 /// Keeps key records in a MySQL or MariaDB table that any number of processes share, those of other
 /// Asherah implementations included.
@@ -63,8 +55,8 @@ use crate::sql::{check_id, checked_json};
 /// ([`MysqlBuilder::folded_ids`]).
 ///
 /// All programs send `created` as UTC text. In a `DATETIME` that is what is kept, whoever writes; in
-/// Asherah's `TIMESTAMP` the server takes it for a time in the session's zone, so that all who share
-/// the table must have one zone ([`MysqlBuilder::session_time_zone`]). Where that zone's clocks are
+/// Asherah's `TIMESTAMP` the server takes it for a time in the session's zone, so that all programs that
+/// share the table must have one zone ([`MysqlBuilder::session_time_zone`]). Where that zone's clocks are
 /// put forward, the hour they skip cannot be stored: an insert in it is refused with
 /// [`SqlFault::CreatedNotHeld`](crate::SqlFault::CreatedNotHeld).
 ///
@@ -93,20 +85,19 @@ use crate::sql::{check_id, checked_json};
 #[doc = concat!("```sql\n", load_many_sql!("?, ?, …", "?, ?, …"), "\n```")]
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many_sql!("?, ?, …", unzoned), "\n```")]
-/// A new key. That it is taken is known by the violation of the primary key and a look at who holds
-/// it, and by nothing else:
+/// A new key. The version is taken if the insert violates the primary key and the row that is then looked at is
+/// that version's. If that row was deleted meanwhile the insert is made again, three times at most:
 #[doc = concat!("```sql\n", insert_sql!(), ";\n\n", holder_sql!(), "\n```")]
-/// A revocation or a replaced wrapped key, after a read of the row; begun anew if it finds no row:
+/// A revocation or a replaced wrapped key, after a read of the row. If another program changed the row meanwhile
+/// it is read again, 20 times at most:
 #[doc = concat!("```sql\n", update_sql!(), "\n```")]
 /// Operators' calls:
 #[doc = concat!(
-    "```sql\n", list_sql!("id >= ? AND (id > ? OR created > ?) AND "), ";\n\n", delete_sql!(), ";\n\n",
+    "```sql\n", list_sql!("id >= ? AND (id > ? OR created > ?) AND "), ";\n\n", delete_version_sql!(), ";\n\n", delete_sql!(), ";\n\n",
     count_sql!(), "\n```"
 )]
 #[derive(Clone)]
-pub struct MysqlMetastore {
-    connections: Connections<MysqlDialect>,
-}
+pub struct MysqlMetastore(SqlMetastore<Connections<MysqlDialect>>);
 
 impl MysqlMetastore {
     /// Connects to the database and looks at its table. What else can be set is in
@@ -151,20 +142,8 @@ impl MysqlMetastore {
         MysqlBuilder::default()
     }
 
-    /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
+    /// The SQL that [`migrate`](Self::migrate) runs, for callers that manage schemas with other tools.
     pub const SCHEMA: &str = include_str!("../../migrations/mysql/0001_encryption_key.sql");
-
-    /// Looks for what is wrong with the table, with the settings of the server and the session, with
-    /// the user's rights, and at a sample of the rows. It changes nothing.
-    ///
-    /// # Errors
-    /// As the database's failures are.
-    ///
-    /// # Cancel safety
-    /// Nothing is changed.
-    pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
-        self.connections.report().await
-    }
 
     /// Classifies a failure of the driver, as the store does its own: for a
     /// [`Persistence`](claviger::Persistence) over a caller's own tables.
@@ -183,167 +162,6 @@ impl MysqlMetastore {
     pub fn classify(error: sqlx::Error) -> BackendError {
         fault::backend_error(error, Doing::Asking)
     }
-
-    /// Closes the connections, once calls under way have ended. Calls made later are refused.
-    ///
-    /// # Cancel safety
-    /// Closing goes on.
-    pub async fn close(&self) {
-        self.connections.close().await;
-    }
-
-    async fn rewrite(
-        &self,
-        key: &KeyMeta,
-        change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> + Send + Sync + 'static,
-    ) -> Result<Rewritten, BackendError> {
-        check_id(key.id())?;
-        let key = key.clone();
-        let rewrite = self.connections.write(ADMIN_DEADLINE, move |session, layout| {
-            Box::pin(async move {
-                layout.check_id(key.id())?;
-                let change = |record: &EnvelopeKeyRecord| {
-                    change(record).map(|changed| layout.checked_json(&changed)).transpose()
-                };
-                statements::rewrite(session, &key, change).await
-            })
-        });
-        rewrite.await
-    }
 }
 
-impl fmt::Debug for MysqlMetastore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.connections.debug("MysqlMetastore", f)
-    }
-}
-
-impl Metastore for MysqlMetastore {
-    async fn load(
-        &self,
-        key: &KeyMeta,
-        consistency: Consistency,
-    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        check_id(key.id())?;
-        let (key, folded_ids) = (key.clone(), self.connections.folded_ids);
-        let load = self.connections.read_at(consistency, move |session, layout| {
-            let key = key.clone();
-            Box::pin(async move {
-                layout.check_id(key.id())?;
-                match statements::load(session, &key).await? {
-                    None if layout.folds => statements::load_folded(session, &key, folded_ids).await,
-                    found => Ok(found),
-                }
-            })
-        });
-        load.await
-    }
-
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        check_id(id)?;
-        let id = id.clone();
-        let load = self.connections.read_at(Consistency::Strong, move |session, layout| {
-            let id = id.clone();
-            Box::pin(async move {
-                layout.check_id(&id)?;
-                statements::load_latest(session, &id, up_to, layout.is_zoned).await
-            })
-        });
-        load.await
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[KeyMeta],
-        consistency: Consistency,
-    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        keys.iter().try_for_each(|key| check_id(key.id()))?;
-        let (keys, folded_ids): (Arc<[KeyMeta]>, _) = (keys.into(), self.connections.folded_ids);
-        let load = self.connections.read_at(consistency, move |session, layout| {
-            let keys = Arc::clone(&keys);
-            Box::pin(async move {
-                keys.iter().try_for_each(|key| layout.check_id(key.id()))?;
-                let folded_ids = layout.folds.then_some(folded_ids);
-                statements::load_many(session, &keys, folded_ids).await
-            })
-        });
-        load.await
-    }
-
-    async fn load_latest_many(
-        &self,
-        ids: &[KeyId],
-        up_to: Created,
-    ) -> Result<Vec<Option<Latest>>, BackendError> {
-        ids.iter().try_for_each(check_id)?;
-        let ids: Arc<[KeyId]> = ids.into();
-        let load = self.connections.read_at(Consistency::Strong, move |session, layout| {
-            let ids = Arc::clone(&ids);
-            Box::pin(async move {
-                ids.iter().try_for_each(|id| layout.check_id(id))?;
-                statements::load_latest_many(session, &ids, up_to, layout.is_zoned).await
-            })
-        });
-        load.await
-    }
-
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        check_id(record.meta().id())?;
-        checked_json(record)?;
-        let record = record.clone();
-        let insert = self.connections.write(self.connections.deadline, move |session, layout| {
-            Box::pin(async move {
-                layout.check_id(record.meta().id())?;
-                let json = layout.checked_json(&record)?;
-                if layout.is_strict {
-                    statements::insert(session, record.meta(), &json).await
-                } else {
-                    statements::insert_looked_at(session, record.meta(), &json).await
-                }
-            })
-        });
-        insert.await
-    }
-
-    fn failovers(&self) -> u64 {
-        self.connections.primary.failovers()
-    }
-}
-
-impl MetastoreAdmin for MysqlMetastore {
-    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
-        let after = after.cloned();
-        let list = self.connections.read(ADMIN_DEADLINE, move |session, layout| {
-            let after = after.clone();
-            Box::pin(async move {
-                after.iter().try_for_each(|after| layout.check_characters(after.id()))?;
-                statements::list(session, after.as_ref(), limit).await
-            })
-        });
-        list.await
-    }
-
-    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-        Ok(self.rewrite(key, revoke).await? != Rewritten::NotFound)
-    }
-
-    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        Ok(self.rewrite(key, replace_wrapped_key(old, new)).await? == Rewritten::Changed)
-    }
-
-    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
-        check_id(id)?;
-        let id = id.clone();
-        let delete = self.connections.write(ADMIN_DEADLINE, move |session, layout| {
-            Box::pin(async move {
-                layout.check_id(&id)?;
-                statements::delete(session, &id).await
-            })
-        });
-        delete.await
-    }
-
-    async fn count(&self) -> Result<u64, BackendError> {
-        self.connections.read(COUNT_DEADLINE, |session, _| Box::pin(statements::count(session))).await
-    }
-}
+sql_metastore!(MysqlMetastore);

@@ -10,28 +10,20 @@ mod session;
 mod statements;
 mod texts;
 
-use std::fmt;
-use std::sync::Arc;
-
-use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
-    MetastoreAdmin, Page,
-};
+use claviger::BackendError;
 
 pub use self::builder::PostgresBuilder;
 pub use self::invalidations::PostgresInvalidations;
 
 use self::dialect::PostgresDialect;
 use self::texts::{
-    count_sql, delete_sql, durably, holder_sql, insert_sql, latest_two, list_sql, load_latest_many_sql,
-    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record, row_id, seconds,
-    update_sql,
+    count_sql, delete_sql, delete_version_sql, durably, holder_sql, insert_sql, latest_two, list_sql,
+    load_latest_many_sql, load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record,
+    row_id, seconds, update_sql,
 };
-use crate::schema::SchemaReport;
-use crate::sql::connections::{ADMIN_DEADLINE, COUNT_DEADLINE, Connections};
+use crate::sql::connections::Connections;
 use crate::sql::driver::Doing;
-use crate::sql::rewrite::{Rewritten, replace_wrapped_key, revoke};
-use crate::sql::{check_id, checked_json};
+use crate::sql::store::{SqlMetastore, sql_metastore};
 
 /// Keeps key records in a PostgreSQL table that any number of processes share, those of other
 /// Asherah implementations included.
@@ -84,18 +76,17 @@ use crate::sql::{check_id, checked_json};
 #[doc = concat!("```sql\n", load_many_sql!(""), "\n```")]
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many_sql!(""), "\n```")]
-/// A new key. That it is taken is known by the violation of the primary key and a look at who holds
-/// it, and by nothing else. On a table that folds ids the same look finds what it takes for a version
-/// that has no row:
+/// A new key. The version is taken if the insert violates the primary key and the row that is then looked at is
+/// that version's. If that row was deleted meanwhile the insert is made again, three times at most. On a table
+/// that folds ids the same look finds what it takes for a version that has no row:
 #[doc = concat!("```sql\n", insert_sql!(""), ";\n\n", holder_sql!(""), "\n```")]
-/// A revocation or a replaced wrapped key, after a read of the row; begun anew if it changes no row:
+/// A revocation or a replaced wrapped key, after a read of the row. If another program changed the row meanwhile
+/// it is read again, 20 times at most:
 #[doc = concat!("```sql\n", update_sql!(""), "\n```")]
 /// Operators' calls:
-#[doc = concat!("```sql\n", list_sql!(""), ";\n\n", delete_sql!(), ";\n\n", count_sql!(), "\n```")]
+#[doc = concat!("```sql\n", list_sql!(""), ";\n\n", delete_version_sql!(""), ";\n\n", delete_sql!(), ";\n\n", count_sql!(), "\n```")]
 #[derive(Clone)]
-pub struct PostgresMetastore {
-    connections: Connections<PostgresDialect>,
-}
+pub struct PostgresMetastore(SqlMetastore<Connections<PostgresDialect>>);
 
 impl PostgresMetastore {
     /// Connects to the database and looks at its table. What else can be set is in
@@ -140,7 +131,7 @@ impl PostgresMetastore {
         PostgresBuilder::default()
     }
 
-    /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
+    /// The SQL that [`migrate`](Self::migrate) runs, for callers that manage schemas with other tools.
     pub const SCHEMA: &str = concat!(
         include_str!("../../migrations/postgres/0001_encryption_key.sql"),
         "\n",
@@ -154,23 +145,11 @@ impl PostgresMetastore {
             .flat_map(|texts| texts.all().map(|statement| (statement.tag, statement.sql)))
     }
 
-    /// Looks for what is wrong with the table, with the server's settings and with the user's rights,
-    /// and at a sample of the rows. It changes nothing.
-    ///
-    /// # Errors
-    /// As the database's failures are.
-    ///
-    /// # Cancel safety
-    /// Nothing is changed.
-    pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
-        self.connections.report().await
-    }
-
     /// Returns a source of what is told on the channel `claviger_invalidations`, on a connection of its
     /// own to the same servers.
     #[must_use]
     pub fn invalidations(&self) -> PostgresInvalidations {
-        PostgresInvalidations::of_hosts(self.connections.primary.hosts().to_vec())
+        PostgresInvalidations::of_hosts(self.0.0.primary.hosts().to_vec())
     }
 
     /// Classifies a failure of the driver, as the store does its own: for a
@@ -190,131 +169,6 @@ impl PostgresMetastore {
     pub fn classify(error: sqlx::Error) -> BackendError {
         fault::backend_error(error, Doing::Asking)
     }
-
-    /// Closes the connections, once calls under way have ended. Calls made later are refused.
-    ///
-    /// # Cancel safety
-    /// Closing goes on.
-    pub async fn close(&self) {
-        self.connections.close().await;
-    }
-
-    async fn rewrite(
-        &self,
-        key: &KeyMeta,
-        change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> + Send + Sync + 'static,
-    ) -> Result<Rewritten, BackendError> {
-        check_id(key.id())?;
-        let key = key.clone();
-        let rewrite = self.connections.write(ADMIN_DEADLINE, move |session, texts| {
-            Box::pin(async move { texts.rewrite(session, &key, change).await })
-        });
-        rewrite.await
-    }
 }
 
-impl fmt::Debug for PostgresMetastore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.connections.debug("PostgresMetastore", f)
-    }
-}
-
-impl Metastore for PostgresMetastore {
-    async fn load(
-        &self,
-        key: &KeyMeta,
-        consistency: Consistency,
-    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        check_id(key.id())?;
-        let (key, folded_ids) = (key.clone(), self.connections.folded_ids);
-        let load = self.connections.read_at(consistency, move |session, texts| {
-            let key = key.clone();
-            Box::pin(async move { texts.load(session, &key, folded_ids).await })
-        });
-        load.await
-    }
-
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        check_id(id)?;
-        let id = id.clone();
-        let load = self.connections.read_at(Consistency::Strong, move |session, texts| {
-            let id = id.clone();
-            Box::pin(async move { texts.load_latest(session, &id, up_to).await })
-        });
-        load.await
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[KeyMeta],
-        consistency: Consistency,
-    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        keys.iter().try_for_each(|key| check_id(key.id()))?;
-        let (keys, folded_ids): (Arc<[KeyMeta]>, _) = (keys.into(), self.connections.folded_ids);
-        let load = self.connections.read_at(consistency, move |session, texts| {
-            let keys = Arc::clone(&keys);
-            Box::pin(async move { texts.load_many(session, &keys, folded_ids).await })
-        });
-        load.await
-    }
-
-    async fn load_latest_many(
-        &self,
-        ids: &[KeyId],
-        up_to: Created,
-    ) -> Result<Vec<Option<Latest>>, BackendError> {
-        ids.iter().try_for_each(check_id)?;
-        let ids: Arc<[KeyId]> = ids.into();
-        let load = self.connections.read_at(Consistency::Strong, move |session, texts| {
-            let ids = Arc::clone(&ids);
-            Box::pin(async move { texts.load_latest_many(session, &ids, up_to).await })
-        });
-        load.await
-    }
-
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        check_id(record.meta().id())?;
-        checked_json(record)?;
-        let record = record.clone();
-        let insert = self.connections.write(self.connections.deadline, move |session, texts| {
-            Box::pin(async move { texts.insert(session, &record).await })
-        });
-        insert.await
-    }
-
-    fn failovers(&self) -> u64 {
-        self.connections.primary.failovers()
-    }
-}
-
-impl MetastoreAdmin for PostgresMetastore {
-    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
-        let after = after.cloned();
-        let list = self.connections.read(ADMIN_DEADLINE, move |session, texts| {
-            let after = after.clone();
-            Box::pin(async move { texts.list(session, after.as_ref(), limit).await })
-        });
-        list.await
-    }
-
-    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-        Ok(self.rewrite(key, revoke).await? != Rewritten::NotFound)
-    }
-
-    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        Ok(self.rewrite(key, replace_wrapped_key(old, new)).await? == Rewritten::Changed)
-    }
-
-    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
-        check_id(id)?;
-        let id = id.clone();
-        let delete = self.connections.write(ADMIN_DEADLINE, move |session, _| {
-            Box::pin(async move { statements::delete(session, &id).await })
-        });
-        delete.await
-    }
-
-    async fn count(&self) -> Result<u64, BackendError> {
-        self.connections.read(COUNT_DEADLINE, |session, _| Box::pin(statements::count(session))).await
-    }
-}
+sql_metastore!(PostgresMetastore);

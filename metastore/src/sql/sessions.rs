@@ -7,17 +7,19 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use claviger::{BackendError, FailureKind};
+use claviger::{BackendError, CallContext, FailureKind};
 use deadpool::managed::{
     Manager, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task_local;
 use tokio::time::{Instant, timeout_at};
 
 use crate::schema::SchemaReport;
 use crate::sql::abandoned::Abandoned;
-use crate::sql::dialect::{Dialect, Setup, SqlError, SqlFuture};
+use crate::sql::dialect::{Dialect, Setup};
 use crate::sql::driver::Doing;
+use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::hosts::Hosts;
 use crate::sql::look::{Start, look};
 use crate::sql::{DriverFault, SqlFault};
@@ -69,7 +71,8 @@ impl<D: Dialect> Manager for Maker<D> {
 
     async fn create(&self) -> Result<Pooled<D>, BackendError> {
         // So that the caller learns why there is none, and not only that there was no answer.
-        let patience = self.setup.deadline / 5 * 4;
+        let left = CALL_ENDS.try_with(|ends| ends.saturating_duration_since(Instant::now()));
+        let patience = left.unwrap_or_default() / 5 * 4;
         let connected = self.hosts.connect(&self.setup, patience).await?;
         let server = connected.server.map(|server| self.came_to(&server));
         Ok(Pooled { session: connected.session, backend: connected.backend, server })
@@ -147,19 +150,19 @@ impl<D: Dialect> Sessions<D> {
         }
     }
 
-    /// Runs `work`, to its end also when its caller goes away. `deadline` bounds it all, the wait for
-    /// a session too.
+    /// Runs `work`, to its end also when its caller goes away. its deadline ends it all, the wait
+    /// for a session too.
     ///
-    /// The session goes back to the pool only after a whole answer. One that is not at its end when
-    /// `deadline` is over is [abandoned](crate::sql::abandoned).
+    /// The session goes back to the pool only after a whole answer. One that is not at its end at the
+    /// `deadline` is [abandoned](crate::sql::abandoned).
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        deadline: Duration,
+        context: CallContext,
         work: impl FnOnce(&mut D::Session) -> SqlFuture<'_, T> + Send + 'static,
     ) -> Result<T, BackendError> {
         let this = self.clone();
         to_its_end(async move {
-            let span = Span::new(deadline);
+            let span = Span::new(context);
             let writes = Arc::clone(&this.0.writes);
             // The semaphore is never closed.
             let permit = timeout_at(span.until, writes.acquire_owned()).await;
@@ -173,12 +176,12 @@ impl<D: Dialect> Sessions<D> {
     /// that turns out to be dead: after the server was restarted every pooled one is.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        deadline: Duration,
+        context: CallContext,
         work: impl Fn(&mut D::Session) -> SqlFuture<'_, T> + Send + Sync + 'static,
     ) -> Result<T, BackendError> {
         let (this, work) = (self.clone(), Arc::new(work));
         to_its_end(async move {
-            let span = Span::new(deadline);
+            let span = Span::new(context);
             let mut left = this.0.pool.status().max_size;
             loop {
                 let work = Arc::clone(&work);
@@ -198,15 +201,15 @@ impl<D: Dialect> Sessions<D> {
         permit: Option<OwnedSemaphorePermit>,
         work: impl FnOnce(&mut D::Session) -> SqlFuture<'_, T> + Send + 'static,
     ) -> Result<T, Failure> {
-        let pooled = match timeout_at(span.until, self.0.pool.get()).await {
+        let session = CALL_ENDS.scope(span.until, self.0.pool.get());
+        let pooled = match timeout_at(span.until, session).await {
             Ok(pooled) => pooled.map_err(|error| Failure::Other(no_session(error)))?,
             Err(_elapsed) => return Err(Failure::Other(span.no_answer())),
         };
-        let usual = self.0.pool.manager().setup.deadline;
         let backend = pooled.backend.clone();
-        let mut lease = Lease { pooled: Some(pooled), is_spent: false, _permit: permit };
+        let mut lease = Lease { pooled: Some(pooled), _permit: permit };
         let mut call = Box::pin(async move {
-            let answer = lease.run(span.deadline, usual, work).await;
+            let answer = lease.run(span.left(), work).await;
             (answer, lease)
         });
         match timeout_at(span.until, &mut call).await {
@@ -255,9 +258,9 @@ impl<D: Dialect> Sessions<D> {
     }
 
     /// Looks at the server for what is wrong, on connections of its own.
-    pub(crate) async fn look(&self) -> Result<SchemaReport, BackendError> {
+    pub(crate) async fn look(&self, time: Duration) -> Result<SchemaReport, BackendError> {
         let maker = self.0.pool.manager();
-        Ok(look(&maker.hosts, maker.setup.clone(), Start::CHECKED).await?.report)
+        Ok(look(&maker.hosts, maker.setup.clone(), Start::CHECKED, time).await?.report)
     }
 
     /// Refuses calls from now on, and waits until those under way have ended. What was abandoned is
@@ -279,20 +282,29 @@ impl<D: Dialect> Sessions<D> {
 
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// How long a call may take, from when on.
+task_local! {
+    /// When the call ends that a session is made for.
+    static CALL_ENDS: Instant;
+}
+
+/// How long a call may take, and until when.
 #[derive(Clone, Copy)]
 struct Span {
-    deadline: Duration,
+    length: Duration,
     until: Instant,
 }
 
 impl Span {
-    fn new(deadline: Duration) -> Self {
-        Self { deadline, until: Instant::now() + deadline }
+    fn new(context: CallContext) -> Self {
+        Self { length: context.remaining(), until: context.deadline }
+    }
+
+    fn left(self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
     }
 
     fn no_answer(self) -> BackendError {
-        BackendError::transient(NoAnswer(self.deadline)).with_kind(FailureKind::Unreachable)
+        BackendError::transient(NoAnswer(self.length)).with_kind(FailureKind::Unreachable)
     }
 }
 
@@ -324,37 +336,24 @@ fn no_session(error: PoolError<BackendError>) -> BackendError {
 /// A session that is closed when dropped, unless it was given back.
 struct Lease<D: Dialect> {
     pooled: Option<Object<Maker<D>>>,
-    /// It is set to what a long call needed.
-    is_spent: bool,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<D: Dialect> Lease<D> {
-    /// Runs `work`. Statements of a call that may take longer than usual may, too.
+    /// Runs `work`, whose statements the server is not to be at much longer than `time`.
     async fn run<T>(
         &mut self,
-        deadline: Duration,
-        usual: Duration,
+        time: Duration,
         work: impl FnOnce(&mut D::Session) -> SqlFuture<'_, T>,
     ) -> Result<T, SqlError> {
         // The lease is full until it is given back.
         let Some(pooled) = self.pooled.as_mut() else { return Err(sqlx::Error::PoolClosed.into()) };
-        let session = &mut pooled.session;
-        if deadline == usual {
-            return work(session).await;
-        }
-        self.is_spent = true;
-        D::allow(session, deadline).await?;
-        let answer = work(session).await?;
-        D::allow(session, usual).await?;
-        self.is_spent = false;
-        Ok(answer)
+        D::limit(&mut pooled.session, time).await?;
+        work(&mut pooled.session).await
     }
 
     fn give_back(mut self) {
-        if !self.is_spent {
-            drop(self.pooled.take());
-        }
+        drop(self.pooled.take());
     }
 }
 

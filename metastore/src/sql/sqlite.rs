@@ -9,25 +9,32 @@ mod check;
 mod fault;
 mod file;
 mod group;
+mod patience;
 mod statements;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use claviger::{
-    BackendError, Consistency, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
-    MetastoreAdmin, Page,
-};
+use claviger::{BackendError, CallContext};
+use futures_util::future::try_join_all;
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
+use tokio::time::{Instant, timeout_at};
 
 use crate::schema::SchemaReport;
+use crate::sql::FoldedIds;
+use crate::sql::error::{SqlError, SqlFuture};
+use crate::sql::sqlite::builder::OPENING_MAX;
 pub use crate::sql::sqlite::builder::SqliteBuilder;
 use crate::sql::sqlite::fault::backend_error;
 use crate::sql::sqlite::group::Group;
-use crate::sql::sqlite::statements::Write;
-use crate::sql::{FoldedIds, check_id, checked_json};
+use crate::sql::sqlite::patience::{in_time, until_free};
+use crate::sql::sqlite::statements::SqliteDialect;
+use crate::sql::statements::On;
+use crate::sql::store::{Access, SqlMetastore, sql_metastore};
+use crate::sql::write::Write;
 use crate::task::to_its_end;
 
 /// Keeps key records in one SQLite file that any number of processes of one machine share, those
@@ -50,8 +57,8 @@ use crate::task::to_its_end;
 /// ```
 ///
 /// # The table
-/// [`open`](Self::open) makes it if there is none; [`check_schema`](Self::check_schema) says
-/// what is wrong with one that is there, and no store starts on one that keys could be lost in.
+/// [`migrate`](Self::migrate) makes file and table if they are not there. [`check_schema`](Self::check_schema)
+/// says what is wrong with a table that is there, and no store starts on one that keys could be lost in.
 ///
 #[doc = concat!("```sql\n", include_str!("../../migrations/sqlite/0001_encryption_key.sql"), "\n```")]
 ///
@@ -65,41 +72,32 @@ use crate::task::to_its_end;
 #[doc = concat!("```sql\n", load_many!(), ";\n\n", load_many_other_forms!(), "\n```")]
 /// The latest versions of several keys, likewise:
 #[doc = concat!("```sql\n", load_latest_many!(), "\n```")]
-/// New keys, all that wait:
+/// New keys, all that wait. One that is not inserted is looked at, as by the first two statements: the version is
+/// taken if that row is its own. If it was deleted meanwhile the insert is made again, three times at most:
 #[doc = concat!("```sql\n", insert!(), "\n```")]
-/// A revocation or a replaced wrapped key, which is a read and an update of each form:
+/// A revocation or a replaced wrapped key, which is a read and an update of each form, 20 times at most:
 #[doc = concat!("```sql\n", load_all_forms!(), ";\n\n", update!(), "\n```")]
 /// Operators' calls:
-#[doc = concat!("```sql\n", list!(), ";\n\n", delete!(), ";\n\n", count!(), "\n```")]
+#[doc = concat!("```sql\n", list!(), ";\n\n", delete_version!(), ";\n\n", delete!(), ";\n\n", count!(), "\n```")]
 /// Writes that are not inserts alone are made between `BEGIN IMMEDIATE` and `COMMIT`.
-#[derive(Clone, Debug)]
-pub struct SqliteMetastore {
-    pool: SqlitePool,
-    /// SQLite lets one connection write at a time and makes the others poll; here they queue.
-    group: Arc<Group>,
-    folded_ids: FoldedIds,
-}
+#[derive(Clone)]
+pub struct SqliteMetastore(SqlMetastore<Connections>);
 
 impl SqliteMetastore {
-    /// Opens the file, made with mode 0600 if it is not there, and creates the table if it is not
-    /// there. The folder must exist. A service that has run before is better opened with
-    /// [`existing`](SqliteBuilder::existing), so that a file that was lost is not replaced by an empty one.
-    ///
-    /// What SQLite takes for a database in memory (`:memory:`) or for a URI (`file:…`) is refused.
+    /// Opens the file and looks at its table. Both must be there: of a key store that was lost nothing is
+    /// begun anew, while its data waits for its keys. What else can be set is in [`builder`](Self::builder).
     ///
     /// # Errors
-    /// Permanent when the file cannot be opened or is no database, and, with
-    /// [`DangerousSchema`](crate::DangerousSchema) as its source, when keys could be lost in it;
-    /// transient when other processes keep it busy.
+    /// As [`SqliteBuilder::open`] does.
     ///
     /// # Cancel safety
-    /// The file may have been made, and is as good as new.
+    /// Nothing is changed.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, BackendError> {
         Self::builder().open(path).await
     }
 
-    /// Makes the file and the table if they are not there, and opens the store: what
-    /// [`open`](Self::open) does too, by the name that all stores have for it.
+    /// Makes the file and our own table if they are not there, and opens the store as [`open`](Self::open)
+    /// does: for installing, and for a program that brings its own key store. What is there is left as it is.
     ///
     /// ```
     /// use claviger_metastore::SqliteMetastore;
@@ -108,26 +106,26 @@ impl SqliteMetastore {
     /// # async fn main() -> Result<(), claviger::BackendError> {
     /// # let folder = tempfile::tempdir().map_err(claviger::BackendError::permanent)?;
     /// # let file = folder.path().join("keys.db");
-    /// let metastore = SqliteMetastore::migrate(&file).await?;
+    /// // Once; again it does no harm.
+    /// SqliteMetastore::migrate(&file).await?.close().await;
+    /// // From then on.
+    /// let metastore = SqliteMetastore::open(&file).await?;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
-    /// As [`open`](Self::open) does.
+    /// As [`SqliteBuilder::open`] does.
     ///
     /// # Cancel safety
-    /// As of [`open`](Self::open).
+    /// The file may have been made without its table, and is as good as new.
     pub async fn migrate(path: impl AsRef<Path>) -> Result<Self, BackendError> {
         Self::builder().migrate().open(path).await
     }
 
-    /// Uses a pool made by the caller. The file must be in WAL mode, `synchronous` must be `FULL` or
-    /// `EXTRA`, and the table one that keys are not lost in. Where it may not be there,
-    /// `SqliteMetastore::builder().migrate().pool(pool)` makes it.
+    /// Uses a pool made by the caller, and looks at the table.
     ///
     /// # Errors
-    /// Permanent, with [`DangerousSchema`](crate::DangerousSchema) as its source, when keys could be
-    /// lost; else as the database's failures are.
+    /// As [`SqliteBuilder::pool`] does.
     ///
     /// # Cancel safety
     /// Nothing is changed.
@@ -135,35 +133,13 @@ impl SqliteMetastore {
         Self::builder().pool(pool).await
     }
 
-    /// The SQL that [`migrate`](Self::migrate) runs, for who keeps schemas by other means.
+    /// Returns a builder for a store with settings of its own.
+    pub fn builder() -> SqliteBuilder {
+        SqliteBuilder::default()
+    }
+
+    /// The SQL that [`migrate`](Self::migrate) runs, for callers that manage schemas with other tools.
     pub const SCHEMA: &str = include_str!("../../migrations/sqlite/0001_encryption_key.sql");
-
-    /// Begins a store that starts on less than all is well.
-    #[must_use]
-    pub const fn builder() -> SqliteBuilder {
-        SqliteBuilder::new()
-    }
-
-    /// Looks for what is wrong with the file and the table: a sample of its rows is read, and the
-    /// right to write is tried. Nothing is changed.
-    ///
-    /// # Errors
-    /// As the database's failures are.
-    ///
-    /// # Cancel safety
-    /// Nothing is changed.
-    pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
-        let pool = self.pool.clone();
-        to_its_end(async move { check::check(&mut *connection(&pool).await?).await }).await
-    }
-
-    async fn make_table(&self) -> Result<(), BackendError> {
-        let pool = self.pool.clone();
-        to_its_end(async move {
-            statements::create_table(&mut *connection(&pool).await?).await.map_err(backend_error)
-        })
-        .await
-    }
 
     /// Classifies a failure of the driver, as the store does its own: for a
     /// [`Persistence`](claviger::Persistence) over a caller's own tables.
@@ -181,112 +157,90 @@ impl SqliteMetastore {
     pub fn classify(error: sqlx::Error) -> BackendError {
         backend_error(error)
     }
+}
 
-    /// Closes the connections, once calls under way have ended. Calls made later are refused.
-    ///
-    /// # Cancel safety
-    /// Closing goes on.
-    pub async fn close(&self) {
-        self.pool.close().await;
+sql_metastore!(SqliteMetastore);
+
+/// The connections of a store and of its clones with its file.
+#[derive(Clone)]
+struct Connections {
+    pool: SqlitePool,
+    /// SQLite lets one connection write at a time and makes the others poll; here they queue.
+    group: Arc<Group>,
+    folded_ids: FoldedIds,
+}
+
+impl Connections {
+    /// The pool belongs to it, so that it is checked and waited for as its own.
+    fn new(pool: SqlitePool, folded_ids: FoldedIds) -> Self {
+        Self { group: Group::new(pool.clone()), pool, folded_ids }
     }
 
-    /// The pool belongs to it, so that it is checked and waited for as its own.
-    fn of(pool: SqlitePool, folded_ids: FoldedIds) -> Self {
-        let group = Group::new(pool.clone());
-        Self { pool, group, folded_ids }
+    async fn make_table(&self) -> Result<(), BackendError> {
+        let pool = self.pool.clone();
+        to_its_end(async move {
+            let deadline = Instant::now() + OPENING_MAX;
+            statements::create_table(&mut *connection(&pool, deadline).await?).await.map_err(backend_error)
+        })
+        .await
     }
 }
 
-impl Metastore for SqliteMetastore {
-    async fn load(
+impl Access for Connections {
+    type Dialect = SqliteDialect;
+
+    fn folded_ids(&self) -> FoldedIds {
+        self.folded_ids
+    }
+
+    /// There is one file, whatever may be read of another.
+    async fn read<T: Send + 'static>(
         &self,
-        key: &KeyMeta,
-        _consistency: Consistency,
-    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        check_id(key.id())?;
-        let (pool, key, folded_ids) = (self.pool.clone(), key.clone(), self.folded_ids);
-        to_its_end(async move { statements::load(&mut *connection(&pool).await?, &key, folded_ids).await })
+        context: CallContext,
+        work: impl Fn(On<'_, SqliteDialect>) -> SqlFuture<'_, T> + Clone + Send + Sync + 'static,
+    ) -> Result<T, BackendError> {
+        let pool = self.pool.clone();
+        let read = to_its_end(async move {
+            until_free(context.deadline, async || {
+                let mut connection = connection(&pool, context.deadline).await?;
+                let on = On { session: &mut *connection, table: () };
+                work(on).await.map_err(SqlError::classified::<SqliteDialect>)
+            })
             .await
+        });
+        in_time(context, read).await
     }
 
-    async fn load_latest(&self, id: &KeyId, up_to: Created) -> Result<Option<Latest>, BackendError> {
-        check_id(id)?;
-        let (pool, id) = (self.pool.clone(), id.clone());
-        to_its_end(async move { statements::load_latest(&mut *connection(&pool).await?, &id, up_to).await })
-            .await
+    async fn write(&self, context: CallContext, writes: Vec<Write>) -> Result<Vec<u64>, BackendError> {
+        // In the queue together, so that they share a commit.
+        let writes = writes.into_iter().map(|write| self.group.write(context.deadline, write));
+        in_time(context, try_join_all(writes)).await
     }
 
-    async fn load_many(
-        &self,
-        keys: &[KeyMeta],
-        _consistency: Consistency,
-    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        keys.iter().try_for_each(|key| check_id(key.id()))?;
-        let (pool, keys, folded_ids) = (self.pool.clone(), keys.to_vec(), self.folded_ids);
-        to_its_end(
-            async move { statements::load_many(&mut *connection(&pool).await?, &keys, folded_ids).await },
-        )
-        .await
-    }
-
-    async fn load_latest_many(
-        &self,
-        ids: &[KeyId],
-        up_to: Created,
-    ) -> Result<Vec<Option<Latest>>, BackendError> {
-        ids.iter().try_for_each(check_id)?;
-        let (pool, ids) = (self.pool.clone(), ids.to_vec());
-        to_its_end(
-            async move { statements::load_latest_many(&mut *connection(&pool).await?, &ids, up_to).await },
-        )
-        .await
-    }
-
-    async fn insert(&self, record: &EnvelopeKeyRecord) -> Result<Insert, BackendError> {
-        check_id(record.meta().id())?;
-        checked_json(record)?;
-        let inserted = self.group.write(Write::Insert(record.clone())).await?;
-        Ok(if inserted == 0 { Insert::AlreadyExists } else { Insert::Inserted })
+    async fn report(&self, context: CallContext) -> Result<SchemaReport, BackendError> {
+        let pool = self.pool.clone();
+        let report =
+            to_its_end(async move { check::check(&mut *connection(&pool, context.deadline).await?).await });
+        in_time(context, report).await
     }
 
     fn failovers(&self) -> u64 {
         0
     }
-}
 
-impl MetastoreAdmin for SqliteMetastore {
-    async fn list(&self, after: Option<&KeyMeta>, limit: usize) -> Result<Page, BackendError> {
-        let (pool, after) = (self.pool.clone(), after.cloned());
-        to_its_end(
-            async move { statements::list(&mut *connection(&pool).await?, after.as_ref(), limit).await },
-        )
-        .await
+    async fn close(&self) {
+        self.pool.close().await;
     }
 
-    async fn revoke(&self, key: &KeyMeta) -> Result<bool, BackendError> {
-        check_id(key.id())?;
-        Ok(self.group.write(Write::Revoke(key.clone())).await? > 0)
-    }
-
-    async fn replace_wrapped_key(&self, key: &KeyMeta, old: &[u8], new: &[u8]) -> Result<bool, BackendError> {
-        check_id(key.id())?;
-        let replace = Write::Replace { key: key.clone(), old: old.into(), new: new.into() };
-        Ok(self.group.write(replace).await? > 0)
-    }
-
-    async fn delete(&self, id: &KeyId) -> Result<u64, BackendError> {
-        check_id(id)?;
-        self.group.write(Write::Delete(id.clone())).await
-    }
-
-    async fn count(&self) -> Result<u64, BackendError> {
-        let pool = self.pool.clone();
-        to_its_end(async move { statements::count(&mut *connection(&pool).await?).await }).await
+    fn debug(&self, fields: &mut fmt::DebugStruct<'_, '_>) {
+        fields.field("pool", &self.pool).field("group", &self.group);
     }
 }
 
-async fn connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, BackendError> {
-    pool.acquire().await.map_err(backend_error)
+/// Waits for a connection until the deadline, or as long as a caller's own pool lets it.
+async fn connection(pool: &SqlitePool, deadline: Instant) -> Result<PoolConnection<Sqlite>, BackendError> {
+    let connection = timeout_at(deadline, pool.acquire()).await;
+    connection.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(backend_error)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Calls that are given up: the server is told, and nothing piles up on it.
 
+use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use claviger::{Consistency, Insert, Metastore};
+use claviger::{CallContext, Insert, Metastore};
 use claviger_metastore::{MysqlMetastore, PostgresMetastore};
-use claviger_test_servers::{MariaDb, Postgres};
+use claviger_testkit::{MariaDb, Postgres};
 use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, raw_sql};
@@ -20,6 +21,11 @@ const HASTY: Duration = Duration::from_millis(300);
 /// How long calls are made in vain.
 const VAIN: Duration = Duration::from_secs(4);
 
+/// The context of a call that is soon given up.
+fn hasty() -> CallContext {
+    CallContext::within(HASTY)
+}
+
 /// Makes loads and inserts, many at a time, all of which are in vain; returns the most connections
 /// that the server had meanwhile.
 async fn in_vain(store: &(impl Metastore + Clone), connections: impl Fn() -> u32) -> u32 {
@@ -31,9 +37,9 @@ async fn in_vain(store: &(impl Metastore + Clone), connections: impl Fn() -> u32
             while begun.elapsed() < VAIN {
                 let record = record(&format!("_IK_{task}_svc_prod"), 0);
                 let error = if task % 2 == 0 {
-                    store.load(record.meta(), Consistency::Strong).await.map(drop).unwrap_err()
+                    store.load(record.meta(), &hasty()).await.map(drop).unwrap_err()
                 } else {
-                    store.insert(&record).await.map(drop).unwrap_err()
+                    store.insert(&record, &hasty()).await.map(drop).unwrap_err()
                 };
                 assert!(error.is_transient(), "{error:?}");
             }
@@ -54,8 +60,8 @@ async fn in_vain(store: &(impl Metastore + Clone), connections: impl Fn() -> u32
 async fn assert_whole(store: &(impl Metastore + Clone)) {
     for second in 0..50 {
         let record = record("_IK_whole_svc_prod", second);
-        while store.insert(&record).await.is_err() {}
-        assert!(store.load(record.meta(), Consistency::Strong).await.unwrap().is_some());
+        while store.insert(&record, &call()).await.is_err() {}
+        assert!(store.load(record.meta(), &call()).await.unwrap().is_some());
     }
 }
 
@@ -67,7 +73,7 @@ async fn what_waits_for_a_lock_on_postgres_is_ended_and_never_more_than_the_pool
     unchecked.close().await;
     // Its own time-outs would end the statements, too.
     let builder = PostgresMetastore::builder().server_timeouts(false).max_connections(CONNECTIONS);
-    let store = builder.deadline(HASTY).open(&url).await.unwrap();
+    let store = builder.open(&url).await.unwrap();
     let mut locker = PgConnection::connect(&url).await.unwrap();
     raw_sql("BEGIN; LOCK TABLE encryption_key").execute(&mut locker).await.unwrap();
     let connections = || -> u32 {
@@ -95,7 +101,7 @@ async fn what_waits_for_a_lock_on_mariadb_is_ended_and_never_more_than_the_pool(
     let unchecked = MysqlMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     unchecked.close().await;
     let builder = MysqlMetastore::builder().server_timeouts(false).max_connections(CONNECTIONS);
-    let store = builder.deadline(HASTY).open(&url).await.unwrap();
+    let store = builder.open(&url).await.unwrap();
     let mut locker = MySqlConnection::connect(&url).await.unwrap();
     raw_sql("LOCK TABLES encryption_key WRITE").execute(&mut locker).await.unwrap();
     let connections = || -> u32 {
@@ -124,7 +130,7 @@ async fn servers_give_up_when_callers_do() {
     for parameters in ["", "?prepared-statements=off"] {
         let store = PostgresMetastore::open(&format!("{url}{parameters}")).await.unwrap();
         raw_sql("BEGIN; LOCK TABLE encryption_key").execute(&mut locker).await.unwrap();
-        let error = store.insert(&record).await.unwrap_err();
+        let error = store.insert(&record, &call()).await.unwrap_err();
         assert!(error.is_transient() && format!("{error:?}").contains("55P03"), "{error:?}");
         raw_sql("ROLLBACK").execute(&mut locker).await.unwrap();
     }
@@ -132,10 +138,10 @@ async fn servers_give_up_when_callers_do() {
     mariadb.create_database("keys", "utf8mb4");
     let url = mariadb.url("keys");
     let store = MysqlMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
     let mut locker = MySqlConnection::connect(&url).await.unwrap();
     raw_sql("LOCK TABLES encryption_key WRITE").execute(&mut locker).await.unwrap();
-    let error = store.insert(&record).await.unwrap_err();
+    let error = store.insert(&record, &call()).await.unwrap_err();
     assert!(error.is_transient() && format!("{error:?}").contains("1205"), "{error:?}");
 }
 
@@ -150,14 +156,14 @@ fn the_server_is_told_also_after_the_runtime_that_told_it_is_gone() {
     let (store, mut locker) = lasting.block_on(async {
         PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
         let builder = PostgresMetastore::builder().server_timeouts(false).max_connections(CONNECTIONS);
-        let store = builder.deadline(HASTY).open(&url).await.unwrap();
-        assert_eq!(store.load(record("_IK_a_svc_prod", 0).meta(), Consistency::Strong).await.unwrap(), None);
+        let store = builder.open(&url).await.unwrap();
+        assert_eq!(store.load(record("_IK_a_svc_prod", 0).meta(), &hasty()).await.unwrap(), None);
         let mut locker = PgConnection::connect(&url).await.unwrap();
         raw_sql("BEGIN; LOCK TABLE encryption_key").execute(&mut locker).await.unwrap();
         (store, locker)
     });
     let in_vain = async || {
-        let error = store.load(record("_IK_a_svc_prod", 0).meta(), Consistency::Strong).await.unwrap_err();
+        let error = store.load(record("_IK_a_svc_prod", 0).meta(), &hasty()).await.unwrap_err();
         assert!(error.is_transient(), "{error:?}");
     };
     for _ in 0..3 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claviger::{Event, KeyMeta, SessionFactory};
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 
 use crate::load::{Sealed, builder, factory, lost, policy, raised, until};
 

@@ -1,11 +1,12 @@
 //! A Galera cluster: every node takes writes, and may apply what the others committed a moment later.
 
+use claviger::testing::call;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use claviger::{CryptoPolicy, SessionFactory};
 use claviger_metastore::{FindingId, MysqlMetastore};
-use claviger_test_servers::{Balancer, Galera};
+use claviger_testkit::{Balancer, Galera};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -99,7 +100,7 @@ async fn reads_that_do_not_wait_for_other_nodes_are_found() {
     let galera = cluster().await;
     let found = async |builder: claviger_metastore::MysqlBuilder| {
         let store = builder.open(&galera.url(1, "keys")).await.unwrap();
-        let report = store.check_schema().await.unwrap();
+        let report = store.check_schema(&call()).await.unwrap();
         report.findings().iter().any(|finding| finding.id == FindingId::StaleReads)
     };
     assert!(!found(MysqlMetastore::builder()).await);

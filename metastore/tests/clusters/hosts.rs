@@ -1,8 +1,9 @@
 //! Several hosts in one URL, of which one will do.
 
-use claviger::{Consistency, Insert, Metastore as _};
+use claviger::testing::call;
+use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, MysqlMetastore, PostgresMetastore};
-use claviger_test_servers::{MariaDb, Postgres};
+use claviger_testkit::{MariaDb, Postgres};
 
 use crate::record;
 
@@ -24,26 +25,26 @@ async fn the_host_that_plays_the_part_is_used_and_its_successor_after_it() {
     for which in ["", "?target_session_attrs=primary", "?target_session_attrs=read-write"] {
         let store = PostgresMetastore::open(&format!("{url}{which}")).await.unwrap();
         let record = record(&format!("_IK_{}_svc_prod", which.len()), 0);
-        assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
     }
     for which in ["standby", "read-only"] {
         let url = format!("{url}?target_session_attrs={which}");
         let builder = PostgresMetastore::builder().accept(FindingId::ReadOnly);
         let store = builder.open(&url).await.unwrap();
-        let error = store.insert(&record("_IK_b_svc_prod", 0)).await.unwrap_err();
+        let error = store.insert(&record("_IK_b_svc_prod", 0), &call()).await.unwrap_err();
         assert!(format!("{error:?}").contains("25006"), "{error:?}");
     }
     let store = PostgresMetastore::open(&url).await.unwrap();
     let first = record("_IK_a_svc_prod", 0);
-    assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&first, &call()).await.unwrap(), Insert::Inserted);
     while !standby.psql("postgres", "SELECT id FROM encryption_key").contains("_IK_a_") {}
     assert_eq!(store.failovers(), 0);
     primary.kill();
     standby.promote();
-    assert_eq!(store.load(first.meta(), Consistency::Strong).await.unwrap().as_ref(), Some(&first));
+    assert_eq!(store.load(first.meta(), &call()).await.unwrap().as_ref(), Some(&first));
     assert_eq!(store.failovers(), 1);
     let second = record("_IK_c_svc_prod", 0);
-    assert_eq!(store.insert(&second).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&second, &call()).await.unwrap(), Insert::Inserted);
     assert_eq!(store.failovers(), 1);
 }
 
@@ -62,14 +63,14 @@ async fn of_several_mysql_hosts_the_one_that_takes_writes_is_used() {
     let [first, second] = &servers;
     first.sql("", "SET GLOBAL read_only = 1");
     let store = MysqlMetastore::open(&at(&[first.port(), second.port()])).await.unwrap();
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", 0)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", 0), &call()).await.unwrap(), Insert::Inserted);
     let rows = |server: &MariaDb| server.sql("keys", "SELECT count(*) FROM encryption_key");
     assert_eq!((rows(first), rows(second)), ("0".into(), "1".into()));
     // It is demoted, and the other takes its place.
     second.sql("", "SET GLOBAL read_only = 1");
     first.sql("", "SET GLOBAL read_only = 0");
-    assert!(store.insert(&record("_IK_b_svc_prod", 0)).await.unwrap_err().is_transient());
-    assert_eq!(store.insert(&record("_IK_b_svc_prod", 0)).await.unwrap(), Insert::Inserted);
+    assert!(store.insert(&record("_IK_b_svc_prod", 0), &call()).await.unwrap_err().is_transient());
+    assert_eq!(store.insert(&record("_IK_b_svc_prod", 0), &call()).await.unwrap(), Insert::Inserted);
     assert_eq!((rows(first), rows(second)), ("1".into(), "1".into()));
     assert_eq!(store.failovers(), 1);
 }

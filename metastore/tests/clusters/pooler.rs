@@ -1,5 +1,6 @@
 //! Behind PgBouncer, which lends one server connection to many.
 
+use claviger::testing::call;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use claviger::{
 use claviger_metastore::{
     DangerousSchema, FindingId, PostgresInvalidations, PostgresMetastore, SchemaReport,
 };
-use claviger_test_servers::{PgBouncer, PoolMode, Postgres};
+use claviger_testkit::{PgBouncer, PoolMode, Postgres};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -53,12 +54,12 @@ async fn a_pooler_that_mixes_up_statements_is_refused_and_others_are_not() {
         assert!(error.source().unwrap().to_string().contains("PgBouncer"));
         // Statements without names are never mixed up.
         let unnamed = PostgresMetastore::open(&format!("{url}?prepared-statements=off")).await.unwrap();
-        assert!(!has_pooler(&unnamed.check_schema().await.unwrap()));
+        assert!(!has_pooler(&unnamed.check_schema(&call()).await.unwrap()));
         unnamed.close().await;
     }
     for pooler in [old(PoolMode::Session), newer(&[("max_prepared_statements", "100")])] {
         let store = PostgresMetastore::open(&pooler.url("postgres")).await.unwrap();
-        assert!(!has_pooler(&store.check_schema().await.unwrap()));
+        assert!(!has_pooler(&store.check_schema(&call()).await.unwrap()));
         store.close().await;
     }
 }
@@ -70,7 +71,7 @@ fn deleter(store: PostgresMetastore, said: &Arc<Mutex<Vec<String>>>) -> JoinHand
     tokio::spawn(async move {
         for number in 0.. {
             let id = KeyId::new(format!("_IK_gone{number}_svc_prod"));
-            match store.delete(&id).await {
+            match store.delete(&id, &call()).await {
                 Ok(deleted) => assert_eq!(deleted, 0),
                 Err(error) => said.lock().unwrap().push(ErrorChain::new(&error).to_string()),
             }
@@ -109,7 +110,7 @@ async fn a_pooler_that_goes_on_mixing_up_statements_is_named_and_no_matter_of_ti
     let accepted = PostgresMetastore::builder().accept(FindingId::SharedStatements);
     let store = accepted.open(&pooler.url("postgres")).await.unwrap();
     for is_first in [true, false] {
-        let error = store.insert(&record("_IK_a_svc_prod", 0)).await.unwrap_err();
+        let error = store.insert(&record("_IK_a_svc_prod", 0), &call()).await.unwrap_err();
         assert_eq!(error.is_transient(), is_first, "{error:?}");
         let said = ErrorChain::new(&error).to_string();
         assert!(said.contains("PgBouncer") && said.contains("26000"), "{said}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use claviger::{CryptoPolicy, Event, SessionFactory};
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
+use claviger_testkit::{Direction, Fault, Postgres, Proxy};
 
 use crate::load::{Sealed, builder, factory, policy, raised, until};
 

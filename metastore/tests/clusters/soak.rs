@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 use tokio::time::{Instant, sleep};
 
 use crate::load::{Load, Mix, factory, lost, seconds};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claviger::SessionFactory;
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 use tokio::time::{Instant, sleep};
 
 use crate::load::{Load, Mix, Outcome, create_known, factory, lost, seconds, until};

@@ -1,6 +1,8 @@
 //! Rows that are as long as a foreign writer likes: no call fetches them.
 
-use claviger::{BackendError, Consistency, FailureClass, MetastoreAdmin};
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
+use claviger::{BackendError, FailureClass, MetastoreAdmin};
 
 use crate::support::{NOW, meta, record};
 
@@ -17,30 +19,32 @@ const MEMORY_MAX: u64 = 32 << 20;
 /// Asks for the rows by every call, in a process that does nothing else, and deletes them at last.
 pub(crate) async fn assert_not_fetched<S: MetastoreAdmin>(store: S) {
     let sound = record(ID, NOW - 1);
-    assert_eq!(store.insert(&sound).await.unwrap(), claviger::Insert::Inserted);
+    assert_eq!(store.insert(&sound, &call()).await.unwrap(), claviger::Insert::Inserted);
     let before = peak_memory();
     let (first, last) = (meta(ID, NOW), meta(ID, NOW + ROWS - 1));
     for key in [&first, &last] {
-        assert_damaged(store.load(key, Consistency::Strong).await);
-        assert_damaged(store.load_many(&[sound.meta().clone(), key.clone()], Consistency::Strong).await);
-        assert_damaged(store.load_latest(key.id(), key.created()).await);
-        assert_damaged(store.load_latest_many(&[key.id().clone()], key.created()).await);
-        assert_damaged(store.revoke(key).await);
-        assert_damaged(store.replace_wrapped_key(key, b"old", b"new").await);
+        assert_damaged(store.load(key, &call()).await);
+        assert_damaged(store.load_many(&[sound.meta().clone(), key.clone()], &call()).await);
+        assert_damaged(store.load_latest(key.id(), key.created(), &call()).await);
+        assert_damaged(store.load_latest_many(&[key.id().clone()], key.created(), &call()).await);
+        assert_damaged(store.revoke(key, &call()).await);
+        assert_damaged(store.replace_one(key, b"old", b"new", &call()).await);
     }
     // One that is damaged is no predecessor, and hides none of those before it.
     let newest = record(ID, NOW + ROWS);
-    assert_eq!(store.insert(&newest).await.unwrap(), claviger::Insert::Inserted);
-    let latest = store.load_latest(newest.meta().id(), newest.meta().created()).await.unwrap().unwrap();
+    assert_eq!(store.insert(&newest, &call()).await.unwrap(), claviger::Insert::Inserted);
+    let latest =
+        store.load_latest(newest.meta().id(), newest.meta().created(), &call()).await.unwrap().unwrap();
     assert_eq!((latest.record, latest.predecessor), (newest.clone(), None));
-    let oldest = store.load_latest(sound.meta().id(), sound.meta().created()).await.unwrap().unwrap();
+    let oldest =
+        store.load_latest(sound.meta().id(), sound.meta().created(), &call()).await.unwrap().unwrap();
     assert_eq!((oldest.record, oldest.predecessor), (sound.clone(), None));
-    let page = store.list(None, 100).await.unwrap();
+    let page = store.list("", None, 100, &call()).await.unwrap();
     assert_eq!(page.records, [sound, newest]);
     let damaged: Vec<_> = page.damaged.iter().map(|row| (row.id.as_str(), row.created)).collect();
     assert_eq!(damaged, (0..ROWS).map(|n| (ID, Some(meta(ID, NOW + n).created()))).collect::<Vec<_>>());
     page.damaged.into_iter().for_each(|row| assert_damaged(Err::<(), _>(row.error)));
-    assert_eq!(store.delete(first.id()).await.unwrap(), 2 + ROWS.unsigned_abs());
+    assert_eq!(store.delete(first.id(), &call()).await.unwrap(), 2 + ROWS.unsigned_abs());
     let grown = peak_memory() - before;
     assert!(grown < MEMORY_MAX, "{grown} bytes");
 }

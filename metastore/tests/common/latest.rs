@@ -1,5 +1,6 @@
 //! The latest record of an id, however late, without the one before it.
 
+use claviger::testing::call;
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, Metastore};
 
 /// What most tests ask for.
@@ -8,7 +9,7 @@ pub(crate) trait LatestRecord: Metastore {
         &self,
         id: &KeyId,
     ) -> impl Future<Output = Result<Option<EnvelopeKeyRecord>, BackendError>> + Send {
-        async move { Ok(self.load_latest(id, Created::MAX).await?.map(|latest| latest.record)) }
+        async move { Ok(self.load_latest(id, Created::MAX, &call()).await?.map(|latest| latest.record)) }
     }
 
     fn latest_many(
@@ -16,7 +17,7 @@ pub(crate) trait LatestRecord: Metastore {
         ids: &[KeyId],
     ) -> impl Future<Output = Result<Vec<Option<EnvelopeKeyRecord>>, BackendError>> + Send {
         async move {
-            let found = self.load_latest_many(ids, Created::MAX).await?;
+            let found = self.load_latest_many(ids, Created::MAX, &call()).await?;
             Ok(found.into_iter().map(|latest| latest.map(|latest| latest.record)).collect())
         }
     }

@@ -11,13 +11,14 @@ mod latest;
 mod place;
 mod process;
 
+use claviger::testing::call;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use claviger::{EnvelopeKeyRecord, KeyId, Metastore, MetastoreAdmin};
-use claviger_test_servers::{Dynalite, MariaDb, Postgres};
+use claviger_testkit::{Dynalite, MariaDb, Postgres};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::latest::LatestRecord as _;
@@ -190,7 +191,7 @@ async fn operate(store: impl MetastoreAdmin, revoked: Arc<AtomicUsize>) {
     for turn in 0_usize.. {
         // The pace of somebody in a hurry.
         sleep(Duration::from_millis(40)).await;
-        let Ok(page) = store.list(None, 10_000).await else { continue };
+        let Ok(page) = store.list("", None, 10_000, &call()).await else { continue };
         let is_system = |row: &&EnvelopeKeyRecord| row.parent().is_none();
         let wants_system = turn % 20 == 19;
         let mut candidates: Vec<_> =
@@ -198,7 +199,7 @@ async fn operate(store: impl MetastoreAdmin, revoked: Arc<AtomicUsize>) {
         candidates.sort_by_key(|row| row.meta().created());
         // While the server is down it fails, and some other key is next.
         if let Some(row) = candidates.get(turn * 7 % candidates.len().max(1)) {
-            let answer = store.revoke(row.meta()).await;
+            let answer = store.revoke(row.meta(), &call()).await;
             revoked.fetch_add(usize::from(matches!(answer, Ok(true))), Ordering::Relaxed);
         }
     }
@@ -208,7 +209,7 @@ async fn all_rows(store: &impl MetastoreAdmin) -> Vec<EnvelopeKeyRecord> {
     let mut rows = Vec::new();
     let mut after = None;
     loop {
-        let page = store.list(after.as_ref(), 500).await.unwrap();
+        let page = store.list("", after.as_ref(), 500, &call()).await.unwrap();
         assert!(page.damaged.is_empty(), "{:?}", page.damaged);
         rows.extend(page.records);
         match page.next {

@@ -31,7 +31,7 @@ impl Place {
             Self::DynamoDb(endpoint) => {
                 Store::DynamoDb(Box::pin(dynamodb(endpoint).migrate().open()).await.unwrap())
             }
-            Self::Sqlite(file) => Store::Sqlite(SqliteMetastore::open(file).await.unwrap()),
+            Self::Sqlite(file) => Store::Sqlite(SqliteMetastore::migrate(file).await.unwrap()),
         }
     }
 

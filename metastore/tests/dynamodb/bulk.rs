@@ -1,11 +1,12 @@
 //! Batches: their size, what is left undone, how many are under way at once.
 
+use claviger::testing::call;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, KeyId, Metastore as _};
-use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
+use claviger_testkit::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -37,7 +38,7 @@ async fn a_batch_has_a_hundred_keys_and_each_once() {
     let server = AwsStandIn::start(|request| found_and_left(&keys(request), &[])).await;
     let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked: Vec<_> = (0..250).map(|second| meta("a", NOW + second % 230)).collect();
-    let records = store.load_many(&asked, Consistency::Strong).await.unwrap();
+    let records = store.load_many(&asked, &call()).await.unwrap();
     assert_eq!(records, asked.iter().map(expected).collect::<Vec<_>>());
     let mut sizes: Vec<_> = server.seen().iter().map(|request| keys(request).len()).collect();
     sizes.sort_unstable();
@@ -57,7 +58,7 @@ async fn what_a_batch_left_undone_is_asked_for_again() {
     .await;
     let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked: Vec<_> = (0..40).map(|second| meta("a", NOW + second)).collect();
-    let records = store.load_many(&asked, Consistency::Eventual).await.unwrap();
+    let records = store.load_many(&asked, &call().consistency(Consistency::Eventual)).await.unwrap();
     assert_eq!(records, asked.iter().map(expected).collect::<Vec<_>>());
     let sizes: Vec<_> = server.seen().iter().map(|request| keys(request).len()).collect();
     assert_eq!(sizes, [40, 26, 17, 11, 7, 4, 2, 1]);
@@ -72,7 +73,7 @@ async fn a_batch_that_stays_undone_is_a_transient_error() {
     let server = AwsStandIn::start(|request| found_and_left(&[], &keys(request))).await;
     let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked = [meta("a", NOW), meta("b", NOW)];
-    let answer = store.load_many(&asked, Consistency::Strong).await;
+    let answer = store.load_many(&asked, &call()).await;
     assert_failed(answer, FailureClass::Transient, "did not get to 2 keys");
     let requests = server.seen().len();
     assert!((3..=12).contains(&requests), "{requests} tries, further and further apart");
@@ -116,7 +117,7 @@ async fn eight_batches_are_under_way_at_once_and_no_more() {
     let (server, most) = eight_at_a_time(20).await;
     let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked: Vec<_> = (0..2_000).map(|second| meta("a", NOW + second)).collect();
-    let records = store.load_many(&asked, Consistency::Strong).await.unwrap();
+    let records = store.load_many(&asked, &call()).await.unwrap();
     assert_eq!(records, asked.iter().map(expected).collect::<Vec<_>>());
     assert_eq!((server.seen().len(), most.load(Ordering::SeqCst)), (20, 8));
 }
@@ -144,7 +145,7 @@ async fn one_failed_part_fails_the_whole() {
     .await;
     let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let asked: Vec<_> = (0..150).map(|second| meta("a", NOW + second)).collect();
-    let answer = store.load_many(&asked, Consistency::Strong).await;
+    let answer = store.load_many(&asked, &call()).await;
     assert_failed(answer, FailureClass::Transient, "as told");
     let ids = ["0", "1"].map(KeyId::new);
     assert_failed(store.latest_many(&ids).await, FailureClass::Transient, "as told");
@@ -156,10 +157,10 @@ async fn a_thousand_keys_are_loaded() {
         let store = new_table(endpoint).await;
         let records: Vec<_> = (0..60).map(|second| record("_IK_a_svc_prod", NOW + second)).collect();
         for record in &records {
-            assert_eq!(store.insert(record).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(record, &call()).await.unwrap(), Insert::Inserted);
         }
         let asked: Vec<_> = (0..1_000).map(|second| meta("_IK_a_svc_prod", NOW + second)).collect();
-        let loaded = store.load_many(&asked, Consistency::Strong).await.unwrap();
+        let loaded = store.load_many(&asked, &call()).await.unwrap();
         assert_eq!(loaded.len(), 1_000);
         assert_eq!(loaded.into_iter().flatten().collect::<Vec<_>>(), records);
     }

@@ -4,9 +4,10 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
     ScalarAttributeType, TimeToLiveSpecification,
 };
+use claviger::testing::call;
 use claviger::{FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DangerousSchema, DynamoDbMetastore, FindingId, Severity};
-use claviger_test_servers::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
+use claviger_testkit::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
 use serde_json::{Value, json};
 
 use crate::equal_keys::assert_equal_keys_found;
@@ -24,7 +25,7 @@ async fn unchecked(endpoint: &str, table: &str) -> DynamoDbMetastore {
 }
 
 async fn findings(store: &DynamoDbMetastore) -> Vec<(FindingId, Severity)> {
-    let report = store.check_schema().await.unwrap();
+    let report = store.check_schema(&call()).await.unwrap();
     for finding in report.findings() {
         assert!(finding.what.ends_with('.') && finding.remedy.ends_with('.'), "{finding}");
     }
@@ -63,7 +64,7 @@ async fn migrating_twice_or_at_once_is_as_good_as_once() {
         let (one, other) = tokio::join!(migrate(), migrate());
         let store = one.and(other).unwrap();
         let record = record("_IK_a_svc_prod", NOW);
-        assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
         let store = migrate().await.unwrap();
         assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
     }
@@ -157,10 +158,10 @@ async fn damaged_items_are_a_warning_and_those_that_are_no_keys_none() {
 async fn a_check_leaves_nothing_behind() {
     for endpoint in [shared_dynalite(), shared_moto()] {
         let beside = Beside::on(endpoint).await;
-        beside.store.check_schema().await.unwrap();
+        beside.store.check_schema(&call()).await.unwrap();
         let scan = beside.client.scan().table_name(&beside.table).send().await.unwrap();
         assert_eq!(scan.count, 0);
-        assert_eq!(beside.store.count().await.unwrap(), 0);
+        assert_eq!(beside.store.count(&call()).await.unwrap(), 0);
     }
 }
 
@@ -222,7 +223,7 @@ async fn each_denied_request_is_a_finding() {
         .await;
         let store = unchecked(server.endpoint(), "keys").await;
         assert_eq!(findings(&store).await, expected, "{denied}");
-        let report = store.check_schema().await.unwrap();
+        let report = store.check_schema(&call()).await.unwrap();
         assert!(report.findings()[0].remedy.contains(&format!("dynamodb:{denied}")));
         let opened = builder(server.endpoint(), "keys").open().await;
         assert_eq!(opened.is_ok(), expected[0].1 == Warning);

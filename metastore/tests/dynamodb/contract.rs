@@ -1,7 +1,7 @@
 //! The contract suites, on both servers.
 
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{shared_dynalite, shared_moto};
+use claviger_testkit::{shared_dynalite, shared_moto};
 
 use crate::support::new_table;
 

@@ -8,9 +8,9 @@ use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, ProvideCredentials};
-use claviger::{FailureClass, KeyId};
+use claviger::{CallContext, Created, FailureClass, KeyId, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{AwsStandIn, Reply, in_environment, told_by_parent};
+use claviger_testkit::{AwsStandIn, Reply, in_environment, told_by_parent};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -70,7 +70,8 @@ async fn credentials_that_come_late_do_come() {
     let builder = DynamoDbMetastore::builder().danger_unchecked().region("us-west-2").credentials(slow);
     let store = builder.endpoint(server.endpoint()).open().await.unwrap();
     let id = KeyId::new("a");
-    assert_failed(store.latest(&id).await, FailureClass::Transient, "no answer");
+    let soon = CallContext::within(Duration::from_millis(300));
+    assert_failed(store.load_latest(&id, Created::MAX, &soon).await, FailureClass::Transient, "no answer");
     let_go.add_permits(1);
     assert_eq!(store.latest(&id).await.unwrap(), None);
     assert_eq!(asked.load(Ordering::SeqCst), 1);

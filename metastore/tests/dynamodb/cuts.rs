@@ -2,15 +2,13 @@
 //!
 //! The server is a moto that no other tests wait for: dynalite dies of a request whose body ends early.
 
-use std::future::poll_fn;
-use std::pin::pin;
+use claviger::testing::call;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 use std::time::Duration;
 
-use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
+use claviger::{EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{Direction, Fault, Moto, Proxy, assert_says};
+use claviger_testkit::{Direction, Fault, Moto, Proxy, abandon, assert_says};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;
@@ -49,7 +47,7 @@ impl Way {
     /// What became of an insert behind a fault: its answer, and whether the record is there.
     async fn insert(&self, fault: Fault, record: &EnvelopeKeyRecord) -> Outcome {
         self.set(fault);
-        let answered = match self.through.insert(record).await {
+        let answered = match self.through.insert(record, &call()).await {
             Ok(inserted) => {
                 assert_eq!(inserted, Insert::Inserted, "{fault:?}: there was none before");
                 true
@@ -68,7 +66,7 @@ impl Way {
     /// Reads past the proxy. A busy machine may need more than one try.
     async fn look(&self, record: &EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord> {
         for _try in 0..TRIES {
-            if let Ok(there) = self.direct.load(record.meta(), Consistency::Strong).await {
+            if let Ok(there) = self.direct.load(record.meta(), &call()).await {
                 return there;
             }
         }
@@ -110,7 +108,7 @@ impl Way {
     async fn recover(&self, record: &EnvelopeKeyRecord) {
         self.set(Fault::None);
         for _try in 0..TRIES {
-            let inserted = self.through.insert(record).await;
+            let inserted = self.through.insert(record, &call()).await;
             match inserted {
                 Ok(_either) => return,
                 Err(error) => assert_eq!(error.class(), FailureClass::Transient, "{}", chain(&error)),
@@ -233,17 +231,6 @@ async fn s1_4_an_exchange_that_is_late_crosses_no_replies() {
     assert!(answered > 0);
 }
 
-/// Polls a call so many times, with others' work in between, and drops it.
-async fn abandon(call: impl Future, polls: usize) {
-    let mut call = pin!(call);
-    for _poll in 0..polls {
-        if poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready())).await {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
 /// Calls that are dropped anywhere get no others' replies, and do not pile up connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_4_thousands_of_dropped_calls_leave_good_connections() {
@@ -260,7 +247,7 @@ async fn s1_4_thousands_of_dropped_calls_leave_good_connections() {
         callers.spawn(async move {
             for round in 0..DROPPED {
                 let record = numbered((caller * DROPPED + round) as u64);
-                abandon(way.through.insert(&record), round % 12).await;
+                abandon(way.through.insert(&record, &call()), round % 12).await;
                 abandon(way.through.latest(record.meta().id()), round % 12).await;
             }
             let mut late = 0;

@@ -1,10 +1,9 @@
 //! Where requests go when AWS's settings say it: a listener of another machine is not asked in the clear.
 
+use claviger::testing::call;
 use claviger::{Created, FailureClass, KeyId, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{
-    AwsStandIn, EndpointSettings, Reply, as_another_machine, said_with, told_by_parent,
-};
+use claviger_testkit::{AwsStandIn, EndpointSettings, Reply, as_another_machine, said_with, told_by_parent};
 use serde_json::json;
 
 use crate::support::{assert_failed, chain, client, credentials};
@@ -16,7 +15,7 @@ async fn ask_as_child() -> bool {
     }
     let opened = DynamoDbMetastore::builder().danger_unchecked().region("us-west-2").open().await;
     let answer = match opened {
-        Ok(store) => store.load_latest(&KeyId::new("a"), Created::MAX).await.map(drop),
+        Ok(store) => store.load_latest(&KeyId::new("a"), Created::MAX, &call()).await.map(drop),
         Err(error) => Err(error),
     };
     match answer {
@@ -112,6 +111,6 @@ async fn an_endpoint_of_another_machine_that_is_given_must_be_https() {
     assert_failed(given().client(client(server.endpoint())).await, FailureClass::Permanent, "is not https");
     assert!(server.seen().is_empty());
     let store = given().danger_http(true).credentials(credentials()).open().await.unwrap();
-    assert!(store.load_latest(&KeyId::new("a"), Created::MAX).await.unwrap().is_none());
+    assert!(store.load_latest(&KeyId::new("a"), Created::MAX, &call()).await.unwrap().is_none());
     assert_eq!(server.seen().len(), 1);
 }

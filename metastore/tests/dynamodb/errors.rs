@@ -1,10 +1,12 @@
 //! What DynamoDB, or the way to it, answers instead, and its class.
 
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
 use std::slice::from_ref;
 
-use claviger::{Consistency, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger::{FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DynamoDbError, DynamoDbMetastore};
-use claviger_test_servers::{AwsStandIn, NoTls, Reply};
+use claviger_testkit::{AwsStandIn, NoTls, Reply};
 use tokio::net::TcpListener;
 
 use crate::latest::LatestRecord as _;
@@ -62,17 +64,17 @@ async fn documented_errors_have_their_class_in_every_call() {
         let is_shown = *status != 500 && *status != 503 && !UNSHOWN.contains(&(*status, *code));
         let says = if is_shown { "as told" } else { "DynamoDB answered with an error" };
         let says = format!("{says} ({code})");
-        assert_failed(store.load(&key, Consistency::Strong).await, *class, &says);
+        assert_failed(store.load(&key, &call()).await, *class, &says);
         assert_failed(store.latest(key.id()).await, *class, &says);
-        assert_failed(store.load_many(from_ref(&key), Consistency::Strong).await, *class, &says);
+        assert_failed(store.load_many(from_ref(&key), &call()).await, *class, &says);
         assert_failed(store.latest_many(&[key.id().clone()]).await, *class, &says);
         // Never taken for a duplicate.
-        assert_failed(store.insert(&record("_IK_a_svc_prod", NOW)).await, *class, &says);
-        assert_failed(store.revoke(&key).await, *class, &says);
-        assert_failed(store.replace_wrapped_key(&key, b"old", b"new").await, *class, &says);
-        assert_failed(store.delete(key.id()).await, *class, &says);
-        assert_failed(store.list(None, 10).await, *class, &says);
-        assert_failed(store.count().await, *class, &says);
+        assert_failed(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await, *class, &says);
+        assert_failed(store.revoke(&key, &call()).await, *class, &says);
+        assert_failed(store.replace_one(&key, b"old", b"new", &call()).await, *class, &says);
+        assert_failed(store.delete(key.id(), &call()).await, *class, &says);
+        assert_failed(store.list("", None, 10, &call()).await, *class, &says);
+        assert_failed(store.count(&call()).await, *class, &says);
     }
 }
 
@@ -106,7 +108,7 @@ async fn what_is_no_answer_of_dynamodb_has_its_class() {
         let (store, _server) = answering(move || Reply::Http(status, page())).await;
         let says = format!("HTTP {status}");
         assert_failed(store.latest(&KeyId::new("a")).await, class, &says);
-        assert_failed(store.insert(&record("a", NOW)).await, class, &says);
+        assert_failed(store.insert(&record("a", NOW), &call()).await, class, &says);
     }
 }
 
@@ -115,8 +117,8 @@ async fn what_is_no_answer_of_dynamodb_has_its_class() {
 async fn an_answer_that_ends_early_is_transient() {
     for after in (0..300).step_by(7) {
         let (store, _server) = answering(move || Reply::Cut(after)).await;
-        assert_failed(store.load(&meta("a", NOW), Consistency::Strong).await, TRANSIENT, "");
-        assert_failed(store.insert(&record("a", NOW)).await, TRANSIENT, "");
+        assert_failed(store.load(&meta("a", NOW), &call()).await, TRANSIENT, "");
+        assert_failed(store.insert(&record("a", NOW), &call()).await, TRANSIENT, "");
     }
 }
 
@@ -128,7 +130,7 @@ async fn silence_is_transient() {
             let store = store.clone();
             async move { store.latest(&KeyId::new("a")).await }
         }),
-        tokio::spawn(async move { store.insert(&record("a", NOW)).await }),
+        tokio::spawn(async move { store.insert(&record("a", NOW), &call()).await }),
     );
     assert_failed(latest.await.unwrap(), TRANSIENT, "");
     assert_failed(inserted.await.unwrap(), TRANSIENT, "");
@@ -164,9 +166,9 @@ async fn a_condition_that_does_not_hold_is_no_error() {
         answering(|| Reply::error(400, "ConditionalCheckFailedException", "The conditional request failed"))
             .await;
     let record = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&record).await.unwrap(), claviger::Insert::AlreadyExists);
-    assert!(!store.revoke(record.meta()).await.unwrap());
-    assert!(!store.replace_wrapped_key(record.meta(), b"old", b"new").await.unwrap());
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), claviger::Insert::AlreadyExists);
+    assert!(!store.revoke(record.meta(), &call()).await.unwrap());
+    assert!(!store.replace_one(record.meta(), b"old", b"new", &call()).await.unwrap());
     // A read has no condition.
     assert_failed(store.latest(record.meta().id()).await, PERMANENT, "");
 }
@@ -174,16 +176,16 @@ async fn a_condition_that_does_not_hold_is_no_error() {
 /// A write that was made and whose answer was lost is found to be there by the next try.
 #[tokio::test]
 async fn an_insert_whose_answer_was_lost_is_there() {
-    let upstream = claviger_test_servers::shared_dynalite();
+    let upstream = claviger_testkit::shared_dynalite();
     let beside = crate::support::Beside::on(upstream).await;
-    let proxy = claviger_test_servers::Proxy::start(upstream.trim_start_matches("http://")).await;
+    let proxy = claviger_testkit::Proxy::start(upstream.trim_start_matches("http://")).await;
     let through = builder(&format!("http://{}", proxy.address()), &beside.table).danger_unchecked();
     let through = through.open().await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
-    let direction = claviger_test_servers::Direction::ToClient;
-    proxy.set(claviger_test_servers::Fault::Cut { direction, after: 1 });
-    assert_failed(through.insert(&record).await, TRANSIENT, "");
-    proxy.set(claviger_test_servers::Fault::None);
-    assert_eq!(through.insert(&record).await.unwrap(), claviger::Insert::AlreadyExists);
+    let direction = claviger_testkit::Direction::ToClient;
+    proxy.set(claviger_testkit::Fault::Cut { direction, after: 1 });
+    assert_failed(through.insert(&record, &call()).await, TRANSIENT, "");
+    proxy.set(claviger_testkit::Fault::None);
+    assert_eq!(through.insert(&record, &call()).await.unwrap(), claviger::Insert::AlreadyExists);
     assert_eq!(through.latest(record.meta().id()).await.unwrap(), Some(record));
 }

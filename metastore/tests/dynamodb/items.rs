@@ -1,5 +1,7 @@
 //! Items as Asherah writes them, and as it does not.
 
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
 use std::path::Path;
 use std::slice::from_ref;
 
@@ -9,7 +11,7 @@ use claviger::{
     BackendError, Consistency, Created, EnvelopeKeyRecord, FailureClass, Insert, KeyId, KeyMeta,
     Metastore as _, MetastoreAdmin as _,
 };
-use claviger_test_servers::shared_dynalite;
+use claviger_testkit::shared_dynalite;
 use serde_json::Value;
 
 use crate::latest::LatestRecord as _;
@@ -42,9 +44,9 @@ async fn items_are_written_as_asherah_writes_them() {
         ),
         (bare, holding([key, created])),
     ] {
-        assert_eq!(beside.store.insert(&record).await.unwrap(), Insert::Inserted);
+        assert_eq!(beside.store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
         assert_eq!(beside.get(record.meta()).await, Some(expected));
-        assert_eq!(beside.store.delete(record.meta().id()).await.unwrap(), 1);
+        assert_eq!(beside.store.delete(record.meta().id(), &call()).await.unwrap(), 1);
     }
 }
 
@@ -78,7 +80,7 @@ async fn forms_that_mean_the_same_are_read() {
         (more, with_parent),
     ] {
         beside.put(stored).await;
-        let loaded = beside.store.load(expected.meta(), Consistency::Strong).await.unwrap();
+        let loaded = beside.store.load(expected.meta(), &call()).await.unwrap();
         assert_eq!(loaded.as_ref(), Some(&expected));
         assert_eq!(beside.store.latest(expected.meta().id()).await.unwrap(), Some(expected));
     }
@@ -116,13 +118,20 @@ async fn items_that_cannot_be_read_are_damaged_in_every_call() {
     ] {
         beside.put(stored).await;
         let damaged = FailureClass::Damaged;
-        assert_failed(beside.store.load(&key, Consistency::Strong).await, damaged, says);
-        assert_failed(beside.store.load(&key, Consistency::Eventual).await, damaged, says);
+        assert_failed(beside.store.load(&key, &call()).await, damaged, says);
+        assert_failed(
+            beside.store.load(&key, &call().consistency(Consistency::Eventual)).await,
+            damaged,
+            says,
+        );
         assert_failed(beside.store.latest(key.id()).await, damaged, says);
-        assert_failed(beside.store.load_many(from_ref(&key), Consistency::Strong).await, damaged, says);
+        assert_failed(beside.store.load_many(from_ref(&key), &call()).await, damaged, says);
         assert_failed(beside.store.latest_many(&[key.id().clone()]).await, damaged, says);
         // It is there all the same: nothing may be put in its place.
-        assert_eq!(beside.store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);
+        assert_eq!(
+            beside.store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(),
+            Insert::AlreadyExists
+        );
     }
 }
 
@@ -135,11 +144,11 @@ async fn updates_leave_what_they_do_not_know() {
     let mut stored = holding(fields("AP/+"));
     stored.insert("Beside".into(), item([("x", s("y"))]).remove("x").unwrap());
     beside.put(stored.clone()).await;
-    assert!(beside.store.replace_wrapped_key(&key, &[0, 255, 254], &[1, 2, 3]).await.unwrap());
+    assert!(beside.store.replace_one(&key, &[0, 255, 254], &[1, 2, 3], &call()).await.unwrap());
     let [wrapped, created, unknown] = fields("AQID");
     stored.insert("KeyRecord".into(), m([wrapped.clone(), created.clone(), unknown.clone()]));
     assert_eq!(beside.get(&key).await.as_ref(), Some(&stored));
-    assert!(beside.store.revoke(&key).await.unwrap());
+    assert!(beside.store.revoke(&key, &call()).await.unwrap());
     stored
         .insert("KeyRecord".into(), m([wrapped, created, unknown, ("Revoked", AttributeValue::Bool(true))]));
     assert_eq!(beside.get(&key).await, Some(stored));
@@ -167,10 +176,7 @@ async fn rows_of_other_implementations_are_read_and_written_alike() {
             let mut stored = key(&meta);
             stored.insert("KeyRecord".into(), attribute(&serde_json::from_str(text).unwrap()));
             beside.put(stored.clone()).await;
-            assert_eq!(
-                beside.store.load(&meta, Consistency::Strong).await.unwrap().as_ref(),
-                Some(&expected)
-            );
+            assert_eq!(beside.store.load(&meta, &call()).await.unwrap().as_ref(), Some(&expected));
             beside
                 .client
                 .delete_item()
@@ -179,7 +185,7 @@ async fn rows_of_other_implementations_are_read_and_written_alike() {
                 .send()
                 .await
                 .unwrap();
-            assert_eq!(beside.store.insert(&expected).await.unwrap(), Insert::Inserted);
+            assert_eq!(beside.store.insert(&expected, &call()).await.unwrap(), Insert::Inserted);
             assert_eq!(beside.get(&meta).await, Some(stored));
         }
     }
@@ -203,12 +209,12 @@ fn attribute(json: &Value) -> AttributeValue {
 async fn a_damaged_item_does_not_hide_others_from_a_list() -> Result<(), BackendError> {
     let beside = Beside::on(shared_dynalite()).await;
     let good = record("_IK_b_svc_prod", NOW);
-    assert_eq!(beside.store.insert(&good).await?, Insert::Inserted);
+    assert_eq!(beside.store.insert(&good, &call()).await?, Insert::Inserted);
     beside.put(holding([("Key", s("?"))])).await;
-    let page = beside.store.list(None, 10).await?;
+    let page = beside.store.list("", None, 10, &call()).await?;
     assert_eq!(page.records, [good]);
     let damaged: Vec<_> = page.damaged.iter().map(|row| (row.id.as_str(), row.created)).collect();
     assert_eq!(damaged, [("_IK_a_svc_prod", Created::new(NOW))]);
-    assert_eq!(beside.store.count().await?, 2);
+    assert_eq!(beside.store.count(&call()).await?, 2);
     Ok(())
 }

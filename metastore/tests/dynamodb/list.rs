@@ -1,7 +1,8 @@
 //! Pages: what is left out, what is damaged, where the next one begins.
 
+use claviger::testing::call;
 use claviger::{Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
-use claviger_test_servers::{shared_dynalite, shared_moto};
+use claviger_testkit::{shared_dynalite, shared_moto};
 
 use crate::support::{Beside, NOW, item, key, m, meta, n, record, s};
 
@@ -15,14 +16,14 @@ async fn what_is_no_key_is_neither_listed_nor_counted() {
         stored.insert("KeyRecord".into(), m([("Key", s("eyJ9")), ("Created", n(946_684_800))]));
         beside.put(stored).await;
         beside.put(key(&meta("__asherah_internal_other", NOW))).await;
-        assert!(beside.store.list(None, 10).await.unwrap().records.is_empty());
-        assert_eq!(beside.store.count().await.unwrap(), 0);
+        assert!(beside.store.list("", None, 10, &call()).await.unwrap().records.is_empty());
+        assert_eq!(beside.store.count(&call()).await.unwrap(), 0);
         let record = record("_IK_a_svc_prod", NOW);
-        assert_eq!(beside.store.insert(&record).await.unwrap(), Insert::Inserted);
+        assert_eq!(beside.store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
         for limit in 1..4 {
             let (mut listed, mut after) = (Vec::new(), None);
             loop {
-                let page = beside.store.list(after.as_ref(), limit).await.unwrap();
+                let page = beside.store.list("", after.as_ref(), limit, &call()).await.unwrap();
                 assert!(page.damaged.is_empty());
                 listed.extend(page.records);
                 after = page.next;
@@ -32,7 +33,7 @@ async fn what_is_no_key_is_neither_listed_nor_counted() {
             }
             assert_eq!(listed, std::slice::from_ref(&record));
         }
-        assert_eq!(beside.store.count().await.unwrap(), 1);
+        assert_eq!(beside.store.count(&call()).await.unwrap(), 1);
         assert!(beside.get(&guard).await.is_some());
     }
 }
@@ -52,12 +53,12 @@ async fn creation_times_that_are_none_do_not_stop_a_list() {
             None,
         ));
         for record in &records {
-            assert_eq!(beside.store.insert(record).await.unwrap(), Insert::Inserted);
+            assert_eq!(beside.store.insert(record, &call()).await.unwrap(), Insert::Inserted);
         }
         for limit in [1, 2, 3, 100] {
             let (mut listed, mut damaged, mut after) = (Vec::new(), 0, None);
             for _page in 0..20 {
-                let page = beside.store.list(after.as_ref(), limit).await.unwrap();
+                let page = beside.store.list("", after.as_ref(), limit, &call()).await.unwrap();
                 listed.extend(page.records);
                 assert!(
                     page.damaged
@@ -88,19 +89,19 @@ async fn a_page_is_filled_over_several_scans() {
         .map(|second| EnvelopeKeyRecord::new(meta("_IK_a_svc_prod", NOW + second), wrapped.clone(), None))
         .collect();
     for record in &records {
-        assert_eq!(beside.store.insert(record).await.unwrap(), Insert::Inserted);
+        assert_eq!(beside.store.insert(record, &call()).await.unwrap(), Insert::Inserted);
     }
-    let page = beside.store.list(None, 100).await.unwrap();
+    let page = beside.store.list("", None, 100, &call()).await.unwrap();
     assert_eq!(page.records, records);
     assert_eq!(page.next, None);
-    let page = beside.store.list(None, 35).await.unwrap();
+    let page = beside.store.list("", None, 35, &call()).await.unwrap();
     assert_eq!(page.records, records[..35]);
     // A page of nothing leads nowhere.
-    assert_eq!(beside.store.list(page.next.as_ref(), 0).await.unwrap().next, None);
-    let rest = beside.store.list(page.next.as_ref(), 35).await.unwrap();
+    assert_eq!(beside.store.list("", page.next.as_ref(), 0, &call()).await.unwrap().next, None);
+    let rest = beside.store.list("", page.next.as_ref(), 35, &call()).await.unwrap();
     assert_eq!(rest.records, records[35..]);
-    assert_eq!(beside.store.count().await.unwrap(), 36);
+    assert_eq!(beside.store.count(&call()).await.unwrap(), 36);
     // The versions to delete are found over several pages of a query.
-    assert_eq!(beside.store.delete(&KeyId::new("_IK_a_svc_prod")).await.unwrap(), 36);
-    assert_eq!(beside.store.count().await.unwrap(), 0);
+    assert_eq!(beside.store.delete(&KeyId::new("_IK_a_svc_prod"), &call()).await.unwrap(), 36);
+    assert_eq!(beside.store.count(&call()).await.unwrap(), 0);
 }

@@ -1,10 +1,11 @@
 //! A server that is killed in mid-work, again and again.
 
+use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use claviger::{Consistency, FailureClass, Insert, Metastore as _};
-use claviger_test_servers::{Dynalite, Proxy};
+use claviger::{FailureClass, Insert, Metastore as _};
+use claviger_testkit::{Dynalite, Proxy};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -34,7 +35,7 @@ async fn s1_5_a_server_killed_in_mid_work_loses_nothing_that_was_answered() {
                     break;
                 }
                 let record = record(&format!("_IK_{writer}_svc_prod"), NOW + second);
-                match store.insert(&record).await {
+                match store.insert(&record, &call()).await {
                     Ok(inserted) => {
                         assert_eq!(inserted, Insert::Inserted);
                         answered.push(record);
@@ -65,7 +66,7 @@ async fn s1_5_a_server_killed_in_mid_work_loses_nothing_that_was_answered() {
     println!("{KILLS} deaths, {} records", answered.len());
     for store in [&store, &direct] {
         let keys: Vec<_> = answered.iter().map(|record| record.meta().clone()).collect();
-        let loaded = store.load_many(&keys, Consistency::Strong).await.unwrap();
+        let loaded = store.load_many(&keys, &call()).await.unwrap();
         assert_eq!(loaded.into_iter().flatten().collect::<Vec<_>>(), answered);
     }
     // No more connections than are used at once, by the writers or the eight batches of the last load.

@@ -1,5 +1,7 @@
 //! What is sent: consistency, conditions, one attempt, and what becomes of a call that is dropped.
 
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::slice::from_ref;
@@ -13,7 +15,7 @@ use claviger::{
     MetastoreAdmin as _,
 };
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::{AwsStandIn, Reply, Request, call_after_the_openers_end, shared_dynalite};
+use claviger_testkit::{AwsStandIn, Reply, Request, call_after_the_openers_end, shared_dynalite};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -36,7 +38,10 @@ fn only(server: &AwsStandIn) -> Request {
 async fn a_load_is_as_consistent_as_asked_for() {
     for (consistency, expected) in [(Consistency::Strong, true), (Consistency::Eventual, false)] {
         let (store, server) = nothing().await;
-        assert_eq!(store.load(&meta("_IK_a_svc_prod", NOW), consistency).await.unwrap(), None);
+        assert_eq!(
+            store.load(&meta("_IK_a_svc_prod", NOW), &call().consistency(consistency)).await.unwrap(),
+            None
+        );
         let request = only(&server);
         assert_eq!(request.operation, "GetItem");
         let key = json!({ "Id": { "S": "_IK_a_svc_prod" }, "Created": { "N": "1700000000" } });
@@ -48,7 +53,10 @@ async fn a_load_is_as_consistent_as_asked_for() {
 async fn a_load_of_many_is_as_consistent_as_asked_for() {
     for (consistency, expected) in [(Consistency::Strong, true), (Consistency::Eventual, false)] {
         let (store, server) = nothing().await;
-        assert_eq!(store.load_many(&[meta("_IK_a_svc_prod", NOW)], consistency).await.unwrap(), [None]);
+        assert_eq!(
+            store.load_many(&[meta("_IK_a_svc_prod", NOW)], &call().consistency(consistency)).await.unwrap(),
+            [None]
+        );
         let request = only(&server);
         assert_eq!(request.operation, "BatchGetItem");
         assert_eq!(request.body["RequestItems"]["keys"]["ConsistentRead"], json!(expected));
@@ -63,9 +71,9 @@ async fn latest_is_always_read_consistently_and_up_to_its_bound() {
     let unbounded = ("Id = :id", json!({ ":id": { "S": id.as_str() } }));
     for (up_to, (condition, values)) in [(Created::new(7).unwrap(), bounded), (Created::MAX, unbounded)] {
         let (one, server_of_one) = nothing().await;
-        assert_eq!(one.load_latest(&id, up_to).await.unwrap(), None);
+        assert_eq!(one.load_latest(&id, up_to, &call()).await.unwrap(), None);
         let (many, server_of_many) = nothing().await;
-        assert_eq!(many.load_latest_many(from_ref(&id), up_to).await.unwrap(), [None]);
+        assert_eq!(many.load_latest_many(from_ref(&id), up_to, &call()).await.unwrap(), [None]);
         for request in [only(&server_of_one), only(&server_of_many)] {
             assert_eq!(request.operation, "Query");
             let expected = json!({
@@ -84,8 +92,8 @@ async fn latest_is_always_read_consistently_and_up_to_its_bound() {
 #[tokio::test]
 async fn list_and_count_are_read_consistently() {
     let (store, server) = nothing().await;
-    assert!(store.list(None, 10).await.unwrap().records.is_empty());
-    assert_eq!(store.count().await.unwrap(), 0);
+    assert!(store.list("", None, 10, &call()).await.unwrap().records.is_empty());
+    assert_eq!(store.count(&call()).await.unwrap(), 0);
     let seen = server.seen();
     let operations: Vec<_> = seen.iter().map(|request| request.operation.as_str()).collect();
     assert_eq!(operations, ["Scan", "Scan"]);
@@ -96,9 +104,9 @@ async fn list_and_count_are_read_consistently() {
 async fn every_write_has_a_condition() {
     let (store, server) = nothing().await;
     let record = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-    assert!(store.revoke(record.meta()).await.unwrap());
-    assert!(store.replace_wrapped_key(record.meta(), b"old", b"new").await.unwrap());
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+    assert!(store.revoke(record.meta(), &call()).await.unwrap());
+    assert!(store.replace_one(record.meta(), b"old", b"new", &call()).await.unwrap());
     let seen = server.seen();
     let conditions: Vec<_> = seen.iter().map(|request| request.body["ConditionExpression"].clone()).collect();
     let expected = ["attribute_not_exists(Id)", "attribute_exists(Id)", "#record.#key = :old"];
@@ -131,10 +139,10 @@ async fn a_ready_client_keeps_what_it_has_and_takes_what_the_builder_says() {
     let unchecked = || DynamoDbMetastore::builder().table("theirs").danger_unchecked();
     let key = meta("a", NOW);
     let kept = unchecked().client(client.clone()).await.unwrap();
-    assert_eq!(kept.load(&key, Consistency::Strong).await.unwrap(), None);
+    assert_eq!(kept.load(&key, &call()).await.unwrap(), None);
     assert_eq!(only(&one).body["TableName"], json!("theirs"));
     let moved = unchecked().endpoint(other.endpoint()).client(client).await.unwrap();
-    assert_eq!(moved.load(&key, Consistency::Strong).await.unwrap(), None);
+    assert_eq!(moved.load(&key, &call()).await.unwrap(), None);
     assert_eq!((one.seen().len(), other.seen().len()), (1, 1));
 }
 
@@ -156,9 +164,9 @@ async fn a_reply_of_another_key_is_not_taken() {
     let store = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
     let key = meta("_IK_a_svc_prod", NOW);
     let (damaged, says) = (FailureClass::Damaged, "the item of another key came, which was not asked for");
-    assert_failed(store.load(&key, Consistency::Strong).await, damaged, says);
+    assert_failed(store.load(&key, &call()).await, damaged, says);
     assert_failed(store.latest(key.id()).await, damaged, says);
-    assert_failed(store.load_many(from_ref(&key), Consistency::Strong).await, damaged, says);
+    assert_failed(store.load_many(from_ref(&key), &call()).await, damaged, says);
     assert_failed(store.latest_many(from_ref(key.id())).await, damaged, says);
 }
 
@@ -182,15 +190,16 @@ async fn a_dropped_call_takes_no_other_calls_reply() {
     let (held, free) = (meta("held", NOW), meta("free", NOW));
     for round in 1..=20 {
         {
-            let mut call = pin!(store.load(&held, Consistency::Strong));
+            let context = call();
+            let mut load = pin!(store.load(&held, &context));
             let mut arrived = pin!(arrived.notified());
             poll_fn(|context| {
-                assert!(call.as_mut().poll(context).is_pending());
+                assert!(load.as_mut().poll(context).is_pending());
                 arrived.as_mut().poll(context)
             })
             .await;
         }
-        assert_eq!(store.load(&free, Consistency::Strong).await.unwrap(), None);
+        assert_eq!(store.load(&free, &call()).await.unwrap(), None);
         assert!(server.connections() <= round + 1, "connections are used again");
     }
 }
@@ -202,7 +211,7 @@ fn a_call_outside_a_runtime_is_an_error() {
     drop(runtime);
     let (key, id) = (meta("a", NOW), KeyId::new("a"));
     let mut context = Context::from_waker(Waker::noop());
-    let Poll::Ready(one) = pin!(store.load(&key, Consistency::Strong)).poll(&mut context) else {
+    let Poll::Ready(one) = pin!(store.load(&key, &call())).poll(&mut context) else {
         panic!("it waits for nothing");
     };
     assert_failed(one, FailureClass::Permanent, "no tokio runtime");
@@ -221,7 +230,7 @@ fn clones_work_on_several_runtimes() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let store = runtime().block_on(new_table(shared_dynalite()));
     let record = record("_IK_a_svc_prod", NOW);
-    assert_eq!(runtime().block_on(store.insert(&record)).unwrap(), Insert::Inserted);
+    assert_eq!(runtime().block_on(store.insert(&record, &call())).unwrap(), Insert::Inserted);
     // The connection of the runtime before is closed and not used again.
     assert_eq!(runtime().block_on(store.clone().latest(record.meta().id())).unwrap(), Some(record));
 }
@@ -243,7 +252,7 @@ fn a_call_whose_connection_ends_with_another_runtime_may_be_made_again() {
         let store = servers.block_on(DynamoDbMetastore::builder().danger_unchecked().client(client)).unwrap();
         let load = |id| {
             let store = store.clone();
-            async move { store.load(&meta(id, NOW), Consistency::Strong).await }
+            async move { store.load(&meta(id, NOW), &call()).await }
         };
         let (lost, caller) =
             call_after_the_openers_end(load("free"), |_| load("held"), || server.kept_waiting() > 0);

@@ -8,8 +8,8 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use claviger::{BackendError, Created, EnvelopeKeyRecord, FailureClass, KeyId, KeyMeta};
 use claviger_metastore::{DynamoDbBuilder, DynamoDbMetastore};
-use claviger_test_servers::assert_says;
-pub(crate) use claviger_test_servers::chain;
+use claviger_testkit::assert_says;
+pub(crate) use claviger_testkit::chain;
 
 /// 2023-11-14 22:13:20.
 pub(crate) const NOW: i64 = 1_700_000_000;

@@ -1,12 +1,13 @@
 //! The way to the server breaks after every byte of a load's and of an insert's exchange, in either
 //! direction: cut, stalled, delayed. DynamoDB has this among its own tests.
 
+use claviger::testing::call;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{BackendError, BoxedMetastore, Consistency, EnvelopeKeyRecord, Insert, Metastore};
-use claviger_test_servers::{Direction, Fault, Proxy};
+use claviger::{BackendError, BoxedMetastore, EnvelopeKeyRecord, Insert, Metastore};
+use claviger_testkit::{Direction, Fault, Proxy};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -140,7 +141,7 @@ impl<E: Engine> World<E> {
         let direct = engine.direct().await;
         let (alice, bob, older) = (record("alice", NOW), record("bob", NOW), record("alice", NOW - 60));
         for record in [&alice, &bob, &older] {
-            assert_eq!(direct.insert(record).await.unwrap(), Insert::Inserted);
+            assert_eq!(direct.insert(record, &call()).await.unwrap(), Insert::Inserted);
         }
         Self { engine, direct, alice, bob, older }
     }
@@ -209,7 +210,7 @@ impl<E: Engine> World<E> {
             return if answer.is_ok() { Outcome::Answered } else { Outcome::Failed };
         }
         let again = insert(way, new, &mut { spare }).await;
-        let stored = self.direct.load(new.meta(), Consistency::Strong).await.unwrap();
+        let stored = self.direct.load(new.meta(), &call()).await.unwrap();
         assert_eq!(stored.as_ref(), Some(new), "{point:?}");
         match (answer, again) {
             (Ok(()), Insert::AlreadyExists) => Outcome::Answered,
@@ -226,14 +227,16 @@ impl<E: Engine> World<E> {
         let Self { alice, .. } = self;
         match operation {
             Operation::Load => {
-                let answer = failed(way.store.load(alice.meta(), Consistency::Strong).await)?;
+                let answer = failed(way.store.load(alice.meta(), &way.call()).await)?;
                 assert_eq!(answer.as_ref(), Some(alice));
             }
             Operation::LoadLatest => {
-                let answer = failed(way.store.latest(alice.meta().id()).await)?;
+                let answer = failed(way.latest(alice.meta().id()).await)?;
                 assert_eq!(answer.as_ref(), Some(alice));
             }
-            Operation::Insert => assert_eq!(failed(way.store.insert(new).await)?, Insert::Inserted),
+            Operation::Insert => {
+                assert_eq!(failed(way.store.insert(new, &way.call()).await)?, Insert::Inserted)
+            }
         }
         Ok(())
     }
@@ -252,8 +255,8 @@ impl<E: Engine> World<E> {
         for expected in [alice, bob, older] {
             let answer = loop {
                 let answer = match expected == alice {
-                    true => way.store.latest(alice.meta().id()).await,
-                    false => way.store.load(expected.meta(), Consistency::Strong).await,
+                    true => way.latest(alice.meta().id()).await,
+                    false => way.store.load(expected.meta(), &way.call()).await,
                 };
                 if let Some(answer) = take(answer, &mut spare) {
                     break answer;
@@ -282,7 +285,7 @@ fn take<T>(answer: Result<T, BackendError>, spare: &mut u32) -> Option<T> {
 /// Inserts, again and again while there are failures to spare.
 async fn insert(way: &Way, new: &EnvelopeKeyRecord, spare: &mut u32) -> Insert {
     loop {
-        if let Some(outcome) = take(way.store.insert(new).await, spare) {
+        if let Some(outcome) = take(way.store.insert(new, &way.call()).await, spare) {
             return outcome;
         }
     }

@@ -1,15 +1,13 @@
 //! Calls that nobody waits for any more, thousands of them among others: no reply crosses over, no
 //! connection is lost.
 
-use std::future::poll_fn;
-use std::pin::pin;
+use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
-use claviger::{BoxedMetastore, Consistency, EnvelopeKeyRecord, Insert, Metastore as _};
-use claviger_test_servers::shared_dynalite;
+use claviger::{BoxedMetastore, EnvelopeKeyRecord, Insert, Metastore as _};
+use claviger_testkit::{abandon, shared_dynalite};
 use tokio::task::JoinSet;
 
 use crate::engine::{DynamoDb, Engine, MariaDb, Postgres, Way, sqlite};
@@ -52,14 +50,14 @@ const ROUND_TRIPS: usize = 10_000;
 async fn dropped_calls(name: &str, way: &Way) {
     let keys: Arc<Vec<_>> = Arc::new((0..KEYS).map(|number| record(&format!("k{number}"), NOW)).collect());
     for key in keys.iter() {
-        assert_eq!(way.store.insert(key).await.unwrap(), Insert::Inserted);
+        assert_eq!(way.store.insert(key, &way.call()).await.unwrap(), Insert::Inserted);
     }
     // For every number of polls that a call can take, and more.
     let created = Arc::new(AtomicI64::new(NOW));
     for polls in 0..POLLS_MAX {
         let key = keys.get(polls % KEYS).unwrap();
-        drop_after(polls, one_of_each(&way.store, key, &next(&created))).await;
-        let sound = way.store.load(key.meta(), Consistency::Strong).await.unwrap();
+        abandon(one_of_each(&way.store, key, &next(&created)), polls).await;
+        let sound = way.store.load(key.meta(), &way.call()).await.unwrap();
         assert_eq!(sound.as_ref(), Some(key), "{polls}");
     }
     // At random, all at once, with others who do wait.
@@ -72,8 +70,8 @@ async fn dropped_calls(name: &str, way: &Way) {
             for round in 0..DROPPED / TASKS {
                 let key = keys.get((task * 31 + round * 7) % KEYS).unwrap();
                 let polls = (task * 13 + round * 17) % 23;
-                let was_dropped = drop_after(polls, one_of_each(&store, key, &next(&created))).await;
-                dropped.fetch_add(usize::from(was_dropped), Ordering::Relaxed);
+                let outcome = abandon(one_of_each(&store, key, &next(&created)), polls).await;
+                dropped.fetch_add(usize::from(outcome.is_none()), Ordering::Relaxed);
                 if round % 8 == 0 {
                     round_trip(&store, key).await;
                 }
@@ -104,25 +102,13 @@ fn next(created: &AtomicI64) -> EnvelopeKeyRecord {
 }
 
 async fn one_of_each(store: &BoxedMetastore, key: &EnvelopeKeyRecord, new: &EnvelopeKeyRecord) {
-    let answer = store.load(key.meta(), Consistency::Strong).await.unwrap();
+    let answer = store.load(key.meta(), &call()).await.unwrap();
     assert_eq!(answer.as_ref(), Some(key));
-    assert_eq!(store.insert(new).await.unwrap(), Insert::Inserted);
-    let both = store.load_many(&[new.meta().clone(), key.meta().clone()], Consistency::Strong).await.unwrap();
+    assert_eq!(store.insert(new, &call()).await.unwrap(), Insert::Inserted);
+    let both = store.load_many(&[new.meta().clone(), key.meta().clone()], &call()).await.unwrap();
     assert_eq!(both, [Some(new.clone()), Some(key.clone())]);
 }
 
 async fn round_trip(store: &BoxedMetastore, key: &EnvelopeKeyRecord) {
     assert_eq!(store.latest(key.meta().id()).await.unwrap().as_ref(), Some(key));
-}
-
-/// Polls the future so often and drops it. Tells whether it was not done by then.
-async fn drop_after(polls: usize, future: impl Future<Output = ()>) -> bool {
-    let mut future = pin!(future);
-    for _ in 0..polls {
-        if poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await {
-            return false;
-        }
-        tokio::task::yield_now().await;
-    }
-    true
 }

@@ -1,7 +1,8 @@
 //! A disk that is full, really.
 
-use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _};
-use claviger_test_servers::{MariaDb as MariaDbServer, Postgres as PostgresServer};
+use claviger::testing::call;
+use claviger::{EnvelopeKeyRecord, Insert, Metastore as _};
+use claviger_testkit::{MariaDb as MariaDbServer, Postgres as PostgresServer};
 
 use crate::engine::{Engine, MariaDb, Postgres};
 use crate::keys::{NOW, record};
@@ -57,7 +58,7 @@ impl Keys {
         fill();
         let error = loop {
             let record = self.next();
-            match store.insert(&record).await {
+            match store.insert(&record, &call()).await {
                 Ok(outcome) => assert_eq!(outcome, Insert::Inserted),
                 Err(error) => break error,
             }
@@ -74,7 +75,7 @@ impl Keys {
         let store = engine.direct().await;
         for _ in 0..3 {
             let record = self.next();
-            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
             self.stored.push(record);
         }
         self.assert_all_there(engine).await;
@@ -83,7 +84,7 @@ impl Keys {
     async fn assert_all_there(&self, engine: &impl Engine) {
         let store = engine.direct().await;
         for record in &self.stored {
-            let loaded = store.load(record.meta(), Consistency::Strong).await.unwrap();
+            let loaded = store.load(record.meta(), &call()).await.unwrap();
             assert_eq!(loaded.as_ref(), Some(record));
         }
     }

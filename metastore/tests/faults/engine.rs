@@ -8,8 +8,8 @@ pub(crate) mod sqlite;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use claviger::{BoxedMetastore, KeyId, Metastore};
-use claviger_test_servers::shown_number;
+use claviger::{BackendError, BoxedMetastore, CallContext, Created, EnvelopeKeyRecord, KeyId, Metastore};
+use claviger_testkit::shown_number;
 
 use crate::latest::LatestRecord as _;
 
@@ -29,8 +29,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Where the server is, as `127.0.0.1:PORT`.
     fn address(&self) -> String;
 
-    /// A store whose connections, so many at most, go to `address`. It has made none, and gives up a
-    /// call after `patience`.
+    /// A store whose connections, so many at most, go to `address`. It has made none. Its
+    /// [`Way::call`] is given up after `patience`.
     fn way(&self, address: &str, connections: u32, patience: Duration) -> impl Future<Output = Way> + Send;
 
     /// How many rows its table has.
@@ -51,14 +51,25 @@ pub(crate) struct Way {
     /// How many connections there are, and how many of them nobody uses.
     counts: Box<dyn Fn() -> (u32, u32) + Send + Sync>,
     connections_max: u32,
+    patience: Duration,
 }
 
 impl Way {
     /// Of a store of so many connections, which its `Debug` tells.
-    fn over(store: impl Metastore + Clone, connections_max: u32) -> Self {
+    fn over(store: impl Metastore + Clone, connections_max: u32, patience: Duration) -> Self {
         let counted = store.clone();
         let counts = move || (shown_number(&counted, "connections"), shown_number(&counted, "idle"));
-        Self { store: BoxedMetastore::new(store), counts: Box::new(counts), connections_max }
+        Self { store: BoxedMetastore::new(store), counts: Box::new(counts), connections_max, patience }
+    }
+
+    /// The context of a call that is given up after its patience.
+    pub(crate) fn call(&self) -> CallContext {
+        CallContext::within(self.patience)
+    }
+
+    pub(crate) async fn latest(&self, id: &KeyId) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
+        let latest = self.store.load_latest(id, Created::MAX, &self.call()).await?;
+        Ok(latest.map(|latest| latest.record))
     }
 
     /// Waits until nothing goes on after the answers that there were.

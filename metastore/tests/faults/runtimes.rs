@@ -1,9 +1,10 @@
 //! Connections that a runtime opened which has ended.
 
+use claviger::testing::call;
 use std::cell::Cell;
 
-use claviger::{Consistency, FailureClass, FailureKind, Insert, Metastore as _};
-use claviger_test_servers::{Direction, Fault, Proxy, call_after_the_openers_end};
+use claviger::{FailureClass, FailureKind, Insert, Metastore as _};
+use claviger_testkit::{Direction, Fault, Proxy, call_after_the_openers_end};
 use tokio::runtime::Runtime;
 
 use crate::engine::{Engine, LONG, MariaDb, Postgres};
@@ -26,14 +27,14 @@ fn outlives<E: Engine>() {
     let proxy = servers.block_on(Proxy::start(&engine.address()));
     let (old, new) = (record("alice", NOW), record("alice", NOW + 1));
     assert_eq!(
-        servers.block_on(async { engine.direct().await.insert(&old).await }).unwrap(),
+        servers.block_on(async { engine.direct().await.insert(&old, &call()).await }).unwrap(),
         Insert::Inserted
     );
     for inserts in [false, true] {
         let store = servers.block_on(engine.way(&proxy.address(), 1, LONG)).store;
         let (sent, connections) = (Cell::new(0), Cell::new(0));
         let opens = async {
-            assert_eq!(store.load(old.meta(), Consistency::Strong).await.unwrap().as_ref(), Some(&old));
+            assert_eq!(store.load(old.meta(), &call()).await.unwrap().as_ref(), Some(&old));
             connections.set(proxy.accepted());
             proxy.set_open(Fault::Stall { direction: Direction::ToServer, after: 1 });
             sent.set(proxy.bytes().0);
@@ -42,9 +43,12 @@ fn outlives<E: Engine>() {
             let (store, old, new) = (store.clone(), old.clone(), new.clone());
             async move {
                 if inserts {
-                    return store.insert(&new).await.map(|inserted| assert_eq!(inserted, Insert::Inserted));
+                    return store
+                        .insert(&new, &call())
+                        .await
+                        .map(|inserted| assert_eq!(inserted, Insert::Inserted));
                 }
-                let loaded = store.load(old.meta(), Consistency::Strong).await?;
+                let loaded = store.load(old.meta(), &call()).await?;
                 assert_eq!(loaded, Some(old));
                 Ok(())
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{BoxedMetastore, DataRowRecord, Error, SecretKey, SessionFactory, StaticKms, SystemRandom};
-use claviger_test_servers::{Direction, Fault, Proxy};
+use claviger_testkit::{Direction, Fault, Proxy};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 

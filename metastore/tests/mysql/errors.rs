@@ -1,11 +1,12 @@
 //! Failures of real servers, each with its class, and none with a password.
 
+use claviger::testing::call;
 use std::error::Error as _;
 use std::num::NonZeroU32;
 
-use claviger::{Consistency, FailureKind, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{FailureKind, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DriverFault, FindingId, MysqlMetastore};
-use claviger_test_servers::{MariaDb, shared_mariadb};
+use claviger_testkit::{MariaDb, shared_mariadb};
 
 use crate::latest::LatestRecord as _;
 use crate::refused::assert_refused_unasked;
@@ -67,19 +68,19 @@ async fn denied_calls_and_missing_tables_are_permanent() {
     let reader = builder().accept(FindingId::PermissionMissing);
     let reader = reader.open(&as_user(&place.url, &user, "less")).await.unwrap();
     assert_eq!(reader.latest(record(ID, NOW).meta().id()).await.unwrap(), None);
-    assert_permanent(reader.insert(&record(ID, NOW)).await, "1142");
-    assert_permanent(reader.delete(record(ID, NOW).meta().id()).await, "1142");
+    assert_permanent(reader.insert(&record(ID, NOW), &call()).await, "1142");
+    assert_permanent(reader.delete(record(ID, NOW).meta().id(), &call()).await, "1142");
     // The same connection goes on.
-    assert_eq!(reader.load(record(ID, NOW).meta(), Consistency::Strong).await.unwrap(), None);
+    assert_eq!(reader.load(record(ID, NOW).meta(), &call()).await.unwrap(), None);
 
     let store = place.open().await;
-    assert_eq!(store.insert(&record(ID, NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(ID, NOW), &call()).await.unwrap(), Insert::Inserted);
     place.execute("DROP TABLE encryption_key").await;
-    assert_permanent(store.insert(&record(ID, NOW)).await, "1146");
+    assert_permanent(store.insert(&record(ID, NOW), &call()).await, "1146");
     assert_permanent(store.latest(record(ID, NOW).meta().id()).await, "1146");
-    assert_permanent(store.count().await, "1146");
+    assert_permanent(store.count(&call()).await, "1146");
     place.migrate().await;
-    assert_eq!(store.insert(&record(ID, NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(ID, NOW), &call()).await.unwrap(), Insert::Inserted);
 }
 
 #[tokio::test]
@@ -95,19 +96,19 @@ async fn a_server_that_was_demoted_is_transient_and_its_connections_are_closed()
     // One connection, so that every call is on the one before it.
     let store = builder().max_connections(NonZeroU32::MIN);
     let store = store.open(&as_user(&place.url, "service", "less")).await.unwrap();
-    assert_eq!(store.insert(&record(ID, NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(ID, NOW), &call()).await.unwrap(), Insert::Inserted);
     let newest_connection = || {
         let newest = "SELECT MAX(id) FROM information_schema.processlist WHERE user = 'service'";
         server.sql("", newest).trim().parse::<u64>().unwrap()
     };
     let before = newest_connection();
     server.sql("", "SET GLOBAL read_only = 1");
-    assert_transient(store.insert(&record(ID, NOW + 1)).await, "1290");
+    assert_transient(store.insert(&record(ID, NOW + 1), &call()).await, "1290");
     // Reads go on, on another connection.
     assert_eq!(store.latest(record(ID, NOW).meta().id()).await.unwrap(), Some(record(ID, NOW)));
     assert!(newest_connection() > before);
     server.sql("", "SET GLOBAL read_only = 0");
-    assert_eq!(store.insert(&record(ID, NOW + 1)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(ID, NOW + 1), &call()).await.unwrap(), Insert::Inserted);
 }
 
 #[tokio::test]
@@ -126,7 +127,7 @@ async fn a_full_disk_is_transient() {
     };
     let mut stored = 0;
     let full = loop {
-        match store.insert(&big(stored)).await {
+        match store.insert(&big(stored), &call()).await {
             Ok(inserted) => assert_eq!(inserted, Insert::Inserted),
             Err(error) => break error,
         }
@@ -134,7 +135,7 @@ async fn a_full_disk_is_transient() {
         assert!(stored < 1_000, "it fills up");
     };
     assert_transient(Err::<(), _>(full), "1114");
-    assert_eq!(store.count().await.unwrap(), stored.unsigned_abs());
+    assert_eq!(store.count(&call()).await.unwrap(), stored.unsigned_abs());
     assert_eq!(store.latest(big(0).meta().id()).await.unwrap(), Some(big(stored - 1)));
 }
 
@@ -151,7 +152,7 @@ async fn too_many_connections_is_transient() {
     let store = builder().open(&url).await.unwrap();
     // The server may still count the connection that looked at the table.
     let inserted = loop {
-        match store.insert(&record(ID, NOW)).await {
+        match store.insert(&record(ID, NOW), &call()).await {
             Err(error) => assert_transient(Err::<(), _>(error), "1226"),
             Ok(inserted) => break inserted,
         }
@@ -166,14 +167,14 @@ async fn locks_that_others_hold_are_transient() {
 
     let place = Place::holding(ASHERAH, UTF8).await;
     let store = place.open().await;
-    assert_eq!(store.insert(&record(ID, NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(ID, NOW), &call()).await.unwrap(), Insert::Inserted);
     let mut other = sqlx::mysql::MySqlConnection::connect(&place.url).await.unwrap();
     let lock = "BEGIN; SELECT * FROM encryption_key WHERE id = '_IK_a_svc_prod' FOR UPDATE";
     sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
-    assert_transient(store.revoke(record(ID, NOW).meta()).await, "1205");
+    assert_transient(store.revoke(record(ID, NOW).meta(), &call()).await, "1205");
     assert_eq!(store.latest(record(ID, NOW).meta().id()).await.unwrap(), Some(record(ID, NOW)));
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
-    assert!(store.revoke(record(ID, NOW).meta()).await.unwrap());
+    assert!(store.revoke(record(ID, NOW).meta(), &call()).await.unwrap());
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! What the check of a table finds, each fault planted, and that what it says mends it does.
 
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, MysqlMetastore, SchemaReport, Severity};
-use claviger_test_servers::{MariaDb, shared_mariadb};
+use claviger_testkit::{MariaDb, shared_mariadb};
 
 use crate::equal_keys::assert_equal_keys_found;
 use crate::support::{
@@ -16,7 +17,7 @@ use Severity::{Dangerous, Warning};
 /// dangerous.
 async fn assert_found(place: &Place, expected: &[(FindingId, Severity)]) -> SchemaReport {
     let store = place.unchecked().await;
-    let report = store.check_schema().await.unwrap();
+    let report = store.check_schema(&call()).await.unwrap();
     let found: Vec<_> = report.findings().iter().map(|finding| (finding.id, finding.severity)).collect();
     assert_eq!(found, expected, "{report:?}");
     for finding in report.findings() {
@@ -56,10 +57,10 @@ async fn on_our_own_table_nothing_is_found() {
         let place = Place::migrated(charset).await;
         let store = place.open().await;
         for second in 0..300 {
-            let inserted = store.insert(&record("_IK_a_svc_prod", NOW + second)).await.unwrap();
+            let inserted = store.insert(&record("_IK_a_svc_prod", NOW + second), &call()).await.unwrap();
             assert_eq!(inserted, Insert::Inserted);
         }
-        assert_eq!(store.check_schema().await.unwrap().findings(), []);
+        assert_eq!(store.check_schema(&call()).await.unwrap().findings(), []);
     }
 }
 
@@ -225,7 +226,7 @@ async fn settings_of_the_server_are_found() {
     let place = Place::at(&server, UTF8).await;
     place.migrate().await;
     let store = place.open().await;
-    let report = store.check_schema().await.unwrap();
+    let report = store.check_schema(&call()).await.unwrap();
     let found: Vec<_> = report.findings().iter().map(|finding| (finding.id, finding.severity)).collect();
     // Our own sessions are strict there too.
     assert_eq!(found, [(NotStrict, Warning), (NotDurable, Warning), (NotDurable, Warning)], "{report:?}");
@@ -244,7 +245,7 @@ async fn sessions_that_are_set_to_lose_keys_are_found() {
         let error = set().open(&place.url).await.unwrap_err();
         assert_eq!(dangers(&error), [danger], "{setting}");
         let told = set().accept(danger).open(&place.url).await.unwrap();
-        assert!(ids(&told.check_schema().await.unwrap()).contains(&danger));
+        assert!(ids(&told.check_schema(&call()).await.unwrap()).contains(&danger));
     }
 }
 

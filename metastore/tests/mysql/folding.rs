@@ -1,11 +1,13 @@
 //! Ids that Asherah's table takes for one another, and ids and records that it cannot hold.
 
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
 use std::error::Error as _;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, Consistency, EnvelopeKeyRecord, ErrorChain, FailureClass, Insert, KeyId, KeyMeta,
-    Metastore as _, MetastoreAdmin as _,
+    BackendError, Consistency, EnvelopeKeyRecord, ErrorChain, FailureClass, Insert, KeyId, Metastore as _,
+    MetastoreAdmin as _,
 };
 use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
 
@@ -33,22 +35,25 @@ async fn the_second_of_two_that_the_table_takes_for_one_is_refused_and_neither_r
         let store = place.open().await;
         for [one, other] in TWINS {
             let (one, other) = (record(one, NOW), record(other, NOW));
-            assert_eq!(store.insert(&one).await.unwrap(), Insert::Inserted);
-            let error = store.insert(&other).await.unwrap_err();
+            assert_eq!(store.insert(&one, &call()).await.unwrap(), Insert::Inserted);
+            let error = store.insert(&other, &call()).await.unwrap_err();
             assert!(!error.is_transient());
             assert!(matches!(fault(&error), SqlFault::Indistinct(key) if key == other.meta()));
-            assert_eq!(store.insert(&one).await.unwrap(), Insert::AlreadyExists);
+            assert_eq!(store.insert(&one, &call()).await.unwrap(), Insert::AlreadyExists);
             for consistency in [Consistency::Strong, Consistency::Eventual] {
-                assert_eq!(store.load(one.meta(), consistency).await.unwrap().as_ref(), Some(&one));
-                let error = store.load(other.meta(), consistency).await.unwrap_err();
+                assert_eq!(
+                    store.load(one.meta(), &call().consistency(consistency)).await.unwrap().as_ref(),
+                    Some(&one)
+                );
+                let error = store.load(other.meta(), &call().consistency(consistency)).await.unwrap_err();
                 assert_is_kept_under(&error, &other, &one);
             }
             assert_eq!(store.latest(other.meta().id()).await.unwrap(), None);
-            assert!(!store.revoke(other.meta()).await.unwrap());
-            assert_eq!(store.delete(other.meta().id()).await.unwrap(), 0);
+            assert!(!store.revoke(other.meta(), &call()).await.unwrap());
+            assert_eq!(store.delete(other.meta().id(), &call()).await.unwrap(), 0);
             assert_eq!(store.latest(one.meta().id()).await.unwrap(), Some(one));
         }
-        assert_eq!(store.count().await.unwrap(), TWINS.len() as u64);
+        assert_eq!(store.count(&call()).await.unwrap(), TWINS.len() as u64);
     }
 }
 
@@ -70,26 +75,29 @@ async fn a_folded_row_is_given_out_for_an_exact_version_alone_where_that_is_want
         let store = builder().folded_ids(true).open(&place.url).await.unwrap();
         for [one, other] in TWINS {
             let (row, asked) = (record(one, NOW), meta(other, NOW));
-            assert_eq!(store.insert(&row).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&row, &call()).await.unwrap(), Insert::Inserted);
             let folded =
                 EnvelopeKeyRecord::new(asked.clone(), Arc::clone(row.wrapped_key()), row.parent().cloned())
                     .folded(row.meta().id().clone());
             for consistency in [Consistency::Strong, Consistency::Eventual] {
-                assert_eq!(store.load(&asked, consistency).await.unwrap().as_ref(), Some(&folded));
+                assert_eq!(
+                    store.load(&asked, &call().consistency(consistency)).await.unwrap().as_ref(),
+                    Some(&folded)
+                );
                 let keys = [asked.clone(), row.meta().clone(), meta(other, NOW + 1), asked.clone()];
                 let expected = [Some(folded.clone()), Some(row.clone()), None, Some(folded.clone())];
-                assert_eq!(store.load_many(&keys, consistency).await.unwrap(), expected);
+                assert_eq!(store.load_many(&keys, &call().consistency(consistency)).await.unwrap(), expected);
             }
             assert_eq!(store.latest(asked.id()).await.unwrap(), None);
             let latest = store.latest_many(&[asked.id().clone(), row.meta().id().clone()]).await.unwrap();
             assert_eq!(latest, [None, Some(row.clone())]);
-            let error = store.insert(&folded).await.unwrap_err();
+            let error = store.insert(&folded, &call()).await.unwrap_err();
             assert!(matches!(fault(&error), SqlFault::Indistinct(key) if *key == asked));
-            assert!(!store.revoke(&asked).await.unwrap());
-            assert!(!store.replace_wrapped_key(&asked, row.wrapped_key(), b"other").await.unwrap());
-            assert_eq!(store.delete(asked.id()).await.unwrap(), 0);
-            assert!(store.revoke(row.meta()).await.unwrap());
-            assert!(store.load(&asked, Consistency::Strong).await.unwrap().unwrap().is_revoked());
+            assert!(!store.revoke(&asked, &call()).await.unwrap());
+            assert!(!store.replace_one(&asked, row.wrapped_key(), b"other", &call()).await.unwrap());
+            assert_eq!(store.delete(asked.id(), &call()).await.unwrap(), 0);
+            assert!(store.revoke(row.meta(), &call()).await.unwrap());
+            assert!(store.load(&asked, &call()).await.unwrap().unwrap().is_revoked());
         }
     }
 }
@@ -100,9 +108,9 @@ async fn a_folded_row_among_many_is_refused_as_alone() {
     let place = Place::holding(ASHERAH, UTF8).await;
     let store = place.open().await;
     let [one, other] = TWINS[0].map(|id| record(id, NOW));
-    assert_eq!(store.insert(&one).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&one, &call()).await.unwrap(), Insert::Inserted);
     let keys = [one.meta().clone(), other.meta().clone()];
-    assert_is_kept_under(&store.load_many(&keys, Consistency::Strong).await.unwrap_err(), &other, &one);
+    assert_is_kept_under(&store.load_many(&keys, &call()).await.unwrap_err(), &other, &one);
 }
 
 /// What Asherah keeps beside the keys is none, by whichever name.
@@ -113,7 +121,7 @@ async fn a_note_that_is_no_key_is_not_given_out_for_a_folded_id() {
     for served in [true, false] {
         let store = builder().folded_ids(served).open(&place.url).await.unwrap();
         let asked = meta("__ASHERAH_internal_x", NOW);
-        assert_eq!(store.load(&asked, Consistency::Strong).await.unwrap(), None);
+        assert_eq!(store.load(&asked, &call()).await.unwrap(), None);
     }
 }
 
@@ -128,7 +136,7 @@ async fn two_that_the_table_takes_for_one_have_versions_of_their_own() {
         for [one, other] in TWINS {
             for second in 0..6 {
                 let id = if second % 2 == 0 { one } else { other };
-                assert_eq!(store.insert(&record(id, NOW + second)).await.unwrap(), Insert::Inserted);
+                assert_eq!(store.insert(&record(id, NOW + second), &call()).await.unwrap(), Insert::Inserted);
             }
             ids.extend([one, other].map(KeyId::new));
             latest.extend([record(one, NOW + 4), record(other, NOW + 5)]);
@@ -143,14 +151,14 @@ async fn two_that_the_table_takes_for_one_have_versions_of_their_own() {
         // Each time is one of the two's, and to the other what the table has of it is folded.
         let mut found = Vec::new();
         for key in &keys {
-            match store.load(key, Consistency::Strong).await {
+            match store.load(key, &call()).await {
                 Ok(row) => found.push(row),
                 Err(error) => assert_eq!(error.class(), FailureClass::Folded),
             }
         }
         assert_eq!(found.iter().flatten().count(), 6 * TWINS.len());
         let kept: Vec<_> = found.iter().flatten().map(|row| row.meta().clone()).collect();
-        assert_eq!(store.load_many(&kept, Consistency::Strong).await.unwrap(), found);
+        assert_eq!(store.load_many(&kept, &call()).await.unwrap(), found);
         for limit in [1, 2, 5, 100] {
             let mut listed = listed(&store, limit).await;
             let mut kept: Vec<_> = found.iter().flatten().cloned().collect();
@@ -160,16 +168,16 @@ async fn two_that_the_table_takes_for_one_have_versions_of_their_own() {
             assert_eq!(listed, kept, "pages of {limit}");
         }
         let [one, other] = TWINS[0].map(KeyId::new);
-        assert_eq!(store.delete(&one).await.unwrap(), 3);
+        assert_eq!(store.delete(&one, &call()).await.unwrap(), 3);
         assert_eq!(store.latest(&one).await.unwrap(), None);
-        assert_eq!(store.delete(&other).await.unwrap(), 3);
+        assert_eq!(store.delete(&other, &call()).await.unwrap(), 3);
     }
 }
 
 async fn listed(store: &MysqlMetastore, limit: usize) -> Vec<EnvelopeKeyRecord> {
     let (mut records, mut after) = (Vec::new(), None);
     loop {
-        let page = store.list(after.as_ref(), limit).await.unwrap();
+        let page = store.list("", after.as_ref(), limit, &call()).await.unwrap();
         records.extend(page.records);
         after = page.next;
         if after.is_none() {
@@ -194,7 +202,7 @@ async fn many_asked_for_at_once_are_answered_as_one_by_one() {
         let mut keys = Vec::new();
         for (second, tail) in (0..).zip(&tails) {
             let record = record(&format!("_IK_{tail}"), NOW + second);
-            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
             keys.push(record.meta().clone());
         }
         let ids: Vec<_> = keys.iter().map(|key| key.id().clone()).collect();
@@ -202,9 +210,9 @@ async fn many_asked_for_at_once_are_answered_as_one_by_one() {
         for (key, found) in keys.iter().zip(&at_once) {
             assert_eq!(found.as_ref().map(EnvelopeKeyRecord::meta), Some(key), "{charset}");
         }
-        assert_eq!(store.load_many(&keys, Consistency::Strong).await.unwrap(), at_once);
+        assert_eq!(store.load_many(&keys, &call()).await.unwrap(), at_once);
         keys.reverse();
-        assert!(store.load_many(&keys, Consistency::Strong).await.unwrap().iter().rev().eq(&at_once));
+        assert!(store.load_many(&keys, &call()).await.unwrap().iter().rev().eq(&at_once));
     }
 }
 
@@ -224,23 +232,23 @@ async fn characters_are_kept_exactly_or_refused() {
         let mut held = 0;
         for (second, &character) in (0..).zip(&characters) {
             let record = record(&format!("_IK_{character}_svc_prod"), NOW + second);
-            match store.insert(&record).await {
+            match store.insert(&record, &call()).await {
                 Ok(inserted) => {
                     assert_eq!(inserted, Insert::Inserted);
-                    let found = store.load(record.meta(), Consistency::Strong).await.unwrap();
+                    let found = store.load(record.meta(), &call()).await.unwrap();
                     assert_eq!(found, Some(record), "{charset} {character:?}");
                     held += 1;
                 }
                 Err(error) => {
                     let is_ours = matches!(fault(&error), SqlFault::CharactersNotHeld { column: "id", .. });
                     assert!(is_ours && !error.is_transient(), "{charset} {character:?} {error:?}");
-                    let answer = store.load(record.meta(), Consistency::Strong).await;
+                    let answer = store.load(record.meta(), &call()).await;
                     assert_permanent(answer, "CharactersNotHeld");
                 }
             }
         }
         assert_eq!(held, kept, "{charset}");
-        assert_eq!(store.count().await.unwrap(), held);
+        assert_eq!(store.count(&call()).await.unwrap(), held);
     }
 }
 
@@ -250,13 +258,13 @@ async fn a_parents_characters_are_kept_exactly_or_refused() {
         EnvelopeKeyRecord::new(meta("_IK_a_svc_prod", NOW), *b"wrapped", Some(meta(parent, NOW)))
     };
     let store = Place::holding(ASHERAH, LATIN1).await.open().await;
-    assert_permanent(store.insert(&of_parent("_SK_\u{1f600}_prod")).await, "key_record");
+    assert_permanent(store.insert(&of_parent("_SK_\u{1f600}_prod"), &call()).await, "key_record");
     let record = of_parent("_SK_caf\u{e9}_prod");
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
     assert_eq!(store.latest(record.meta().id()).await.unwrap().as_ref(), Some(&record));
     // The row is compared with what was read of it.
-    assert!(store.revoke(record.meta()).await.unwrap());
-    assert!(store.replace_wrapped_key(record.meta(), b"wrapped", b"other").await.unwrap());
+    assert!(store.revoke(record.meta(), &call()).await.unwrap());
+    assert!(store.replace_one(record.meta(), b"wrapped", b"other", &call()).await.unwrap());
     let found = store.latest(record.meta().id()).await.unwrap().unwrap();
     assert_eq!(
         (found.is_revoked(), &**found.wrapped_key(), found.parent()),
@@ -273,16 +281,16 @@ async fn records_over_the_columns_limit_are_refused() {
         let fits = of(49_128);
         let over = EnvelopeKeyRecord::new(meta("_SK_svc_prod", 10_000_000_000), vec![7; 49_128], None);
         assert_eq!((fits.to_json().len(), over.to_json().len()), (65_535, 65_536));
-        let error = store.insert(&over).await.unwrap_err();
+        let error = store.insert(&over, &call()).await.unwrap_err();
         assert!(!error.is_transient() && !error.was_asked());
         assert!(matches!(fault(&error), SqlFault::RecordTooLong { length: 65_536, limit: 65_535 }));
-        assert_eq!(store.insert(&fits).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&fits, &call()).await.unwrap(), Insert::Inserted);
         assert_eq!(store.latest(fits.meta().id()).await.unwrap().as_ref(), Some(&fits));
-        let longer = store.replace_wrapped_key(fits.meta(), fits.wrapped_key(), &[7; 49_131]).await;
+        let longer = store.replace_one(fits.meta(), fits.wrapped_key(), &[7; 49_131], &call()).await;
         assert_permanent(longer, "RecordTooLong");
         let ours = Place::migrated(charset).await.open().await;
-        assert_eq!(ours.insert(&over).await.unwrap(), Insert::Inserted);
-        assert_permanent(ours.insert(&of(49_131)).await, "RecordTooLong");
+        assert_eq!(ours.insert(&over, &call()).await.unwrap(), Insert::Inserted);
+        assert_permanent(ours.insert(&of(49_131), &call()).await, "RecordTooLong");
     }
 }
 
@@ -292,14 +300,14 @@ async fn lengths_follow_the_columns_that_are_there() {
     place.execute("ALTER TABLE encryption_key MODIFY id VARCHAR(40) CHARACTER SET utf8mb4 NOT NULL").await;
     let store = place.open().await;
     let of = |length: usize| record(&"\u{e9}".repeat(length), NOW);
-    assert_eq!(store.insert(&of(40)).await.unwrap(), Insert::Inserted);
-    assert_permanent(store.insert(&of(41)).await, "IdOverColumn");
+    assert_eq!(store.insert(&of(40), &call()).await.unwrap(), Insert::Inserted);
+    assert_permanent(store.insert(&of(41), &call()).await, "IdOverColumn");
     place.execute("ALTER TABLE encryption_key MODIFY id VARBINARY(80) NOT NULL").await;
     // Who looked before still finds every row, and who looks now has the new limit.
     assert_eq!(store.latest(of(40).meta().id()).await.unwrap(), Some(of(40)));
     let store = place.open().await;
     assert_eq!(store.latest(of(40).meta().id()).await.unwrap(), Some(of(40)));
-    assert_permanent(store.insert(&of(41)).await, "IdOverColumn");
+    assert_permanent(store.insert(&of(41), &call()).await, "IdOverColumn");
 }
 
 /// Started in spite of `not-strict`: what the server changes is taken back.
@@ -310,55 +318,22 @@ async fn a_server_that_is_not_strict_changes_nothing() {
     let lax = builder().on_connect("SET sql_mode = ''");
     let accepted = lax.accept(FindingId::NotStrict).accept(FindingId::ColumnType);
     let store = accepted.open(&place.url).await.unwrap();
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::AlreadyExists);
     // After 2038 it is 0000-00-00.
-    assert_permanent(store.insert(&record("_IK_a_svc_prod", 2_147_483_648)).await, "NotKept");
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", 2_147_483_648), &call()).await, "NotKept");
     // The store has looked at the column before it became shorter.
     place.execute("ALTER TABLE encryption_key MODIFY id VARCHAR(20) NOT NULL").await;
     let long = record("_IK_aaaaaaaaaaaaaaaaaaaa_svc_prod", NOW);
-    assert_permanent(store.insert(&long).await, "NotKept");
-    assert_eq!(store.count().await.unwrap(), 1);
+    assert_permanent(store.insert(&long, &call()).await, "NotKept");
+    assert_eq!(store.count(&call()).await.unwrap(), 1);
     // In a strict session the server refuses.
     assert_permanent(
-        place_strict(&place).await.insert(&record("_IK_b_svc_prod", 2_147_483_648)).await,
+        place_strict(&place).await.insert(&record("_IK_b_svc_prod", 2_147_483_648), &call()).await,
         "CreatedNotHeld",
     );
 }
 
 async fn place_strict(place: &Place) -> MysqlMetastore {
     builder().accept(FindingId::ColumnType).open(&place.url).await.unwrap()
-}
-
-/// A row that another program deletes between our insert and our look at who holds its place.
-#[tokio::test]
-async fn inserts_beside_deletions_are_told_the_truth() {
-    let place = Place::migrated(UTF8).await;
-    let store = place.open().await;
-    let key: KeyMeta = meta("_IK_a_svc_prod", NOW);
-    let inserting = tokio::spawn({
-        let store = store.clone();
-        async move {
-            let mut inserted = 0;
-            for _ in 0..300 {
-                match store.insert(&record("_IK_a_svc_prod", NOW)).await {
-                    Ok(Insert::Inserted) => inserted += 1,
-                    Ok(Insert::AlreadyExists) => {}
-                    // The server undoes one of two that wait for each other.
-                    Err(error) if error.is_transient() => {}
-                    Err(error) => assert!(matches!(fault(&error), SqlFault::Contended(_)), "{error:?}"),
-                }
-            }
-            inserted
-        }
-    });
-    let mut deleted = 0;
-    while !inserting.is_finished() {
-        match store.delete(key.id()).await {
-            Ok(rows) => deleted += rows,
-            Err(error) => assert!(error.is_transient(), "{error:?}"),
-        }
-    }
-    let inserted: u64 = inserting.await.unwrap();
-    assert_eq!(inserted, deleted + store.count().await.unwrap());
 }

@@ -1,7 +1,8 @@
 //! Rows of foreign writers that are longer than any key's.
 
+use claviger::testing::call;
 use claviger_metastore::FindingId;
-use claviger_test_servers::{MariaDb, in_environment, told_by_parent};
+use claviger_testkit::{MariaDb, in_environment, told_by_parent};
 
 use crate::common_huge::{BYTES, ID, ROWS, assert_not_fetched};
 use crate::support::{ASHERAH, NOW, Place, UTF8, builder, ids};
@@ -10,7 +11,7 @@ use crate::support::{ASHERAH, NOW, Place, UTF8, builder, ids};
 async fn huge_records_are_damaged_and_not_fetched() {
     if let Some(url) = told_by_parent() {
         let store = builder().open(&url).await.unwrap();
-        let report = store.check_schema().await.unwrap();
+        let report = store.check_schema(&call()).await.unwrap();
         assert!(ids(&report).contains(&FindingId::DamagedRows), "{report:?}");
         assert_not_fetched(store).await;
         return;

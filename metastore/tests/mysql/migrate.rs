@@ -1,10 +1,11 @@
 //! Our own table made, and Asherah's turned into it by the statements that the findings name.
 
+use claviger::testing::call;
 use std::error::Error as _;
 
-use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
-use claviger_test_servers::{MariaDb, shared_mariadb};
+use claviger_testkit::{MariaDb, shared_mariadb};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;
@@ -18,13 +19,15 @@ async fn an_empty_database_gets_the_table_once_and_keeps_it() {
     let refused = MysqlMetastore::open(&place.url).await.unwrap_err();
     assert_eq!(dangers(&refused), [FindingId::TableMissing]);
     assert!(chain(&refused).contains("MysqlMetastore::migrate"), "{}", chain(&refused));
+    let accepted = builder().accept(FindingId::TableMissing).open(&place.url).await.unwrap();
+    assert_permanent(accepted.count(&call()).await, "1146");
     let store = place.unchecked().await;
     assert_permanent(store.latest(record("_IK_a_svc_prod", NOW).meta().id()).await, "1146");
     let store = MysqlMetastore::migrate(&place.url).await.unwrap();
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::Inserted);
     let again = MysqlMetastore::migrate(&place.url).await.unwrap();
-    assert_eq!(again.count().await.unwrap(), 1);
-    assert_eq!(place.open().await.count().await.unwrap(), 1);
+    assert_eq!(again.count(&call()).await.unwrap(), 1);
+    assert_eq!(place.open().await.count(&call()).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -45,13 +48,13 @@ async fn those_who_come_first_at_once_make_one_table() {
         let url = place.url.clone();
         tasks.spawn(async move {
             let store = builder().migrate().open(&url).await?;
-            store.insert(&record("_IK_a_svc_prod", NOW + second)).await
+            store.insert(&record("_IK_a_svc_prod", NOW + second), &call()).await
         });
     }
     for inserted in tasks.join_all().await {
         assert_eq!(inserted.unwrap(), Insert::Inserted);
     }
-    assert_eq!(place.open().await.count().await.unwrap(), 8);
+    assert_eq!(place.open().await.count(&call()).await.unwrap(), 8);
 }
 
 #[tokio::test]
@@ -91,15 +94,16 @@ async fn asherahs_table_gets_a_datetime_by_the_statements_of_the_finding() {
     let place = Place::holding(ASHERAH, UTF8).await;
     let store = builder().session_time_zone("America/Los_Angeles").open(&place.url).await.unwrap();
     let kept = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&kept).await.unwrap(), Insert::Inserted);
-    let report = store.check_schema().await.unwrap();
+    assert_eq!(store.insert(&kept, &call()).await.unwrap(), Insert::Inserted);
+    let report = store.check_schema(&call()).await.unwrap();
     let ends = report.findings().iter().find(|finding| finding.id == FindingId::EndsIn2038).unwrap();
     let statements = &ends.remedy[ends.remedy.find("SET time_zone").unwrap()..];
     place.execute(statements.trim_end_matches('.')).await;
     let new = place.open().await;
-    let found: Vec<_> = new.check_schema().await.unwrap().findings().iter().map(|found| found.id).collect();
+    let found: Vec<_> =
+        new.check_schema(&call()).await.unwrap().findings().iter().map(|found| found.id).collect();
     assert_eq!(found, [FindingId::CollationFolds]);
-    assert_eq!(new.load(kept.meta(), Consistency::Strong).await.unwrap(), Some(kept));
+    assert_eq!(new.load(kept.meta(), &call()).await.unwrap(), Some(kept));
 }
 
 /// In any zone, and whatever the encoding.
@@ -118,7 +122,7 @@ async fn asherahs_table_becomes_ours_by_the_documented_statements() {
                 for created in hours() {
                     let record = record(id, created);
                     // The hour that clocks skip cannot be stored in their zone.
-                    match store.insert(&record).await {
+                    match store.insert(&record, &call()).await {
                         Ok(inserted) => {
                             assert_eq!(inserted, Insert::Inserted);
                             kept.push(record);
@@ -129,7 +133,7 @@ async fn asherahs_table_becomes_ours_by_the_documented_statements() {
             }
             assert_eq!(kept.len(), if zone == "+00:00" { 216 } else { 213 });
 
-            let report = store.check_schema().await.unwrap();
+            let report = store.check_schema(&call()).await.unwrap();
             let ends = report.findings().iter().find(|finding| finding.id == FindingId::EndsIn2038).unwrap();
             let statements = &ends.remedy[ends.remedy.find("SET time_zone").unwrap()..];
             assert!(!statements.contains(" id "), "records may name ids that have no row: {statements}");
@@ -137,17 +141,20 @@ async fn asherahs_table_becomes_ours_by_the_documented_statements() {
 
             // The store that was open goes on, and so does one that never hears of zones.
             let new = MysqlMetastore::open(&place.url).await.unwrap();
-            assert_eq!(new.check_schema().await.unwrap().findings(), []);
+            assert_eq!(new.check_schema(&call()).await.unwrap().findings(), []);
             for store in [&store, &new] {
                 for record in &kept {
-                    let found = store.load(record.meta(), Consistency::Strong).await.unwrap();
+                    let found = store.load(record.meta(), &call()).await.unwrap();
                     assert_eq!(found.as_ref(), Some(record));
-                    assert_eq!(store.insert(record).await.unwrap(), Insert::AlreadyExists);
+                    assert_eq!(store.insert(record, &call()).await.unwrap(), Insert::AlreadyExists);
                 }
-                assert_eq!(store.count().await.unwrap(), kept.len() as u64);
+                assert_eq!(store.count(&call()).await.unwrap(), kept.len() as u64);
             }
             for late in ["_IK_andr\u{e9}_svc_prod", "_IK_ANDRE_svc_prod", "_IK_\u{1f600}_svc_prod"] {
-                assert_eq!(new.insert(&record(late, 4_102_444_800)).await.unwrap(), Insert::Inserted);
+                assert_eq!(
+                    new.insert(&record(late, 4_102_444_800), &call()).await.unwrap(),
+                    Insert::Inserted
+                );
             }
         }
     }

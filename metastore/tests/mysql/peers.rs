@@ -1,13 +1,14 @@
 //! What the Asherahs in Go and in Rust send to a server in Los Angeles, and that keys of theirs and of
 //! ours lie side by side in one table there.
 
+use claviger::testing::call;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use claviger::{Consistency, DataRowRecord, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{DataRowRecord, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore};
-use claviger_test_servers::MariaDb;
+use claviger_testkit::MariaDb;
 use serde_json::{Value, json};
 
 use crate::latest::LatestRecord as _;
@@ -158,28 +159,28 @@ async fn keys_of_others_and_of_ours_lie_side_by_side_in_los_angeles() {
                 builder().session_time_zone("SYSTEM").open(&place.url).await.unwrap()
             };
             for record in around_the_repeated_hour() {
-                assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+                assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
             }
             let encrypted = package.encrypt(&place.url, "theirs");
             let parent = DataRowRecord::from_json(encrypted.as_bytes()).unwrap().parent().clone();
 
-            let key = store.load(&parent, Consistency::Strong).await.unwrap().unwrap();
+            let key = store.load(&parent, &call()).await.unwrap().unwrap();
             assert_eq!(store.latest(parent.id()).await.unwrap().as_ref(), Some(&key));
-            assert_eq!(store.insert(&key).await.unwrap(), Insert::AlreadyExists);
+            assert_eq!(store.insert(&key, &call()).await.unwrap(), Insert::AlreadyExists);
             let of_system = key.parent().unwrap();
-            assert!(store.load(of_system, Consistency::Strong).await.unwrap().unwrap().parent().is_none());
-            let page = store.list(None, 100).await.unwrap();
+            assert!(store.load(of_system, &call()).await.unwrap().unwrap().parent().is_none());
+            let page = store.list("", None, 100, &call()).await.unwrap();
             assert_eq!((page.records.len(), page.damaged.len()), (26, 0));
             for record in around_the_repeated_hour() {
-                assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap(), Some(record));
+                assert_eq!(store.load(record.meta(), &call()).await.unwrap(), Some(record));
             }
             // A revocation of ours leaves the row where they look for it.
-            assert!(store.revoke(&parent).await.unwrap());
+            assert!(store.revoke(&parent, &call()).await.unwrap());
             package.assert_decrypts(&place.url, "theirs", &encrypted);
-            let report = store.check_schema().await.unwrap();
+            let report = store.check_schema(&call()).await.unwrap();
             assert!(!ids(&report).contains(&FindingId::ZoneMismatch), "{report:?}");
             if !table.is_empty() {
-                store.delete(record("_IK_ours_svc_prod", 1).meta().id()).await.unwrap();
+                store.delete(record("_IK_ours_svc_prod", 1).meta().id(), &call()).await.unwrap();
                 let error = MysqlMetastore::open(&place.url).await.unwrap_err();
                 assert_eq!(dangers(&error), [FindingId::ZoneMismatch]);
             }

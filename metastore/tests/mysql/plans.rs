@@ -1,8 +1,9 @@
 //! The plans of what is really run: by the primary key, whatever the size of the table.
 
-use claviger::{Consistency, Insert, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger::testing::call;
+use claviger::{Insert, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::MysqlMetastore;
-use claviger_test_servers::MariaDb;
+use claviger_testkit::MariaDb;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, raw_sql};
 
@@ -32,12 +33,12 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
         let keys: Vec<_> = ids.iter().map(|id| meta(id.as_str(), FIRST)).collect();
 
         server.sql("", "TRUNCATE mysql.general_log; SET GLOBAL general_log = 1");
-        store.load(&keys[0], Consistency::Strong).await.unwrap().unwrap();
-        store.load(&meta("_IK_caf\u{e9}_svc_prod", NOW), Consistency::Strong).await.unwrap();
+        store.load(&keys[0], &call()).await.unwrap().unwrap();
+        store.load(&meta("_IK_caf\u{e9}_svc_prod", NOW), &call()).await.unwrap();
         store.latest(&ids[7]).await.unwrap().unwrap();
-        let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
+        let found = store.load_many(&keys, &call()).await.unwrap();
         assert_eq!(found.iter().flatten().count(), 600);
-        assert_eq!(store.load_many(&keys[..3], Consistency::Strong).await.unwrap().len(), 3);
+        assert_eq!(store.load_many(&keys[..3], &call()).await.unwrap().len(), 3);
         let found = store.latest_many(&ids).await.unwrap();
         assert_eq!(
             found
@@ -49,12 +50,15 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
         );
         assert!(store.latest_many(&ids[..1]).await.unwrap()[0].is_some());
         let new = record("_IK_new_svc_prod", NOW);
-        assert_eq!(store.insert(&new).await.unwrap(), Insert::Inserted);
-        assert_eq!(store.insert(&new).await.unwrap(), Insert::AlreadyExists);
-        assert!(store.revoke(new.meta()).await.unwrap());
-        assert_eq!(store.delete(new.meta().id()).await.unwrap(), 1);
-        let page = store.list(None, 50).await.unwrap();
-        store.list(page.next.as_ref(), 50).await.unwrap();
+        assert_eq!(store.insert(&new, &call()).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&new, &call()).await.unwrap(), Insert::AlreadyExists);
+        assert!(store.revoke(new.meta(), &call()).await.unwrap());
+        assert!(store.delete_version(new.meta(), &call()).await.unwrap());
+        assert_eq!(store.delete(new.meta().id(), &call()).await.unwrap(), 0);
+        let page = store.list("", None, 50, &call()).await.unwrap();
+        store.list("", page.next.as_ref(), 50, &call()).await.unwrap();
+        let page = store.list("_IK_77", None, 5, &call()).await.unwrap();
+        store.list("_IK_77", page.next.as_ref(), 5, &call()).await.unwrap();
         server.sql("", "SET GLOBAL general_log = 0");
 
         let run = place
@@ -64,7 +68,7 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
             )
             .await;
         // Where ids fold, what is not found is looked for once more.
-        let expected = if table.is_empty() { 15 } else { 16 };
+        let expected = if table.is_empty() { 18 } else { 19 };
         assert_eq!(run.len(), expected, "{run:#?}");
         let mut connection = MySqlConnection::connect(&place.url).await.unwrap();
         for sql in run {
@@ -84,7 +88,7 @@ async fn every_statement_finds_its_rows_by_the_primary_key() {
 /// The check's look at rows, on a table of any size.
 async fn assert_samples_are_small(server: &MariaDb, place: &Place, store: &MysqlMetastore) {
     server.sql("", "TRUNCATE mysql.general_log; SET GLOBAL general_log = 1");
-    store.check_schema().await.unwrap();
+    store.check_schema(&call()).await.unwrap();
     server.sql("", "SET GLOBAL general_log = 0");
     let samples = "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log \
                    WHERE command_type = 'Execute' AND argument LIKE '%JSON_VALID%'";

@@ -1,18 +1,20 @@
 //! Rows as other programs write them, and rows that are no keys.
 
-use claviger::{Consistency, FailureClass, Metastore as _, MetastoreAdmin as _, Page};
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
+use claviger::{FailureClass, Insert, Metastore as _, MetastoreAdmin as _, Page};
 use claviger_metastore::MysqlMetastore;
 
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, chain, meta, record};
+use crate::support::{ASHERAH, LATIN1, NOW, Place, UTF8, assert_permanent, chain, meta, record};
 
 const ID: &str = "_IK_a_svc_prod";
 const AT: &str = "2023-11-14 22:13:20";
 
 async fn pages(store: &MysqlMetastore, limit: usize) -> Vec<Page> {
-    let mut pages = vec![store.list(None, limit).await.unwrap()];
+    let mut pages = vec![store.list("", None, limit, &call()).await.unwrap()];
     while let Some(next) = pages.last().and_then(|page| page.next.as_ref()) {
-        pages.push(store.list(Some(next), limit).await.unwrap());
+        pages.push(store.list("", Some(next), limit, &call()).await.unwrap());
     }
     pages
 }
@@ -43,9 +45,9 @@ async fn what_asherah_keeps_beside_the_keys_is_no_key() {
                 assert!(listed.contains(&key) && listed.contains(&record(ID, NOW)));
                 assert!(pages.iter().all(|page| page.damaged.is_empty()));
             }
-            assert_eq!(store.count().await.unwrap(), 2);
+            assert_eq!(store.count(&call()).await.unwrap(), 2);
             store.latest(meta(guard, 1).id()).await.unwrap_err();
-            store.delete(meta(guard, 1).id()).await.unwrap_err();
+            store.delete(meta(guard, 1).id(), &call()).await.unwrap_err();
         }
     }
 }
@@ -70,11 +72,11 @@ async fn a_damaged_row_is_an_error_and_listed() {
     let store = place.unchecked().await;
     for (id, _) in damaged {
         let answers = [
-            store.load(&meta(id, NOW), Consistency::Strong).await.map(drop),
+            store.load(&meta(id, NOW), &call()).await.map(drop),
             store.latest(meta(id, NOW).id()).await.map(drop),
-            store.load_many(&[sound.meta().clone(), meta(id, NOW)], Consistency::Strong).await.map(drop),
+            store.load_many(&[sound.meta().clone(), meta(id, NOW)], &call()).await.map(drop),
             store.latest_many(&[meta(id, NOW).id().clone()]).await.map(drop),
-            store.revoke(&meta(id, NOW)).await.map(drop),
+            store.revoke(&meta(id, NOW), &call()).await.map(drop),
         ];
         for error in answers.map(Result::unwrap_err) {
             assert_eq!(error.class(), FailureClass::Damaged, "{}", chain(&error));
@@ -94,7 +96,7 @@ async fn a_damaged_row_is_an_error_and_listed() {
         );
         assert!(pages.iter().all(|page| page.damaged.len() + page.records.len() <= limit));
     }
-    assert_eq!(store.delete(meta("_IK_half_svc_prod", NOW).id()).await.unwrap(), 1);
+    assert_eq!(store.delete(meta("_IK_half_svc_prod", NOW).id(), &call()).await.unwrap(), 1);
 }
 
 /// Bytes that are no text can be in our table, if another program puts them there.
@@ -144,13 +146,13 @@ async fn a_column_that_updates_itself_is_held_still_by_our_updates() {
     let store = place.unchecked().await;
     let record = record(ID, NOW);
     place.write_row("+00:00", ID, AT, &record.to_json()).await;
-    assert!(store.revoke(record.meta()).await.unwrap());
-    assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"other").await.unwrap());
-    let found = store.load(record.meta(), Consistency::Strong).await.unwrap().unwrap();
+    assert!(store.revoke(record.meta(), &call()).await.unwrap());
+    assert!(store.replace_one(record.meta(), record.wrapped_key(), b"other", &call()).await.unwrap());
+    let found = store.load(record.meta(), &call()).await.unwrap().unwrap();
     assert_eq!((found.is_revoked(), &**found.wrapped_key()), (true, &b"other"[..]));
     // Another program's update moves the row, which is why it is dangerous.
     place.execute("UPDATE encryption_key SET key_record = CONCAT(key_record, ' ')").await;
-    assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap(), None);
+    assert_eq!(store.load(record.meta(), &call()).await.unwrap(), None);
 }
 
 /// Fractions of a second, where a column has them, are zeros.
@@ -161,8 +163,41 @@ async fn times_with_fractions_are_found() {
         place.execute(&format!("ALTER TABLE encryption_key MODIFY created {kind} NOT NULL")).await;
         place.write_row("+00:00", ID, AT, &record(ID, NOW).to_json()).await;
         let store = place.open().await;
-        assert_eq!(store.load(&meta(ID, NOW), Consistency::Strong).await.unwrap(), Some(record(ID, NOW)));
-        assert!(store.revoke(&meta(ID, NOW)).await.unwrap());
-        assert_eq!(store.list(None, 5).await.unwrap().records, [record(ID, NOW).revoked(true)]);
+        assert_eq!(store.load(&meta(ID, NOW), &call()).await.unwrap(), Some(record(ID, NOW)));
+        assert!(store.revoke(&meta(ID, NOW), &call()).await.unwrap());
+        assert_eq!(store.list("", None, 5, &call()).await.unwrap().records, [record(ID, NOW).revoked(true)]);
     }
+}
+
+/// A row that every update misses, as if others changed it each time: reads show it, updates do not.
+#[tokio::test]
+async fn a_rewrite_that_never_takes_is_a_transient_error() {
+    let place = Place::migrated(UTF8).await;
+    let record = record(ID, NOW);
+    place.write_row("+00:00", ID, AT, &record.to_json()).await;
+    for statement in [
+        "RENAME TABLE encryption_key TO kept",
+        "CREATE FUNCTION is_read() RETURNS INT NOT DETERMINISTIC READS SQL DATA RETURN (SELECT info NOT LIKE \
+         'UPDATE%' FROM information_schema.processlist WHERE id = CONNECTION_ID())",
+        "CREATE VIEW encryption_key AS SELECT id, created, key_record FROM kept WHERE is_read()",
+    ] {
+        place.execute(statement).await;
+    }
+    let store = place.unchecked().await;
+    assert_eq!(store.load(record.meta(), &call()).await.unwrap().as_ref(), Some(&record));
+    let revoked = store.revoke(record.meta(), &call()).await;
+    let replaced = store.replace_one(record.meta(), record.wrapped_key(), b"new", &call()).await;
+    for error in [revoked, replaced].map(Result::unwrap_err) {
+        assert!(error.is_transient() && chain(&error).contains("kept being changed"), "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_unique_violation_of_another_kind_is_not_taken_for_a_duplicate() {
+    let place = Place::migrated(UTF8).await;
+    place.execute("ALTER TABLE encryption_key ADD UNIQUE only_one (id)").await;
+    let store = place.unchecked().await;
+    assert_eq!(store.insert(&record(ID, NOW), &call()).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(ID, NOW), &call()).await.unwrap(), Insert::AlreadyExists);
+    assert_permanent(store.insert(&record(ID, NOW + 1), &call()).await, "cannot tell the key");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore, SchemaReport};
-use claviger_test_servers::{MariaDb, shared_mariadb};
+use claviger_testkit::{MariaDb, shared_mariadb};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, raw_sql};
 
@@ -106,7 +106,7 @@ impl Place {
 }
 
 pub(crate) fn builder() -> MysqlBuilder {
-    MysqlMetastore::builder().deadline(PLENTY)
+    MysqlMetastore::builder()
 }
 
 pub(crate) async fn execute(url: &str, sql: &str) {
@@ -135,7 +135,7 @@ pub(crate) fn record(id: &str, created: i64) -> EnvelopeKeyRecord {
 
 /// Every layer of an error, as a log would show it.
 pub(crate) fn chain(error: &BackendError) -> String {
-    format!("{} {error:?}", claviger_test_servers::chain(error))
+    format!("{} {error:?}", claviger_testkit::chain(error))
 }
 
 /// The ids of what the error says is dangerous.

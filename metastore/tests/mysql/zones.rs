@@ -6,11 +6,12 @@
 //! next. All programs send UTC as if it were local, so what they send skips from 02:00 to 03:00 in
 //! March, and in November what reads 01:30 is one of two times.
 
+use claviger::testing::call;
 use std::num::NonZeroU32;
 
 use claviger::{Consistency, Created, EnvelopeKeyRecord, Insert, Latest, Metastore, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, Severity};
-use claviger_test_servers::MariaDb;
+use claviger_testkit::MariaDb;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -58,15 +59,15 @@ fn utc(created: i64) -> String {
 
 async fn assert_all_found(store: &MysqlMetastore, records: &[EnvelopeKeyRecord]) {
     let keys: Vec<_> = records.iter().map(|record| record.meta().clone()).collect();
-    let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
+    let found = store.load_many(&keys, &call()).await.unwrap();
     assert!(found.iter().flatten().eq(records), "{found:?}");
     for record in records {
-        assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap().as_ref(), Some(record));
-        assert_eq!(store.insert(record).await.unwrap(), Insert::AlreadyExists);
+        assert_eq!(store.load(record.meta(), &call()).await.unwrap().as_ref(), Some(record));
+        assert_eq!(store.insert(record, &call()).await.unwrap(), Insert::AlreadyExists);
     }
     let latest = records.iter().max_by_key(|record| record.meta().created());
     assert_eq!(store.latest(record(ID, 1).meta().id()).await.unwrap().as_ref(), latest);
-    let page = store.list(None, 1_000).await.unwrap();
+    let page = store.list("", None, 1_000, &call()).await.unwrap();
     let mut sorted = records.to_vec();
     sorted.sort_by_key(|record| record.meta().created());
     assert_eq!(page.records, sorted);
@@ -79,14 +80,17 @@ async fn assert_found_up_to_each(store: &MysqlMetastore, sorted: &[EnvelopeKeyRe
     for record in sorted {
         let expected = Some(Latest::new(record.clone(), before.replace(record.clone())));
         let (id, created) = (record.meta().id(), record.meta().created());
-        assert_eq!(store.load_latest(id, created).await.unwrap(), expected);
-        assert_eq!(store.load_latest_many(std::slice::from_ref(id), created).await.unwrap(), [expected]);
+        assert_eq!(store.load_latest(id, created, &call()).await.unwrap(), expected);
+        assert_eq!(
+            store.load_latest_many(std::slice::from_ref(id), created, &call()).await.unwrap(),
+            [expected]
+        );
     }
     // In March no text from 02:00 to 03:00 is a time in Los Angeles.
     for minute in (0..60).step_by(10) {
         let gap = Created::new(FORWARD + 2 * HOUR + 60 * minute).unwrap();
         let expected = sorted.iter().rfind(|record| record.meta().created() <= gap);
-        let found = store.load_latest(record(ID, 1).meta().id(), gap).await.unwrap();
+        let found = store.load_latest(record(ID, 1).meta().id(), gap, &call()).await.unwrap();
         assert_eq!(found.map(|latest| latest.record).as_ref(), expected);
     }
 }
@@ -109,12 +113,12 @@ async fn on_our_own_table_the_zone_of_no_session_matters() {
         for (number, &created) in november.iter().enumerate() {
             let record = record(ID, created);
             let store = builder().connect(sessions[number % 2].clone()).await.unwrap();
-            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
             records.push(record);
         }
         for zone in ["+00:00", "SYSTEM", LOS_ANGELES, "-08:00", "Asia/Kathmandu"] {
             let store = builder().session_time_zone(zone).open(&place.url).await.unwrap();
-            assert_eq!(store.check_schema().await.unwrap().findings(), [], "{zone}");
+            assert_eq!(store.check_schema(&call()).await.unwrap().findings(), [], "{zone}");
             assert_all_found(&store, &records).await;
         }
     }
@@ -131,7 +135,7 @@ async fn in_sessions_of_utc_every_time_is_kept_on_both_sides_of_a_change() {
         let store = place.open().await;
         for created in times(BACK) {
             let record = record(ID, created);
-            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
             records.push(record);
         }
         assert_all_found(&store, &records).await;
@@ -156,7 +160,7 @@ async fn beside_asherah_in_los_angeles_rows_of_both_are_found_on_both_sides_of_t
             let store = builder().session_time_zone(zone).open(&place.url).await.unwrap();
             for (_, created) in ours {
                 let record = record(ID, created);
-                assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+                assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
                 records.push(record);
             }
             assert_all_found(&store, &records).await;
@@ -170,11 +174,11 @@ async fn beside_asherah_in_los_angeles_rows_of_both_are_found_on_both_sides_of_t
             }
             // A revocation moves no row, in the repeated hour neither.
             for record in &records {
-                assert!(store.revoke(record.meta()).await.unwrap());
+                assert!(store.revoke(record.meta(), &call()).await.unwrap());
             }
             let revoked: Vec<_> = records.into_iter().map(|record| record.revoked(true)).collect();
             assert_all_found(&store, &revoked).await;
-            assert_eq!(store.count().await.unwrap(), 72);
+            assert_eq!(store.count(&call()).await.unwrap(), 72);
         }
     }
 }
@@ -201,9 +205,9 @@ async fn the_hour_that_clocks_skip_is_refused_and_never_moved() {
     for created in times(FORWARD) {
         let record = record(ID, created);
         if (skipped..skipped + HOUR).contains(&created) {
-            assert_permanent(store.insert(&record).await, "CreatedNotHeld");
+            assert_permanent(store.insert(&record, &call()).await, "CreatedNotHeld");
         } else {
-            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
             kept.push(record);
         }
     }
@@ -211,15 +215,15 @@ async fn the_hour_that_clocks_skip_is_refused_and_never_moved() {
     assert_all_found(&store, &kept).await;
     for minute in 0..60 {
         let key = meta(ID, skipped + minute * 60);
-        assert_eq!(store.load(&key, Consistency::Strong).await.unwrap(), None);
-        assert!(!store.revoke(&key).await.unwrap());
+        assert_eq!(store.load(&key, &call()).await.unwrap(), None);
+        assert!(!store.revoke(&key, &call()).await.unwrap());
     }
     // Where clocks do not skip it, it is there.
     let place = Place::at(&server, UTF8).await;
     place.migrate().await;
     let store = builder().session_time_zone("SYSTEM").open(&place.url).await.unwrap();
     for created in times(FORWARD) {
-        assert_eq!(store.insert(&record(ID, created)).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record(ID, created), &call()).await.unwrap(), Insert::Inserted);
     }
 }
 
@@ -254,10 +258,10 @@ async fn rows_of_another_zone_are_found_and_the_zone_that_fits_is_named() {
         let accepted = builder().session_time_zone(read).accept(FindingId::ZoneMismatch);
         let accepted = accepted.open(&place.url).await.unwrap();
         // No statement is offered that would take them for times of this zone, for good.
-        let report = accepted.check_schema().await.unwrap();
+        let report = accepted.check_schema(&call()).await.unwrap();
         assert!(ids(&report).contains(&FindingId::EndsIn2038));
         assert!(!format!("{report:?}").contains("SET time_zone"), "{report:?}");
-        assert_eq!(accepted.load(records[0].meta(), Consistency::Strong).await.unwrap(), None);
+        assert_eq!(accepted.load(records[0].meta(), &call()).await.unwrap(), None);
         let Some(zone) = fits.strip_prefix("to ").map(|zone| zone.trim_end_matches(':')) else { continue };
         let store = builder().session_time_zone(zone).open(&place.url).await.unwrap();
         assert_all_found(&store, &records).await;
@@ -312,7 +316,7 @@ async fn a_zone_that_others_would_not_share_is_a_warning() {
     let place = Place::at(&server, UTF8).await;
     place.execute(ASHERAH).await;
     let findings = |store: MysqlMetastore| async move {
-        let report = store.check_schema().await.unwrap();
+        let report = store.check_schema(&call()).await.unwrap();
         assert!(report.findings().iter().all(|finding| finding.severity == Severity::Warning), "{report:?}");
         ids(&report).contains(&FindingId::ZoneMismatch)
     };
@@ -341,8 +345,8 @@ async fn every_connection_of_ours_is_in_the_zone_that_was_chosen() {
         let before = set().await;
         let two = NonZeroU32::new(2).unwrap();
         let store = builder().max_connections(two).replica_url(&url).open(&url).await.unwrap();
-        store.load(&meta(ID, 1), Consistency::Strong).await.unwrap();
-        store.load(&meta(ID, 1), Consistency::Eventual).await.unwrap();
+        store.load(&meta(ID, 1), &call()).await.unwrap();
+        store.load(&meta(ID, 1), &call().consistency(Consistency::Eventual)).await.unwrap();
         // This text itself is in the log too, and its own session.
         let opened = set().await - before;
         assert!(opened >= 3, "{zone}: {opened}");

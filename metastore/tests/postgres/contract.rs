@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use claviger_metastore::PostgresMetastore;
 use tokio::sync::OnceCell;
 
-use crate::support::{PLENTY, Place};
+use crate::support::Place;
 
 /// The table that Asherah in Rust works on.
 const ASHERAH_RUST: &str = "CREATE TABLE encryption_key (id TEXT NOT NULL, created TIMESTAMPTZ NOT NULL, \
@@ -23,7 +23,7 @@ async fn open(place: &OnceCell<Place>, table: &str, parameters: &str) -> Postgre
     };
     let place = place.get_or_init(make).await;
     let connections = NonZeroU32::new(8).unwrap();
-    let builder = PostgresMetastore::builder().max_connections(connections).deadline(PLENTY);
+    let builder = PostgresMetastore::builder().max_connections(connections);
     builder.open(&format!("{}{parameters}", place.url)).await.unwrap()
 }
 
@@ -65,7 +65,7 @@ mod folding {
 
     async fn open_folding() -> PostgresMetastore {
         let place = PLACE.get_or_init(async || Place::holding(TABLE).await).await;
-        let builder = PostgresMetastore::builder().accept(FindingId::CollationFolds).deadline(PLENTY);
+        let builder = PostgresMetastore::builder().accept(FindingId::CollationFolds);
         builder.open(&place.url).await.unwrap()
     }
 

@@ -1,5 +1,6 @@
 //! Statements that reach the server as others: behind a pooler that shares their names.
 
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, raw_sql};
@@ -10,13 +11,15 @@ use crate::support::{ASHERAH, NOW, Place, record};
 fn values(tag: &str, id: &str) -> String {
     let json = record(id, NOW).to_json();
     let values = match tag {
-        "claviger.load" | "claviger.holder" | "claviger.load_latest" => format!("'{id}', {NOW}"),
+        "claviger.load" | "claviger.holder" | "claviger.load_latest" | "claviger.delete_version" => {
+            format!("'{id}', {NOW}")
+        }
         "claviger.delete" => format!("'{id}'"),
         "claviger.load_many" => format!("'{{{id}}}', '{{{NOW}}}'"),
         "claviger.load_latest_many" => format!("'{{{id}}}', {NOW}"),
         "claviger.insert" => format!("'{id}', {}, '{json}'", NOW + 1),
         "claviger.update" => format!("'{id}', {NOW}, '{json}', '{{}}'"),
-        "claviger.list" => "'', '-infinity', 10".to_owned(),
+        "claviger.list" => "'', '-infinity', 10, ''".to_owned(),
         "claviger.count" => String::new(),
         other => panic!("{other} is new: what is it sent with?"),
     };
@@ -32,8 +35,8 @@ async fn what_is_meant_for_another_statement_does_nothing_and_is_not_believed() 
     let (ours, asherahs) = all.split_at(all.len() / 2);
     for (place, statements) in [(Place::migrated().await, ours), (Place::holding(ASHERAH).await, asherahs)] {
         let store = place.open().await;
-        assert_eq!(store.insert(&record(id, NOW)).await.unwrap(), Insert::Inserted);
-        let before = store.list(None, 10).await.unwrap().records;
+        assert_eq!(store.insert(&record(id, NOW), &call()).await.unwrap(), Insert::Inserted);
+        let before = store.list("", None, 10, &call()).await.unwrap().records;
         let mut session = PgConnection::connect(&place.url).await.unwrap();
         let (mut refused, mut answered) = (0, 0);
         for (run, sql) in statements {
@@ -54,7 +57,7 @@ async fn what_is_meant_for_another_statement_does_nothing_and_is_not_believed() 
         }
         println!("{refused} were refused, {answered} answered with nothing");
         assert!(refused > 0 && answered > 0);
-        assert_eq!(store.list(None, 10).await.unwrap().records, before);
+        assert_eq!(store.list("", None, 10, &call()).await.unwrap().records, before);
         // The right tag is what makes them do something.
         for (tag, sql) in statements {
             raw_sql("DEALLOCATE ALL").execute(&mut session).await.unwrap();

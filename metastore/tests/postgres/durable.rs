@@ -1,8 +1,10 @@
 //! Writes that were answered outlive a crash, whatever the session is set to.
 
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 use sqlx::{Connection as _, PgConnection, query, query_scalar};
 
 use crate::support::{ASHERAH, NOW, Place, record};
@@ -24,10 +26,10 @@ async fn every_write_commits_durably_whatever_the_session_says() {
         place.execute(&format!("ALTER DATABASE {} SET synchronous_commit = {set}", place.name)).await;
         let store = place.open().await;
         let record = record("_IK_a_svc_prod", NOW);
-        assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-        assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await.unwrap());
-        assert!(store.revoke(record.meta()).await.unwrap());
-        assert_eq!(store.delete(record.meta().id()).await.unwrap(), 1);
+        assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+        assert!(store.replace_one(record.meta(), record.wrapped_key(), b"new", &call()).await.unwrap());
+        assert!(store.revoke(record.meta(), &call()).await.unwrap());
+        assert_eq!(store.delete(record.meta().id(), &call()).await.unwrap(), 1);
         let seen = place.text("SELECT string_agg(operation || ' ' || setting, ', ') FROM seen").await;
         let each =
             ["INSERT", "UPDATE", "UPDATE", "DELETE"].map(|operation| format!("{operation} {expected}"));
@@ -54,15 +56,15 @@ async fn what_a_killed_server_answered_is_there() {
         let store = PostgresMetastore::open(&url).await.unwrap();
         for second in 0..20 {
             let record = record("_IK_a_svc_prod", NOW + round * 100 + second);
-            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
             answered.push(record);
         }
         let last = answered.pop().unwrap();
-        assert!(store.revoke(last.meta()).await.unwrap());
+        assert!(store.revoke(last.meta(), &call()).await.unwrap());
         answered.push(last.revoked(true));
         server.kill();
         server.restart();
         let store = PostgresMetastore::open(&url).await.unwrap();
-        assert_eq!(store.list(None, 1_000).await.unwrap().records, answered);
+        assert_eq!(store.list("", None, 1_000, &call()).await.unwrap().records, answered);
     }
 }

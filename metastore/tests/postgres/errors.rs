@@ -1,13 +1,14 @@
 //! What is said when the server cannot be used, and by which class.
 
+use claviger::testing::call;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{CallContext, Consistency, Created, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, PostgresMetastore};
-use claviger_test_servers::{Postgres, shared_postgres};
+use claviger_testkit::{Postgres, shared_postgres};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::latest::LatestRecord as _;
@@ -28,8 +29,8 @@ async fn who_is_not_let_in_is_told_so_for_good() {
     // A replica is asked when it is needed.
     let store = PostgresMetastore::builder().replica_url(wrong).open(&place.url).await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-    assert_permanent(store.load(record.meta(), Consistency::Eventual).await, "28P01");
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+    assert_permanent(store.load(record.meta(), &call().consistency(Consistency::Eventual)).await, "28P01");
 }
 
 #[tokio::test]
@@ -38,17 +39,17 @@ async fn a_server_that_is_not_there_may_come_back() {
     assert_transient(PostgresMetastore::open(nowhere).await, "the connection failed");
     let mut server = Postgres::start();
     server.psql("postgres", ASHERAH);
-    let builder = PostgresMetastore::builder().deadline(Duration::from_millis(300));
-    let store = builder.open(&server.url("postgres")).await.unwrap();
+    let store = PostgresMetastore::builder().open(&server.url("postgres")).await.unwrap();
     server.kill();
     assert_transient(PostgresMetastore::open(&server.url("postgres")).await, "Connection refused");
     let record = record("_IK_a_svc_prod", NOW);
-    assert_transient(store.latest(record.meta().id()).await, "");
-    assert_transient(store.insert(&record).await, "");
-    assert_transient(store.list(None, 1).await, "");
+    let soon = || CallContext::within(Duration::from_millis(300));
+    assert_transient(store.load_latest(record.meta().id(), Created::MAX, &soon()).await, "");
+    assert_transient(store.insert(&record, &soon()).await, "");
+    assert_transient(store.list("", None, 1, &soon()).await, "");
     server.restart();
-    let store = PostgresMetastore::builder().deadline(PLENTY).open(&server.url("postgres")).await.unwrap();
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    let store = PostgresMetastore::builder().open(&server.url("postgres")).await.unwrap();
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
 }
 
 #[tokio::test]
@@ -68,7 +69,7 @@ async fn tls_is_used_as_the_url_says_and_never_given_up() {
     let verified = format!("sslmode=verify-full&sslrootcert={}", certificate.display());
     for parameters in ["sslmode=require", "sslmode=prefer", &verified] {
         let store = PostgresMetastore::open(&url(parameters)).await.unwrap();
-        assert_eq!(store.count().await.unwrap(), 0);
+        assert_eq!(store.count(&call()).await.unwrap(), 0);
     }
     let another_name = url(&verified).replace("127.0.0.1", "localhost");
     assert_permanent(PostgresMetastore::open(&another_name).await, "certificate");
@@ -117,10 +118,10 @@ async fn what_is_not_granted_is_refused_for_good() {
     let builder = PostgresMetastore::builder().accept(FindingId::PermissionMissing);
     let store = builder.open(&as_user(&place.url, &user, "word")).await.unwrap();
     let there = record("_IK_b_svc_prod", NOW);
-    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW)).await, "42501");
-    assert_permanent(store.insert(&there).await, "42501");
-    assert_permanent(store.revoke(there.meta()).await, "42501");
-    assert_permanent(store.delete(there.meta().id()).await, "42501");
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await, "42501");
+    assert_permanent(store.insert(&there, &call()).await, "42501");
+    assert_permanent(store.revoke(there.meta(), &call()).await, "42501");
+    assert_permanent(store.delete(there.meta().id(), &call()).await, "42501");
     assert_eq!(store.latest(there.meta().id()).await.unwrap(), Some(there));
 }
 
@@ -150,11 +151,11 @@ async fn the_servers_codes_have_their_classes() {
                    FOR EACH ROW EXECUTE FUNCTION fail()"
             ))
             .await;
-        let answer = store.insert(&record("_IK_a_svc_prod", NOW)).await;
+        let answer = store.insert(&record("_IK_a_svc_prod", NOW), &call()).await;
         if transient { assert_transient(answer, code) } else { assert_permanent(answer, code) }
     }
     place.execute("DROP TRIGGER fail ON encryption_key").await;
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::Inserted);
 }
 
 #[tokio::test]
@@ -167,19 +168,20 @@ async fn a_table_that_is_locked_is_a_matter_of_time() {
         ("", "no answer from the database within"),
     ] {
         if !setting.is_empty() {
-            place.execute(&format!("ALTER DATABASE {} SET {setting} = '10ms'", place.name)).await;
+            place.execute(&format!("ALTER DATABASE {} SET {setting} = '200ms'", place.name)).await;
         }
-        let deadline = if setting.is_empty() { Duration::from_millis(500) } else { PLENTY };
+        let time = if setting.is_empty() { Duration::from_millis(500) } else { PLENTY };
         // It has its connections before the table is locked.
         let builder = PostgresMetastore::builder().danger_unchecked().server_timeouts(false);
-        let store = builder.deadline(deadline).open(&place.url).await.unwrap();
+        let store = builder.open(&place.url).await.unwrap();
         assert_eq!(store.latest(record.meta().id()).await.unwrap(), None);
         place.execute(&format!("ALTER DATABASE {} RESET ALL", place.name)).await;
         let mut locker = PgConnection::connect(&place.url).await.unwrap();
         let mut locking = locker.begin().await.unwrap();
         sqlx::query("LOCK TABLE encryption_key").execute(&mut *locking).await.unwrap();
-        assert_transient(store.latest(record.meta().id()).await, says);
-        assert_transient(store.insert(&record).await, says);
+        let latest = store.load_latest(record.meta().id(), Created::MAX, &CallContext::within(time)).await;
+        assert_transient(latest, says);
+        assert_transient(store.insert(&record, &CallContext::within(time)).await, says);
         locking.rollback().await.unwrap();
     }
 }
@@ -198,8 +200,8 @@ async fn a_server_that_does_not_say_what_it_is_is_used_all_the_same() {
         .await;
     let store = PostgresMetastore::open(&as_user(&place.url, &user, "word")).await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-    assert_eq!(store.load(record.meta(), Consistency::Strong).await.unwrap(), Some(record));
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.load(record.meta(), &call()).await.unwrap(), Some(record));
     assert_eq!(store.failovers(), 0);
 }
 
@@ -231,9 +233,9 @@ async fn a_server_that_is_demoted_is_left_for_its_successor() {
     let mut server = Postgres::start();
     server.psql("postgres", ASHERAH);
     let url = server.url("postgres");
-    let store = PostgresMetastore::builder().deadline(PLENTY).open(&url).await.unwrap();
+    let store = PostgresMetastore::builder().open(&url).await.unwrap();
     let first = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&first, &call()).await.unwrap(), Insert::Inserted);
     // A standby with nobody to follow.
     let folder = PathBuf::from(server.psql("postgres", "SHOW data_directory").trim());
     fs::write(folder.join("standby.signal"), "").unwrap();
@@ -241,15 +243,15 @@ async fn a_server_that_is_demoted_is_left_for_its_successor() {
     server.restart();
     let error = PostgresMetastore::open(&url).await.unwrap_err();
     assert_eq!(crate::support::dangers(&error), [FindingId::ReadOnly]);
-    let reader = PostgresMetastore::builder().accept(FindingId::ReadOnly).deadline(PLENTY);
+    let reader = PostgresMetastore::builder().accept(FindingId::ReadOnly);
     let reader = reader.open(&url).await.unwrap();
     assert_eq!(reader.latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
     let second = record("_IK_a_svc_prod", NOW + 60);
-    assert_transient(reader.insert(&second).await, "25006");
-    assert_transient(reader.revoke(first.meta()).await, "25006");
+    assert_transient(reader.insert(&second, &call()).await, "25006");
+    assert_transient(reader.revoke(first.meta(), &call()).await, "25006");
     assert_eq!(server.psql("postgres", "SELECT pg_promote()").trim(), "t");
-    assert_eq!(reader.insert(&second).await.unwrap(), Insert::Inserted);
-    assert!(reader.revoke(first.meta()).await.unwrap());
+    assert_eq!(reader.insert(&second, &call()).await.unwrap(), Insert::Inserted);
+    assert!(reader.revoke(first.meta(), &call()).await.unwrap());
 }
 
 #[tokio::test]

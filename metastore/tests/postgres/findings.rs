@@ -1,8 +1,9 @@
 //! What the check of a table finds, each fault planted.
 
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, PostgresMetastore, Severity};
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 
 use crate::equal_keys::assert_equal_keys_found;
 use crate::latest::LatestRecord as _;
@@ -12,7 +13,7 @@ use crate::support::{ASHERAH, NOW, Place, as_user, dangers, ids, record};
 /// dangerous.
 async fn assert_found(place: &Place, expected: &[(FindingId, Severity)]) {
     let store = place.unchecked().await;
-    let report = store.check_schema().await.unwrap();
+    let report = store.check_schema(&call()).await.unwrap();
     let expected_ids: Vec<_> = expected.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids(&report), expected_ids, "{report:?}");
     for finding in report.findings().iter().filter(|finding| expected_ids.contains(&finding.id)) {
@@ -54,10 +55,10 @@ async fn on_a_sound_table_nothing_is_found() {
         }
         let store = PostgresMetastore::open(&url).await.unwrap();
         for second in 0..5 {
-            let inserted = store.insert(&record("_IK_a_svc_prod", NOW + second)).await.unwrap();
+            let inserted = store.insert(&record("_IK_a_svc_prod", NOW + second), &call()).await.unwrap();
             assert_eq!(inserted, Insert::Inserted);
         }
-        assert_eq!(store.check_schema().await.unwrap().findings(), [], "{name}");
+        assert_eq!(store.check_schema(&call()).await.unwrap().findings(), [], "{name}");
     }
 }
 
@@ -66,7 +67,7 @@ async fn settings_that_lose_writes_in_a_power_cut_are_found() {
     let server = Postgres::start_with(&[("fsync", "off"), ("full_page_writes", "off")]);
     server.psql("postgres", ASHERAH);
     let report =
-        PostgresMetastore::open(&server.url("postgres")).await.unwrap().check_schema().await.unwrap();
+        PostgresMetastore::open(&server.url("postgres")).await.unwrap().check_schema(&call()).await.unwrap();
     let found: Vec<_> = report.findings().iter().map(|finding| (finding.id, finding.severity)).collect();
     assert_eq!(found, [(NotDurable, Warning); 2], "{report:?}");
 }
@@ -90,7 +91,8 @@ async fn commits_that_do_not_wait_for_the_standbys_that_are_named_are_found() {
         &format!("{local}{ASHERAH}; ALTER DATABASE postgres SET synchronous_commit = local"),
     );
     let url = server.url("postgres");
-    let found = async || ids(&PostgresMetastore::open(&url).await.unwrap().check_schema().await.unwrap());
+    let found =
+        async || ids(&PostgresMetastore::open(&url).await.unwrap().check_schema(&call()).await.unwrap());
     assert_eq!(found().await, [NotDurable]);
     server.psql("postgres", &format!("{local}ALTER DATABASE postgres RESET synchronous_commit"));
     assert_eq!(found().await, []);
@@ -130,7 +132,7 @@ async fn columns_of_types_that_do_not_hold_keys_are_found() {
         let place =
             Place::holding(&format!("CREATE TABLE encryption_key ({columns}, PRIMARY KEY (id, created))"))
                 .await;
-        let report = place.unchecked().await.check_schema().await.unwrap();
+        let report = place.unchecked().await.check_schema(&call()).await.unwrap();
         assert_eq!(ids(&report), [ColumnType], "{columns}");
         let finding = report.findings().iter().find(|finding| finding.id == ColumnType).unwrap();
         assert_eq!(finding.severity, severity, "{columns}");
@@ -253,7 +255,7 @@ async fn rows_written_in_another_zone_are_found_and_the_zone_is_named() {
             .await;
     }
     assert_found(&place, &[(ZoneMismatch, Dangerous)]).await;
-    let report = place.unchecked().await.check_schema().await.unwrap();
+    let report = place.unchecked().await.check_schema(&call()).await.unwrap();
     let finding = report.findings().iter().find(|finding| finding.id == ZoneMismatch).unwrap();
     assert!(finding.what.contains("2 of 2"), "{finding}");
     assert!(finding.what.contains("UTC-07:00") || finding.what.contains("UTC-08:00"), "{finding}");
@@ -279,7 +281,7 @@ async fn rows_of_a_mixed_fleet_are_found() {
     let shifted = record("_IK_a_svc_prod", NOW).to_json();
     place.write_row("_IK_a_svc_prod", "'2023-11-15 03:58:20'", &shifted).await;
     assert_found(&place, &[(ZoneMismatch, Dangerous)]).await;
-    let report = place.unchecked().await.check_schema().await.unwrap();
+    let report = place.unchecked().await.check_schema(&call()).await.unwrap();
     let finding = report.findings().iter().find(|finding| finding.id == ZoneMismatch).unwrap();
     assert!(finding.what.contains("1 of 2") && finding.what.contains("UTC+05:45"), "{finding}");
     assert!(

@@ -1,5 +1,7 @@
 //! Rows as other programs write and read them, and rows that nobody should have written.
 
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
 use claviger::{Consistency, FailureClass, Insert, Latest, Metastore as _, MetastoreAdmin as _};
 
 use crate::latest::LatestRecord as _;
@@ -25,11 +27,11 @@ async fn asherah_in_rust_finds_our_rows_and_we_find_its() {
                 theirs.to_json()
             ))
             .await;
-        assert_eq!(store.insert(&theirs).await.unwrap(), Insert::AlreadyExists);
-        assert_eq!(store.load(theirs.meta(), Consistency::Strong).await.unwrap().as_ref(), Some(&theirs));
+        assert_eq!(store.insert(&theirs, &call()).await.unwrap(), Insert::AlreadyExists);
+        assert_eq!(store.load(theirs.meta(), &call()).await.unwrap().as_ref(), Some(&theirs));
         assert_eq!(store.latest(theirs.meta().id()).await.unwrap().as_ref(), Some(&theirs));
-        assert!(store.revoke(theirs.meta()).await.unwrap());
-        assert_eq!(store.insert(&ours).await.unwrap(), Insert::Inserted);
+        assert!(store.revoke(theirs.meta(), &call()).await.unwrap());
+        assert_eq!(store.insert(&ours, &call()).await.unwrap(), Insert::Inserted);
         let select = format!(
             "SELECT key_record::text FROM encryption_key \
              WHERE id='_IK_a_svc_prod' AND created=to_timestamp({})",
@@ -51,7 +53,7 @@ async fn rows_are_written_as_the_column_takes_them() {
     for table in [ASHERAH, &ASHERAH.replace("TEXT", "JSON"), &ASHERAH.replace("TEXT", "VARCHAR")] {
         let place = Place::holding(table).await;
         let record = record("_IK_a_svc_prod", NOW);
-        assert_eq!(place.open().await.insert(&record).await.unwrap(), Insert::Inserted);
+        assert_eq!(place.open().await.insert(&record, &call()).await.unwrap(), Insert::Inserted);
         let row = "SELECT created::text || ' ' || key_record::text FROM encryption_key";
         assert_eq!(place.text(row).await, format!("2023-11-14 22:13:20 {}", record.to_json()));
     }
@@ -66,26 +68,29 @@ async fn garbage_in_a_row_is_damage_and_leaves_others_alone() {
         place.write_row("_IK_a_svc_prod", "'2023-11-14 22:13:20'", garbage).await;
         let key = meta("_IK_a_svc_prod", NOW);
         let errors = [
-            store.load(&key, Consistency::Strong).await.unwrap_err(),
+            store.load(&key, &call()).await.unwrap_err(),
             store.latest(key.id()).await.unwrap_err(),
-            store.load_many(std::slice::from_ref(&key), Consistency::Strong).await.unwrap_err(),
+            store.load_many(std::slice::from_ref(&key), &call()).await.unwrap_err(),
             store.latest_many(std::slice::from_ref(key.id())).await.unwrap_err(),
-            store.revoke(&key).await.unwrap_err(),
+            store.revoke(&key, &call()).await.unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.class(), FailureClass::Damaged, "{}", chain(&error));
         }
-        assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);
+        assert_eq!(
+            store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(),
+            Insert::AlreadyExists
+        );
         let other = record("_IK_b_svc_prod", NOW);
-        assert_eq!(store.insert(&other).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&other, &call()).await.unwrap(), Insert::Inserted);
         assert_eq!(store.latest(other.meta().id()).await.unwrap().as_ref(), Some(&other));
-        let page = store.list(None, 9).await.unwrap();
+        let page = store.list("", None, 9, &call()).await.unwrap();
         assert_eq!(page.records, [other]);
         assert_eq!(
             page.damaged.first().map(|row| (row.id.as_str(), row.created)),
             Some(("_IK_a_svc_prod", Some(key.created())))
         );
-        assert_eq!(store.delete(key.id()).await.unwrap(), 1);
+        assert_eq!(store.delete(key.id(), &call()).await.unwrap(), 1);
     }
 }
 
@@ -111,8 +116,11 @@ async fn the_one_before_the_latest_is_of_another_second() {
         (NOW + 86_400, Latest::new(second.clone(), Some(first.clone()))),
     ] {
         let (up_to, expected) = (meta("", up_to).created(), Some(expected));
-        assert_eq!(store.load_latest(id, up_to).await.unwrap(), expected);
-        assert_eq!(store.load_latest_many(std::slice::from_ref(id), up_to).await.unwrap(), [expected]);
+        assert_eq!(store.load_latest(id, up_to, &call()).await.unwrap(), expected);
+        assert_eq!(
+            store.load_latest_many(std::slice::from_ref(id), up_to, &call()).await.unwrap(),
+            [expected]
+        );
     }
 }
 
@@ -122,7 +130,7 @@ async fn times_that_are_none_are_damage_and_pages_go_on_past_them() {
     let store = place.open().await;
     let sound = [record("_IK_a_svc_prod", NOW), record("_IK_b_svc_prod", NOW)];
     for record in &sound {
-        assert_eq!(store.insert(record).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(record, &call()).await.unwrap(), Insert::Inserted);
     }
     for time in [
         "'infinity'",
@@ -139,7 +147,7 @@ async fn times_that_are_none_are_damage_and_pages_go_on_past_them() {
         let (mut records, mut damaged, mut after) = (Vec::new(), 0, None);
         for pages in 0.. {
             assert!(pages < 10, "pages of {limit} do not end");
-            let page = store.list(after.as_ref(), limit).await.unwrap();
+            let page = store.list("", after.as_ref(), limit, &call()).await.unwrap();
             records.extend(page.records);
             damaged += page.damaged.len();
             after = page.next;
@@ -160,18 +168,18 @@ async fn a_guard_row_of_asherah_is_no_key() {
     let guard = "__asherah_internal_config_drift_guard_v1__:P4Box1cXU9ICNy3lMjV2RM_mKi3TyS-zYHPowt-w2-Y";
     let json = "{\"Created\":946684800,\"Key\":\"eyJzY2hlbWFfdmVyc2lvbiI6MX0=\"}";
     place.write_row(guard, "'2000-01-01 00:00:00+00'", json).await;
-    assert_eq!(store.count().await.unwrap(), 0);
-    let page = store.list(None, 9).await.unwrap();
+    assert_eq!(store.count(&call()).await.unwrap(), 0);
+    let page = store.list("", None, 9, &call()).await.unwrap();
     assert!(page.records.is_empty() && page.damaged.is_empty());
     assert_permanent(store.latest(meta(guard, 946_684_800).id()).await, "reserved");
-    assert_permanent(store.delete(meta(guard, 946_684_800).id()).await, "reserved");
+    assert_permanent(store.delete(meta(guard, 946_684_800).id(), &call()).await, "reserved");
     assert_eq!(place.text("SELECT count(*)::text FROM encryption_key").await, "1");
     for id in ["__asherah_internal", "__ASHERAH_INTERNAL_x", "x__asherah_internal_x", "--asherah-internal-x"]
     {
-        assert_eq!(store.insert(&record(id, NOW)).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record(id, NOW), &call()).await.unwrap(), Insert::Inserted);
     }
-    assert_eq!(store.count().await.unwrap(), 4);
-    assert_eq!(store.list(None, 9).await.unwrap().records.len(), 4);
+    assert_eq!(store.count(&call()).await.unwrap(), 4);
+    assert_eq!(store.list("", None, 9, &call()).await.unwrap().records.len(), 4);
 }
 
 #[tokio::test]
@@ -179,17 +187,17 @@ async fn ids_that_the_column_would_cut_are_refused_before() {
     let place = Place::migrated().await;
     let store = place.open().await;
     let full = "x".repeat(255);
-    assert_eq!(store.insert(&record(&full, NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(&full, NOW), &call()).await.unwrap(), Insert::Inserted);
     for blanks in [" ", "   "] {
         let longer = record(&format!("{full}{blanks}"), NOW);
-        assert_permanent(store.insert(&longer).await, "over the limit of 255");
+        assert_permanent(store.insert(&longer, &call()).await, "over the limit of 255");
         assert_permanent(store.latest(longer.meta().id()).await, "over the limit of 255");
     }
     let blank_at_the_end = record(&format!("{} ", "x".repeat(254)), NOW);
-    assert_eq!(store.insert(&blank_at_the_end).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&blank_at_the_end, &call()).await.unwrap(), Insert::Inserted);
     let read = store.latest(blank_at_the_end.meta().id()).await.unwrap();
     assert_eq!(read, Some(blank_at_the_end));
-    assert_eq!(store.count().await.unwrap(), 2);
+    assert_eq!(store.count(&call()).await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -202,7 +210,25 @@ async fn an_insert_that_the_table_takes_away_is_an_error() {
         )
         .await;
     let store = place.open().await;
-    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW)).await, "kept no row");
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await, "kept no row");
+}
+
+#[tokio::test]
+async fn a_rewrite_that_never_takes_is_a_transient_error() {
+    let place = Place::migrated().await;
+    let (store, record) = (place.open().await, record("_IK_a_svc_prod", NOW));
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+    place
+        .execute(
+            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER swallow BEFORE UPDATE ON encryption_key FOR EACH ROW EXECUTE FUNCTION swallow()",
+        )
+        .await;
+    let revoked = store.revoke(record.meta(), &call()).await;
+    let replaced = store.replace_one(record.meta(), record.wrapped_key(), b"new", &call()).await;
+    for error in [revoked, replaced].map(Result::unwrap_err) {
+        assert!(error.is_transient() && chain(&error).contains("kept being changed"), "{}", chain(&error));
+    }
 }
 
 #[tokio::test]
@@ -210,9 +236,9 @@ async fn a_unique_violation_of_another_kind_is_not_taken_for_a_duplicate() {
     let place = Place::migrated().await;
     place.execute("CREATE UNIQUE INDEX ON encryption_key (id)").await;
     let store = place.open().await;
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::AlreadyExists);
-    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW + 1)).await, "cannot tell the key");
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::AlreadyExists);
+    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW + 1), &call()).await, "cannot tell the key");
 }
 
 #[tokio::test]
@@ -230,15 +256,15 @@ async fn keys_that_the_table_cannot_hold_are_refused_before_the_database_is_aske
     ];
     for (id, says) in cases {
         let key = meta(id, 1);
-        assert!(store.insert(&record(id, 1)).await.is_err_and(|error| !error.was_asked()));
-        assert_permanent(store.insert(&record(id, 1)).await, says);
-        assert_permanent(store.load(&key, Consistency::Strong).await, says);
-        assert_permanent(store.load(&key, Consistency::Eventual).await, says);
-        assert_permanent(store.load_many(std::slice::from_ref(&key), Consistency::Strong).await, says);
-        assert_permanent(store.revoke(&key).await, says);
-        assert_permanent(store.replace_wrapped_key(&key, b"old", b"new").await, says);
+        assert!(store.insert(&record(id, 1), &call()).await.is_err_and(|error| !error.was_asked()));
+        assert_permanent(store.insert(&record(id, 1), &call()).await, says);
+        assert_permanent(store.load(&key, &call()).await, says);
+        assert_permanent(store.load(&key, &call().consistency(Consistency::Eventual)).await, says);
+        assert_permanent(store.load_many(std::slice::from_ref(&key), &call()).await, says);
+        assert_permanent(store.revoke(&key, &call()).await, says);
+        assert_permanent(store.replace_one(&key, b"old", b"new", &call()).await, says);
         assert_permanent(store.latest(key.id()).await, says);
         assert_permanent(store.latest_many(std::slice::from_ref(key.id())).await, says);
-        assert_permanent(store.delete(key.id()).await, says);
+        assert_permanent(store.delete(key.id(), &call()).await, says);
     }
 }

@@ -1,11 +1,12 @@
 //! Rows of foreign writers that are longer than any key's.
 
+use claviger::testing::call;
 use claviger::{FailureClass, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, PostgresMetastore};
-use claviger_test_servers::{in_environment, told_by_parent};
+use claviger_testkit::{in_environment, told_by_parent};
 
 use crate::common_huge::{BYTES, ID, ROWS, assert_not_fetched};
-use crate::support::{ASHERAH, NOW, PLENTY, Place, ids, record};
+use crate::support::{ASHERAH, NOW, Place, ids, record};
 
 /// As long when stored, and so short that the server has to measure the text.
 const STORAGES: [&str; 2] = ["EXTERNAL", "EXTENDED"];
@@ -13,8 +14,8 @@ const STORAGES: [&str; 2] = ["EXTERNAL", "EXTENDED"];
 #[tokio::test]
 async fn huge_records_are_damaged_and_not_fetched() {
     if let Some(url) = told_by_parent() {
-        let store = PostgresMetastore::builder().deadline(PLENTY).open(&url).await.unwrap();
-        let report = store.check_schema().await.unwrap();
+        let store = PostgresMetastore::builder().open(&url).await.unwrap();
+        let report = store.check_schema(&call()).await.unwrap();
         assert!(ids(&report).contains(&FindingId::DamagedRows), "{report:?}");
         assert_not_fetched(store).await;
         return;
@@ -52,13 +53,13 @@ async fn ids_that_are_too_long_are_damaged_rows() {
     let store = place.unchecked().await;
     let records: Vec<_> = ["a", "z"].map(|id| record(id, NOW)).into();
     for record in &records {
-        assert_eq!(store.insert(record).await.unwrap(), claviger::Insert::Inserted);
+        assert_eq!(store.insert(record, &call()).await.unwrap(), claviger::Insert::Inserted);
     }
     // The index compresses it.
     place.execute("INSERT INTO encryption_key VALUES (repeat('b', 100000), now(), '{}')").await;
-    let page = store.list(None, 2).await.unwrap();
+    let page = store.list("", None, 2, &call()).await.unwrap();
     assert_eq!((page.records.len(), page.damaged.len()), (1, 0), "the next page begins with the other row");
-    let page = store.list(page.next.as_ref(), 2).await.unwrap();
+    let page = store.list("", page.next.as_ref(), 2, &call()).await.unwrap();
     assert_eq!(page.records, records[1..]);
     assert_eq!(page.damaged[0].error.class(), FailureClass::Damaged);
     assert_eq!(page.damaged[0].id.as_str(), "b".repeat(255));

@@ -5,13 +5,13 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::testing::{Faults, FaultyMetastore};
+use claviger::testing::{Faults, FaultyMetastore, ReplaceOne as _, call};
 use claviger::{
     BackendError, CryptoPolicy, EnvelopeKeyRecord, Insert, Invalidation, InvalidationSource as _, KeyId,
     Metastore as _, MetastoreAdmin as _, SecretKey, SessionFactory, StaticKms, SystemRandom,
 };
 use claviger_metastore::{PostgresInvalidations, PostgresMetastore};
-use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
+use claviger_testkit::{Direction, Fault, Postgres, Proxy, abandon};
 use sqlx::Connection as _;
 use tokio::time::{Instant, timeout};
 
@@ -38,15 +38,15 @@ async fn what_anybody_changes_is_told() {
     assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
     let record = record("_IK_'a\"\u{e9}_svc_prod", NOW);
     let id = record.meta().id();
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-    assert!(store.revoke(record.meta()).await.unwrap());
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+    assert!(store.revoke(record.meta(), &call()).await.unwrap());
     assert_key(next(&mut source).await, id);
-    assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await.unwrap());
+    assert!(store.replace_one(record.meta(), record.wrapped_key(), b"new", &call()).await.unwrap());
     assert_key(next(&mut source).await, id);
     // A program that knows nothing of us.
     place.execute("UPDATE encryption_key SET key_record = '{\"Revoked\":true}'").await;
     assert_key(next(&mut source).await, id);
-    assert_eq!(store.delete(id).await.unwrap(), 1);
+    assert_eq!(store.delete(id, &call()).await.unwrap(), 1);
     assert_eq!(next(&mut source).await.unwrap(), Invalidation::Shredded(id.clone()));
     // For those who know no more than that.
     assert_key(next(&mut source).await, id);
@@ -64,8 +64,8 @@ async fn the_documented_trigger_tells_on_a_table_of_others() {
     let mut source = PostgresInvalidations::from_url(&place.url).unwrap();
     assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
     let longest = record(&"\u{1f600}".repeat(255), NOW);
-    assert_eq!(store.insert(&longest).await.unwrap(), Insert::Inserted);
-    assert!(store.revoke(longest.meta()).await.unwrap());
+    assert_eq!(store.insert(&longest, &call()).await.unwrap(), Insert::Inserted);
+    assert!(store.revoke(longest.meta(), &call()).await.unwrap());
     assert_key(next(&mut source).await, longest.meta().id());
 }
 
@@ -88,13 +88,7 @@ async fn a_call_that_is_dropped_loses_nothing() {
     for round in 0..20 {
         let id = format!("key {round}");
         for polls in 0..5 {
-            let mut call = std::pin::pin!(source.next());
-            for _ in 0..polls {
-                let polled =
-                    std::future::poll_fn(|c| std::task::Poll::Ready(call.as_mut().poll(c).is_ready())).await;
-                assert!(!polled, "nothing was told yet");
-                tokio::task::yield_now().await;
-            }
+            assert!(abandon(source.next(), polls).await.is_none(), "nothing was told yet");
         }
         place.execute(&format!("NOTIFY claviger_invalidations, '{id}'")).await;
         assert_key(next(&mut source).await, &KeyId::new(id));
@@ -298,8 +292,8 @@ async fn the_documented_channel_is_told_on_and_another_role_cannot_learn_it() {
     assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
     let store = place.open().await;
     let record = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-    assert!(store.revoke(record.meta()).await.unwrap());
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+    assert!(store.revoke(record.meta(), &call()).await.unwrap());
     assert_key(next(&mut source).await, record.meta().id());
 
     let role = format!("curious_{}", place.name);
@@ -340,7 +334,7 @@ async fn assert_leaves(factory: &SessionFactory, revoked: &EnvelopeKeyRecord) {
 async fn a_key_that_another_process_revokes_is_left_at_once() {
     let mut server = Postgres::start();
     let url = server.url("postgres");
-    let builder = || PostgresMetastore::builder().deadline(Duration::from_millis(1_900));
+    let builder = || PostgresMetastore::builder();
     builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let store = builder().open(&url).await.unwrap();
     let user = factory(&store, &url);
@@ -364,7 +358,7 @@ async fn a_key_that_another_process_revokes_is_left_at_once() {
                 ),
             );
         } else {
-            assert!(operator.revoke(in_use.meta()).await.unwrap());
+            assert!(operator.revoke(in_use.meta(), &call()).await.unwrap());
         }
         assert_leaves(&user, &in_use).await;
     }

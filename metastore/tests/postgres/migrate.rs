@@ -1,13 +1,14 @@
 //! Making the table.
 
+use claviger::testing::call;
 use std::error::Error as _;
 
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
-use claviger_metastore::{PostgresMetastore, SqlFault};
+use claviger_metastore::{FindingId, PostgresMetastore, SqlFault};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, NOW, PLENTY, Place, as_user, assert_permanent, chain, record};
+use crate::support::{ASHERAH, NOW, Place, as_user, assert_permanent, chain, ids, record};
 
 #[tokio::test]
 async fn processes_that_come_first_at_once_make_one_table() {
@@ -15,11 +16,11 @@ async fn processes_that_come_first_at_once_make_one_table() {
     let mut tasks = JoinSet::new();
     for _ in 0..8 {
         let url = place.url.clone();
-        tasks.spawn(async move { PostgresMetastore::builder().deadline(PLENTY).migrate().open(&url).await });
+        tasks.spawn(async move { PostgresMetastore::builder().migrate().open(&url).await });
     }
     tasks.join_all().await.into_iter().for_each(|made| drop(made.unwrap()));
     let store = place.open().await;
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::Inserted);
 }
 
 #[tokio::test]
@@ -37,22 +38,36 @@ async fn a_table_that_is_there_is_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn open_takes_a_table_that_is_there_and_makes_none() {
+    let place = Place::new().await;
+    for builder in [PostgresMetastore::builder(), PostgresMetastore::builder().read_only(true)] {
+        let refused = builder.open(&place.url).await.unwrap_err();
+        assert!(!refused.is_transient() && chain(&refused).contains("table-missing"), "{}", chain(&refused));
+    }
+    let accepted =
+        PostgresMetastore::builder().accept(FindingId::TableMissing).open(&place.url).await.unwrap();
+    assert_eq!(ids(&accepted.check_schema(&call()).await.unwrap()), [FindingId::TableMissing]);
+    PostgresMetastore::migrate(&place.url).await.unwrap().close().await;
+    PostgresMetastore::open(&place.url).await.unwrap().close().await;
+}
+
+#[tokio::test]
 async fn a_missing_table_is_a_permanent_error_until_migrated() {
     let place = Place::new().await;
     let store = place.unchecked().await;
     let record = record("_IK_a_svc_prod", NOW);
     assert_permanent(store.latest(record.meta().id()).await, "42P01");
-    assert_permanent(store.insert(&record).await, "42P01");
-    assert_permanent(store.revoke(record.meta()).await, "42P01");
+    assert_permanent(store.insert(&record, &call()).await, "42P01");
+    assert_permanent(store.revoke(record.meta(), &call()).await, "42P01");
     place.migrate().await;
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
     // A table that others make meanwhile is used as what it is.
     let place = Place::new().await;
     let store = place.unchecked().await;
-    assert_permanent(store.insert(&record).await, "42P01");
+    assert_permanent(store.insert(&record, &call()).await, "42P01");
     place.execute(ASHERAH).await;
     place.execute("SET TIME ZONE 'America/Los_Angeles'").await;
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
     assert_eq!(place.text("SELECT created::text FROM encryption_key").await, "2023-11-14 22:13:20");
     place.execute("DROP TABLE encryption_key").await;
     assert_permanent(store.latest(record.meta().id()).await, "42P01");
@@ -86,8 +101,8 @@ async fn an_empty_database_gets_the_table_once_and_keeps_it() {
     let refused = PostgresMetastore::open(&place.url).await.unwrap_err();
     assert!(chain(&refused).contains("PostgresMetastore::migrate"), "{}", chain(&refused));
     let store = PostgresMetastore::migrate(&place.url).await.unwrap();
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::Inserted);
     let again = PostgresMetastore::migrate(&place.url).await.unwrap();
-    assert_eq!(again.count().await.unwrap(), 1);
-    assert_eq!(place.open().await.count().await.unwrap(), 1);
+    assert_eq!(again.count(&call()).await.unwrap(), 1);
+    assert_eq!(place.open().await.count(&call()).await.unwrap(), 1);
 }

@@ -1,11 +1,12 @@
 //! Every statement on keys goes by the primary key, also in a plan that fits all parameters.
 
-use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::testing::call;
+use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, raw_sql};
 
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, NOW, PLENTY, Place, record};
+use crate::support::{ASHERAH, NOW, Place, record};
 
 /// A number of rows that nobody would read from end to end.
 const FILL: &str = "INSERT INTO encryption_key \
@@ -24,10 +25,7 @@ async fn statements_go_by_the_primary_key() {
         };
         place.execute(FILL).await;
         place.execute("ANALYZE encryption_key").await;
-        run_all(
-            &PostgresMetastore::builder().deadline(PLENTY).danger_unchecked().open(&place.url).await.unwrap(),
-        )
-        .await;
+        run_all(&PostgresMetastore::builder().danger_unchecked().open(&place.url).await.unwrap()).await;
         let is_of_timestamp = !table.is_empty();
         let mut connection = PgConnection::connect(&place.url).await.unwrap();
         let statements: Vec<_> = PostgresMetastore::statements().collect();
@@ -44,24 +42,25 @@ async fn statements_go_by_the_primary_key() {
             }
             plans += 1;
         }
-        // load, load_latest, load_many, load_latest_many, holder, update, list, delete.
-        assert_eq!(plans, 8);
+        // load, load_latest, load_many, load_latest_many, holder, update, list, delete_version, delete.
+        assert_eq!(plans, 9);
     }
 }
 
 /// Runs each statement once.
 async fn run_all(store: &PostgresMetastore) {
     let record = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
     let (key, id) = (record.meta(), record.meta().id());
-    assert!(store.load(key, Consistency::Strong).await.unwrap().is_some());
+    assert!(store.load(key, &call()).await.unwrap().is_some());
     assert!(store.latest(id).await.unwrap().is_some());
-    assert_eq!(store.load_many(std::slice::from_ref(key), Consistency::Strong).await.unwrap().len(), 1);
+    assert_eq!(store.load_many(std::slice::from_ref(key), &call()).await.unwrap().len(), 1);
     assert_eq!(store.latest_many(std::slice::from_ref(id)).await.unwrap().len(), 1);
-    assert!(store.revoke(key).await.unwrap());
-    assert_eq!(store.list(None, 10).await.unwrap().damaged.len(), 10);
-    assert_eq!(store.delete(id).await.unwrap(), 1);
-    assert_eq!(store.count().await.unwrap(), 50_000);
+    assert!(store.revoke(key, &call()).await.unwrap());
+    assert_eq!(store.list("", None, 10, &call()).await.unwrap().damaged.len(), 10);
+    assert!(store.delete_version(key, &call()).await.unwrap());
+    assert_eq!(store.delete(id, &call()).await.unwrap(), 0);
+    assert_eq!(store.count(&call()).await.unwrap(), 50_000);
 }
 
 /// The plan that the server makes of a statement once and for all parameters.

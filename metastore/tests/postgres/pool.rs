@@ -1,6 +1,6 @@
 //! Connections: dropped calls, dead servers, half-open ways.
 
-use std::future::poll_fn;
+use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,19 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use claviger::{Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{
+    CallContext, Consistency, Created, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _,
+};
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::{Direction, Fault, Postgres, Proxy};
+use claviger_testkit::{Direction, Fault, Postgres, Proxy, abandon};
 use tokio::task::JoinSet;
 
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, NOW, PLENTY, Place, assert_permanent, assert_transient, connections, record};
+use crate::support::{ASHERAH, NOW, Place, assert_permanent, assert_transient, connections, record};
 
 const CONNECTIONS: u32 = 5;
 
 async fn store_at(url: &str) -> PostgresMetastore {
     let builder = PostgresMetastore::builder().max_connections(NonZeroU32::new(CONNECTIONS).unwrap());
-    builder.deadline(PLENTY).open(url).await.unwrap()
+    builder.open(url).await.unwrap()
 }
 
 /// Uses every connection at once, each as good as new, and finds none lost.
@@ -49,18 +51,12 @@ async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
     for round in 0..500 {
         let record = record("_IK_a_svc_prod", NOW + round);
         let calls = async {
-            let _either = store.insert(&record).await?;
-            store.revoke(record.meta()).await?;
-            store.list(None, 3).await?;
+            let _either = store.insert(&record, &call()).await?;
+            store.revoke(record.meta(), &call()).await?;
+            store.list("", None, 3, &call()).await?;
             store.latest(record.meta().id()).await
         };
-        let mut calls = pin!(calls);
-        for _ in 0..round % 40 {
-            if poll_fn(|context| Poll::Ready(calls.as_mut().poll(context).is_ready())).await {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+        abandon(calls, usize::try_from(round % 40).unwrap()).await;
     }
     let mut tasks = JoinSet::new();
     for worker in 0..8 {
@@ -68,11 +64,8 @@ async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
         tasks.spawn(async move {
             for second in 0..100 {
                 let record = record(&format!("_IK_{worker}_svc_prod"), NOW + second);
-                assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-                assert_eq!(
-                    store.load(record.meta(), Consistency::Strong).await.unwrap().as_ref(),
-                    Some(&record)
-                );
+                assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+                assert_eq!(store.load(record.meta(), &call()).await.unwrap().as_ref(), Some(&record));
                 assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
             }
         });
@@ -86,7 +79,7 @@ async fn reads_do_not_notice_that_all_pooled_connections_died() {
     let place = Place::migrated().await;
     let store = store_at(&place.url).await;
     let first = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&first).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&first, &call()).await.unwrap(), Insert::Inserted);
     for round in 1..=10 {
         assert_whole(&store).await;
         terminate_all(&place).await;
@@ -95,11 +88,11 @@ async fn reads_do_not_notice_that_all_pooled_connections_died() {
         terminate_all(&place).await;
         // A write may have happened: who asked for it decides. Each try closes one connection.
         let another = record("_IK_b_svc_prod", NOW + round);
-        let mut inserted = store.insert(&another).await;
+        let mut inserted = store.insert(&another, &call()).await;
         for _ in 0..CONNECTIONS {
             let Err(error) = &inserted else { break };
             assert!(error.is_transient(), "{error:?}");
-            inserted = store.insert(&another).await;
+            inserted = store.insert(&another, &call()).await;
         }
         assert_eq!(inserted.unwrap(), Insert::Inserted);
     }
@@ -131,13 +124,13 @@ async fn s1_5_the_pool_is_whole_again_after_the_server_was_killed_twenty_times()
             );
         }
         // In the midst of it.
-        while store.count().await.unwrap() < 20 {}
+        while store.count(&call()).await.unwrap() < 20 {}
         server.kill();
         server.restart();
         is_over.store(true, Ordering::Relaxed);
         let answered: Vec<_> = calls.join_all().await.into_iter().flatten().collect();
         let keys: Vec<_> = answered.iter().map(|record| record.meta().clone()).collect();
-        let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
+        let found = store.load_many(&keys, &call()).await.unwrap();
         assert!(found.iter().flatten().eq(&answered), "an insert that was answered is gone in round {round}");
         server.psql("postgres", "TRUNCATE encryption_key");
     }
@@ -152,7 +145,7 @@ async fn insert_until(store: &PostgresMetastore, id: &str, is_over: &AtomicBool)
             break;
         }
         let record = record(id, NOW + second);
-        match store.insert(&record).await {
+        match store.insert(&record, &call()).await {
             Ok(outcome) => {
                 assert_eq!(outcome, Insert::Inserted);
                 inserted.push(record);
@@ -173,12 +166,16 @@ async fn a_half_open_connection_is_given_up_and_closed() {
     for direction in [Direction::ToServer, Direction::ToClient] {
         for after in [0, 20] {
             let hasty = PostgresMetastore::builder().max_connections(NonZeroU32::MIN);
-            let store = hasty.deadline(Duration::from_millis(700)).open(&url).await.unwrap();
-            assert_eq!(store.latest(&id).await.unwrap(), None);
+            let store = hasty.open(&url).await.unwrap();
+            let ask = async || {
+                let context = CallContext::within(Duration::from_millis(700));
+                store.load_latest(&id, Created::MAX, &context).await
+            };
+            assert_eq!(ask().await.unwrap(), None);
             proxy.set_open(Fault::Stall { direction, after });
-            assert_transient(store.latest(&id).await, "no answer from the database within 700ms");
+            assert_transient(ask().await, "no answer from the database within 700ms");
             // The one place is free for a connection that works, once the server has ended the other.
-            while store.latest(&id).await.is_err() {}
+            while ask().await.is_err() {}
             assert_eq!(connections(&store).0, 1);
             store.close().await;
         }
@@ -189,36 +186,39 @@ async fn a_half_open_connection_is_given_up_and_closed() {
 async fn eventual_loads_go_to_the_replica_and_the_rest_to_the_primary() {
     let (primary, replica) = (Place::migrated().await, Place::migrated().await);
     let (here, there) = (record("_IK_a_svc_prod", NOW), record("_IK_b_svc_prod", NOW));
-    assert_eq!(primary.open().await.insert(&here).await.unwrap(), Insert::Inserted);
-    assert_eq!(replica.open().await.insert(&there).await.unwrap(), Insert::Inserted);
+    assert_eq!(primary.open().await.insert(&here, &call()).await.unwrap(), Insert::Inserted);
+    assert_eq!(replica.open().await.insert(&there, &call()).await.unwrap(), Insert::Inserted);
     let builders = [
         PostgresMetastore::builder().replica(replica.url.parse().unwrap()),
         PostgresMetastore::builder().replica_url(replica.url.clone()),
     ];
     for builder in builders {
-        let store = builder.deadline(PLENTY).open(&primary.url).await.unwrap();
+        let store = builder.open(&primary.url).await.unwrap();
         let keys = [here.meta().clone(), there.meta().clone()];
-        let loads = async |consistency| {
-            let many = store.load_many(&keys, consistency).await.unwrap();
+        let loads = async |context: CallContext| {
+            let many = store.load_many(&keys, &context).await.unwrap();
             for (key, record) in keys.iter().zip(&many) {
-                assert_eq!(store.load(key, consistency).await.unwrap(), *record);
+                assert_eq!(store.load(key, &context).await.unwrap(), *record);
             }
             many
         };
-        assert_eq!(loads(Consistency::Strong).await, [Some(here.clone()), None]);
-        assert_eq!(loads(Consistency::Eventual).await, [None, Some(there.clone())]);
+        assert_eq!(loads(call()).await, [Some(here.clone()), None]);
+        assert_eq!(loads(call().consistency(Consistency::Eventual)).await, [None, Some(there.clone())]);
         assert_eq!(store.latest(here.meta().id()).await.unwrap().as_ref(), Some(&here));
         let latest = store.latest_many(&[here.meta().id().clone(), there.meta().id().clone()]).await;
         assert_eq!(latest.unwrap(), [Some(here.clone()), None]);
-        assert_eq!(store.list(None, 9).await.unwrap().records, std::slice::from_ref(&here));
+        assert_eq!(store.list("", None, 9, &call()).await.unwrap().records, std::slice::from_ref(&here));
     }
     // Without a replica the primary answers; with one that is not to be had it is the caller's to ask.
     let alone = primary.open().await;
-    assert_eq!(alone.load(here.meta(), Consistency::Eventual).await.unwrap().as_ref(), Some(&here));
+    assert_eq!(
+        alone.load(here.meta(), &call().consistency(Consistency::Eventual)).await.unwrap().as_ref(),
+        Some(&here)
+    );
     let nobody = primary.url.replace(&primary.name, "nobody");
     let store = PostgresMetastore::builder().replica_url(nobody).open(&primary.url).await.unwrap();
-    assert_permanent(store.load(here.meta(), Consistency::Eventual).await, "3D000");
-    assert_eq!(store.load(here.meta(), Consistency::Strong).await.unwrap().as_ref(), Some(&here));
+    assert_permanent(store.load(here.meta(), &call().consistency(Consistency::Eventual)).await, "3D000");
+    assert_eq!(store.load(here.meta(), &call()).await.unwrap().as_ref(), Some(&here));
 }
 
 #[tokio::test]
@@ -226,11 +226,11 @@ async fn a_closed_store_refuses_calls() {
     let place = Place::migrated().await;
     let store = place.open().await;
     let record = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
     store.close().await;
-    assert_permanent(store.insert(&record).await, "closed");
+    assert_permanent(store.insert(&record, &call()).await, "closed");
     assert_permanent(store.latest(record.meta().id()).await, "closed");
-    assert_permanent(store.count().await, "closed");
+    assert_permanent(store.count(&call()).await, "closed");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, PostgresMetastore, SchemaReport};
-use claviger_test_servers::{shared_postgres, shown_number};
+use claviger_testkit::{shared_postgres, shown_number};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
@@ -59,22 +59,16 @@ impl Place {
     }
 
     pub(crate) async fn open(&self) -> PostgresMetastore {
-        PostgresMetastore::builder().deadline(PLENTY).open(&self.url).await.unwrap()
+        PostgresMetastore::builder().open(&self.url).await.unwrap()
     }
 
     pub(crate) async fn unchecked(&self) -> PostgresMetastore {
-        PostgresMetastore::builder().danger_unchecked().deadline(PLENTY).open(&self.url).await.unwrap()
+        PostgresMetastore::builder().danger_unchecked().open(&self.url).await.unwrap()
     }
 
     /// Makes our own table if there is none.
     pub(crate) async fn migrate(&self) -> PostgresMetastore {
-        PostgresMetastore::builder()
-            .deadline(PLENTY)
-            .danger_unchecked()
-            .migrate()
-            .open(&self.url)
-            .await
-            .unwrap()
+        PostgresMetastore::builder().danger_unchecked().migrate().open(&self.url).await.unwrap()
     }
 
     /// Runs SQL as another program does.
@@ -127,7 +121,7 @@ pub(crate) fn record(id: &str, created: i64) -> EnvelopeKeyRecord {
 
 /// Every layer of an error, as a log would show it.
 pub(crate) fn chain(error: &BackendError) -> String {
-    format!("{} {error:?}", claviger_test_servers::chain(error))
+    format!("{} {error:?}", claviger_testkit::chain(error))
 }
 
 /// How many connections the store has, and how many of them nobody uses.

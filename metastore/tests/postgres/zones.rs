@@ -1,6 +1,8 @@
 //! The session's time zone, which has no part in anything.
 
-use claviger::{Consistency, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
+use claviger::{Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 
 use crate::latest::LatestRecord as _;
@@ -38,8 +40,16 @@ async fn a_session_in_any_zone_reads_and_writes_the_same_times() {
             let store = in_zone(&place, writer).await;
             for time in TIMES {
                 let record = record(&format!("_IK_{writer}_svc_prod"), time);
-                assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted, "{writer} {time}");
-                assert_eq!(store.insert(&record).await.unwrap(), Insert::AlreadyExists, "{writer} {time}");
+                assert_eq!(
+                    store.insert(&record, &call()).await.unwrap(),
+                    Insert::Inserted,
+                    "{writer} {time}"
+                );
+                assert_eq!(
+                    store.insert(&record, &call()).await.unwrap(),
+                    Insert::AlreadyExists,
+                    "{writer} {time}"
+                );
             }
             store.close().await;
         }
@@ -69,19 +79,19 @@ async fn assert_reads_all(store: &PostgresMetastore) {
     let records: Vec<_> =
         keys.iter().map(|key| record(key.id().as_str(), key.created().unix_seconds())).collect();
     for (key, record) in keys.iter().zip(&records) {
-        assert_eq!(store.load(key, Consistency::Strong).await.unwrap().as_ref(), Some(record));
+        assert_eq!(store.load(key, &call()).await.unwrap().as_ref(), Some(record));
         if key.created().unix_seconds() == TIMES[7] {
             assert_eq!(store.latest(key.id()).await.unwrap().as_ref(), Some(record));
         }
     }
-    let found = store.load_many(&keys, Consistency::Strong).await.unwrap();
+    let found = store.load_many(&keys, &call()).await.unwrap();
     assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), records);
     let ids = ZONES.map(|writer| KeyId::new(format!("_IK_{writer}_svc_prod")));
     let latest = store.latest_many(&ids).await.unwrap().into_iter().flatten();
     assert!(latest.map(|record| record.meta().created().unix_seconds()).eq([TIMES[7]; 4]));
     let (mut listed, mut after) = (Vec::new(), None);
     loop {
-        let page = store.list(after.as_ref(), 5).await.unwrap();
+        let page = store.list("", after.as_ref(), 5, &call()).await.unwrap();
         listed.extend(page.records);
         after = page.next;
         if after.is_none() {
@@ -104,10 +114,10 @@ async fn operators_calls_meet_their_row_in_any_zone() {
         for time in TIMES {
             let store = in_zone(&place, "America/Los_Angeles").await;
             let record = record("_IK_a_svc_prod", time);
-            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-            assert!(store.revoke(record.meta()).await.unwrap());
-            assert!(store.replace_wrapped_key(record.meta(), record.wrapped_key(), b"new").await.unwrap());
-            let read = place.open().await.load(record.meta(), Consistency::Strong).await.unwrap().unwrap();
+            assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+            assert!(store.revoke(record.meta(), &call()).await.unwrap());
+            assert!(store.replace_one(record.meta(), record.wrapped_key(), b"new", &call()).await.unwrap());
+            let read = place.open().await.load(record.meta(), &call()).await.unwrap().unwrap();
             assert!(read.is_revoked() && **read.wrapped_key() == *b"new");
             store.close().await;
         }
@@ -124,7 +134,10 @@ async fn a_database_whose_zone_is_set_shifts_nothing() {
         place.execute(&format!("ALTER DATABASE {} SET timezone = 'America/Los_Angeles'", place.name)).await;
         let store = place.open().await;
         for time in TIMES {
-            assert_eq!(store.insert(&record("_IK_a_svc_prod", time)).await.unwrap(), Insert::Inserted);
+            assert_eq!(
+                store.insert(&record("_IK_a_svc_prod", time), &call()).await.unwrap(),
+                Insert::Inserted
+            );
         }
         let epochs = place
             .text(

@@ -1,12 +1,13 @@
 //! The file: who may read it, what it survives, what is said when it cannot be used.
 
+use claviger::testing::call;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{Consistency, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqliteMetastore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 
@@ -21,7 +22,7 @@ use crate::support::{
 async fn a_new_file_and_its_side_files_are_their_owners_alone() {
     let place = Place::new();
     let store = place.open().await;
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::Inserted);
     let mut names = Vec::new();
     for entry in fs::read_dir(place.folder.path()).unwrap() {
         let entry = entry.unwrap();
@@ -48,7 +49,7 @@ async fn a_file_of_others_keeps_its_mode_and_its_rows() {
 async fn names_that_are_no_files_to_sqlite_are_refused_and_nothing_is_made() {
     let names = [":memory:", "file::memory:?cache=shared", "file:keys.db?mode=memory", "FILE:keys.db"];
     for name in names {
-        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().existing()] {
+        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().migrate()] {
             assert_permanent(builder.open(name).await, "a database in memory or for a URI");
         }
         assert!(!Path::new(name).exists(), "{name}");
@@ -67,30 +68,41 @@ async fn a_pool_in_memory_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_store_that_must_be_there_is_not_made_where_it_was_lost() {
+async fn open_makes_no_key_store_where_one_was_lost() {
     let place = Place::new();
-    let existing = || SqliteMetastore::builder().existing().open(&place.file);
-    assert_permanent(existing().await, "No such file");
+    let open = || SqliteMetastore::open(&place.file);
+    for builder in [
+        SqliteMetastore::builder(),
+        SqliteMetastore::builder().danger_unchecked(),
+        SqliteMetastore::builder().accept(FindingId::TableMissing),
+        SqliteMetastore::builder().read_only(true).migrate(),
+    ] {
+        assert_permanent(builder.open(&place.file).await, "No such file");
+    }
     assert!(!place.file.exists());
     fs::write(&place.file, "").unwrap();
-    assert_dangerous(existing().await, FindingId::TableMissing, "no table");
+    assert_dangerous(open().await, FindingId::TableMissing, "no table");
     assert_eq!(fs::read(&place.file).unwrap(), b"");
     // A file of other tables, too.
     let pool = place.pool().await;
     sqlx::raw_sql("CREATE TABLE other (x)").execute(&pool).await.unwrap();
     pool.close().await;
     let before = fs::read(&place.file).unwrap();
-    assert_dangerous(existing().await, FindingId::TableMissing, "no table");
+    assert_dangerous(open().await, FindingId::TableMissing, "no table");
     assert_eq!(fs::read(&place.file).unwrap(), before);
-    place.open().await.close().await;
-    existing().await.unwrap().close().await;
+    let accepted =
+        SqliteMetastore::builder().accept(FindingId::TableMissing).open(&place.file).await.unwrap();
+    assert_permanent(accepted.count(&call()).await, "there is no such table");
+    accepted.close().await;
+    SqliteMetastore::migrate(&place.file).await.unwrap().close().await;
+    open().await.unwrap().close().await;
 }
 
 #[tokio::test]
 async fn a_log_whose_file_is_lost_is_not_deleted() {
     let place = Place::new();
     let store = place.open().await;
-    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW), &call()).await.unwrap(), Insert::Inserted);
     let (file, log) = (fs::read(&place.file).unwrap(), place.folder.path().join("keys.db-wal"));
     let held = fs::read(&log).unwrap();
     store.close().await;
@@ -101,14 +113,14 @@ async fn a_log_whose_file_is_lost_is_not_deleted() {
         } else {
             fs::write(&place.file, "").unwrap();
         }
-        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().existing()] {
+        for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().migrate()] {
             assert_permanent(builder.open(&place.file).await, "its log (-wal) is there");
         }
         assert_eq!(fs::read(&log).unwrap(), held);
     }
     // With its file it is what it was.
     fs::write(&place.file, file).unwrap();
-    assert_eq!(place.open().await.count().await.unwrap(), 1);
+    assert_eq!(place.open().await.count(&call()).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -116,17 +128,19 @@ async fn records_outlive_the_process_that_wrote_them() {
     let place = Place::new();
     let record = record("_IK_a_svc_prod", NOW);
     let store = place.open().await;
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
     store.close().await;
-    assert_permanent(store.insert(&record).await, "closed");
-    assert_eq!(place.open().await.load(record.meta(), Consistency::Strong).await.unwrap(), Some(record));
+    assert_permanent(store.insert(&record, &call()).await, "closed");
+    assert_eq!(place.open().await.load(record.meta(), &call()).await.unwrap(), Some(record));
 }
 
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_a_permanent_error() {
     let place = Place::new();
-    assert_permanent(SqliteMetastore::open(place.folder.path().join("no/keys.db")).await, "No such file");
-    assert_permanent(SqliteMetastore::open(place.folder.path()).await, "unable to open");
+    for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().migrate()] {
+        assert_permanent(builder.clone().open(place.folder.path().join("no/keys.db")).await, "No such file");
+        assert_permanent(builder.open(place.folder.path()).await, "unable to open");
+    }
 }
 
 #[tokio::test]
@@ -134,7 +148,9 @@ async fn a_file_that_is_no_database_is_a_permanent_error_and_is_left_alone() {
     let place = Place::new();
     let text = "customer_id,email\n".repeat(1_000);
     fs::write(&place.file, &text).unwrap();
-    assert_permanent(SqliteMetastore::open(&place.file).await, "not a database");
+    for builder in [SqliteMetastore::builder(), SqliteMetastore::builder().migrate()] {
+        assert_permanent(builder.open(&place.file).await, "not a database");
+    }
     assert_eq!(fs::read_to_string(&place.file).unwrap(), text);
 }
 
@@ -143,7 +159,10 @@ async fn a_damaged_file_is_a_permanent_error() {
     let place = Place::new();
     let store = place.open().await;
     for created in 0..500 {
-        assert_eq!(store.insert(&record("_IK_a_svc_prod", NOW + created)).await.unwrap(), Insert::Inserted);
+        assert_eq!(
+            store.insert(&record("_IK_a_svc_prod", NOW + created), &call()).await.unwrap(),
+            Insert::Inserted
+        );
     }
     store.close().await;
     // All pages but the first, which holds the schema.
@@ -152,9 +171,12 @@ async fn a_damaged_file_is_a_permanent_error() {
     fs::write(&place.file, bytes).unwrap();
     let store = place.open().await;
     let key = meta("_IK_a_svc_prod", NOW);
-    assert_permanent(store.load(&key, Consistency::Strong).await, "what it holds cannot be read");
+    assert_permanent(store.load(&key, &call()).await, "what it holds cannot be read");
     assert_permanent(store.latest(key.id()).await, "what it holds cannot be read");
-    assert_permanent(store.insert(&record("_IK_a_svc_prod", NOW - 1)).await, "what it holds cannot be read");
+    assert_permanent(
+        store.insert(&record("_IK_a_svc_prod", NOW - 1), &call()).await,
+        "what it holds cannot be read",
+    );
 }
 
 #[tokio::test]
@@ -168,12 +190,12 @@ async fn a_missing_table_is_a_permanent_error_until_migrated() {
     let store = SqliteMetastore::builder().danger_unchecked().pool(pool.clone()).await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
     assert_permanent(store.latest(record.meta().id()).await, "there is no such table");
-    assert_permanent(store.insert(&record).await, "there is no such table");
+    assert_permanent(store.insert(&record, &call()).await, "there is no such table");
     for _ in 0..2 {
         SqliteMetastore::builder().migrate().pool(pool.clone()).await.unwrap();
     }
     SqliteMetastore::migrate(&place.file).await.unwrap();
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
 }
 
 #[tokio::test]
@@ -202,14 +224,14 @@ async fn a_file_that_stays_busy_is_a_transient_error() {
     let other = place.pool().await;
     let writing = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
-    let error = store.insert(&record).await.unwrap_err();
+    let error = store.insert(&record, &call()).await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
     assert_shows_no_sql(&chain(&error));
-    assert!(store.revoke(record.meta()).await.unwrap_err().is_transient());
+    assert!(store.revoke(record.meta(), &call()).await.unwrap_err().is_transient());
     // Who reads is not in the way.
     assert_eq!(store.latest(record.meta().id()).await.unwrap(), None);
     writing.rollback().await.unwrap();
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
 }
 
 #[test]
@@ -219,7 +241,7 @@ fn a_read_only_file_gives_its_keys_and_takes_none() {
         let place = Place::new();
         let record = record("_IK_a_svc_prod", NOW);
         let store = place.open().await;
-        assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
         for entry in fs::read_dir(place.folder.path()).unwrap() {
             fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o400)).unwrap();
         }
@@ -227,9 +249,9 @@ fn a_read_only_file_gives_its_keys_and_takes_none() {
         let reader = place.open().await;
         assert_eq!(reader.latest(record.meta().id()).await.unwrap().as_ref(), Some(&record));
         let another = crate::support::record("_IK_b_svc_prod", NOW);
-        assert_permanent(reader.insert(&another).await, "it takes no writes");
-        assert_permanent(reader.revoke(record.meta()).await, "it takes no writes");
-        assert_eq!(reader.load(another.meta(), Consistency::Strong).await.unwrap(), None);
+        assert_permanent(reader.insert(&another, &call()).await, "it takes no writes");
+        assert_permanent(reader.revoke(record.meta(), &call()).await, "it takes no writes");
+        assert_eq!(reader.load(another.meta(), &call()).await.unwrap(), None);
     });
 }
 
@@ -240,7 +262,7 @@ fn a_folder_that_cannot_be_written_is_named_as_what_is_wrong() {
         let folder = place.folder.path();
         let close = |mode| fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
         close(0o500);
-        assert_permanent(SqliteMetastore::open(&place.file).await, "folder of the file cannot be written");
+        assert_permanent(SqliteMetastore::migrate(&place.file).await, "folder of the file cannot be written");
         close(0o700);
         place.open().await.close().await;
         close(0o500);
@@ -260,8 +282,8 @@ fn s1_6_no_file_handle_leaks() {
         for round in 0..20 {
             let store = place.open().await;
             let record = record("_IK_a_svc_prod", NOW + round);
-            assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-            drop(store.load(record.meta(), Consistency::Strong));
+            assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+            drop(store.load(record.meta(), &call()));
             assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
             assert!(open_files() > before, "open files are not counted");
             assert!(SqliteMetastore::open(place.folder.path()).await.is_err());
@@ -281,7 +303,7 @@ async fn a_torn_tail_of_the_log_loses_nothing_that_was_answered() {
     let store = place.open().await;
     let records: Vec<_> = (0..20).map(|second| record("_IK_a_svc_prod", NOW + second)).collect();
     for record in &records {
-        assert_eq!(store.insert(record).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(record, &call()).await.unwrap(), Insert::Inserted);
     }
     // What a power cut leaves: the files as they are on disk, and half a write at the end.
     let copy = Place::new();
@@ -291,7 +313,7 @@ async fn a_torn_tail_of_the_log_loses_nothing_that_was_answered() {
     let mut log = fs::File::options().append(true).open(with_suffix(&copy.file, "-wal")).unwrap();
     log.write_all(&[0xa5; 1_000]).unwrap();
     let store = copy.open().await;
-    assert_eq!(store.list(None, 100).await.unwrap().records, records);
+    assert_eq!(store.list("", None, 100, &call()).await.unwrap().records, records);
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {

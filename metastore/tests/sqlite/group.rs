@@ -1,11 +1,13 @@
 //! Writes that are committed together.
 
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::{fs, thread};
 
-use claviger::{BackendError, Consistency, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
+use claviger::{BackendError, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::SqliteMetastore;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Sqlite, Transaction};
@@ -33,7 +35,7 @@ fn queue<T: Send + 'static>(call: impl Future<Output = Result<T, BackendError>> 
 
 fn insert(store: &SqliteMetastore, record: EnvelopeKeyRecord) -> Call<Insert> {
     let store = store.clone();
-    queue(async move { store.insert(&record).await })
+    queue(async move { store.insert(&record, &call()).await })
 }
 
 /// How many transactions are in the log: a commit is told by the size of the file in its last frame.
@@ -94,10 +96,10 @@ async fn assert_each_gets_its_own_outcome(place: &Place, with_refused: bool) {
     let store = place.open().await;
     let [there, to_revoke, to_replace] = ["there", "revoke", "replace"].map(|id| record(id, NOW));
     for record in [&there, &to_revoke, &to_replace] {
-        assert_eq!(store.insert(record).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(record, &call()).await.unwrap(), Insert::Inserted);
     }
     for second in 0..3 {
-        assert_eq!(store.insert(&record("delete", NOW + second)).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record("delete", NOW + second), &call()).await.unwrap(), Insert::Inserted);
     }
     place.write_row("broken", "'2023-11-14 22:13:20'", "{").await;
     let (_pool, held) = hold(place).await;
@@ -111,18 +113,18 @@ async fn assert_each_gets_its_own_outcome(place: &Place, with_refused: bool) {
     ];
     let revoke = |id: &'static str| {
         let store = store.clone();
-        queue(async move { store.revoke(&meta(id, NOW)).await })
+        queue(async move { store.revoke(&meta(id, NOW), &call()).await })
     };
     let revokes = [revoke("revoke"), revoke("broken"), revoke("missing")];
     let replace = |old: &'static str| {
         let store = store.clone();
-        queue(async move { store.replace_wrapped_key(&meta("replace", NOW), old.as_bytes(), b"new").await })
+        queue(async move { store.replace_one(&meta("replace", NOW), old.as_bytes(), b"new", &call()).await })
     };
     let replaces = [replace("other"), replace("replace@1700000000")];
     let refused = with_refused.then(|| insert(&store, record("refused", NOW)));
     let delete = queue({
         let store = store.clone();
-        async move { store.delete(meta("delete", NOW).id()).await }
+        async move { store.delete(meta("delete", NOW).id(), &call()).await }
     });
     held.rollback().await.unwrap();
 
@@ -145,9 +147,9 @@ async fn assert_each_gets_its_own_outcome(place: &Place, with_refused: bool) {
     }
     assert_eq!(delete.await.unwrap(), 3);
     for expected in [new, there, to_revoke.revoked(true)] {
-        assert_eq!(store.load(expected.meta(), Consistency::Strong).await.unwrap(), Some(expected));
+        assert_eq!(store.load(expected.meta(), &call()).await.unwrap(), Some(expected));
     }
-    let replaced = store.load(to_replace.meta(), Consistency::Strong).await.unwrap().unwrap();
+    let replaced = store.load(to_replace.meta(), &call()).await.unwrap().unwrap();
     assert_eq!(**replaced.wrapped_key(), *b"new");
     assert_eq!(store.latest(meta("delete", NOW).id()).await.unwrap(), None);
 }
@@ -190,8 +192,8 @@ async fn a_commit_that_fails_is_no_ones_success() {
     assert_eq!(place.rows_of("refused").await, 0);
     // The connection that the commit failed on is not used for the next.
     let record = record("_IK_a", NOW);
-    assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-    assert!(store.revoke(record.meta()).await.unwrap());
+    assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+    assert!(store.revoke(record.meta(), &call()).await.unwrap());
 }
 
 #[tokio::test]
@@ -206,7 +208,7 @@ async fn who_goes_away_leaves_nothing_behind() {
     held.rollback().await.unwrap();
     assert_eq!(first.await.unwrap(), Insert::Inserted);
     for second in 0..50 {
-        assert_eq!(store.insert(&record("after", NOW + second)).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record("after", NOW + second), &call()).await.unwrap(), Insert::Inserted);
     }
     // The writer may have taken a batch of them with the first one, but no more.
     assert!(place.rows_of("dropped").await < 256);
@@ -227,10 +229,10 @@ fn a_runtime_that_goes_away_takes_no_one_elses_writes_with_it() {
         let _undriven = (!is_dropped).then_some(runtime);
         block_on(async {
             let ours = record("ours", NOW + i64::from(is_dropped));
-            let call = insert(&store, ours.clone());
+            let inserting = insert(&store, ours.clone());
             held.rollback().await.unwrap();
-            assert_eq!(call.await.unwrap(), Insert::Inserted);
-            assert_eq!(store.load(ours.meta(), Consistency::Strong).await.unwrap(), Some(ours));
+            assert_eq!(inserting.await.unwrap(), Insert::Inserted);
+            assert_eq!(store.load(ours.meta(), &call()).await.unwrap(), Some(ours));
             pool.close().await;
         });
         drop(theirs);
@@ -251,14 +253,14 @@ fn runtimes_share_a_store() {
                     // A runtime for each, that ends as soon as the answer is there.
                     block_on(async {
                         let record = record("_IK_a", NOW + runtime * WRITES + write);
-                        assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted);
-                        assert!(store.revoke(record.meta()).await.unwrap());
+                        assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
+                        assert!(store.revoke(record.meta(), &call()).await.unwrap());
                     });
                 }
             });
         }
     });
-    let records = block_on(store.list(None, 1_000)).unwrap().records;
+    let records = block_on(store.list("", None, 1_000, &call())).unwrap().records;
     assert_eq!(i64::try_from(records.len()).unwrap(), RUNTIMES * WRITES);
     assert!(records.iter().all(EnvelopeKeyRecord::is_revoked));
 }
@@ -306,7 +308,7 @@ fn a_full_disk_is_transient_for_all_of_a_batch_and_passes() {
             let place = Place::at(folder);
             let store = place.open().await;
             let kept = record("_IK_kept", NOW);
-            assert_eq!(store.insert(&kept).await.unwrap(), Insert::Inserted);
+            assert_eq!(store.insert(&kept, &call()).await.unwrap(), Insert::Inserted);
             let filler = folder.join("filler");
             fill(&filler);
             // Fills up what the log still has room for in its last block.
@@ -314,7 +316,7 @@ fn a_full_disk_is_transient_for_all_of_a_batch_and_passes() {
             let error = loop {
                 let large =
                     EnvelopeKeyRecord::new(meta("_IK_large", seconds.next().unwrap()), [7; 20_000], None);
-                if let Err(error) = store.insert(&large).await {
+                if let Err(error) = store.insert(&large, &call()).await {
                     break error;
                 }
             };
@@ -326,7 +328,7 @@ fn a_full_disk_is_transient_for_all_of_a_batch_and_passes() {
             // Not inserts alone, so that the batch is a transaction of several statements.
             let revoke = queue({
                 let (store, key) = (store.clone(), kept.meta().clone());
-                async move { store.revoke(&key).await.map(|_found| Insert::Inserted) }
+                async move { store.revoke(&key, &call()).await.map(|_found| Insert::Inserted) }
             });
             held.rollback().await.unwrap();
             for call in calls.into_iter().chain([revoke]) {
@@ -336,9 +338,9 @@ fn a_full_disk_is_transient_for_all_of_a_batch_and_passes() {
             assert_eq!(store.latest(records[0].meta().id()).await.unwrap(), None);
             fs::remove_file(&filler).unwrap();
             for record in &records {
-                assert_eq!(store.insert(record).await.unwrap(), Insert::Inserted);
+                assert_eq!(store.insert(record, &call()).await.unwrap(), Insert::Inserted);
             }
-            assert!(store.revoke(kept.meta()).await.unwrap());
+            assert!(store.revoke(kept.meta(), &call()).await.unwrap());
             assert_eq!(store.latest(kept.meta().id()).await.unwrap(), Some(kept.revoked(true)));
         },
     );

@@ -1,5 +1,6 @@
 //! Several processes on one file.
 
+use claviger::testing::call;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -23,7 +24,7 @@ fn processes_that_come_first_at_once_share_one_file() {
     if let Some(file) = child_argument() {
         return block_on(async {
             wait_for_go();
-            let store = SqliteMetastore::open(&file).await.unwrap();
+            let store = SqliteMetastore::migrate(&file).await.unwrap();
             let mut inserted = 0;
             for second in 0..KEYS {
                 let own = claviger::EnvelopeKeyRecord::new(
@@ -31,7 +32,7 @@ fn processes_that_come_first_at_once_share_one_file() {
                     std::process::id().to_be_bytes(),
                     None,
                 );
-                inserted += u32::from(store.insert(&own).await.unwrap() == Insert::Inserted);
+                inserted += u32::from(store.insert(&own, &call()).await.unwrap() == Insert::Inserted);
             }
             println!("child: {inserted}");
         });
@@ -44,7 +45,7 @@ fn processes_that_come_first_at_once_share_one_file() {
     assert_eq!(inserted, KEYS);
     children.into_iter().for_each(Running::finish);
     block_on(async {
-        let listed = place.open().await.list(None, 1_000).await.unwrap().records;
+        let listed = place.open().await.list("", None, 1_000, &call()).await.unwrap().records;
         let seconds: Vec<_> = listed.iter().map(|record| record.meta().created().unix_seconds()).collect();
         assert_eq!(seconds, (NOW..NOW + KEYS).collect::<Vec<_>>());
     });
@@ -57,13 +58,14 @@ fn what_a_killed_process_was_told_is_there() {
     if let Some(file) = child_argument() {
         return block_on(async {
             wait_for_go();
-            let store = SqliteMetastore::open(&file).await.unwrap();
+            let store = SqliteMetastore::migrate(&file).await.unwrap();
             // Several at once, so that commits are shared.
             let writers = (0..WRITERS).map(|writer| {
                 let store = store.clone();
                 tokio::spawn(async move {
                     for second in (NOW..).skip(writer).step_by(WRITERS) {
-                        let inserted = store.insert(&record("_IK_a_svc_prod", second)).await.unwrap();
+                        let inserted =
+                            store.insert(&record("_IK_a_svc_prod", second), &call()).await.unwrap();
                         assert_eq!(inserted, Insert::Inserted);
                         println!("child: {second}");
                     }
@@ -83,7 +85,7 @@ fn what_a_killed_process_was_told_is_there() {
     child.process.kill().unwrap();
     child.process.wait().unwrap();
     block_on(async {
-        let listed = place.open().await.list(None, 100_000).await.unwrap();
+        let listed = place.open().await.list("", None, 100_000, &call()).await.unwrap();
         assert_eq!(listed.damaged.len(), 0);
         assert!(told.iter().all(|record| listed.records.contains(record)));
     });
@@ -98,7 +100,7 @@ async fn two_pools_on_one_file_insert_each_version_once() {
         for store in stores.iter().cycle().take(8) {
             let store = store.clone();
             let record = record("_IK_a_svc_prod", NOW + second);
-            tasks.spawn(async move { store.insert(&record).await.unwrap() });
+            tasks.spawn(async move { store.insert(&record, &call()).await.unwrap() });
         }
         let outcomes = tasks.join_all().await;
         assert_eq!(outcomes.into_iter().filter(|outcome| *outcome == Insert::Inserted).count(), 1);

@@ -1,5 +1,6 @@
 //! What is found wrong with a file, each planted.
 
+use claviger::testing::call;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,7 +31,7 @@ async fn with_table(table: &str) -> Place {
 
 async fn report(place: &Place) -> SchemaReport {
     let store = SqliteMetastore::builder().danger_unchecked().open(&place.file).await.unwrap();
-    let report = store.check_schema().await.unwrap();
+    let report = store.check_schema(&call()).await.unwrap();
     store.close().await;
     report
 }
@@ -58,9 +59,9 @@ async fn our_own_table_has_no_findings() {
     let place = Place::new();
     let store = place.open().await;
     for second in 0..1_200 {
-        assert_eq!(store.insert(&record("_IK_a", NOW + second)).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record("_IK_a", NOW + second), &call()).await.unwrap(), Insert::Inserted);
     }
-    assert_eq!(store.check_schema().await.unwrap(), SchemaReport::default());
+    assert_eq!(store.check_schema(&call()).await.unwrap(), SchemaReport::default());
 }
 
 #[tokio::test]
@@ -79,7 +80,7 @@ async fn tables_of_others_have_no_findings() {
         assert_eq!(report(&place).await, SchemaReport::default(), "{table}");
         let record = record("_IK_a", NOW);
         let store = place.open().await;
-        assert_eq!(store.insert(&record).await.unwrap(), Insert::Inserted, "{table}");
+        assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted, "{table}");
         assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record), "{table}");
     }
 }
@@ -94,9 +95,12 @@ async fn a_missing_table_is_found() {
         "no table encryption_key",
     );
     let store = SqliteMetastore::builder().accept(FindingId::TableMissing).pool(pool.clone()).await.unwrap();
-    assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Dangerous), [FindingId::TableMissing]);
+    assert_eq!(
+        ids(&store.check_schema(&call()).await.unwrap(), Severity::Dangerous),
+        [FindingId::TableMissing]
+    );
     let store = SqliteMetastore::builder().migrate().pool(pool).await.unwrap();
-    assert_eq!(store.check_schema().await.unwrap(), SchemaReport::default());
+    assert_eq!(store.check_schema(&call()).await.unwrap(), SchemaReport::default());
 }
 
 #[tokio::test]
@@ -165,7 +169,10 @@ async fn connections_that_do_not_commit_durably_are_found() {
     let pool = SqlitePool::connect_with(weak).await.unwrap();
     assert_dangerous(SqliteMetastore::new(pool.clone()).await, FindingId::NotDurable, "synchronous is 1");
     let store = SqliteMetastore::builder().accept(FindingId::NotDurable).pool(pool).await.unwrap();
-    assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Dangerous), [FindingId::NotDurable]);
+    assert_eq!(
+        ids(&store.check_schema(&call()).await.unwrap(), Severity::Dangerous),
+        [FindingId::NotDurable]
+    );
 }
 
 #[tokio::test]
@@ -255,11 +262,11 @@ fn a_file_that_takes_no_writes_is_found() {
     alone("schema::a_file_that_takes_no_writes_is_found", true, async || {
         let place = Place::new();
         let store = place.open().await;
-        assert_eq!(store.insert(&record("_IK_a", NOW)).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.insert(&record("_IK_a", NOW), &call()).await.unwrap(), Insert::Inserted);
         for entry in fs::read_dir(place.folder.path()).unwrap() {
             fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o400)).unwrap();
         }
-        let found = place.open().await.check_schema().await.unwrap();
+        let found = place.open().await.check_schema(&call()).await.unwrap();
         assert_eq!(ids(&found, Severity::Warning), [FindingId::ReadOnly]);
         assert_eq!(ids(&found, Severity::Dangerous), []);
     });
@@ -271,7 +278,7 @@ async fn connections_that_only_read_are_found() {
     place.open().await.close().await;
     let reading = SqliteConnectOptions::new().filename(&place.file).pragma("query_only", "ON");
     let store = SqliteMetastore::new(SqlitePool::connect_with(reading).await.unwrap()).await.unwrap();
-    assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Warning), [FindingId::ReadOnly]);
+    assert_eq!(ids(&store.check_schema(&call()).await.unwrap(), Severity::Warning), [FindingId::ReadOnly]);
 }
 
 #[tokio::test]
@@ -282,7 +289,7 @@ async fn a_file_that_another_process_writes_takes_writes() {
     let store = SqliteMetastore::new(SqlitePool::connect_with(options).await.unwrap()).await.unwrap();
     let other = place.pool().await;
     let _writing = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    assert_eq!(store.check_schema().await.unwrap(), SchemaReport::default());
+    assert_eq!(store.check_schema(&call()).await.unwrap(), SchemaReport::default());
 }
 
 /// Every kind that an SQLite file can have is planted above.
@@ -315,12 +322,12 @@ async fn a_log_that_has_grown_is_found() {
     let pool = place.pool().await;
     let mut reading = pool.begin().await.unwrap();
     sqlx::query("SELECT count(*) FROM encryption_key").fetch_one(&mut *reading).await.unwrap();
-    assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Warning), []);
+    assert_eq!(ids(&store.check_schema(&call()).await.unwrap(), Severity::Warning), []);
     execute(&place, "CREATE TABLE other (bytes BLOB); INSERT INTO other VALUES (zeroblob(70000000))").await;
-    assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Warning), [FindingId::LogGrows]);
+    assert_eq!(ids(&store.check_schema(&call()).await.unwrap(), Severity::Warning), [FindingId::LogGrows]);
     reading.rollback().await.unwrap();
     execute(&place, "PRAGMA wal_checkpoint(TRUNCATE)").await;
-    assert_eq!(ids(&store.check_schema().await.unwrap(), Severity::Warning), []);
+    assert_eq!(ids(&store.check_schema(&call()).await.unwrap(), Severity::Warning), []);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, SqliteMetastore};
-pub(crate) use claviger_test_servers::chain;
+pub(crate) use claviger_testkit::chain;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 
@@ -37,8 +37,9 @@ impl Place {
         Self { folder, file }
     }
 
+    /// The file and its table are made if they are not there.
     pub(crate) async fn open(&self) -> SqliteMetastore {
-        SqliteMetastore::open(&self.file).await.unwrap()
+        SqliteMetastore::migrate(&self.file).await.unwrap()
     }
 
     /// Connections of the kind that another program has.

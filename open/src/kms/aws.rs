@@ -19,7 +19,7 @@ pub struct AwsSpec {
     preferred: Option<String>,
     min_regions: Option<usize>,
     hedge_after: Option<Duration>,
-    call_deadline: Option<Duration>,
+    pub(super) call_deadline: Option<Duration>,
     encryption_context: Option<bool>,
     accept_no_context: Option<bool>,
 }
@@ -131,9 +131,6 @@ impl AwsSpec {
         }
         if let Some(time) = self.hedge_after {
             builder = builder.hedge_after(time);
-        }
-        if let Some(time) = self.call_deadline {
-            builder = builder.call_deadline(time);
         }
         let builder = builder.encryption_context(self.encryption_context.unwrap_or_default());
         let builder = builder.accept_no_context(self.accept_no_context.unwrap_or_default());

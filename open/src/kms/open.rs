@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use claviger::{BackendError, BoxedKms, KeyManagementService, KeyMeta, SecretKey, WrapHealth, WrappedKey};
+use claviger::{
+    BackendError, BoxedKms, CallContext, KeyManagementService, KeyMeta, SecretKey, WrapHealth, WrappedKey,
+};
 #[cfg(feature = "any-of")]
 use claviger_kms::AnyOfKms;
 #[cfg(feature = "aws")]
@@ -173,18 +175,19 @@ impl OpenKms {
         self.kms.clone()
     }
 
-    /// Tries each region or member: wraps a key made up for it, and unwraps what it got.
+    /// Tries each region or member: wraps a key made up for it, and unwraps what it got. The wrap may take half
+    /// the time that `context` leaves.
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn check(&self) -> Vec<CopyCheck> {
-        self.copies.check().await
+    pub async fn check(&self, context: &CallContext) -> Vec<CopyCheck> {
+        self.copies.check(context).await
     }
 }
 
 /// What the check of a KMS's copies has in common, whatever it is.
 trait Copies: fmt::Debug + Send + Sync + 'static {
-    fn check(&self) -> BoxFuture<'_, Vec<CopyCheck>>;
+    fn check<'a>(&'a self, context: &'a CallContext) -> BoxFuture<'a, Vec<CopyCheck>>;
 }
 
 /// One that keeps one copy, and what it is called.
@@ -195,29 +198,29 @@ struct One {
 }
 
 impl Copies for One {
-    fn check(&self) -> BoxFuture<'_, Vec<CopyCheck>> {
-        Box::pin(async { vec![claviger_kms::check(self.name, &self.kms).await] })
+    fn check<'a>(&'a self, context: &'a CallContext) -> BoxFuture<'a, Vec<CopyCheck>> {
+        Box::pin(async { vec![claviger_kms::check(self.name, &self.kms, context).await] })
     }
 }
 
 #[cfg(feature = "aws")]
 impl Copies for AwsKms {
-    fn check(&self) -> BoxFuture<'_, Vec<CopyCheck>> {
-        Box::pin(Self::check(self))
+    fn check<'a>(&'a self, context: &'a CallContext) -> BoxFuture<'a, Vec<CopyCheck>> {
+        Box::pin(Self::check(self, context))
     }
 }
 
 #[cfg(feature = "any-of")]
 impl Copies for AnyOfKms {
-    fn check(&self) -> BoxFuture<'_, Vec<CopyCheck>> {
-        Box::pin(Self::check(self))
+    fn check<'a>(&'a self, context: &'a CallContext) -> BoxFuture<'a, Vec<CopyCheck>> {
+        Box::pin(Self::check(self, context))
     }
 }
 
 #[cfg(feature = "k-of-n")]
 impl Copies for KofNKms {
-    fn check(&self) -> BoxFuture<'_, Vec<CopyCheck>> {
-        Box::pin(Self::check(self))
+    fn check<'a>(&'a self, context: &'a CallContext) -> BoxFuture<'a, Vec<CopyCheck>> {
+        Box::pin(Self::check(self, context))
     }
 }
 
@@ -266,15 +269,25 @@ async fn open_member(spec: &KmsSpec, options: &KmsOptions) -> Result<BoxedKms, O
 struct Unopened(BackendError);
 
 impl KeyManagementService for Unopened {
-    async fn wrap_key(&self, _key: &SecretKey, _meta: &KeyMeta) -> Result<WrappedKey, BackendError> {
+    async fn wrap_key(
+        &self,
+        _key: &SecretKey,
+        _meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
         Err(self.0.clone())
     }
 
-    async fn unwrap_key(&self, _wrapped: &[u8], _meta: &KeyMeta) -> Result<SecretKey, BackendError> {
+    async fn unwrap_key(
+        &self,
+        _wrapped: &[u8],
+        _meta: &KeyMeta,
+        _context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
         Err(self.0.clone())
     }
 
-    async fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+    fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         Err(self.0.clone())
     }
 }
@@ -293,9 +306,6 @@ async fn any_of(spec: &AnyOfSpec, options: &KmsOptions) -> Result<OpenKms, OpenE
     }
     if let Some(time) = spec.hedge_after {
         builder = builder.hedge_after(time);
-    }
-    if let Some(time) = spec.call_deadline {
-        builder = builder.call_deadline(time);
     }
     builder.build().map(OpenKms::several).map_err(OpenError::Build)
 }
@@ -317,9 +327,6 @@ async fn k_of_n(spec: &KofNSpec, options: &KmsOptions) -> Result<OpenKms, OpenEr
     }
     if let Some(k) = spec.previous_k {
         builder = builder.previous_k(k);
-    }
-    if let Some(time) = spec.call_deadline {
-        builder = builder.call_deadline(time);
     }
     builder.build().map(OpenKms::several).map_err(OpenError::Build)
 }

@@ -28,7 +28,7 @@ pub struct Pkcs11Spec {
     pin: SecretSource,
     sessions: Option<usize>,
     mechanism: Mechanism,
-    call_deadline: Option<Duration>,
+    pub(super) call_deadline: Option<Duration>,
     danger_extractable_key: Option<bool>,
 }
 
@@ -124,9 +124,6 @@ impl Pkcs11Spec {
         }
         if let Some(sessions) = self.sessions {
             builder = builder.sessions(sessions);
-        }
-        if let Some(time) = self.call_deadline {
-            builder = builder.call_deadline(time);
         }
         Ok(Box::pin(builder.open()).await?)
     }

@@ -28,7 +28,7 @@ pub struct VaultSpec {
     auth: Auth,
     namespace: Option<String>,
     ca: Option<PathBuf>,
-    call_deadline: Option<Duration>,
+    pub(super) call_deadline: Option<Duration>,
     danger_http: Option<bool>,
 }
 
@@ -124,9 +124,6 @@ impl VaultSpec {
         if let Some(file) = &self.ca {
             private::check_author_of(file, "the file of Vault's certificates")?;
             builder = builder.ca_file(file);
-        }
-        if let Some(time) = self.call_deadline {
-            builder = builder.call_deadline(time);
         }
         Ok(Box::pin(builder.open()).await?)
     }

@@ -4,8 +4,9 @@ use std::fmt;
 #[cfg(feature = "_table")]
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+#[cfg(feature = "_table")]
+use claviger::CallContext;
 use claviger::{BackendError, BoxedMetastore, BoxedMetastoreAdmin, InMemoryMetastore, MetastoreAdmin};
 #[cfg(feature = "dynamodb")]
 use claviger_metastore::DynamoDbMetastore;
@@ -45,19 +46,8 @@ pub struct StoreOptions {
     accepted: Vec<FindingId>,
     folded_ids: bool,
     read_only: bool,
-    admission: Admission,
-    deadline: Option<Duration>,
-}
-
-/// On which tables a metastore is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Admission {
-    /// On those without a dangerous finding besides the accepted ones.
-    Checked,
-    /// On any, and on none: to look at it.
-    Unchecked,
-    /// On any; it is made if there is none.
-    Made,
+    is_checked: bool,
+    makes_table: bool,
 }
 
 impl StoreOptions {
@@ -69,8 +59,8 @@ impl StoreOptions {
             accepted: Vec::new(),
             folded_ids: false,
             read_only: false,
-            admission: Admission::Checked,
-            deadline: None,
+            is_checked: true,
+            makes_table: false,
         }
     }
 
@@ -101,21 +91,24 @@ impl StoreOptions {
 
     /// Opens without the check of the table, and without a table: to look at it.
     pub const fn danger_unchecked(mut self) -> Self {
-        self.admission = Admission::Unchecked;
+        self.is_checked = false;
         self
     }
 
-    /// Makes the table if there is none, and checks nothing: look at
-    /// [`check_schema`](OpenStore::check_schema) then.
+    /// Makes the table, and the file of SQLite, if there is none.
     pub const fn migrate(mut self) -> Self {
-        self.admission = Admission::Made;
+        self.makes_table = true;
         self
     }
 
-    /// How long a database has for an answer.
-    pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
+    /// The same for a table that must be there, whatever is wrong with it otherwise.
+    #[cfg(feature = "sqlite")]
+    fn with_table(mut self) -> Self {
+        if !self.is_checked {
+            FindingId::ALL.clone_into(&mut self.accepted);
+        }
+        self.accepted.retain(|finding| *finding != FindingId::TableMissing);
+        Self { is_checked: true, makes_table: false, ..self }
     }
 }
 
@@ -129,14 +122,15 @@ impl Default for StoreOptions {
 #[cfg(feature = "_table")]
 macro_rules! accepting {
     ($builder:expr, $options:expr) => {{
-        let builder = $builder;
-        match $options.admission {
-            Admission::Checked => {
-                let builder = builder.read_only($options.read_only);
-                $options.accepted.iter().fold(builder, |builder, id| builder.accept(*id))
-            }
-            Admission::Unchecked => builder.danger_unchecked(),
-            Admission::Made => builder.danger_unchecked().migrate(),
+        let mut builder = $builder;
+        if $options.makes_table {
+            builder = builder.migrate();
+        }
+        if $options.is_checked {
+            let builder = builder.read_only($options.read_only);
+            $options.accepted.iter().fold(builder, |builder, id| builder.accept(*id))
+        } else {
+            builder.danger_unchecked()
         }
     }};
 }
@@ -144,10 +138,7 @@ macro_rules! accepting {
 /// The same of a store whose table may take different ids for one.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 macro_rules! admitted {
-    ($builder:expr, $options:expr) => {{
-        let folded_ids = $options.admission == Admission::Checked && $options.folded_ids;
-        accepting!($builder.folded_ids(folded_ids), $options)
-    }};
+    ($builder:expr, $options:expr) => {{ accepting!($builder.folded_ids($options.is_checked && $options.folded_ids), $options) }};
 }
 
 /// The same of one on a server.
@@ -155,9 +146,6 @@ macro_rules! admitted {
 macro_rules! on_server {
     ($builder:expr, $sql:expr, $options:expr) => {{
         let mut builder = admitted!($builder, $options);
-        if let Some(deadline) = $options.deadline {
-            builder = builder.deadline(deadline);
-        }
         if let Some(connections) = $sql.options.connections_max {
             builder = builder.max_connections(connections);
         }
@@ -215,7 +203,7 @@ impl StoreSpec {
         }
     }
 
-    /// Opens one that is there; `None` if its file is not, or has no table. Nothing is made.
+    /// Opens one that is there; `None` if its file is not, or has no table. Nothing is made, whatever `options` say.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -225,7 +213,8 @@ impl StoreSpec {
     pub async fn open_existing(&self, options: &StoreOptions) -> Result<Option<OpenStore>, OpenError> {
         #[cfg(feature = "sqlite")]
         if let Self::Sqlite(path) = self {
-            let open = || admitted!(SqliteMetastore::builder(), options).existing().open(path);
+            let options = options.clone().with_table();
+            let open = || admitted!(SqliteMetastore::builder(), options).open(path);
             let mut opened = open().await;
             // Another first user may have made it just now, and whole: one that is there is looked at.
             if opened.as_ref().is_err_and(is_lost) && path.exists() {
@@ -237,7 +226,7 @@ impl StoreSpec {
                 Err(error) => Err(error.into()),
             };
         }
-        self.open(options).await.map(Some)
+        self.open(&StoreOptions { makes_table: false, ..options.clone() }).await.map(Some)
     }
 
     /// Returns what makes the table of a metastore that need not be there: statements of SQL, or what
@@ -356,8 +345,8 @@ impl OpenStore {
     /// # Cancel safety
     /// Nothing is changed.
     #[cfg(feature = "_table")]
-    pub async fn check_schema(&self) -> Result<SchemaReport, BackendError> {
-        self.table.check_schema().await
+    pub async fn check_schema(&self, context: &CallContext) -> Result<SchemaReport, BackendError> {
+        self.table.check_schema(context).await
     }
 
     /// Closes its connections; SQLite tidies up then, so that a copy of its one file is whole.
@@ -372,14 +361,20 @@ impl OpenStore {
 /// What the tables of all metastores have in common.
 trait Table: fmt::Debug + Send + Sync + 'static {
     #[cfg(feature = "_table")]
-    fn check_schema(&self) -> BoxFuture<'_, Result<SchemaReport, BackendError>>;
+    fn check_schema<'a>(
+        &'a self,
+        context: &'a CallContext,
+    ) -> BoxFuture<'a, Result<SchemaReport, BackendError>>;
 
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 impl Table for InMemoryMetastore {
     #[cfg(feature = "_table")]
-    fn check_schema(&self) -> BoxFuture<'_, Result<SchemaReport, BackendError>> {
+    fn check_schema<'a>(
+        &'a self,
+        _context: &'a CallContext,
+    ) -> BoxFuture<'a, Result<SchemaReport, BackendError>> {
         Box::pin(async { Ok(SchemaReport::default()) })
     }
 
@@ -390,8 +385,11 @@ impl Table for InMemoryMetastore {
 
 #[cfg(feature = "dynamodb")]
 impl Table for DynamoDbMetastore {
-    fn check_schema(&self) -> BoxFuture<'_, Result<SchemaReport, BackendError>> {
-        Box::pin(Self::check_schema(self))
+    fn check_schema<'a>(
+        &'a self,
+        context: &'a CallContext,
+    ) -> BoxFuture<'a, Result<SchemaReport, BackendError>> {
+        Box::pin(Self::check_schema(self, context))
     }
 
     /// It has nothing to close.
@@ -404,8 +402,11 @@ impl Table for DynamoDbMetastore {
 macro_rules! sql_table {
     ($store:ty) => {
         impl Table for $store {
-            fn check_schema(&self) -> BoxFuture<'_, Result<SchemaReport, BackendError>> {
-                Box::pin(Self::check_schema(self))
+            fn check_schema<'a>(
+                &'a self,
+                context: &'a CallContext,
+            ) -> BoxFuture<'a, Result<SchemaReport, BackendError>> {
+                Box::pin(Self::check_schema(self, context))
             }
 
             fn close(&self) -> BoxFuture<'_, ()> {

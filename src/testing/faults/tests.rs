@@ -1,3 +1,4 @@
+use crate::testing::call;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
@@ -28,13 +29,13 @@ const PERMANENT: Fault = Fault::Fail(FailureClass::Permanent);
 async fn a_numbered_call_fails_as_told_and_does_nothing() {
     let store = store();
     store.faults().at(2, PERMANENT);
-    assert_eq!(store.insert(&record(1)).await.unwrap(), Insert::Inserted);
-    assert_eq!(store.insert(&record(2)).await.unwrap_err().class(), FailureClass::Permanent);
-    assert_eq!(store.insert(&record(3)).await.unwrap(), Insert::Inserted);
-    assert_eq!(store.inner().count().await.unwrap(), 2);
+    assert_eq!(store.insert(&record(1), &call()).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(2), &call()).await.unwrap_err().class(), FailureClass::Permanent);
+    assert_eq!(store.insert(&record(3), &call()).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.inner().count(&call()).await.unwrap(), 2);
     store.faults().reset();
     store.faults().at(1, TRANSIENT);
-    assert_eq!(store.insert(&record(4)).await.unwrap_err().class(), FailureClass::Transient);
+    assert_eq!(store.insert(&record(4), &call()).await.unwrap_err().class(), FailureClass::Transient);
 }
 
 #[tokio::test]
@@ -42,10 +43,10 @@ async fn a_queued_fault_meets_the_next_call_of_its_method_once() {
     let store = store();
     store.faults().next(Operation::Insert, TRANSIENT);
     store.faults().next(Operation::Insert, PERMANENT);
-    assert!(store.load_latest(key(1).id(), Created::MAX).await.is_ok());
-    assert_eq!(store.insert(&record(1)).await.unwrap_err().class(), FailureClass::Transient);
-    assert_eq!(store.insert(&record(1)).await.unwrap_err().class(), FailureClass::Permanent);
-    assert!(store.insert(&record(1)).await.is_ok());
+    assert!(store.load_latest(key(1).id(), Created::MAX, &call()).await.is_ok());
+    assert_eq!(store.insert(&record(1), &call()).await.unwrap_err().class(), FailureClass::Transient);
+    assert_eq!(store.insert(&record(1), &call()).await.unwrap_err().class(), FailureClass::Permanent);
+    assert!(store.insert(&record(1), &call()).await.is_ok());
 }
 
 #[tokio::test]
@@ -54,11 +55,11 @@ async fn an_outage_lasts_until_healed_and_a_method_can_differ() {
     store.faults().always(TRANSIENT);
     store.faults().always_for(Operation::Insert, PERMANENT);
     for _ in 0..3 {
-        assert!(store.load(&key(1), Consistency::Strong).await.unwrap_err().is_transient());
-        assert!(!store.insert(&record(1)).await.unwrap_err().is_transient());
+        assert!(store.load(&key(1), &call()).await.unwrap_err().is_transient());
+        assert!(!store.insert(&record(1), &call()).await.unwrap_err().is_transient());
     }
     store.faults().heal();
-    assert_eq!(store.insert(&record(1)).await.unwrap(), Insert::Inserted);
+    assert_eq!(store.insert(&record(1), &call()).await.unwrap(), Insert::Inserted);
     assert_eq!(store.faults().calls(), 7);
 }
 
@@ -66,8 +67,8 @@ async fn an_outage_lasts_until_healed_and_a_method_can_differ() {
 async fn a_lost_reply_comes_after_the_work() {
     let store = store();
     store.faults().next(Operation::Insert, Fault::LoseReply(FailureClass::Transient));
-    assert!(store.insert(&record(1)).await.unwrap_err().is_transient());
-    assert_eq!(store.insert(&record(1)).await.unwrap(), Insert::AlreadyExists);
+    assert!(store.insert(&record(1), &call()).await.unwrap_err().is_transient());
+    assert_eq!(store.insert(&record(1), &call()).await.unwrap(), Insert::AlreadyExists);
 }
 
 #[tokio::test]
@@ -76,14 +77,15 @@ async fn a_hung_call_has_done_nothing_and_a_hung_reply_has() {
         let store = store();
         let record = record(1);
         store.faults().next(Operation::Insert, fault);
-        let mut insert = pin!(store.insert(&record));
+        let context = call();
+        let mut insert = pin!(store.insert(&record, &context));
         assert!(is_pending(&mut insert));
         store.faults().until_hanging(1).await;
-        assert_eq!(store.inner().count().await.unwrap(), rows);
+        assert_eq!(store.inner().count(&call()).await.unwrap(), rows);
         assert!(is_pending(&mut insert));
         store.faults().release();
         assert_eq!(insert.await.unwrap(), Insert::Inserted);
-        assert_eq!((store.faults().hanging(), store.inner().count().await.unwrap()), (0, 1));
+        assert_eq!((store.faults().hanging(), store.inner().count(&call()).await.unwrap()), (0, 1));
     }
 }
 
@@ -93,11 +95,12 @@ async fn a_hung_call_that_is_dropped_hangs_no_more() {
     store.faults().always(Fault::Hang);
     {
         let record = record(1);
-        let mut insert = pin!(store.insert(&record));
+        let context = call();
+        let mut insert = pin!(store.insert(&record, &context));
         assert!(is_pending(&mut insert));
         assert_eq!(store.faults().hanging(), 1);
     }
-    assert_eq!((store.faults().hanging(), store.inner().count().await.unwrap()), (0, 0));
+    assert_eq!((store.faults().hanging(), store.inner().count(&call()).await.unwrap()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +108,7 @@ async fn a_delay_goes_by_the_clock_of_the_runtime() {
     let store = store();
     store.faults().next(Operation::Count, Fault::Delay(Duration::from_secs(3_600)));
     let begun = tokio::time::Instant::now();
-    assert_eq!(store.count().await.unwrap(), 0);
+    assert_eq!(store.count(&call()).await.unwrap(), 0);
     assert!(begun.elapsed() >= Duration::from_secs(3_600));
 }
 
@@ -115,8 +118,8 @@ async fn clones_share_the_script_and_the_log() {
     let clone = store.clone();
     clone.faults().next(Operation::LoadMany, TRANSIENT);
     let keys = [key(1), key(2)];
-    assert!(store.load_many(&keys, Consistency::Strong).await.is_err());
-    assert!(store.revoke(&key(3)).await.is_ok());
+    assert!(store.load_many(&keys, &call()).await.is_err());
+    assert!(store.revoke(&key(3), &call()).await.is_ok());
     let log = clone.faults().log();
     let expected =
         [(Operation::LoadMany, "_IK_a_svc_prod@1 _IK_a_svc_prod@2"), (Operation::Revoke, "_IK_a_svc_prod@3")];

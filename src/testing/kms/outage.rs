@@ -6,9 +6,15 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use super::{assert_error_shows_no_key, assert_same, assert_unwraps_to, fresh_key, meta, wrap};
+use crate::context::CallContext;
 use crate::error::BackendError;
 use crate::kms::KeyManagementService;
 use crate::testing::support::{abandon, ok};
+
+/// The context of a call to a service that may hang: a second.
+fn soon() -> CallContext {
+    CallContext::within(Duration::from_secs(1))
+}
 
 /// What happens on the way to a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +24,7 @@ pub enum Trouble {
     OutOfReach,
     /// Calls get no answer.
     Hanging,
-    /// Answers take long, but less than the service's own deadline.
+    /// Answers take long, but less than a call may take.
     Slow,
 }
 
@@ -71,11 +77,11 @@ where
     let wrapped = wrap(kms, &key).await;
     for trouble in [Trouble::OutOfReach, Trouble::Hanging] {
         outage.begin(trouble).await;
-        assert!(kms.unwrap_key(&wrapped, &meta()).await.is_err(), "{trouble:?}");
+        assert!(kms.unwrap_key(&wrapped, &meta(), &soon()).await.is_err(), "{trouble:?}");
         outage.end().await;
-        let unwrapped = until_up(|| kms.unwrap_key(&wrapped, &about)).await;
+        let unwrapped = until_up(async || kms.unwrap_key(&wrapped, &about, &soon()).await).await;
         assert_same(&unwrapped, &key);
-        let again = until_up(|| kms.wrap_key(&key, &about)).await;
+        let again = until_up(async || kms.wrap_key(&key, &about, &soon()).await).await;
         assert_unwraps_to(kms, again.bytes(), &key).await;
     }
 }
@@ -91,12 +97,12 @@ where
     outage.begin(Trouble::Hanging).await;
     for round in 0..50 {
         let polls = round % 10 + 1;
-        abandon(kms.wrap_key(&key, &meta()), polls).await;
-        abandon(kms.unwrap_key(&wrapped, &meta()), polls).await;
+        abandon(kms.wrap_key(&key, &meta(), &soon()), polls).await;
+        abandon(kms.unwrap_key(&wrapped, &meta(), &soon()), polls).await;
     }
     outage.end().await;
-    assert_same(&until_up(|| kms.unwrap_key(&wrapped, &about)).await, &key);
-    assert!(!until_up(|| kms.wrap_key(&key, &about)).await.bytes().is_empty());
+    assert_same(&until_up(async || kms.unwrap_key(&wrapped, &about, &soon()).await).await, &key);
+    assert!(!until_up(async || kms.wrap_key(&key, &about, &soon()).await).await.bytes().is_empty());
 }
 
 /// What an outage's errors say shows nothing of the key.
@@ -108,7 +114,7 @@ where
     let key = fresh_key();
     for trouble in [Trouble::OutOfReach, Trouble::Hanging] {
         outage.begin(trouble).await;
-        let error = kms.wrap_key(&key, &meta()).await.err();
+        let error = kms.wrap_key(&key, &meta(), &soon()).await.err();
         assert!(error.is_some(), "{trouble:?}");
         assert_error_shows_no_key(error.as_ref(), &key);
     }
@@ -124,7 +130,10 @@ where
     outage.begin(trouble).await;
     // More than a breaker's patience.
     for _ in 0..6 {
-        let errors = [kms.wrap_key(&key, &meta()).await.err(), kms.unwrap_key(&wrapped, &meta()).await.err()];
+        let errors = [
+            kms.wrap_key(&key, &meta(), &soon()).await.err(),
+            kms.unwrap_key(&wrapped, &meta(), &soon()).await.err(),
+        ];
         for error in errors {
             assert!(error.as_ref().is_some_and(BackendError::is_transient), "{trouble:?}: {error:?}");
         }
@@ -133,10 +142,7 @@ where
 
 /// Calls until it succeeds: a service that was out of reach may be left alone for a while. Transient
 /// failures alone are forgiven.
-async fn until_up<T, F>(mut call: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, BackendError>>,
-{
+async fn until_up<T>(mut call: impl AsyncFnMut() -> Result<T, BackendError>) -> T {
     let up = async {
         loop {
             match call().await {

@@ -2,6 +2,7 @@
 
 use crate::metastore::{Consistency, Metastore};
 use crate::record::{Created, KeyMeta};
+use crate::testing::call;
 use crate::testing::support::{
     LOOKALIKES, Lookalikes, NOW, assert_answer, created, fresh_id, fresh_meta, fresh_pair, insert, keep_pair,
     later, latest, latest_many, ok, record, try_latest_many,
@@ -20,13 +21,13 @@ pub async fn load_many_answers_in_the_order_asked(store: &impl Metastore) {
     let keys = keys.map(Clone::clone);
     let expected = [Some(three.clone()), None, Some(one), Some(three), Some(two), None, Some(newer_one)];
     for consistency in [Consistency::Strong, Consistency::Eventual] {
-        assert_eq!(ok(store.load_many(&keys, consistency).await), expected);
+        assert_eq!(ok(store.load_many(&keys, &call().consistency(consistency)).await), expected);
     }
 }
 
 /// `load_many` of no versions gives no answers.
 pub async fn load_many_of_nothing_is_nothing(store: &impl Metastore) {
-    assert_eq!(ok(store.load_many(&[], Consistency::Strong).await), []);
+    assert_eq!(ok(store.load_many(&[], &call()).await), []);
 }
 
 /// `load_many` takes more versions than a database takes parameters or items in one request.
@@ -37,7 +38,7 @@ pub async fn load_many_takes_hundreds(store: &impl Metastore) {
         insert(store, record).await;
     }
     let keys: Vec<_> = (0..300).map(|seconds| later(&first, seconds)).collect();
-    let found = ok(store.load_many(&keys, Consistency::Strong).await);
+    let found = ok(store.load_many(&keys, &call()).await);
     assert_eq!(found.len(), keys.len());
     assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), records);
 }
@@ -49,7 +50,7 @@ pub async fn load_many_sees_every_insert_that_ended(store: &impl Metastore) {
         let record = record(&later(&key, seconds));
         insert(store, &record).await;
         let keys = [record.meta().clone(), later(&key, seconds + 1)];
-        assert_eq!(ok(store.load_many(&keys, Consistency::Strong).await), [Some(record), None]);
+        assert_eq!(ok(store.load_many(&keys, &call()).await), [Some(record), None]);
     }
 }
 
@@ -70,12 +71,12 @@ async fn load_many_of_lookalikes(store: &impl Metastore, lookalikes: Lookalikes)
         // What can be looked for alone can be looked for among others.
         let mut can_refuse = false;
         for key in &pair {
-            can_refuse |= store.load(key, Consistency::Strong).await.is_err();
+            can_refuse |= store.load(key, &call()).await.is_err();
         }
-        let answer = store.load_many(&pair, Consistency::Strong).await;
+        let answer = store.load_many(&pair, &call()).await;
         assert_answer(answer, &kept.to_vec(), can_refuse);
         for (key, kept) in pair.into_iter().zip(kept) {
-            let answer = store.load_many(&[key], Consistency::Strong).await;
+            let answer = store.load_many(&[key], &call()).await;
             assert_answer(answer, &vec![kept.clone()], kept.is_none());
         }
     }
@@ -159,7 +160,7 @@ async fn load_latest_many_of_lookalikes(store: &impl Metastore, lookalikes: Look
         let ids = pair.map(|key| key.id().clone());
         let mut can_refuse = false;
         for id in &ids {
-            can_refuse |= store.load_latest(id, Created::MAX).await.is_err();
+            can_refuse |= store.load_latest(id, Created::MAX, &call()).await.is_err();
         }
         assert_answer(try_latest_many(store, &ids).await, &kept.to_vec(), can_refuse);
         for (id, kept) in ids.into_iter().zip(kept) {

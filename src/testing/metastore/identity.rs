@@ -1,7 +1,8 @@
 //! The clauses of keys that are told apart: by their times, and by their ids.
 
-use crate::metastore::{Consistency, Metastore};
+use crate::metastore::Metastore;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::testing::call;
 use crate::testing::support::{
     Lookalikes, NOW, assert_kept, assert_kept_or_refused, assert_tails_told_apart, assert_told_apart,
     created, fresh_id, fresh_meta, insert, is_refused_unasked, keep, later, load, random_bytes, record,
@@ -196,10 +197,10 @@ pub async fn ids_over_2048_bytes_are_refused(store: &impl Metastore) {
     for filler in ["x", "\u{1f600}"] {
         let id = fresh_id(&filler.repeat(2_048));
         let key = KeyMeta::new(id.clone(), created(NOW));
-        let refused = store.insert(&record(&key)).await;
+        let refused = store.insert(&record(&key), &call()).await;
         assert!(is_refused_unasked(&refused), "an id of {} bytes", id.as_str().len());
-        assert!(matches!(store.load(&key, Consistency::Strong).await, Ok(None) | Err(_)));
-        assert!(matches!(store.load_latest(&id, Created::MAX).await, Ok(None) | Err(_)));
+        assert!(matches!(store.load(&key, &call()).await, Ok(None) | Err(_)));
+        assert!(matches!(store.load_latest(&id, Created::MAX, &call()).await, Ok(None) | Err(_)));
     }
 }
 
@@ -225,8 +226,8 @@ pub async fn an_empty_id_is_kept_or_refused(store: &impl Metastore) {
 pub async fn reserved_ids_are_never_found(store: &impl Metastore) {
     let id = KeyId::new(format!("__asherah_internal_contract{}", fresh_id("")));
     let key = KeyMeta::new(id.clone(), created(NOW));
-    let refused = store.insert(&record(&key)).await;
+    let refused = store.insert(&record(&key), &call()).await;
     assert!(is_refused_unasked(&refused));
-    assert!(matches!(store.load(&key, Consistency::Strong).await, Ok(None) | Err(_)));
-    assert!(matches!(store.load_latest(&id, Created::MAX).await, Ok(None) | Err(_)));
+    assert!(matches!(store.load(&key, &call()).await, Ok(None) | Err(_)));
+    assert!(matches!(store.load_latest(&id, Created::MAX, &call()).await, Ok(None) | Err(_)));
 }

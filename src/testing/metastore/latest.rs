@@ -2,6 +2,7 @@
 
 use crate::metastore::{Latest, Metastore};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::testing::call;
 use crate::testing::support::{created, fresh_meta, insert, later, ok, record};
 
 /// Versions of one key, the oldest first: in one minute, an hour, a day and ten years apart.
@@ -39,7 +40,7 @@ pub async fn latest_is_not_over_the_bound(store: &impl Metastore) {
     let versions = versions(store).await;
     for (bound, latest) in bounds(&versions) {
         let found = match versions.first() {
-            Some(first) => ok(store.load_latest(first.meta().id(), bound).await),
+            Some(first) => ok(store.load_latest(first.meta().id(), bound, &call()).await),
             None => None,
         };
         assert_eq!(found, latest, "up to {bound}");
@@ -53,15 +54,15 @@ pub async fn latest_comes_with_the_one_before_it(store: &impl Metastore) {
     insert(store, &record(&neighbour)).await;
     let first = record(&key);
     insert(store, &first).await;
-    let found = ok(store.load_latest(key.id(), Created::MAX).await);
+    let found = ok(store.load_latest(key.id(), Created::MAX, &call()).await);
     assert_eq!(found, Some(Latest::new(first.clone(), None)));
     let revoked = record(&later(&key, 60)).revoked(true);
     insert(store, &revoked).await;
-    let found = ok(store.load_latest(key.id(), Created::MAX).await);
+    let found = ok(store.load_latest(key.id(), Created::MAX, &call()).await);
     assert_eq!(found, Some(Latest::new(revoked.clone(), Some(first))));
     let last = record(&later(&key, 120));
     insert(store, &last).await;
-    let found = ok(store.load_latest(key.id(), Created::MAX).await);
+    let found = ok(store.load_latest(key.id(), Created::MAX, &call()).await);
     assert_eq!(found, Some(Latest::new(last, Some(revoked))));
 }
 
@@ -73,8 +74,8 @@ pub async fn load_latest_many_answers_as_load_latest_does(store: &impl Metastore
     for (bound, _) in bounds(&one) {
         let mut each = Vec::new();
         for id in &ids {
-            each.push(ok(store.load_latest(id, bound).await));
+            each.push(ok(store.load_latest(id, bound, &call()).await));
         }
-        assert_eq!(ok(store.load_latest_many(&ids, bound).await), each, "up to {bound}");
+        assert_eq!(ok(store.load_latest_many(&ids, bound, &call()).await), each, "up to {bound}");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::metastore::MetastoreAdmin;
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::testing::call;
 use crate::testing::support::{
     LOOKALIKES, Lookalikes, NOW, created, fresh_id, fresh_meta, fresh_pair, insert, keep, keep_pair, ok,
     random_bytes, record,
@@ -72,7 +73,7 @@ pub async fn list_gives_no_more_than_the_limit(store: &impl MetastoreAdmin) {
         insert(store, &record(&fresh_meta())).await;
     }
     for limit in 0..=3 {
-        assert!(ok(store.list(None, limit).await).records.len() <= limit);
+        assert!(ok(store.list("", None, limit, &call()).await).records.len() <= limit);
     }
 }
 
@@ -117,7 +118,7 @@ pub async fn list_goes_on_after_a_version_that_is_gone(store: &impl MetastoreAdm
     let (before, of_it_and_after) = listed.split_at(6);
     let (of_it, after) = of_it_and_after.split_at(3);
     for key in of_it.iter().take(1) {
-        assert_eq!(ok(store.delete(key.id()).await), 3);
+        assert_eq!(ok(store.delete(key.id(), &call()).await), 3);
     }
     for key in of_it.iter().skip(2) {
         insert(store, &record(key)).await;
@@ -128,7 +129,7 @@ pub async fn list_goes_on_after_a_version_that_is_gone(store: &impl MetastoreAdm
         assert_eq!(rest(list_stem_after(store, &stem, Some(gone), 2).await), expected);
     }
     for last in of_it.iter().skip(2) {
-        assert_eq!(ok(store.delete(last.id()).await), 1);
+        assert_eq!(ok(store.delete(last.id(), &call()).await), 1);
         assert_eq!(rest(list_stem_after(store, &stem, Some(last), 2).await), after);
     }
     let expected: Vec<_> = before.iter().chain(after).cloned().collect();
@@ -150,8 +151,8 @@ pub async fn list_sees_what_is_there_all_the_time(store: &impl MetastoreAdmin) {
     loop {
         let passing = record(&KeyMeta::new(KeyId::new(format!("{stays}-{round:02}-x")), created(NOW)));
         insert(store, &passing).await;
-        let page = ok(store.list(after.as_ref(), 3).await);
-        assert!(ok(store.delete(passing.meta().id()).await) == 1);
+        let page = ok(store.list("", after.as_ref(), 3, &call()).await);
+        assert!(ok(store.delete(passing.meta().id(), &call()).await) == 1);
         seen.extend(page.records);
         after = page.next;
         round = (round + 1) % 12;
@@ -169,14 +170,18 @@ pub async fn count_agrees_with_list(store: &impl MetastoreAdmin) {
     insert(store, &record(&fresh_meta())).await;
     // Others may be writing to the same store, so a quiet moment is waited for.
     for _ in 0..1_000 {
-        let before = ok(store.count().await);
+        let before = ok(store.count(&call()).await);
         let listed = list_all(store).await.len() as u64;
-        if before == listed && listed == ok(store.count().await) {
+        if before == listed && listed == ok(store.count(&call()).await) {
             return;
         }
         tokio::task::yield_now().await;
     }
-    assert_eq!(list_all(store).await.len() as u64, ok(store.count().await), "no quiet moment was found");
+    assert_eq!(
+        list_all(store).await.len() as u64,
+        ok(store.count(&call()).await),
+        "no quiet moment was found"
+    );
 }
 
 /// Lists the records whose ids begin with `stem`, in pages of `limit` of all there are.
@@ -209,7 +214,7 @@ async fn list_after(
 ) -> Vec<EnvelopeKeyRecord> {
     let (mut records, mut after) = (Vec::new(), after.cloned());
     loop {
-        let page = ok(store.list(after.as_ref(), limit).await);
+        let page = ok(store.list("", after.as_ref(), limit, &call()).await);
         assert!(page.records.len() + page.damaged.len() <= limit);
         records.extend(page.records);
         after = page.next;

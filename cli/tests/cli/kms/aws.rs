@@ -1,9 +1,6 @@
 //! AWS KMS in two regions, as moto has it, each behind a proxy that can be cut.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-
-use claviger_test_servers::{Direction, Fault, Proxy, shared_localstack, shared_moto};
+use claviger_testkit::{AWS_VARIABLES, AwsService, Direction, Fault, Proxy, shared_localstack, shared_moto};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -13,13 +10,6 @@ use crate::kit::{Kit, Run, finish};
 const NAMES: [&str; 2] = ["us-east-1", "eu-west-1"];
 /// A machine that is busy is no region that is down.
 const PATIENT: &str = "hedge-after=10s,call-deadline=30s";
-const CREDENTIALS: [(&str, &str); 4] = [
-    ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
-    ("AWS_SECRET_ACCESS_KEY", "a-secret-access-key"),
-    ("AWS_CONFIG_FILE", "/dev/null"),
-    ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-];
-
 /// Two regions, each with a key of its own.
 struct Regions {
     kit: Kit,
@@ -50,7 +40,7 @@ impl Regions {
 
     fn run_with(&self, kms: &str, arguments: &[&str]) -> Run {
         let mut command = self.kit.command(arguments);
-        finish(command.env("CLAVIGER_KMS", kms).envs(CREDENTIALS))
+        finish(command.env("CLAVIGER_KMS", kms).envs(AWS_VARIABLES))
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
@@ -94,24 +84,8 @@ impl Regions {
     }
 }
 
-/// Asks as AWS's tools do. Neither server checks the signature, of which they read the region.
 fn request(endpoint: &str, region: &str, operation: &str, body: &str) -> Value {
-    let host = endpoint.strip_prefix("http://").unwrap().trim_end_matches('/');
-    let mut stream = TcpStream::connect(host).unwrap();
-    write!(
-        stream,
-        "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/x-amz-json-1.1\r\n\
-         X-Amz-Target: TrentService.{operation}\r\nX-Amz-Date: 20260101T000000Z\r\n\
-         Authorization: AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20260101/{region}/kms/aws4_request, \
-         SignedHeaders=host, Signature=0000\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-    serde_json::from_str(body).unwrap_or_default()
+    AwsService::Kms.done(endpoint, region, operation, body)
 }
 
 fn create_key(endpoint: &str, region: &str) -> String {
@@ -205,7 +179,8 @@ fn aws_key_that_was_disabled_is_told_and_the_other_region_goes_on() {
     let arns = NAMES.map(|name| create_key(server, name));
     let region = |place: usize| format!("{0}={1},endpoint.{0}={server}", NAMES[place], arns[place]);
     let kms = format!("aws:{},{},{PATIENT}", region(0), region(1));
-    let run = |arguments: &[&str]| finish(kit.command(arguments).env("CLAVIGER_KMS", &kms).envs(CREDENTIALS));
+    let run =
+        |arguments: &[&str]| finish(kit.command(arguments).env("CLAVIGER_KMS", &kms).envs(AWS_VARIABLES));
     let record = kit.path("record");
     let run_ok = |arguments: &[&str]| {
         let run = run(arguments);
@@ -263,7 +238,7 @@ fn aws_table_of_the_file_does_the_same() {
     regions.kit.write("claviger.toml", table);
     let run = |arguments: &[&str]| {
         let mut command = regions.kit.command(&[arguments, &["--config", "claviger.toml"]].concat());
-        let run = finish(command.envs(CREDENTIALS));
+        let run = finish(command.envs(AWS_VARIABLES));
         assert_eq!(run.code, Some(0), "{}{}", run.text(), run.stderr);
         run
     };
@@ -283,7 +258,7 @@ fn aws_table_of_the_file_does_the_same() {
 fn aws_without_credentials_is_told() {
     let regions = Regions::new();
     let mut command = regions.kit.command(&["encrypt", "payload", "-p", "me"]);
-    command.env("CLAVIGER_KMS", regions.kms()).envs([CREDENTIALS[2], CREDENTIALS[3]]);
+    command.env("CLAVIGER_KMS", regions.kms()).envs([AWS_VARIABLES[2], AWS_VARIABLES[3]]);
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"] {
         command.env_remove(name);
     }

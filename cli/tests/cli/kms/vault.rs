@@ -1,6 +1,6 @@
 //! Vault, as the fake one has it.
 
-use claviger_test_servers::{FakeVault, Grant};
+use claviger_testkit::{FakeVault, Grant};
 
 use super::{json, with_mode};
 use crate::kit::{Kit, Run, finish};

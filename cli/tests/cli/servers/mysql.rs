@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use claviger_test_servers::MariaDb;
+use claviger_testkit::MariaDb;
 
 use super::{Client, documented_sql, with_password};
 use crate::said::assert_says_nothing_of_anybody;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::OnceLock;
 
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 
 use super::{Client, documented_sql, with_password};
 use crate::said::assert_says_nothing_of_anybody;

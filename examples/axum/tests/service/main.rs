@@ -6,7 +6,7 @@ mod program;
 
 use std::sync::LazyLock;
 
-use claviger_test_servers::Postgres;
+use claviger_testkit::Postgres;
 
 use program::{Program, wait_until};
 

@@ -1,12 +1,14 @@
 //! Somebody writes the store, and has keys of his own in the same KMS. He can keep data from being
 //! read; he cannot choose a key.
 
+use claviger::testing::ReplaceOne as _;
+use claviger::testing::call;
 use claviger::{
     Consistency, DataRowRecord, Error, Event, KeyManagementService as _, KeyMeta, Metastore as _,
     MetastoreAdmin as _,
 };
 use claviger_kms::AwsKms;
-use claviger_test_servers::shared_localstack;
+use claviger_testkit::shared_localstack;
 use serde_json::{Value, json};
 
 use crate::drills::world::{World, assert_reads, raised, write};
@@ -39,7 +41,7 @@ impl Target {
     async fn forged(&self, forged: &Value) -> [Result<(), Error>; 2] {
         let stored = system_key(&self.world, "product").await.1;
         let forged = forged.to_string();
-        let replaced = self.world.store.replace_wrapped_key(&self.system_key, &stored, forged.as_bytes());
+        let replaced = self.world.store.replace_one(&self.system_key, &stored, forged.as_bytes(), &call());
         assert!(replaced.await.unwrap());
         let process = || self.world.process(&self.kms, "product").session("alice").unwrap();
         [
@@ -72,10 +74,10 @@ impl Target {
 
 /// The one version of a product's system key, and how it is wrapped.
 async fn system_key(world: &World, product: &str) -> (KeyMeta, Vec<u8>) {
-    let page = world.store.list(None, 100).await.unwrap();
+    let page = world.store.list("", None, 100, &call()).await.unwrap();
     let id = format!("_SK_shop_{product}");
     let meta = page.records.iter().find(|record| record.meta().id().as_str() == id).unwrap().meta().clone();
-    let record = world.store.load(&meta, Consistency::Strong).await.unwrap().unwrap();
+    let record = world.store.load(&meta, &call()).await.unwrap().unwrap();
     (meta, record.wrapped_key().to_vec())
 }
 
@@ -83,7 +85,7 @@ async fn system_key(world: &World, product: &str) -> (KeyMeta, Vec<u8>) {
 /// the same regions.
 async fn own_envelope(of: &KeyMeta) -> Value {
     let forger = builder(shared_localstack(), &REGIONS).await.open().await.unwrap();
-    envelope(forger.wrap_key(&new_secret(), of).await.unwrap().bytes())
+    envelope(forger.wrap_key(&new_secret(), of, &call()).await.unwrap().bytes())
 }
 
 /// The copies of one envelope with a field of each taken from the one that stands at its place in

@@ -1,10 +1,11 @@
 //! A region that is dead, throttles, hangs, or whose key is taken away: writes and reads go on, what
 //! lacks a copy is told and mended, and then that region alone does.
 
+use claviger::testing::call;
 use std::time::Duration;
 
 use claviger::{Event, MetastoreAdmin as _, Rewrap, RewrapOptions, repair_system_keys};
-use claviger_test_servers::{shared_localstack, shared_moto};
+use claviger_testkit::{shared_localstack, shared_moto};
 
 use crate::drills::world::{Site, World, assert_reads, missing, raised, write};
 
@@ -239,7 +240,7 @@ async fn all_regions_are_dead_and_nothing_is_lost() {
     let refused = new.session("carol").unwrap().encrypt(b"carol").await.unwrap_err();
     assert!(refused.is_retryable(), "{refused:?}");
     // The system key of the first product, and its two partitions'.
-    assert_eq!(world.store.count().await.unwrap(), 3);
+    assert_eq!(world.store.count(&call()).await.unwrap(), 3);
     world.sites.iter().for_each(Site::revive);
     world.clock.advance(Duration::from_secs(1));
     assert_reads(&starting, "bob", &another).await;
@@ -256,7 +257,7 @@ async fn with_min_regions_a_system_key_with_too_few_copies_is_not_stored() {
     let process = world.process(&kms, "during");
     let refused = process.session("bob").unwrap().encrypt(b"bob").await.unwrap_err();
     assert!(refused.is_retryable(), "{refused:?}");
-    assert_eq!(world.store.count().await.unwrap(), 2, "those from before");
+    assert_eq!(world.store.count(&call()).await.unwrap(), 2, "those from before");
     // It is about wraps alone.
     assert_reads(&world.process(&kms, "before"), "alice", &row).await;
     world.sites[2].revive();

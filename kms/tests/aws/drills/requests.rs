@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_test_servers::shared_localstack;
+use claviger_testkit::shared_localstack;
 use tokio::task::JoinSet;
 
 use crate::drills::world::{World, assert_reads, write};

@@ -10,9 +10,7 @@ use aws_sdk_kms::Client;
 use claviger::testing::FixedClock;
 use claviger::{CryptoPolicy, DataRowRecord, Event, InMemoryMetastore, Limits, LockPolicy, SessionFactory};
 use claviger_kms::{AwsKms, AwsKmsBuilder};
-use claviger_test_servers::{AwsStandIn, Direction, Fault, Proxy, Reply, Request};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use claviger_testkit::{AwsService, AwsStandIn, Direction, Fault, Proxy, Reply, Request};
 use tokio::runtime::Handle;
 
 use crate::support::{REGIONS, client, new_key};
@@ -105,7 +103,7 @@ impl Site {
                     return Reply::error(400, "ThrottlingException", "Rate exceeded");
                 }
                 // The server went away in mid-answer.
-                relayed(endpoint, region, &request).await.unwrap_or(Reply::Cut(0))
+                relayed(endpoint, region, request).await.unwrap_or(Reply::Cut(0))
             }
         })
         .await;
@@ -161,20 +159,9 @@ impl Site {
 }
 
 /// Hands a request on to the server, and its answer back.
-async fn relayed(endpoint: &str, region: &str, request: &Request) -> io::Result<Reply> {
-    let body = request.body.to_string();
-    let head = format!(
-        "POST / HTTP/1.1\r\nHost: kms\r\nConnection: close\r\nContent-Type: application/x-amz-json-1.1\r\n\
-         X-Amz-Target: TrentService.{}\r\nX-Amz-Date: 20260101T000000Z\r\n\
-         Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/{region}/kms/aws4_request, \
-         SignedHeaders=host, Signature=0\r\nContent-Length: {}\r\n\r\n",
-        request.operation,
-        body.len()
-    );
-    let mut server = TcpStream::connect(endpoint.trim_start_matches("http://")).await?;
-    server.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await?;
-    let mut answer = String::new();
-    server.read_to_string(&mut answer).await?;
+async fn relayed(endpoint: &'static str, region: &'static str, request: Request) -> io::Result<Reply> {
+    let ask = move || AwsService::Kms.ask(endpoint, region, &request.operation, &request.body.to_string());
+    let answer = tokio::task::spawn_blocking(ask).await.unwrap()?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());

@@ -4,7 +4,7 @@
 use claviger::{RewrapOptions, repair_system_keys, rewrap_system_keys};
 use claviger_kms::AwsKms;
 use claviger_metastore::SqliteMetastore;
-use claviger_test_servers::shared_localstack;
+use claviger_testkit::shared_localstack;
 use serde_json::{Value, json};
 
 use crate::envelopes::peers::{PARTITION, assert_they_read, assert_we_read, peer, theirs, write};
@@ -18,7 +18,7 @@ const REFUSAL: &str = "config drift guard mismatch";
 async fn a_region_is_added_and_another_taken_out_by_steps_that_asherahs_guard_is_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.db");
-    let store = SqliteMetastore::open(&path).await.unwrap();
+    let store = SqliteMetastore::migrate(&path).await.unwrap();
     let both = keys(shared_localstack(), &[WEST, EUROPE]).await;
     let [west, europe] = [&both[..1], &both[1..]];
     let start = |keys: &[MasterKey], settings: Value| {
@@ -63,7 +63,7 @@ async fn a_region_is_added_and_another_taken_out_by_steps_that_asherahs_guard_is
 async fn a_regions_key_is_replaced_while_asherah_reads_by_another_region() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.db");
-    let store = SqliteMetastore::open(&path).await.unwrap();
+    let store = SqliteMetastore::migrate(&path).await.unwrap();
     let old = keys(shared_localstack(), &[EUROPE, WEST]).await;
     let mut new = keys(shared_localstack(), &[EUROPE]).await;
     new.push(MasterKey { region: WEST, arn: old[1].arn.clone(), endpoint: old[1].endpoint });
@@ -95,7 +95,7 @@ async fn a_regions_key_is_replaced_while_asherah_reads_by_another_region() {
 async fn a_key_without_a_region_map_is_a_region_map_of_one_to_all_but_asherahs_guard() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.db");
-    let store = SqliteMetastore::open(&path).await.unwrap();
+    let store = SqliteMetastore::migrate(&path).await.unwrap();
     let west = keys(shared_localstack(), &[WEST]).await;
     let map = json!({ "Metastore": "sqlite", "ConnectionString": path });
     let mut key = json!({ "RegionMap": null, "PreferredRegion": null, "KmsKeyId": west[0].arn });

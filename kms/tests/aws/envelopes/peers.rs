@@ -1,13 +1,14 @@
 //! Asherah itself, in both its Python packages, on one metastore with us: each unwraps the system key
 //! that the other made. `cargo xtask test` installs them.
 
+use claviger::testing::call;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use claviger::{CryptoPolicy, DataRowRecord, LockPolicy, Metastore, MetastoreAdmin, SessionFactory};
 use claviger_metastore::{MysqlMetastore, SqliteMetastore};
-use claviger_test_servers::{LocalStack, MariaDb, shared_localstack};
+use claviger_testkit::{LocalStack, MariaDb, shared_localstack};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -124,7 +125,7 @@ async fn each_leads<M: MetastoreAdmin + Clone>(
         for alone in keys.chunks(1) {
             assert_we_read(store, service, alone, &their_row).await;
         }
-        let rows = store.list(None, 100).await.unwrap().records;
+        let rows = store.list("", None, 100, &call()).await.unwrap().records;
         let id = format!("_SK_{service}_{PRODUCT}");
         let made: Vec<_> = rows.iter().filter(|row| row.meta().id().as_str() == id).collect();
         let [system_key] = &made[..] else { panic!("{made:?}") };
@@ -138,7 +139,7 @@ async fn each_leads<M: MetastoreAdmin + Clone>(
 async fn asherah_with_rust_inside_and_we_unwrap_each_others_system_keys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.db");
-    let store = SqliteMetastore::open(&path).await.unwrap();
+    let store = SqliteMetastore::migrate(&path).await.unwrap();
     let keys = keys(shared_localstack(), &[WEST, EUROPE]).await;
     let own = json!({
         "ExpireAfter": LIFE_SECONDS,

@@ -1,4 +1,4 @@
-//! What can be wrong with a table, the server it is on, and the rights of who uses it.
+//! What can be wrong with a table, the server it is on, and the rights of its user.
 
 mod columns;
 mod zone;
@@ -7,7 +7,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{query_as, raw_sql};
 
 use crate::schema::{Finding, FindingId, SchemaReport, Severity};
-use crate::sql::dialect::{SqlError, SqlFuture};
+use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::mysql::dialect::Named;
 use crate::sql::mysql::fault::number;
 use crate::sql::mysql::layout::{self, Column, is_strict};

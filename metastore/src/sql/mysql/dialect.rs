@@ -3,13 +3,12 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use claviger::BackendError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 
 use crate::schema::SchemaReport;
-use crate::sql::dialect::{Connected, Dialect, Setup, SqlError, SqlFuture};
-use crate::sql::driver::Doing;
+use crate::sql::dialect::{Connected, Dialect, Setup};
+use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::hosts::unfit;
 use crate::sql::look::Sharing;
 use crate::sql::mysql::layout::Layout;
@@ -28,17 +27,11 @@ pub(super) struct Backend {
 
 impl Dialect for MysqlDialect {
     type Options = MySqlConnectOptions;
-    type Session = MySqlConnection;
     type Backend = Backend;
-    type Table = Layout;
 
     const NO_TABLE: Layout = Layout::OURS;
     /// They have numbers, which the server gives, and a proxy its own.
     const MAY_SHARE_NAMES: bool = false;
-
-    fn backend_error(error: sqlx::Error, doing: Doing) -> BackendError {
-        fault::backend_error(error, doing)
-    }
 
     fn leaves_session_good(error: &sqlx::Error) -> bool {
         fault::leaves_session_good(error)
@@ -57,7 +50,7 @@ impl Dialect for MysqlDialect {
     }
 
     /// The server limits the wait for locks only, and that is the same for all.
-    fn allow(_session: &mut MySqlConnection, _deadline: Duration) -> SqlFuture<'_, ()> {
+    fn limit(_session: &mut MySqlConnection, _time: Duration) -> SqlFuture<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 

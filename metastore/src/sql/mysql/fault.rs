@@ -87,7 +87,7 @@ fn is_disk_full(error: &sqlx::Error) -> bool {
         && matches!(error, sqlx::Error::Database(error) if error.message().contains("error 28 "))
 }
 
-/// Tells whether an error stands for something that passes.
+/// Returns `true` if an error stands for something that passes.
 fn is_transient_number(number: u16, state: &str) -> bool {
     match number {
         // Too many connections, of all or of this user; a user's quota of the hour.
@@ -115,7 +115,7 @@ fn is_transient_number(number: u16, state: &str) -> bool {
     }
 }
 
-/// Tells whether the connection would answer other calls in the same way.
+/// Returns `true` if the connection would answer other calls in the same way.
 fn taints_session(number: u16, state: &str) -> bool {
     matches!(number, 1053 | 1243 | 1290 | 1461 | 1615 | 1792 | 1836 | 1927 | 2002 | 2003 | 2006 | 2013 | 4031)
         || matches!(state.get(..2), Some("08"))

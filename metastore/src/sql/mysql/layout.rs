@@ -7,7 +7,7 @@ use claviger::{EnvelopeKeyRecord, KeyId};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{query_as, query_scalar};
 
-use crate::sql::dialect::SqlError;
+use crate::sql::error::SqlError;
 use crate::sql::{SqlFault, check_id, checked_json};
 
 /// A column, as the server describes it.
@@ -25,8 +25,8 @@ pub(super) struct Column {
 }
 
 impl Column {
-    /// Tells whether texts that differ are the same to the column: those collations aside that compare
-    /// characters by their numbers and pad nothing, of MariaDB and of MySQL, it is so.
+    /// Returns `true` if texts that differ may be the same to the column. Only the collations of MariaDB and
+    /// of MySQL that compare characters by their numbers and pad nothing tell all texts apart.
     pub(super) fn folds(&self) -> bool {
         let tells_apart = self.collation.ends_with("_nopad_bin") || self.collation == "utf8mb4_0900_bin";
         // Columns of bytes have no collation.
@@ -211,7 +211,7 @@ fn is_in_latin1(character: char) -> bool {
     character.is_ascii() || ('\u{a0}'..='\u{ff}').contains(&character) || OWN.contains(character)
 }
 
-/// Tells whether an `sql_mode` refuses what does not fit, in tables with transactions at least.
+/// Returns `true` if an `sql_mode` refuses what does not fit, in tables with transactions at least.
 pub(super) fn is_strict(mode: &str) -> bool {
     mode.split(',').any(|mode| matches!(mode, "STRICT_ALL_TABLES" | "STRICT_TRANS_TABLES" | "TRADITIONAL"))
 }

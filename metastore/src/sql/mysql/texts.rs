@@ -121,14 +121,27 @@ macro_rules! update_sql {
 }
 
 macro_rules! list_sql {
-    ($after:literal) => {
-        concat!(row!(), "\nWHERE ", $after, no_reserved_id!(), "\nORDER BY id, created LIMIT ?")
+    ($which:expr) => {
+        concat!(row!(), "\nWHERE ", $which, no_reserved_id!(), "\nORDER BY id, created LIMIT ?")
+    };
+}
+
+/// Of a prefix as the patterns of `LIKE` are, once as text and once as bytes.
+macro_rules! of_prefix {
+    () => {
+        "id LIKE ? ESCAPE '|' AND CAST(CONVERT(id USING utf8mb4) AS BINARY) LIKE ? ESCAPE '|' AND "
     };
 }
 
 macro_rules! delete_sql {
     () => {
         concat!("DELETE FROM encryption_key WHERE ", of_id!())
+    };
+}
+
+macro_rules! delete_version_sql {
+    () => {
+        concat!(delete_sql!(), " AND created = ?")
     };
 }
 
@@ -139,11 +152,14 @@ macro_rules! count_sql {
 }
 
 pub(super) use {
-    count_sql, delete_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql, load_latest_sql,
-    load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
+    count_sql, delete_sql, delete_version_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql,
+    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
 };
 
 pub(super) const CREATE_TABLE: &str = include_str!("../../../migrations/mysql/0001_encryption_key.sql");
 pub(super) const COUNT: &str = count_sql!();
 pub(super) const LIST_FIRST: &str = list_sql!("");
 pub(super) const LIST_NEXT: &str = list_sql!("id >= ? AND (id > ? OR created > ?) AND ");
+pub(super) const LIST_OF_PREFIX_FIRST: &str = list_sql!(of_prefix!());
+pub(super) const LIST_OF_PREFIX_NEXT: &str =
+    list_sql!(concat!("id >= ? AND (id > ? OR created > ?) AND ", of_prefix!()));

@@ -1,22 +1,19 @@
 //! How a store is set up, and what a connection string may say.
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::str::FromStr as _;
-use std::sync::Arc;
-use std::time::Duration;
 
 use claviger::{BackendError, FailureKind};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::schema::FindingId;
 use crate::sql::driver::Doing;
 use crate::sql::hosts::Role;
 use crate::sql::postgres::PostgresMetastore;
 use crate::sql::postgres::dialect::PostgresDialect;
 use crate::sql::postgres::fault::backend_error;
-use crate::sql::settings::{Replica, Settings, Target};
+use crate::sql::settings::{Replica, Settings, Target, server_settings};
+use crate::sql::store::SqlMetastore;
 use crate::sql::url::ServerUrl;
 
 /// Sets up a [`PostgresMetastore`].
@@ -36,76 +33,10 @@ pub struct PostgresBuilder {
 }
 
 impl PostgresBuilder {
-    /// Starts in spite of this dangerous finding.
-    pub fn accept(mut self, finding: FindingId) -> Self {
-        self.settings.admission.accepted.push(finding);
-        self
-    }
-
-    /// Opens the store for loading alone, as decrypting does: that the user may not insert, or that the
-    /// server takes no writes, keeps it from nothing then. Off unless set. Inserts are tried all the
-    /// same, and answered by the server.
-    pub const fn read_only(mut self, on: bool) -> Self {
-        self.settings.admission.read_only = on;
-        self
-    }
-
-    /// Makes our own table, if there is none, before the store is opened; one that is there is left as it
-    /// is. The user needs the right to make tables only where there is none, else it is
-    /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade).
-    ///
-    /// It is for installing; a service does without. Any number of programs may do it at once.
-    pub fn migrate(mut self) -> Self {
-        self.settings.start.makes_table = true;
-        self
-    }
-
-    /// Starts without a look at what is wrong with the table: to find it out with
-    /// [`PostgresMetastore::check_schema`], or to mend it.
-    pub fn danger_unchecked(mut self) -> Self {
-        self.settings.start.checks = false;
-        self
-    }
-
-    /// Reads keys that the table keeps under another id, which its collation takes for the one asked
-    /// for: where an Asherah shares the table it seals for `Alice` under the row of `alice`, and names
-    /// a key that has no row of its own. Off unless set: such a load fails with
-    /// [`SqlFault::FoldedId`](crate::SqlFault::FoldedId).
-    ///
-    /// What is read so decrypts, and never encrypts. It is for as long as it takes to give each id rows
-    /// of its own, as the finding
-    /// [`CollationFolds`](FindingId::CollationFolds) says.
-    pub fn folded_ids(mut self, are_read: bool) -> Self {
-        self.settings.folded_ids = are_read.into();
-        self
-    }
-
     /// Lets a replica answer loads of [`Consistency::Eventual`](claviger::Consistency::Eventual), on
     /// connections of its own. Such a load fails if the replica does: a factory asks the primary then.
     pub fn replica(mut self, options: PgConnectOptions) -> Self {
         self.settings.replica = Some(Replica::Options(own(options)));
-        self
-    }
-
-    /// As [`replica`](Self::replica), by a URL as [`open`](Self::open) takes it.
-    pub fn replica_url(mut self, url: impl Into<String>) -> Self {
-        self.settings.replica = Some(Replica::Url(url.into()));
-        self
-    }
-
-    /// Sets how many connections are open at most, to the primary and to the replica; 10 unless set.
-    ///
-    /// Writes have half of them. One more is opened while the server is asked to end what was given up,
-    /// and two while the table is looked at.
-    pub const fn max_connections(mut self, connections: NonZeroU32) -> Self {
-        self.settings.connections_max = connections;
-        self
-    }
-
-    /// Sets how long a load or an insert may take, the wait for a connection included; 1.5 seconds
-    /// unless set. It should be below the store deadline of the factory's policy.
-    pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.settings.deadline = deadline;
         self
     }
 
@@ -116,14 +47,6 @@ impl PostgresBuilder {
     /// `prepared-statements=off` only.
     pub const fn server_timeouts(mut self, on: bool) -> Self {
         self.settings.server_timeouts = on;
-        self
-    }
-
-    /// Has each new connection run this SQL, `SET ROLE checkout` say. It is sent as it is.
-    ///
-    /// Behind a pooler that shares connections it would be run for others, too.
-    pub fn on_connect(mut self, sql: impl Into<Arc<str>>) -> Self {
-        self.settings.on_connect = Some(sql.into());
         self
     }
 
@@ -154,7 +77,7 @@ impl PostgresBuilder {
     /// Nothing is changed.
     pub async fn open(self, url: &str) -> Result<PostgresMetastore, BackendError> {
         let connections = self.settings.open(read_url(url)?, read_url).await?;
-        Ok(PostgresMetastore { connections })
+        Ok(PostgresMetastore(SqlMetastore(connections)))
     }
 
     /// Connects with these options of [`sqlx`](crate::sqlx), which can say what a URL cannot, and looks at the table.
@@ -166,9 +89,11 @@ impl PostgresBuilder {
     /// Nothing is changed.
     pub async fn connect(self, options: PgConnectOptions) -> Result<PostgresMetastore, BackendError> {
         let connections = self.settings.open(Target::one(own(options)), read_url).await?;
-        Ok(PostgresMetastore { connections })
+        Ok(PostgresMetastore(SqlMetastore(connections)))
     }
 }
+
+server_settings!(PostgresBuilder, PostgresMetastore);
 
 impl fmt::Debug for PostgresBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

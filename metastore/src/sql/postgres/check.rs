@@ -1,9 +1,9 @@
-//! What can be wrong with a table, the server it is on, and the rights of who uses it.
+//! What can be wrong with a table, the server it is on, and the rights of its user.
 
 mod rows;
 
 use crate::schema::{Finding, FindingId, SchemaReport};
-use crate::sql::dialect::{SqlError, SqlFuture};
+use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::postgres::session::PostgresSession;
 use crate::sql::{UNFOLD, UNFOLD_OR_READ};
 
@@ -269,7 +269,7 @@ const UNIQUE_KEYS: &str = "SELECT ARRAY( \
      WHERE i.indrelid = to_regclass('encryption_key') AND i.indisunique AND i.indisvalid \
        AND i.indpred IS NULL AND i.indexprs IS NULL";
 
-/// Tells whether rows are found by a unique key.
+/// Returns `true` if rows are found by a unique key.
 async fn check_key(session: &mut PostgresSession, report: &mut SchemaReport) -> Result<bool, SqlError> {
     let keys: Vec<(Vec<String>,)> = session.look(UNIQUE_KEYS).await?;
     let has = |columns: [&str; 2]| keys.iter().any(|(key,)| *key == columns);

@@ -3,13 +3,12 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use claviger::BackendError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 
 use crate::schema::SchemaReport;
-use crate::sql::dialect::{Connected, Dialect, Setup, SqlError, SqlFuture};
-use crate::sql::driver::Doing;
+use crate::sql::dialect::{Connected, Dialect, Setup};
+use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::hosts::unfit;
 use crate::sql::look::Sharing;
 use crate::sql::postgres::session::{PostgresSession, Value};
@@ -22,17 +21,11 @@ pub(super) struct PostgresDialect;
 
 impl Dialect for PostgresDialect {
     type Options = PgConnectOptions;
-    type Session = PostgresSession;
     /// Its process and when that began: the system gives the numbers of processes again.
     type Backend = String;
-    type Table = &'static Texts;
 
     const NO_TABLE: &'static Texts = Texts::OURS;
     const MAY_SHARE_NAMES: bool = true;
-
-    fn backend_error(error: sqlx::Error, doing: Doing) -> BackendError {
-        fault::backend_error(error, doing)
-    }
 
     fn leaves_session_good(error: &sqlx::Error) -> bool {
         fault::leaves_session_good(error)
@@ -53,8 +46,8 @@ impl Dialect for PostgresDialect {
         Box::pin(async move { drop(session.connection.close().await) })
     }
 
-    fn allow(session: &mut PostgresSession, deadline: Duration) -> SqlFuture<'_, ()> {
-        Box::pin(async move { Ok(session.allow(deadline).await?) })
+    fn limit(session: &mut PostgresSession, time: Duration) -> SqlFuture<'_, ()> {
+        Box::pin(async move { Ok(session.limit(time).await?) })
     }
 
     fn end<'a>(session: &'a mut PostgresSession, backends: &'a [String]) -> SqlFuture<'a, Vec<String>> {

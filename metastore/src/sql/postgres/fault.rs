@@ -86,7 +86,7 @@ fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Tells whether an SQLSTATE stands for something that passes.
+/// Returns `true` if an SQLSTATE stands for something that passes.
 fn is_transient_state(state: &str) -> bool {
     match state {
         // A transaction that violates a constraint when it commits.

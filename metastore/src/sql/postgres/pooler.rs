@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::{Executor, Postgres, Row as _, query_scalar, raw_sql};
 
-use crate::sql::dialect::SqlError;
+use crate::sql::error::SqlError;
 use crate::sql::look::Sharing;
 use crate::sql::postgres::fault::is_crossed;
 use crate::sql::postgres::session::PostgresSession;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, FromRow, Row as _, ValueRef as _, query, raw_sql};
 
-use crate::sql::dialect::{Setup, SqlError};
+use crate::sql::dialect::Setup;
+use crate::sql::error::SqlError;
 
 /// A statement with parameters.
 ///
@@ -34,17 +35,26 @@ pub(super) enum Value<'a> {
 pub(super) struct PostgresSession {
     pub(super) connection: PgConnection,
     setup: Setup,
-    /// How long statements may take.
-    deadline: Duration,
+    /// How long the server lets statements take; `None` if it has not been told.
+    limit: Option<Duration>,
 }
 
 /// How long is waited for a lock at most. Others of ours wait for one only while a row of the same
 /// key is inserted.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// Limits come in few lengths, so that they are seldom changed: twice the time at most.
+fn rounded_up(time: Duration) -> Duration {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    Duration::from_millis(millis.checked_next_power_of_two().unwrap_or(u64::MAX).min(STATEMENT_LIMIT_MAX))
+}
+
+/// What PostgreSQL takes for a time at most, in milliseconds.
+const STATEMENT_LIMIT_MAX: u64 = i32::MAX as u64;
+
 impl PostgresSession {
     pub(super) fn new(connection: PgConnection, setup: &Setup) -> Self {
-        Self { connection, deadline: setup.deadline, setup: setup.clone() }
+        Self { connection, limit: None, setup: setup.clone() }
     }
 
     /// Runs the statement and returns its rows, each of which begins with the tag. There is one at
@@ -85,34 +95,46 @@ impl PostgresSession {
         rows.iter().map(T::from_row).collect()
     }
 
-    /// Lets statements take so long from now on.
-    pub(super) async fn allow(&mut self, deadline: Duration) -> Result<(), sqlx::Error> {
-        self.deadline = deadline;
+    /// Has the server end statements that take much longer, from now on. A limit that is about as long is left,
+    /// as it costs a round trip to change it.
+    pub(super) async fn limit(&mut self, time: Duration) -> Result<(), sqlx::Error> {
+        let is_near = |limit: Duration| limit >= time && limit <= rounded_up(time) * 2;
+        if self.limit.is_some_and(is_near) {
+            return Ok(());
+        }
+        let limit = rounded_up(time);
         if self.sets_sessions() {
-            let sql = format!("SET statement_timeout = {}", deadline.as_millis());
+            let sql = format!("SET statement_timeout = {}", limit.as_millis());
             raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await?;
         }
+        self.limit = Some(limit);
         Ok(())
     }
 
     /// Returns the settings of a session of its own; nothing where sessions share connections.
     pub(super) fn settings(&self) -> String {
-        if self.sets_sessions() { self.timeouts("SET") } else { String::new() }
+        if self.sets_sessions() {
+            format!("SET lock_timeout = {}; ", LOCK_WAIT_MAX.as_millis())
+        } else {
+            String::new()
+        }
     }
 
     const fn sets_sessions(&self) -> bool {
         self.setup.server_timeouts && !self.setup.shares_connections
     }
 
-    fn timeouts(&self, set: &str) -> String {
-        let (statement, lock) = (self.deadline.as_millis(), self.deadline.min(LOCK_WAIT_MAX).as_millis());
-        format!("{set} statement_timeout = {statement}; {set} lock_timeout = {lock}; ")
+    /// Returns what limits the one statement that follows.
+    fn local_limits(&self) -> String {
+        let limit = self.limit.map_or(0, |limit| limit.as_millis());
+        let lock = LOCK_WAIT_MAX.as_millis();
+        format!("SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {lock}; ")
     }
 
     /// Writes the values into the statement, for the simple protocol: one message, one answer, one
     /// transaction, which is all that a pooler keeps together.
     fn in_one_flight(&self, statement: &Statement, values: &[Value<'_>]) -> String {
-        let mut text = if self.setup.server_timeouts { self.timeouts("SET LOCAL") } else { String::new() };
+        let mut text = if self.setup.server_timeouts { self.local_limits() } else { String::new() };
         let mut parts = statement.sql.split('$');
         text.push_str(parts.next().unwrap_or_default());
         for part in parts {

@@ -1,21 +1,222 @@
 //! What is asked of the table, and what the answers mean.
-//!
-//! Each is one statement, atomic by itself.
 
-use claviger::{Created, EnvelopeKeyRecord, FailureKind, Insert, KeyId, KeyMeta, Latest, Page};
+use claviger::{BackendError, Created, FailureKind, KeyId, KeyMeta};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, Row as _, raw_sql};
 
-use crate::sql::dialect::SqlError;
 use crate::sql::driver::Doing;
+use crate::sql::error::SqlError;
+use crate::sql::postgres::dialect::PostgresDialect;
+use crate::sql::postgres::fault::backend_error;
 use crate::sql::postgres::session::{PostgresSession, Value, text, text_or_null};
 use crate::sql::postgres::texts::{
     COUNT, DELETE, FOLDING_OF_TIMESTAMP, FOLDING_OF_TIMESTAMPTZ, OF_TIMESTAMP, OF_TIMESTAMPTZ, Texts,
 };
-use crate::sql::rewrite::Rewritten;
-use crate::sql::{
-    DriverFault, FoldedIds, ListedRow, SqlFault, checked_json, read_latest, read_page, read_row,
-};
+use crate::sql::rows::{Row, in_places};
+use crate::sql::statements::{Found, On, Placed, Statements};
+use crate::sql::{DriverFault, SqlFault};
+
+impl Statements for PostgresDialect {
+    const STORE: &'static str = "PostgresMetastore";
+    /// Its parameters and its answer are a few megabytes then.
+    const ASKED_MAX: usize = 10_000;
+
+    type Session = PostgresSession;
+    type Table = &'static Texts;
+
+    fn backend_error(error: sqlx::Error, doing: Doing) -> BackendError {
+        backend_error(error, doing)
+    }
+
+    async fn find(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<Found, SqlError> {
+        match &on.session.ask(&on.table.load, &values(key)).await?[..] {
+            [row] => version(on.table, key, row),
+            _ => Err(SqlError::Crossed),
+        }
+    }
+
+    async fn find_many(on: &mut On<'_, Self>, keys: &[KeyMeta]) -> Result<Vec<Found>, SqlError> {
+        let (ids, created): (Vec<_>, Vec<_>) =
+            keys.iter().map(|key| (key.id().as_str(), key.created().unix_seconds())).unzip();
+        let values = [Value::Texts(&ids), Value::Integers(&created)];
+        let rows = on.session.ask(&on.table.load_many, &values).await?;
+        in_order(&rows, keys)?.map(|(row, key)| version(on.table, key, row)).collect()
+    }
+
+    async fn find_holder(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<Option<Row>, SqlError> {
+        let rows = on.session.ask(&on.table.holder, &values(key)).await?;
+        let holder = |row| {
+            let (id, json) = (text(row, ID).ok()?, text_or_null(row, HOLDERS_RECORD).ok()?);
+            Some(Row { id, created: Some(key.created().unix_seconds()), json })
+        };
+        Ok(rows.iter().find_map(holder))
+    }
+
+    async fn find_latest(on: &mut On<'_, Self>, id: &KeyId, up_to: Created) -> Result<Vec<Row>, SqlError> {
+        let values = [Value::Text(id.as_str()), Value::Float(after(up_to))];
+        match &on.session.ask(&on.table.load_latest, &values).await?[..] {
+            [row] => latest(id, row),
+            _ => Err(SqlError::Crossed),
+        }
+    }
+
+    async fn find_latest_many(
+        on: &mut On<'_, Self>,
+        ids: &[KeyId],
+        up_to: Created,
+    ) -> Result<Vec<Vec<Row>>, SqlError> {
+        let asked: Vec<_> = ids.iter().map(KeyId::as_str).collect();
+        let values = [Value::Texts(&asked), Value::Float(after(up_to))];
+        let rows = on.session.ask(&on.table.load_latest_many, &values).await?;
+        in_order(&rows, ids)?.map(|(row, id)| latest(id, row)).collect()
+    }
+
+    async fn insert(on: &mut On<'_, Self>, key: &KeyMeta, json: &str) -> Result<Placed, SqlError> {
+        let [id, created] = values(key);
+        match on.session.ask(&on.table.insert, &[id, created, Value::Text(json)]).await {
+            Ok(rows) if counted(&rows)? == 1 => Ok(Placed::Inserted),
+            Ok(_) => Ok(Placed::Nowhere),
+            Err(SqlError::Driver(sqlx::Error::Database(error))) if error.is_unique_violation() => {
+                Ok(Placed::Refused)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn update(on: &mut On<'_, Self>, key: &KeyMeta, old: &[u8], new: &str) -> Result<u64, SqlError> {
+        let [id, created] = values(key);
+        // A record is JSON, which it would not have been read as otherwise.
+        let old = String::from_utf8_lossy(old);
+        let values = [id, created, Value::Text(&old), Value::Text(new)];
+        counted(&on.session.ask(&on.table.update, &values).await?)
+    }
+
+    async fn list(
+        on: &mut On<'_, Self>,
+        prefix: &str,
+        after: Option<&KeyMeta>,
+        limit: usize,
+    ) -> Result<Vec<Row>, SqlError> {
+        let (id, created) =
+            after.map_or(("", f64::NEG_INFINITY), |key| (key.id().as_str(), at_or_past_all(key.created())));
+        let limited = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        let values = [Value::Text(id), Value::Float(created), limited, Value::Text(prefix)];
+        let rows = on.session.ask(&on.table.list, &values).await?;
+        // An empty page is one row without an id.
+        let listed = rows.iter().filter_map(|row| text(row, ID).ok().map(|id| (id, row)));
+        let listed = listed
+            .map(|(id, row)| Ok(Row { id, created: row.try_get(2)?, json: text_or_null(row, RECORD)? }));
+        listed.collect()
+    }
+
+    async fn delete_version(on: &mut On<'_, Self>, key: &KeyMeta) -> Result<u64, SqlError> {
+        counted(&on.session.ask(&on.table.delete_version, &values(key)).await?)
+    }
+
+    async fn delete(on: &mut On<'_, Self>, id: &KeyId) -> Result<u64, SqlError> {
+        counted(&on.session.ask(&DELETE, &[Value::Text(id.as_str())]).await?)
+    }
+
+    async fn count(on: &mut On<'_, Self>) -> Result<u64, SqlError> {
+        counted(&on.session.ask(&COUNT, &[]).await?)
+    }
+}
+
+/// What the row of an answer says of the version that was asked for.
+fn version(texts: &Texts, key: &KeyMeta, row: &PgRow) -> Result<Found, SqlError> {
+    Ok(match found(row, key.id())? {
+        Some(row) => Found::Row(Row::of_version(key, text_or_null(row, RECORD)?)),
+        None if texts.folds => Found::HeldPerhaps,
+        None => Found::Nothing,
+    })
+}
+
+/// The latest row of an id and the one before it, from the row that has both.
+fn latest(id: &KeyId, row: &PgRow) -> Result<Vec<Row>, SqlError> {
+    let Some(row) = found(row, id)? else { return Ok(Vec::new()) };
+    let of = |record, seconds: Option<i64>| -> Result<_, sqlx::Error> {
+        Ok(Row::of_id(id, seconds, text_or_null(row, record)?))
+    };
+    let mut rows = vec![of(RECORD, row.try_get(SECONDS)?)?];
+    // Where there is no earlier row, there is no time.
+    if let Some(seconds) = row.try_get::<Option<i64>, _>(EARLIER_SECONDS)? {
+        rows.push(of(EARLIER_RECORD, Some(seconds))?);
+    }
+    Ok(rows)
+}
+
+/// What names a version to a statement.
+fn values(key: &KeyMeta) -> [Value<'_>; 2] {
+    [Value::Text(key.id().as_str()), Value::Integer(key.created().unix_seconds())]
+}
+
+// Where in an answer is what; the tag is first.
+/// The id that was asked for.
+const ID: usize = 1;
+/// Whether there is a row.
+const IS_FOUND: usize = 2;
+const RECORD: usize = 3;
+/// The place of what was asked.
+const PLACE: usize = 4;
+/// Where a latest one has its time, and what is before it.
+const SECONDS: usize = 5;
+const EARLIER_RECORD: usize = 6;
+const EARLIER_SECONDS: usize = 7;
+/// Where the holder's is.
+const HOLDERS_RECORD: usize = 2;
+
+/// The row that was found, if any. An answer to another question is none to this one.
+fn found<'a>(row: &'a PgRow, id: &KeyId) -> Result<Option<&'a PgRow>, SqlError> {
+    if text(row, ID)? != id.as_str().as_bytes() {
+        return Err(SqlError::Crossed);
+    }
+    Ok(row.try_get::<bool, _>(IS_FOUND)?.then_some(row))
+}
+
+/// The rows of an answer, one for each that was asked for, with what was. The server counts from one.
+fn in_order<'a, T>(
+    rows: &'a [PgRow],
+    asked: &'a [T],
+) -> Result<impl Iterator<Item = (&'a PgRow, &'a T)>, SqlError> {
+    let places = rows.iter().map(|row| Ok((row.try_get::<i64, _>(PLACE)? - 1, row)));
+    let placed = in_places(asked.len(), places.collect::<Result<Vec<_>, sqlx::Error>>()?)?;
+    let one_each = placed.into_iter().map(|rows| match rows[..] {
+        [row] => Ok(row),
+        _ => Err(SqlError::Crossed),
+    });
+    Ok(one_each.collect::<Result<Vec<_>, _>>()?.into_iter().zip(asked))
+}
+
+/// How many rows a statement counted.
+fn counted(rows: &[PgRow]) -> Result<u64, SqlError> {
+    let [row] = rows else { return Err(SqlError::Crossed) };
+    Ok(row.try_get::<i64, _>(1)?.unsigned_abs())
+}
+
+/// A time as `to_timestamp` takes it. The last one stands for all that are past it, where the server begins
+/// to count in floating fractions: no key is among them.
+#[expect(clippy::cast_precision_loss, reason = "the year 9999 ends below 2^53")]
+fn at_or_past_all(created: Created) -> f64 {
+    if created == Created::MAX { f64::INFINITY } else { created.unix_seconds() as f64 }
+}
+
+/// What all times of the second are before; those of a foreign writer may have fractions of one.
+fn after(created: Created) -> f64 {
+    at_or_past_all(created) + 1.0
+}
+
+impl Texts {
+    /// Returns those that the table takes; `None` if there is no table.
+    pub(super) async fn of_table(session: &mut PostgresSession) -> Result<Option<&'static Self>, SqlError> {
+        let tables: Vec<(String, bool)> = session.look(TABLE).await?;
+        Ok(tables.first().map(|(created_type, folds)| match (created_type.as_str(), folds) {
+            ("timestamp without time zone", false) => &OF_TIMESTAMP,
+            ("timestamp without time zone", true) => &FOLDING_OF_TIMESTAMP,
+            (_, false) => &OF_TIMESTAMPTZ,
+            (_, true) => &FOLDING_OF_TIMESTAMPTZ,
+        }))
+    }
+}
 
 /// The type of `created`, and whether the comparison of ids takes two for one. That of `citext` and of
 /// `CHAR` with a text, which ours are, does not.
@@ -57,295 +258,3 @@ async fn migrate(session: &mut PostgresSession) -> Result<(), sqlx::Error> {
 
 /// A number that others are unlikely to lock: `claviger` in ASCII.
 const LOCK_MIGRATION: &str = "SELECT pg_advisory_xact_lock(7164208268442035570)";
-
-impl Texts {
-    /// Returns those that the table takes; `None` if there is no table.
-    pub(super) async fn of_table(session: &mut PostgresSession) -> Result<Option<&'static Self>, SqlError> {
-        let tables: Vec<(String, bool)> = session.look(TABLE).await?;
-        Ok(tables.first().map(|(created_type, folds)| match (created_type.as_str(), folds) {
-            ("timestamp without time zone", false) => &OF_TIMESTAMP,
-            ("timestamp without time zone", true) => &FOLDING_OF_TIMESTAMP,
-            (_, false) => &OF_TIMESTAMPTZ,
-            (_, true) => &FOLDING_OF_TIMESTAMPTZ,
-        }))
-    }
-
-    pub(super) async fn load(
-        &self,
-        session: &mut PostgresSession,
-        key: &KeyMeta,
-        folded: FoldedIds,
-    ) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
-        match self.find(session, key).await? {
-            Some(json) => Ok(Some(read_version(key, json.as_deref())?)),
-            None => self.load_folded(session, key, folded).await,
-        }
-    }
-
-    /// Loads what there is of a version that has no row of its own: one whose id the table takes for its.
-    async fn load_folded(
-        &self,
-        session: &mut PostgresSession,
-        key: &KeyMeta,
-        folded: FoldedIds,
-    ) -> Result<Option<EnvelopeKeyRecord>, SqlError> {
-        if !self.folds {
-            return Ok(None);
-        }
-        let Some((id, json)) = self.holder(session, key).await? else { return Ok(None) };
-        let read = || read_row(key.id(), Some(key.created().unix_seconds()), json.as_deref());
-        if id == key.id().as_str().as_bytes() {
-            // It was inserted meanwhile.
-            return Ok(Some(read()?));
-        }
-        Ok(folded.answer(key, &id, read)?)
-    }
-
-    /// Returns the JSON of the version's row, `None` in its place if it is too long.
-    async fn find(
-        &self,
-        session: &mut PostgresSession,
-        key: &KeyMeta,
-    ) -> Result<Option<Option<Vec<u8>>>, SqlError> {
-        let rows = session.ask(&self.load, &values(key)).await?;
-        only(&rows, key.id())?.map(|row| Ok(text_or_null(row, RECORD)?)).transpose()
-    }
-
-    pub(super) async fn load_latest(
-        &self,
-        session: &mut PostgresSession,
-        id: &KeyId,
-        up_to: Created,
-    ) -> Result<Option<Latest>, SqlError> {
-        let values = [Value::Text(id.as_str()), Value::Float(after(up_to))];
-        let rows = session.ask(&self.load_latest, &values).await?;
-        only(&rows, id)?.map_or(Ok(None), |row| latest(id, row))
-    }
-
-    /// One answer for each id, in the order asked.
-    pub(super) async fn load_latest_many(
-        &self,
-        session: &mut PostgresSession,
-        ids: &[KeyId],
-        up_to: Created,
-    ) -> Result<Vec<Option<Latest>>, SqlError> {
-        let mut records = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(ROWS_MAX) {
-            let texts: Vec<_> = ids.iter().map(KeyId::as_str).collect();
-            let values = [Value::Texts(&texts), Value::Float(after(up_to))];
-            let rows = session.ask(&self.load_latest_many, &values).await?;
-            for (row, id) in in_order(&rows, ids, |id| id)?.into_iter().zip(ids) {
-                records.push(row.map_or(Ok(None), |row| latest(id, row))?);
-            }
-        }
-        Ok(records)
-    }
-
-    /// One answer for each key, in the order asked.
-    pub(super) async fn load_many(
-        &self,
-        session: &mut PostgresSession,
-        keys: &[KeyMeta],
-        folded: FoldedIds,
-    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, SqlError> {
-        let mut records = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(ROWS_MAX) {
-            let (ids, created): (Vec<_>, Vec<_>) =
-                keys.iter().map(|key| (key.id().as_str(), key.created().unix_seconds())).unzip();
-            let values = [Value::Texts(&ids), Value::Integers(&created)];
-            let rows = session.ask(&self.load_many, &values).await?;
-            for (row, key) in in_order(&rows, keys, KeyMeta::id)?.into_iter().zip(keys) {
-                records.push(match row {
-                    Some(row) => Some(read_version(key, text_or_null(row, RECORD)?.as_deref())?),
-                    None => self.load_folded(session, key, folded).await?,
-                });
-            }
-        }
-        Ok(records)
-    }
-
-    pub(super) async fn insert(
-        &self,
-        session: &mut PostgresSession,
-        record: &EnvelopeKeyRecord,
-    ) -> Result<Insert, SqlError> {
-        let (key, json) = (record.meta(), checked_json(record)?);
-        let [id, created] = values(key);
-        // More than once, since the row in the way can be deleted before it is looked at.
-        for _ in 0..INSERT_ROUNDS {
-            match session.ask(&self.insert, &[id, created, Value::Text(&json)]).await {
-                Ok(rows) if counted(&rows)? == 1 => return Ok(Insert::Inserted),
-                // A trigger or a rule of the table took the row away.
-                Ok(_) => return Err(SqlFault::InsertSwallowed(key.clone()).into()),
-                Err(SqlError::Driver(sqlx::Error::Database(error))) if error.is_unique_violation() => {}
-                Err(error) => return Err(error),
-            }
-            match self.holder(session, key).await? {
-                Some((id, _)) if id == key.id().as_str().as_bytes() => return Ok(Insert::AlreadyExists),
-                Some(_) => return Err(SqlFault::Indistinct(key.clone()).into()),
-                None => {}
-            }
-        }
-        // Another unique key than that of the version is in the way.
-        Err(SqlFault::Indistinct(key.clone()).into())
-    }
-
-    /// Returns the id and the JSON of the row that the table takes for this one.
-    async fn holder(
-        &self,
-        session: &mut PostgresSession,
-        key: &KeyMeta,
-    ) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, SqlError> {
-        let rows = session.ask(&self.holder, &values(key)).await?;
-        let mut holders = rows
-            .iter()
-            .filter_map(|row| Some((text(row, ID).ok()?, text_or_null(row, HOLDERS_RECORD).ok()?)));
-        Ok(holders.next())
-    }
-
-    /// Puts what `change` makes of the record in its place, if nobody changed it meanwhile; `None`
-    /// leaves it. Returns whether there is a record, and whether it was changed.
-    pub(super) async fn rewrite(
-        &self,
-        session: &mut PostgresSession,
-        key: &KeyMeta,
-        change: impl Fn(&EnvelopeKeyRecord) -> Option<EnvelopeKeyRecord>,
-    ) -> Result<Rewritten, SqlError> {
-        let [id, created] = values(key);
-        for _ in 0..REWRITES_MAX {
-            let Some(old) = self.find(session, key).await? else { return Ok(Rewritten::NotFound) };
-            let Some(new) = change(&read_version(key, old.as_deref())?) else { return Ok(Rewritten::Left) };
-            // A record is JSON, which it would not have been read as otherwise.
-            let (old, new) =
-                (String::from_utf8_lossy(old.as_deref().unwrap_or_default()), checked_json(&new)?);
-            let rows =
-                session.ask(&self.update, &[id, created, Value::Text(&old), Value::Text(&new)]).await?;
-            if counted(&rows)? > 0 {
-                return Ok(Rewritten::Changed);
-            }
-        }
-        Err(SqlFault::Contended(key.clone()).into())
-    }
-
-    pub(super) async fn list(
-        &self,
-        session: &mut PostgresSession,
-        page_end: Option<&KeyMeta>,
-        limit: usize,
-    ) -> Result<Page, SqlError> {
-        let (id, created) = page_end
-            .map_or(("", f64::NEG_INFINITY), |key| (key.id().as_str(), at_or_past_all(key.created())));
-        let limited = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows = session.ask(&self.list, &[Value::Text(id), Value::Float(created), limited]).await?;
-        // An empty page is one row without an id.
-        let listed = rows.iter().filter_map(|row| text(row, ID).ok().map(|id| (id, row))).map(|(id, row)| {
-            Ok(ListedRow { id, created: row.try_get(2)?, json: text_or_null(row, RECORD)? })
-        });
-        let listed = listed.collect::<Result<Vec<_>, sqlx::Error>>()?;
-        let is_last = listed.len() < limit || limit == 0;
-        Ok(read_page(listed, is_last)?)
-    }
-}
-
-/// How often an insert is begun anew when the row in its way was gone.
-const INSERT_ROUNDS: usize = 3;
-
-/// How often a rewrite is begun anew when others rewrite the same record. They do so once or twice
-/// in its life.
-const REWRITES_MAX: usize = 20;
-
-/// How many keys one statement asks for. Its parameters and its answer are a few megabytes then.
-const ROWS_MAX: usize = 10_000;
-
-/// The latest record of an id and the one before it, from the row that has both.
-fn latest(id: &KeyId, row: &PgRow) -> Result<Option<Latest>, SqlError> {
-    let read = |record, seconds| -> Result<_, sqlx::Error> {
-        Ok(read_row(id, row.try_get(seconds)?, text_or_null(row, record)?.as_deref()))
-    };
-    // Where there is no earlier row, there is no time.
-    let has_earlier = row.try_get::<Option<i64>, _>(EARLIER_SECONDS)?.is_some();
-    let earlier = has_earlier.then(|| read(EARLIER_RECORD, EARLIER_SECONDS)).transpose()?;
-    let rows = [Some(read(RECORD, SECONDS)?), earlier];
-    Ok(read_latest(rows.into_iter().flatten())?)
-}
-
-pub(super) async fn delete(session: &mut PostgresSession, id: &KeyId) -> Result<u64, SqlError> {
-    counted(&session.ask(&DELETE, &[Value::Text(id.as_str())]).await?)
-}
-
-pub(super) async fn count(session: &mut PostgresSession) -> Result<u64, SqlError> {
-    counted(&session.ask(&COUNT, &[]).await?)
-}
-
-fn read_version(key: &KeyMeta, json: Option<&[u8]>) -> Result<EnvelopeKeyRecord, SqlError> {
-    Ok(read_row(key.id(), Some(key.created().unix_seconds()), json)?)
-}
-
-/// What names a version to a statement.
-fn values(key: &KeyMeta) -> [Value<'_>; 2] {
-    [Value::Text(key.id().as_str()), Value::Integer(key.created().unix_seconds())]
-}
-
-// Where in an answer is what; the tag is first.
-/// The id that was asked for.
-const ID: usize = 1;
-/// Whether there is a row.
-const IS_FOUND: usize = 2;
-const RECORD: usize = 3;
-/// Where a latest one has its time, and what is before it.
-const SECONDS: usize = 5;
-const EARLIER_RECORD: usize = 6;
-const EARLIER_SECONDS: usize = 7;
-/// Where the holder's is.
-const HOLDERS_RECORD: usize = 2;
-
-/// The row that was found, if any. An answer to another question is none to this one.
-fn found<'a>(row: &'a PgRow, id: &KeyId) -> Result<Option<&'a PgRow>, SqlError> {
-    if text(row, ID)? != id.as_str().as_bytes() {
-        return Err(SqlError::Crossed);
-    }
-    Ok(row.try_get::<bool, _>(IS_FOUND)?.then_some(row))
-}
-
-/// The row that was found for the one key that was asked for.
-fn only<'a>(rows: &'a [PgRow], id: &KeyId) -> Result<Option<&'a PgRow>, SqlError> {
-    match rows {
-        [row] => found(row, id),
-        _ => Err(SqlError::Crossed),
-    }
-}
-
-/// The rows that were found, each in the place of what was asked, which the server counts from one.
-fn in_order<'a, T>(
-    rows: &'a [PgRow],
-    asked: &[T],
-    id_of: impl Fn(&T) -> &KeyId,
-) -> Result<Vec<Option<&'a PgRow>>, SqlError> {
-    let mut answers = vec![None; asked.len()];
-    for row in rows {
-        let place = usize::try_from(row.try_get::<i64, _>(4)? - 1).unwrap_or(usize::MAX);
-        match (asked.get(place), answers.get_mut(place)) {
-            (Some(asked), Some(answer @ None)) => *answer = Some(found(row, id_of(asked))?),
-            _ => return Err(SqlError::Crossed),
-        }
-    }
-    answers.into_iter().map(|answer| answer.ok_or(SqlError::Crossed)).collect()
-}
-
-/// How many rows a statement counted.
-fn counted(rows: &[PgRow]) -> Result<u64, SqlError> {
-    let [row] = rows else { return Err(SqlError::Crossed) };
-    Ok(row.try_get::<i64, _>(1)?.unsigned_abs())
-}
-
-/// A time as `to_timestamp` takes it. The last one stands for all that are past it, where the server begins
-/// to count in floating fractions: no key is among them.
-#[expect(clippy::cast_precision_loss, reason = "the year 9999 ends below 2^53")]
-fn at_or_past_all(created: Created) -> f64 {
-    if created == Created::MAX { f64::INFINITY } else { created.unix_seconds() as f64 }
-}
-
-/// What all times of the second are before; those of a foreign writer may have fractions of one.
-fn after(created: Created) -> f64 {
-    at_or_past_all(created) + 1.0
-}

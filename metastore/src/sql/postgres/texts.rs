@@ -210,7 +210,22 @@ macro_rules! list_sql {
             $utc,
             ") AND ",
             no_reserved_id!(),
+            "\n    AND ($5 = '' OR left(k.id::text, char_length($5)) COLLATE \"C\" = $5)",
             "\n  ORDER BY k.id, k.created LIMIT $4\n) AS page ON true"
+        )
+    };
+}
+
+macro_rules! delete_version_sql {
+    ($utc:literal) => {
+        concat!(
+            "WITH deleted AS (\n  DELETE FROM encryption_key WHERE $1 = 'claviger.delete_version' AND ",
+            of_id!(),
+            "\n    AND created = to_timestamp($3)",
+            $utc,
+            " AND ",
+            durably!(),
+            "\n  RETURNING 1\n)\nSELECT 'claviger.delete_version'::text, count(*) FROM deleted"
         )
     };
 }
@@ -238,9 +253,9 @@ macro_rules! count_sql {
 }
 
 pub(super) use {
-    count_sql, delete_sql, durably, holder_sql, insert_sql, latest_two, list_sql, load_latest_many_sql,
-    load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record, row_id, seconds,
-    update_sql,
+    count_sql, delete_sql, delete_version_sql, durably, holder_sql, insert_sql, latest_two, list_sql,
+    load_latest_many_sql, load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record,
+    row_id, seconds, update_sql,
 };
 
 /// The statements whose text depends on the type of `created`.
@@ -256,6 +271,7 @@ pub(super) struct Texts {
     pub(super) holder: Statement,
     pub(super) update: Statement,
     pub(super) list: Statement,
+    pub(super) delete_version: Statement,
 }
 
 macro_rules! texts {
@@ -273,6 +289,7 @@ macro_rules! texts {
             holder: Statement { tag: "claviger.holder", sql: holder_sql!($utc) },
             update: Statement { tag: "claviger.update", sql: update_sql!($utc) },
             list: Statement { tag: "claviger.list", sql: list_sql!($utc) },
+            delete_version: Statement { tag: "claviger.delete_version", sql: delete_version_sql!($utc) },
         }
     };
 }
@@ -290,7 +307,7 @@ impl Texts {
     pub(super) const OURS: &'static Self = &OF_TIMESTAMPTZ;
 
     /// Returns all statements on a table of this layout.
-    pub(super) const fn all(&'static self) -> [&'static Statement; 10] {
+    pub(super) const fn all(&'static self) -> [&'static Statement; 11] {
         [
             &self.load,
             &self.load_latest,
@@ -300,6 +317,7 @@ impl Texts {
             &self.holder,
             &self.update,
             &self.list,
+            &self.delete_version,
             &DELETE,
             &COUNT,
         ]

@@ -8,10 +8,11 @@ use claviger::{BackendError, ErrorChain, KeyId};
 use sqlx::SqliteConnection;
 
 use crate::schema::{DangerousSchema, Finding, FindingId, SchemaReport};
+use crate::sql::UNFOLD_OR_READ;
+use crate::sql::rows::{read_id, read_row};
 use crate::sql::sqlite::check::queries::{Column, SampledRow, UniqueColumn};
 use crate::sql::sqlite::fault::{backend_error, is_read_only, is_transient};
 use crate::sql::sqlite::statements;
-use crate::sql::{UNFOLD_OR_READ, read_id, read_row};
 
 /// Why a store that must be there already is not opened on a file without the table.
 pub(super) fn table_missing() -> BackendError {
@@ -152,7 +153,7 @@ fn is_of_text(declared: &str) -> bool {
     !says(&["INT"]) && says(&["CHAR", "CLOB", "TEXT", "BLOB"])
 }
 
-/// Tells whether there is a key over what names a version.
+/// Returns `true` if there is a key over what names a version.
 fn check_keys(columns: &[UniqueColumn], report: &mut SchemaReport) -> bool {
     let mut keys = BTreeMap::<_, BTreeSet<_>>::new();
     for column in columns {

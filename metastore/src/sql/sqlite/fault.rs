@@ -15,7 +15,7 @@ pub(super) fn backend_error(error: sqlx::Error) -> BackendError {
     classified(error, Doing::Asking)
 }
 
-fn classified(error: sqlx::Error, doing: Doing) -> BackendError {
+pub(super) fn classified(error: sqlx::Error, doing: Doing) -> BackendError {
     let class = if is_transient(&error) { FailureClass::Transient } else { FailureClass::Permanent };
     let kind = kind(&error);
     BackendError::new(class, DriverFault::new(error, doing, kind)).with_kind(kind)
@@ -51,7 +51,7 @@ const fn kind_of_code(code: i32) -> Option<FailureKind> {
     })
 }
 
-/// Tells whether the file, or this connection to it, takes no writes.
+/// Returns `true` if the file, or this connection to it, takes no writes.
 pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| code & PRIMARY_CODE == READONLY)
 }
@@ -72,7 +72,7 @@ pub(super) fn opening_error(error: sqlx::Error, path: &Path) -> BackendError {
     }
 }
 
-/// Tells whether nobody who is here can change the file, whatever his rights.
+/// Returns `true` if nobody who is here can change the file, whatever their rights.
 pub(super) fn is_on_read_only_medium(path: &Path) -> bool {
     let opened = OpenOptions::new().append(true).open(path);
     opened.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
@@ -91,7 +91,7 @@ pub(super) fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Tells whether an SQLite result code, extended or not, stands for something that passes.
+/// Returns `true` if an SQLite result code, extended or not, stands for something that passes.
 const fn is_transient_code(code: i32) -> bool {
     match code & PRIMARY_CODE {
         // Another connection writes, or the schema was changed under the statement.

@@ -11,8 +11,19 @@ use claviger::{BackendError, FailureKind};
 use crate::sql::SqlFault;
 use crate::sql::sqlite::check;
 
-/// Makes the file, unless it must be there already.
-pub(super) fn prepare(path: &Path, is_existing: bool) -> Result<(), BackendError> {
+/// What keeps a file from being used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Nothing: what is missing is made.
+    IsMade,
+    /// That it is not there.
+    LacksFile,
+    /// That it is not there, or has no table.
+    LacksTable,
+}
+
+/// Looks for the file, and makes it if it may be made.
+pub(super) fn prepare(path: &Path, missing: Missing) -> Result<(), BackendError> {
     let name = path.as_os_str().as_encoded_bytes();
     if name == b":memory:" || name.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"file:")) {
         return Err(SqlFault::NameOfNoFile.into());
@@ -24,16 +35,16 @@ pub(super) fn prepare(path: &Path, is_existing: bool) -> Result<(), BackendError
     if has_log && !length.as_ref().is_ok_and(|length| *length > 0) {
         return Err(SqlFault::LogWithoutFile.into());
     }
-    if is_existing {
-        return match length.map_err(BackendError::permanent)? {
-            0 => Err(check::table_missing()),
-            _ => Ok(()),
-        };
+    if missing == Missing::IsMade {
+        return create_private(path).map_err(creation_error);
     }
-    create_private(path).map_err(creation_error)
+    match length.map_err(BackendError::permanent)? {
+        0 if missing == Missing::LacksTable => Err(check::table_missing()),
+        _ => Ok(()),
+    }
 }
 
-/// Tells whether what was written last is in the log beside the file.
+/// Returns `true` if what was written last is in the log beside the file.
 pub(super) fn has_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");

@@ -1,6 +1,6 @@
 //! Group commit: writes that wait for one another are committed together.
 //!
-//! A commit costs a sync of the disk, whatever it holds. So who has something to write puts it in a
+//! A commit costs a sync of the disk, whatever it holds. So a caller puts what it has to write in a
 //! queue, and one thread writes all that is in it with one commit, again and again until it is empty.
 //! Then the thread ends: there is none before the first write, and none while nobody writes.
 //!
@@ -21,9 +21,12 @@ use claviger::BackendError;
 use sqlx::sqlite::SqlitePool;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 
-use crate::sql::sqlite::fault::backend_error;
-use crate::sql::sqlite::statements::{self, Write};
+use crate::sql::sqlite::connection;
+use crate::sql::sqlite::patience::until_free;
+use crate::sql::sqlite::statements::{self, Outcome};
+use crate::sql::write::Write;
 use crate::task::NoRuntime;
 
 /// As many as wait for a place in the queue cost a future each; those in it their records too.
@@ -31,9 +34,6 @@ const QUEUE_MAX: usize = 1_024;
 
 /// More gain little over the sync that they share, and make the first wait for the last.
 const BATCH_MAX: usize = 256;
-
-/// How many rows a write reached.
-type Outcome = Result<u64, BackendError>;
 
 pub(super) struct Group {
     pool: SqlitePool,
@@ -51,6 +51,7 @@ struct Queue {
 
 struct Job {
     write: Write,
+    deadline: Instant,
     answer: oneshot::Sender<Outcome>,
     place: OwnedSemaphorePermit,
 }
@@ -61,17 +62,18 @@ impl Group {
         Arc::new(Self { pool, queue: Mutex::default(), places, abandoned: Notify::new() })
     }
 
-    /// Has `write` done with what else waits, and tells how many rows it reached.
+    /// Has `write` done with what else waits, and returns how many rows it reached. At the deadline the writer
+    /// waits no longer for other processes.
     ///
-    /// Who goes away before a place in the queue is free leaves nothing behind; later the write is
-    /// done, or is not.
-    pub(super) async fn write(self: &Arc<Self>, write: Write) -> Outcome {
+    /// A caller that goes away before a place in the queue is free leaves nothing behind. Later the write
+    /// is done, or is not.
+    pub(super) async fn write(self: &Arc<Self>, deadline: Instant, write: Write) -> Outcome {
         if Handle::try_current().is_err() {
             return Err(BackendError::permanent(NoRuntime));
         }
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(BackendError::permanent)?;
         let (answer, mut outcome) = oneshot::channel();
-        self.queue().jobs.push_back(Job { write, answer, place });
+        self.queue().jobs.push_back(Job { write, deadline, answer, place });
         loop {
             // Listening begins before the look at the queue, or a writer that goes between the two
             // would be missed.
@@ -144,16 +146,18 @@ impl Writer {
     }
 
     async fn write(&self, batch: Vec<Job>) {
+        // The last of those who wait.
+        let deadline = batch.iter().map(|job| job.deadline).max().unwrap_or_else(Instant::now);
         let (writes, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.write, (job.answer, job.place))).unzip();
-        for ((answer, _place), outcome) in answers.into_iter().zip(self.outcomes(&writes).await) {
-            // Who has gone away does not want to know.
+        for ((answer, _place), outcome) in answers.into_iter().zip(self.outcomes(&writes, deadline).await) {
+            // A caller that has gone away does not want to know.
             let _gone = answer.send(outcome);
         }
     }
 
-    async fn outcomes(&self, writes: &[Write]) -> Vec<Outcome> {
-        let error = match self.commit(writes).await {
+    async fn outcomes(&self, writes: &[Write], deadline: Instant) -> Vec<Outcome> {
+        let error = match until_free(deadline, || self.commit(writes, deadline)).await {
             Ok(outcomes) => return outcomes,
             Err(error) => error,
         };
@@ -163,7 +167,7 @@ impl Writer {
         // Nothing was written. One of them may be what the table cannot take: each by itself.
         let mut outcomes = Vec::with_capacity(writes.len());
         for write in writes {
-            match self.commit(slice::from_ref(write)).await {
+            match self.commit(slice::from_ref(write), deadline).await {
                 Ok(outcome) => outcomes.extend(outcome),
                 // Nor would the others come through, and each would wait as long.
                 Err(error) if error.is_transient() => {
@@ -177,8 +181,8 @@ impl Writer {
     }
 
     /// All of them are written, or none.
-    async fn commit(&self, writes: &[Write]) -> Result<Vec<Outcome>, BackendError> {
-        let mut connection = self.group.pool.acquire().await.map_err(backend_error)?;
+    async fn commit(&self, writes: &[Write], deadline: Instant) -> Result<Vec<Outcome>, BackendError> {
+        let mut connection = connection(&self.group.pool, deadline).await?;
         let outcomes = statements::write(&mut connection, writes).await;
         if outcomes.is_err() {
             // SQLite may have rolled back by itself, which the driver does not notice: it would take

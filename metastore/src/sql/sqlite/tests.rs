@@ -1,18 +1,20 @@
+use claviger::testing::{ReplaceOne as _, call};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use claviger::Created;
+use claviger::{Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::builder::{CONNECTIONS_MAX, enter_wal_mode};
+use super::file::Missing;
 use super::*;
 
 async fn in_a_folder() -> (SqliteMetastore, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteMetastore::open(folder.path().join("keys.db")).await.unwrap();
+    let store = SqliteMetastore::migrate(folder.path().join("keys.db")).await.unwrap();
     (store, folder)
 }
 
@@ -20,7 +22,7 @@ async fn in_a_folder() -> (SqliteMetastore, tempfile::TempDir) {
 async fn all_connections(store: &SqliteMetastore) -> Vec<PoolConnection<Sqlite>> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
-        connections.push(connection(&store.pool).await.unwrap());
+        connections.push(connection(&store.0.0.pool, call().deadline).await.unwrap());
     }
     connections
 }
@@ -45,9 +47,9 @@ async fn s1_4_dropped_calls_give_their_connections_back() {
     for round in 0..1_000 {
         let record = record(round + 1);
         let calls = async {
-            let _either = store.insert(&record).await?;
-            store.revoke(record.meta()).await?;
-            store.load_latest(record.meta().id(), Created::MAX).await
+            let _either = store.insert(&record, &call()).await?;
+            store.revoke(record.meta(), &call()).await?;
+            store.load_latest(record.meta().id(), Created::MAX, &call()).await
         };
         let mut calls = pin!(calls);
         for _ in 0..round % 40 {
@@ -62,8 +64,8 @@ async fn s1_4_dropped_calls_give_their_connections_back() {
     drop(connections);
     // The queue of writers is empty, and no transaction was left open on any connection.
     for created in 10_000..10_100 {
-        assert_eq!(store.insert(&record(created)).await.unwrap(), Insert::Inserted);
-        let latest = store.load_latest(record(1).meta().id(), Created::MAX).await.unwrap();
+        assert_eq!(store.insert(&record(created), &call()).await.unwrap(), Insert::Inserted);
+        let latest = store.load_latest(record(1).meta().id(), Created::MAX, &call()).await.unwrap();
         assert_eq!(latest.map(|latest| latest.record), Some(record(created)));
     }
 }
@@ -71,7 +73,7 @@ async fn s1_4_dropped_calls_give_their_connections_back() {
 #[test]
 fn a_call_outside_a_runtime_is_an_error() {
     let outside = || {
-        let mut call = pin!(SqliteMetastore::open("keys.db"));
+        let mut call = pin!(SqliteMetastore::migrate("keys.db"));
         call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
     };
     let Poll::Ready(Err(error)) = outside() else { panic!("it waits, or opened the file") };
@@ -92,20 +94,21 @@ async fn keys_that_the_table_cannot_hold_are_refused_before_it_is_touched() {
     ];
     for (id, says) in cases {
         let key = KeyMeta::new(KeyId::new(id), Created::MIN);
-        let insert = store.insert(&EnvelopeKeyRecord::new(key.clone(), *b"wrapped", None)).await.map(drop);
-        let load = store.load(&key, Consistency::Strong).await.map(drop);
-        let load_many = store.load_many(std::slice::from_ref(&key), Consistency::Strong).await.map(drop);
-        let revoke = store.revoke(&key).await.map(drop);
-        let replace = store.replace_wrapped_key(&key, b"old", b"new").await.map(drop);
-        let latest = store.load_latest(key.id(), Created::MAX).await.map(drop);
-        let delete = store.delete(key.id()).await.map(drop);
+        let insert =
+            store.insert(&EnvelopeKeyRecord::new(key.clone(), *b"wrapped", None), &call()).await.map(drop);
+        let load = store.load(&key, &call()).await.map(drop);
+        let load_many = store.load_many(std::slice::from_ref(&key), &call()).await.map(drop);
+        let revoke = store.revoke(&key, &call()).await.map(drop);
+        let replace = store.replace_one(&key, b"old", b"new", &call()).await.map(drop);
+        let latest = store.load_latest(key.id(), Created::MAX, &call()).await.map(drop);
+        let delete = store.delete(key.id(), &call()).await.map(drop);
         for answer in [insert, load, load_many, latest, revoke, replace, delete] {
             assert_refused(answer, says);
         }
     }
     let long = EnvelopeKeyRecord::new(KeyMeta::new(KeyId::new("a"), Created::MIN), vec![0; 49_152], None);
     let says = "key record of length 65558 is over the limit of 65536";
-    assert_refused(store.insert(&long).await.map(drop), says);
+    assert_refused(store.insert(&long, &call()).await.map(drop), says);
 }
 
 #[track_caller]
@@ -123,7 +126,7 @@ async fn entering_wal_mode_waits_for_who_is_using_the_file() {
     let options = options.busy_timeout(Duration::ZERO).create_if_missing(true);
     let mut other = options.connect().await.unwrap();
     let using = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
-    let mut entering = pin!(enter_wal_mode(&options, false));
+    let mut entering = pin!(enter_wal_mode(&options, Missing::IsMade));
     // Each try and each pause wakes it at least once.
     let mut wakes = 0;
     let ended = poll_fn(|context| match entering.as_mut().poll(context) {

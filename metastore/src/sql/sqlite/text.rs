@@ -227,10 +227,14 @@ macro_rules! update {
 
 macro_rules! list {
     () => {
+        list!("id >= ?1 AND (id > ?1 OR seconds > ?2) AND ")
+    };
+    ($which:literal) => {
         concat!(
             row_with_id!(),
             "\n\
-             WHERE id >= ?1 AND (id > ?1 OR seconds > ?2) AND ",
+             WHERE ",
+            $which,
             is_key!(),
             "\n\
              ORDER BY id, seconds LIMIT ?3"
@@ -241,6 +245,12 @@ macro_rules! list {
 macro_rules! delete {
     () => {
         concat!("DELETE FROM encryption_key WHERE ", of_id!())
+    };
+}
+
+macro_rules! delete_version {
+    () => {
+        concat!(delete!(), " AND ", created_seconds!(), " = ?2")
     };
 }
 
@@ -260,5 +270,13 @@ pub(super) const INSERT: &str = insert!();
 pub(super) const LOAD_ALL_FORMS: &str = load_all_forms!();
 pub(super) const UPDATE: &str = update!();
 pub(super) const LIST: &str = list!();
+/// Nothing sorts between the ids with a prefix and the prefix with the last character.
+pub(super) const LIST_OF_PREFIX_FIRST: &str =
+    list!("id >= ?1 AND id < ?1 || char(1114111) AND substr(id, 1, length(?1)) = ?1 COLLATE BINARY AND ");
+pub(super) const LIST_OF_PREFIX_NEXT: &str = list!(
+    "id >= ?1 AND (id > ?1 OR seconds > ?2) \
+     AND id < ?4 || char(1114111) AND substr(id, 1, length(?4)) = ?4 COLLATE BINARY AND "
+);
 pub(super) const DELETE: &str = delete!();
+pub(super) const DELETE_VERSION: &str = delete_version!();
 pub(super) const COUNT: &str = count!();

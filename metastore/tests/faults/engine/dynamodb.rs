@@ -1,5 +1,6 @@
 //! DynamoDB, as moto has it: dynalite dies of a request that ends early.
 
+use claviger::testing::call;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -8,7 +9,7 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use claviger::{BoxedMetastore, MetastoreAdmin as _};
 use claviger_metastore::DynamoDbMetastore;
-use claviger_test_servers::shared_moto;
+use claviger_testkit::shared_moto;
 
 use crate::engine::{Engine, LONG, Way, new_name};
 
@@ -59,11 +60,11 @@ impl Engine for DynamoDb {
 
     async fn way(&self, address: &str, _connections: u32, patience: Duration) -> Way {
         let store = BoxedMetastore::new(self.open(address, patience).await);
-        Way { store, counts: Box::new(|| (0, 0)), connections_max: 0 }
+        Way { store, counts: Box::new(|| (0, 0)), connections_max: 0, patience }
     }
 
     async fn rows(&self) -> u64 {
         let store = self.open(&self.address, LONG).await;
-        Box::pin(store.count()).await.unwrap()
+        Box::pin(store.count(&call())).await.unwrap()
     }
 }

@@ -1,16 +1,17 @@
 //! MariaDB.
 
+use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use claviger::MetastoreAdmin as _;
 use claviger_metastore::MysqlMetastore;
-use claviger_test_servers::shared_mariadb;
+use claviger_testkit::shared_mariadb;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::engine::{Engine, LONG, Way, host_and_port, new_name};
+use crate::engine::{Engine, Way, host_and_port, new_name};
 
 pub(crate) struct MariaDb(pub(crate) MySqlConnectOptions);
 
@@ -29,9 +30,9 @@ impl MariaDb {
         engine
     }
 
-    async fn open(&self, address: &str, connections: u32, patience: Duration) -> MysqlMetastore {
+    async fn open(&self, address: &str, connections: u32) -> MysqlMetastore {
         let (host, port) = host_and_port(address);
-        let builder = MysqlMetastore::builder().danger_unchecked().deadline(patience);
+        let builder = MysqlMetastore::builder().danger_unchecked();
         let builder = builder.max_connections(NonZeroU32::new(connections).unwrap());
         builder.connect(self.0.clone().host(host).port(port)).await.unwrap()
     }
@@ -49,10 +50,10 @@ impl Engine for MariaDb {
     }
 
     async fn way(&self, address: &str, connections: u32, patience: Duration) -> Way {
-        Way::over(self.open(address, connections, patience).await, connections)
+        Way::over(self.open(address, connections).await, connections, patience)
     }
 
     async fn rows(&self) -> u64 {
-        self.open(&self.address(), 1, LONG).await.count().await.unwrap()
+        self.open(&self.address(), 1).await.count(&call()).await.unwrap()
     }
 }

@@ -1,16 +1,17 @@
 //! PostgreSQL.
 
+use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use claviger::MetastoreAdmin as _;
 use claviger_metastore::PostgresMetastore;
-use claviger_test_servers::shared_postgres;
+use claviger_testkit::shared_postgres;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::engine::{Engine, LONG, Way, host_and_port, new_name};
+use crate::engine::{Engine, Way, host_and_port, new_name};
 
 /// Of the password `faults`, hashed once and not 4096 times: the tests connect thousands of times.
 const VERIFIER: &str = "SCRAM-SHA-256$1:MDEyMzQ1Njc4OWFiY2RlZg==\
@@ -38,9 +39,9 @@ impl Postgres {
         engine
     }
 
-    async fn open(&self, address: &str, connections: u32, patience: Duration) -> PostgresMetastore {
+    async fn open(&self, address: &str, connections: u32) -> PostgresMetastore {
         let (host, port) = host_and_port(address);
-        let builder = PostgresMetastore::builder().danger_unchecked().deadline(patience);
+        let builder = PostgresMetastore::builder().danger_unchecked();
         let builder = builder.max_connections(NonZeroU32::new(connections).unwrap());
         builder.connect(self.0.clone().host(host).port(port)).await.unwrap()
     }
@@ -58,10 +59,10 @@ impl Engine for Postgres {
     }
 
     async fn way(&self, address: &str, connections: u32, patience: Duration) -> Way {
-        Way::over(self.open(address, connections, patience).await, connections)
+        Way::over(self.open(address, connections).await, connections, patience)
     }
 
     async fn rows(&self) -> u64 {
-        self.open(&self.address(), 1, LONG).await.count().await.unwrap()
+        self.open(&self.address(), 1).await.count(&call()).await.unwrap()
     }
 }

@@ -6,7 +6,7 @@ use claviger::BoxedMetastore;
 use claviger_metastore::SqliteMetastore;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 
-use crate::engine::Way;
+use crate::engine::{LONG, Way};
 
 /// A store in a new file of this folder, with so many connections.
 pub(crate) async fn way(folder: &Path, connections: u32) -> Way {
@@ -15,5 +15,10 @@ pub(crate) async fn way(folder: &Path, connections: u32) -> Way {
     let pool = SqlitePoolOptions::new().max_connections(connections).connect_lazy_with(options);
     let store = SqliteMetastore::builder().migrate().pool(pool.clone()).await.unwrap();
     let counts = move || (pool.size(), u32::try_from(pool.num_idle()).unwrap());
-    Way { store: BoxedMetastore::new(store), counts: Box::new(counts), connections_max: connections }
+    Way {
+        store: BoxedMetastore::new(store),
+        counts: Box::new(counts),
+        connections_max: connections,
+        patience: LONG,
+    }
 }

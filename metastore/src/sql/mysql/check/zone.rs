@@ -10,7 +10,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, query_as, query_scalar};
 
 use crate::schema::{Finding, FindingId, SchemaReport};
-use crate::sql::dialect::SqlError;
+use crate::sql::error::SqlError;
 use crate::sql::mysql::utc;
 
 pub(super) async fn check(

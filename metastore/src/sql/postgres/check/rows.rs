@@ -6,7 +6,7 @@ use claviger::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 
 use crate::schema::{Finding, FindingId, SchemaReport};
-use crate::sql::dialect::SqlError;
+use crate::sql::error::SqlError;
 use crate::sql::postgres::session::{PostgresSession, Value, text, text_or_null};
 use crate::sql::postgres::texts::{no_reserved_id, record, seconds};
 

@@ -8,7 +8,7 @@ pub(super) async fn try_to_write(connection: &mut SqliteConnection) -> Result<()
     query("DELETE FROM encryption_key WHERE FALSE").execute(connection).await.map(drop)
 }
 
-/// Tells whether what is written comes to a file that stays.
+/// Returns `true` if what is written comes to a file that stays.
 pub(super) async fn has_file(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     let file = "SELECT file FROM pragma_database_list WHERE name = 'main'";
     let file: Option<Option<String>> = query_scalar(file).fetch_optional(connection).await?;
@@ -28,7 +28,7 @@ pub(super) async fn columns(connection: &mut SqliteConnection) -> Result<Vec<Col
     Ok(columns.into_iter().map(|(name, declared)| Column { name, declared }).collect())
 }
 
-/// Tells whether the table's types are enforced.
+/// Returns `true` if the table's types are enforced.
 pub(super) async fn is_strict(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     let strict = "SELECT strict FROM pragma_table_list('encryption_key') WHERE schema = 'main'";
     Ok(query_scalar(strict).fetch_optional(connection).await?.unwrap_or(false))

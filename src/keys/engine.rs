@@ -1,0 +1,320 @@
+//! Carries out what T1 and T5 decide, and what comes from outside.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::back_ends::BackEnds;
+use super::caches::Caches;
+use super::context::Context;
+use super::decide::{
+    self, Admittance, Awaited, DecryptStep, EncryptStep, Failure, Fitness, Next, VersionFacts, Waited,
+};
+use super::dispatch::Dispatcher;
+use super::loader::Loader;
+use super::parts::Parts;
+use super::recheck::Recheck;
+use super::request::{Level, LoadRequest};
+use super::sweep::Sweep;
+use crate::clock::Moment;
+use crate::error::{Dependency, Error};
+use crate::events::Event;
+use crate::invalidation::listener::{Invalidate, Listeners};
+use crate::key::CryptoKey;
+use crate::keyring::Keyring;
+use crate::keyring::flight::{MinGeneration, Outcome};
+use crate::keyring::orphans::Orphan;
+use crate::record::{Created, KeyId, KeyMeta};
+use crate::status::{Status, WarmUp};
+use crate::tasks::Tasks;
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    context: Arc<Context>,
+    caches: Arc<Caches>,
+    back_ends: Arc<BackEnds>,
+    dispatcher: Arc<Dispatcher>,
+    loader: Arc<Loader>,
+    recheck: Arc<Recheck>,
+    sweep: Arc<Sweep>,
+    listeners: Listeners,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts, loader: Loader, sweep: Sweep, listeners: Listeners) -> Self {
+        let Parts { context, caches, back_ends } = parts;
+        let (dispatcher, loader) = (Arc::clone(&loader.dispatcher), Arc::new(loader));
+        let recheck = Arc::new(Recheck::new(Arc::clone(&loader)));
+        Self { context, caches, back_ends, dispatcher, loader, recheck, sweep: Arc::new(sweep), listeners }
+    }
+
+    pub(crate) const fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    pub(crate) const fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(crate) const fn caches(&self) -> &Arc<Caches> {
+        &self.caches
+    }
+
+    /// Lists the keys that are in use though they are not cached any more.
+    pub(crate) fn orphans(&self) -> Vec<Orphan> {
+        self.caches.orphans().list(self.context.now())
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        self.dispatcher.tasks()
+    }
+
+    /// Returns the key to encrypt under (T1).
+    ///
+    /// # Cancel safety
+    /// Leaving early harms nobody: loads and creations are tasks of their own.
+    pub(crate) async fn key_to_encrypt(&self, keyring: &Arc<Keyring>) -> Outcome {
+        let min_generation = self.dispatcher.min_generation(keyring);
+        let now = self.context.now();
+        let request = LoadRequest::latest(Level::Intermediate, keyring);
+        let latest = keyring.latest();
+        let rules = self.context.rules();
+        match (decide::encrypt(latest.as_deref().map(|key| rules.latest_facts(key, now))), latest) {
+            (EncryptStep::Use, Some(key)) => Ok(key),
+            (EncryptStep::UseAndRefresh, Some(key)) => {
+                self.dispatcher.refresh_in_background(&self.loader, request, now);
+                Ok(key)
+            }
+            (EncryptStep::UseAndReplace, Some(key)) => {
+                self.replace_in_background(keyring, &key, now);
+                Ok(key)
+            }
+            // On the heap, as it is seldom: each operation that waits for a key takes room for it.
+            (EncryptStep::Wait(awaited), Some(key)) => {
+                Box::pin(self.wait_to_encrypt(request, min_generation, key, awaited, now)).await
+            }
+            (EncryptStep::Load, _) | (_, None) => self.load(request, min_generation).await,
+        }
+    }
+
+    /// Has the key checked, or its successor made; goes on with it for a while if that cannot be done now.
+    async fn wait_to_encrypt(
+        &self,
+        request: LoadRequest,
+        min_generation: MinGeneration,
+        key: Arc<CryptoKey>,
+        awaited: Awaited,
+        now: Moment,
+    ) -> Outcome {
+        let (waited, answer) = self.wait(request.clone(), min_generation, awaited, now).await;
+        match (decide::after_wait_to_encrypt(awaited, waited, key.is_unusable()), answer) {
+            (Next::UseAnswer | Next::Fail, Some(answer)) => {
+                if let (Awaited::Check, Ok(latest)) = (awaited, &answer)
+                    && self.context.rules().fitness(latest, now) == Fitness::Ending
+                {
+                    self.replace_in_background(&request.keyring, latest, now);
+                }
+                answer
+            }
+            (Next::UseCached { with_event }, _) => {
+                let event = match awaited {
+                    Awaited::Check => Event::Stale,
+                    Awaited::Successor => Event::Degraded,
+                };
+                self.context.events().raise_if(with_event, event, request.keyring.id());
+                Ok(key)
+            }
+            (Next::Load, _) | (_, None) => self.load(request, min_generation).await,
+        }
+    }
+
+    /// Waits for a load, `refresh_wait` at most, if there is any use in that.
+    async fn wait(
+        &self,
+        request: LoadRequest,
+        min_generation: MinGeneration,
+        awaited: Awaited,
+        now: Moment,
+    ) -> (Waited, Option<Outcome>) {
+        if !decide::is_worth_waiting(awaited, self.back_ends.way_out(&request, awaited, now)) {
+            self.dispatcher.probe(&self.loader, request);
+            return (Waited::NotAtAll, None);
+        }
+        let answer = self.dispatcher.refresh(&self.loader, request, min_generation).await;
+        let waited = match &answer {
+            None => Waited::NoAnswer,
+            Some(Ok(_)) => Waited::Answered,
+            Some(Err(Error::KeyNotFound(_))) => Waited::Gone,
+            Some(Err(error)) if error.is_retryable() => Waited::Failed(Failure::Passing),
+            Some(Err(_)) => Waited::Failed(Failure::Lasting),
+        };
+        (waited, answer)
+    }
+
+    async fn load(&self, request: LoadRequest, min_generation: MinGeneration) -> Outcome {
+        self.dispatcher.load_with_deadline(&self.loader, request, min_generation).await
+    }
+
+    /// Has the key replaced, which is near its end, so that nobody waits there.
+    fn replace_in_background(&self, keyring: &Arc<Keyring>, key: &CryptoKey, now: Moment) {
+        if !self.back_ends.store().writes().is_open() && !keyring.rotation().is_recent(now) {
+            let request = LoadRequest::latest(Level::Intermediate, keyring).replacing(key);
+            self.dispatcher.refresh_in_background(&self.loader, request, now);
+        }
+    }
+
+    /// Has the key replaced in the background that was worn out by chance: before it is evicted, say, and that
+    /// is forgotten.
+    pub(crate) fn replace_worn_out(&self, keyring: &Arc<Keyring>) {
+        if let Some(key) = keyring.latest().filter(|key| self.context.rules().is_exhausted(key)) {
+            let request = LoadRequest::latest(Level::Intermediate, keyring).replacing(&key);
+            self.dispatcher.refresh_in_background(&self.loader, request, self.context.now());
+        }
+    }
+
+    /// Returns the key version that a record names (T5), for the partition whose new data is encrypted under
+    /// that id.
+    ///
+    /// # Cancel safety
+    /// As [`key_to_encrypt`](Self::key_to_encrypt).
+    pub(crate) async fn key_to_decrypt(
+        &self,
+        partition: &KeyId,
+        keyring: &Arc<Keyring>,
+        created: Created,
+    ) -> Outcome {
+        let key = self.version_to_decrypt(partition, keyring, created).await?;
+        match decide::admit(key.is_revoked(), self.context.rules().revoked_decrypt) {
+            Admittance::Granted => {}
+            Admittance::Warned => self.context.events().raise(Event::RevokedDecrypt, key.meta().id()),
+            Admittance::Denied => return Err(Error::KeyRevoked(key.meta().clone())),
+        }
+        Ok(key)
+    }
+
+    /// Returns the key version, admitted or not.
+    async fn version_to_decrypt(
+        &self,
+        partition: &KeyId,
+        keyring: &Arc<Keyring>,
+        created: Created,
+    ) -> Outcome {
+        let min_generation = self.dispatcher.min_generation(keyring);
+        let now = self.context.now();
+        let request = LoadRequest::version(Level::Intermediate, keyring, created);
+        let (cached, meta) = (keyring.version(created), KeyMeta::new(keyring.id().clone(), created));
+        let facts = match &cached {
+            Some(key) => self.context.rules().version_facts(key, now),
+            None if self.caches.missing().contains(&meta, now) => VersionFacts::Missing,
+            None => VersionFacts::Absent,
+        };
+        match (decide::decrypt(facts, self.context.rules().revoked_decrypt), cached) {
+            (DecryptStep::NotFound, _) => Err(Error::KeyNotFound(meta)),
+            (DecryptStep::Revoked, _) => Err(Error::KeyRevoked(meta)),
+            (DecryptStep::Use, Some(key)) => Ok(key),
+            (DecryptStep::UseAndRefresh, Some(key)) => {
+                self.dispatcher.refresh_in_background(&self.loader, request, now);
+                Ok(key)
+            }
+            (DecryptStep::Wait, Some(key)) => {
+                let (waited, answer) = self.wait(request, min_generation, Awaited::Check, now).await;
+                match (decide::after_wait_to_decrypt(waited), answer) {
+                    (Next::UseCached { with_event }, _) => {
+                        self.context.events().raise_if(with_event, Event::Stale, keyring.id());
+                        Ok(key)
+                    }
+                    (Next::UseAnswer | Next::Fail | Next::Load, answer) => answer.unwrap_or(Ok(key)),
+                }
+            }
+            (DecryptStep::Load, Some(_)) => self.load(request, min_generation).await,
+            (_, None) => self.load(request.on_behalf_of(partition), min_generation).await,
+        }
+    }
+
+    /// Loads the latest keys of these partitions, as many as the cache holds.
+    ///
+    /// # Cancel safety
+    /// The chunk that is under way comes to its end; no other one is begun.
+    pub(crate) async fn warm_up(&self, partitions: Vec<String>) -> Result<WarmUp, Error> {
+        self.loader.warm_up(partitions).await
+    }
+
+    /// Notes that any row may have changed.
+    pub(crate) fn invalidate_everything_at_once(&self) {
+        self.caches.invalidate_everything();
+    }
+
+    /// Notes that the records of this key were deleted for good.
+    pub(crate) fn shredded(&self, id: &KeyId) {
+        // First, so that a check which this causes finds it noted.
+        self.note_shredded(id);
+        self.invalidate(id);
+    }
+
+    /// Puts the row of a lost key back as a task of its own; `false` if that is not to be.
+    ///
+    /// # Cancel safety
+    /// The task goes on.
+    pub(crate) async fn restore_lost(&self, key: &KeyMeta) -> Result<bool, Error> {
+        let (sender, receiver) = oneshot::channel();
+        let (loader, dispatcher, key) = (Arc::clone(&self.loader), Arc::clone(&self.dispatcher), key.clone());
+        self.tasks().spawn(move |stopped| async move {
+            let work = tokio::time::timeout(dispatcher.operation_deadline(), loader.lost_rows.put_back(&key));
+            let outcome = match stopped.run_until_cancelled(work).await {
+                Some(Ok(row)) => row.map(|row| row.is_some()),
+                Some(Err(_elapsed)) => Err(dispatcher.overran(key.id(), Some(Dependency::Metastore))),
+                None => Err(Error::Closed),
+            };
+            // The caller may have gone away.
+            drop(sender.send(outcome));
+        })?;
+        receiver.await.unwrap_or(Err(Error::Interrupted))
+    }
+
+    /// The store came to another server.
+    pub(crate) fn failed_over(&self) {
+        self.context.events().raise(Event::FailedOver, self.caches.system_keyring().id());
+        self.caches.invalidate_everything();
+        self.recheck.begin();
+    }
+
+    /// Sees to the tasks that run as long as the factory is in use.
+    pub(crate) fn ensure_tasks(self: &Arc<Self>) {
+        self.sweep.ensure(self.tasks());
+        self.listeners.ensure(self, &self.context, self.tasks());
+    }
+
+    pub(crate) fn status(&self, closed: bool) -> Status {
+        let (store, kms) = (self.back_ends.store(), self.back_ends.kms());
+        Status {
+            intermediate_keys: self.caches.intermediate().keys(),
+            system_keys: self.caches.system().keys(),
+            orphans: self.orphans(),
+            flights: self.tasks().flights(),
+            memory: self.loader.maker.memory(),
+            events: self.context.events().counts(),
+            degraded_keys: self.loader.maker.degraded_keys(),
+            metastore_down: store.reads().is_tripped(),
+            metastore_read_only: store.writes().is_tripped() && !store.reads().is_tripped(),
+            replica_down: store.replica_is_down(),
+            kms_down: kms.gate().is_tripped(),
+            lost_rows: self.loader.lost_rows.list(),
+            sources_connected: self.listeners.connected(),
+            closed,
+        }
+    }
+}
+
+impl Invalidate for Engine {
+    fn invalidate(&self, id: &KeyId) {
+        self.caches.invalidate(id);
+    }
+
+    async fn invalidate_everything(&self) {
+        self.caches.invalidate_everything_in_turns().await;
+    }
+
+    fn note_shredded(&self, id: &KeyId) {
+        self.loader.lost_rows.note_shredded(id);
+    }
+}

@@ -1,0 +1,195 @@
+//! What a row tells: which key it holds, whether that is revoked, whose it is, and whether somebody copied it.
+
+use std::sync::Arc;
+
+use claviger_memory::{Arena, Stats};
+
+use super::caches::Caches;
+use super::context::Context;
+use super::copies::MissingCopies;
+use super::parts::Parts;
+use super::request::LoadRequest;
+use crate::aead;
+use crate::clock::Moment;
+use crate::error::Error;
+use crate::events::Event;
+use crate::key::known::{Copied, Finding, IsCopy, Known};
+use crate::key::state::KeyState;
+use crate::key::{CryptoKey, MakeError, Parent};
+use crate::keyring::Keyring;
+use crate::record::{EnvelopeKeyRecord, KeyMeta};
+use crate::secret::SecretKey;
+use crate::status::DegradedKey;
+
+/// Makes keys of rows, and knows those that were made.
+#[derive(Debug)]
+pub(crate) struct KeyMaker {
+    context: Arc<Context>,
+    caches: Arc<Caches>,
+    arena: Arena,
+    known: Arc<Known>,
+    copies: MissingCopies,
+}
+
+impl KeyMaker {
+    pub(crate) fn new(parts: &Parts, arena: Arena, known: Arc<Known>) -> Self {
+        let (context, caches) = (Arc::clone(&parts.context), Arc::clone(&parts.caches));
+        Self { context, caches, arena, known, copies: MissingCopies::default() }
+    }
+
+    /// Compares a row with what is known.
+    pub(super) fn find(&self, record: &EnvelopeKeyRecord) -> Finding {
+        self.known.find(record)
+    }
+
+    /// Notes what the record says of its key, by a read that began at `begun`, and what was known of it before.
+    /// Revoked is for ever.
+    pub(super) fn learn(
+        &self,
+        request: &LoadRequest,
+        record: &EnvelopeKeyRecord,
+        known: Finding,
+        begun: Moment,
+    ) -> Arc<KeyState> {
+        let state = request.keyring.state_of_row(record.meta().created(), begun);
+        self.note_fold(request, record, &state);
+        if self.note_revocation(&request.keyring, record, known, &state) {
+            self.context.events().raise(Event::Unrevoked, request.keyring.id());
+        }
+        state
+    }
+
+    /// Notes what the record says of its key's revocation, which is not taken back; `true` if it says that the
+    /// key is not revoked which was.
+    pub(super) fn note_revocation(
+        &self,
+        keyring: &Keyring,
+        record: &EnvelopeKeyRecord,
+        known: Finding,
+        state: &KeyState,
+    ) -> bool {
+        let was_revoked = state.is_revoked() || known == Finding::Revoked;
+        if record.is_revoked() {
+            self.note_revoked(keyring, record);
+        }
+        if record.is_revoked() || was_revoked {
+            state.mark_revoked();
+        }
+        was_revoked && !record.is_revoked()
+    }
+
+    pub(super) fn note_revoked(&self, keyring: &Keyring, record: &EnvelopeKeyRecord) {
+        let held = keyring.version(record.meta().created());
+        if self.known.note_revoked(record, held.as_deref().map(CryptoKey::hold)) {
+            self.context.events().raise(Event::RevocationsForgotten, keyring.id());
+        }
+    }
+
+    /// Notes whether the row that was read is another id's.
+    pub(super) fn note_fold(&self, request: &LoadRequest, record: &EnvelopeKeyRecord, state: &KeyState) {
+        let is_folded = record.kept_under().is_some();
+        state.set_folded(is_folded);
+        if is_folded {
+            self.context.events().raise(Event::FoldedId, request.keyring.id());
+        }
+    }
+
+    /// Returns `true` if a latest row holds the key of another one, which is then to be replaced, and raises the
+    /// alarm: that it is there says no more than that somebody wrote it.
+    ///
+    /// # Errors
+    /// If it is the key of another id, and in use.
+    pub(super) fn is_copy(
+        &self,
+        record: &EnvelopeKeyRecord,
+        known: Finding,
+        predecessor: Option<&EnvelopeKeyRecord>,
+    ) -> Result<bool, Error> {
+        let is_its_predecessors =
+            predecessor.is_some_and(|predecessor| predecessor.wrapped_key() == record.wrapped_key());
+        match known {
+            Finding::Copy(Copied { is_foreign: true, is_revoked: false }) => Err(self.refuse_copy(record)),
+            Finding::Unknown | Finding::Revoked if !is_its_predecessors => Ok(false),
+            Finding::Copy(_) | Finding::Unknown | Finding::Revoked => {
+                self.refuse_copy(record);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Raises the alarm that a row holds another one's key, and returns what its user is told.
+    pub(super) fn refuse_copy(&self, record: &EnvelopeKeyRecord) -> Error {
+        self.known.revoke_copied(record);
+        self.context.events().raise_because(Event::Tampered, record.meta().id(), &IsCopy);
+        Error::Authentication
+    }
+
+    /// Unwraps a key under its parent, or under what that was before its row held other bytes; returns
+    /// the one that it was.
+    pub(super) fn unwrap_under(
+        &self,
+        parent: &Arc<CryptoKey>,
+        record: &EnvelopeKeyRecord,
+    ) -> Result<(SecretKey, Option<Arc<CryptoKey>>), Error> {
+        let keyring = self.caches.system().keyring(parent.meta().id().as_str());
+        let formers = keyring.formers(parent.created(), self.context.now());
+        for parent in std::iter::once(parent).chain(&formers) {
+            if let Ok(secret) = aead::open_key(parent.cipher()?, record.wrapped_key()) {
+                return Ok((secret, Some(Arc::clone(parent))));
+            }
+        }
+        Err(Error::Authentication)
+    }
+
+    /// Notes the copies that a system key lacks, and tells of them once.
+    pub(super) fn note_copies(&self, key: &KeyMeta, missing: &[String]) {
+        if self.copies.note(key, missing) {
+            self.context.events().tell(
+                Event::DegradedWrap,
+                key.id(),
+                &format_args!("no copy of {}", missing.join(", ")),
+            );
+        }
+    }
+
+    pub(super) fn make_key(
+        &self,
+        secret: &SecretKey,
+        record: &EnvelopeKeyRecord,
+        state: Arc<KeyState>,
+        parent: Option<&CryptoKey>,
+    ) -> Result<CryptoKey, Error> {
+        let parent = parent.map(Parent::of);
+        if parent.is_none() {
+            self.caches.parents().note(record.meta().id(), &state);
+        }
+        let (life, was_copy) = (self.context.rules().life(record.meta()), state.is_copy());
+        let key = CryptoKey::new(&self.arena, secret, record, life, state, parent, &self.known);
+        match key {
+            Ok(key) => {
+                if key.state().is_copy() && !was_copy {
+                    self.refuse_copy(record);
+                }
+                Ok(key)
+            }
+            Err(MakeError::Copy(IsCopy)) => Err(self.refuse_copy(record)),
+            Err(MakeError::Other(error)) => Err(error),
+        }
+    }
+
+    /// Lets a key encrypt no more, nor any key under it, since its row holds `current`: whatever is sealed
+    /// under it from now on nobody else could read. What was is decrypted for a while.
+    pub(super) fn put_aside(&self, request: &LoadRequest, key: &Arc<CryptoKey>, current: &CryptoKey) {
+        let until = self.context.now().monotonic.saturating_add(self.context.rules().stale_decrypt());
+        self.caches.of(request.level).put_aside(&request.keyring, key, current, until);
+    }
+
+    /// Lists the system keys that lack copies.
+    pub(super) fn degraded_keys(&self) -> Vec<DegradedKey> {
+        self.copies.list()
+    }
+
+    pub(super) fn memory(&self) -> Stats {
+        self.arena.stats()
+    }
+}

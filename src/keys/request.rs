@@ -1,0 +1,118 @@
+//! What a load is to do, and how it is asked for.
+
+use std::sync::Arc;
+
+use crate::clock::Moment;
+use crate::gate::{Class, Subject};
+use crate::key::CryptoKey;
+use crate::key::state::Trouble;
+use crate::keyring::Keyring;
+use crate::keyring::flight::{Leader, Target};
+use crate::keyring::progress::Progress;
+use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+
+/// A level of the tree of keys that the metastore keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    System,
+    Intermediate,
+}
+
+/// What a load is to do.
+#[derive(Clone, Debug)]
+pub(super) struct LoadRequest {
+    pub(super) level: Level,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) target: Target,
+    /// Replace the latest key if it is this old or older, though it may be valid.
+    pub(super) replace: Option<Created>,
+    pub(super) class: Class,
+    /// The load's generation, once it has begun.
+    pub(super) generation: u64,
+    pub(super) progress: Arc<Progress>,
+    /// The KMS may be asked: this load, or the one that it is for, waited for that.
+    pub(super) is_cleared: bool,
+    /// The partition whose record names the version, by the id that its new data is encrypted under.
+    pub(super) partition: Option<KeyId>,
+    /// The version's row as a call for many brought it, and when that call began.
+    pub(super) prefetched: Option<(Option<EnvelopeKeyRecord>, Moment)>,
+}
+
+impl LoadRequest {
+    pub(super) fn latest(level: Level, keyring: &Arc<Keyring>) -> Self {
+        Self::new(level, keyring, Target::Latest)
+    }
+
+    pub(super) fn version(level: Level, keyring: &Arc<Keyring>, created: Created) -> Self {
+        Self::new(level, keyring, Target::Version(created))
+    }
+
+    fn new(level: Level, keyring: &Arc<Keyring>, target: Target) -> Self {
+        let is_held = match target {
+            Target::Latest => keyring.latest().is_some(),
+            Target::Version(created) => keyring.version(created).is_some(),
+        };
+        Self {
+            level,
+            keyring: Arc::clone(keyring),
+            target,
+            replace: None,
+            class: if is_held { Class::Check } else { Class::Load },
+            generation: 0,
+            progress: Arc::default(),
+            is_cleared: false,
+            partition: None,
+            prefetched: None,
+        }
+    }
+
+    pub(super) fn on_behalf_of(mut self, partition: &KeyId) -> Self {
+        self.partition = Some(partition.clone());
+        self
+    }
+
+    /// Makes it the request of a load that another one needs.
+    pub(super) fn needed_by(mut self, child: &Self) -> Self {
+        if child.class == Class::Check {
+            self.class = Class::Check;
+        }
+        self.is_cleared = child.is_cleared;
+        self
+    }
+
+    /// Returns how the metastore is asked. Many wait for what a system key's row says.
+    pub(super) fn store_class(&self) -> Class {
+        if self.level == Level::System { Class::Check } else { self.class }
+    }
+
+    /// Returns `true` if it counts against the limits: others are parts of loads, or for keys in use.
+    pub(super) fn is_limited(&self) -> bool {
+        self.level == Level::Intermediate && self.class == Class::Load
+    }
+
+    pub(super) fn subject(&self) -> Subject {
+        match self.target {
+            Target::Latest => Subject::latest(self.keyring.id()),
+            Target::Version(created) => Subject::version(&KeyMeta::new(self.keyring.id().clone(), created)),
+        }
+    }
+
+    /// Reads or notes the trouble of what is to be loaded; a version that is not cached has none.
+    pub(super) fn trouble<T>(&self, ask: impl FnOnce(&Trouble) -> T) -> Option<T> {
+        match self.target {
+            Target::Latest => Some(ask(self.keyring.trouble())),
+            Target::Version(created) => self.keyring.version(created).map(|key| ask(key.state().trouble())),
+        }
+    }
+
+    /// Makes it the request of the load that `leader` runs.
+    pub(super) fn lead_by(&mut self, leader: &Leader) {
+        self.generation = leader.generation();
+        self.progress = Arc::clone(leader.progress());
+    }
+
+    pub(super) fn replacing(mut self, key: &CryptoKey) -> Self {
+        self.replace = Some(key.created());
+        self
+    }
+}
