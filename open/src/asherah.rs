@@ -6,10 +6,11 @@ mod kms;
 mod span;
 mod store;
 
+use crate::describe::of_json;
 use crate::environment::Environment;
 use crate::error::SpecError;
 use crate::factory::{FactorySpec, Spans};
-use crate::fields::{Fields, Plain};
+use crate::fields::Fields;
 use crate::nearest::plain;
 use crate::store::StoreSpec;
 use span::{Span, Unit};
@@ -61,12 +62,7 @@ impl FactorySpec {
     /// For a name that is not known, with the nearest one; for a time that is not from 1 s to 100 years, with what
     /// it comes to. No secret is in it.
     pub fn from_asherah_json(json: &str, by: Asherah) -> Result<Self, SpecError> {
-        let mut json = serde_json::Deserializer::from_str(json);
-        // The error's text has what was expected and where, and nothing that was found.
-        let fields = crate::describe::fields::<Plain, _>(&mut json)
-            .and_then(|fields| json.end().map(|()| fields))
-            .map_err(|error| SpecError::wrong(&format!("is no JSON object ({})", place(&error))))?;
-        read(fields, by, by.unit())
+        read(of_json(json)?, by, by.unit())
     }
 
     /// Reads the variables `ASHERAH_…` that Asherah's servers read, whose times are Go's (`1h30m`).
@@ -86,10 +82,6 @@ impl FactorySpec {
     }
 }
 
-fn place(error: &serde_json::Error) -> String {
-    format!("line {}, column {}", error.line(), error.column())
-}
-
 fn read(mut fields: Fields, by: Asherah, unit: Unit) -> Result<FactorySpec, SpecError> {
     fields.respell(KNOWN, |given, known| plain(given) == plain(known))?;
     let service = fields.need("ServiceName", "say whose the keys are")?;
@@ -107,8 +99,12 @@ fn read(mut fields: Fields, by: Asherah, unit: Unit) -> Result<FactorySpec, Spec
         expire_after: span("ExpireAfter", None)?,
         check_interval: span("CheckInterval", Some(span::CHECK_INTERVAL_ZERO))?,
         idle_timeout: span("SessionCacheDuration", None)?,
-        cache: fields.number("SessionCacheMaxSize")?,
+        creation_precision: span("CreateDatePrecision", None)?,
+        cache: None,
     };
+    // Of both the keys' own cache is meant.
+    let sessions = fields.number("SessionCacheMaxSize")?;
+    let spans = Spans { cache: fields.number("IntermediateKeyCacheMaxSize")?.or(sessions), ..spans };
     let readable = fields.texts("RecoveryRegionSuffixes")?;
     let readable_suffixes = Some(readable).filter(|suffixes| !suffixes.is_empty());
     for name in ["ConfigDriftForceRun", "ConfigDriftForceUpdate"] {
@@ -130,10 +126,13 @@ fn region(metastore: &StoreSpec) -> Option<String> {
     }
 }
 
-/// Claviger caches keys and not sessions, wipes by itself, writes nothing when it reads, and its pools see to
-/// their connections.
-const WITHOUT_EFFECT: [&str; 9] = [
+/// Claviger caches keys and not sessions, for all sessions, wipes by itself, writes nothing when it reads, and its
+/// pools see to their connections.
+const WITHOUT_EFFECT: [&str; 12] = [
+    "CacheIntermediateKeys",
+    "CacheSystemKeys",
     "EnableSessionCaching",
+    "SharedIntermediateKeyCache",
     "Verbose",
     "DisableZeroCopy",
     "NullDataCheck",
@@ -147,10 +146,13 @@ const WITHOUT_EFFECT: [&str; 9] = [
 /// The names of Asherah's JSON, of all versions, and of what only its environment says.
 const KNOWN: &[&str] = &[
     "AwsProfileName",
+    "CacheIntermediateKeys",
+    "CacheSystemKeys",
     "CheckInterval",
     "ConfigDriftForceRun",
     "ConfigDriftForceUpdate",
     "ConnectionString",
+    "CreateDatePrecision",
     "DisableZeroCopy",
     "DynamoDBEndpoint",
     "DynamoDBRegion",
@@ -160,9 +162,11 @@ const KNOWN: &[&str] = &[
     "EnableRegionSuffix",
     "EnableSessionCaching",
     "ExpireAfter",
+    "IntermediateKeyCacheMaxSize",
     "KMS",
     "KmsKeyId",
     "Metastore",
+    "MysqlTlsMode",
     "NullDataCheck",
     "PoolMaxIdle",
     "PoolMaxIdleTime",
@@ -180,6 +184,7 @@ const KNOWN: &[&str] = &[
     "ServiceName",
     "SessionCacheDuration",
     "SessionCacheMaxSize",
+    "SharedIntermediateKeyCache",
     "StaticMasterKeyHex",
     "VaultAddr",
     "VaultApproleRoleId",

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::SpecError;
 use crate::fields::{Fields, Placed, Places, Plain, TextOrTable};
-use crate::kms::KmsSpec;
-use crate::store::StoreSpec;
+use crate::kms::{self, KmsSpec};
+use crate::store::{self, StoreSpec};
 
 /// A table of a TOML file that describes a master key, and knows where in the file its fields are.
 ///
@@ -47,7 +47,7 @@ impl Described for KmsSpec {
     const WHAT: &'static str = "a master key: a text or a table";
 
     fn read(given: TextOrTable) -> Result<Self, SpecError> {
-        Self::from_text_or_table(given)
+        Self::from_text_or_table(given, kms::NAME)
     }
 }
 
@@ -55,7 +55,7 @@ impl Described for StoreSpec {
     const WHAT: &'static str = "a metastore: a text or a table";
 
     fn read(given: TextOrTable) -> Result<Self, SpecError> {
-        Self::from_text_or_table(given)
+        Self::from_text_or_table(given, store::NAME)
     }
 }
 
@@ -70,6 +70,17 @@ pub(crate) fn read<'de, T: Described, P: Places, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Result<T, SpecError>, D::Error> {
     deserializer.deserialize_any(Given::<T, P>(PhantomData))
+}
+
+/// A table that is a document of JSON.
+pub(crate) fn of_json(text: &str) -> Result<Fields, SpecError> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = fields::<Plain, _>(&mut json).and_then(|fields| json.end().map(|()| fields));
+    // The error's own text may quote what was found.
+    read.map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        SpecError::wrong(&format!("is no JSON object (line {line}, column {column}); correct it"))
+    })
 }
 
 /// A table alone.

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use claviger::{
-    BoxedKms, BoxedMetastore, CryptoPolicy, KeyId, ReadableSuffixes, SessionFactory, SessionFactoryBuilder,
+    BoxedKms, BoxedMetastore, CryptoPolicy, KeyId, Limits, ReadableSuffixes, SessionFactory,
+    SessionFactoryBuilder,
 };
 use serde::{Deserialize, Deserializer};
 
-use crate::describe::{Described, deserialize};
+use crate::describe::{Described, deserialize, fields, of_json};
 use crate::environment::Environment;
 use crate::error::SpecError;
-use crate::fields::{Fields, Plain, TextOrTable};
+use crate::fields::{Fields, Placed, Plain, TextOrTable};
 use crate::kms::KmsSpec;
+use crate::nearest::nearest;
 use crate::store::StoreSpec;
 
 /// A session factory, not opened yet: which keys, where they are, and for how long.
@@ -30,7 +32,7 @@ use crate::store::StoreSpec;
 /// #     "service = 'checkout'\nproduct = 'payments'\nexpire-after = '90d'\nmetastore = 'memory:'\nkms = 'local:{}'",
 /// #     folder.path().join("master.key").display()
 /// # );
-/// let spec: FactorySpec = toml::from_str(&text)?;
+/// let spec = FactorySpec::from_toml(&text)?;
 /// let store = spec.metastore().open(&StoreOptions::new()).await?;
 /// let kms = spec.kms().open(&KmsOptions::new().making(Making::IfMissing)).await?;
 /// let factory = spec.builder(store.metastore(), kms.kms()).build()?;
@@ -55,6 +57,7 @@ pub(crate) struct Spans {
     pub(crate) expire_after: Option<Duration>,
     pub(crate) check_interval: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) creation_precision: Option<Duration>,
     pub(crate) cache: Option<u64>,
 }
 
@@ -64,19 +67,53 @@ impl FactorySpec {
     /// and `CLAVIGER_CACHE`.
     ///
     /// # Errors
-    /// As one of them cannot be read, or is missing.
+    /// As one of them cannot be read, or is missing; also for a variable that is nearly called so.
     pub fn from_environment(environment: &Environment) -> Result<Self, SpecError> {
         let mut fields = Fields::default();
-        for name in NAMES {
-            let variable = format!("CLAVIGER_{}", name.replace('-', "_").to_uppercase());
-            if let Some(value) = environment.text(&variable) {
-                fields.add_called(name, &variable, &value);
+        for variable in environment.names(PREFIX) {
+            let called = variable.strip_prefix(PREFIX).unwrap_or_default();
+            let name = called.replace('_', "-").to_lowercase();
+            match nearest(&name, &NAMES) {
+                Some(meant) if meant == name => {
+                    let value = environment.text(&variable).unwrap_or_default();
+                    fields.add_called(meant, &variable, &value);
+                }
+                // Others are some other program's.
+                Some(meant) => {
+                    let meant = meant.replace('-', "_").to_uppercase();
+                    let message =
+                        format!("the variable {variable} is not known; did you mean {PREFIX}{meant}?");
+                    return Err(SpecError::wrong(&message));
+                }
+                None => {}
             }
         }
         Self::from_fields(fields)
     }
 
+    /// Reads a document of TOML. Other than the deserializer's, its errors quote nothing of the document.
+    ///
+    /// # Errors
+    /// As it is no TOML, or the table cannot be used: where ([`SpecError::at`]) and why.
+    pub fn from_toml(text: &str) -> Result<Self, SpecError> {
+        let read = toml::Deserializer::parse(text).and_then(fields::<Placed, _>);
+        let told = |error: toml::de::Error| {
+            let at = error.span().map(|span| span.start);
+            SpecError::wrong_at(at, "is no TOML; correct it where it says")
+        };
+        read.map_err(told).and_then(Self::from_fields)
+    }
+
+    /// Reads a document of JSON. Other than the deserializer's, its errors quote nothing of the document.
+    ///
+    /// # Errors
+    /// As it is no JSON, or the table cannot be used.
+    pub fn from_json(text: &str) -> Result<Self, SpecError> {
+        Self::from_fields(of_json(text)?)
+    }
+
     fn from_fields(mut fields: Fields) -> Result<Self, SpecError> {
+        let (metastore, kms) = (fields.called("metastore"), fields.called("kms"));
         let spec = Self {
             service: fields.need("service", "say whose the keys are")?,
             product: fields.need("product", "say what the keys are for")?,
@@ -84,14 +121,17 @@ impl FactorySpec {
             readable_suffixes: None,
             metastore: StoreSpec::from_text_or_table(
                 fields.text_or_table("metastore", "say such as sqlite:PATH, or a table")?,
+                &metastore,
             )?,
             kms: KmsSpec::from_text_or_table(
                 fields.text_or_table("kms", "say such as local:PATH, or a table")?,
+                &kms,
             )?,
             spans: Spans {
                 expire_after: fields.time("expire-after")?,
                 check_interval: fields.time("check-interval")?,
                 idle_timeout: fields.time("idle-timeout")?,
+                creation_precision: None,
                 cache: fields.number("cache")?,
             },
         };
@@ -130,10 +170,25 @@ impl FactorySpec {
         if let Some(time) = self.spans.idle_timeout {
             policy = policy.idle_timeout(time);
         }
+        if let Some(time) = self.spans.creation_precision {
+            policy = policy.creation_precision(time);
+        }
         if let Some(keys) = self.spans.cache {
             policy = policy.intermediate_keys_max(keys);
         }
         policy
+    }
+
+    /// Returns the limits of a service, with the KMS's `call-deadline` if it has one.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        match self.kms.call_deadline() {
+            // An operation has time for three tries, and no less than it has otherwise.
+            Some(time) => {
+                Limits::new().kms_deadline(time).operation_deadline(OPERATION_MIN.max(time.saturating_mul(3)))
+            }
+            None => Limits::new(),
+        }
     }
 
     /// Begins a factory on what was opened.
@@ -141,7 +196,8 @@ impl FactorySpec {
         let mut builder = SessionFactory::builder(metastore, kms)
             .service(&self.service)
             .product(&self.product)
-            .policy(self.policy());
+            .policy(self.policy())
+            .limits(self.limits());
         if let Some(suffix) = &self.region_suffix {
             builder = builder.region_suffix(suffix);
         }
@@ -168,6 +224,10 @@ impl<'de> Deserialize<'de> for FactorySpec {
         deserialize::<Self, Plain, D>(deserializer)
     }
 }
+
+const OPERATION_MIN: Duration = Duration::from_secs(10);
+
+const PREFIX: &str = "CLAVIGER_";
 
 const NAMES: [&str; 9] = [
     "service",

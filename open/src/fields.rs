@@ -4,6 +4,7 @@
 mod read;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::error::SpecError;
@@ -171,13 +172,12 @@ impl Fields {
     }
 
     pub(crate) fn number<N: TryFrom<i64>>(&mut self, name: &'static str) -> Result<Option<N>, SpecError> {
-        self.parsed(name, "a number that fits", |value| {
-            let number = match value {
-                Value::Number(number) => *number,
-                other => other.word()?.parse().ok()?,
-            };
-            N::try_from(number).ok()
-        })
+        self.parsed(name, "a number that fits", |value| N::try_from(value.number()?).ok())
+    }
+
+    /// How many there are of something, of which there is one at least.
+    pub(crate) fn count(&mut self, name: &'static str) -> Result<Option<NonZeroU32>, SpecError> {
+        self.parsed(name, "a number from 1 on", |value| NonZeroU32::new(value.number()?.try_into().ok()?))
     }
 
     pub(crate) fn truth(&mut self, name: &'static str) -> Result<Option<bool>, SpecError> {
@@ -195,7 +195,8 @@ impl Fields {
         })
     }
 
-    fn parsed<T>(
+    /// What `parse` makes of it; `what` says what it must be.
+    pub(crate) fn parsed<T>(
         &mut self,
         name: &'static str,
         what: &str,
@@ -283,8 +284,15 @@ impl Fields {
 }
 
 impl Value {
+    fn number(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            other => other.word()?.parse().ok(),
+        }
+    }
+
     /// A word that was said once.
-    fn word(&self) -> Option<&str> {
+    pub(crate) fn word(&self) -> Option<&str> {
         match self {
             Self::Words(words) if words.len() == 1 => words.first().map(String::as_str),
             _ => None,

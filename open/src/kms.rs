@@ -124,10 +124,12 @@ impl KmsSpec {
         text.map(|text| Self::from_reference(&text, VARIABLE)).transpose()
     }
 
-    /// Reads a table, or a text in its place.
-    pub(crate) fn from_text_or_table(given: TextOrTable) -> Result<Self, SpecError> {
+    /// Reads a table, or a text in its place, which users know by the name `called`.
+    pub(crate) fn from_text_or_table(given: TextOrTable, called: &str) -> Result<Self, SpecError> {
         match given {
-            TextOrTable::Text(at, text) => Self::from_reference(&text, NAME).map_err(|error| error.or_at(at)),
+            TextOrTable::Text(at, text) => {
+                Self::from_reference(&text, called).map_err(|error| error.or_at(at))
+            }
             TextOrTable::Table(fields) => Self::from_fields(fields),
         }
     }

@@ -23,6 +23,7 @@
 
 mod asherah;
 mod describe;
+mod endpoint;
 mod environment;
 mod error;
 mod factory;

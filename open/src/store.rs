@@ -12,6 +12,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use crate::endpoint::endpoint;
 use crate::environment::Environment;
 use crate::error::SpecError;
 use crate::fields::{Fields, TextOrTable};
@@ -143,10 +144,12 @@ impl StoreSpec {
         text.map(|text| Self::from_reference(&text, VARIABLE)).transpose()
     }
 
-    /// Reads a table, or a text in its place.
-    pub(crate) fn from_text_or_table(given: TextOrTable) -> Result<Self, SpecError> {
+    /// Reads a table, or a text in its place, which users know by the name `called`.
+    pub(crate) fn from_text_or_table(given: TextOrTable, called: &str) -> Result<Self, SpecError> {
         match given {
-            TextOrTable::Text(at, text) => Self::from_reference(&text, NAME).map_err(|error| error.or_at(at)),
+            TextOrTable::Text(at, text) => {
+                Self::from_reference(&text, called).map_err(|error| error.or_at(at))
+            }
             TextOrTable::Table(fields) => Self::from_fields(fields),
         }
     }
@@ -217,9 +220,8 @@ impl SqlSpec {
         if password.is_some() && url::has_password(&text) {
             return Err(fields.wrong("has a password in its url besides; keep one"));
         }
-        let connections: Option<u32> = fields.number("max-connections")?;
         let options =
-            SqlOptions { connections_max: connections.and_then(NonZeroU32::new), ..SqlOptions::default() };
+            SqlOptions { connections_max: fields.count("max-connections")?, ..SqlOptions::default() };
         fields.finish()?;
         Ok(Self { url, password, options })
     }
@@ -230,7 +232,7 @@ impl DynamoDbSpec {
         let spec = Self {
             table: fields.text("table")?.unwrap_or_else(|| ASHERAHS_TABLE.to_owned()),
             region: fields.text("region")?,
-            endpoint: fields.text("endpoint")?,
+            endpoint: endpoint(&mut fields, "endpoint")?,
         };
         fields.finish()?;
         Ok(spec)
@@ -264,9 +266,9 @@ impl fmt::Debug for SqlSpec {
 
 impl fmt::Debug for DynamoDbSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Somebody may have put credentials into the endpoint.
-        let Self { table, region, .. } = self;
-        f.debug_struct("DynamoDbSpec").field("table", table).field("region", region).finish_non_exhaustive()
+        let Self { table, region, endpoint } = self;
+        let mut fields = f.debug_struct("DynamoDbSpec");
+        fields.field("table", table).field("region", region).field("endpoint", endpoint).finish()
     }
 }
 

@@ -194,20 +194,35 @@ fn a_servers_variables_are_read_with_gos_times() {
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
-    for (time, says) in
-        [("10ms", "10ms; claviger takes 1s to 100 years"), ("SECRET", "ASHERAH_EXPIRE_AFTER is not a time")]
+    let of_time = |time| {
+        let variables = Environment::of([
+            ("ASHERAH_SERVICE_NAME", "checkout"),
+            ("ASHERAH_PRODUCT_NAME", "payments"),
+            ("ASHERAH_METASTORE_MODE", "memory"),
+            ("ASHERAH_KMS_MODE", "static"),
+            ("ASHERAH_EXPIRE_AFTER", time),
+        ]);
+        FactorySpec::from_asherah_server(&variables, Asherah::Go)
+    };
+    for (time, seconds) in
+        [("90d", "7776000s"), ("1.5h", "5400s"), ("1h0.5m500ms", "3630.5s"), ("2000000µs", "2s")]
     {
-        let told = told(FactorySpec::from_asherah_server(
-            &Environment::of([
-                ("ASHERAH_SERVICE_NAME", "checkout"),
-                ("ASHERAH_PRODUCT_NAME", "payments"),
-                ("ASHERAH_METASTORE_MODE", "memory"),
-                ("ASHERAH_KMS_MODE", "static"),
-                ("ASHERAH_EXPIRE_AFTER", time),
-            ]),
-            Asherah::Go,
-        ));
-        assert!(told.contains(says), "{told}");
+        let shown = format!("{:?}", of_time(time).unwrap());
+        assert!(shown.contains(&format!("expire_after: Some({seconds})")), "{time}: {shown}");
+    }
+    for (time, says) in [
+        ("10ms", "ASHERAH_EXPIRE_AFTER is 10ms; claviger takes 1s to 100 years"),
+        ("0.9s", "is 900ms; claviger takes 1s to 100 years"),
+        ("876601h", "is 100 years; claviger takes 1s to 100 years"),
+        ("0", "is 0s; claviger takes 1s to 100 years"),
+        ("-1h", "is not a time such as 1h30m"),
+        ("1.5", "is not a time such as 1h30m"),
+        ("7776000", "is not a time such as 1h30m"),
+        ("h", "is not a time such as 1h30m"),
+        ("SECRET", "ASHERAH_EXPIRE_AFTER is not a time"),
+    ] {
+        let told = told(of_time(time));
+        assert!(told.contains(says), "{time}: {told}");
     }
 }
 
@@ -237,8 +252,71 @@ fn a_librarys_variables_are_read_with_seconds() {
         assert!(shown.contains("expire_after: Some(86400s)") && !shown.contains("SECRET"), "{shown}");
         assert!(matches!(spec.kms(), KmsSpec::Vault(_)));
     }
-    let told = told(read(&[("DDB_TABLE", "Keys"), ("REVOKE_CHECK_INTERVAL_SECS", "0")]));
-    assert!(told.starts_with("REVOKE_CHECK_INTERVAL_SECS is 0, which means three things"), "{told}");
+    for (others, says) in [
+        (
+            &[("REVOKE_CHECK_INTERVAL_SECS", "0")][..],
+            "REVOKE_CHECK_INTERVAL_SECS is 0, which means three things",
+        ),
+        (
+            &[("EXPIRE_AFTER_SECS", "0")],
+            "EXPIRE_AFTER_SECS is 0, which Rust's Asherah reads as seconds: 0s; claviger",
+        ),
+        (&[("CREATE_DATE_PRECISION_SECS", "0")], "CREATE_DATE_PRECISION_SECS is 0, which Rust's"),
+        (
+            &[("SQLITE_PATH", "SECRET")],
+            "the variables SQLITE_PATH and DDB_TABLE name two metastores; leave one out",
+        ),
+        (
+            &[("Metastore", "rdbms")],
+            "the variables DDB_TABLE and Metastore name two metastores; leave one out",
+        ),
+        (&[("MYSQL_TLS_MODE", "true")], "has a MYSQL_TLS_MODE, which is MySQL's"),
+    ] {
+        let told = told(read(&[&[("DDB_TABLE", "Keys")][..], others].concat()));
+        assert!(told.starts_with(says), "{told}");
+    }
+}
+
+#[test]
+fn what_a_library_says_of_caches_and_of_creation_times_is_read() {
+    let variables = Environment::of([
+        ("SERVICE_NAME", "checkout"),
+        ("PRODUCT_ID", "payments"),
+        ("Metastore", "memory"),
+        ("KMS", "test-debug-static"),
+        ("CREATE_DATE_PRECISION_SECS", "3600"),
+        ("SESSION_CACHE_MAX_SIZE", "7"),
+        ("INTERMEDIATE_KEY_CACHE_MAX_SIZE", "70"),
+        ("CACHE_SYSTEM_KEYS", "false"),
+        ("SHARED_INTERMEDIATE_KEY_CACHE", "no"),
+        ("ASHERAH_POOL_MAX_LIFETIME", "60"),
+    ]);
+    let policy = format!("{:?}", FactorySpec::from_asherah_environment(&variables).unwrap().policy());
+    assert!(policy.contains("creation_precision: 3600s") && policy.contains("70"), "{policy}");
+}
+
+#[test]
+fn mysqls_tls_is_read_from_beside_its_url_in_gos_words() {
+    let read = |url: &str, mode: &str| {
+        FactorySpec::from_asherah_environment(&Environment::of([
+            ("SERVICE_NAME", "s"),
+            ("PRODUCT_ID", "p"),
+            ("KMS", "test-debug-static"),
+            ("MYSQL_URL", url),
+            ("MYSQL_TLS_MODE", mode),
+        ]))
+    };
+    for url in
+        ["mysql://u:SECRET@h/d", "mysql://u:SECRET@h/d?timezone=UTC", "u:SECRET@tcp(h)/d?parseTime=true"]
+    {
+        for mode in ["true", "preferred", "skip-verify", "false"] {
+            assert_eq!(read(url, mode).unwrap().metastore().to_string(), "mysql://u@h/d");
+        }
+        assert!(told(read(url, "SECRET")).contains("there are true, skip-verify, false"));
+    }
+    for url in ["mysql://u:SECRET@h/d?ssl-mode=REQUIRED", "u:SECRET@tcp(h)/d?tls=true"] {
+        assert!(told(read(url, "false")).contains("keep one"));
+    }
 }
 
 #[tokio::test]

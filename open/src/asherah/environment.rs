@@ -7,10 +7,13 @@ use crate::nearest::nearest;
 
 /// Reads what Asherah's servers read.
 pub(super) fn of_server(environment: &Environment) -> Result<Fields, SpecError> {
-    let known: Vec<&str> = SERVER.iter().map(|(variable, _)| *variable).chain(SERVERS_OWN).collect();
-    for name in environment.names("ASHERAH_") {
-        if !known.contains(&&*name) {
-            let meant = nearest(&name, &known).map(|name| format!("; did you mean {name}?"));
+    let known = SERVER.iter().map(|(variable, _)| *variable).chain(SERVERS_OWN);
+    // What they all begin with makes none of them nearer.
+    let known: Vec<&str> = known.filter_map(|variable| variable.strip_prefix(PREFIX)).collect();
+    for name in environment.names(PREFIX) {
+        let called = name.strip_prefix(PREFIX).unwrap_or_default();
+        if !known.contains(&called) {
+            let meant = nearest(called, &known).map(|name| format!("; did you mean {PREFIX}{name}?"));
             let meant = meant.unwrap_or_else(|| "; leave it out".to_owned());
             return Err(SpecError::wrong(&format!("the variable {name} is not known{meant}")));
         }
@@ -20,22 +23,31 @@ pub(super) fn of_server(environment: &Environment) -> Result<Fields, SpecError> 
 
 /// Reads what Asherah's Rust library reads.
 pub(super) fn of_library(environment: &Environment) -> Result<Fields, SpecError> {
-    if environment.text("MYSQL_TLS_MODE").is_some() {
-        return Err(SpecError::wrong("the variable MYSQL_TLS_MODE is not read; say ssl-mode in MYSQL_URL"));
-    }
     let mut fields = of(environment, LIBRARY);
-    // It goes by what else is set.
     let kinds = [
+        ("SQLITE_PATH", "sqlite"),
         ("DDB_TABLE", "dynamodb"),
         ("POSTGRES_URL", "rdbms"),
         ("MYSQL_URL", "rdbms"),
-        ("SQLITE_PATH", "sqlite"),
     ];
-    let kind = kinds.iter().find(|(variable, _)| environment.text(variable).is_some());
-    if let Some((variable, kind)) = kind.filter(|_| !fields.has("Metastore")) {
-        fields.add_called("Metastore", variable, kind);
+    let mut set = kinds.iter().filter(|(variable, _)| environment.text(variable).is_some());
+    let Some((variable, kind)) = set.next() else { return Ok(fields) };
+    // Asherah takes one of them, by an order of its own.
+    let two = |other: &str| {
+        let message = format!("the variables {variable} and {other} name two metastores; leave one out");
+        Err(SpecError::wrong(&message))
+    };
+    if let Some((other, _)) = set.next() {
+        return two(other);
     }
-    Ok(fields)
+    match fields.word("Metastore") {
+        Some(said) if said.trim_start_matches("test-debug-") != *kind => two("Metastore"),
+        Some(_) => Ok(fields),
+        None => {
+            fields.add_called("Metastore", variable, kind);
+            Ok(fields)
+        }
+    }
 }
 
 fn of(environment: &Environment, variables: &[(&'static str, &'static str)]) -> Fields {
@@ -61,6 +73,9 @@ fn truth(word: &str) -> String {
 }
 
 const REGION_SUFFIX: &str = "EnableRegionSuffix";
+
+/// What the variables of a server begin with.
+const PREFIX: &str = "ASHERAH_";
 
 const SERVER: &[(&str, &str)] = &[
     ("ASHERAH_SERVICE_NAME", "ServiceName"),
@@ -105,6 +120,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("SQLITE_PATH", "ConnectionString"),
     ("MYSQL_URL", "ConnectionString"),
     ("POSTGRES_URL", "ConnectionString"),
+    ("MYSQL_TLS_MODE", "MysqlTlsMode"),
     ("DDB_TABLE", "DynamoDBTableName"),
     ("DDB_REGION_SUFFIX", REGION_SUFFIX),
     ("AWS_REGION", "DynamoDBRegion"),
@@ -130,7 +146,15 @@ const LIBRARY: &[(&str, &str)] = &[
     ("SESSION_CACHE", "EnableSessionCaching"),
     ("SESSION_CACHE_MAX_SIZE", "SessionCacheMaxSize"),
     ("SESSION_CACHE_DURATION_SECS", "SessionCacheDuration"),
+    ("CREATE_DATE_PRECISION_SECS", "CreateDatePrecision"),
+    ("CACHE_SYSTEM_KEYS", "CacheSystemKeys"),
+    ("CACHE_INTERMEDIATE_KEYS", "CacheIntermediateKeys"),
+    ("INTERMEDIATE_KEY_CACHE_MAX_SIZE", "IntermediateKeyCacheMaxSize"),
+    ("SHARED_INTERMEDIATE_KEY_CACHE", "SharedIntermediateKeyCache"),
     ("REPLICA_READ_CONSISTENCY", "ReplicaReadConsistency"),
     ("ASHERAH_POOL_MAX_OPEN", "PoolMaxOpen"),
     ("ASHERAH_POOL_SIZE", "PoolMaxOpen"),
+    ("ASHERAH_POOL_MAX_IDLE", "PoolMaxIdle"),
+    ("ASHERAH_POOL_MAX_LIFETIME", "PoolMaxLifetime"),
+    ("ASHERAH_POOL_MAX_IDLE_TIME", "PoolMaxIdleTime"),
 ];

@@ -20,7 +20,7 @@ pub(super) fn read(fields: &mut Fields, by: Asherah) -> Result<KmsSpec, SpecErro
         "static" if by == Asherah::Go => Ok(static_key(StaticKey::AsherahsTestKey)),
         "test-debug-static" => Ok(static_key(StaticKey::AsherahsTestKey)),
         "static" => match hex {
-            Some(hex) => Ok(static_key(StaticKey::Hex(SecretSource::Here(hex.into())))),
+            Some(hex) => Ok(static_key(StaticKey::Hex(SecretSource::new(hex)))),
             None => {
                 Err(fields.wrong("lacks its StaticMasterKeyHex; say the 64 hex digits of the master key"))
             }

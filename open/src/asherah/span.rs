@@ -34,7 +34,8 @@ impl Span {
             return Ok(None);
         }
         if self.unit == Unit::Written {
-            let span = fields.time(name)?.unwrap_or_default();
+            let span = fields.parsed(name, "a time such as 1h30m or 90d", |value| written(value.word()?))?;
+            let span = span.unwrap_or_default();
             return self.check(fields, &called, span, "", String::new()).map(Some);
         }
         let number: i64 = fields.number(name)?.unwrap_or_default();
@@ -80,6 +81,33 @@ impl Span {
             }
         }
     }
+}
+
+/// A time as Go writes it, with fractions as in `1.5h`, or with days as people do.
+fn written(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok().or_else(|| {
+        let mut span = Duration::ZERO;
+        let mut rest = Some(text).filter(|text| !text.is_empty())?;
+        while !rest.is_empty() {
+            let number_end = rest.find(|letter: char| letter != '.' && !letter.is_ascii_digit())?;
+            let (number, after) = rest.split_at(number_end);
+            let unit_end =
+                after.find(|letter: char| letter == '.' || letter.is_ascii_digit()).unwrap_or(after.len());
+            let (unit, next) = after.split_at(unit_end);
+            let seconds = match unit {
+                "h" => 3_600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+            let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+            (span, rest) = (span.checked_add(part)?, next);
+        }
+        Some(span)
+    })
 }
 
 fn is_in_range(span: Duration) -> bool {

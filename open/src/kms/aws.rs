@@ -4,8 +4,8 @@ use std::time::Duration;
 
 #[cfg(feature = "aws")]
 use claviger_kms::AwsKms;
-use url::Url;
 
+use crate::endpoint::endpoint;
 #[cfg(feature = "aws")]
 use crate::error::OpenError;
 use crate::error::SpecError;
@@ -141,22 +141,15 @@ impl AwsSpec {
 impl Region {
     fn read(name: String, mut fields: Fields) -> Result<Self, SpecError> {
         let key = fields.need("key", &format!("say the ARN of the key of {name}"))?;
-        let region =
-            Self { key, previous: fields.texts("previous")?, endpoint: fields.text("endpoint")?, name };
-        if region.endpoint.as_ref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
-            return Err(
-                fields.wrong("has an endpoint that is none; say http://HOST or https://HOST, without a user")
-            );
-        }
+        let region = Self {
+            key,
+            previous: fields.texts("previous")?,
+            endpoint: endpoint(&mut fields, "endpoint")?,
+            name,
+        };
         fields.finish()?;
         Ok(region)
     }
-}
-
-/// Returns `true` if requests can go there, and nothing secret is in it.
-fn is_endpoint(text: &str) -> bool {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    url.is_some_and(|url| url.has_host() && url.username().is_empty() && url.password().is_none())
 }
 
 const USAGE: &str = "say aws:REGION=ARN, and more regions with commas between them";

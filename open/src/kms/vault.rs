@@ -9,6 +9,7 @@ use claviger_kms::{VaultAuth, VaultTransitKms};
 use secrecy::ExposeSecret as _;
 use url::{Url, form_urlencoded};
 
+use crate::endpoint::endpoint;
 #[cfg(feature = "vault")]
 use crate::environment::Environment;
 #[cfg(feature = "vault")]
@@ -84,7 +85,8 @@ pub(super) fn has_secret(text: &str) -> bool {
 impl VaultSpec {
     pub(super) fn read(mut fields: Fields) -> Result<Self, SpecError> {
         let choice = Self {
-            address: fields.need("address", "say such as https://vault.example:8200")?,
+            address: endpoint(&mut fields, "address")?
+                .ok_or_else(|| fields.wrong("lacks its address; say such as https://vault.example:8200"))?,
             mount: fields.text("mount")?,
             key: fields.need("key", "say the name of the transit key")?,
             auth: Auth::read(&mut fields)?,
