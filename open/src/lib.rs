@@ -41,7 +41,8 @@ pub use error::{OpenError, SpecError, SpecFault};
 pub use factory::FactorySpec;
 pub use kms::open::{Absent, KmsOptions, Making, OpenKms};
 pub use kms::{AnyOfSpec, AwsSpec, KmsFile, KmsSpec, KofNSpec, Pkcs11Spec, StaticSpec, VaultSpec};
-pub use store::open::{OpenStore, StoreOptions};
+pub use store::open::OpenStore;
+pub use store::options::StoreOptions;
 pub use store::{DynamoDbSpec, SqlSpec, StoreSpec};
 
 /// A future that traits return behind `dyn`.

@@ -1,6 +1,7 @@
 //! Which metastore is meant.
 
 pub(crate) mod open;
+pub(crate) mod options;
 mod sqlite;
 #[cfg_attr(
     not(all(feature = "postgres", feature = "mysql", feature = "dynamodb")),

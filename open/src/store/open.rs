@@ -1,121 +1,40 @@
 //! Opens the metastore.
 
 use std::fmt;
-#[cfg(feature = "_table")]
+#[cfg(feature = "sqlite")]
 use std::io;
 use std::sync::Arc;
 
 #[cfg(feature = "_table")]
-use claviger::CallContext;
-use claviger::{BackendError, BoxedMetastore, BoxedMetastoreAdmin, InMemoryMetastore, MetastoreAdmin};
+use claviger::{BackendError, CallContext};
+use claviger::{BoxedMetastore, BoxedMetastoreAdmin, InMemoryMetastore, MetastoreAdmin};
 #[cfg(feature = "dynamodb")]
 use claviger_metastore::DynamoDbMetastore;
 #[cfg(feature = "mysql")]
 use claviger_metastore::MysqlMetastore;
 #[cfg(feature = "postgres")]
 use claviger_metastore::PostgresMetastore;
-#[cfg(feature = "sqlite")]
-use claviger_metastore::SqliteMetastore;
 #[cfg(feature = "_table")]
-use claviger_metastore::{DangerousSchema, FindingId, SchemaReport};
+use claviger_metastore::SchemaReport;
+#[cfg(feature = "sqlite")]
+use claviger_metastore::{DangerousSchema, FindingId, SqliteMetastore};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use secrecy::ExposeSecret as _;
 
 use crate::BoxFuture;
-use crate::environment::Environment;
 use crate::error::OpenError;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::error::SpecError;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::store::SqlSpec;
 use crate::store::StoreSpec;
+use crate::store::options::StoreOptions;
 
 /// An open metastore of any kind: for a factory, for operators, and with the checks of its table.
 #[derive(Clone, Debug)]
 pub struct OpenStore {
     store: BoxedMetastoreAdmin,
     table: Arc<dyn Table>,
-}
-
-/// How a metastore is opened.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct StoreOptions {
-    environment: Environment,
-    #[cfg(feature = "_table")]
-    accepted: Vec<FindingId>,
-    folded_ids: bool,
-    read_only: bool,
-    is_checked: bool,
-    makes_table: bool,
-}
-
-impl StoreOptions {
-    /// The table is checked, and secrets come from the process's environment.
-    pub const fn new() -> Self {
-        Self {
-            environment: Environment::of_process(),
-            #[cfg(feature = "_table")]
-            accepted: Vec::new(),
-            folded_ids: false,
-            read_only: false,
-            is_checked: true,
-            makes_table: false,
-        }
-    }
-
-    /// Takes secrets that are in variables from here.
-    pub fn environment(mut self, environment: Environment) -> Self {
-        self.environment = environment;
-        self
-    }
-
-    /// Opens in spite of these dangerous findings.
-    #[cfg(feature = "_table")]
-    pub fn accept(mut self, findings: &[FindingId]) -> Self {
-        self.accepted.extend(findings);
-        self
-    }
-
-    /// Lets keys that the table keeps under another id, which it takes for theirs, serve decrypts.
-    pub const fn folded_ids(mut self, are_read: bool) -> Self {
-        self.folded_ids = are_read;
-        self
-    }
-
-    /// Loads keys alone, so that the right to write is not asked for.
-    pub const fn read_only(mut self, is_read_only: bool) -> Self {
-        self.read_only = is_read_only;
-        self
-    }
-
-    /// Opens without the check of the table, and without a table: to look at it.
-    pub const fn danger_unchecked(mut self) -> Self {
-        self.is_checked = false;
-        self
-    }
-
-    /// Makes the table, and the file of SQLite, if there is none.
-    pub const fn migrate(mut self) -> Self {
-        self.makes_table = true;
-        self
-    }
-
-    /// The same for a table that must be there, whatever is wrong with it otherwise.
-    #[cfg(feature = "sqlite")]
-    fn with_table(mut self) -> Self {
-        if !self.is_checked {
-            FindingId::ALL.clone_into(&mut self.accepted);
-        }
-        self.accepted.retain(|finding| *finding != FindingId::TableMissing);
-        Self { is_checked: true, makes_table: false, ..self }
-    }
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// Tells a builder on which tables it may open.
@@ -164,6 +83,7 @@ impl StoreSpec {
     ///
     /// # Cancel safety
     /// A table that was to be made is there or is not.
+    #[cfg_attr(not(feature = "_table"), expect(unused_variables, reason = "the one in memory takes none"))]
     pub async fn open(&self, options: &StoreOptions) -> Result<OpenStore, OpenError> {
         match self {
             Self::Memory => Ok(OpenStore::of(InMemoryMetastore::new())),

@@ -2,79 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::time::Duration;
+mod kit;
 
-use claviger::CallContext;
-use claviger_open::{
-    Asherah, Environment, FactorySpec, KmsOptions, Making, OpenError, OpenStore, StoreOptions, StoreSpec,
-};
-#[cfg(any(
-    feature = "postgres",
-    feature = "mysql",
-    feature = "dynamodb",
-    feature = "aws",
-    feature = "pkcs11",
-    feature = "vault"
-))]
+use claviger_open::{Asherah, Environment, FactorySpec, OpenError, StoreOptions, StoreSpec};
 use claviger_testkit as servers;
 use serde_json::{Value, json};
 
-/// A machine that is busy is no service that is down.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A master key that nobody guesses.
-const HEX: &str = "8f0e6d5c4b3a29181706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0";
-
-/// Opens both, encrypts and decrypts, and looks at the table.
-async fn serves(spec: &FactorySpec, environment: &Environment) {
-    let store =
-        spec.metastore().open(&StoreOptions::new().environment(environment.clone()).migrate()).await.unwrap();
-    // Go's Asherah has no other static one.
-    let options = KmsOptions::new().environment(environment.clone()).danger_known_key(true);
-    let options = options.making(Making::IfMissing);
-    let kms = spec.kms().open(&options.making_members(Making::IfMissing)).await.unwrap();
-    let checked = kms.check(&CallContext::within(PATIENCE)).await;
-    assert!(checked.iter().all(claviger_kms::CopyCheck::is_good), "{checked:?}");
-    let factory = spec.builder(store.metastore(), kms.kms()).build().unwrap();
-    let session = factory.session("customer-17").unwrap();
-    let record = session.encrypt(b"4111").await.unwrap();
-    assert_eq!(&*session.decrypt(&record).await.unwrap(), b"4111");
-    close(&store).await;
-}
-
-async fn close(store: &OpenStore) {
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql", feature = "dynamodb"))]
-    store.check_schema(&CallContext::within(PATIENCE)).await.unwrap();
-    store.close().await;
-}
-
-/// Reads a description as TOML and as JSON, which say the same.
-fn described(metastore: &Value, kms: &Value) -> FactorySpec {
-    let table = json!({ "service": "checkout", "product": "payments", "metastore": metastore, "kms": kms });
-    let (json, toml) = (table.to_string(), toml::to_string(&table).unwrap());
-    let spec = FactorySpec::from_toml(&toml).unwrap();
-    for other in [
-        FactorySpec::from_json(&json).unwrap(),
-        serde_json::from_str(&json).unwrap(),
-        toml::from_str(&toml).unwrap(),
-    ] {
-        assert_eq!(format!("{spec:?}"), format!("{other:?}"));
-    }
-    spec
-}
-
-fn variables(metastore: &str, kms: &str) -> FactorySpec {
-    let names = [
-        ("CLAVIGER_SERVICE", "checkout"),
-        ("CLAVIGER_PRODUCT", "payments"),
-        ("CLAVIGER_EXPIRE_AFTER", "90d"),
-    ];
-    let both = [("CLAVIGER_METASTORE", metastore), ("CLAVIGER_KMS", kms)];
-    FactorySpec::from_environment(&Environment::of(names.into_iter().chain(both))).unwrap()
-}
+use crate::kit::{HEX, described, local, serves, variables};
 
 /// What a program of Rust's Asherah's is told by its environment, with a static master key.
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql", feature = "dynamodb"))]
 fn of_library(metastore: &[(&str, &str)]) -> FactorySpec {
     let names =
         [("SERVICE_NAME", "c"), ("PRODUCT_ID", "p"), ("KMS", "static"), ("STATIC_MASTER_KEY_HEX", HEX)];
@@ -83,7 +19,6 @@ fn of_library(metastore: &[(&str, &str)]) -> FactorySpec {
 }
 
 /// What a server of Go's Asherah's is told by its environment.
-#[cfg(any(feature = "mysql", all(feature = "dynamodb", feature = "aws")))]
 fn of_server(others: &[(&str, &str)]) -> FactorySpec {
     let names =
         [("ASHERAH_SERVICE_NAME", "c"), ("ASHERAH_PRODUCT_NAME", "p"), ("ASHERAH_EXPIRE_AFTER", "2160h")];
@@ -91,27 +26,6 @@ fn of_server(others: &[(&str, &str)]) -> FactorySpec {
     FactorySpec::from_asherah_server(&Environment::of(all), Asherah::Go).unwrap()
 }
 
-fn local() -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("master.key").display().to_string();
-    (folder, path)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_store_in_memory_and_keys_in_files_serve() {
-    let (folder, path) = local();
-    let environment = Environment::of([("KEY", HEX)]);
-    serves(&described(&json!("memory:"), &json!(format!("local:{path}"))), &environment).await;
-    serves(
-        &described(&json!({ "type": "memory" }), &json!({ "type": "static", "key": "env:KEY" })),
-        &environment,
-    )
-    .await;
-    serves(&variables("memory:", &format!("local:{path}")), &environment).await;
-    drop(folder);
-}
-
-#[cfg(feature = "sqlite")]
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_serves_from_every_description() {
     let (folder, key) = local();
@@ -132,7 +46,6 @@ async fn sqlite_serves_from_every_description() {
     serves(&of_library(&[("SQLITE_PATH", &file)]), &none).await;
 }
 
-#[cfg(feature = "sqlite")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_not_there_or_has_no_table_is_made_where_that_is_said_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -153,7 +66,6 @@ async fn a_file_that_is_not_there_or_has_no_table_is_made_where_that_is_said_alo
     assert!(spec.open_existing(&StoreOptions::new()).await.unwrap().is_some());
 }
 
-#[cfg(all(feature = "any-of", feature = "k-of-n"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn several_services_serve_as_one() {
     let (folder, key) = local();
@@ -173,7 +85,6 @@ async fn several_services_serve_as_one() {
 }
 
 /// Opens a database from its URL, a table with its password elsewhere, a variable and Asherah's configurations.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 async fn database(kind: &str, url: &str, of_asherah: &[&str], others: Vec<FactorySpec>) {
     let (folder, key) = local();
     let password = password(url);
@@ -210,12 +121,10 @@ async fn database(kind: &str, url: &str, of_asherah: &[&str], others: Vec<Factor
     assert!(!told.contains("another-s3cr3t"), "{told}");
 }
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 fn password(url: &str) -> &str {
     url.split(['@', ':']).nth(2).unwrap()
 }
 
-#[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_serves_from_every_description() {
     let server = servers::Postgres::start();
@@ -224,7 +133,6 @@ async fn postgres_serves_from_every_description() {
     database("postgres", &url, &[&url], vec![of_library(&[("POSTGRES_URL", &url)])]).await;
 }
 
-#[cfg(feature = "mysql")]
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_serves_from_every_description_and_from_gos_dsn() {
     let server = servers::MariaDb::start();
@@ -246,7 +154,6 @@ async fn mysql_serves_from_every_description_and_from_gos_dsn() {
     database("mysql", &url, &[&url, &dsn("opened")], vec![of_library]).await;
 }
 
-#[cfg(feature = "mysql")]
 #[tokio::test(flavor = "multi_thread")]
 async fn gos_dsn_is_encrypted_as_it_says() {
     let folder = tempfile::tempdir().unwrap();
@@ -283,7 +190,6 @@ async fn gos_dsn_is_encrypted_as_it_says() {
 }
 
 /// Makes a certificate of 127.0.0.1 and its key, which a server of another user can read.
-#[cfg(feature = "mysql")]
 fn certificate(folder: &std::path::Path) -> (String, String) {
     use std::os::unix::fs::PermissionsExt as _;
     let path = |name: &str| folder.join(name).display().to_string();
@@ -310,7 +216,6 @@ fn certificate(folder: &std::path::Path) -> (String, String) {
     (certificate, key)
 }
 
-#[cfg(all(feature = "dynamodb", feature = "aws"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn dynamodb_and_aws_serve_from_every_description() {
     let Some(told) = servers::told_by_parent() else {
@@ -362,7 +267,6 @@ async fn dynamodb_and_aws_serve_from_every_description() {
     serves(&FactorySpec::from_asherah_json(&config.to_string(), Asherah::Go).unwrap(), &none).await;
 }
 
-#[cfg(feature = "pkcs11")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_security_module_serves_from_every_description() {
     let hsm = servers::SoftHsm::token("open");
@@ -379,7 +283,6 @@ async fn a_security_module_serves_from_every_description() {
     serves(&spec, &environment).await;
 }
 
-#[cfg(feature = "vault")]
 #[tokio::test(flavor = "multi_thread")]
 async fn vault_serves_from_every_description() {
     let vault = servers::FakeVault::start();
@@ -413,96 +316,4 @@ async fn vault_serves_from_every_description() {
         ("VAULT_TOKEN", &*token),
     ]);
     serves(&FactorySpec::from_asherah_environment(&of_library).unwrap(), &environment).await;
-}
-
-/// Asserts that what is not built in is refused by a sentence with the feature, and what is built in is not.
-fn assert_missing<T>(opened: Result<T, OpenError>, feature: &str, is_built_in: bool) {
-    match opened {
-        Err(error @ OpenError::MissingFeature { .. }) => {
-            assert!(!is_built_in, "{error}");
-            assert!(error.to_string().contains(&format!("with the feature `{feature}`")), "{error}");
-        }
-        _ => assert!(is_built_in, "{feature}"),
-    }
-}
-
-#[tokio::test]
-async fn what_was_not_built_in_is_refused_with_its_feature() {
-    for (text, feature, is_built_in) in [
-        ("sqlite:/nowhere/keys.db", "sqlite", cfg!(feature = "sqlite")),
-        ("postgres://u@127.0.0.1:1/d", "postgres", cfg!(feature = "postgres")),
-        ("mysql://u@127.0.0.1:1/d", "mysql", cfg!(feature = "mysql")),
-        ("dynamodb://t?region=us-east-1&endpoint=http://127.0.0.1:1", "dynamodb", cfg!(feature = "dynamodb")),
-    ] {
-        let spec = variables(text, "local:a");
-        assert_missing(spec.metastore().schema(), feature, is_built_in);
-        if !is_built_in {
-            assert_missing(spec.metastore().open(&StoreOptions::new()).await, feature, is_built_in);
-            assert_missing(spec.metastore().open_existing(&StoreOptions::new()).await, feature, is_built_in);
-        }
-    }
-    let members =
-        json!([{ "name": "a", "kms": "local:/nowhere/a" }, { "name": "b", "kms": "local:/nowhere/b" }]);
-    let several =
-        |kind: &str| json!({ "type": kind, "k": 2, "asherah-compatible": false, "members": members });
-    let mut any_of = several("any-of");
-    any_of.as_object_mut().unwrap().remove("k");
-    for (kms, feature, is_built_in) in [
-        (json!("aws:us-east-1=arn"), "aws", cfg!(feature = "aws")),
-        (json!("pkcs11:token=t;object=o?module-path=/nowhere/m.so"), "pkcs11", cfg!(feature = "pkcs11")),
-        (json!("vault:http://127.0.0.1:1/transit/k"), "vault", cfg!(feature = "vault")),
-        (any_of, "any-of", cfg!(feature = "any-of")),
-        (several("k-of-n"), "k-of-n", cfg!(feature = "k-of-n")),
-    ] {
-        let opened = described(&json!("memory:"), &kms).kms().open(&KmsOptions::new()).await;
-        assert_missing(opened, feature, is_built_in);
-    }
-}
-
-#[test]
-fn a_description_is_strict() {
-    let read = |others: &str| {
-        let text =
-            format!("service = 's'\nproduct = 'p'\nmetastore = 'memory:'\nkms = 'local:a'\n{others}\n");
-        toml::from_str::<FactorySpec>(&text).map_err(|error| error.message().to_owned())
-    };
-    assert!(read("check-interval = '60m'\nexpire-after = '90d'").is_ok());
-    for (others, says) in [
-        ("expire-aftr = '90d'", "did you mean expire-after?"),
-        ("expire_after = '90d'", "did you mean expire-after?"),
-        ("expire-after = 90", "expire-after is not a time"),
-        ("expire-after = '90'", "expire-after is not a time"),
-        ("cache = -1", "cache is not a number"),
-    ] {
-        let told = read(others).unwrap_err();
-        assert!(told.contains(says), "{told}");
-    }
-    let of = |variables: &[(&str, &str)]| {
-        let environment = Environment::of(variables.iter().copied());
-        FactorySpec::from_environment(&environment).unwrap_err().to_string()
-    };
-    assert!(of(&[("A", "b"), ("CLAVIGER_HOME", "c")]).contains("lacks its service"));
-    let told = of(&[("CLAVIGER_EXPIRE_AFTR", "90d")]);
-    assert!(
-        told.ends_with("CLAVIGER_EXPIRE_AFTR is not known; did you mean CLAVIGER_EXPIRE_AFTER?"),
-        "{told}"
-    );
-    let told = of(&[("CLAVIGER_SERVICE", "s"), ("CLAVIGER_PRODUCT", "p"), ("CLAVIGER_METASTORE", "memory")]);
-    assert!(told.starts_with("CLAVIGER_METASTORE names no store"), "{told}");
-}
-
-#[test]
-fn the_call_deadline_of_a_kms_is_the_limit_of_its_calls() {
-    let limits = |kms: &Value| format!("{:?}", described(&json!("memory:"), kms).limits());
-    let vault = |time: &str| format!("vault:https://v/transit/k?call-deadline={time}");
-    let long = limits(&json!(vault("30s")));
-    assert!(long.contains("kms_deadline: 30s") && long.contains("operation_deadline: 90s"), "{long}");
-    let short = limits(&json!(vault("1s")));
-    assert!(short.contains("kms_deadline: 1s") && short.contains("operation_deadline: 10s"), "{short}");
-    let members = json!([{ "name": "a", "kms": vault("7s") }, { "name": "b", "kms": vault("3s") }]);
-    let longest = limits(&json!({ "type": "any-of", "members": members }));
-    assert!(longest.contains("kms_deadline: 7s"), "{longest}");
-    let own = limits(&json!({ "type": "any-of", "members": members, "call-deadline": "2s" }));
-    assert!(own.contains("kms_deadline: 2s"), "{own}");
-    assert_eq!(limits(&json!("local:a")), format!("{:?}", claviger::Limits::new()));
 }
