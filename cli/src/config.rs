@@ -3,7 +3,7 @@
 
 use std::io::Read as _;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use claviger::KeyId;
 use claviger_kms::PrivateFile;
@@ -13,13 +13,13 @@ use claviger_open::private;
 use crate::args::{Options, SchemaStore};
 use crate::exit::{Exit, Failure};
 use crate::explain::kms::spec;
-use crate::files::{Role, Used};
 use crate::given::Given;
+use crate::home::home;
 use crate::kms::KmsChoice;
 use crate::kms::text::{FROM, KMS, KmsGiven};
 use crate::store::text::METASTORE;
 use crate::store::{StoreChoice, Terms};
-use crate::variables::variable;
+use crate::used::{Role, Used};
 
 /// What the options come to.
 #[derive(Debug)]
@@ -201,22 +201,6 @@ fn read_config(path: &Path) -> Result<Options, Failure> {
         private::check(&file, &format!("{shown} holds a secret and"), "change it").map_err(spec)?;
     }
     Ok(options)
-}
-
-/// Claviger's own folder.
-pub(crate) fn home() -> Result<PathBuf, Failure> {
-    let variable = |name| variable(name).map(PathBuf::from);
-    variable("CLAVIGER_HOME")
-        .or_else(|| {
-            variable("XDG_DATA_HOME").filter(|path| path.is_absolute()).map(|data| data.join("claviger"))
-        })
-        .or_else(|| variable("HOME").map(|home| home.join(".local/share/claviger")))
-        .ok_or_else(|| {
-            Failure::new(
-                Exit::Config,
-                "there is no home folder to keep keys in; set CLAVIGER_HOME to a folder",
-            )
-        })
 }
 
 const CACHE: NonZeroU64 = match NonZeroU64::new(50_000) {

@@ -1,6 +1,5 @@
 //! Which master key is meant, and the way to it.
 
-pub(crate) mod commands;
 pub(crate) mod text;
 pub(crate) mod watched;
 
@@ -11,8 +10,9 @@ use claviger_open::{Absent, KmsFile, KmsOptions, KmsSpec, Making, OpenKms};
 
 use crate::exit::Failure;
 use crate::explain;
-use crate::files::{Role, Used};
-use crate::open::{CALL_WAIT, make_folder_of};
+use crate::folder::make_folder_of;
+use crate::patience::CALL_WAIT;
+use crate::used::{Role, Used};
 
 /// A master key and who keeps it, not opened yet.
 #[derive(Clone, Debug)]

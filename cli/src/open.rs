@@ -3,20 +3,18 @@
 pub(crate) mod first_use;
 
 use std::fmt;
-use std::fs::DirBuilder;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{CallContext, CryptoPolicy, Event, Limits, SessionFactory};
+use claviger::{CryptoPolicy, Event, Limits, SessionFactory};
 use claviger_open::{Absent, Making, OpenKms, OpenStore};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
-use crate::folder::Folder;
+use crate::explain;
 use crate::kms::watched::Watched;
 use crate::kms::{KmsChoice, Opening};
+use crate::patience::CALL_WAIT;
 use crate::tell::tell;
 
 /// The keys of a run.
@@ -97,7 +95,7 @@ pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failur
     if let Some(suffix) = &settings.region_suffix {
         builder = builder.region_suffix(suffix);
     }
-    let factory = builder.build().map_err(|error| Failure::crypt(&error))?;
+    let factory = builder.build().map_err(|error| explain::failure(&error))?;
     Ok(Keys { factory, kms, store })
 }
 
@@ -134,11 +132,6 @@ pub(crate) fn limits(kms: &KmsChoice) -> Limits {
         .operation_deadline(CALL_WAIT.max(kms_wait) * 4)
 }
 
-/// What an operator's call to the key store is told.
-pub(crate) fn call() -> CallContext {
-    CallContext::within(CALL_WAIT)
-}
-
 /// The files that hold keys and that encrypting makes if need be.
 fn wanted_files(settings: &Settings) -> Vec<&Path> {
     settings.metastore.file().into_iter().chain(settings.kms.files()).collect()
@@ -163,37 +156,6 @@ pub(crate) fn announce_due(missing: &[&Path]) {
         tell(format_args!("without --dry-run {} would be made", paths.join(" and ")));
     }
 }
-
-/// Makes claviger's own folder, for its owner alone, and syncs what names it: keys that are in use
-/// must not vanish with their folder when the power goes.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    if folder.as_os_str().is_empty() || folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().unwrap_or(Path::new(""));
-    make_folder(parent)?;
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => {
-            Folder::open(parent).sync();
-            Ok(())
-        }
-    }
-}
-
-/// The folder that a file is in, by a name that can be opened.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-pub(crate) fn make_folder_of(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    make_folder(folder).map_err(|error| Failure::create(folder, &error))
-}
-
-/// How long a database has for an answer, and a KMS unless it is told otherwise. Nobody waits at a counter for a
-/// file, and a run that gives up has to begin anew.
-pub(crate) const CALL_WAIT: Duration = Duration::from_secs(10);
 
 /// How many calls are under way at once: as many as the databases' stores have connections, so that
 /// none of them spends its time waiting for one.

@@ -10,12 +10,12 @@ use claviger::BackendError;
 use claviger_metastore::FindingId;
 use claviger_open::{OpenStore, StoreOptions, StoreSpec};
 
-use crate::config::home;
 use crate::exit::{Exit, Failure};
 use crate::explain;
-use crate::files::{self, Role, Used};
 use crate::given::Given;
+use crate::home::home;
 use crate::store::text::METASTORE;
+use crate::used::{self, Role, Used};
 
 /// A key store, not opened yet.
 #[derive(Debug)]
@@ -72,13 +72,13 @@ impl StoreChoice {
 
     /// Opens it as `options` say.
     pub(crate) async fn open(&self, options: &StoreOptions) -> Result<OpenStore, Failure> {
-        self.spec.open(options).await.map_err(|error| explain::store::opening(self, error))
+        self.spec.open(options).await.map_err(|error| explain::store::opening(&self.spec, error))
     }
 
     /// Opens one that is there; `None` if its file is not, or has no table. Nothing is made.
     pub(crate) async fn open_existing(&self, terms: Terms<'_>) -> Result<Option<OpenStore>, Failure> {
         let opened = self.spec.open_existing(&terms.options()).await;
-        opened.map_err(|error| explain::store::opening(self, error))
+        opened.map_err(|error| explain::store::opening(&self.spec, error))
     }
 
     /// Opens it, and makes its file or the table in it if they are not there.
@@ -90,7 +90,7 @@ impl StoreChoice {
 
     /// Returns what makes its table; the store need not be there.
     pub(crate) fn schema(&self) -> Result<String, Failure> {
-        let schema = self.spec.schema().map_err(|error| explain::store::opening(self, error))?;
+        let schema = self.spec.schema().map_err(|error| explain::store::opening(&self.spec, error))?;
         // The name of a table in JSON may hold anything.
         let is_json = matches!(self.spec, StoreSpec::DynamoDb(_));
         Ok(if is_json { crate::escape::json(&schema) } else { schema })
@@ -98,7 +98,7 @@ impl StoreChoice {
 
     /// What it means that it failed; `doing` is what was tried with it.
     pub(crate) fn failed(&self, doing: &str, error: &BackendError) -> Failure {
-        explain::store::using(self, doing, error)
+        explain::store::using(&self.spec, doing, error)
     }
 
     /// The file it is, if it is one.
@@ -109,7 +109,7 @@ impl StoreChoice {
     /// All files that it is made of.
     pub(crate) fn used(&self) -> Vec<Used> {
         match self.file() {
-            Some(path) => files::of_key_store(path),
+            Some(path) => used::of_key_store(path),
             None => Used::all(Role::Secret, self.spec.secret_files().iter().map(PathBuf::as_path)),
         }
     }

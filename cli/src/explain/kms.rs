@@ -7,6 +7,7 @@ use claviger_kms::LocalKmsError;
 use claviger_open::{OpenError, SpecError, SpecFault};
 
 use crate::exit::{Exit, Failure};
+use crate::explain;
 
 pub(crate) fn spec(error: SpecError) -> Failure {
     match error.into_fault() {
@@ -32,7 +33,7 @@ pub(crate) fn opening(error: OpenError) -> Failure {
             )
         }
         OpenError::Service(error) => service(&error),
-        OpenError::Build(error) => Failure::crypt(&error),
+        OpenError::Build(error) => explain::failure(&error),
         other => Failure::internal(&other.to_string()),
     }
 }

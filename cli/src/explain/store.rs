@@ -5,37 +5,36 @@ use std::io;
 
 use claviger::{BackendError, ErrorChain, FailureKind};
 use claviger_metastore::{DangerousSchema, DriverFault, FindingId, SqlFault};
-use claviger_open::OpenError;
+use claviger_open::{OpenError, StoreSpec};
 
 use crate::escape;
 use crate::exit::{Exit, Failure};
 use crate::explain::{self, Fault, find, kms};
-use crate::store::StoreChoice;
 
-pub(crate) fn opening(choice: &StoreChoice, error: OpenError) -> Failure {
+pub(crate) fn opening(store: &StoreSpec, error: OpenError) -> Failure {
     match error {
-        OpenError::Service(error) => using(choice, "cannot open", &error),
+        OpenError::Service(error) => using(store, "cannot open", &error),
         error => kms::opening(error),
     }
 }
 
 /// `doing` is what was tried with the key store.
-pub(crate) fn using(choice: &StoreChoice, doing: &str, error: &BackendError) -> Failure {
+pub(crate) fn using(store: &StoreSpec, doing: &str, error: &BackendError) -> Failure {
     if let Some(dangerous) = find::<DangerousSchema>(error) {
-        return refused(choice, dangerous);
+        return refused(store, dangerous);
     }
     if let Some(SqlFault::LogWithoutFile) = find(error) {
         let message = format!(
-            "the key store {choice} is gone or empty, and its log {choice}-wal is there, which may hold keys; restore the \
+            "the key store {store} is gone or empty, and its log {store}-wal is there, which may hold keys; restore the \
              key store beside it from a copy, or move the log away"
         );
         return Failure::new(Exit::NotFound, message);
     }
     let failure = |Fault { exit, advice }: Fault| {
-        let message = format!("{doing} the key store {choice} ({}); {advice}", ErrorChain::new(error));
+        let message = format!("{doing} the key store {store} ({}); {advice}", ErrorChain::new(error));
         Failure::new(exit, message).with_details(explain::details(error, None))
     };
-    let Some(path) = choice.file() else {
+    let Some(path) = store.file() else {
         let settings =
             Fault { exit: Exit::Config, advice: "check the URL of --metastore and its parameters" };
         return failure(if is_settings(error) { settings } else { explain::fault(error) });
@@ -74,8 +73,8 @@ fn is_settings(error: &BackendError) -> bool {
     !error.is_transient() && !is_answer && error.kind().is_none()
 }
 
-fn refused(choice: &StoreChoice, dangerous: &DangerousSchema) -> Failure {
-    let message = format!("keys could be lost in the key store {choice}, so nothing was done with it:");
+fn refused(store: &StoreSpec, dangerous: &DangerousSchema) -> Failure {
+    let message = format!("keys could be lost in the key store {store}, so nothing was done with it:");
     let mut findings = String::new();
     for finding in &dangerous.findings {
         let what = escape::line(&finding.what);

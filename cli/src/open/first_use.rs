@@ -9,10 +9,11 @@ use std::path::Path;
 use claviger::{Created, Metastore as _, MetastoreAdmin as _};
 use claviger_open::{KmsSpec, Making, OpenKms, OpenStore};
 
-use super::{call, open_kms};
+use super::open_kms;
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::kms::KmsChoice;
+use crate::patience::call;
 
 pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, OpenStore), Failure> {
     let Settings { metastore, kms, .. } = settings;

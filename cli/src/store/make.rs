@@ -7,7 +7,7 @@ use claviger_open::{StoreOptions, StoreSpec};
 use tempfile::TempPath;
 
 use crate::exit::Failure;
-use crate::open::{folder_of, make_folder_of};
+use crate::folder::{folder_of, make_folder_of};
 use crate::store::StoreChoice;
 
 impl StoreChoice {

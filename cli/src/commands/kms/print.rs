@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::args::Report;
 use crate::escape::line;
 use crate::exit::Failure;
+use crate::explain;
 use crate::print::Printer;
 
 /// What was found in a key store, or done there.
@@ -153,7 +154,7 @@ fn outcome(done: &Rewrap) -> (&'static str, &[String], Option<String>) {
         Rewrap::Due { missing } => ("due", missing, None),
         Rewrap::LeftOut => ("left-out", &[], None),
         Rewrap::Gone => ("gone", &[], None),
-        Rewrap::Failed(error) => ("failed", &[], Some(Failure::crypt(error).message().to_owned())),
+        Rewrap::Failed(error) => ("failed", &[], Some(explain::failure(error).message().to_owned())),
         _ => ("other", &[], None),
     }
 }

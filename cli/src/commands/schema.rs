@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use crate::args::{Report, Schema, SchemaApply};
 use crate::config::{kms_choice, resolve_store, resolve_store_and_kms};
-use crate::escape;
 use crate::exit::{Exit, Failure};
-use crate::files;
-use crate::open::{CALL_WAIT, call, first_use};
+use crate::open::first_use;
+use crate::patience::{CALL_WAIT, call};
 use crate::print::Printer;
 use crate::store::{StoreChoice, Terms};
+use crate::{escape, files, runtime};
 
-pub(crate) fn run(command: Schema, printer: Printer) -> Result<Exit, Failure> {
+pub(super) fn run(command: Schema, printer: Printer) -> Result<Exit, Failure> {
     match command {
         Schema::Show(given) => {
             let (choice, _) = resolve_store(given, Vec::new())?;
@@ -35,7 +35,7 @@ fn apply(given: SchemaApply, printer: Printer) -> Result<Exit, Failure> {
     if let Some(file) = choice.file() {
         let kms = kms_choice(kms)?;
         let held = first_use::held(&kms);
-        let found = crate::runtime()?.block_on(choice.open_existing(Terms::any()))?;
+        let found = runtime::start()?.block_on(choice.open_existing(Terms::any()))?;
         if found.is_none() && held.is_some() && !new_key_store {
             first_use::check_first_use(file, &kms, held)?;
         }
@@ -61,7 +61,7 @@ fn look(
         let message = format!("there is no key store at {}; check --metastore", path.display());
         return Err(Failure::new(Exit::NotFound, message));
     }
-    let report = crate::runtime()?.block_on(async {
+    let report = runtime::start()?.block_on(async {
         if making == Making::IfMissing {
             choice.make_file().await?;
         }

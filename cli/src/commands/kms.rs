@@ -9,16 +9,17 @@ use claviger_kms::CopyCheck;
 use claviger_open::{Absent, Making, OpenKms};
 
 use crate::args::{Kms, KmsKeys, KmsRenew};
+use crate::commands::kms::print::{Held, checks, report};
 use crate::config::{Checked, Settings, resolve_check, resolve_from};
 use crate::exit::{Exit, Failure};
-use crate::files;
-use crate::kms::commands::print::{Held, checks, report};
+use crate::explain;
 use crate::kms::{KmsChoice, Opening};
 use crate::open::{announce, announce_due, limits};
 use crate::print::Printer;
 use crate::tell::tell;
+use crate::{files, runtime};
 
-pub(crate) fn run(command: Kms, printer: Printer) -> Result<Exit, Failure> {
+pub(super) fn run(command: Kms, printer: Printer) -> Result<Exit, Failure> {
     match command {
         Kms::Check(keys) => check(keys, printer),
         Kms::Repair(given) => renew(given, &Work::Repair, RewrapOptions::new(), printer),
@@ -52,7 +53,7 @@ fn check(keys: KmsKeys, printer: Printer) -> Result<Exit, Failure> {
     })?;
     let never = Making::Never;
     let opening = Opening { making: never, members: never, absent: Absent::Member, danger_known_key };
-    let (copies, held) = crate::runtime()?.block_on(async {
+    let (copies, held) = runtime::start()?.block_on(async {
         let kms = choice.open(opening).await?;
         let held = match &checked {
             Checked::Kms { .. } => None,
@@ -81,7 +82,7 @@ async fn unwrap_held(settings: &Settings, kms: &OpenKms, all: bool) -> Result<Op
     let which = which(RewrapOptions::new(), settings, all).dry_run(true);
     let checked = repair_system_keys(store.admin(), &kms.kms(), &which).await;
     store.close().await;
-    let report = checked.map_err(|error| Failure::crypt(&error))?;
+    let report = checked.map_err(|error| explain::failure(&error))?;
     Ok(Some(Held { store: choice.to_string(), report }))
 }
 
@@ -116,7 +117,7 @@ fn renew(given: KmsRenew, work: &Work, how: RewrapOptions, printer: Printer) -> 
     };
     files::check_printing(&[settings.files(), from].concat())?;
     let which = which(how, &settings, all).dry_run(dry_run);
-    let renewed = crate::runtime()?.block_on(renew_in(&settings, work, which, dry_run))?;
+    let renewed = runtime::start()?.block_on(renew_in(&settings, work, which, dry_run))?;
     if renewed.keys.is_empty() && renewed.damaged.is_empty() {
         let message = format!(
             "there are no system keys of {} in the key store {}; check --service, --product and --metastore, or say \
@@ -171,7 +172,7 @@ async fn renew_in(
         },
     };
     store.close().await;
-    renewed.map_err(|error| Failure::crypt(&error))
+    renewed.map_err(|error| explain::failure(&error))
 }
 
 /// A master key to move to may be new, and so may a member: after this all keys have its copy.
