@@ -2,6 +2,7 @@
 
 mod dsn;
 mod environment;
+mod implementation;
 mod kms;
 mod span;
 mod store;
@@ -13,33 +14,9 @@ use crate::factory::{FactorySpec, Spans};
 use crate::fields::Fields;
 use crate::nearest::plain;
 use crate::store::StoreSpec;
-use span::{Span, Unit};
-
-/// Whose configuration it is. The names are the same, and what numbers mean is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Asherah {
-    /// Go's, and what is built on it: Python up to 0.3, Node up to 3, cobhan up to 0.5. Times are nanoseconds.
-    Go,
-    /// Rust's (asherah-ffi), and what is built on it: Python from 0.5, Node from 4. Times are seconds.
-    Rust,
-}
-
-impl Asherah {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Go => "Go",
-            Self::Rust => "Rust",
-        }
-    }
-
-    const fn unit(self) -> Unit {
-        match self {
-            Self::Go => Unit::Nanoseconds,
-            Self::Rust => Unit::Seconds,
-        }
-    }
-}
+pub use implementation::Asherah;
+use implementation::Unit;
+use span::Span;
 
 impl FactorySpec {
     /// Reads Asherah's configuration in JSON, in the names of 0.3 (`service_name`) and of 0.5 (`ServiceName`).

@@ -7,7 +7,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::SpecError;
-use crate::fields::{Fields, Placed, Places, Plain, TextOrTable};
+use crate::fields::read::{Placed, Places, Plain};
+use crate::fields::{Fields, TextOrTable};
 use crate::kms::{self, KmsSpec};
 use crate::store::{self, StoreSpec};
 

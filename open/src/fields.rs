@@ -1,7 +1,7 @@
 //! A description as named values. A text and a table come to the same, so that one piece of code reads
 //! both and says what is wrong in the same words.
 
-mod read;
+pub(crate) mod read;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use crate::error::SpecError;
 use crate::nearest::nearest;
-pub(crate) use read::{Placed, Places, Plain};
 
 /// Named values, taken one by one; what is left in the end is not known.
 #[derive(Clone, Default)]

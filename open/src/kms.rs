@@ -5,11 +5,6 @@ mod aws;
 pub(crate) mod open;
 #[cfg_attr(not(feature = "pkcs11"), allow(dead_code, reason = "it is read, and not opened"))]
 mod pkcs11;
-#[cfg_attr(
-    not(all(feature = "any-of", feature = "k-of-n")),
-    allow(dead_code, reason = "it is read, and not opened")
-)]
-mod several;
 mod static_key;
 #[cfg_attr(not(feature = "vault"), allow(dead_code, reason = "it is read, and not opened"))]
 mod vault;
@@ -24,8 +19,6 @@ use crate::private::read_description;
 use crate::secret::SecretSource;
 pub use aws::AwsSpec;
 pub use pkcs11::Pkcs11Spec;
-use several::Member;
-pub use several::{AnyOfSpec, KofNSpec};
 pub(crate) use static_key::StaticKey;
 pub use vault::VaultSpec;
 
@@ -66,6 +59,48 @@ pub enum KmsSpec {
 /// A static master key, not read yet.
 #[derive(Clone, Debug)]
 pub struct StaticSpec(pub(crate) StaticKey);
+
+/// Services each of which unwraps alone, not opened yet.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(all(feature = "any-of", feature = "k-of-n")),
+    allow(dead_code, reason = "it is read, and not opened")
+)]
+pub struct AnyOfSpec {
+    members: Vec<Member>,
+    asherah_compatible: Option<bool>,
+    min_copies: Option<usize>,
+    hedge_after: Option<Duration>,
+    call_deadline: Option<Duration>,
+}
+
+/// Services some of which must unwrap together, not opened yet.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(all(feature = "any-of", feature = "k-of-n")),
+    allow(dead_code, reason = "it is read, and not opened")
+)]
+pub struct KofNSpec {
+    k: u8,
+    members: Vec<Member>,
+    asherah_compatible: Option<bool>,
+    min_shares: Option<usize>,
+    previous_k: Option<u8>,
+    legacy_members: Vec<String>,
+    call_deadline: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(all(feature = "any-of", feature = "k-of-n")),
+    allow(dead_code, reason = "it is read, and not opened")
+)]
+struct Member {
+    name: String,
+    kms: KmsSpec,
+    /// The file that describes it, if one does.
+    file: Option<PathBuf>,
+}
 
 /// What a file of a master key's description is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +281,62 @@ impl StaticSpec {
         };
         fields.finish()?;
         Ok(Self(StaticKey::Hex(source)))
+    }
+}
+
+impl AnyOfSpec {
+    fn read(mut fields: Fields) -> Result<Self, SpecError> {
+        let choice = Self {
+            members: members(&mut fields)?,
+            asherah_compatible: fields.truth("asherah-compatible")?,
+            min_copies: fields.number("min-copies")?,
+            hedge_after: fields.time("hedge-after")?,
+            call_deadline: fields.time("call-deadline")?,
+        };
+        fields.finish()?;
+        Ok(choice)
+    }
+}
+
+impl KofNSpec {
+    fn read(mut fields: Fields) -> Result<Self, SpecError> {
+        let k = fields.number("k")?;
+        let choice = Self {
+            k: k.ok_or_else(|| fields.wrong("lacks its k; say how many members must unwrap together"))?,
+            members: members(&mut fields)?,
+            asherah_compatible: fields.truth("asherah-compatible")?,
+            min_shares: fields.number("min-shares")?,
+            previous_k: fields.number("previous-k")?,
+            legacy_members: fields.texts("legacy-members")?,
+            call_deadline: fields.time("call-deadline")?,
+        };
+        fields.finish()?;
+        Ok(choice)
+    }
+}
+
+fn members(fields: &mut Fields) -> Result<Vec<Member>, SpecError> {
+    let members: Vec<Member> =
+        fields.list("members")?.into_iter().map(Member::read).collect::<Result<_, _>>()?;
+    if members.is_empty() {
+        return Err(fields.wrong("lacks its members; say [[kms.members]] with name and kms for each"));
+    }
+    Ok(members)
+}
+
+impl Member {
+    fn read(mut fields: Fields) -> Result<Self, SpecError> {
+        let name = fields.need("name", "say how copies are to be called")?;
+        let (kms, file) = match fields.text_or_table("kms", "say what --kms would say, or a table")? {
+            TextOrTable::Table(table) => (KmsSpec::from_fields(table)?, None),
+            TextOrTable::Text(at, text) => {
+                let file = text.strip_prefix('@').map(PathBuf::from);
+                let kms = KmsSpec::from_reference(&text, NAME).map_err(|error| error.or_at(at))?;
+                (kms, file)
+            }
+        };
+        fields.finish()?;
+        Ok(Self { name, kms, file })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who Asherah's configuration says holds the master key.
 
-use super::Asherah;
+use super::implementation::Asherah;
 use crate::error::SpecError;
 use crate::fields::Fields;
 use crate::kms::{KmsSpec, StaticKey, StaticSpec};
@@ -79,7 +79,7 @@ fn region_map(fields: &mut Fields) -> Result<Vec<(String, String)>, SpecError> {
     fields.drop("RegionMap");
     if text.trim_start().starts_with('{') {
         let mut json = serde_json::Deserializer::from_str(&text);
-        let read = crate::describe::fields::<crate::fields::Plain, _>(&mut json);
+        let read = crate::describe::fields::<crate::fields::read::Plain, _>(&mut json);
         let inner = read.map_err(|_unread| fields.wrong("has a RegionMap that is no JSON object"))?;
         let regions: Vec<String> = inner.names().map(str::to_owned).collect();
         return regions.into_iter().map(|region| Ok((region.clone(), inner.any_text(&region)?))).collect();

@@ -2,18 +2,9 @@
 
 use std::time::Duration;
 
-use super::Asherah;
+use super::implementation::{Asherah, Unit};
 use crate::error::SpecError;
 use crate::fields::Fields;
-
-/// What a number of a time counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
-    Nanoseconds,
-    Seconds,
-    /// It is written beside it, as Go does: `1h30m`.
-    Written,
-}
 
 /// How a time is read.
 pub(super) struct Span {

@@ -18,11 +18,11 @@ use claviger_kms::{CopyCheck, LocalKms, LocalKmsError};
 use crate::BoxFuture;
 use crate::environment::Environment;
 use crate::error::OpenError;
-use crate::kms::KmsSpec;
 #[cfg(feature = "any-of")]
-use crate::kms::several::AnyOfSpec;
+use crate::kms::AnyOfSpec;
+use crate::kms::KmsSpec;
 #[cfg(feature = "k-of-n")]
-use crate::kms::several::KofNSpec;
+use crate::kms::KofNSpec;
 
 /// An open KMS of any kind, and the check of its copies.
 #[derive(Clone, Debug)]

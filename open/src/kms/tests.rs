@@ -3,7 +3,7 @@ use serde::{Deserialize, Deserializer};
 use super::*;
 use crate::describe::read;
 use crate::error::SpecFault;
-use crate::fields::Placed;
+use crate::fields::read::Placed;
 
 fn text(text: &str) -> Result<KmsSpec, SpecError> {
     KmsSpec::from_text(text, "--kms")
