@@ -1,12 +1,12 @@
 //! Which master key is meant.
 
-#[cfg_attr(not(feature = "aws"), allow(dead_code, reason = "it is read, and not opened"))]
+#[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "it is read, and not opened"))]
 mod aws;
 pub(crate) mod open;
-#[cfg_attr(not(feature = "pkcs11"), allow(dead_code, reason = "it is read, and not opened"))]
+#[cfg_attr(not(feature = "pkcs11"), expect(dead_code, reason = "it is read, and not opened"))]
 mod pkcs11;
 mod static_key;
-#[cfg_attr(not(feature = "vault"), allow(dead_code, reason = "it is read, and not opened"))]
+#[cfg_attr(not(feature = "vault"), expect(dead_code, reason = "it is read, and not opened"))]
 mod vault;
 
 use std::path::{Path, PathBuf};
@@ -62,10 +62,7 @@ pub struct StaticSpec(pub(crate) StaticKey);
 
 /// Services each of which unwraps alone, not opened yet.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    not(all(feature = "any-of", feature = "k-of-n")),
-    allow(dead_code, reason = "it is read, and not opened")
-)]
+#[cfg_attr(not(feature = "any-of"), expect(dead_code, reason = "it is read, and not opened"))]
 pub struct AnyOfSpec {
     members: Vec<Member>,
     asherah_compatible: Option<bool>,
@@ -76,10 +73,7 @@ pub struct AnyOfSpec {
 
 /// Services some of which must unwrap together, not opened yet.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    not(all(feature = "any-of", feature = "k-of-n")),
-    allow(dead_code, reason = "it is read, and not opened")
-)]
+#[cfg_attr(not(feature = "k-of-n"), expect(dead_code, reason = "it is read, and not opened"))]
 pub struct KofNSpec {
     k: u8,
     members: Vec<Member>,
@@ -92,8 +86,8 @@ pub struct KofNSpec {
 
 #[derive(Clone, Debug)]
 #[cfg_attr(
-    not(all(feature = "any-of", feature = "k-of-n")),
-    allow(dead_code, reason = "it is read, and not opened")
+    not(any(feature = "any-of", feature = "k-of-n")),
+    expect(dead_code, reason = "it is read, and not opened")
 )]
 struct Member {
     name: String,

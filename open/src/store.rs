@@ -3,10 +3,6 @@
 pub(crate) mod open;
 pub(crate) mod options;
 mod sqlite;
-#[cfg_attr(
-    not(all(feature = "postgres", feature = "mysql", feature = "dynamodb")),
-    allow(dead_code, reason = "only some servers need it")
-)]
 pub(crate) mod url;
 
 use std::fmt;
@@ -55,10 +51,6 @@ pub enum StoreSpec {
 
 /// A database on a server, not opened yet.
 #[derive(Clone)]
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql")),
-    allow(dead_code, reason = "it is read, and not opened")
-)]
 pub struct SqlSpec {
     pub(crate) url: ServerUrl,
     /// In place of the one in the URL.
@@ -68,10 +60,6 @@ pub struct SqlSpec {
 
 /// What a table may say of a database on a server besides its URL.
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql")),
-    allow(dead_code, reason = "it is read, and not opened")
-)]
 pub(crate) struct SqlOptions {
     pub(crate) connections_max: Option<NonZeroU32>,
     /// Statements for every new connection.
@@ -80,7 +68,6 @@ pub(crate) struct SqlOptions {
 
 /// A table of DynamoDB, not opened yet.
 #[derive(Clone)]
-#[cfg_attr(not(feature = "dynamodb"), allow(dead_code, reason = "it is read, and not opened"))]
 pub struct DynamoDbSpec {
     pub(crate) table: String,
     pub(crate) region: Option<String>,

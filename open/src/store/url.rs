@@ -127,6 +127,7 @@ impl ServerUrl {
     }
 
     /// Returns the URL for the store, which may hold a password: this one, in place of its own.
+    #[cfg(any(test, feature = "postgres", feature = "mysql"))]
     pub(crate) fn reveal(&self, password: Option<&str>) -> String {
         let mut url = self.url.clone();
         if password.is_some() {
