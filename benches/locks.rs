@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use claviger::testing::FixedClock;
 use claviger::{
-    Capacity, CryptoPolicy, InMemoryMetastore, KeyId, LockPolicy, SecretKey, SessionFactory, StaticKms,
-    SystemRandom,
+    Capacity, CryptoPolicy, InMemoryMetastore, KeyId, Limits, LockPolicy, SecretKey, SessionFactory,
+    StaticKms, SystemRandom,
 };
 use tokio::runtime::Builder;
 
@@ -53,14 +53,12 @@ fn main() {
 
 async fn warm_factory(keys: usize, clock: &FixedClock) -> SessionFactory {
     let master_key = SecretKey::generate(&SystemRandom::new()).unwrap();
-    let policy = CryptoPolicy::default()
-        .intermediate_keys_max(Capacity::Unbounded)
-        .lock_policy(LockPolicy::Off)
-        .idle_timeout(IDLE_TIMEOUT);
+    let policy = CryptoPolicy::default().lock_policy(LockPolicy::Off).idle_timeout(IDLE_TIMEOUT);
     let factory = SessionFactory::builder(InMemoryMetastore::new(), StaticKms::new(&master_key).unwrap())
         .service("bench")
         .product("claviger")
         .policy(policy)
+        .limits(Limits::production().max_intermediate_keys(Capacity::Unbounded))
         .clock(clock.clone())
         .build()
         .unwrap();

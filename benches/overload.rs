@@ -93,7 +93,7 @@ async fn first_encrypt(factory: SessionFactory, partition: String) -> Result<(),
 async fn memory(bounds: &mut Bounds) {
     const AT_ONCE: usize = 100_000;
     const MAX_MB: u64 = 100;
-    let world = World::new(CryptoPolicy::default(), Limits::new());
+    let world = World::new(CryptoPolicy::default(), Limits::production());
     world.kms.faults().always(Fault::Hang);
     let before = resident_kb();
     let mut encrypts = JoinSet::new();
@@ -143,8 +143,8 @@ async fn goodput(seconds: u64, bounds: &mut Bounds) {
 
 /// A store that takes 20 ms, of which 8 may be asked at once.
 async fn slow_store() -> World {
-    let limits = Limits::new().store_calls_max(8).waiting_calls_max(100);
-    let world = World::new(CryptoPolicy::default().intermediate_keys_max(200_000_u64), limits);
+    let limits = Limits::production().max_store_calls(8).max_waiting_calls(100);
+    let world = World::new(CryptoPolicy::default(), limits.max_intermediate_keys(200_000_u64));
     first_encrypt(world.factory.clone(), "warm".to_owned()).await.unwrap();
     world.store.faults().always(Fault::Delay(Duration::from_millis(20)));
     world
@@ -202,10 +202,10 @@ async fn revocation_in_a_flood(bounds: &mut Bounds) {
         .max_stale_encrypt(Duration::from_secs(20))
         .max_stale_decrypt(Duration::from_secs(60))
         .creation_precision(Duration::from_secs(1));
-    let limits = Limits::new().operation_deadline(deadline).store_deadline(Duration::from_millis(500));
+    let limits = Limits::production().operation_deadline(deadline).store_deadline(Duration::from_millis(500));
     let world = World::new(policy, limits);
     let hot = world.factory.session("hot").unwrap();
-    let key = hot.encrypt(b"payload").await.unwrap().parent().clone();
+    let key = hot.encrypt(b"payload").await.unwrap().parent().unwrap().clone();
     world.store.faults().always(Fault::Delay(Duration::from_millis(5)));
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
@@ -227,7 +227,7 @@ async fn revocation_in_a_flood(bounds: &mut Bounds) {
         let began = revoked.elapsed();
         encrypts += 1;
         match hot.encrypt(b"payload").await {
-            Ok(record) if *record.parent() == key => last_use = began,
+            Ok(record) if *record.parent().unwrap() == key => last_use = began,
             Ok(_) => {}
             Err(_) => errors += 1,
         }

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use claviger::{
-    CryptoPolicy, DataRowRecord, InMemoryMetastore, Plaintext, SecretKey, Session, SessionFactory, StaticKms,
+    DataRowRecord, InMemoryMetastore, Limits, Plaintext, SecretKey, Session, SessionFactory, StaticKms,
     SystemRandom,
 };
 use claviger_memory::StackWipe;
@@ -54,7 +54,7 @@ async fn warm_factory() -> SessionFactory {
     let factory = SessionFactory::builder(InMemoryMetastore::new(), StaticKms::new(&master_key).unwrap())
         .service("bench")
         .product("claviger")
-        .policy(CryptoPolicy::default().intermediate_keys_max(2 * PARTITIONS as u64))
+        .limits(Limits::production().max_intermediate_keys(2 * PARTITIONS as u64))
         .build()
         .unwrap();
     for partition in partitions() {

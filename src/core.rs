@@ -26,16 +26,16 @@ pub(crate) struct Core {
     context: Arc<Context>,
     caches: Arc<Caches>,
     sentinel: Arc<ForkSentinel>,
-    payload_bytes_max: usize,
+    max_payload_bytes: usize,
     closed: AtomicBool,
     report: OnceCell<CloseReport>,
 }
 
 impl Core {
-    pub(crate) fn new(engine: Arc<Engine>, sentinel: Arc<ForkSentinel>, payload_bytes_max: usize) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, sentinel: Arc<ForkSentinel>, max_payload_bytes: usize) -> Self {
         let (context, caches) = (Arc::clone(engine.context()), Arc::clone(engine.caches()));
         let (closed, report) = (AtomicBool::new(false), OnceCell::new());
-        Self { engine, context, caches, sentinel, payload_bytes_max, closed, report }
+        Self { engine, context, caches, sentinel, max_payload_bytes, closed, report }
     }
 
     /// Lets an operation in: not closed, and not in a forked child.
@@ -61,8 +61,8 @@ impl Core {
     }
 
     #[inline]
-    pub(crate) const fn payload_bytes_max(&self) -> usize {
-        self.payload_bytes_max
+    pub(crate) const fn max_payload_bytes(&self) -> usize {
+        self.max_payload_bytes
     }
 
     /// Returns what waits for `awaited`. Whatever an operation waits for goes through here.

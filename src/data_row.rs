@@ -151,6 +151,6 @@ pub(crate) fn check_sealed(data_bytes: usize, plaintext_bytes_max: usize) -> Res
 }
 
 /// Refuses a plaintext over the limit.
-pub(crate) const fn check_payload(bytes: usize, bytes_max: usize) -> Result<(), Error> {
-    if bytes > bytes_max { Err(Error::TooLarge { bytes, bytes_max }) } else { Ok(()) }
+pub(crate) const fn check_payload(bytes: usize, max_bytes: usize) -> Result<(), Error> {
+    if bytes > max_bytes { Err(Error::TooLarge { bytes, max_bytes }) } else { Ok(()) }
 }

@@ -27,12 +27,14 @@ use crate::record::{KeyId, KeyMeta, MalformedRecord};
 pub enum Error {
     /// The factory's configuration cannot work.
     #[error("invalid configuration: {reason}")]
+    #[non_exhaustive]
     InvalidConfig {
         /// What to change.
         reason: Arc<str>,
     },
     /// The partition id cannot be used in a key id.
     #[error("invalid partition: it {reason}")]
+    #[non_exhaustive]
     InvalidPartition {
         /// What is wrong with it.
         reason: &'static str,
@@ -42,6 +44,7 @@ pub enum Error {
     MalformedRecord(#[from] MalformedRecord),
     /// A stored key record names a parent that cannot be its own.
     #[error("key names a parent that is not its own")]
+    #[non_exhaustive]
     ForeignParent {
         /// The key whose record it is.
         key: KeyMeta,
@@ -62,15 +65,17 @@ pub enum Error {
     #[error("key is revoked")]
     KeyRevoked(KeyMeta),
     /// The payload is over the configured limit.
-    #[error("payload of {bytes} bytes is over the limit of {bytes_max}")]
+    #[error("payload of {bytes} bytes is over the limit of {max_bytes}")]
+    #[non_exhaustive]
     TooLarge {
         /// How long the payload is.
         bytes: usize,
         /// How long it may be.
-        bytes_max: usize,
+        max_bytes: usize,
     },
     /// The metastore failed.
     #[error("metastore {operation} failed")]
+    #[non_exhaustive]
     Metastore {
         /// The trait's method.
         operation: &'static str,
@@ -81,6 +86,7 @@ pub enum Error {
     },
     /// The KMS failed.
     #[error("KMS {operation} failed")]
+    #[non_exhaustive]
     Kms {
         /// The trait's method.
         operation: &'static str,
@@ -96,9 +102,16 @@ pub enum Error {
     /// Other writers created the same key again and again.
     #[error("creation of the key kept losing the race")]
     CreationRace(KeyId),
-    /// This machine's clock says a time before 1970, or was set back by more than a day a moment ago.
-    #[error("the clock of this machine is wrong, or was set back: it says a time long before keys were made")]
+    /// This machine's clock says that a key which was made a moment ago lies more than a day ahead.
+    #[error("the clock of this machine was set back: it says a time long before the key was made")]
     ClockSkew(KeyMeta),
+    /// This machine's clock says a time before 1970, when no key can be made.
+    #[error("the clock of this machine is not set: it says a time before 1970")]
+    #[non_exhaustive]
+    ClockNotSet {
+        /// The key that was to be made.
+        key: KeyId,
+    },
     /// The random number generator failed.
     #[error("cannot generate key material")]
     Random(#[from] RandomError),
@@ -107,6 +120,7 @@ pub enum Error {
     Memory(#[from] MemoryError),
     /// The operation did not end in time.
     #[error("operation did not end within its deadline of {after:?} ({limit}){}", waiting_for(*.dependency))]
+    #[non_exhaustive]
     Deadline {
         /// The limit, by its name in [`Limits`](crate::Limits).
         limit: &'static str,
@@ -120,6 +134,7 @@ pub enum Error {
     /// Too many others wait for keys, or too many of this partition's records named versions that are not
     /// there.
     #[error("too much at once: {limit} is {max}{}", waiting_for(*.dependency))]
+    #[non_exhaustive]
     Overloaded {
         /// The limit, by its name in [`Limits`](crate::Limits).
         limit: &'static str,
@@ -131,14 +146,21 @@ pub enum Error {
         dependency: Option<Dependency>,
     },
     /// The task that loaded the key went away with its runtime, or a plug-in panicked in it.
-    #[error("key load was interrupted")]
-    Interrupted,
+    #[error("key load was interrupted{}", waiting_for(*.dependency))]
+    #[non_exhaustive]
+    Interrupted {
+        /// The key that was loaded; `None` if the factory was being closed.
+        key: Option<KeyId>,
+        /// What the load waited for at the end, if for either.
+        dependency: Option<Dependency>,
+    },
     /// The thread that keys are loaded on could not be started.
     #[error("cannot start the thread that keys are loaded on")]
     NoRuntime(#[source] Arc<std::io::Error>),
     /// The user's own storage failed, in [`Session::store`](crate::Session::store) or
     /// [`load`](crate::Session::load).
     #[error("persistence {operation} failed")]
+    #[non_exhaustive]
     Persistence {
         /// The trait's method.
         operation: &'static str,
@@ -189,7 +211,7 @@ impl Error {
             | Self::Memory(_)
             | Self::CreationRace(_)
             | Self::Deadline { .. }
-            | Self::Interrupted
+            | Self::Interrupted { .. }
             | Self::NoRuntime(_)
             | Self::Overloaded { .. } => true,
             Self::InvalidConfig { .. }
@@ -204,6 +226,7 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::IndistinctKey(_)
             | Self::ClockSkew(_)
+            | Self::ClockNotSet { .. }
             | Self::Forked
             | Self::Closed => false,
         }
@@ -228,7 +251,9 @@ impl Error {
             Self::Metastore { key, .. }
             | Self::CreationRace(key)
             | Self::Deadline { key, .. }
-            | Self::Overloaded { key, .. } => Some(key),
+            | Self::Overloaded { key, .. }
+            | Self::ClockNotSet { key } => Some(key),
+            Self::Interrupted { key, .. } => key.as_ref(),
             Self::InvalidConfig { .. }
             | Self::InvalidPartition { .. }
             | Self::MalformedRecord(_)
@@ -238,7 +263,6 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Random(_)
             | Self::Memory(_)
-            | Self::Interrupted
             | Self::NoRuntime(_)
             | Self::Persistence { .. }
             | Self::Forked
@@ -263,11 +287,16 @@ impl Error {
             Self::Metastore { operation, source, .. } => {
                 Self::Metastore { operation, key: id.clone(), source }
             }
+            Self::Interrupted { dependency, .. } => Self::interrupted(id, dependency),
             Self::Deadline { limit, after, dependency, .. } => {
                 Self::Deadline { limit, after, key: id.clone(), dependency }
             }
             other => other,
         }
+    }
+
+    pub(crate) fn interrupted(key: &KeyId, dependency: impl Into<Option<Dependency>>) -> Self {
+        Self::Interrupted { key: Some(key.clone()), dependency: dependency.into() }
     }
 
     pub(crate) fn no_runtime(error: std::io::Error) -> Self {

@@ -31,7 +31,7 @@ macro_rules! events {
 
 events! {
     /// An expired or exhausted key was used because no other could be had in time.
-    Degraded => "degraded",
+    ExpiredKeyUsed => "expired_key_used",
     /// A key was used whose check is overdue, because the metastore did not answer in time.
     Stale => "stale",
     /// A background refresh or rotation failed.
@@ -45,7 +45,7 @@ events! {
     /// revocation can be undone. Told once.
     RevocationsForgotten => "revocations_forgotten",
     /// The records of a partition name more key versions that are not there than
-    /// [`misses_max`](crate::Limits::misses_max) within a second: they are forged, or rows were lost. Logged
+    /// [`max_misses`](crate::Limits::max_misses) within a second: they are forged, or rows were lost. Logged
     /// once for each such second.
     TooManyMisses => "too_many_misses",
     /// The metastore holds a key record that cannot be read.
@@ -77,7 +77,7 @@ events! {
     /// same: the record was refused, or opened where the store was told to.
     FoldedId => "folded_id",
     /// The KMS could not make all copies of a wrapped system key.
-    DegradedWrap => "degraded_wrap",
+    CopiesMissing => "copies_missing",
     /// A replica of the metastore failed or did not answer in time: the metastore itself is asked for
     /// what it was to answer. Counted once for each outage.
     ReplicaLost => "replica_lost",

@@ -47,7 +47,7 @@ pub(crate) struct GateRules {
     pub(crate) lanes: Arc<Lanes>,
     /// How long one attempt may take.
     pub(crate) deadline: Duration,
-    pub(crate) attempts_max: u32,
+    pub(crate) max_attempts: u32,
     /// After how long a check that has no answer gives way to one that waits.
     pub(crate) slow: Duration,
     /// How long a call waits for a probe to come to its end.
@@ -147,7 +147,7 @@ impl Gate {
                 }
             };
             operation.failed(error.clone());
-            let is_last = attempts >= self.rules.attempts_max || matches!(standing, Standing::Troubled(_));
+            let is_last = attempts >= self.rules.max_attempts || matches!(standing, Standing::Troubled(_));
             if is_last || self.is_tripped() {
                 return Err(error);
             }

@@ -6,6 +6,7 @@ mod pace;
 use std::fmt;
 
 use crate::BoxFuture;
+use crate::context::CallContext;
 use crate::error::BackendError;
 use crate::record::KeyId;
 
@@ -33,14 +34,14 @@ pub enum Invalidation {
 /// and of more than 256 keys in a second the rest count as one more of them.
 ///
 /// ```
-/// use claviger::{BackendError, Invalidation, InvalidationSource, KeyId};
+/// use claviger::{BackendError, CallContext, Invalidation, InvalidationSource, KeyId};
 ///
 /// /// What an operator's tool sends over a channel, which loses nothing.
 /// #[derive(Debug)]
 /// struct Tool(tokio::sync::mpsc::Receiver<KeyId>);
 ///
 /// impl InvalidationSource for Tool {
-///     async fn next(&mut self) -> Result<Invalidation, BackendError> {
+///     async fn next(&mut self, _context: &CallContext) -> Result<Invalidation, BackendError> {
 ///         let id = self.0.recv().await.ok_or_else(|| BackendError::permanent("the tool hung up"))?;
 ///         Ok(Invalidation::Key(id))
 ///     }
@@ -51,8 +52,11 @@ pub trait InvalidationSource: fmt::Debug + Send + Sync + 'static {
     ///
     /// A source that has no connection makes one first, and answers [`Invalidation::Everything`] as
     /// soon as it stands, the first one too: what was told before was missed. After an error the
-    /// factory calls again in a while. A source bounds what it waits for but messages: to connect,
-    /// and for an answer that is due.
+    /// factory calls again in a while.
+    ///
+    /// The deadline of `context` is not one for messages. It bounds all else that a source waits for: it has
+    /// until then to connect. An answer that falls due later, such as a sign of life, has as much time as
+    /// was left when the call began. The attempt counts the calls since the last message.
     ///
     /// # Errors
     /// When no connection can be made, or the one there was is lost.
@@ -60,7 +64,10 @@ pub trait InvalidationSource: fmt::Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Dropped at any await it loses no message, or the next call answers
     /// [`Invalidation::Everything`].
-    fn next(&mut self) -> impl Future<Output = Result<Invalidation, BackendError>> + Send;
+    fn next(
+        &mut self,
+        context: &CallContext,
+    ) -> impl Future<Output = Result<Invalidation, BackendError>> + Send;
 }
 
 /// A source whose type is forgotten.
@@ -72,18 +79,24 @@ impl BoxedSource {
         Self(Box::new(source))
     }
 
-    pub(crate) async fn next(&mut self) -> Result<Invalidation, BackendError> {
-        self.0.next_dyn().await
+    pub(crate) async fn next(&mut self, context: &CallContext) -> Result<Invalidation, BackendError> {
+        self.0.next_dyn(context).await
     }
 }
 
 /// The twin of [`InvalidationSource`] that can be a trait object. Written once, here.
 trait DynInvalidationSource: fmt::Debug + Send + Sync {
-    fn next_dyn(&mut self) -> BoxFuture<'_, Result<Invalidation, BackendError>>;
+    fn next_dyn<'a>(
+        &'a mut self,
+        context: &'a CallContext,
+    ) -> BoxFuture<'a, Result<Invalidation, BackendError>>;
 }
 
 impl<S: InvalidationSource> DynInvalidationSource for S {
-    fn next_dyn(&mut self) -> BoxFuture<'_, Result<Invalidation, BackendError>> {
-        Box::pin(self.next())
+    fn next_dyn<'a>(
+        &'a mut self,
+        context: &'a CallContext,
+    ) -> BoxFuture<'a, Result<Invalidation, BackendError>> {
+        Box::pin(self.next(context))
     }
 }

@@ -7,6 +7,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use claviger_memory::LockPolicy;
+
 use crate::BoxFuture;
 use crate::context::CallContext;
 use crate::error::{BackendError, Error};
@@ -47,6 +49,14 @@ pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
     /// Returns which copies a wrapped key holds, from its bytes alone: nothing is unwrapped, and no
     /// service is asked.
     fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError>;
+
+    /// Returns how the memory is locked in which the service itself holds keys that wrap others; `None` if it
+    /// holds none, as services elsewhere do.
+    ///
+    /// A factory whose policy has [`LockPolicy::Require`] refuses to be built over a service that has less.
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        None
+    }
 }
 
 /// A system key as the KMS wrapped it, and the copies it could not make.
@@ -64,7 +74,7 @@ impl WrappedKey {
 
     /// Names the copies (regions, say) that could not be made.
     #[must_use]
-    pub fn degraded(mut self, missing_copies: Vec<String>) -> Self {
+    pub fn lacking(mut self, missing_copies: Vec<String>) -> Self {
         self.missing_copies = missing_copies;
         self
     }
@@ -131,6 +141,10 @@ impl<K: KeyManagementService> KeyManagementService for Arc<K> {
     fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         (**self).inspect(wrapped)
     }
+
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        (**self).lock_policy()
+    }
 }
 
 /// A KMS chosen at run time.
@@ -166,6 +180,10 @@ impl KeyManagementService for BoxedKms {
     fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         self.0.inspect_dyn(wrapped)
     }
+
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        self.0.lock_policy_dyn()
+    }
 }
 
 trait DynKms: fmt::Debug + Send + Sync {
@@ -184,6 +202,8 @@ trait DynKms: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<SecretKey, BackendError>>;
 
     fn inspect_dyn(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError>;
+
+    fn lock_policy_dyn(&self) -> Option<LockPolicy>;
 }
 
 impl<K: KeyManagementService> DynKms for K {
@@ -207,6 +227,10 @@ impl<K: KeyManagementService> DynKms for K {
 
     fn inspect_dyn(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         self.inspect(wrapped)
+    }
+
+    fn lock_policy_dyn(&self) -> Option<LockPolicy> {
+        self.lock_policy()
     }
 }
 

@@ -74,7 +74,6 @@ mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use breaker::{Breaker, BreakerOpen};
 pub use claviger_memory::{LockPolicy, MemoryError, Stats as MemoryStats};
 pub use clock::{Clock, SystemClock};
 pub use context::CallContext;
@@ -84,23 +83,27 @@ pub use factory::SessionFactory;
 pub use factory::builder::SessionFactoryBuilder;
 pub use invalidation::{Invalidation, InvalidationSource};
 pub use keyring::orphans::{Orphan, OrphanCause};
-pub use kms::key_wrap::KeyWrap;
 pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
 pub use metastore::boxed::{BoxedMetastore, BoxedMetastoreAdmin};
 pub use metastore::memory::{InMemoryFault, InMemoryMetastore};
-pub use metastore::{
-    Consistency, DamagedRow, Insert, Latest, Metastore, MetastoreAdmin, Page, Replacement, is_reserved_id,
-};
+pub use metastore::{Consistency, Insert, Latest, Metastore, MetastoreAdmin, Page, Replacement};
 pub use partition::ReadableSuffixes;
 pub use plaintext::Plaintext;
-pub use policy::{Capacity, CryptoPolicy, Limits, RevokedDecrypt, Span};
+pub use policy::{Capacity, CryptoPolicy, Lifetime, Limits, RevokedDecrypt};
 pub use random::{RandomError, SecureRandom, SystemRandom};
-pub use record::{Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord};
+pub use record::{Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord, RecordFormat};
 pub use rewrap::{Rewrap, RewrapOptions, RewrapReport, repair_system_keys, rewrap_system_keys};
 pub use secret::SecretKey;
 pub use session::{Persistence, Session};
-pub use status::{CloseReport, DegradedKey, LostRow, Status, WarmUp};
+pub use status::{CloseReport, IncompleteKey, LostRow, Status, WarmUp};
+
+/// What only authors of metastores and KMSs need, besides the traits and what these speak of.
+pub mod backend {
+    pub use crate::breaker::{Breaker, BreakerOpen};
+    pub use crate::kms::key_wrap::KeyWrap;
+    pub use crate::metastore::{DamagedRow, is_reserved_id};
+}
 
 /// A future that plug-in traits return behind `dyn`.
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

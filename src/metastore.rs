@@ -22,7 +22,7 @@ use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 /// time that the store cannot hold is refused with a permanent error, never cut. Rows that are no
 /// keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned, and an insert under
 /// such an id ([`is_reserved_id`]) is refused likewise, as is a record whose JSON is longer than
-/// [`EnvelopeKeyRecord::JSON_BYTES_MAX`]. What is refused before a server is asked says so
+/// [`EnvelopeKeyRecord::MAX_JSON_BYTES`]. What is refused before a server is asked says so
 /// ([`BackendError::not_asked`]). A row that cannot be read, or is longer than that, is
 /// [`BackendError::damaged`]: no more of it is fetched, so that no row costs a process its memory.
 ///

@@ -21,7 +21,7 @@ pub(crate) struct Naming {
 /// Only a factory that has a suffix itself reads those of other regions, and records without one.
 ///
 /// Where it is known which regions there are, name them: a record that somebody made up may name any, and with
-/// [`Any`](Self::Any) each costs a call of the metastore, up to [`misses_max`](crate::Limits::misses_max) for
+/// [`Any`](Self::Any) each costs a call of the metastore, up to [`max_misses`](crate::Limits::max_misses) for
 /// each partition and second.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -55,7 +55,7 @@ impl Naming {
         check_names(service, product, suffix.as_deref(), &readable, strict)?;
         let tail = format!("{service}_{product}").into_boxed_str();
         let naming = Self { tail, suffix: suffix.map(String::into_boxed_str), readable, strict };
-        if naming.system_key_id().as_str().len() > KeyId::BYTES_MAX {
+        if naming.system_key_id().as_str().len() > KeyId::MAX_BYTES {
             return Err(Error::invalid_config(
                 "service and product make a key id that no metastore can hold",
             ));
@@ -76,7 +76,7 @@ impl Naming {
         }
         let suffix_len = self.suffix.as_ref().map_or(0, |suffix| suffix.len() + 1);
         let len = "_IK_".len() + partition.len() + 1 + self.tail.len() + suffix_len;
-        if len > KeyId::BYTES_MAX {
+        if len > KeyId::MAX_BYTES {
             return Err(Error::InvalidPartition { reason: "makes a key id that no metastore can hold" });
         }
         let mut id = String::with_capacity(len);

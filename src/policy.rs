@@ -1,4 +1,4 @@
-//! How long keys live, how often they are checked, and how much of everything there may be.
+//! How long keys live and how often they are checked; and, in [`limits`], how much of everything there may be.
 
 mod check;
 mod limits;
@@ -8,11 +8,12 @@ use std::time::Duration;
 use claviger_memory::LockPolicy;
 
 use crate::error::Error;
-pub use limits::Limits;
+pub use limits::{Capacity, Limits};
 
 use check::{SPAN_MAX, require};
 
-/// The life cycle of keys. Its default is [`production`](Self::production).
+/// The life cycle of keys. Its default is [`production`](Self::production). Each preset has limits of the same name
+/// that go with it: see [`Limits`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,12 +23,10 @@ use check::{SPAN_MAX, require};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CryptoPolicy {
-    pub(crate) expire_after: Span,
+    pub(crate) expire_after: Lifetime,
     pub(crate) revoke_check_interval: Duration,
     pub(crate) creation_precision: Duration,
-    pub(crate) intermediate_keys_max: Capacity,
-    pub(crate) system_keys_max: Capacity,
-    pub(crate) idle_timeout: Span,
+    pub(crate) idle_timeout: Lifetime,
     pub(crate) refresh_wait: Duration,
     pub(crate) max_stale_encrypt: Duration,
     pub(crate) max_stale_decrypt: Duration,
@@ -40,32 +39,16 @@ pub struct CryptoPolicy {
 /// A length of time, or no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third kind of span")]
-pub enum Span {
+pub enum Lifetime {
     /// This long.
     Of(Duration),
     /// Without end.
     Never,
 }
 
-impl From<Duration> for Span {
+impl From<Duration> for Lifetime {
     fn from(duration: Duration) -> Self {
         Self::Of(duration)
-    }
-}
-
-/// How many keys a cache holds; a key's versions count one by one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a cache is bounded or it is not")]
-pub enum Capacity {
-    /// At most this many.
-    Keys(u64),
-    /// As many as there are. Memory then grows with the number of partitions.
-    Unbounded,
-}
-
-impl From<u64> for Capacity {
-    fn from(keys: u64) -> Self {
-        Self::Keys(keys)
     }
 }
 
@@ -91,12 +74,10 @@ impl CryptoPolicy {
     #[must_use]
     pub const fn production() -> Self {
         Self {
-            expire_after: Span::Of(Duration::from_secs(90 * 24 * 60 * 60)),
+            expire_after: Lifetime::Of(Duration::from_secs(90 * 24 * 60 * 60)),
             revoke_check_interval: HOUR,
             creation_precision: MINUTE,
-            intermediate_keys_max: Capacity::Keys(10_000),
-            system_keys_max: Capacity::Keys(100),
-            idle_timeout: Span::Of(Duration::from_secs(2 * 60 * 60)),
+            idle_timeout: Lifetime::Of(Duration::from_secs(2 * 60 * 60)),
             refresh_wait: Duration::from_millis(200),
             max_stale_encrypt: HOUR,
             max_stale_decrypt: DAY,
@@ -112,10 +93,9 @@ impl CryptoPolicy {
     #[must_use]
     pub const fn development() -> Self {
         Self {
-            expire_after: Span::Of(DAY),
+            expire_after: Lifetime::Of(DAY),
             revoke_check_interval: Duration::from_secs(10),
             creation_precision: Duration::from_secs(1),
-            intermediate_keys_max: Capacity::Keys(1_000),
             lock_policy: LockPolicy::Off,
             ..Self::production()
         }
@@ -130,9 +110,9 @@ impl CryptoPolicy {
     #[must_use]
     pub const fn high_security() -> Self {
         Self {
-            expire_after: Span::Of(Duration::from_secs(30 * 24 * 60 * 60)),
+            expire_after: Lifetime::Of(Duration::from_secs(30 * 24 * 60 * 60)),
             revoke_check_interval: Duration::from_secs(5 * 60),
-            idle_timeout: Span::Of(Duration::from_secs(15 * 60)),
+            idle_timeout: Lifetime::Of(Duration::from_secs(15 * 60)),
             max_stale_encrypt: Duration::from_secs(15 * 60),
             max_stale_decrypt: HOUR,
             revoked_decrypt: RevokedDecrypt::Warn,
@@ -143,7 +123,7 @@ impl CryptoPolicy {
 
     /// Sets how old a key may be and still encrypt. Old keys decrypt for ever.
     #[must_use]
-    pub fn expire_after(mut self, span: impl Into<Span>) -> Self {
+    pub fn expire_after(mut self, span: impl Into<Lifetime>) -> Self {
         self.expire_after = span.into();
         self
     }
@@ -164,23 +144,9 @@ impl CryptoPolicy {
         self
     }
 
-    /// Sets how many intermediate keys are cached.
-    #[must_use]
-    pub fn intermediate_keys_max(mut self, capacity: impl Into<Capacity>) -> Self {
-        self.intermediate_keys_max = capacity.into();
-        self
-    }
-
-    /// Sets how many system keys are cached.
-    #[must_use]
-    pub fn system_keys_max(mut self, capacity: impl Into<Capacity>) -> Self {
-        self.system_keys_max = capacity.into();
-        self
-    }
-
     /// Sets after how long without use cached keys are dropped.
     #[must_use]
-    pub fn idle_timeout(mut self, span: impl Into<Span>) -> Self {
+    pub fn idle_timeout(mut self, span: impl Into<Lifetime>) -> Self {
         self.idle_timeout = span.into();
         self
     }
@@ -253,9 +219,9 @@ impl CryptoPolicy {
             precision_divides_a_day,
             "creation_precision is not a number of whole seconds that divides a day",
         )?;
-        if let Span::Of(expire_after) = self.expire_after {
+        if let Lifetime::Of(expire_after) = self.expire_after {
             require(expire_after.subsec_nanos() == 0, "expire_after is not in whole seconds")?;
-            require(expire_after <= SPAN_MAX, "expire_after is over 100 years; say Span::Never")?;
+            require(expire_after <= SPAN_MAX, "expire_after is over 100 years; say Lifetime::Never")?;
             require(precision <= expire_after / 2, "creation_precision is over half of expire_after")?;
             let checked_within = self.revoke_check_interval.saturating_add(self.max_stale_encrypt);
             require(
@@ -271,17 +237,15 @@ impl CryptoPolicy {
         ] {
             require(span <= SPAN_MAX, &format!("{name} is over 100 years"))?;
         }
-        if let Span::Of(idle_timeout) = self.idle_timeout {
+        if let Lifetime::Of(idle_timeout) = self.idle_timeout {
             require(!idle_timeout.is_zero(), "idle_timeout is zero")?;
-            require(idle_timeout <= SPAN_MAX, "idle_timeout is over 100 years; say Span::Never")?;
+            require(idle_timeout <= SPAN_MAX, "idle_timeout is over 100 years; say Lifetime::Never")?;
         }
         require(
             self.max_stale_decrypt >= self.max_stale_encrypt,
             "max_stale_decrypt is below max_stale_encrypt",
         )?;
         require(!self.refresh_wait.is_zero(), "refresh_wait is zero")?;
-        require(self.intermediate_keys_max != Capacity::Keys(0), "intermediate_keys_max is zero")?;
-        require(self.system_keys_max != Capacity::Keys(0), "system_keys_max is zero")?;
         require(self.max_wraps_per_key > 0, "max_wraps_per_key is zero")?;
         require(self.max_wraps_per_key <= 1 << 31, "max_wraps_per_key is over 2^31")
     }

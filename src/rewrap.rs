@@ -128,8 +128,8 @@ struct Move<'a, S, F, T> {
 
 impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Move<'a, S, F, T> {
     fn new(store: &'a S, from: &'a F, to: &'a T, options: &'a RewrapOptions, purpose: Purpose) -> Self {
-        let Limits { store_deadline, kms_deadline, attempts_max, .. } = options.limits;
-        let gate = |deadline| SerialGate::new(deadline, attempts_max);
+        let Limits { store_deadline, kms_deadline, max_attempts, .. } = options.limits;
+        let gate = |deadline| SerialGate::new(deadline, max_attempts);
         let (store_gate, from_gate, to_gate) = (gate(store_deadline), gate(kms_deadline), gate(kms_deadline));
         Self { store, from, to, options, purpose, store_gate, from_gate, to_gate }
     }

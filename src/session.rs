@@ -7,10 +7,11 @@ use crate::clock::Moment;
 use crate::core::Core;
 use crate::data_row;
 use crate::error::{BackendError, Error};
-use crate::keyring::Keyring;
+use crate::keyring::{KeyInUse, Keyring};
+use crate::keys::engine::Begun;
 use crate::partition::Owner;
 use crate::plaintext::Plaintext;
-use crate::record::{DataRowRecord, KeyMeta, WRAPPED_DATA_ROW_KEY_BYTES};
+use crate::record::{Created, DataRowRecord, KeyMeta, WRAPPED_DATA_ROW_KEY_BYTES};
 
 /// Encrypts and decrypts one partition's data.
 ///
@@ -53,17 +54,76 @@ impl Session {
     /// cache whatever loading or creating one can meet: [`Error::Metastore`], [`Error::Kms`],
     /// [`Error::Deadline`], [`Error::Overloaded`], [`Error::NoRuntime`] and what a damaged key
     /// record gives; [`Error::Closed`], [`Error::Forked`].
+    ///
+    /// ```
+    /// # use claviger::{InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new())?)?;
+    /// # let builder = SessionFactory::builder(InMemoryMetastore::new(), kms);
+    /// # let factory = builder.service("checkout").product("payments").build()?;
+    /// let session = factory.session("customer-17")?;
+    /// let record = session.encrypt(b"4111 1111 1111 1111").await?;
+    /// let column = record.to_json();
+    /// # assert_eq!(&*session.decrypt_json(&column).await?, b"4111 1111 1111 1111");
+    /// # Ok(()) }
+    /// ```
     pub async fn encrypt(&self, plaintext: &[u8]) -> Result<DataRowRecord, Error> {
         let core = self.core.open()?;
-        data_row::check_payload(plaintext.len(), core.payload_bytes_max())?;
-        let context = core.context();
-        let now = context.now();
-        touch(core, &self.keyring, now);
-        if let Some(key) = self.keyring.take_latest().filter(|key| context.rules().is_ready(key, now)) {
-            return data_row::seal(key, context.random(), now, self.wraps(core), plaintext);
+        data_row::check_payload(plaintext.len(), core.max_payload_bytes())?;
+        let now = core.context().now();
+        if let Some(sealed) = self.seal_if_ready(core, now, plaintext) {
+            return sealed;
         }
         let key = core.wait_for(core.engine().key_to_encrypt(&self.keyring)).await?;
-        data_row::seal(key, context.random(), now, self.wraps(core), plaintext)
+        data_row::seal(key, core.context().random(), now, self.wraps(core), plaintext)
+    }
+
+    /// Encrypts `plaintext` as [`encrypt`](Self::encrypt) does if that takes no waiting: with a cached key that
+    /// may be used as it is. `None`: it would have to wait, so nothing was done; use `encrypt`.
+    ///
+    /// For callers that cannot await, such as bindings to other languages. Checks and replacements of keys that
+    /// are due go on in the background, as ever.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::Random`] and [`Error::Memory`]; [`Error::Closed`], [`Error::Forked`].
+    ///
+    /// ```
+    /// # use claviger::{InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new())?)?;
+    /// # let builder = SessionFactory::builder(InMemoryMetastore::new(), kms);
+    /// # let factory = builder.service("checkout").product("payments").build()?;
+    /// let session = factory.session("customer-17")?;
+    /// assert!(session.try_encrypt(b"no key is cached yet")?.is_none());
+    /// session.encrypt(b"loads the key, or makes it").await?;
+    /// assert!(session.try_encrypt(b"finds it")?.is_some());
+    /// # Ok(()) }
+    /// ```
+    pub fn try_encrypt(&self, plaintext: &[u8]) -> Result<Option<DataRowRecord>, Error> {
+        let core = self.core.open()?;
+        data_row::check_payload(plaintext.len(), core.max_payload_bytes())?;
+        let now = core.context().now();
+        if let Some(sealed) = self.seal_if_ready(core, now, plaintext) {
+            return sealed.map(Some);
+        }
+        let Begun::Ready(key) = core.engine().begin_to_encrypt(&self.keyring) else { return Ok(None) };
+        data_row::seal(key?, core.context().random(), now, self.wraps(core), plaintext).map(Some)
+    }
+
+    /// Encrypts if the latest key is cached, fresh and good for more.
+    #[inline]
+    fn seal_if_ready(
+        &self,
+        core: &Core,
+        now: Moment,
+        plaintext: &[u8],
+    ) -> Option<Result<DataRowRecord, Error>> {
+        let context = core.context();
+        touch(core, &self.keyring, now);
+        let key = self.keyring.take_latest().filter(|key| context.rules().is_ready(key, now))?;
+        Some(data_row::seal(key, context.random(), now, self.wraps(core), plaintext))
     }
 
     /// Returns how much a key may wrap, and what is done about one that is to wrap no more.
@@ -80,7 +140,48 @@ impl Session {
     /// [`Error::TooLarge`]; otherwise as [`encrypt`](Self::encrypt).
     // Not an `async fn`, whose future would hold the other one and pass its result on.
     pub fn decrypt(&self, record: &DataRowRecord) -> impl Future<Output = Result<Plaintext, Error>> + Send {
-        self.open(record.parent(), record.wrapped_key(), record.data())
+        let (parent, wrapped_key) = record.wrapping();
+        self.open(parent, wrapped_key, record.data())
+    }
+
+    /// Decrypts a record as [`decrypt`](Self::decrypt) does if that takes no waiting: with a cached key that may
+    /// be used as it is. `None`: it would have to wait, so nothing was done; use `decrypt`.
+    ///
+    /// For callers that cannot await, such as bindings to other languages. Checks of keys that are due go on in
+    /// the background, as ever.
+    ///
+    /// # Errors
+    /// As [`decrypt`](Self::decrypt), but for those of loading a key.
+    ///
+    /// ```
+    /// # use claviger::{InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new())?)?;
+    /// # let builder = SessionFactory::builder(InMemoryMetastore::new(), kms);
+    /// # let factory = builder.service("checkout").product("payments").build()?;
+    /// let session = factory.session("customer-17")?;
+    /// let record = session.encrypt(b"4111 1111 1111 1111").await?;
+    /// let Some(plaintext) = session.try_decrypt(&record)? else { panic!("its key is cached") };
+    /// assert_eq!(&*plaintext, b"4111 1111 1111 1111");
+    /// # Ok(()) }
+    /// ```
+    pub fn try_decrypt(&self, record: &DataRowRecord) -> Result<Option<Plaintext>, Error> {
+        let core = self.core.open()?;
+        data_row::check_sealed(record.data().len(), core.max_payload_bytes())?;
+        let (parent, wrapped_key) = record.wrapping();
+        let mut other_keyring = None;
+        let keyring = self.keyring_of(core, parent, &mut other_keyring)?;
+        let now = core.context().now();
+        touch(core, keyring, now);
+        let formers = || keyring.formers(parent.created(), now);
+        if let Some(key) = ready_to_decrypt(core, keyring, parent.created(), now) {
+            return data_row::open(key, formers, wrapped_key, record.data().into()).map(Some);
+        }
+        match core.engine().begin_to_decrypt(self.keyring.id(), keyring, parent.created()) {
+            Begun::Ready(key) => data_row::open(key?, formers, wrapped_key, record.data().into()).map(Some),
+            Begun::Wait(_) | Begun::Load(..) => Ok(None),
+        }
     }
 
     /// Encrypts `plaintext` and returns the record's JSON.
@@ -95,9 +196,22 @@ impl Session {
     ///
     /// # Errors
     /// As [`decrypt`](Self::decrypt).
-    pub async fn decrypt_json(&self, json: &[u8]) -> Result<Plaintext, Error> {
+    ///
+    /// ```
+    /// # use claviger::{InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new())?)?;
+    /// # let builder = SessionFactory::builder(InMemoryMetastore::new(), kms);
+    /// # let factory = builder.service("checkout").product("payments").build()?;
+    /// let session = factory.session("customer-17")?;
+    /// let json = session.encrypt_json(b"4111 1111 1111 1111").await?;
+    /// assert_eq!(&*session.decrypt_json(&json).await?, b"4111 1111 1111 1111");
+    /// # Ok(()) }
+    /// ```
+    pub async fn decrypt_json(&self, json: impl AsRef<[u8]>) -> Result<Plaintext, Error> {
         self.core.open()?;
-        let (parent, wrapped_key, data) = DataRowRecord::from_json(json)?.into_parts();
+        let (parent, wrapped_key, data) = DataRowRecord::from_json(json.as_ref())?.into_parts();
         self.open(&parent, &wrapped_key, data).await
     }
 
@@ -134,29 +248,43 @@ impl Session {
         data: impl AsRef<[u8]> + Into<Box<[u8]>>,
     ) -> Result<Plaintext, Error> {
         let core = self.core.open()?;
-        data_row::check_sealed(data.as_ref().len(), core.payload_bytes_max())?;
-        let context = core.context();
-        let other_keyring;
-        let keyring = match context.naming().owner(self.keyring.id(), parent.id()) {
-            Owner::Own => &self.keyring,
-            Owner::OtherRegion => {
-                other_keyring = core.caches().intermediate().keyring(parent.id().as_str());
-                &other_keyring
-            }
-            Owner::Foreign => return Err(Error::ForeignRecord),
-        };
+        data_row::check_sealed(data.as_ref().len(), core.max_payload_bytes())?;
+        let mut other_keyring = None;
+        let keyring = self.keyring_of(core, parent, &mut other_keyring)?;
         let data = data.into();
-        let now = context.now();
+        let now = core.context().now();
         touch(core, keyring, now);
         let formers = || keyring.formers(parent.created(), now);
-        let key = keyring.take_version(parent.created());
-        if let Some(key) = key.filter(|key| context.rules().is_ready_to_decrypt(key, now)) {
+        if let Some(key) = ready_to_decrypt(core, keyring, parent.created(), now) {
             return data_row::open(key, formers, wrapped_key, data);
         }
         let engine = core.engine();
         let key = core.wait_for(engine.key_to_decrypt(self.keyring.id(), keyring, parent.created())).await?;
         data_row::open(key, formers, wrapped_key, data)
     }
+
+    /// Returns the keyring of the key that a record names; one that is not this session's is put in `other`.
+    #[inline]
+    fn keyring_of<'a>(
+        &'a self,
+        core: &Core,
+        parent: &KeyMeta,
+        other: &'a mut Option<Arc<Keyring>>,
+    ) -> Result<&'a Arc<Keyring>, Error> {
+        match core.context().naming().owner(self.keyring.id(), parent.id()) {
+            Owner::Own => Ok(&self.keyring),
+            Owner::OtherRegion => {
+                Ok(other.insert(core.caches().intermediate().keyring(parent.id().as_str())))
+            }
+            Owner::Foreign => Err(Error::ForeignRecord),
+        }
+    }
+}
+
+/// Returns the key version if it is cached, fresh and not revoked.
+#[inline]
+fn ready_to_decrypt(core: &Core, keyring: &Keyring, created: Created, now: Moment) -> Option<KeyInUse> {
+    keyring.take_version(created).filter(|key| core.context().rules().is_ready_to_decrypt(key, now))
 }
 
 /// Notes that the keyring is in use; about once a second the cache hears of it, so that a hot

@@ -20,14 +20,14 @@ pub struct Status {
     /// The keys that are in use though they are not cached any more.
     pub orphans: Vec<Orphan>,
     /// How many key loads are under way.
-    pub flights: usize,
+    pub loads: usize,
     /// The protected memory that keys lie in.
     pub memory: Stats,
     /// What happened since the factory was built, with how often; what never happened is left out.
     pub events: Vec<(Event, u64)>,
     /// System keys that lack copies, as of their last wrap or load here: where those are missing,
     /// the KMS cannot unwrap them. [`repair_system_keys`](crate::repair_system_keys) makes them.
-    pub degraded_keys: Vec<DegradedKey>,
+    pub incomplete_keys: Vec<IncompleteKey>,
     /// The metastore is taken to be down, from five failed reads in a row until its next answer: keys that
     /// are not cached cannot be loaded. It is asked once a second.
     pub metastore_down: bool,
@@ -65,7 +65,7 @@ pub struct LostRow {
 /// A system key that lacks copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct DegradedKey {
+pub struct IncompleteKey {
     /// The key.
     pub key: KeyMeta,
     /// The KMS's names for the copies: regions, say.
@@ -74,6 +74,7 @@ pub struct DegradedKey {
 
 /// What a warm-up did. Each partition counts once.
 #[derive(Clone, Debug, Default)]
+#[must_use = "the partitions that failed are in the report alone"]
 #[non_exhaustive]
 pub struct WarmUp {
     /// Partitions whose key was loaded.
@@ -91,10 +92,11 @@ pub struct WarmUp {
 
 /// What closing a factory had to force.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "what had to be forced is in the report alone"]
 #[non_exhaustive]
 pub struct CloseReport {
     /// The key ids whose loads did not end by the deadline and were aborted.
-    pub aborted_flights: Vec<KeyId>,
+    pub aborted_loads: Vec<KeyId>,
     /// The keys that operations still used at the deadline. Each is wiped with its last user.
     pub keys_in_use: Vec<Orphan>,
     /// How many invalidation sources did not let go of their thread by the deadline.
@@ -108,7 +110,7 @@ impl CloseReport {
     /// Tells whether everything ended by itself.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.aborted_flights.is_empty()
+        self.aborted_loads.is_empty()
             && self.keys_in_use.is_empty()
             && self.stuck_sources == 0
             && !self.stuck_thread

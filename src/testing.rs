@@ -23,6 +23,7 @@
 //! to all clauses, and to refusing those keys for good.
 
 mod context;
+mod errors;
 mod fakes;
 mod faults;
 pub mod kms;
@@ -36,6 +37,7 @@ pub use crate::{
     metastore_admin_contract, metastore_admin_legacy_contract, metastore_contract, metastore_legacy_contract,
 };
 pub use context::{ReplaceOne, call};
+pub use errors::{every_error, kms_error, metastore_error};
 pub use fakes::{FailingRandom, FixedClock, NoChance, SeededRandom};
 pub use faults::{Call, Fault, Faults, FaultyKms, FaultyMetastore, Operation};
 

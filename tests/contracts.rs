@@ -8,11 +8,12 @@ use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use claviger::backend::is_reserved_id;
 use claviger::testing::{FaultyKms, FaultyMetastore, SeededRandom};
 use claviger::{
     BackendError, BoxedKms, BoxedMetastore, BoxedMetastoreAdmin, CallContext, Created, EnvelopeKeyRecord,
     InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, Page, Replacement,
-    SecretKey, StaticKms, is_reserved_id,
+    SecretKey, StaticKms,
 };
 
 fn static_kms() -> StaticKms {
@@ -208,7 +209,7 @@ impl Metastore for FoldingMetastore {
         _context: &CallContext,
     ) -> Result<Insert, BackendError> {
         let id = record.meta().id().as_str();
-        let is_too_long = id.len() > 2_048 || record.to_json().len() > EnvelopeKeyRecord::JSON_BYTES_MAX;
+        let is_too_long = id.len() > 2_048 || record.to_json().len() > EnvelopeKeyRecord::MAX_JSON_BYTES;
         if is_reserved_id(id) || is_too_long {
             return Err(BackendError::permanent(Taken).not_asked());
         }

@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use claviger::testing::call;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use base64_simd::STANDARD;
+use claviger::testing::call;
 use claviger::{
     Created, DataRowRecord, EnvelopeKeyRecord, Error, InMemoryMetastore, Insert, KeyId, KeyMeta, Metastore,
     SecretKey, SessionFactory, StaticKms,

@@ -43,7 +43,7 @@ fn every_foreign_data_row_record_reads_and_writes_back() {
             for vector in group["vectors"].as_array().unwrap() {
                 let json = vector["drr"].as_str().unwrap();
                 let record = DataRowRecord::from_json(json.as_bytes()).unwrap();
-                let id = record.parent().id().as_str();
+                let id = record.parent().unwrap().id().as_str();
                 assert!(id.starts_with("_IK_") && id.ends_with(suffix), "{file}: {id}");
                 assert!(id.contains(vector["partition"].as_str().unwrap()), "{file}: {id}");
                 assert_eq!(record.to_json(), as_we_escape(json), "{file}");

@@ -104,7 +104,7 @@ impl Said {
         writeln!(self.0.lock().unwrap(), "{thing:?} {thing:#?}").unwrap();
     }
 
-    fn note_error(&self, error: &Error) {
+    fn note_error(&self, error: &(dyn StdError + 'static)) {
         let mut cause: Option<&dyn StdError> = Some(error);
         while let Some(error) = cause {
             self.note(error);
@@ -199,7 +199,7 @@ async fn live(said: &Said, random: &SeededRandom) {
             .service("service")
             .product("product")
             .policy(policy.clone())
-            .limits(Limits::new().payload_bytes_max(1_000).attempts_max(1))
+            .limits(Limits::production().max_payload_bytes(1_000).max_attempts(1))
             .clock(clock.clone())
             .random(random.clone())
     };
@@ -251,7 +251,7 @@ async fn refused_input(said: &Said, session: &Session, record: &DataRowRecord) {
         key.copy_from_slice(b"thisIsAStaticMasterKeyForTesting");
         Ok::<_, Error>(())
     });
-    said.note_failure(StaticKms::new(&known.unwrap()));
+    said.note_error(&StaticKms::new(&known.unwrap()).unwrap_err());
 }
 
 async fn failing_back_ends(
@@ -270,7 +270,7 @@ async fn failing_back_ends(
         said.note_failure(session.encrypt(PAYLOAD).await);
     }
     let newest = session.encrypt(PAYLOAD).await.unwrap();
-    store.revoke(newest.parent(), &call()).await.unwrap();
+    store.revoke(newest.parent().unwrap(), &call()).await.unwrap();
     clock.advance(DAY / 4);
     session.encrypt(PAYLOAD).await.unwrap();
     said.note(&session.decrypt(&newest).await.unwrap());
@@ -286,7 +286,7 @@ async fn damaged_keys(
     let session = fresh.session("partition").unwrap();
     let rows = store.list("", None, usize::MAX, &call()).await.unwrap().records;
     said.note(&rows);
-    let row = rows.iter().find(|row| row.meta() == record.parent()).unwrap();
+    let row = rows.iter().find(|row| row.meta() == record.parent().unwrap()).unwrap();
     let mut forged = row.wrapped_key().to_vec();
     forged[0] ^= 1;
     assert!(store.replace_one(row.meta(), row.wrapped_key(), &forged, &call()).await.unwrap());

@@ -17,9 +17,8 @@ use crate::Enduring;
 /// not SSO), but for what is given here. Nothing is asked of a service.
 ///
 /// Clients made of it speak HTTPS by rustls with ring and the system's certificates, over the same
-/// connections and with the same [credentials](Enduring), and may take `connect_wait` to connect: below
-/// what a call waits, that it learns what was slow. How long all else takes, and how often it is tried,
-/// is theirs to say.
+/// connections and with the same [credentials](Enduring). How long a call takes, and how often it is tried, is
+/// theirs to say.
 ///
 /// # Errors
 /// When it takes longer than [`START_WAIT`]: the machine's metadata service may be asked.
@@ -32,7 +31,6 @@ use crate::Enduring;
 pub async fn load(
     region: Option<String>,
     credentials: Option<SharedCredentialsProvider>,
-    connect_wait: Duration,
 ) -> Result<SdkConfig, Elapsed> {
     let identities = IdentityCache::lazy().load_timeout(CREDENTIALS_WAIT).build();
     let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(https_client());
@@ -49,7 +47,7 @@ pub async fn load(
     let enduring = loaded.credentials_provider().map(Enduring::shared);
     let mut config = loaded.into_builder();
     config.set_credentials_provider(enduring);
-    config.set_timeout_config(Some(TimeoutConfig::builder().connect_timeout(connect_wait).build()));
+    config.set_timeout_config(Some(TimeoutConfig::disabled()));
     Ok(config.build())
 }
 

@@ -23,6 +23,12 @@ pub(crate) fn failure(error: &Error) -> Failure {
     Failure::new(exit, message).with_details(details(error, error.key_id()))
 }
 
+/// The same of a master key that opened no system key.
+pub(crate) fn master_key(key: &KeyId, error: &BackendError) -> Failure {
+    let (exit, message) = of_kms(error);
+    Failure::new(exit, message).with_details(details(error, Some(key)))
+}
+
 /// Tells whether the row that asked is at fault, or the keys of its customer: others may still do well.
 ///
 /// A master key that opens nothing is an answer as well, but to all rows; so are a system key that the
@@ -39,7 +45,7 @@ pub(crate) fn is_of_one_row(error: &Error) -> bool {
         | Error::TooLarge { .. }
         | Error::Cipher
         | Error::IndistinctKey(_) => true,
-        Error::Metastore { operation, key, source } => {
+        Error::Metastore { operation, key, source, .. } => {
             let is_of_all = key.is_of_system_key()
                 || (*operation == INSERT && source.kind() == Some(FailureKind::TimeNotHeld));
             source.class() == FailureClass::Damaged || (source.is_of_one_key() && !is_of_all)
@@ -91,10 +97,10 @@ pub(crate) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static
 
 fn sentence(error: &Error) -> (Exit, String) {
     match error {
-        Error::InvalidConfig { reason } => {
+        Error::InvalidConfig { reason, .. } => {
             (Exit::Config, format!("the options do not fit together: {reason}; see claviger --help"))
         }
-        Error::InvalidPartition { reason } => {
+        Error::InvalidPartition { reason, .. } => {
             (Exit::BadInput, format!("the partition {reason}; give one that names its customer"))
         }
         Error::MalformedRecord(malformed) => (
@@ -122,12 +128,12 @@ fn sentence(error: &Error) -> (Exit, String) {
         Error::KeyRevoked(key) => {
             (Exit::NotFound, format!("the record's key ({}) is revoked; ask who revoked it", label(key.id())))
         }
-        Error::ForeignParent { key } | Error::IndistinctKey(key) => (
+        Error::ForeignParent { key, .. } | Error::IndistinctKey(key) => (
             Exit::NotFound,
             format!("the key store holds a wrong record of key {} ({error}); restore it", label(key.id())),
         ),
-        Error::TooLarge { bytes_max, .. } => {
-            (Exit::BadInput, format!("the data is over the limit of {bytes_max} bytes; split it"))
+        Error::TooLarge { max_bytes, .. } => {
+            (Exit::BadInput, format!("the data is over the limit of {max_bytes} bytes; split it"))
         }
         Error::Cipher => (Exit::BadInput, CIPHER.to_owned()),
         Error::Metastore { key, source, .. } if source.class() == FailureClass::Folded => (
@@ -139,9 +145,9 @@ fn sentence(error: &Error) -> (Exit, String) {
                 label(key)
             ),
         ),
-        Error::Metastore { operation, key, source } => of_store(operation, key, source),
+        Error::Metastore { operation, key, source, .. } => of_store(operation, key, source),
         Error::Kms { source, .. } => of_kms(source),
-        Error::ClockSkew(_) => (
+        Error::ClockSkew(_) | Error::ClockNotSet { .. } => (
             Exit::Unavailable,
             "this machine's clock is wrong, or was set back just now; set it and try again".to_owned(),
         ),

@@ -44,12 +44,12 @@ impl Keys {
                  was ahead, or somebody wrote them so; look which, since those that are used live longer than they should",
             );
         }
-        for degraded in &status.degraded_keys {
+        for incomplete in &status.incomplete_keys {
             tell(format_args!(
                 "the system key {} has no copy of {}; claviger kms check tells why, and claviger kms repair \
                  makes it",
-                degraded.key.id(),
-                degraded.missing.join(", ")
+                incomplete.key.id(),
+                incomplete.missing.join(", ")
             ));
         }
         let unlocked = status.memory.unlocked_bytes;
@@ -85,12 +85,11 @@ pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failur
     };
     announce(&missing);
     let kms = Watched::new(kms.kms());
-    let policy = CryptoPolicy::production().intermediate_keys_max(settings.cache.get());
     let mut builder = SessionFactory::builder(store.metastore(), kms.clone())
         .service(&settings.service)
         .product(&settings.product)
-        .policy(policy)
-        .limits(limits(&settings.kms))
+        .policy(CryptoPolicy::production())
+        .limits(limits(&settings.kms).max_intermediate_keys(settings.cache.get()))
         .folded_ids(settings.folded_ids);
     if let Some(suffix) = &settings.region_suffix {
         builder = builder.region_suffix(suffix);
@@ -125,8 +124,8 @@ fn no_keys(place: &impl fmt::Display) -> Failure {
 /// Three tries end before the operation's deadline.
 pub(crate) fn limits(kms: &KmsChoice) -> Limits {
     let kms_wait = kms.call_wait();
-    Limits::new()
-        .store_calls_max(CALLS_MAX)
+    Limits::production()
+        .max_store_calls(CALLS_MAX)
         .store_deadline(CALL_WAIT)
         .kms_deadline(kms_wait)
         .operation_deadline(CALL_WAIT.max(kms_wait) * 4)

@@ -28,7 +28,7 @@ pub(crate) fn run(
 ) -> Result<Exit, Failure> {
     let session = keys.factory.session(partition).map_err(|error| explain::failure(&error))?;
     let Input { mut reader, name, .. } = input;
-    let told = |error: Error| explain::failure(&keys.kms.explain(error)).at(&name);
+    let told = |error: Error| keys.kms.explain(&error).0.at(&name);
     match direction {
         Direction::Encrypt => {
             let payload = Zeroizing::new(read(&mut *reader, &name, PAYLOAD_BYTES_MAX)?);

@@ -131,10 +131,8 @@ pub(crate) enum RowFault {
 
 impl RowError {
     /// What the library answered; `field` is where.
-    fn crypt(error: &Error, field: Option<&str>) -> Self {
-        let failure = explain::failure(error);
-        let failure = if let Some(field) = field { failure.at(&format!("field {field}")) } else { failure };
-        Self::Crypt { failure, of_this_row: explain::is_of_one_row(error) }
+    fn crypt(error: &Error) -> Self {
+        Self::Crypt { failure: explain::failure(error), of_this_row: explain::is_of_one_row(error) }
     }
 
     /// Tells whether other rows may still do well.

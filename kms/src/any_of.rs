@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, CallContext, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey,
+    BackendError, CallContext, Clock, FailureKind, KeyManagementService, KeyMeta, LockPolicy, SecretKey,
     SecureRandom, WrapHealth, WrappedKey,
 };
 
 use crate::check::CopyCheck;
-use crate::clv1::{self, Envelope, Kind, Malformed};
+use crate::clv1::{Envelope, Kind, Malformed};
 use crate::copies::first_of;
 use crate::members::{Draft, Members, MembersBuilder, invalid, unwrap_bare};
 
@@ -105,7 +105,7 @@ impl AnyOfKms {
             .map(|(member, copy)| {
                 (Arc::clone(member.name()), async move |context: CallContext| {
                     let wrapping_key = member.unwrap(&copy.copy, meta, &context).await?;
-                    clv1::open(&wrapping_key, &envelope.sealed)
+                    self.members.open(&wrapping_key, &envelope.sealed)
                 })
             })
             .collect();
@@ -149,7 +149,7 @@ impl AnyOfKms {
             .with_kind(FailureKind::Settings));
         }
         let missing = wrapped.missing_copies().iter().map(|copy| first.name_within(copy)).collect();
-        Ok(wrapped.degraded(missing))
+        Ok(wrapped.lacking(missing))
     }
 }
 
@@ -170,7 +170,7 @@ impl KeyManagementService for AnyOfKms {
         }
         let random = self.members.random();
         let wrapping_key = SecretKey::generate(&**random).map_err(BackendError::transient)?;
-        let sealed = clv1::seal(&wrapping_key, key, &**random)?;
+        let sealed = self.members.seal(&wrapping_key, key)?;
         let draft = Draft { kind: Kind::AnyOf, k: 1, sealed, copies_min: self.copies_min };
         self.members.wrap_shares(draft, std::iter::repeat(&wrapping_key), meta, context).await
     }
@@ -199,6 +199,10 @@ impl KeyManagementService for AnyOfKms {
             health.missing.retain(|missing| first.has_made(missing));
         }
         Ok(health)
+    }
+
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        Some(self.members.lock_policy())
     }
 }
 
@@ -243,12 +247,19 @@ impl AnyOfKmsBuilder {
         self
     }
 
+    /// Sets how the memory is locked in which wrapping keys lie for the time of a call; if possible, unless told. A
+    /// factory whose policy requires locked memory takes no service that does not.
+    pub const fn lock_policy(mut self, locks: LockPolicy) -> Self {
+        self.members.locks = locks;
+        self
+    }
+
     /// Makes the service. Nobody is called.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] when there are no members or too many, when names are used twice or
+    /// Permanent, of the kind [`Settings`](FailureKind::Settings), when there are no members or too many, when names are used twice or
     /// cannot be used, and when more copies are asked for than are made.
-    pub fn build(self) -> Result<AnyOfKms, Error> {
+    pub fn build(self) -> Result<AnyOfKms, BackendError> {
         let members = self.members.build()?;
         let copies_max = if self.is_asherah_compatible { 1 } else { members.iter().len() };
         if !(1..=copies_max).contains(&self.copies_min) {

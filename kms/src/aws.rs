@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use claviger::backend::KeyWrap;
 use claviger::{
-    BackendError, CallContext, Clock, KeyManagementService, KeyMeta, KeyWrap, LockPolicy, SecretKey,
-    SystemRandom, WrapHealth, WrappedKey,
+    BackendError, CallContext, Clock, KeyManagementService, KeyMeta, LockPolicy, SecretKey, SystemRandom,
+    WrapHealth, WrappedKey,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
@@ -106,6 +107,7 @@ struct Settings {
     hedge_after: Duration,
     binding: Binding,
     clock: Arc<dyn Clock>,
+    locks: LockPolicy,
 }
 
 /// Whether data keys are bound to an encryption context.
@@ -210,10 +212,11 @@ impl AwsKms {
         copy: &RegionCopy<'_>,
         sealed: &[u8],
         contexts: &Contexts,
+        locks: LockPolicy,
         call: CallContext,
     ) -> Result<SecretKey, BackendError> {
         let data_key = region.decrypt(&copy.encrypted_kek().map_err(refused)?, contexts, call).await?;
-        seal_under(&data_key)?.open(sealed)
+        KeyWrap::new(&data_key, locks)?.open(sealed)
     }
 
     /// The copies that are tried, in order: each region's first, then what else there is of regions
@@ -238,8 +241,10 @@ impl KeyManagementService for AwsKms {
         call: &CallContext,
     ) -> Result<WrappedKey, BackendError> {
         let contexts = self.contexts(meta);
-        let (region, data_key) = self.generate(&contexts, &call.share(2)).await?;
-        let sealed = seal_under(&data_key.secret)?.seal(key, &SystemRandom::new())?;
+        // One region draws the key, and then the others wrap it.
+        let rounds = self.regions.len().min(2);
+        let (region, data_key) = self.generate(&contexts, &call.share(rounds)).await?;
+        let sealed = KeyWrap::new(&data_key.secret, self.settings.locks)?.seal(key, &SystemRandom::new())?;
         let (others, failures) = self.wrap_elsewhere(region, &data_key.secret, &contexts, call).await;
         let mut copies = vec![region.copy(&data_key.wrapped)];
         copies.extend(others);
@@ -248,7 +253,7 @@ impl KeyManagementService for AwsKms {
             return Err(AwsKmsFault::TooFewRegions { made, wanted, source: failures.into() }.into());
         }
         let envelope = Envelope::new(&sealed, copies).write()?;
-        Ok(WrappedKey::new(envelope).degraded(failures.names()))
+        Ok(WrappedKey::new(envelope).lacking(failures.names()))
     }
 
     async fn unwrap_key(
@@ -263,9 +268,9 @@ impl KeyManagementService for AwsKms {
         if candidates.is_empty() {
             return Err(refused(AwsKmsFault::RegionsUnknown { regions: envelope.regions_shown() }));
         }
-        let contexts = self.contexts(meta);
+        let (contexts, locks) = (self.contexts(meta), self.settings.locks);
         let attempts = candidates.into_iter().map(|(region, copy)| {
-            self.attempt(region, |call| Self::unwrap_copy(region, copy, &sealed, &contexts, call))
+            self.attempt(region, |call| Self::unwrap_copy(region, copy, &sealed, &contexts, locks, call))
         });
         let attempts: Vec<_> = attempts.collect();
         Ok(first_of(call, attempts, self.settings.hedge_after).await?)
@@ -282,6 +287,10 @@ impl KeyManagementService for AwsKms {
             |regions: &[&Arc<Region>]| regions.iter().map(|region| region.name().to_string()).collect();
         Ok(WrapHealth::new(names(&present), names(&missing)))
     }
+
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        Some(self.settings.locks)
+    }
 }
 
 /// Boxed, and collected before they are awaited: the compiler does not see that an iterator over them is `Send`.
@@ -290,9 +299,4 @@ type Attempt<'a, T> = Box<dyn FnOnce(CallContext) -> BoxFuture<'a, Result<T, Bac
 /// The error of a call that has asked no region yet.
 fn refused(fault: AwsKmsFault) -> BackendError {
     BackendError::from(fault).not_asked()
-}
-
-/// What seals a system key under a data key. Without protected memory now, there may be some later.
-fn seal_under(data_key: &SecretKey) -> Result<KeyWrap, BackendError> {
-    KeyWrap::new(data_key, LockPolicy::Prefer).map_err(BackendError::transient)
 }

@@ -6,7 +6,7 @@
 //! So the seal binds the copies to each other: what the members answer opens it, or is no answer.
 //! Nothing else is authenticated; who reads an envelope takes neither names nor `k` on trust.
 
-use claviger::{BackendError, KeyWrap, LockPolicy, SecretKey, SecureRandom};
+use claviger::BackendError;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,25 +135,6 @@ impl Envelope {
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'/'))
-}
-
-/// Seals a system key under a wrapping key.
-pub(crate) fn seal(
-    wrapping_key: &SecretKey,
-    key: &SecretKey,
-    random: &dyn SecureRandom,
-) -> Result<Vec<u8>, BackendError> {
-    Ok(key_wrap(wrapping_key)?.seal(key, random)?.to_vec())
-}
-
-/// Opens what [`seal`] made; damaged if it was made under another key.
-pub(crate) fn open(wrapping_key: &SecretKey, sealed: &[u8]) -> Result<SecretKey, BackendError> {
-    key_wrap(wrapping_key)?.open(sealed)
-}
-
-/// Without protected memory now, there may be some later.
-fn key_wrap(wrapping_key: &SecretKey) -> Result<KeyWrap, BackendError> {
-    KeyWrap::new(wrapping_key, LockPolicy::Prefer).map_err(BackendError::transient)
 }
 
 mod base64 {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::{BackendError, Breaker, CallContext, Clock, ErrorChain, FailureClass, FailureKind};
+use claviger::backend::Breaker;
+use claviger::{BackendError, CallContext, Clock, ErrorChain, FailureClass, FailureKind};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -316,19 +317,25 @@ impl fmt::Display for CopyFailure {
 mod tests {
     use std::future::{pending, ready};
 
-    use claviger::testing::FixedClock;
+    use claviger::testing::{FixedClock, call};
 
     use super::*;
 
-    type Attempt = std::pin::Pin<Box<dyn Future<Output = Result<u32, BackendError>>>>;
+    type Answer = std::pin::Pin<Box<dyn Future<Output = Result<u32, BackendError>>>>;
+    type Attempt = Box<dyn FnOnce(CallContext) -> Answer>;
 
     const HEDGE: Duration = Duration::from_millis(50);
 
     fn attempt(
         name: &str,
-        attempt: impl Future<Output = Result<u32, BackendError>> + 'static,
+        answer: impl Future<Output = Result<u32, BackendError>> + 'static,
     ) -> (Arc<str>, Attempt) {
-        (Arc::from(name), Box::pin(attempt))
+        (Arc::from(name), Box::new(|_context| Box::pin(answer)))
+    }
+
+    /// The answer of an attempt to which its share of the time does not matter.
+    fn answer((name, attempt): (Arc<str>, Attempt)) -> (Arc<str>, Answer) {
+        (name, attempt(call()))
     }
 
     async fn after(time: Duration, answer: Result<u32, BackendError>) -> Result<u32, BackendError> {
@@ -343,16 +350,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_attempt_that_answers_in_time_is_the_only_one() {
         let never = attempt("b", async { panic!("was started") });
-        let answer = first_of([attempt("a", after(HEDGE / 2, Ok(1))), never], HEDGE).await;
+        let answer = first_of(&call(), vec![attempt("a", after(HEDGE / 2, Ok(1))), never], HEDGE).await;
         assert_eq!(answer.unwrap(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_next_is_started_at_once_when_one_fails() {
         let begun = tokio::time::Instant::now();
-        let answer =
-            first_of([attempt("a", ready(Err(transient()))), attempt("b", ready(Ok(2)))], HEDGE).await;
-        assert_eq!(answer.unwrap(), 2);
+        let attempts = vec![attempt("a", ready(Err(transient()))), attempt("b", ready(Ok(2)))];
+        assert_eq!(first_of(&call(), attempts, HEDGE).await.unwrap(), 2);
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
@@ -364,24 +370,45 @@ mod tests {
             pending().await
         });
         let begun = tokio::time::Instant::now();
-        let answer =
-            first_of([loser, attempt("b", pending()), attempt("c", after(HEDGE / 2, Ok(3)))], HEDGE).await;
-        assert_eq!(answer.unwrap(), 3);
+        let attempts = vec![loser, attempt("b", pending()), attempt("c", after(HEDGE / 2, Ok(3)))];
+        assert_eq!(first_of(&call(), attempts, HEDGE).await.unwrap(), 3);
         assert_eq!(begun.elapsed(), HEDGE * 2 + HEDGE / 2);
         assert!(dropped.await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_first_may_still_win() {
-        let answer = first_of([attempt("a", after(HEDGE * 2, Ok(1))), attempt("b", pending())], HEDGE).await;
-        assert_eq!(answer.unwrap(), 1);
+        let attempts = vec![attempt("a", after(HEDGE * 2, Ok(1))), attempt("b", pending())];
+        assert_eq!(first_of(&call(), attempts, HEDGE).await.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_have_not_begun_share_the_time_that_is_left() {
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let hanging = |name: &str| -> (Arc<str>, Attempt) {
+            let told = Arc::clone(&told);
+            let attempt = move |context: CallContext| -> Answer {
+                told.lock().unwrap().push(context.remaining());
+                Box::pin(async move {
+                    tokio::time::sleep_until(context.deadline).await;
+                    Err(transient())
+                })
+            };
+            (Arc::from(name), Box::new(attempt))
+        };
+        let begun = tokio::time::Instant::now();
+        let context = CallContext::within(HEDGE * 12);
+        let attempts = vec![hanging("a"), hanging("b"), hanging("c")];
+        assert_eq!(first_of(&context, attempts, HEDGE * 2).await.unwrap_err().names(), ["a", "b", "c"]);
+        assert_eq!(*told.lock().unwrap(), [HEDGE * 4, HEDGE * 5, HEDGE * 8]);
+        assert_eq!(begun.elapsed(), HEDGE * 12);
     }
 
     #[tokio::test(start_paused = true)]
     async fn every_cause_is_kept_and_the_class_follows_from_them() {
         let fail = async |errors: Vec<BackendError>| {
-            let attempts = errors.into_iter().map(|error| attempt("a", ready(Err(error))));
-            BackendError::from(first_of(attempts, HEDGE).await.unwrap_err())
+            let attempts = errors.into_iter().map(|error| attempt("a", ready(Err(error)))).collect();
+            BackendError::from(first_of(&call(), attempts, HEDGE).await.unwrap_err())
         };
         let (damaged, permanent) = (|| BackendError::damaged("forged"), || BackendError::permanent("denied"));
         let all = fail(vec![permanent(), damaged(), transient()]).await;
@@ -399,12 +426,9 @@ mod tests {
     async fn all_of_runs_them_at_once_and_keeps_their_order() {
         let begun = tokio::time::Instant::now();
         let slow = attempt("slow", after(HEDGE, Ok(1)));
-        let (made, failures) = all_of([
-            slow,
-            attempt("bad", ready(Err(transient()))),
-            attempt("quick", after(HEDGE / 2, Ok(2))),
-        ])
-        .await;
+        let bad = attempt("bad", ready(Err(transient())));
+        let quick = attempt("quick", after(HEDGE / 2, Ok(2)));
+        let (made, failures) = all_of([slow, bad, quick].map(answer)).await;
         assert_eq!(begun.elapsed(), HEDGE);
         assert_eq!(
             made.iter().map(|(name, value)| (&**name, *value)).collect::<Vec<_>>(),
@@ -416,41 +440,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn s3_11_a_dead_keeper_gets_one_probe_a_second() {
         let clock = FixedClock::new(1_700_000_000);
-        let keeper = Keeper::new("r", HEDGE, Arc::new(clock.clone()));
+        let keeper = Keeper::new("r", Arc::new(clock.clone()));
         let mut asked = 0;
         for _ in 0..10_000 {
-            let call = async {
+            let attempt = async {
                 asked += 1;
                 Err::<(), _>(transient())
             };
-            assert!(keeper.call(call).await.unwrap_err().is_transient());
+            assert!(keeper.call(&call(), attempt).await.unwrap_err().is_transient());
             clock.advance(Duration::from_millis(1));
         }
         assert_eq!(asked, FAILURES_MAX + 9);
         clock.advance(COOL_DOWN);
-        assert_eq!(keeper.call(ready(Ok(1))).await.unwrap(), 1);
-        assert_eq!(keeper.call(ready(Ok(2))).await.unwrap(), 2);
+        assert_eq!(keeper.call(&call(), ready(Ok(1))).await.unwrap(), 1);
+        assert_eq!(keeper.call(&call(), ready(Ok(2))).await.unwrap(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_without_asking_neither_opens_nor_closes_a_breaker() {
         let clock = FixedClock::new(1_700_000_000);
-        let keeper = Keeper::new("r", HEDGE, Arc::new(clock.clone()));
+        let keeper = Keeper::new("r", Arc::new(clock.clone()));
         let refused = || ready(Err::<(), _>(BackendError::damaged("malformed").not_asked()));
         let down = || ready(Err::<(), _>(transient()));
         for _ in 0..FAILURES_MAX - 1 {
-            assert!(keeper.call(down()).await.is_err());
-            assert!(!keeper.call(refused()).await.unwrap_err().was_asked());
+            assert!(keeper.call(&call(), down()).await.is_err());
+            assert!(!keeper.call(&call(), refused()).await.unwrap_err().was_asked());
         }
-        assert!(keeper.call(down()).await.is_err());
+        assert!(keeper.call(&call(), down()).await.is_err());
         for _ in 0..3 {
             clock.advance(COOL_DOWN);
-            assert!(!keeper.call(refused()).await.unwrap_err().was_asked(), "it may be the probe");
-            assert!(keeper.call(down()).await.is_err());
-            assert!(keeper.call(ready(Ok(()))).await.unwrap_err().is_transient(), "it is still down");
+            assert!(!keeper.call(&call(), refused()).await.unwrap_err().was_asked(), "it may be the probe");
+            assert!(keeper.call(&call(), down()).await.is_err());
+            assert!(
+                keeper.call(&call(), ready(Ok(()))).await.unwrap_err().is_transient(),
+                "it is still down"
+            );
         }
         clock.advance(COOL_DOWN);
-        assert!(keeper.call(ready(Ok(()))).await.is_ok());
+        assert!(keeper.call(&call(), ready(Ok(()))).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -464,17 +491,23 @@ mod tests {
             (vec![refused(), asked()], true),
             (vec![asked(), refused()], true),
         ] {
-            let attempts = errors.into_iter().map(|error| attempt("a", ready(Err(error))));
-            let failures = first_of(attempts, HEDGE).await.unwrap_err();
+            let attempts = errors.into_iter().map(|error| attempt("a", ready(Err(error)))).collect();
+            let failures = first_of(&call(), attempts, HEDGE).await.unwrap_err();
             assert_eq!(BackendError::from(failures).was_asked(), was_asked);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_keeper_that_hangs_is_left_at_its_deadline() {
-        let keeper = Keeper::new("r", HEDGE, Arc::new(FixedClock::new(1_700_000_000)));
+        let keeper = Keeper::new("r", Arc::new(FixedClock::new(1_700_000_000)));
         let begun = tokio::time::Instant::now();
-        assert!(keeper.call(pending::<Result<(), _>>()).await.unwrap_err().is_transient());
+        assert!(
+            keeper
+                .call(&CallContext::within(HEDGE), pending::<Result<(), _>>())
+                .await
+                .unwrap_err()
+                .is_transient()
+        );
         assert_eq!(begun.elapsed(), HEDGE);
     }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    BackendError, CallContext, Clock, Error, FailureKind, KeyManagementService, KeyMeta, SecretKey,
+    BackendError, CallContext, Clock, FailureKind, KeyManagementService, KeyMeta, LockPolicy, SecretKey,
     SecureRandom, WrapHealth, WrappedKey,
 };
 
 use crate::check::CopyCheck;
-use crate::clv1::{self, Envelope, Kind, Malformed};
+use crate::clv1::{Envelope, Kind, Malformed};
 use crate::members::{Draft, Member, Members, MembersBuilder, invalid, unwrap_bare};
 
 /// Wraps system keys so that `k` of `n` services must unwrap together: for roots that no single
@@ -147,7 +147,7 @@ impl KeyManagementService for KofNKms {
         let wrapping_key = SecretKey::generate(&**random).map_err(BackendError::transient)?;
         let shares = shamir::split(&wrapping_key, self.k, self.members.count(), &**random)
             .map_err(BackendError::transient)?;
-        let sealed = clv1::seal(&wrapping_key, key, &**random)?;
+        let sealed = self.members.seal(&wrapping_key, key)?;
         let draft = Draft { kind: Kind::KOfN, k: self.k, sealed, copies_min: self.shares_min };
         self.members.wrap_shares(draft, &shares, meta, context).await
     }
@@ -174,6 +174,10 @@ impl KeyManagementService for KofNKms {
             return Err(unconfigured(Bare));
         }
         self.members.inspect_bare(&self.legacy, wrapped)
+    }
+
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        Some(self.members.lock_policy())
     }
 }
 
@@ -227,13 +231,20 @@ impl KofNKmsBuilder {
         self
     }
 
+    /// Sets how the memory is locked in which wrapping keys lie for the time of a call; if possible, unless told. A
+    /// factory whose policy requires locked memory takes no service that does not.
+    pub const fn lock_policy(mut self, locks: LockPolicy) -> Self {
+        self.members.locks = locks;
+        self
+    }
+
     /// Makes the service. Nobody is called.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] when `k` is less than 2 or more than the members, when there are too
+    /// Permanent, of the kind [`Settings`](FailureKind::Settings), when `k` is less than 2 or more than the members, when there are too
     /// many of them, when names are used twice or cannot be used, when a legacy member is none of them,
     /// and when fewer shares than `k` or more than there are members should do.
-    pub fn build(self) -> Result<KofNKms, Error> {
+    pub fn build(self) -> Result<KofNKms, BackendError> {
         let members = self.members.build()?;
         let (k, n) = (self.k, members.count());
         if !(2..=n).contains(&k) {

@@ -43,7 +43,7 @@ pub use copies::{CopyFailure, CopyFailures};
 #[cfg(feature = "k-of-n")]
 pub use k_of_n::{KofNKms, KofNKmsBuilder};
 #[cfg(feature = "local")]
-pub use local::{LocalKms, LocalKmsError};
+pub use local::{LocalKms, LocalKmsBuilder, LocalKmsError};
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
 #[cfg(feature = "local")]

@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use claviger::{
-    BackendError, CallContext, KeyManagementService, KeyMeta, RandomError, SecretKey, StaticKms, WrapHealth,
-    WrappedKey,
+    BackendError, CallContext, FailureClass, FailureKind, KeyManagementService, KeyMeta, LockPolicy,
+    RandomError, SecretKey, StaticKms, WrapHealth, WrappedKey,
 };
 
 /// Wraps system keys under a master key that lies in a file of this machine.
@@ -55,45 +55,83 @@ pub struct LocalKms {
     is_new: bool,
 }
 
+/// How a [`LocalKms`] is opened.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct LocalKmsBuilder {
+    locks: LockPolicy,
+}
+
 impl LocalKms {
+    /// Begins with memory that is locked if that is possible.
+    pub const fn builder() -> LocalKmsBuilder {
+        LocalKmsBuilder { locks: LockPolicy::Prefer }
+    }
+
     /// Opens the master key at `path`, which must exist.
     ///
     /// # Errors
-    /// [`LocalKmsError::NotFound`] when there is none, and the other variants when it cannot be
-    /// trusted, read or used.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, LocalKmsError> {
-        let path = path.as_ref();
-        Self::new(path, &file::read(path)?, false)
+    /// As [`LocalKmsBuilder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, BackendError> {
+        Self::builder().open(path)
     }
 
     /// Opens the master key at `path`, or makes one if there is none. The folder must exist.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and [`LocalKmsError::Random`] when no key can be generated.
-    /// [`LocalKmsError::NotFound`] means that the folder is missing, or that the file vanished at
-    /// this moment.
-    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self, LocalKmsError> {
-        let path = path.as_ref();
-        match file::read(path) {
-            Err(LocalKmsError::NotFound { .. }) => {
-                let is_new = file::create(path)?;
-                // Read back whoever's key it is: what serves is what the next process will find.
-                Self::new(path, &file::read(path)?, is_new)
-            }
-            found => Self::new(path, &found?, false),
-        }
+    /// As [`LocalKmsBuilder::open_or_create`].
+    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self, BackendError> {
+        Self::builder().open_or_create(path)
     }
 
-    /// Tells whether this call made the master key, so that a program can say so once and remind
+    /// Returns `true` if this call made the master key, so that a program can say so once and remind
     /// its user to keep a copy.
     #[must_use]
     pub const fn is_new(&self) -> bool {
         self.is_new
     }
+}
 
-    fn new(path: &Path, master_key: &SecretKey, is_new: bool) -> Result<Self, LocalKmsError> {
+impl LocalKmsBuilder {
+    /// Sets how the memory is locked that the master key lies in. A factory whose policy requires locked memory
+    /// takes no service that does not.
+    pub const fn lock_policy(mut self, locks: LockPolicy) -> Self {
+        self.locks = locks;
+        self
+    }
+
+    /// Opens the master key at `path`, which must exist.
+    ///
+    /// # Errors
+    /// The source is a [`LocalKmsError`]: [`NotFound`](LocalKmsError::NotFound) when there is none, and the other
+    /// variants when it cannot be trusted, read or used.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<LocalKms, BackendError> {
+        let path = path.as_ref();
+        Ok(self.under(path, &file::read(path)?, false)?)
+    }
+
+    /// Opens the master key at `path`, or makes one if there is none. The folder must exist.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open), and [`LocalKmsError::Random`] when no key can be generated.
+    /// [`LocalKmsError::NotFound`] means that the folder is missing, or that the file vanished at
+    /// this moment.
+    pub fn open_or_create(self, path: impl AsRef<Path>) -> Result<LocalKms, BackendError> {
+        let path = path.as_ref();
+        match file::read(path) {
+            Err(LocalKmsError::NotFound { .. }) => {
+                let is_new = file::create(path)?;
+                // Read back whoever's key it is: what serves is what the next process will find.
+                Ok(self.under(path, &file::read(path)?, is_new)?)
+            }
+            found => Ok(self.under(path, &found?, false)?),
+        }
+    }
+
+    fn under(self, path: &Path, master_key: &SecretKey, is_new: bool) -> Result<LocalKms, LocalKmsError> {
         let unusable = |source| LocalKmsError::Unusable { path: path.to_owned(), source };
-        Ok(Self { inner: StaticKms::new(master_key).map_err(unusable)?, is_new })
+        let inner = StaticKms::with_lock_policy(master_key, self.locks).map_err(unusable)?;
+        Ok(LocalKms { inner, is_new })
     }
 }
 
@@ -118,6 +156,10 @@ impl KeyManagementService for LocalKms {
 
     fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         Ok(WrapHealth::new(vec!["local".to_owned()], Vec::new()))
+    }
+
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        self.inner.lock_policy()
     }
 }
 
@@ -166,6 +208,20 @@ pub enum LocalKmsError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: claviger::Error,
+        source: BackendError,
     },
+}
+
+impl From<LocalKmsError> for BackendError {
+    fn from(error: LocalKmsError) -> Self {
+        let (class, kind) = match &error {
+            LocalKmsError::NotFound { .. } => (FailureClass::Permanent, Some(FailureKind::NoSuchKey)),
+            LocalKmsError::Refused { .. } => (FailureClass::Permanent, Some(FailureKind::Settings)),
+            LocalKmsError::Malformed { .. } => (FailureClass::Damaged, None),
+            LocalKmsError::Io { .. } => (FailureClass::Permanent, Some(FailureKind::Device)),
+            LocalKmsError::Random(_) => (FailureClass::Transient, None),
+            LocalKmsError::Unusable { source, .. } => (source.class(), source.kind()),
+        };
+        Self::new(class, error).with_kind(kind).not_asked()
+    }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger::backend::KeyWrap;
 use claviger::{
-    BackendError, BoxedKms, CallContext, Clock, Error, KeyManagementService, KeyMeta, SecretKey,
-    SecureRandom, SystemClock, SystemRandom, WrapHealth, WrappedKey,
+    BackendError, BoxedKms, CallContext, Clock, FailureKind, KeyManagementService, KeyMeta, LockPolicy,
+    SecretKey, SecureRandom, SystemClock, SystemRandom, WrapHealth, WrappedKey,
 };
 use futures_util::future::join_all;
 
@@ -115,6 +116,7 @@ pub(crate) struct MembersBuilder {
     members: Vec<(String, BoxedKms)>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn SecureRandom>,
+    pub(crate) locks: LockPolicy,
 }
 
 impl MembersBuilder {
@@ -123,6 +125,7 @@ impl MembersBuilder {
             members: Vec::new(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom::new()),
+            locks: LockPolicy::Prefer,
         }
     }
 
@@ -130,7 +133,7 @@ impl MembersBuilder {
         self.members.push((name.into(), BoxedKms::new(kms)));
     }
 
-    pub(crate) fn build(self) -> Result<Members, Error> {
+    pub(crate) fn build(self) -> Result<Members, BackendError> {
         if !(1..=MEMBERS_MAX).contains(&self.members.len()) {
             return Err(invalid(format!(
                 "there are {} members; there may be 1 to {MEMBERS_MAX}",
@@ -151,12 +154,12 @@ impl MembersBuilder {
             let keeper = Keeper::new(name, Arc::clone(&self.clock));
             Member(Arc::new(Inner { keeper, kms }))
         });
-        Ok(Members { members: members.collect(), random: self.random })
+        Ok(Members { members: members.collect(), random: self.random, locks: self.locks })
     }
 }
 
-pub(crate) fn invalid(reason: impl Into<Arc<str>>) -> Error {
-    Error::InvalidConfig { reason: reason.into() }
+pub(crate) fn invalid(reason: impl Into<String>) -> BackendError {
+    BackendError::permanent(reason.into()).with_kind(FailureKind::Settings).not_asked()
 }
 
 /// Unwraps what does not say whose it is: by the first of these members that can.
@@ -186,9 +189,30 @@ pub(crate) async fn unwrap_bare<'a>(
 pub(crate) struct Members {
     members: Vec<Member>,
     random: Arc<dyn SecureRandom>,
+    locks: LockPolicy,
 }
 
 impl Members {
+    /// Seals a key under a wrapping key that the members keep.
+    pub(crate) fn seal(&self, wrapping_key: &SecretKey, key: &SecretKey) -> Result<Vec<u8>, BackendError> {
+        Ok(KeyWrap::new(wrapping_key, self.locks)?.seal(key, &*self.random)?.to_vec())
+    }
+
+    /// Opens what [`seal`](Self::seal) made; damaged if it was made under another key.
+    pub(crate) fn open(&self, wrapping_key: &SecretKey, sealed: &[u8]) -> Result<SecretKey, BackendError> {
+        KeyWrap::new(wrapping_key, self.locks)?.open(sealed)
+    }
+
+    /// Returns how memory is locked: by the one of all that locks it least.
+    pub(crate) fn lock_policy(&self) -> LockPolicy {
+        let members = self.members.iter().filter_map(|member| member.0.kms.lock_policy());
+        members.fold(self.locks, |weakest, locks| match (weakest, locks) {
+            (LockPolicy::Require, other) | (other, LockPolicy::Require) => other,
+            (LockPolicy::Off, _) | (_, LockPolicy::Off) => LockPolicy::Off,
+            (other, _) => other,
+        })
+    }
+
     pub(crate) const fn random(&self) -> &Arc<dyn SecureRandom> {
         &self.random
     }
@@ -245,7 +269,7 @@ impl Members {
         }
         let envelope = Envelope { kind: draft.kind, k: draft.k, sealed: draft.sealed, copies };
         let bytes = envelope.to_bytes().map_err(BackendError::permanent)?;
-        Ok(WrappedKey::new(bytes).degraded(missing))
+        Ok(WrappedKey::new(bytes).lacking(missing))
     }
 
     /// Tells which members have a copy; and which have none, though they are configured, or one that

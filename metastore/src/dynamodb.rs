@@ -119,12 +119,12 @@ impl DynamoDbMetastore {
     /// Uses the table with a client made by the caller, after a look at it.
     ///
     /// # Errors
-    /// As [`DynamoDbBuilder::client`].
+    /// As [`DynamoDbBuilder::open_with`].
     ///
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn new(client: Client, table: impl Into<String>) -> Result<Self, BackendError> {
-        Self::builder().table(table).client(client).await
+        Self::builder().table(table).open_with(client).await
     }
 
     /// Begins with the table `EncryptionKey`, the machine's region and credentials, and the start-up

@@ -143,6 +143,7 @@ impl fmt::Display for Finding {
 
 /// What the check of a table found; nothing, if all is well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "what is wrong is in the report alone"]
 pub struct SchemaReport {
     findings: Vec<Finding>,
 }

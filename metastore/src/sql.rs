@@ -35,9 +35,9 @@ pub use driver::DriverFault;
 
 use std::sync::Arc;
 
+use claviger::backend::is_reserved_id;
 use claviger::{
     BackendError, Created, EnvelopeKeyRecord, FailureClass, FailureKind, KeyId, KeyMeta, MalformedRecord,
-    is_reserved_id,
 };
 
 use self::rows::read_id;
@@ -247,7 +247,7 @@ const SHARED_NAMES: &str = "a pooler shares server connections, and prepared sta
 const ID_CHARS_MAX: usize = 255;
 
 /// How many bytes of a record's JSON are read and written. The statements say the same number.
-const RECORD_BYTES_MAX: usize = EnvelopeKeyRecord::JSON_BYTES_MAX;
+const RECORD_BYTES_MAX: usize = EnvelopeKeyRecord::MAX_JSON_BYTES;
 
 /// How many bytes of a row's id are read: more than the index of any server takes. The statements say the
 /// same number.

@@ -6,7 +6,6 @@ use std::io;
 use std::path::PathBuf;
 
 use claviger::BackendError;
-use claviger_kms::LocalKmsError;
 
 /// Why a description cannot be used. No secret is in it, and nothing that may be a piece of one.
 #[derive(Debug)]
@@ -109,9 +108,6 @@ pub enum OpenError {
         /// The cargo feature that it lacks.
         feature: &'static str,
     },
-    /// A master key in a file of this machine cannot be opened.
-    #[error("cannot open the local master key")]
-    Local(#[source] LocalKmsError),
     /// A static master key is one that anybody can guess.
     #[error("the master key{} is one that anybody can guess ({reason})", of(.file.as_ref()))]
     #[non_exhaustive]
@@ -121,12 +117,13 @@ pub enum OpenError {
         /// By what.
         reason: String,
     },
-    /// A metastore, or a KMS, refused or cannot be reached.
+    /// A metastore, or a KMS, refused or cannot be reached. Of a local master key the source is a
+    /// [`LocalKmsError`](claviger_kms::LocalKmsError).
     #[error("cannot open the service")]
     Service(#[source] BackendError),
     /// What is described does not fit together.
     #[error("cannot build what is described")]
-    Build(#[source] claviger::Error),
+    Build(#[source] BackendError),
 }
 
 fn of(file: Option<&PathBuf>) -> String {

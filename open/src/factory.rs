@@ -158,7 +158,7 @@ impl FactorySpec {
         KeyId::of_system_key(&self.service, &self.product, self.region_suffix.as_deref())
     }
 
-    /// Returns the production policy with the times and the size that are given.
+    /// Returns the production policy with the times that are given.
     #[must_use]
     pub fn policy(&self) -> CryptoPolicy {
         let mut policy = CryptoPolicy::production();
@@ -174,22 +174,23 @@ impl FactorySpec {
         if let Some(time) = self.spans.creation_precision {
             policy = policy.creation_precision(time);
         }
-        if let Some(keys) = self.spans.cache {
-            policy = policy.intermediate_keys_max(keys);
-        }
         policy
     }
 
-    /// Returns the limits of a service, with the KMS's `call-deadline` if it has one.
+    /// Returns the production limits with how many keys are kept, and with the KMS's `call-deadline`, where they
+    /// are given.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        match self.kms.call_deadline() {
-            // An operation has time for three tries, and no less than it has otherwise.
-            Some(time) => {
-                Limits::new().kms_deadline(time).operation_deadline(OPERATION_MIN.max(time.saturating_mul(3)))
-            }
-            None => Limits::new(),
+        let mut limits = Limits::production();
+        if let Some(keys) = self.spans.cache {
+            limits = limits.max_intermediate_keys(keys);
         }
+        if let Some(time) = self.kms.call_deadline() {
+            // An operation has time for three tries, and no less than it has otherwise.
+            let operation = OPERATION_MIN.max(time.saturating_mul(3));
+            limits = limits.kms_deadline(time).operation_deadline(operation);
+        }
+        limits
     }
 
     /// Begins a factory on what was opened.

@@ -291,8 +291,10 @@ fn what_a_library_says_of_caches_and_of_creation_times_is_read() {
         ("SHARED_INTERMEDIATE_KEY_CACHE", "no"),
         ("ASHERAH_POOL_MAX_LIFETIME", "60"),
     ]);
-    let policy = format!("{:?}", FactorySpec::from_asherah_environment(&variables).unwrap().policy());
-    assert!(policy.contains("creation_precision: 3600s") && policy.contains("70"), "{policy}");
+    let spec = FactorySpec::from_asherah_environment(&variables).unwrap();
+    let (policy, limits) = (format!("{:?}", spec.policy()), format!("{:?}", spec.limits()));
+    assert!(policy.contains("creation_precision: 3600s"), "{policy}");
+    assert!(limits.contains("max_intermediate_keys: Keys(70)"), "{limits}");
 }
 
 #[test]

@@ -113,5 +113,5 @@ fn the_call_deadline_of_a_kms_is_the_limit_of_its_calls() {
     assert!(longest.contains("kms_deadline: 7s"), "{longest}");
     let own = limits(&json!({ "type": "any-of", "members": members, "call-deadline": "2s" }));
     assert!(own.contains("kms_deadline: 2s"), "{own}");
-    assert_eq!(limits(&json!("local:a")), format!("{:?}", claviger::Limits::new()));
+    assert_eq!(limits(&json!("local:a")), format!("{:?}", claviger::Limits::production()));
 }

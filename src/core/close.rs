@@ -31,7 +31,10 @@ pub(super) async fn close(engine: &Arc<Engine>, deadline: Duration) -> Result<Cl
         let _sent = sender.send(runtime.map(|runtime| runtime.block_on(in_order(&engine, deadline))));
     };
     thread::Builder::new().name("claviger-close".to_owned()).spawn(run).map_err(Error::no_runtime)?;
-    report.await.map_err(|_gone| Error::Interrupted)?.map_err(Error::no_runtime)
+    report
+        .await
+        .map_err(|_gone| Error::Interrupted { key: None, dependency: None })?
+        .map_err(Error::no_runtime)
 }
 
 /// The listeners and the loads first, then the caches, then the keys still in use.
@@ -40,9 +43,9 @@ async fn in_order(engine: &Engine, deadline: Duration) -> CloseReport {
     engine.listeners().stop();
     let _ended = tokio::time::timeout_at(until, engine.listeners().ended()).await;
     let has_ended = tokio::time::timeout_at(until, engine.tasks().idle()).await.is_ok();
-    let mut aborted_flights = Vec::new();
+    let mut aborted_loads = Vec::new();
     if !has_ended {
-        aborted_flights = engine.caches().in_flight();
+        aborted_loads = engine.caches().in_flight();
     }
     engine.tasks().stop();
     engine.caches().close();
@@ -66,5 +69,5 @@ async fn in_order(engine: &Engine, deadline: Duration) -> CloseReport {
         }
         None => false,
     };
-    CloseReport { aborted_flights, keys_in_use, stuck_sources, stuck_thread }
+    CloseReport { aborted_loads, keys_in_use, stuck_sources, stuck_thread }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use claviger_memory::{Arena, ForkSentinel};
+use claviger_memory::{Arena, ForkSentinel, LockPolicy};
 use tokio::runtime::Handle;
 
 use super::SessionFactory;
@@ -32,7 +32,7 @@ use crate::metastore::Metastore;
 use crate::metastore::boxed::BoxedMetastore;
 use crate::metastore::handle::MetastoreHandle;
 use crate::partition::{Naming, ReadableSuffixes};
-use crate::policy::{CryptoPolicy, Limits, Span};
+use crate::policy::{CryptoPolicy, Lifetime, Limits};
 use crate::random::{SecureRandom, SystemRandom};
 use crate::tasks::Tasks;
 
@@ -225,6 +225,14 @@ impl SessionFactoryBuilder {
         if self.policy.refresh_wait >= self.limits.operation_deadline {
             return Err(Error::invalid_config("refresh_wait is not below operation_deadline"));
         }
+        let kms_locks = self.kms.lock_policy();
+        if self.policy.lock_policy == LockPolicy::Require
+            && kms_locks.is_some_and(|it| it != LockPolicy::Require)
+        {
+            return Err(Error::invalid_config(
+                "the policy requires locked memory, and the KMS holds keys in memory that need not be locked",
+            ));
+        }
         let (store_gates, replica_gate, kms_gate) =
             (self.store_gates(), self.replica_gate(), self.kms_gate());
         let naming = Naming::new(
@@ -235,11 +243,11 @@ impl SessionFactoryBuilder {
             self.strict_ids,
         )?;
         let sentinel = Arc::new(ForkSentinel::new()?);
-        let caches = Caches::new(&self.policy, &naming.system_key_id(), &self.clock, &sentinel);
+        let caches = Caches::new(&self.limits, &naming.system_key_id(), &self.clock, &sentinel);
         let known = Arc::new(Known::new(self.folded_ids, Arc::clone(&sentinel)));
         let idle_timeout = match self.policy.idle_timeout {
-            Span::Of(timeout) => Some(timeout),
-            Span::Never => None,
+            Lifetime::Of(timeout) => Some(timeout),
+            Lifetime::Never => None,
         };
         let Self { metastore, kms, policy, limits, runtime, sources, clock, random, .. } = self;
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
@@ -249,28 +257,28 @@ impl SessionFactoryBuilder {
             let store = MetastoreHandle::new(metastore, store_gates, replica_gate, on_failover);
             let back_ends = Arc::new(BackEnds::new(store, KmsHandle::new(kms, kms_gate)));
             let parts = Parts { context, caches: Arc::new(caches), back_ends };
-            let tasks = Tasks::new(runtime, limits.background_refreshes_max);
+            let tasks = Tasks::new(runtime, limits.max_background_refreshes);
             let dispatcher = Dispatcher::new(&parts, tasks, &limits, before_loads);
             let maker = KeyMaker::new(&parts, Arena::new(policy.lock_policy), known);
             let lost = Lost::new(nanos(policy.max_stale_decrypt));
             let loader =
                 Loader::new(&parts, dispatcher, maker, LostRows::new(&parts, lost, self.restore_lost));
             let sweep = Sweep::new(&parts, idle_timeout);
-            Engine::new(parts, loader, sweep, Listeners::new(sources))
+            Engine::new(parts, loader, sweep, Listeners::new(sources, limits.store_deadline))
         });
-        Ok(SessionFactory::new(Arc::new(Core::new(engine, sentinel, limits.payload_bytes_max))))
+        Ok(SessionFactory::new(Arc::new(Core::new(engine, sentinel, limits.max_payload_bytes))))
     }
 
     /// The ways to the metastore: for reads, and for writes.
     fn store_gates(&self) -> [Gate; 2] {
-        let Limits { store_calls_max, store_deadline, .. } = self.limits;
+        let Limits { max_store_calls, store_deadline, .. } = self.limits;
         let lanes = Lanes::new(Width::Key);
-        [store_calls_max, half(store_calls_max)]
+        [max_store_calls, half(max_store_calls)]
             .map(|calls_max| self.gate(calls_max, store_deadline, Arc::clone(&lanes)))
     }
 
     fn kms_gate(&self) -> Gate {
-        self.gate(self.limits.kms_calls_max, self.limits.kms_deadline, Lanes::new(Width::Version))
+        self.gate(self.limits.max_kms_calls, self.limits.kms_deadline, Lanes::new(Width::Version))
     }
 
     fn gate(&self, loads_max: usize, deadline: Duration, lanes: Arc<Lanes>) -> Gate {
@@ -279,7 +287,7 @@ impl SessionFactoryBuilder {
             checks_max: half(loads_max),
             lanes,
             deadline,
-            attempts_max: self.limits.attempts_max,
+            max_attempts: self.limits.max_attempts,
             slow: self.policy.refresh_wait,
             probe_wait: self.limits.store_deadline,
         };
@@ -289,7 +297,7 @@ impl SessionFactoryBuilder {
     /// The store itself answers for a replica that does not, so little patience loses nothing.
     fn replica_gate(&self) -> ReplicaGate {
         let deadline = self.policy.refresh_wait.min(self.limits.store_deadline);
-        ReplicaGate::new(self.limits.store_calls_max, deadline, Arc::clone(&self.clock))
+        ReplicaGate::new(self.limits.max_store_calls, deadline, Arc::clone(&self.clock))
     }
 }
 

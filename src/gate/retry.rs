@@ -25,7 +25,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// # Cancel safety
 /// As of the call.
 pub(crate) async fn retried<T, E, F>(
-    attempts_max: u32,
+    max_attempts: u32,
     random: &dyn SecureRandom,
     mut call: impl FnMut(u32) -> F,
     may_pass: impl Fn(&E) -> bool,
@@ -36,7 +36,7 @@ where
     let mut attempts = 1;
     loop {
         match call(attempts).await {
-            Err(error) if may_pass(&error) && attempts < attempts_max => {
+            Err(error) if may_pass(&error) && attempts < max_attempts => {
                 pause(attempts, random).await;
                 attempts += 1;
             }

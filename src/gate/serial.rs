@@ -13,7 +13,7 @@ use crate::random::SystemRandom;
 pub(crate) struct SerialGate {
     breaker: Breaker,
     deadline: Duration,
-    attempts_max: u32,
+    max_attempts: u32,
     clock: SystemClock,
     random: SystemRandom,
 }
@@ -22,11 +22,11 @@ const FAILURES_MAX: u32 = 5;
 const COOL_DOWN: Duration = Duration::from_secs(1);
 
 impl SerialGate {
-    pub(crate) const fn new(deadline: Duration, attempts_max: u32) -> Self {
+    pub(crate) const fn new(deadline: Duration, max_attempts: u32) -> Self {
         Self {
             breaker: Breaker::new(FAILURES_MAX, COOL_DOWN),
             deadline,
-            attempts_max,
+            max_attempts,
             clock: SystemClock::new(),
             random: SystemRandom::new(),
         }
@@ -42,7 +42,7 @@ impl SerialGate {
     {
         let may_pass = |error: &BackendError| error.is_transient() && !self.breaker.is_open(self.now());
         retried(
-            self.attempts_max,
+            self.max_attempts,
             &self.random,
             |attempts| self.attempt(call(context(self.deadline).attempt(attempts))),
             may_pass,

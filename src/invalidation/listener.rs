@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::pace::Pace;
 use super::{BoxedSource, Invalidation};
+use crate::context::CallContext;
 use crate::error::BackendError;
 use crate::events::Event;
 use crate::gate::jittered;
@@ -37,6 +38,8 @@ pub(crate) trait Invalidate: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Listeners {
     slots: Vec<Arc<Slot>>,
+    /// How long a source may take to connect, and to show that it is alive.
+    deadline: Duration,
     /// How many sources no task listens to.
     idle: Arc<AtomicUsize>,
     tasks: TaskTracker,
@@ -55,6 +58,7 @@ struct Slot {
 struct Held {
     source: Option<BoxedSource>,
     slot: Arc<Slot>,
+    deadline: Duration,
     idle: Arc<AtomicUsize>,
     stop: CancellationToken,
     context: Arc<Context>,
@@ -64,13 +68,14 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 impl Listeners {
-    pub(crate) fn new(sources: Vec<BoxedSource>) -> Self {
+    pub(crate) fn new(sources: Vec<BoxedSource>, deadline: Duration) -> Self {
         let slot =
             |source| Arc::new(Slot { source: Mutex::new(Some(source)), is_connected: AtomicBool::default() });
         let slots: Vec<_> = sources.into_iter().map(slot).collect();
         Self {
             idle: Arc::new(AtomicUsize::new(slots.len())),
             slots,
+            deadline,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
@@ -87,6 +92,7 @@ impl Listeners {
             let held = Held {
                 source: Some(source),
                 slot: Arc::clone(slot),
+                deadline: self.deadline,
                 idle: Arc::clone(&self.idle),
                 stop: self.stop.clone(),
                 context: Arc::clone(context),
@@ -134,7 +140,8 @@ impl Held {
         // The source is left alone until then.
         let mut ask_at = None;
         loop {
-            let mut answer = pin!(answer(&mut self.source, ask_at));
+            let attempt = outage.faults_in_a_row().saturating_add(1);
+            let mut answer = pin!(answer(&mut self.source, ask_at, self.deadline, attempt));
             let answer = loop {
                 match stop.run_until_cancelled(by(pace.due(), answer.as_mut())).await {
                     None => return,
@@ -209,13 +216,21 @@ async fn apply(target: &impl Invalidate, message: Invalidation, pace: &mut Pace)
 }
 
 /// Waits for what a source answers that is not to be asked before a time.
-async fn answer(source: &mut Option<BoxedSource>, ask_at: Option<Instant>) -> Result<Invalidation, Fault> {
+async fn answer(
+    source: &mut Option<BoxedSource>,
+    ask_at: Option<Instant>,
+    deadline: Duration,
+    attempt: u32,
+) -> Result<Invalidation, Fault> {
     if let Some(ask_at) = ask_at {
         tokio::time::sleep_until(ask_at).await;
     }
     match source {
         Some(source) => {
-            caught(source.next()).await.map_or(Err(Fault::Panic), |message| message.map_err(Fault::Lost))
+            let context = CallContext::within(deadline).attempt(attempt);
+            caught(source.next(&context))
+                .await
+                .map_or(Err(Fault::Panic), |message| message.map_err(Fault::Lost))
         }
         None => std::future::pending().await,
     }
@@ -277,6 +292,11 @@ impl Outage {
             self.over = Some(Instant::now());
         }
         is_first
+    }
+
+    /// Returns how many faults there were since the last good answer.
+    const fn faults_in_a_row(&self) -> u32 {
+        if self.over.is_some() { 0 } else { self.faults }
     }
 
     /// Returns how long to wait before the next call.

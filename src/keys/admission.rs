@@ -28,10 +28,10 @@ pub(super) struct Full {
 
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let Limits { store_calls_max, waiting_calls_max, max_cold_operations, .. } = *limits;
-        let places = store_calls_max.saturating_add(waiting_calls_max).min(Semaphore::MAX_PERMITS);
+        let Limits { max_store_calls, max_waiting_calls, max_cold_operations, .. } = *limits;
+        let places = max_store_calls.saturating_add(max_waiting_calls).min(Semaphore::MAX_PERMITS);
         Self {
-            loads: Limit::new("waiting_calls_max", waiting_calls_max, places),
+            loads: Limit::new("max_waiting_calls", max_waiting_calls, places),
             operations: Limit::new("max_cold_operations", max_cold_operations, max_cold_operations),
         }
     }

@@ -13,7 +13,7 @@ use crate::keyring::Keyring;
 use crate::keyring::cache::KeyCache;
 use crate::keyring::orphans::Orphans;
 use crate::partition::is_system_key_id;
-use crate::policy::CryptoPolicy;
+use crate::policy::Limits;
 use crate::record::{KeyId, KeyMeta};
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ const TURN: usize = 256;
 
 impl Caches {
     pub(crate) fn new(
-        policy: &CryptoPolicy,
+        limits: &Limits,
         system_key: &KeyId,
         clock: &Arc<dyn Clock>,
         sentinel: &Arc<ForkSentinel>,
@@ -40,7 +40,7 @@ impl Caches {
         let orphans = Arc::new(Orphans::default());
         let cache =
             |capacity| KeyCache::new(capacity, Arc::clone(&orphans), Arc::clone(clock), Arc::clone(sentinel));
-        let (system, intermediate) = (cache(policy.system_keys_max), cache(policy.intermediate_keys_max));
+        let (system, intermediate) = (cache(limits.max_system_keys), cache(limits.max_intermediate_keys));
         Self {
             intermediate,
             system_keyring: system.keyring(system_key.as_str()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::record::KeyMeta;
-use crate::status::DegradedKey;
+use crate::status::IncompleteKey;
 
 /// What is known of copies that are missing, by the keys' last wrap or load here.
 #[derive(Debug, Default)]
@@ -30,12 +30,12 @@ impl MissingCopies {
         true
     }
 
-    pub(crate) fn list(&self) -> Vec<DegradedKey> {
-        let degraded = |(key, missing): (&KeyMeta, &Vec<String>)| DegradedKey {
+    pub(crate) fn list(&self) -> Vec<IncompleteKey> {
+        let incomplete = |(key, missing): (&KeyMeta, &Vec<String>)| IncompleteKey {
             key: key.clone(),
             missing: missing.clone(),
         };
-        self.keys().iter().map(degraded).collect()
+        self.keys().iter().map(incomplete).collect()
     }
 
     fn keys(&self) -> MutexGuard<'_, BTreeMap<KeyMeta, Vec<String>>> {

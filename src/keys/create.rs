@@ -107,7 +107,7 @@ impl Loader {
         let above = above.max(self.lost_rows.greatest(id, self.rules().created_max(now)));
         match (self.rules().next_created(now, above), above) {
             (Ok(Some(created)), _) => Ok(KeyMeta::new(id.clone(), created)),
-            (Ok(None), _) => Err(Error::ClockSkew(KeyMeta::new(id.clone(), Created::MIN))),
+            (Ok(None), _) => Err(Error::ClockNotSet { key: id.clone() }),
             (Err(TooFarAhead), above) => {
                 Err(Error::ClockSkew(KeyMeta::new(id.clone(), above.unwrap_or(Created::MAX))))
             }

@@ -189,7 +189,7 @@ pub(super) const fn after_wait_to_encrypt(awaited: Awaited, waited: Waited, is_u
         (_, Waited::Gone | Waited::Failed(_)) if is_unusable => Next::Fail,
         (_, Waited::NoAnswer | Waited::NotAtAll) if is_unusable => Next::Load,
         // | refresh fails or takes longer | warn + metric | cached |
-        // | on a transient failure or no answer within refresh_wait | event `degraded` | the cached one |
+        // | on a transient failure or no answer within refresh_wait | event `expired_key_used` | the cached one |
         (_, Waited::Gone | Waited::Failed(_) | Waited::NoAnswer) => Next::UseCached { with_event: true },
         (_, Waited::NotAtAll) => Next::UseCached { with_event: false },
     }

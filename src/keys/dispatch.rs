@@ -60,7 +60,7 @@ impl Dispatcher {
             back_ends: Arc::clone(&parts.back_ends),
             tasks,
             admission: Admission::new(limits),
-            misses: Misses::new(limits.misses_max),
+            misses: Misses::new(limits.max_misses),
             operation_deadline: limits.operation_deadline,
             before_loads: BeforeLoads(Box::new(before_loads)),
         }
@@ -180,7 +180,7 @@ impl Dispatcher {
                     return outcome;
                 }
             }
-            Err(Error::Interrupted)
+            Err(Error::interrupted(request.keyring.id(), progress.dependency()))
         })
     }
 
@@ -205,7 +205,7 @@ impl Dispatcher {
     fn exceeded(&self, request: &LoadRequest, Exceeded { max, is_news }: Exceeded) -> Error {
         self.context.events().raise_if(is_news, Event::TooManyMisses, request.keyring.id());
         let (max, key) = (usize::try_from(max).unwrap_or(usize::MAX), request.keyring.id().clone());
-        Error::Overloaded { limit: "misses_max", max, key, dependency: None }
+        Error::Overloaded { limit: "max_misses", max, key, dependency: None }
     }
 
     fn overloaded(&self, request: &LoadRequest, full: Full) -> Error {

@@ -28,6 +28,25 @@ use crate::record::{Created, KeyId, KeyMeta};
 use crate::status::{Status, WarmUp};
 use crate::tasks::Tasks;
 
+/// What an operation comes to before it waits for anything.
+pub(crate) enum Begun {
+    /// The key, or why it is not to be had.
+    Ready(Outcome),
+    /// A cached key is there, and something must be waited for before it is used.
+    Wait(Wait),
+    /// No cached key serves.
+    Load(LoadRequest, MinGeneration),
+}
+
+/// What is waited for, and the key to go on with if it does not come.
+pub(crate) struct Wait {
+    request: LoadRequest,
+    min_generation: MinGeneration,
+    key: Arc<CryptoKey>,
+    awaited: Awaited,
+    now: Moment,
+}
+
 #[derive(Debug)]
 pub(crate) struct Engine {
     context: Arc<Context>,
@@ -74,39 +93,42 @@ impl Engine {
     /// # Cancel safety
     /// Leaving early harms nobody: loads and creations are tasks of their own.
     pub(crate) async fn key_to_encrypt(&self, keyring: &Arc<Keyring>) -> Outcome {
+        match self.begin_to_encrypt(keyring) {
+            Begun::Ready(outcome) => outcome,
+            // On the heap, as it is seldom: each operation that waits for a key takes room for it.
+            Begun::Wait(wait) => Box::pin(self.wait_to_encrypt(wait)).await,
+            Begun::Load(request, min_generation) => self.load(request, min_generation).await,
+        }
+    }
+
+    /// Returns the key to encrypt under (T1) if it is cached and need not be waited for.
+    pub(crate) fn begin_to_encrypt(&self, keyring: &Arc<Keyring>) -> Begun {
         let min_generation = self.dispatcher.min_generation(keyring);
         let now = self.context.now();
         let request = LoadRequest::latest(Level::Intermediate, keyring);
         let latest = keyring.latest();
         let rules = self.context.rules();
         match (decide::encrypt(latest.as_deref().map(|key| rules.latest_facts(key, now))), latest) {
-            (EncryptStep::Use, Some(key)) => Ok(key),
+            (EncryptStep::Use, Some(key)) => Begun::Ready(Ok(key)),
             (EncryptStep::UseAndRefresh, Some(key)) => {
                 self.dispatcher.refresh_in_background(&self.loader, request, now);
-                Ok(key)
+                Begun::Ready(Ok(key))
             }
             (EncryptStep::UseAndReplace, Some(key)) => {
                 self.replace_in_background(keyring, &key, now);
-                Ok(key)
+                Begun::Ready(Ok(key))
             }
-            // On the heap, as it is seldom: each operation that waits for a key takes room for it.
             (EncryptStep::Wait(awaited), Some(key)) => {
-                Box::pin(self.wait_to_encrypt(request, min_generation, key, awaited, now)).await
+                Begun::Wait(Wait { request, min_generation, key, awaited, now })
             }
-            (EncryptStep::Load, _) | (_, None) => self.load(request, min_generation).await,
+            (EncryptStep::Load, _) | (_, None) => Begun::Load(request, min_generation),
         }
     }
 
     /// Has the key checked, or its successor made; goes on with it for a while if that cannot be done now.
-    async fn wait_to_encrypt(
-        &self,
-        request: LoadRequest,
-        min_generation: MinGeneration,
-        key: Arc<CryptoKey>,
-        awaited: Awaited,
-        now: Moment,
-    ) -> Outcome {
-        let (waited, answer) = self.wait(request.clone(), min_generation, awaited, now).await;
+    async fn wait_to_encrypt(&self, wait: Wait) -> Outcome {
+        let (waited, answer) = self.wait(&wait).await;
+        let Wait { request, min_generation, key, awaited, now } = wait;
         match (decide::after_wait_to_encrypt(awaited, waited, key.is_unusable()), answer) {
             (Next::UseAnswer | Next::Fail, Some(answer)) => {
                 if let (Awaited::Check, Ok(latest)) = (awaited, &answer)
@@ -119,7 +141,7 @@ impl Engine {
             (Next::UseCached { with_event }, _) => {
                 let event = match awaited {
                     Awaited::Check => Event::Stale,
-                    Awaited::Successor => Event::Degraded,
+                    Awaited::Successor => Event::ExpiredKeyUsed,
                 };
                 self.context.events().raise_if(with_event, event, request.keyring.id());
                 Ok(key)
@@ -129,13 +151,9 @@ impl Engine {
     }
 
     /// Waits for a load, `refresh_wait` at most, if there is any use in that.
-    async fn wait(
-        &self,
-        request: LoadRequest,
-        min_generation: MinGeneration,
-        awaited: Awaited,
-        now: Moment,
-    ) -> (Waited, Option<Outcome>) {
+    async fn wait(&self, wait: &Wait) -> (Waited, Option<Outcome>) {
+        let Wait { min_generation, awaited, now, .. } = *wait;
+        let request = wait.request.clone();
         if !decide::is_worth_waiting(awaited, self.back_ends.way_out(&request, awaited, now)) {
             self.dispatcher.probe(&self.loader, request);
             return (Waited::NotAtAll, None);
@@ -183,7 +201,16 @@ impl Engine {
         keyring: &Arc<Keyring>,
         created: Created,
     ) -> Outcome {
-        let key = self.version_to_decrypt(partition, keyring, created).await?;
+        let outcome = match self.begin_to_decrypt(partition, keyring, created) {
+            Begun::Ready(outcome) => return outcome,
+            Begun::Wait(wait) => self.wait_to_decrypt(wait).await,
+            Begun::Load(request, min_generation) => self.load(request, min_generation).await,
+        };
+        self.admit(outcome?)
+    }
+
+    /// Applies the policy on revoked keys.
+    fn admit(&self, key: Arc<CryptoKey>) -> Outcome {
         match decide::admit(key.is_revoked(), self.context.rules().revoked_decrypt) {
             Admittance::Granted => {}
             Admittance::Warned => self.context.events().raise(Event::RevokedDecrypt, key.meta().id()),
@@ -192,13 +219,13 @@ impl Engine {
         Ok(key)
     }
 
-    /// Returns the key version, admitted or not.
-    async fn version_to_decrypt(
+    /// Returns the key version that a record names (T5) if it is cached and need not be waited for.
+    pub(crate) fn begin_to_decrypt(
         &self,
         partition: &KeyId,
         keyring: &Arc<Keyring>,
         created: Created,
-    ) -> Outcome {
+    ) -> Begun {
         let min_generation = self.dispatcher.min_generation(keyring);
         let now = self.context.now();
         let request = LoadRequest::version(Level::Intermediate, keyring, created);
@@ -209,25 +236,30 @@ impl Engine {
             None => VersionFacts::Absent,
         };
         match (decide::decrypt(facts, self.context.rules().revoked_decrypt), cached) {
-            (DecryptStep::NotFound, _) => Err(Error::KeyNotFound(meta)),
-            (DecryptStep::Revoked, _) => Err(Error::KeyRevoked(meta)),
-            (DecryptStep::Use, Some(key)) => Ok(key),
+            (DecryptStep::NotFound, _) => Begun::Ready(Err(Error::KeyNotFound(meta))),
+            (DecryptStep::Revoked, _) => Begun::Ready(Err(Error::KeyRevoked(meta))),
+            (DecryptStep::Use, Some(key)) => Begun::Ready(self.admit(key)),
             (DecryptStep::UseAndRefresh, Some(key)) => {
                 self.dispatcher.refresh_in_background(&self.loader, request, now);
-                Ok(key)
+                Begun::Ready(self.admit(key))
             }
             (DecryptStep::Wait, Some(key)) => {
-                let (waited, answer) = self.wait(request, min_generation, Awaited::Check, now).await;
-                match (decide::after_wait_to_decrypt(waited), answer) {
-                    (Next::UseCached { with_event }, _) => {
-                        self.context.events().raise_if(with_event, Event::Stale, keyring.id());
-                        Ok(key)
-                    }
-                    (Next::UseAnswer | Next::Fail | Next::Load, answer) => answer.unwrap_or(Ok(key)),
-                }
+                Begun::Wait(Wait { request, min_generation, key, awaited: Awaited::Check, now })
             }
-            (DecryptStep::Load, Some(_)) => self.load(request, min_generation).await,
-            (_, None) => self.load(request.on_behalf_of(partition), min_generation).await,
+            (DecryptStep::Load, Some(_)) => Begun::Load(request, min_generation),
+            (_, None) => Begun::Load(request.on_behalf_of(partition), min_generation),
+        }
+    }
+
+    /// Has the key checked; goes on with it for a while if that cannot be done now.
+    async fn wait_to_decrypt(&self, wait: Wait) -> Outcome {
+        let (waited, answer) = self.wait(&wait).await;
+        match (decide::after_wait_to_decrypt(waited), answer) {
+            (Next::UseCached { with_event }, _) => {
+                self.context.events().raise_if(with_event, Event::Stale, wait.request.keyring.id());
+                Ok(wait.key)
+            }
+            (Next::UseAnswer | Next::Fail | Next::Load, answer) => answer.unwrap_or(Ok(wait.key)),
         }
     }
 
@@ -257,6 +289,7 @@ impl Engine {
     /// The task goes on.
     pub(crate) async fn restore_lost(&self, key: &KeyMeta) -> Result<bool, Error> {
         let (sender, receiver) = oneshot::channel();
+        let interrupted = || Err(Error::interrupted(key.id(), Dependency::Metastore));
         let (loader, dispatcher, key) = (Arc::clone(&self.loader), Arc::clone(&self.dispatcher), key.clone());
         self.tasks().spawn(move |stopped| async move {
             let work = tokio::time::timeout(dispatcher.operation_deadline(), loader.lost_rows.put_back(&key));
@@ -268,7 +301,7 @@ impl Engine {
             // The caller may have gone away.
             drop(sender.send(outcome));
         })?;
-        receiver.await.unwrap_or(Err(Error::Interrupted))
+        receiver.await.unwrap_or_else(|_gone| interrupted())
     }
 
     /// The store came to another server.
@@ -290,10 +323,10 @@ impl Engine {
             intermediate_keys: self.caches.intermediate().keys(),
             system_keys: self.caches.system().keys(),
             orphans: self.orphans(),
-            flights: self.tasks().flights(),
+            loads: self.tasks().flights(),
             memory: self.loader.maker.memory(),
             events: self.context.events().counts(),
-            degraded_keys: self.loader.maker.degraded_keys(),
+            incomplete_keys: self.loader.maker.incomplete_keys(),
             metastore_down: store.reads().is_tripped(),
             metastore_read_only: store.writes().is_tripped() && !store.reads().is_tripped(),
             replica_down: store.replica_is_down(),

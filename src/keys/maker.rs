@@ -19,7 +19,7 @@ use crate::key::{CryptoKey, MakeError, Parent};
 use crate::keyring::Keyring;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
 use crate::secret::SecretKey;
-use crate::status::DegradedKey;
+use crate::status::IncompleteKey;
 
 /// Makes keys of rows, and knows those that were made.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl KeyMaker {
     pub(super) fn note_copies(&self, key: &KeyMeta, missing: &[String]) {
         if self.copies.note(key, missing) {
             self.context.events().tell(
-                Event::DegradedWrap,
+                Event::CopiesMissing,
                 key.id(),
                 &format_args!("no copy of {}", missing.join(", ")),
             );
@@ -185,7 +185,7 @@ impl KeyMaker {
     }
 
     /// Lists the system keys that lack copies.
-    pub(super) fn degraded_keys(&self) -> Vec<DegradedKey> {
+    pub(super) fn incomplete_keys(&self) -> Vec<IncompleteKey> {
         self.copies.list()
     }
 

@@ -13,14 +13,14 @@ use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// A level of the tree of keys that the metastore keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
+pub(crate) enum Level {
     System,
     Intermediate,
 }
 
 /// What a load is to do.
 #[derive(Clone, Debug)]
-pub(super) struct LoadRequest {
+pub(crate) struct LoadRequest {
     pub(super) level: Level,
     pub(super) keyring: Arc<Keyring>,
     pub(super) target: Target,

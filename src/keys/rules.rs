@@ -7,7 +7,7 @@ use super::decide::{Fitness, Freshness, LatestFacts, VersionFacts};
 use crate::clock::{Moment, NANOS_PER_SECOND, nanos};
 use crate::key::state::KeyState;
 use crate::key::{CryptoKey, Life};
-use crate::policy::{CryptoPolicy, RevokedDecrypt, Span};
+use crate::policy::{CryptoPolicy, Lifetime, RevokedDecrypt};
 use crate::record::{Created, KeyMeta};
 
 #[derive(Debug)]
@@ -51,8 +51,8 @@ impl Rules {
         let interval = nanos(policy.revoke_check_interval);
         Self {
             expire_after: match policy.expire_after {
-                Span::Of(span) => Some(span.as_secs()),
-                Span::Never => None,
+                Lifetime::Of(span) => Some(span.as_secs()),
+                Lifetime::Never => None,
             },
             precision: policy.creation_precision.as_secs(),
             due: interval / 5 * 4,

@@ -13,7 +13,7 @@ use super::load::Judgement;
 use super::loader::Loader;
 use super::request::{Level, LoadRequest};
 use crate::clock::Moment;
-use crate::error::Error;
+use crate::error::{Dependency, Error};
 use crate::gate::Class;
 use crate::keyring::Keyring;
 use crate::keyring::flight::{Flights, Leader, Target, Waiter};
@@ -112,35 +112,35 @@ impl Loader {
         keyrings: Vec<Arc<Keyring>>,
         halvings_left: usize,
     ) -> Result<(Vec<Result<Warmed, Error>>, usize), Error> {
-        let count = keyrings.len();
-        if count == 0 {
+        if keyrings.is_empty() {
             return Ok((Vec::new(), halvings_left));
         }
+        let ids: Arc<[KeyId]> = keyrings.iter().map(|keyring| keyring.id().clone()).collect();
+        let keys = Arc::clone(&ids);
         let (sender, receiver) = oneshot::channel();
         let this = Arc::clone(self);
         self.dispatcher.tasks().spawn(move |stopped| async move {
             let mut chunk = Chunk { results: keyrings.iter().map(|_| None).collect(), halvings_left };
-            let ids: Vec<_> = keyrings.iter().map(|keyring| keyring.id().clone()).collect();
             let work = tokio::time::timeout(
                 this.dispatcher.operation_deadline(),
                 this.load_chunk(&mut chunk, keyrings),
             );
-            let error = match stopped.run_until_cancelled(work).await {
-                Some(Ok(())) => Error::Interrupted,
-                Some(Err(_elapsed)) => this
-                    .dispatcher
-                    .overran(this.caches.system_keyring().id(), Some(this.back_ends.bottleneck())),
+            let outcome = stopped.run_until_cancelled(work).await;
+            let (system_key, bottleneck) = (this.caches.system_keyring().id(), this.back_ends.bottleneck());
+            let error = match outcome {
+                Some(Ok(())) => Error::interrupted(system_key, bottleneck),
+                Some(Err(_elapsed)) => this.dispatcher.overran(system_key, Some(bottleneck)),
                 None => Error::Closed,
             };
             let unfinished = |id| Err(error.clone().about(id));
-            let results = chunk.results.into_iter().zip(&ids);
+            let results = chunk.results.into_iter().zip(&*keys);
             let results: Vec<_> =
                 results.map(|(result, id)| result.unwrap_or_else(|| unfinished(id))).collect();
             // The caller may have gone away.
             drop(sender.send((results, chunk.halvings_left)));
         })?;
-        let interrupted = |_gone| ((0..count).map(|_| Err(Error::Interrupted)).collect(), 0);
-        Ok(receiver.await.unwrap_or_else(interrupted))
+        let interrupted = |id| Err(Error::interrupted(id, Dependency::Metastore));
+        Ok(receiver.await.unwrap_or_else(|_gone| (ids.iter().map(interrupted).collect(), 0)))
     }
 
     /// Loads a chunk in one batch. A call that fails is made again in two halves: the batch may have
@@ -170,8 +170,10 @@ impl Loader {
             }
         }
         for (place, waiter) in awaited {
-            let outcome = waiter.outcome().await.unwrap_or(Err(Error::Interrupted));
-            chunk.note(place, outcome.map(|_key| Warmed::Loaded));
+            // One that went away is told with those that are unfinished.
+            if let Some(outcome) = waiter.outcome().await {
+                chunk.note(place, outcome.map(|_key| Warmed::Loaded));
+            }
         }
     }
 

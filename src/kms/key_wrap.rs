@@ -13,7 +13,8 @@ use crate::secret::{KEY_BYTES, SecretKey};
 /// random nonce and no associated data.
 ///
 /// ```
-/// use claviger::{KeyWrap, LockPolicy, SecretKey, SystemRandom};
+/// use claviger::backend::KeyWrap;
+/// use claviger::{LockPolicy, SecretKey, SystemRandom};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let random = SystemRandom::new();
@@ -26,6 +27,7 @@ use crate::secret::{KEY_BYTES, SecretKey};
 #[derive(Debug)]
 pub struct KeyWrap {
     key: AeadKey,
+    locks: LockPolicy,
 }
 
 impl KeyWrap {
@@ -35,9 +37,16 @@ impl KeyWrap {
     /// Takes a wrapping key into protected memory.
     ///
     /// # Errors
-    /// [`Error::Memory`] when there is no memory that `locks` allows.
-    pub fn new(wrapping_key: &SecretKey, locks: LockPolicy) -> Result<Self, Error> {
-        Ok(Self { key: AeadKey::new(&Arena::new(locks), wrapping_key.expose_secret())? })
+    /// Transient when there is no memory that `locks` allows.
+    pub fn new(wrapping_key: &SecretKey, locks: LockPolicy) -> Result<Self, BackendError> {
+        let key = AeadKey::new(&Arena::new(locks), wrapping_key.expose_secret());
+        Ok(Self { key: key.map_err(|error| BackendError::transient(Error::from(error)))?, locks })
+    }
+
+    /// Returns how the memory is locked that the wrapping key lies in.
+    #[must_use]
+    pub const fn lock_policy(&self) -> LockPolicy {
+        self.locks
     }
 
     /// Seals a key.

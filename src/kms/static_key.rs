@@ -3,7 +3,7 @@
 use claviger_memory::LockPolicy;
 
 use crate::context::CallContext;
-use crate::error::{BackendError, Error};
+use crate::error::{BackendError, FailureKind};
 use crate::kms::key_wrap::KeyWrap;
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
 use crate::random::{SecureRandom, SystemRandom};
@@ -26,30 +26,42 @@ pub struct StaticKms {
 const KNOWN_TEST_KEY: &[u8; KEY_BYTES] = b"thisIsAStaticMasterKeyForTesting";
 
 impl StaticKms {
-    /// Wraps under `master_key`.
+    /// Wraps under `master_key`, which lies in memory that is locked if that is possible.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] when the key is the well-known test key or one byte repeated,
-    /// [`Error::Memory`] when protected memory cannot be had.
-    pub fn new(master_key: &SecretKey) -> Result<Self, Error> {
+    /// Permanent, of the kind [`Settings`](FailureKind::Settings), when the key is the well-known test key or one
+    /// byte repeated; transient when protected memory cannot be had.
+    pub fn new(master_key: &SecretKey) -> Result<Self, BackendError> {
+        Self::with_lock_policy(master_key, LockPolicy::Prefer)
+    }
+
+    /// Wraps under `master_key`, whose memory is locked as told: a factory whose policy requires locked memory
+    /// takes no other KMS than one that does, too.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); transient, too, when the memory cannot be locked and must be.
+    pub fn with_lock_policy(master_key: &SecretKey, locks: LockPolicy) -> Result<Self, BackendError> {
         let bytes = master_key.expose_secret();
         if bytes == KNOWN_TEST_KEY {
-            return Err(Error::invalid_config("the static master key is the well-known test key"));
+            return Err(guessed("the static master key is the well-known test key"));
         }
         if bytes.iter().all(|byte| Some(byte) == bytes.first()) {
-            return Err(Error::invalid_config("the static master key is one byte repeated"));
+            return Err(guessed("the static master key is one byte repeated"));
         }
-        Self::danger_any_key(master_key)
+        Self::under(master_key, locks)
     }
 
     /// Wraps under `master_key`, were it the well-known test key: for tests and for reading test
     /// data.
     ///
     /// # Errors
-    /// [`Error::Memory`] when protected memory cannot be had.
-    pub fn danger_any_key(master_key: &SecretKey) -> Result<Self, Error> {
-        let master_key = KeyWrap::new(master_key, LockPolicy::Prefer)?;
-        Ok(Self { master_key, random: Box::new(SystemRandom::new()) })
+    /// Transient when protected memory cannot be had.
+    pub fn danger_any_key(master_key: &SecretKey) -> Result<Self, BackendError> {
+        Self::under(master_key, LockPolicy::Prefer)
+    }
+
+    fn under(master_key: &SecretKey, locks: LockPolicy) -> Result<Self, BackendError> {
+        Ok(Self { master_key: KeyWrap::new(master_key, locks)?, random: Box::new(SystemRandom::new()) })
     }
 
     /// Draws nonces from `random` instead of the operating system.
@@ -58,6 +70,10 @@ impl StaticKms {
         self.random = Box::new(random);
         self
     }
+}
+
+fn guessed(reason: &'static str) -> BackendError {
+    BackendError::permanent(reason).with_kind(FailureKind::Settings).not_asked()
 }
 
 impl KeyManagementService for StaticKms {
@@ -82,6 +98,10 @@ impl KeyManagementService for StaticKms {
     fn inspect(&self, _wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         Ok(WrapHealth::new(vec!["static".to_owned()], Vec::new()))
     }
+
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        Some(self.master_key.lock_policy())
+    }
 }
 
 #[cfg(test)]
@@ -93,12 +113,13 @@ mod tests {
         let key = |bytes: [u8; KEY_BYTES]| {
             SecretKey::try_init(|room| {
                 room.copy_from_slice(&bytes);
-                Ok::<_, Error>(())
+                Ok::<_, BackendError>(())
             })
             .unwrap()
         };
         for guessed in [*KNOWN_TEST_KEY, [0; KEY_BYTES], [7; KEY_BYTES]] {
-            assert!(matches!(StaticKms::new(&key(guessed)), Err(Error::InvalidConfig { .. })));
+            let refused = StaticKms::new(&key(guessed)).unwrap_err();
+            assert_eq!(refused.kind(), Some(FailureKind::Settings));
             assert!(StaticKms::danger_any_key(&key(guessed)).is_ok());
         }
         let mut nearly = [7; KEY_BYTES];

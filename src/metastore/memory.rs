@@ -98,7 +98,7 @@ impl InMemoryMetastore {
 
     fn check_record(&self, record: &EnvelopeKeyRecord) -> Result<(), BackendError> {
         self.check(record.meta().id())?;
-        let (length, limit) = (record.json_bytes(), EnvelopeKeyRecord::JSON_BYTES_MAX);
+        let (length, limit) = (record.json_bytes(), EnvelopeKeyRecord::MAX_JSON_BYTES);
         if length > limit {
             let fault = InMemoryFault::RecordTooLong { length, limit };
             return Err(BackendError::permanent(fault).with_kind(FailureKind::RecordTooLong).not_asked());

@@ -1,52 +1,106 @@
-//! Bounds on payloads, calls and waiting.
+//! Bounds on caches, payloads, calls and waiting.
 
 use std::time::Duration;
 
 use super::check::{SPAN_MAX, require};
 use crate::error::Error;
 
-/// How much work and waiting there may be. Each has a default that suits a service.
+/// How many keys a cache holds; a key's versions count one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a cache is bounded or it is not")]
+pub enum Capacity {
+    /// At most this many.
+    Keys(u64),
+    /// As many as there are. Memory then grows with the number of partitions.
+    Unbounded,
+}
+
+impl From<u64> for Capacity {
+    fn from(keys: u64) -> Self {
+        Self::Keys(keys)
+    }
+}
+
+/// How much of everything there may be: cached keys, payload bytes, calls, waiting. Its default is
+/// [`production`](Self::production).
+///
+/// ```
+/// use claviger::{Capacity, CryptoPolicy, Limits};
+///
+/// let policy = CryptoPolicy::high_security();
+/// let limits = Limits::high_security().max_intermediate_keys(Capacity::Keys(50_000));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    pub(crate) payload_bytes_max: usize,
+    pub(crate) max_intermediate_keys: Capacity,
+    pub(crate) max_system_keys: Capacity,
+    pub(crate) max_payload_bytes: usize,
     pub(crate) operation_deadline: Duration,
     pub(crate) store_deadline: Duration,
     pub(crate) kms_deadline: Duration,
-    pub(crate) store_calls_max: usize,
-    pub(crate) kms_calls_max: usize,
-    pub(crate) waiting_calls_max: usize,
+    pub(crate) max_store_calls: usize,
+    pub(crate) max_kms_calls: usize,
+    pub(crate) max_waiting_calls: usize,
     pub(crate) max_cold_operations: usize,
-    pub(crate) misses_max: u32,
-    pub(crate) background_refreshes_max: usize,
-    pub(crate) attempts_max: u32,
+    pub(crate) max_misses: u32,
+    pub(crate) max_background_refreshes: usize,
+    pub(crate) max_attempts: u32,
 }
 
 impl Limits {
-    /// Payloads of 64 MiB; deadlines of 10 s for an operation, 2 s for a metastore call and 5 s
+    /// For services: 10 000 cached intermediate keys and 100 system keys; payloads of 64 MiB; deadlines of 10 s for an operation, 2 s for a metastore call and 5 s
     /// for a KMS call; 64 reads of the metastore, 32 inserts, 16 KMS calls and 16 background refreshes
     /// at once; 10 000 key loads waiting and 20 000 operations that wait for a key; 64 key versions that are
     /// not found, for each partition and second; 3 attempts.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn production() -> Self {
         Self {
-            payload_bytes_max: 64 << 20,
+            max_intermediate_keys: Capacity::Keys(10_000),
+            max_system_keys: Capacity::Keys(100),
+            max_payload_bytes: 64 << 20,
             operation_deadline: Duration::from_secs(10),
             store_deadline: Duration::from_secs(2),
             kms_deadline: Duration::from_secs(5),
-            store_calls_max: 64,
-            kms_calls_max: 16,
-            waiting_calls_max: 10_000,
+            max_store_calls: 64,
+            max_kms_calls: 16,
+            max_waiting_calls: 10_000,
             max_cold_operations: 20_000,
-            misses_max: 64,
-            background_refreshes_max: 16,
-            attempts_max: 3,
+            max_misses: 64,
+            max_background_refreshes: 16,
+            max_attempts: 3,
         }
+    }
+
+    /// For a developer's machine: as [`production`](Self::production), with 1 000 cached intermediate keys.
+    #[must_use]
+    pub const fn development() -> Self {
+        Self { max_intermediate_keys: Capacity::Keys(1_000), ..Self::production() }
+    }
+
+    /// For the most sensitive data: as [`production`](Self::production).
+    #[must_use]
+    pub const fn high_security() -> Self {
+        Self::production()
+    }
+
+    /// Sets how many intermediate keys are cached.
+    #[must_use]
+    pub fn max_intermediate_keys(mut self, capacity: impl Into<Capacity>) -> Self {
+        self.max_intermediate_keys = capacity.into();
+        self
+    }
+
+    /// Sets how many system keys are cached.
+    #[must_use]
+    pub fn max_system_keys(mut self, capacity: impl Into<Capacity>) -> Self {
+        self.max_system_keys = capacity.into();
+        self
     }
 
     /// Sets how long a plaintext may be, in bytes.
     #[must_use]
-    pub const fn payload_bytes_max(mut self, bytes: usize) -> Self {
-        self.payload_bytes_max = bytes;
+    pub const fn max_payload_bytes(mut self, bytes: usize) -> Self {
+        self.max_payload_bytes = bytes;
         self
     }
 
@@ -78,26 +132,26 @@ impl Limits {
     /// Keys in use are checked and replaced beside these, with half as many permits of their own, but one
     /// at least. Keys whose last call brought no answer share an eighth, but one at least, beside both.
     #[must_use]
-    pub const fn store_calls_max(mut self, calls: usize) -> Self {
-        self.store_calls_max = calls;
+    pub const fn max_store_calls(mut self, calls: usize) -> Self {
+        self.max_store_calls = calls;
         self
     }
 
     /// Sets how many KMS calls may be under way at once; those for keys in use and for keys in trouble
-    /// come beside these, as of [`store_calls_max`](Self::store_calls_max).
+    /// come beside these, as of [`max_store_calls`](Self::max_store_calls).
     #[must_use]
-    pub const fn kms_calls_max(mut self, calls: usize) -> Self {
-        self.kms_calls_max = calls;
+    pub const fn max_kms_calls(mut self, calls: usize) -> Self {
+        self.max_kms_calls = calls;
         self
     }
 
-    /// Sets how many key loads may wait besides those that `store_calls_max` lets ask the metastore at
+    /// Sets how many key loads may wait besides those that `max_store_calls` lets ask the metastore at
     /// once. The operation that would begin one more is refused with [`Error::Overloaded`], at once; a
     /// load that was begun is not refused half-way. Loads of one key count once, however many operations
     /// wait for it, and checks and replacements of keys in use do not count.
     #[must_use]
-    pub const fn waiting_calls_max(mut self, loads: usize) -> Self {
-        self.waiting_calls_max = loads;
+    pub const fn max_waiting_calls(mut self, loads: usize) -> Self {
+        self.max_waiting_calls = loads;
         self
     }
 
@@ -116,28 +170,28 @@ impl Limits {
     /// are refused with [`Error::Overloaded`], at once, and [`Event::TooManyMisses`](crate::Event) tells.
     /// Cached keys and other partitions are not affected.
     #[must_use]
-    pub const fn misses_max(mut self, misses: u32) -> Self {
-        self.misses_max = misses;
+    pub const fn max_misses(mut self, misses: u32) -> Self {
+        self.max_misses = misses;
         self
     }
 
     /// Sets how many background refreshes may be under way at once; more are skipped.
     #[must_use]
-    pub const fn background_refreshes_max(mut self, refreshes: usize) -> Self {
-        self.background_refreshes_max = refreshes;
+    pub const fn max_background_refreshes(mut self, refreshes: usize) -> Self {
+        self.max_background_refreshes = refreshes;
         self
     }
 
     /// Sets how often a metastore or KMS call that fails transiently is tried in all.
     #[must_use]
-    pub const fn attempts_max(mut self, attempts: u32) -> Self {
-        self.attempts_max = attempts;
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
         self
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let sealable = u64::try_from(self.payload_bytes_max).is_ok_and(|bytes| bytes <= GCM_BYTES_MAX);
-        require(sealable, "payload_bytes_max is over the 64 GiB that AES-GCM can seal at once")?;
+        let sealable = u64::try_from(self.max_payload_bytes).is_ok_and(|bytes| bytes <= GCM_BYTES_MAX);
+        require(sealable, "max_payload_bytes is over the 64 GiB that AES-GCM can seal at once")?;
         for (deadline, name) in [
             (self.operation_deadline, "operation_deadline"),
             (self.store_deadline, "store_deadline"),
@@ -147,23 +201,25 @@ impl Limits {
             require(deadline <= SPAN_MAX, &format!("{name} is over 100 years"))?;
         }
         for (calls, name) in [
-            (self.store_calls_max, "store_calls_max"),
-            (self.kms_calls_max, "kms_calls_max"),
-            (self.waiting_calls_max, "waiting_calls_max"),
+            (self.max_store_calls, "max_store_calls"),
+            (self.max_kms_calls, "max_kms_calls"),
+            (self.max_waiting_calls, "max_waiting_calls"),
             (self.max_cold_operations, "max_cold_operations"),
-            (self.background_refreshes_max, "background_refreshes_max"),
+            (self.max_background_refreshes, "max_background_refreshes"),
         ] {
             require(calls > 0, &format!("{name} is zero"))?;
             require(calls <= tokio::sync::Semaphore::MAX_PERMITS, &format!("{name} is too large"))?;
         }
-        require(self.misses_max > 0, "misses_max is zero")?;
-        require(self.attempts_max > 0, "attempts_max is zero")
+        require(self.max_intermediate_keys != Capacity::Keys(0), "max_intermediate_keys is zero")?;
+        require(self.max_system_keys != Capacity::Keys(0), "max_system_keys is zero")?;
+        require(self.max_misses > 0, "max_misses is zero")?;
+        require(self.max_attempts > 0, "max_attempts is zero")
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self::new()
+        Self::production()
     }
 }
 

@@ -11,15 +11,15 @@ use std::marker::PhantomData;
 
 use base64_simd::{AsOut, STANDARD};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use serde::ser::Serializer;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
 use super::{
     Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord, WRAPPED_DATA_ROW_KEY_BYTES,
+    binary,
 };
-use crate::aead::OVERHEAD_BYTES;
 
 pub(super) fn write_key_record(record: &EnvelopeKeyRecord) -> String {
     let mut json = String::with_capacity(key_record_bytes(record));
@@ -211,10 +211,7 @@ impl<B: Base64> RowForm<'_, B> {
         let parent = key.parent_key_meta.ok_or_else(|| missing("Key.ParentKeyMeta"))?;
         let parent = parent.0.read("Key.ParentKeyMeta")?;
         let data = self.data.ok_or_else(|| missing("Data"))?.decode("Data")?;
-        if data.len() < OVERHEAD_BYTES {
-            return Err(MalformedRecord::new("Data is too short to hold a tag and a nonce"));
-        }
-        Ok(DataRowRecord { created, wrapped_key, parent, data })
+        DataRowRecord::checked(created, &wrapped_key, parent, data)
     }
 }
 
@@ -222,8 +219,8 @@ impl MetaForm<'_> {
     /// `field` is where in the record this stands.
     fn read(self, field: &str) -> Result<KeyMeta, MalformedRecord> {
         let id = self.key_id.ok_or_else(|| missing(&format!("{field}.KeyId")))?;
-        if id.0.len() > KeyId::BYTES_MAX {
-            return Err(MalformedRecord::new(format!("{field}.KeyId is over {} bytes", KeyId::BYTES_MAX)));
+        if id.0.len() > KeyId::MAX_BYTES {
+            return Err(MalformedRecord::new(format!("{field}.KeyId is over {} bytes", KeyId::MAX_BYTES)));
         }
         let created = self.created.ok_or_else(|| missing(&format!("{field}.Created")))?;
         let created = Created::new(created).ok_or_else(|| {
@@ -299,19 +296,14 @@ impl<'de> Visitor<'de> for BytesVisitor {
     }
 }
 
-/// Named fields. serde's derived readers would take an array of the values too, which is right
-/// only for formats that write no names.
+/// Named fields. serde's derived readers would take an array of the values too.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            deserializer.deserialize_map(ObjectVisitor(PhantomData))
-        } else {
-            T::deserialize(deserializer).map(Self)
-        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 
@@ -349,9 +341,13 @@ fn not_base64(field: &str) -> MalformedRecord {
     MalformedRecord::new(format!("{field} is not padded standard base64"))
 }
 
-/// Writes the same fields as [`DataRowRecord::to_json`].
+/// Writes the same fields as [`DataRowRecord::to_json`]; in binary formats, one byte string.
 impl Serialize for DataRowRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            let bytes = binary::write(self).ok_or_else(|| S::Error::custom("the parent's id is too long"))?;
+            return serializer.serialize_bytes(&bytes);
+        }
         let base64 = |bytes: &[u8]| Some(Text(Cow::Owned(STANDARD.encode_to_string(bytes))));
         let parent = MetaForm {
             key_id: Some(Text(Cow::Borrowed(self.parent.id.as_str()))),
@@ -366,9 +362,35 @@ impl Serialize for DataRowRecord {
     }
 }
 
-/// Reads what [`DataRowRecord::from_json`] does, and checks it alike.
+/// Reads what [`DataRowRecord::from_json`] does, and checks it alike; in binary formats, the byte string.
 impl<'de> Deserialize<'de> for DataRowRecord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return deserializer.deserialize_bytes(RecordVisitor);
+        }
         Object::<RowForm<'_, Text<'_>>>::deserialize(deserializer)?.0.read().map_err(D::Error::custom)
+    }
+}
+
+pub(super) struct RecordVisitor;
+
+impl<'de> Visitor<'de> for RecordVisitor {
+    type Value = DataRowRecord;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes of a data row record")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        binary::read(bytes).map_err(E::custom)
+    }
+
+    // Some formats keep bytes as a list of numbers.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Self::Value, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = numbers.next_element()? {
+            bytes.push(byte);
+        }
+        self.visit_bytes(&bytes)
     }
 }

@@ -1,3 +1,4 @@
+mod binary;
 mod equivalence;
 
 use super::*;
@@ -266,14 +267,6 @@ fn serde_speaks_the_same_json() {
     assert_eq!(serde_json::from_reader::<_, DataRowRecord>(json.as_bytes()).unwrap(), record);
     let value = serde_json::to_value(&record).unwrap();
     assert_eq!(serde_json::from_value::<DataRowRecord>(value).unwrap(), record);
-}
-
-/// A format that writes values only, in order.
-#[test]
-fn serde_reads_what_it_wrote_without_field_names() {
-    let record = data_row_record();
-    let bytes = postcard::to_allocvec(&record).unwrap();
-    assert_eq!(postcard::from_bytes::<DataRowRecord>(&bytes).unwrap(), record);
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl RewrapOptions {
             dry_run: false,
             revoke: false,
             created_up_to: None,
-            limits: Limits::new(),
+            limits: Limits::production(),
         }
     }
 
@@ -95,6 +95,7 @@ impl Default for RewrapOptions {
 
 /// What became of the system keys.
 #[derive(Clone, Debug, Default)]
+#[must_use = "keys that failed are in the report alone"]
 #[non_exhaustive]
 pub struct RewrapReport {
     /// Each version that was looked at, with what was done.

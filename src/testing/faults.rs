@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use claviger_memory::LockPolicy;
 use tokio::sync::watch;
 
 use crate::context::CallContext;
@@ -471,6 +472,10 @@ impl<K: KeyManagementService> KeyManagementService for FaultyKms<K> {
 
     fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
         self.faults.run_now(Operation::Inspect, || self.inner.inspect(wrapped))
+    }
+
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        self.inner.lock_policy()
     }
 }
 

@@ -257,10 +257,10 @@ pub async fn a_wrapped_key_of_32_kib_is_kept(store: &impl Metastore) {
     assert_kept(store, &EnvelopeKeyRecord::new(fresh_meta(), wrapped, None)).await;
 }
 
-/// A record of more than [`EnvelopeKeyRecord::JSON_BYTES_MAX`] is refused for good, and no server is asked:
+/// A record of more than [`EnvelopeKeyRecord::MAX_JSON_BYTES`] is refused for good, and no server is asked:
 /// it would not be read again.
 pub async fn a_record_over_64_kib_is_refused(store: &impl Metastore) {
-    for wrapped_bytes in [EnvelopeKeyRecord::JSON_BYTES_MAX * 3 / 4 + 1, 1_000_000] {
+    for wrapped_bytes in [EnvelopeKeyRecord::MAX_JSON_BYTES * 3 / 4 + 1, 1_000_000] {
         let record = EnvelopeKeyRecord::new(fresh_meta(), vec![7; wrapped_bytes], None);
         assert!(is_refused_unasked(&store.insert(&record, &call()).await), "{wrapped_bytes} bytes");
         assert_eq!(load(store, record.meta()).await, None);

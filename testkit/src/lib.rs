@@ -67,6 +67,6 @@ pub use program::mortal;
 pub use proxy::{Direction, Fault, Proxy};
 pub use runtimes::call_after_the_openers_end;
 pub use shared::{shared_dynalite, shared_localstack, shared_mariadb, shared_moto, shared_postgres};
-pub use shown::{assert_says, chain, shown_number};
+pub use shown::{assert_ended_at, assert_says, chain, shown_number};
 pub use softhsm::{HsmFault, HsmFunction, SoftHsm};
 pub use vault::{FakeVault, Grant, TestCa, TestCertificate, Trick};

@@ -54,7 +54,7 @@ async fn copy_under_its_own_id_opens_what_others_sealed_under_it_and_tells() {
 /// Nor while it is in use only, its keyring evicted.
 #[tokio::test]
 async fn writer_of_both_reads_no_record_whose_key_is_an_orphan() {
-    let world = World::with(policy().intermediate_keys_max(1));
+    let world = World::with((policy(), room_for(1)));
     let (record, _) = world.sealed().await;
     let row = world.latest_row(IK).await;
     // What holds a key in use is a plaintext that is read: here an operation that stands still.

@@ -21,7 +21,7 @@ async fn forged_versions_cost_so_many_calls_a_second_and_nobody_else() {
             let error = world.decrypt_error(&naming(&record, IK, &created.to_string()).unwrap()).await;
             match error {
                 Error::KeyNotFound(_) => {}
-                Error::Overloaded { limit: "misses_max", max: 64, .. } => refused += 1,
+                Error::Overloaded { limit: "max_misses", max: 64, .. } => refused += 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -54,7 +54,7 @@ async fn forged_regions_count_for_one_partition() {
                 .map(|place| char::from(b'a' + u8::try_from(number / 26_u32.pow(place) % 26).unwrap()))
                 .collect();
             let id = format!("_IK_alice_checkout_payments_aa-{word}-1");
-            let forged = naming(&record, &id, &record.parent().created().to_string()).unwrap();
+            let forged = naming(&record, &id, &record.parent_created().to_string()).unwrap();
             assert!(world.session().decrypt(&forged).await.is_err());
         }
         assert_eq!(world.calls().load - before, calls);
@@ -76,7 +76,7 @@ async fn records_that_name_what_no_store_can_hold_are_malformed() {
     for id in
         ["_IK_Alice_checkout_payments", "_IK_alice_checkout_payments ", "_SK_checkout_payments", "", "x"]
     {
-        let forged = naming(&record, id, &record.parent().created().to_string()).unwrap();
+        let forged = naming(&record, id, &record.parent_created().to_string()).unwrap();
         let error = world.decrypt_error(&forged).await;
         assert!(matches!(error, Error::ForeignRecord), "{id}: {error:?}");
     }

@@ -23,6 +23,6 @@ pub(crate) fn naming(
     created: &str,
 ) -> Result<DataRowRecord, MalformedRecord> {
     let named = |id: &str, created: &str| format!("{{\"KeyId\":\"{id}\",\"Created\":{created}}}");
-    let old = named(record.parent().id().as_str(), &record.parent().created().to_string());
+    let old = named(record.parent().unwrap().id().as_str(), &record.parent_created().to_string());
     DataRowRecord::from_json(edited(record, &old, &named(id, created)).as_bytes())
 }

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use claviger::testing::call;
 use claviger::{DataRowRecord, Error, FailureClass, MetastoreAdmin as _};
 use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore, SqlFault};
 use claviger_testkit::{MariaDb, shared_mariadb};
@@ -95,7 +96,7 @@ async fn a_revocation_by_the_script_of_asherah_counts_in_a_live_session() {
     let revoked = session.encrypt(b"revoked").await.unwrap();
 
     let mut connection = MySqlConnection::connect(world.url()).await.unwrap();
-    let id = revoked.parent().id().as_str();
+    let id = revoked.parent().unwrap().id().as_str();
     let sql = "SELECT key_record FROM encryption_key WHERE id = ?";
     let json: String = sqlx::query_scalar(sql).bind(id).fetch_one(&mut connection).await.unwrap();
     let json = json.strip_suffix('}').unwrap().to_owned() + r#","Revoked":true}"#;
@@ -120,7 +121,7 @@ async fn what_the_rust_one_keeps_beside_the_keys_stays_as_it_is() {
     assert!(id.starts_with("__asherah_internal_config_drift_guard_v1__:"), "{id}");
     assert_eq!(created, "2000-01-01 00:00:00");
 
-    let page = world.store.list(None, 10).await.unwrap();
+    let page = world.store.list("", None, 10, &call()).await.unwrap();
     assert!(page.damaged.is_empty(), "{page:?}");
     let keys: Vec<_> = page.records.iter().map(|key| key.meta().clone()).collect();
     assert_eq!(keys.len(), 2);
@@ -235,7 +236,7 @@ async fn ids_that_the_table_takes_for_one_are_read_with_the_option_and_after_the
         // Without the option, what it is.
         for (partition, record) in &records {
             let ours = world.ours().session(partition).unwrap();
-            assert_eq!(record.parent().id().as_str(), format!("_IK_{partition}_checkout_payments"));
+            assert_eq!(record.parent().unwrap().id().as_str(), format!("_IK_{partition}_checkout_payments"));
             match *partition {
                 "alice" => assert_decrypts(&ours, record, b"before").await,
                 _ => assert_folded(&ours.decrypt(record).await.unwrap_err()),
@@ -250,9 +251,9 @@ async fn ids_that_the_table_takes_for_one_are_read_with_the_option_and_after_the
         }
         world.clock.advance(MINUTE);
         let ours = world.ours().session("Alice").unwrap().encrypt(b"before").await.unwrap();
-        assert_eq!(world.versions(ours.parent().id()).await, 1);
-        assert_eq!(world.versions(records[0].1.parent().id()).await, 1);
-        assert_eq!(world.versions(records.last().unwrap().1.parent().id()).await, 0);
+        assert_eq!(world.versions(ours.parent().unwrap().id()).await, 1);
+        assert_eq!(world.versions(records[0].1.parent().unwrap().id()).await, 1);
+        assert_eq!(world.versions(records.last().unwrap().1.parent().unwrap().id()).await, 0);
         records.push(("Alice", ours));
         // Theirs are under the latest of all three from now on, which is ours.
         records.extend(sealed_by_all(&mut world, "before").await);
@@ -266,7 +267,7 @@ async fn ids_that_the_table_takes_for_one_are_read_with_the_option_and_after_the
         let zone = if matches!(server, Server::Utc) { "+00:00" } else { SYSTEM };
         execute(world.url(), &documented("RENAME TABLE").replace("+00:00", zone)).await;
         world.store = MysqlMetastore::open(world.url()).await.unwrap();
-        assert_eq!(world.store.check_schema().await.unwrap().findings(), []);
+        assert_eq!(world.store.check_schema(&call()).await.unwrap().findings(), []);
         assert_eq!(world.count().await, 2 * count - 1, "each version under both, and one parent");
         for (partition, record) in &records {
             let ours = world.ours().session(partition).unwrap();

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{
-    Clock, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Event, KeyMeta,
-    MetastoreAdmin, SessionFactory, SessionFactoryBuilder, SystemClock,
+    Clock, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Event, KeyMeta, MetastoreAdmin,
+    SessionFactory, SessionFactoryBuilder, SystemClock,
 };
 
 use crate::mariadb::{self, Server, Table};
@@ -46,14 +47,14 @@ async fn soak_of_a_mixed_fleet_leaves_no_record_undecryptable() {
         if log.turns.is_multiple_of(7) && uptime() - started > lasts().mul_f64(AHEAD_FROM) {
             let partition = format!("customer-{}", log.turns % PARTITIONS);
             let record = ahead.session(&partition).unwrap().encrypt(b"from the future").await.unwrap();
-            log.from_the_future.insert(record.parent().clone());
+            log.from_the_future.insert(record.parent().unwrap().clone());
         }
         let written = fleet.encrypt(log.turns, &mut log).await;
         fleet.decrypt(&written, &mut log).await;
         operator.end_revoke().await;
         if let Some(last) = written.last() {
             // It revokes while the next turn runs.
-            operator.begin_revoke(last.record.parent());
+            operator.begin_revoke(last.record.parent().unwrap());
         }
         log.keep(written);
     }
@@ -188,7 +189,7 @@ impl Fleet {
             for (written, outcome) in written.iter().zip(outcomes) {
                 log.reads += 1;
                 if outcome.as_ref() != Ok(&written.plaintext) {
-                    let fault = format!("{:?}: {outcome:?}", written.record.parent());
+                    let fault = format!("{:?}: {outcome:?}", written.record.parent().unwrap());
                     log.lost.entry((reader, written.by)).or_insert((0, fault)).0 += 1;
                 }
             }
@@ -223,7 +224,7 @@ impl Log {
     fn keep(&mut self, all: Vec<Written>) {
         self.turns += 1;
         for written in all {
-            self.samples.entry((written.by, written.record.parent().clone())).or_insert(written);
+            self.samples.entry((written.by, written.record.parent().unwrap().clone())).or_insert(written);
         }
     }
 
@@ -295,15 +296,15 @@ impl<S: MetastoreAdmin + Clone> Operator<S> {
         self.copies += usize::from(is_copied);
         let (store, key) = (self.store.clone(), key.clone());
         self.at_work = Some(tokio::spawn(async move {
-            let record = store.load(&key, Consistency::Strong).await.unwrap().unwrap();
+            let record = store.load(&key, &call()).await.unwrap().unwrap();
             let key = if above { record.parent().unwrap() } else { &key };
-            assert!(store.revoke(key).await.unwrap());
+            assert!(store.revoke(key, &call()).await.unwrap());
             if is_copied {
                 let later = Created::new(key.created().unix_seconds() + 1).unwrap();
                 let copy = KeyMeta::new(key.id().clone(), later);
                 let copy = EnvelopeKeyRecord::new(copy, &record.wrapped_key()[..], record.parent().cloned());
                 // Another key may be there by now.
-                let _either = store.insert(&copy).await.unwrap();
+                let _either = store.insert(&copy, &call()).await.unwrap();
             }
         }));
     }

@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::time::Duration;
 
-use claviger::testing::FixedClock;
+use claviger::testing::{FixedClock, call};
 use claviger::{
-    Clock, Consistency, CryptoPolicy, DataRowRecord, Error, KeyId, KeyMeta, MetastoreAdmin, SecretKey,
-    Session, SessionFactory, StaticKms, SystemClock,
+    Clock, CryptoPolicy, DataRowRecord, Error, KeyId, KeyMeta, MetastoreAdmin, SecretKey, Session,
+    SessionFactory, StaticKms, SystemClock,
 };
 use tokio::runtime::Handle;
 
@@ -140,20 +140,20 @@ impl<S: MetastoreAdmin + Clone> World<S> {
     }
 
     pub(crate) async fn revoke(&self, key: &KeyMeta) {
-        assert!(self.store.revoke(key).await.unwrap());
+        assert!(self.store.revoke(key, &call()).await.unwrap());
     }
 
     pub(crate) async fn system_key_of(&self, record: &DataRowRecord) -> KeyMeta {
-        let intermediate = self.store.load(record.parent(), Consistency::Strong).await.unwrap().unwrap();
+        let intermediate = self.store.load(record.parent().unwrap(), &call()).await.unwrap().unwrap();
         intermediate.parent().unwrap().clone()
     }
 
     pub(crate) async fn count(&self) -> u64 {
-        self.store.count().await.unwrap()
+        self.store.count(&call()).await.unwrap()
     }
 
     pub(crate) async fn versions(&self, id: &KeyId) -> usize {
-        let page = self.store.list(None, 1_000).await.unwrap();
+        let page = self.store.list("", None, 1_000, &call()).await.unwrap();
         assert!(page.damaged.is_empty() && page.next.is_none(), "{page:?}");
         page.records.iter().filter(|record| record.meta().id() == id).count()
     }

@@ -18,7 +18,7 @@ const ASKING: usize = 8;
 const WAITING: usize = 100;
 
 fn few_places() -> Limits {
-    Limits::new().store_calls_max(ASKING).waiting_calls_max(WAITING)
+    Limits::production().max_store_calls(ASKING).max_waiting_calls(WAITING)
 }
 
 #[tokio::test(start_paused = true)]
@@ -37,7 +37,7 @@ async fn exactly_the_excess_of_loads_is_refused_at_once_and_none_half_way() {
             refused += 1;
             match ended.refused_at_once() {
                 Error::Overloaded { limit, max, key, .. } => {
-                    assert_eq!((limit, max), ("waiting_calls_max", WAITING));
+                    assert_eq!((limit, max), ("max_waiting_calls", WAITING));
                     assert!(key.as_str().starts_with("_IK_p"), "{key:?}");
                 }
                 other => panic!("{other:?}"),
@@ -58,7 +58,7 @@ async fn exactly_the_excess_of_loads_is_refused_at_once_and_none_half_way() {
 /// Reads of the same kind: each wants a version of its own.
 #[tokio::test(start_paused = true)]
 async fn exactly_the_excess_of_cold_decrypts_is_refused_at_once() {
-    let writer = World::warm(policy(), Limits::new()).await;
+    let writer = World::warm(policy(), Limits::production()).await;
     let mut records = Vec::new();
     for number in 0..300 {
         let partition = format!("p{number}");
@@ -75,7 +75,7 @@ async fn exactly_the_excess_of_cold_decrypts_is_refused_at_once() {
         if ended.outcome.is_err() {
             refused += 1;
             let error = ended.refused_at_once();
-            assert!(matches!(error, Error::Overloaded { limit: "waiting_calls_max", .. }), "{error:?}");
+            assert!(matches!(error, Error::Overloaded { limit: "max_waiting_calls", .. }), "{error:?}");
         }
     }
     assert_eq!(refused, 300 - ASKING - WAITING);
@@ -84,7 +84,7 @@ async fn exactly_the_excess_of_cold_decrypts_is_refused_at_once() {
 /// However many wait for the load of one key, it is one load.
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_for_a_load_take_no_place_of_it() {
-    let world = World::warm(policy(), Limits::new().store_calls_max(1).waiting_calls_max(1)).await;
+    let world = World::warm(policy(), Limits::production().max_store_calls(1).max_waiting_calls(1)).await;
     world.store.all(Reply::Late(LATENCY));
     let encrypts: Vec<_> = (0..5_000).map(|_| world.begin_encrypt("p")).collect();
     for encrypt in encrypts {
@@ -98,7 +98,7 @@ async fn s0_2_exactly_the_excess_of_cold_operations_is_refused_and_warm_ones_nev
     const AT_ONCE: usize = 50_000;
     // Each wants a key of its own, and many want few.
     for partitions in [AT_ONCE, 10] {
-        let world = World::warm(checked_often(), Limits::new().max_cold_operations(MAX)).await;
+        let world = World::warm(checked_often(), Limits::production().max_cold_operations(MAX)).await;
         let warm = world.clients("warm", 10, 50 * MILLISECOND);
         sleep(SECOND).await;
         world.store.all(Reply::Late(LATENCY));
@@ -109,7 +109,7 @@ async fn s0_2_exactly_the_excess_of_cold_operations_is_refused_and_warm_ones_nev
             let ended = encrypt.await.unwrap();
             match ended.outcome {
                 Ok(_) => served += 1,
-                Err(Error::Overloaded { limit, max, key, dependency }) => {
+                Err(Error::Overloaded { limit, max, key, dependency, .. }) => {
                     refused += 1;
                     assert_eq!((limit, max, ended.took), ("max_cold_operations", MAX, Duration::ZERO));
                     assert!(key.as_str().starts_with("_IK_p"), "{key:?}");
@@ -130,7 +130,7 @@ async fn s0_2_exactly_the_excess_of_cold_operations_is_refused_and_warm_ones_nev
 /// What many wait for is named, so that an operator knows where to look.
 #[tokio::test(start_paused = true)]
 async fn who_is_refused_beside_a_kms_that_hangs_is_told_so() {
-    for limits in [Limits::new().max_cold_operations(10), few_places()] {
+    for limits in [Limits::production().max_cold_operations(10), few_places()] {
         let world = World::new(policy(), limits);
         world.kms.all(Reply::Hang);
         world.begin_encrypts("p", ASKING + WAITING);
@@ -151,7 +151,7 @@ async fn who_is_refused_beside_a_kms_that_hangs_is_told_so() {
 async fn deadline_names_what_was_waited_for() {
     let limits = || {
         let long = 10 * OPERATION_DEADLINE;
-        Limits::new().store_deadline(long).kms_deadline(long)
+        Limits::production().store_deadline(long).kms_deadline(long)
     };
     let stages = [
         (Operation::LoadLatest, Dependency::Metastore),
@@ -175,7 +175,7 @@ async fn deadline_names_what_was_waited_for() {
             let ended = encrypt.await.unwrap();
             assert_eq!(ended.took, OPERATION_DEADLINE, "{operation:?}");
             match ended.outcome.unwrap_err() {
-                Error::Deadline { limit, after, key, dependency: named } => {
+                Error::Deadline { limit, after, key, dependency: named, .. } => {
                     assert_eq!((limit, after), ("operation_deadline", OPERATION_DEADLINE));
                     assert!(partitions.iter().any(|partition| key.as_str() == ik(partition)), "{key:?}");
                     assert_eq!(named, Some(dependency), "{operation:?}");

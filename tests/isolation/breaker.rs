@@ -36,7 +36,7 @@ async fn new_customer_is_served_beside_partitions_that_hang_on_a_quiet_store() {
 #[tokio::test(start_paused = true)]
 async fn new_customer_is_served_beside_five_partitions_whose_first_calls_hang() {
     for moment in 0..30 {
-        let world = World::warm(policy(), Limits::new()).await;
+        let world = World::warm(policy(), Limits::production()).await;
         sleep(11 * SECOND).await;
         world.store.rule(reads_of("hung", Reply::Hang));
         world.clients("hung", 5, RETRY);
@@ -52,7 +52,7 @@ async fn failing_partition_with_clients_that_retry_refuses_nobody_else() {
         let world = World::warm(checked_often(), limits(permits)).await;
         let warm = world.clients("warm", 100, 213 * MILLISECOND);
         let hot = world.client("hot", RETRY);
-        let key = world.encrypt("hot").await.expect_in(SECOND).parent().clone();
+        let key = world.encrypt("hot").await.expect_in(SECOND).parent().unwrap().clone();
         world.store.rule(reads_of("bad", DOWN));
         for _ in 0..clients {
             world.client("bad", RETRY);
@@ -81,7 +81,7 @@ async fn dead_store_is_asked_once_a_second_and_used_again_once_it_is_back() {
         for is_cached in [false, true] {
             for in_use in [1, 3, 40] {
                 let case = format!("{reply:?}, cached: {is_cached}, {in_use} in use");
-                let world = World::warm(checked_often(), Limits::new()).await;
+                let world = World::warm(checked_often(), Limits::production()).await;
                 if is_cached {
                     for ended in world.begin_encrypts("p", in_use) {
                         ended.await.unwrap().expect_in(SECOND);
@@ -117,7 +117,7 @@ async fn dead_store_is_asked_once_a_second_and_used_again_once_it_is_back() {
 async fn store_that_takes_no_inserts_is_asked_for_one_a_second() {
     for reply in [DOWN, Reply::Hang] {
         for in_use in [1, 3, 40] {
-            let world = World::warm(policy(), Limits::new()).await;
+            let world = World::warm(policy(), Limits::production()).await;
             let old = world.encrypt("old").await.expect_in(SECOND);
             world.store.rule(move |asked| if asked.is_insert() { reply } else { Reply::Answer });
             world.clients("p", in_use, 100 * MILLISECOND);
@@ -143,7 +143,7 @@ async fn store_that_takes_no_inserts_is_asked_for_one_a_second() {
 async fn probe_goes_to_who_is_not_in_trouble_if_one_waits() {
     for reply in [DOWN, Reply::Hang] {
         for moment in 0..10 {
-            let world = World::warm(policy(), Limits::new()).await;
+            let world = World::warm(policy(), Limits::production()).await;
             world.store.rule(reads_of("bad", reply));
             world.clients("bad", 3, RETRY);
             sleep(20 * SECOND + moment * 100 * MILLISECOND).await;
@@ -160,7 +160,7 @@ async fn probe_goes_to_who_is_not_in_trouble_if_one_waits() {
 /// Less than a second after they failed: by a call that was under way when the breaker opened.
 #[tokio::test(start_paused = true)]
 async fn answer_lets_each_in_trouble_be_asked_again_at_once() {
-    let world = World::warm(policy(), Limits::new()).await;
+    let world = World::warm(policy(), Limits::production()).await;
     world.store.rule(|asked| {
         let is_well = asked.is_for("well");
         if is_well { Reply::Late(100 * MILLISECOND) } else { Reply::FailLate(10 * MILLISECOND) }
@@ -183,7 +183,7 @@ async fn answer_lets_each_in_trouble_be_asked_again_at_once() {
 #[tokio::test(start_paused = true)]
 async fn store_is_told_to_be_down_from_the_fifth_failure_to_the_next_answer() {
     for is_in_use in [false, true] {
-        let world = World::warm(policy(), Limits::new().attempts_max(1)).await;
+        let world = World::warm(policy(), Limits::production().max_attempts(1)).await;
         world.store.all(DOWN);
         for failure in 1..=5 {
             assert!(world.encrypt(&format!("p{failure}")).await.outcome.is_err());
@@ -204,7 +204,7 @@ async fn store_is_told_to_be_down_from_the_fifth_failure_to_the_next_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn answer_to_anybody_keeps_the_store_up() {
-    let world = World::warm(policy(), Limits::new().attempts_max(1)).await;
+    let world = World::warm(policy(), Limits::production().max_attempts(1)).await;
     world.store.rule(reads_of("bad", DOWN));
     for round in 0..20 {
         for bad in 0..4 {
@@ -220,7 +220,7 @@ async fn answer_to_anybody_keeps_the_store_up() {
 async fn refusals_for_good_are_answers() {
     for operation in [Operation::LoadLatest, Operation::Insert, Operation::WrapKey] {
         for is_one_partition in [false, true] {
-            let world = World::new(policy(), Limits::new());
+            let world = World::new(policy(), Limits::production());
             let rule = move |asked: &crate::desk::Asked| {
                 if asked.operation == operation { DENIED } else { Reply::Answer }
             };
@@ -242,7 +242,7 @@ async fn refusals_for_good_are_answers() {
 /// An outage tells what the store said last, not that it is not asked.
 #[tokio::test(start_paused = true)]
 async fn who_is_in_trouble_is_told_the_last_failure_in_an_outage_too() {
-    let world = World::warm(policy(), Limits::new()).await;
+    let world = World::warm(policy(), Limits::production()).await;
     world.store.all(DOWN);
     for _ in 0..100 {
         let Ended { outcome, took } = world.encrypt("p").await;

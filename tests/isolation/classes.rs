@@ -26,7 +26,7 @@ struct Flood {
 impl Flood {
     async fn begin(policy: CryptoPolicy, permits: usize) -> Self {
         let waiting = permits + 50;
-        let world = World::warm(policy, limits(permits).waiting_calls_max(waiting)).await;
+        let world = World::warm(policy, limits(permits).max_waiting_calls(waiting)).await;
         let record = world.encrypt("hot").await.expect_in(SECOND);
         world.store.all(Reply::Late(LATENCY));
         let flood = permits + waiting + 20;
@@ -37,7 +37,7 @@ impl Flood {
     }
 
     fn key(&self) -> &KeyMeta {
-        self.record.parent()
+        self.record.parent().unwrap()
     }
 
     #[track_caller]
@@ -79,13 +79,13 @@ async fn flood_of_cold_partitions_holds_up_no_word_of_a_revocation() {
             let (world, key) = (&flood.world, flood.key());
             for _ in 0..5 {
                 let used = world.encrypt("hot").await.expect_in(Duration::ZERO);
-                assert_eq!(used.parent(), key);
+                assert_eq!(used.parent().unwrap(), key);
             }
             world.revoke(&KeyMeta::new(KeyId::new(id.as_str()), key.created())).await;
             world.factory.invalidate(&KeyId::new(id.as_str())).unwrap();
             for _ in 0..20 {
                 let used = world.encrypt("hot").await.expect_in(REFRESH_WAIT);
-                assert_ne!(used.parent(), key, "{permits} permits, {id}");
+                assert_ne!(used.parent().unwrap(), key, "{permits} permits, {id}");
             }
             flood.assert_was_one();
         }
@@ -123,14 +123,14 @@ async fn flood_of_cold_partitions_holds_up_no_replacement() {
                 }
                 End::Exhausted => {
                     let mut wraps = 1;
-                    while *world.encrypt("hot").await.expect_in(REFRESH_WAIT).parent() == key {
+                    while *world.encrypt("hot").await.expect_in(REFRESH_WAIT).parent().unwrap() == key {
                         wraps += 1;
                     }
                     assert!(wraps <= WRAPS_MAX, "{wraps}");
                 }
             }
             let used = world.encrypt("hot").await.expect_in(REFRESH_WAIT);
-            assert_ne!(*used.parent(), key, "{end:?}, {permits} permits");
+            assert_ne!(*used.parent().unwrap(), key, "{end:?}, {permits} permits");
             flood.assert_was_one();
         }
     }
@@ -176,7 +176,7 @@ async fn due_check_is_skipped_where_permits_run_out_and_overdue_one_waits_for_it
 /// The same at the default limits and a load of many clients, in small: `benches/overload` has the whole.
 #[tokio::test(start_paused = true)]
 async fn warm_partitions_never_fail_beside_three_times_what_the_store_can_do() {
-    let limits = Limits::new().store_calls_max(8).waiting_calls_max(100);
+    let limits = Limits::production().max_store_calls(8).max_waiting_calls(100);
     let world = World::warm(checked_often(), limits).await;
     let warm = world.clients("warm", 30, 50 * MILLISECOND);
     sleep(SECOND).await;

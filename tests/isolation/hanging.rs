@@ -58,7 +58,7 @@ async fn those_that_hang_when_first_asked_delay_a_cold_partition_by_the_rounds_t
         for hanging in [1, 64, 640] {
             for decrypts in [false, true] {
                 println!("{permits} permits, {hanging} hang, decrypts: {decrypts}");
-                let writer = World::warm(policy(), Limits::new()).await;
+                let writer = World::warm(policy(), Limits::production()).await;
                 let record = writer.encrypt("cold").await.expect_in(SECOND);
                 let world = writer.other_process(checked_often(), patient(permits));
                 let others = keep_in_use(&world).await;
@@ -161,7 +161,7 @@ async fn beside_those_that_hang(permits: usize, hanging: usize, are_warm: bool, 
     let others = if is_in_use { keep_in_use(&world).await } else { Vec::new() };
     world.store.rule(reads_of("hung", Reply::Hang));
     world.clients("hung", hanging, if hanging <= 64 { SECOND / 10 } else { SECOND });
-    let key = world.encrypt("hot").await.expect_in(SECOND).parent().clone();
+    let key = world.encrypt("hot").await.expect_in(SECOND).parent().unwrap().clone();
     sleep(15 * SECOND).await;
     let revoked = world.store.now();
     world.revoke(&key).await;

@@ -61,7 +61,7 @@ async fn exactly_as_many_kms_calls_are_under_way_as_there_are_permits() {
 /// A process that has nothing cached, and records of partitions whose keys are each under a system key of
 /// its own.
 async fn of_system_keys(count: usize, limits: Limits) -> (World, Vec<(String, DataRowRecord)>) {
-    let writer = World::new(checked_often(), Limits::new());
+    let writer = World::new(checked_often(), Limits::production());
     let mut records = Vec::new();
     for number in 0..count {
         let partition = format!("p{number}");
@@ -73,7 +73,7 @@ async fn of_system_keys(count: usize, limits: Limits) -> (World, Vec<(String, Da
         writer.clock.advance(2 * INTERVAL);
         records.push((partition, record));
     }
-    (writer.other_process(policy().system_keys_max(1_000), limits), records)
+    (writer.other_process(policy(), limits.max_system_keys(1_000)), records)
 }
 
 /// Checks and replacements have half as many permits beside those of loads.
@@ -145,7 +145,7 @@ async fn calls_of_one_key_are_two_at_once_whatever_is_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn kms_calls_of_one_system_key_are_two_at_once_at_most() {
-    let (world, records) = of_system_keys(3, Limits::new()).await;
+    let (world, records) = of_system_keys(3, Limits::production()).await;
     world.kms.all(Reply::Hang);
     for round in 0..20 {
         for (partition, record) in &records {
@@ -215,8 +215,8 @@ impl Stage {
 #[tokio::test(start_paused = true)]
 async fn s1_10_permits_come_back_after_panics_at_each_stage() {
     for stage in STAGES {
-        let one_place = limits(1).waiting_calls_max(1).max_cold_operations(1).background_refreshes_max(1);
-        let writer = World::new(policy(), Limits::new());
+        let one_place = limits(1).max_waiting_calls(1).max_cold_operations(1).max_background_refreshes(1);
+        let writer = World::new(policy(), Limits::production());
         let record = writer.encrypt("old").await.expect_in(SECOND);
         let needs_rows = matches!(stage.operation, Operation::Load | Operation::UnwrapKey);
         let world = if needs_rows || stage.of_check {

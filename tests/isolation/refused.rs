@@ -15,7 +15,7 @@ fn is_refused(asked: &Asked) -> bool {
 
 /// Makes a record name another version of its key.
 fn naming(record: &DataRowRecord, created: i64) -> DataRowRecord {
-    let old = format!("\"Created\":{}}}", record.parent().created());
+    let old = format!("\"Created\":{}}}", record.parent_created());
     let json = record.to_json();
     assert!(json.contains(&old), "{json}");
     DataRowRecord::from_json(json.replace(&old, &format!("\"Created\":{created}}}")).as_bytes()).unwrap()
@@ -28,7 +28,7 @@ async fn forged_records_that_a_back_end_refuses_keep_no_breaker_closed() {
     for reply in [DOWN, Reply::Hang] {
         for versions in [1, 1_000] {
             let case = format!("{reply:?}, {versions} versions");
-            let world = World::warm(checked_often(), Limits::new()).await;
+            let world = World::warm(checked_often(), Limits::production()).await;
             let record = world.encrypt("mallory").await.expect_in(SECOND);
             world.store.rule(move |asked| if is_refused(asked) { Reply::Refuse } else { reply });
             let _clients = world.clients("p", 40, 1_600 * MILLISECOND);
@@ -53,7 +53,7 @@ async fn forged_records_that_a_back_end_refuses_keep_no_breaker_closed() {
 /// Nor do they keep it from being opened.
 #[tokio::test(start_paused = true)]
 async fn forged_records_that_a_back_end_refuses_keep_no_breaker_from_opening() {
-    let world = World::warm(policy(), Limits::new()).await;
+    let world = World::warm(policy(), Limits::production()).await;
     let record = world.encrypt("mallory").await.expect_in(SECOND);
     // What was asked before is too long ago to count.
     sleep(11 * SECOND).await;

@@ -18,7 +18,7 @@ const OPERATIONS: [Operation; 4] =
 /// Has the first calls of an operation fail, and loads a key that needs it. Returns how it ended and the
 /// calls.
 async fn played(operation: Operation, limits: Limits, failures: usize, reply: Reply) -> (Option<Error>, Log) {
-    let writer = World::warm(policy(), Limits::new()).await;
+    let writer = World::warm(policy(), Limits::production()).await;
     let record = writer.encrypt("old").await.expect_in(SECOND);
     let world = writer.other_process(policy(), limits);
     let left = Arc::new(AtomicUsize::new(failures));
@@ -43,12 +43,12 @@ async fn played(operation: Operation, limits: Limits, failures: usize, reply: Re
 #[tokio::test(start_paused = true)]
 async fn s0_6_call_that_fails_for_now_is_tried_again_so_often_as_is_allowed() {
     for operation in OPERATIONS {
-        for attempts_max in [1, 2, 3, 4] {
+        for max_attempts in [1, 2, 3, 4] {
             for failures in 0..=4 {
-                let limits = Limits::new().attempts_max(attempts_max);
+                let limits = Limits::production().max_attempts(max_attempts);
                 let (error, calls) = played(operation, limits, failures, DOWN).await;
-                let case = format!("{operation:?}, {failures} failures, {attempts_max} attempts");
-                let attempts = usize::try_from(attempts_max).unwrap();
+                let case = format!("{operation:?}, {failures} failures, {max_attempts} attempts");
+                let attempts = usize::try_from(max_attempts).unwrap();
                 assert_eq!(calls.len(), attempts.min(failures + 1), "{case}");
                 assert_eq!(error.is_some(), failures >= attempts, "{case}: {error:?}");
                 assert!(error.is_none_or(|error| error.is_retryable()), "{case}");
@@ -61,7 +61,7 @@ async fn s0_6_call_that_fails_for_now_is_tried_again_so_often_as_is_allowed() {
 async fn s0_6_what_is_refused_for_good_is_not_tried_again() {
     for operation in OPERATIONS {
         for class in [FailureClass::Permanent, FailureClass::Damaged] {
-            let (error, calls) = played(operation, Limits::new(), 1, Reply::Fail(class)).await;
+            let (error, calls) = played(operation, Limits::production(), 1, Reply::Fail(class)).await;
             assert_eq!(calls.len(), 1, "{operation:?}, {class:?}");
             assert!(error.is_some_and(|error| !error.is_retryable()), "{operation:?}, {class:?}");
         }
@@ -71,7 +71,7 @@ async fn s0_6_what_is_refused_for_good_is_not_tried_again() {
 /// Full jitter: each pause is drawn from the whole span below its bound.
 #[tokio::test(start_paused = true)]
 async fn s0_6_pauses_are_drawn_below_20_40_and_80_milliseconds() {
-    let world = World::warm(policy(), Limits::new().attempts_max(4)).await;
+    let world = World::warm(policy(), Limits::production().max_attempts(4)).await;
     let desk = world.store.clone();
     // Each partition's first three reads fail.
     world.store.rule(move |asked| {
@@ -101,7 +101,7 @@ async fn s0_6_pauses_are_drawn_below_20_40_and_80_milliseconds() {
 #[tokio::test(start_paused = true)]
 async fn s0_6_open_breaker_ends_the_retries_with_the_last_real_failure() {
     for operation in OPERATIONS {
-        let (error, calls) = played(operation, Limits::new().attempts_max(50), 50, DOWN).await;
+        let (error, calls) = played(operation, Limits::production().max_attempts(50), 50, DOWN).await;
         assert_eq!(calls.len(), 5, "{operation:?}");
         let source = match &error {
             Some(Error::Metastore { source, .. } | Error::Kms { source, .. }) => source,
@@ -115,7 +115,7 @@ async fn s0_6_open_breaker_ends_the_retries_with_the_last_real_failure() {
 /// The one whose attempt another's failures outran, too: it is not tried again as a probe.
 #[tokio::test(start_paused = true)]
 async fn s0_6_breaker_that_others_open_ends_the_retries_too() {
-    let world = World::warm(policy(), Limits::new()).await;
+    let world = World::warm(policy(), Limits::production()).await;
     world.store.all(Reply::FailLate(10 * MILLISECOND));
     let began = world.store.now();
     for encrypt in world.begin_encrypts("p", 6) {

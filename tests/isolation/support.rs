@@ -48,7 +48,7 @@ pub(crate) fn checked_often() -> CryptoPolicy {
 }
 
 pub(crate) fn limits(permits: usize) -> Limits {
-    Limits::new().store_calls_max(permits).kms_calls_max(permits)
+    Limits::production().max_store_calls(permits).max_kms_calls(permits)
 }
 
 pub(crate) struct World {
@@ -219,9 +219,9 @@ impl Tally {
         match ended.outcome {
             Ok(record) => {
                 tallied.succeeded += 1;
-                match tallied.uses.iter_mut().find(|(key, _)| key == record.parent()) {
+                match tallied.uses.iter_mut().find(|(key, _)| key == record.parent().unwrap()) {
                     Some((_, last)) => *last = began,
-                    None => tallied.uses.push((record.parent().clone(), began)),
+                    None => tallied.uses.push((record.parent().unwrap().clone(), began)),
                 }
             }
             Err(error) => tallied.errors.push(error),
@@ -265,7 +265,7 @@ async fn decrypted(factory: SessionFactory, partition: String, record: DataRowRe
 /// The record as if a version of its key had sealed it that is so many seconds older.
 pub(crate) fn of_earlier_version(record: &DataRowRecord, seconds: i64) -> DataRowRecord {
     let created =
-        |seconds: i64| format!("\"Created\":{}}}", record.parent().created().unix_seconds() - seconds);
+        |seconds: i64| format!("\"Created\":{}}}", record.parent_created().unix_seconds() - seconds);
     let json = record.to_json().replace(&created(0), &created(seconds));
     DataRowRecord::from_json(json.as_bytes()).expect("a record")
 }

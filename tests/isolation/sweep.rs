@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use claviger::testing::{FixedClock, Operation};
-use claviger::{CryptoPolicy, Limits, SessionFactory, StaticKms};
-use claviger::{InMemoryMetastore, SecretKey, SystemRandom};
+use claviger::{CryptoPolicy, InMemoryMetastore, Limits, SecretKey, SessionFactory, StaticKms, SystemRandom};
 use tokio::time::sleep;
 
 use crate::desk::{DENIED, DOWN, Reply};
@@ -25,7 +24,7 @@ fn cached(world: &World) -> (usize, usize) {
 async fn idle_keys_outlast_an_outage_that_nobody_noticed() {
     for reply in [DOWN, Reply::Hang, DENIED] {
         for since_check in [Duration::ZERO, 10 * MINUTE, 50 * MINUTE] {
-            let world = World::new(policy(), Limits::new());
+            let world = World::new(policy(), Limits::production());
             let record = world.encrypt("a").await.expect_in(SECOND);
             sleep(since_check).await;
             world.store.all(reply);
@@ -41,7 +40,7 @@ async fn idle_keys_outlast_an_outage_that_nobody_noticed() {
 #[tokio::test(start_paused = true)]
 async fn idle_keys_are_kept_in_an_outage_as_long_as_they_may_decrypt() {
     for reply in [DOWN, Reply::Hang, DENIED] {
-        let world = World::new(policy(), Limits::new());
+        let world = World::new(policy(), Limits::production());
         world.encrypt("a").await.expect_in(SECOND);
         world.store.all(reply);
         sleep(MAX_STALE_DECRYPT).await;
@@ -54,7 +53,7 @@ async fn idle_keys_are_kept_in_an_outage_as_long_as_they_may_decrypt() {
 /// The store need not be asked by anybody else: the sweep looks itself.
 #[tokio::test(start_paused = true)]
 async fn idle_keys_are_dropped_when_the_store_answers() {
-    let world = World::new(policy(), Limits::new());
+    let world = World::new(policy(), Limits::production());
     world.encrypt("a").await.expect_in(SECOND);
     sleep(IDLE_TIMEOUT - 2 * MINUTE).await;
     assert_eq!(cached(&world), (1, 1));
@@ -70,7 +69,7 @@ async fn idle_keys_are_dropped_when_the_store_answers() {
 /// An answer within the interval between checks will do, whoever got it.
 #[tokio::test(start_paused = true)]
 async fn idle_keys_are_dropped_where_the_store_answered_others_lately() {
-    let world = World::new(policy(), Limits::new());
+    let world = World::new(policy(), Limits::production());
     world.encrypt("idle").await.expect_in(SECOND);
     for round in 0..13 {
         sleep(10 * MINUTE).await;
@@ -85,7 +84,7 @@ async fn idle_keys_are_dropped_where_the_store_answered_others_lately() {
 /// A good answer from before the outage says nothing once it is older than the interval between checks.
 #[tokio::test(start_paused = true)]
 async fn idle_keys_are_dropped_once_the_store_is_back() {
-    let world = World::new(policy(), Limits::new());
+    let world = World::new(policy(), Limits::production());
     world.encrypt("a").await.expect_in(SECOND);
     world.store.all(DOWN);
     sleep(IDLE_TIMEOUT + HOUR).await;

@@ -40,11 +40,11 @@ async fn who_is_in_trouble_is_asked_once_a_second_by_all_callers_together() {
 /// A key's latest and each of its versions are subjects of their own.
 #[tokio::test(start_paused = true)]
 async fn latest_and_each_version_of_a_key_are_in_trouble_apart() {
-    let world = World::warm(policy(), Limits::new()).await;
+    let world = World::warm(policy(), Limits::production()).await;
     let record = world.encrypt("bad").await.expect_in(SECOND);
-    let reader = world.other_process(policy(), Limits::new());
+    let reader = world.other_process(policy(), Limits::production());
     reader.decrypt("bad", &record).await.expect_in(SECOND);
-    let created = record.parent().created().unix_seconds();
+    let created = record.parent_created().unix_seconds();
     reader.store.rule(move |asked| {
         let is_it = asked.is_for("bad") && asked.created.is_none_or(|version| version != created);
         if is_it { DOWN } else { Reply::Answer }
@@ -72,7 +72,7 @@ async fn latest_and_each_version_of_a_key_are_in_trouble_apart() {
 #[tokio::test(start_paused = true)]
 async fn others_get_the_last_failure_of_who_is_in_trouble_at_once() {
     for operation in [Operation::LoadLatest, Operation::Insert, Operation::WrapKey] {
-        let world = World::new(policy(), Limits::new());
+        let world = World::new(policy(), Limits::production());
         let rule = move |asked: &Asked| if asked.operation == operation { DOWN } else { Reply::Answer };
         world.store.rule(rule);
         world.kms.rule(rule);
@@ -105,7 +105,7 @@ fn failure(error: &Error) -> (&'static str, String) {
 /// Also a refusal for good.
 #[tokio::test(start_paused = true)]
 async fn trouble_ends_with_an_answer() {
-    let world = World::warm(policy(), Limits::new()).await;
+    let world = World::warm(policy(), Limits::production()).await;
     world.store.rule(reads_of("bad", DOWN));
     assert!(world.encrypt("bad").await.outcome.unwrap_err().is_retryable());
     sleep(SECOND).await;
@@ -121,7 +121,7 @@ async fn trouble_ends_with_an_answer() {
 #[tokio::test(start_paused = true)]
 async fn trouble_ends_after_a_minute() {
     for (since, calls) in [(SECOND, 1), (59 * SECOND, 1), (61 * SECOND, 3), (HOUR, 3)] {
-        let world = World::warm(policy(), Limits::new()).await;
+        let world = World::warm(policy(), Limits::production()).await;
         world.store.rule(reads_of("bad", DOWN));
         assert!(world.encrypt("bad").await.outcome.is_err());
         let before = world.reads_for("bad").len();
@@ -136,7 +136,7 @@ async fn trouble_ends_after_a_minute() {
 /// An operation whose caller went away is still one that hangs.
 #[tokio::test(start_paused = true)]
 async fn who_hangs_is_in_trouble_also_if_the_operations_deadline_comes_first() {
-    let world = World::warm(policy(), Limits::new().operation_deadline(SECOND)).await;
+    let world = World::warm(policy(), Limits::production().operation_deadline(SECOND)).await;
     world.store.rule(reads_of("hung", Reply::Hang));
     let ended = world.encrypt("hung").await;
     assert_eq!(ended.took, SECOND);

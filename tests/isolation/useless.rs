@@ -10,14 +10,14 @@ use crate::support::{INTERVAL, MILLISECOND, SECOND, STORE_DEADLINE, World, check
 
 /// Rows of so many partitions, and another process that has nothing cached.
 async fn stored(partitions: usize) -> (World, Vec<(String, DataRowRecord)>) {
-    let writer = World::new(policy(), Limits::new());
+    let writer = World::new(policy(), Limits::production());
     let mut records = Vec::new();
     for number in 0..partitions {
         let partition = format!("p{number}");
         let record = writer.encrypt(&partition).await.expect_in(SECOND);
         records.push((partition, record));
     }
-    (writer.other_process(policy(), Limits::new()), records)
+    (writer.other_process(policy(), Limits::production()), records)
 }
 
 /// Each probe asks for what it needs, once.
@@ -60,7 +60,7 @@ async fn store_is_not_asked_for_what_only_a_kms_that_is_down_could_open() {
 #[tokio::test(start_paused = true)]
 async fn store_is_not_asked_to_make_keys_that_a_kms_that_is_down_could_not_wrap() {
     for reply in [DOWN, Reply::Hang] {
-        let world = World::new(policy(), Limits::new());
+        let world = World::new(policy(), Limits::production());
         world.kms.all(reply);
         world.clients("p", 10, 50 * MILLISECOND);
         sleep(40 * SECOND).await;
@@ -146,9 +146,9 @@ enum Outage {
 async fn known_revoked_key_never_encrypts_however_often_its_successor_cannot_be_had() {
     for outage in [Outage::Row, Outage::Inserts, Outage::Store, Outage::Everything] {
         for reply in [DOWN, Reply::Hang, crate::desk::DENIED] {
-            let world = World::warm(checked_often(), Limits::new()).await;
+            let world = World::warm(checked_often(), Limits::production()).await;
             let record = world.encrypt("hot").await.expect_in(SECOND);
-            let key = record.parent().clone();
+            let key = record.parent().unwrap().clone();
             world.revoke(&key).await;
             world.clock.advance(2 * INTERVAL);
             world.decrypt("hot", &record).await.expect_in(SECOND);
@@ -172,7 +172,7 @@ async fn known_revoked_key_never_encrypts_however_often_its_successor_cannot_be_
             world.kms.heal();
             sleep(STORE_DEADLINE + SECOND).await;
             let successor = world.encrypt("hot").await.expect_in(SECOND);
-            assert_ne!(*successor.parent(), key, "{outage:?}, {reply:?}");
+            assert_ne!(*successor.parent().unwrap(), key, "{outage:?}, {reply:?}");
         }
     }
 }

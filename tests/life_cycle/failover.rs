@@ -173,7 +173,7 @@ async fn failed_over_store_that_does_not_answer_at_once_is_asked_again() {
             world.faults().next(Operation::LoadMany, fault);
         }
         fail_over(&world).await;
-        while world.factory.status().unwrap().flights > 0 {
+        while world.factory.status().unwrap().loads > 0 {
             tokio::time::sleep(SECOND / 10).await;
         }
         assert_eq!(world.raised(Event::RowLost), 1, "{fault:?}");
@@ -187,7 +187,7 @@ async fn failed_over_store_that_never_answers_is_left_to_the_regular_checks() {
         delete_customer(&world, 3).await;
         world.faults().always_for(Operation::LoadMany, fault);
         fail_over(&world).await;
-        while world.factory.status().unwrap().flights > 0 {
+        while world.factory.status().unwrap().loads > 0 {
             tokio::time::sleep(SECOND / 10).await;
         }
         assert!(world.faults().calls_of(Operation::LoadMany) < 50);

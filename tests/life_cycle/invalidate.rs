@@ -346,7 +346,8 @@ async fn invalidated_parent_that_was_evicted_is_checked_too() {
     let rows = World::new();
     let in_region = |region: &'static str| {
         World::over(rows.store.inner().clone(), rows.clock.clone(), |builder| {
-            let policy = policy().revoked_decrypt(RevokedDecrypt::Deny).system_keys_max(1);
+            let policy = policy().revoked_decrypt(RevokedDecrypt::Deny);
+            let builder = builder.limits(Limits::production().max_system_keys(1));
             builder.region_suffix(region).readable_suffixes(ReadableSuffixes::Any).policy(policy)
         })
     };
@@ -367,7 +368,7 @@ async fn invalidated_parent_that_was_evicted_is_checked_too() {
 #[tokio::test]
 async fn invalidated_after_close_is_an_error() {
     let (world, _, _) = warm().await;
-    world.factory.close(SECOND).await.unwrap();
+    assert!(world.factory.close(SECOND).await.unwrap().is_clean());
     assert!(matches!(world.factory.invalidate(&KeyId::new(IK)), Err(Error::Closed)));
     assert!(matches!(world.factory.invalidate_all(), Err(Error::Closed)));
 }
@@ -381,7 +382,7 @@ async fn invalidated_under_load_no_later_encrypt_uses_the_revoked_key() {
     for id in [IK, SK].into_iter().cycle().take(60) {
         let (rows, clock) = (InMemoryMetastore::new(), FixedClock::new(START.unsigned_abs()));
         let world = Arc::new(World::over(rows, clock, |builder| {
-            let limits = Limits::new().operation_deadline(deadline);
+            let limits = Limits::production().operation_deadline(deadline);
             builder.policy(policy().refresh_wait(wait)).limits(limits)
         }));
         world.sealed().await;

@@ -118,7 +118,7 @@ async fn kms_is_not_asked_on_a_warm_path_nor_by_a_refresh_that_finds_nothing_cha
         world.session_of(partition).encrypt(b"more").await.unwrap();
         world.session_of(partition).decrypt(record).await.unwrap();
     }
-    while world.factory.status().unwrap().flights > 0 {
+    while world.factory.status().unwrap().loads > 0 {
         tokio::time::sleep(SECOND / 100).await;
     }
     assert!(world.faults().calls() > reads, "a refresh reads the rows");

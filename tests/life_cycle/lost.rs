@@ -223,7 +223,7 @@ async fn lost_row_is_restored_in_time_whoever_waits() {
     let begun = tokio::time::Instant::now();
     world.factory.restore_lost(row.meta()).await.unwrap_err();
     assert!(begun.elapsed() <= 10 * SECOND);
-    world.factory.close(SECOND).await.unwrap();
+    assert!(world.factory.close(SECOND).await.unwrap().is_clean());
     assert!(matches!(world.factory.restore_lost(row.meta()).await, Err(Error::Closed)));
     assert!(matches!(world.factory.shredded(row.meta().id()), Err(Error::Closed)));
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 #![expect(clippy::indexing_slicing, reason = "a test may fail loudly")]
 
+mod at_hand;
 #[path = "../common/clock.rs"]
 mod clock;
 mod failover;

@@ -216,14 +216,14 @@ async fn busy(world: &World, dice: &mut Dice, records: &mut Vec<(usize, DataRowR
             None
         }
         (1, Some((owner, record))) => {
-            let created = record.parent().created().unix_seconds();
+            let created = record.parent_created().unix_seconds();
             let vain = record.to_json().replacen(&format!("{created}}}"), &format!("{}}}", created - 7), 1);
             drop(world.session_of(PARTITIONS[*owner]).decrypt_json(vain.as_bytes()).await);
             None
         }
         _ => {
             let record = session.encrypt(b"secret").await.ok()?;
-            let key = record.parent().clone();
+            let key = record.parent().unwrap().clone();
             records.push((partition, record));
             Some(key)
         }

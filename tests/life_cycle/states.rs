@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use claviger::testing::{FixedClock, call};
 use claviger::{
-    CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, InMemoryMetastore, KeyId, MetastoreAdmin,
+    DataRowRecord, EnvelopeKeyRecord, Error, Event, InMemoryMetastore, KeyId, Limits, MetastoreAdmin,
     RevokedDecrypt,
 };
 
@@ -22,8 +22,9 @@ fn clock_at(day: Day) -> FixedClock {
     FixedClock::new((START + day * 86_400).unsigned_abs())
 }
 
-fn world_at(day: Day, rows: InMemoryMetastore, region: &str, policy: CryptoPolicy) -> World {
-    World::over(rows, clock_at(day), |builder| builder.region_suffix(region).policy(policy))
+fn world_at(day: Day, rows: InMemoryMetastore, region: &str, rules: impl Into<Rules>) -> World {
+    let rules = rules.into();
+    World::over(rows, clock_at(day), |builder| rules.of(builder.region_suffix(region)))
 }
 
 /// Real keys of every version, and a record sealed under each.
@@ -61,12 +62,13 @@ impl Archive {
         revoked_decrypt: RevokedDecrypt,
         replica_reads: bool,
     ) -> World {
-        let mut policy = policy().revoked_decrypt(revoked_decrypt).replica_reads(replica_reads);
+        let policy = policy().revoked_decrypt(revoked_decrypt).replica_reads(replica_reads);
+        let mut limits = Limits::production();
         let is_evicted = view.cached_sk.is_none() && view.cached_ik.is_some();
         if is_evicted {
-            policy = policy.system_keys_max(1);
+            limits = limits.max_system_keys(1);
         }
-        let world = world_at(0, InMemoryMetastore::new(), REGION, policy);
+        let world = world_at(0, InMemoryMetastore::new(), REGION, (policy, limits));
         self.fill_cache(&world, view).await;
         if is_evicted {
             // Another region's system key takes the place of ours.

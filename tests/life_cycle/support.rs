@@ -11,8 +11,8 @@ use claviger::testing::{
 };
 use claviger::{
     BackendError, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass,
-    InMemoryMetastore, Insert, KeyId, KeyMeta, LockPolicy, Metastore, MetastoreAdmin, SecretKey, Session,
-    SessionFactory, SessionFactoryBuilder, StaticKms, SystemRandom,
+    InMemoryMetastore, Insert, KeyId, KeyMeta, Limits, LockPolicy, Metastore, MetastoreAdmin, SecretKey,
+    Session, SessionFactory, SessionFactoryBuilder, StaticKms, SystemRandom,
 };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -39,6 +39,32 @@ pub(crate) const LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// The production policy, its memory not locked.
 pub(crate) fn policy() -> CryptoPolicy {
     CryptoPolicy::production().lock_policy(LockPolicy::Off)
+}
+
+/// What a factory of a world is told besides its back ends.
+pub(crate) struct Rules(CryptoPolicy, Limits);
+
+impl From<CryptoPolicy> for Rules {
+    fn from(policy: CryptoPolicy) -> Self {
+        Self(policy, Limits::production())
+    }
+}
+
+impl From<(CryptoPolicy, Limits)> for Rules {
+    fn from((policy, limits): (CryptoPolicy, Limits)) -> Self {
+        Self(policy, limits)
+    }
+}
+
+impl Rules {
+    pub(crate) fn of(self, builder: SessionFactoryBuilder) -> SessionFactoryBuilder {
+        builder.policy(self.0).limits(self.1)
+    }
+}
+
+/// Limits with which so many intermediate keys are cached.
+pub(crate) fn room_for(keys: u64) -> Limits {
+    Limits::production().max_intermediate_keys(keys)
 }
 
 pub(crate) struct World {
@@ -77,9 +103,10 @@ impl World {
         Self::with(policy())
     }
 
-    pub(crate) fn with(policy: CryptoPolicy) -> Self {
+    pub(crate) fn with(rules: impl Into<Rules>) -> Self {
+        let rules = rules.into();
         Self::over(InMemoryMetastore::new(), FixedClock::new(START.unsigned_abs()), |builder| {
-            builder.policy(policy)
+            rules.of(builder)
         })
     }
 
@@ -198,7 +225,7 @@ impl World {
     /// Waits until no flight is under way.
     pub(crate) async fn landed(&self) {
         for _ in 0..10_000 {
-            if self.factory.status().expect("a status").flights == 0 {
+            if self.factory.status().expect("a status").loads == 0 {
                 return;
             }
             tokio::task::yield_now().await;
@@ -268,7 +295,7 @@ fn master_key() -> StaticKms {
 
 /// When the key that sealed this record was created, counted from [`START`].
 pub(crate) fn created(record: &DataRowRecord) -> i64 {
-    record.parent().created().unix_seconds() - START
+    record.parent_created().unix_seconds() - START
 }
 
 pub(crate) fn meta(id: &str, since_start: i64) -> KeyMeta {

@@ -153,7 +153,7 @@ async fn t1_expired_is_replaced_and_waited_for() {
     let world = expired(MINUTE).await;
     assert_eq!(world.encrypts_under().await, seconds(LIFE));
     assert_eq!(world.row_times(SK).await, [0, seconds(LIFE)]);
-    assert_eq!(world.raised(Event::Degraded), 0);
+    assert_eq!(world.raised(Event::ExpiredKeyUsed), 0);
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn t1_expired_transient_failure_uses_the_cached_key() {
         let world = expired(MINUTE).await;
         world.faults().always_for(operation, DOWN);
         assert_eq!(world.encrypts_under().await, 0);
-        assert_eq!(world.raised(Event::Degraded), 1);
+        assert_eq!(world.raised(Event::ExpiredKeyUsed), 1);
     }
 }
 
@@ -187,7 +187,7 @@ async fn t1_expired_kms_outage_uses_the_cached_key() {
     let world = expired(MINUTE).await;
     world.kms.faults().always(DOWN);
     assert_eq!(world.encrypts_under().await, 0);
-    assert_eq!(world.raised(Event::Degraded), 1);
+    assert_eq!(world.raised(Event::ExpiredKeyUsed), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +197,7 @@ async fn t1_expired_no_answer_within_refresh_wait_uses_the_cached_key() {
     let begun = tokio::time::Instant::now();
     assert_eq!(world.encrypts_under().await, 0);
     assert_eq!(begun.elapsed(), SECOND / 5);
-    assert_eq!(world.raised(Event::Degraded), 1);
+    assert_eq!(world.raised(Event::ExpiredKeyUsed), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,7 +222,7 @@ async fn t1_expired_denied_insert_is_an_error() {
         assert!(matches!(error, Error::Metastore { operation: "insert", .. }), "{error}");
         assert!(!error.is_retryable());
     }
-    assert_eq!(world.raised(Event::Degraded), 0);
+    assert_eq!(world.raised(Event::ExpiredKeyUsed), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,7 +270,7 @@ async fn t1_exhausted_transient_failure_uses_the_cached_key_up_to_twice_the_limi
     wrap(&world, 4).await;
     world.faults().always(DOWN);
     wrap(&world, 4).await;
-    assert_eq!(world.raised(Event::Degraded), 4);
+    assert_eq!(world.raised(Event::ExpiredKeyUsed), 4);
     assert!(world.encrypt_error().await.is_retryable());
     world.heal();
     world.clock.advance(SECOND);

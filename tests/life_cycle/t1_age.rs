@@ -80,7 +80,7 @@ async fn t1_due_failure_of_the_refresh_is_an_event() {
 
 #[tokio::test]
 async fn t1_due_skips_the_refresh_when_the_permits_are_out() {
-    let limits = Limits::new().background_refreshes_max(1);
+    let limits = Limits::production().max_background_refreshes(1);
     let world = World::over(Default::default(), FixedClock::new(START.unsigned_abs()), |builder| {
         builder.limits(limits)
     });

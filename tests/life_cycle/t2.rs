@@ -2,8 +2,8 @@
 
 use claviger::testing::{Fault, Operation, ReplaceOne as _, call};
 use claviger::{
-    CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass, KeyId, KeyManagementService,
-    KeyMeta, MetastoreAdmin, SecretKey, Span, StaticKms,
+    DataRowRecord, EnvelopeKeyRecord, Error, Event, FailureClass, KeyId, KeyManagementService, KeyMeta,
+    Lifetime, MetastoreAdmin, SecretKey, StaticKms,
 };
 
 use crate::support::*;
@@ -353,8 +353,8 @@ async fn t2_rewrapped_key_is_accepted() {
 }
 
 /// A key whose row holds other bytes, and a record that was sealed under the former ones.
-async fn changed(id: &str, policy: CryptoPolicy) -> (World, DataRowRecord) {
-    let world = World::with(policy);
+async fn changed(id: &str, rules: impl Into<Rules>) -> (World, DataRowRecord) {
+    let world = World::with(rules);
     let (record, _) = world.sealed().await;
     rewrap(&world, id, true).await;
     world.clock.advance(STALE);
@@ -394,7 +394,7 @@ async fn t2_changed_key_is_gone_from_memory_after_max_stale_decrypt() {
         status.memory.slots
     };
     for (id, while_it_lasts) in [(IK, 3), (SK, 4)] {
-        let (world, record) = changed(id, policy().idle_timeout(Span::Never)).await;
+        let (world, record) = changed(id, policy().idle_timeout(Lifetime::Never)).await;
         world.sealed().await;
         for _ in 0..24 {
             world.decrypts(&record).await;
@@ -449,7 +449,7 @@ async fn t2_changed_key_that_changes_back_is_one_key_again() {
 
 #[tokio::test]
 async fn t2_changed_system_key_still_opens_the_keys_under_it() {
-    let (world, record) = changed(SK, policy().intermediate_keys_max(2_u64)).await;
+    let (world, record) = changed(SK, (policy(), room_for(2))).await;
     world.sealed().await;
     // They take the place of alice's.
     for partition in ["bob", "carol"] {

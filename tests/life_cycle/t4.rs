@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::testing::FixedClock;
-use claviger::{EnvelopeKeyRecord, Event, KeyId};
+use claviger::{EnvelopeKeyRecord, Error, Event, KeyId};
 
 use crate::support::*;
 
@@ -168,4 +168,19 @@ async fn t4_system_key_from_the_future_may_be_younger_than_what_it_wraps() {
     assert_eq!(world.encrypts_under().await, 0);
     let row: EnvelopeKeyRecord = world.latest_row(IK).await;
     assert_eq!(row.parent(), Some(&meta(SK, seconds(12 * HOUR))));
+}
+
+/// A machine whose clock was never set says that, and of which key; not that a key lies ahead.
+#[tokio::test]
+async fn t4_no_key_is_made_before_1970_is_over() {
+    let world = World::over(Default::default(), FixedClock::new(0), |builder| builder);
+    match world.encrypt_error().await {
+        error @ Error::ClockNotSet { .. } => {
+            assert!(!error.is_retryable());
+            assert_eq!(error.key_id().map(KeyId::as_str), Some(SK));
+        }
+        other => panic!("{other:?}"),
+    }
+    world.clock.advance(MINUTE);
+    world.sealed().await;
 }

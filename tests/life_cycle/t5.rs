@@ -145,8 +145,10 @@ async fn t5_revoked_is_sticky_through_eviction() {
     let (home, record) = cold().await;
     let unrevoked = home.latest_row(IK).await;
     home.revoke_latest(IK).await;
-    let policy = policy().revoked_decrypt(RevokedDecrypt::Deny).intermediate_keys_max(1);
-    let world = World::over(home.store.inner().clone(), home.clock.clone(), |builder| builder.policy(policy));
+    let policy = policy().revoked_decrypt(RevokedDecrypt::Deny);
+    let world = World::over(home.store.inner().clone(), home.clock.clone(), |builder| {
+        builder.policy(policy).limits(room_for(1))
+    });
     let session = world.session();
     session.decrypt(&record).await.unwrap_err();
     world.session_of("bob").encrypt(b"takes the place").await.unwrap();
@@ -335,8 +337,8 @@ async fn t5_missing_is_forgotten_by_our_own_insert_and_never_kept_for_the_latest
 #[tokio::test]
 async fn t5_missing_is_forgotten_by_our_own_insert_also_when_the_key_is_evicted() {
     let (home, record) = cold().await;
-    let policy = policy().intermediate_keys_max(1);
-    let world = World::over(home.store.inner().clone(), home.clock.clone(), |builder| builder.policy(policy));
+    let world =
+        World::over(home.store.inner().clone(), home.clock.clone(), |builder| builder.limits(room_for(1)));
     world.decrypt_error(&of_version(&record, 1)).await;
     world.revoke_latest(IK).await;
     let (second, created) = world.sealed().await;
@@ -396,7 +398,7 @@ async fn t5_suffix_reads_across_regions_and_encrypts_under_its_own() {
     let west = in_region(&without, "us-west-2", ReadableSuffixes::Any);
     west.clock.advance(DAY);
     let (western, _) = west.sealed().await;
-    assert_eq!(western.parent().id().as_str(), "_IK_alice_checkout_payments_us-west-2");
+    assert_eq!(western.parent().unwrap().id().as_str(), "_IK_alice_checkout_payments_us-west-2");
     let east = in_region(&without, "us-east-1", ReadableSuffixes::Any);
     for record in [&bare, &western] {
         east.decrypts(record).await;
@@ -404,7 +406,7 @@ async fn t5_suffix_reads_across_regions_and_encrypts_under_its_own() {
     }
     assert_eq!(east.calls().insert, 0);
     let (eastern, _) = east.sealed().await;
-    assert_eq!(eastern.parent().id().as_str(), "_IK_alice_checkout_payments_us-east-1");
+    assert_eq!(eastern.parent().unwrap().id().as_str(), "_IK_alice_checkout_payments_us-east-1");
     let row = east.latest_row("_IK_alice_checkout_payments_us-east-1").await;
     assert_eq!(row.parent().unwrap().id().as_str(), "_SK_checkout_payments_us-east-1");
     west.decrypts(&eastern).await;

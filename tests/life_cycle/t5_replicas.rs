@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use claviger::testing::{Fault, FaultyMetastore, Operation, call};
 use claviger::{
-    BackendError, CallContext, Consistency, Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error,
-    Event, FailureClass, FailureKind, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore,
-    MetastoreAdmin, RevokedDecrypt, SessionFactory,
+    BackendError, CallContext, Consistency, Created, DataRowRecord, EnvelopeKeyRecord, Error, Event,
+    FailureClass, FailureKind, InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin,
+    RevokedDecrypt, SessionFactory,
 };
 
 use crate::support::*;
@@ -77,21 +77,17 @@ struct Pair {
     record: DataRowRecord,
 }
 
-async fn pair_with(policy: CryptoPolicy) -> Pair {
+async fn pair_with(rules: impl Into<Rules>) -> Pair {
     let home = World::new();
     let (record, _) = home.sealed().await;
     let mut world = home.other_process();
     let replica = FaultyMetastore::new(InMemoryMetastore::new());
     let store = Replicated { primary: world.store.clone(), replica: replica.clone() };
-    world.factory = on_this_runtime(
-        SessionFactory::builder(store, world.kms.clone())
-            .service("checkout")
-            .product("payments")
-            .policy(policy)
-            .clock(world.clock.clone()),
-    )
-    .build()
-    .unwrap();
+    let builder = SessionFactory::builder(store, world.kms.clone())
+        .service("checkout")
+        .product("payments")
+        .clock(world.clock.clone());
+    world.factory = on_this_runtime(rules.into().of(builder)).build().unwrap();
     let pair = Pair { world, replica, record };
     pair.catch_up().await;
     pair
@@ -233,7 +229,7 @@ async fn t5_answer_of_a_replica_that_cannot_be_used_is_asked_for_with_strong_con
 #[tokio::test(start_paused = true)]
 async fn t5_replica_that_is_down_costs_one_decrypt_a_second_a_call() {
     for fault in [DOWN, DENIED, Fault::Hang] {
-        let pair = pair_with(policy().replica_reads(true).intermediate_keys_max(1)).await;
+        let pair = pair_with((policy().replica_reads(true), room_for(1))).await;
         pair.replica.faults().always(fault);
         let began = tokio::time::Instant::now();
         for round in 0..20 {
@@ -307,8 +303,8 @@ async fn t5_replica_that_lags_behind_is_believed_until_the_next_check() {
 
 #[tokio::test]
 async fn t5_replica_that_lags_behind_takes_back_no_revocation_and_raises_no_alarm() {
-    let policy = policy().replica_reads(true).revoked_decrypt(RevokedDecrypt::Warn).intermediate_keys_max(1);
-    let pair = pair_with(policy).await;
+    let policy = policy().replica_reads(true).revoked_decrypt(RevokedDecrypt::Warn);
+    let pair = pair_with((policy, room_for(1))).await;
     let session = pair.world.session();
     pair.world.revoke_latest(IK).await;
     session.encrypt(b"learns of it").await.unwrap();
@@ -320,9 +316,9 @@ async fn t5_replica_that_lags_behind_takes_back_no_revocation_and_raises_no_alar
 
 #[tokio::test]
 async fn t5_invalidated_key_is_not_asked_of_a_replica() {
-    let policy = policy().replica_reads(true).revoked_decrypt(RevokedDecrypt::Deny).intermediate_keys_max(1);
+    let policy = policy().replica_reads(true).revoked_decrypt(RevokedDecrypt::Deny);
     for is_all in [false, true] {
-        let pair = pair_with(policy.clone()).await;
+        let pair = pair_with((policy.clone(), room_for(1))).await;
         let session = pair.world.session();
         session.decrypt(&pair.record).await.unwrap();
         pair.world.revoke_latest(IK).await;
@@ -355,7 +351,7 @@ async fn t5_replica_does_not_make_the_stores_word_younger() {
 
 #[tokio::test(start_paused = true)]
 async fn t5_replica_that_cannot_hold_one_key_is_neither_down_nor_left_alone() {
-    let pair = pair_with(policy().replica_reads(true).intermediate_keys_max(1)).await;
+    let pair = pair_with((policy().replica_reads(true), room_for(1))).await;
     pair.replica.faults().always(Fault::Refuse(FailureKind::Encoding));
     for round in 1..=5 {
         pair.world.decrypts(&pair.record).await;

@@ -25,7 +25,7 @@ async fn settled(clock: &RunningClock) -> (World, Vec<DataRowRecord>) {
     }
     let world = World::over(home.store.inner().clone(), FixedClock::new(0), |builder| {
         // Half of them must be loaded again and again.
-        builder.policy(policy().intermediate_keys_max(60)).clock(clock.clone())
+        builder.limits(room_for(60)).clock(clock.clone())
     });
     (world, records)
 }
@@ -96,7 +96,7 @@ async fn inserts_that_fail_or_hang_never_keep_an_existing_key_from_its_work() {
 #[tokio::test(start_paused = true)]
 async fn inserts_have_half_the_permits_and_one_at_least() {
     for (calls_max, inserts_max) in [(8, 4), (1, 1)] {
-        let limits = Limits::default().store_calls_max(calls_max);
+        let limits = Limits::default().max_store_calls(calls_max);
         let world = World::over(Default::default(), FixedClock::new(START.unsigned_abs()), |builder| {
             builder.limits(limits)
         });
@@ -140,7 +140,7 @@ async fn inserts_that_are_refused_are_not_waited_for_by_an_expired_key() {
     let asked = world.calls() - before;
     assert_eq!(world.encrypts_under().await, 0);
     assert_eq!(world.calls() - before, asked, "at once, with no call");
-    assert_eq!(world.raised(Event::Degraded), 1);
+    assert_eq!(world.raised(Event::ExpiredKeyUsed), 1);
 }
 
 /// A key near its end is replaced in the background, and who has none cached meanwhile waits for that.
@@ -152,7 +152,7 @@ async fn inserts_that_fail_in_a_rotation_fail_nobody_else() {
         home.session_of("bob").encrypt(b"").await.unwrap();
         home.clock.advance(LIFE - HOUR);
         let world = World::over(home.store.inner().clone(), home.clock.clone(), |builder| {
-            builder.policy(policy().intermediate_keys_max(1))
+            builder.limits(room_for(1))
         });
         world.faults().next(Operation::Insert, Fault::Hang);
         world.faults().always_for(Operation::Insert, fault);

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use claviger::testing::Operation;
-use claviger::{SessionFactory, Span};
+use claviger::{Lifetime, Limits, SessionFactory};
 use tokio::runtime::Builder;
 
 use crate::world::{DAY, Dice, World, assert_at_rest, policy, settle};
@@ -17,7 +17,8 @@ use crate::world::{DAY, Dice, World, assert_at_rest, policy, settle};
 fn s3_2_cache_is_bounded() {
     for (bound, partitions) in [(10, 4_000), (1_000, 6_000), (10_000, 20_000)] {
         let world = World::new();
-        let factory = world.builder().policy(policy().intermediate_keys_max(bound)).build().unwrap();
+        let factory =
+            world.builder().limits(Limits::production().max_intermediate_keys(bound)).build().unwrap();
         let (stop, peak) = (AtomicBool::new(false), AtomicUsize::new(0));
         let samples = thread::scope(|scope| {
             let sampler = scope.spawn(|| {
@@ -86,9 +87,9 @@ async fn s3_2_the_cache_hits_as_often_as_a_reference_lru() {
     for (are_kept, pause) in [(false, Duration::ZERO), (true, Duration::from_secs(1))] {
         let world = World::new();
         // Nothing is dropped or checked for its age, so that each load is a miss.
-        let policy = policy().intermediate_keys_max(BOUND as u64).idle_timeout(Span::Never);
-        let policy = policy.revoke_check_interval(30 * DAY);
-        let factory = world.builder().policy(policy).build().unwrap();
+        let policy = policy().idle_timeout(Lifetime::Never).revoke_check_interval(30 * DAY);
+        let limits = Limits::production().max_intermediate_keys(BOUND as u64);
+        let factory = world.builder().policy(policy).limits(limits).build().unwrap();
         let session = |partition: usize| factory.session(&partition.to_string()).unwrap();
         let kept: Vec<_> = (0..PARTITIONS).filter(|_| are_kept).map(session).collect();
         for &partition in &trace {

@@ -4,8 +4,9 @@ use std::fs;
 
 use claviger::testing::{FixedClock, call};
 use claviger::{
-    BackendError, CallContext, CryptoPolicy, InMemoryMetastore, KeyManagementService, KeyMeta, LockPolicy,
-    MetastoreAdmin, SecretKey, SessionFactory, WrapHealth, WrappedKey,
+    BackendError, BoxedKms, CallContext, CryptoPolicy, Error, InMemoryMetastore, KeyManagementService,
+    KeyMeta, LockPolicy, MetastoreAdmin, SecretKey, SessionFactory, StaticKms, SystemRandom, WrapHealth,
+    WrappedKey,
 };
 use tokio::runtime::Builder;
 
@@ -122,9 +123,9 @@ async fn s2_6_two_factories_are_independent() {
     theirs.encrypt(b"").await.unwrap();
 
     // What one learns of a revocation the other does not know before it asks.
-    world.store.inner().revoke(record.parent(), &call()).await.unwrap();
+    world.store.inner().revoke(record.parent().unwrap(), &call()).await.unwrap();
     world.clock.advance(DAY / 24);
-    assert_ne!(mine.encrypt(b"").await.unwrap().parent(), record.parent());
+    assert_ne!(mine.encrypt(b"").await.unwrap().parent().unwrap(), record.parent().unwrap());
     let before = other.status().unwrap();
     assert_eq!((before.intermediate_keys, before.system_keys), (1, 1));
 
@@ -135,6 +136,26 @@ async fn s2_6_two_factories_are_independent() {
     assert!(!after.closed);
     assert_eq!((after.intermediate_keys, after.system_keys, after.memory), (1, 1, before.memory));
     assert_eq!(*theirs.decrypt(&record).await.unwrap(), *b"payload");
-    assert_ne!(theirs.encrypt(b"").await.unwrap().parent(), record.parent());
+    assert_ne!(theirs.encrypt(b"").await.unwrap().parent().unwrap(), record.parent().unwrap());
     assert_at_rest(&other.status().unwrap());
+}
+
+/// A policy that requires locked memory says so of the KMS's own keys, too.
+#[tokio::test]
+async fn a_factory_that_requires_locked_memory_takes_no_kms_that_does_with_less() {
+    let key = SecretKey::generate(&SystemRandom::new()).unwrap();
+    let build = |kms: BoxedKms, needed: LockPolicy| {
+        let builder = SessionFactory::builder(InMemoryMetastore::new(), kms).service("svc").product("prod");
+        builder.policy(CryptoPolicy::production().lock_policy(needed)).build().map(drop)
+    };
+    let of = |locks| BoxedKms::new(StaticKms::with_lock_policy(&key, locks).unwrap());
+    for locks in [LockPolicy::Off, LockPolicy::Prefer] {
+        match build(of(locks), LockPolicy::Require).unwrap_err() {
+            Error::InvalidConfig { reason, .. } => assert!(reason.contains("locked memory"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        build(of(locks), LockPolicy::Prefer).unwrap();
+    }
+    build(of(LockPolicy::Require), LockPolicy::Require).unwrap();
+    build(BoxedKms::new(RemoteKms), LockPolicy::Require).unwrap();
 }

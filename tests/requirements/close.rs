@@ -68,7 +68,7 @@ async fn s3_5_sixty_four_concurrent_closes_under_load() {
         assert!(matches!(error, Error::Closed), "{error:?}");
     }
     // A load that came just too late was refused; its task may be on its last step.
-    while factory.status().unwrap().flights > 0 {
+    while factory.status().unwrap().loads > 0 {
         tokio::task::yield_now().await;
     }
     assert_closed(&factory);
@@ -101,7 +101,7 @@ async fn s3_8_close_names_the_loads_it_aborts_and_keeps_to_its_deadline() {
             let begun = Instant::now();
             let report = factory.close(SECOND).await.unwrap();
             assert!(begun.elapsed() <= SECOND + GRACE, "{operation:?}: {:?}", begun.elapsed());
-            let mut named: Vec<&str> = report.aborted_flights.iter().map(KeyId::as_str).collect();
+            let mut named: Vec<&str> = report.aborted_loads.iter().map(KeyId::as_str).collect();
             named.sort_unstable();
             assert_eq!(named, *aborted, "{operation:?} {nth}");
             assert_closed(&factory);
@@ -118,7 +118,7 @@ async fn s3_8_close_waits_for_loads_that_end_in_time() {
     let factory = world.factory();
     let session = factory.session("partition").unwrap();
     let slow = tokio::spawn(async move { session.encrypt(b"").await });
-    while factory.status().unwrap().flights == 0 {
+    while factory.status().unwrap().loads == 0 {
         tokio::task::yield_now().await;
     }
     assert!(factory.close(SECOND).await.unwrap().is_clean());
@@ -132,7 +132,7 @@ async fn s3_8_close_names_the_keys_in_use_at_its_deadline() {
     let (world, random) = (World::new(), HeldRandom::new());
     let factory = world.builder().random(random.clone()).build().unwrap();
     let session = factory.session("partition").unwrap();
-    let key = session.encrypt(b"").await.unwrap().parent().clone();
+    let key = session.encrypt(b"").await.unwrap().parent().unwrap().clone();
     let operation = HeldOperation::encrypt(&random, &session);
     // And one load that hangs, so that both parts of the report have something to say.
     world.store.faults().always(Fault::Hang);
@@ -143,7 +143,7 @@ async fn s3_8_close_names_the_keys_in_use_at_its_deadline() {
     let begun = Instant::now();
     let report = factory.close(SECOND).await.unwrap();
     assert!(begun.elapsed() <= SECOND + GRACE, "{:?}", begun.elapsed());
-    let aborted: Vec<&str> = report.aborted_flights.iter().map(KeyId::as_str).collect();
+    let aborted: Vec<&str> = report.aborted_loads.iter().map(KeyId::as_str).collect();
     assert_eq!(aborted, ["_IK_other_service_product"]);
     let in_use: Vec<_> = report.keys_in_use.iter().map(|orphan| (&orphan.key, orphan.cause)).collect();
     assert_eq!(in_use, [(&key, OrphanCause::Closed)]);
@@ -229,6 +229,6 @@ async fn foreign_version(session: &claviger::Session) -> claviger::DataRowRecord
 fn assert_closed(factory: &SessionFactory) {
     let status = factory.status().unwrap();
     assert!(status.closed);
-    assert_eq!((status.flights, status.intermediate_keys, status.system_keys), (0, 0, 0), "{status:?}");
+    assert_eq!((status.loads, status.intermediate_keys, status.system_keys), (0, 0, 0), "{status:?}");
     assert_eq!((status.memory.slots, status.orphans.len()), (0, 0), "{status:?}");
 }

@@ -1,8 +1,9 @@
 //! S3.1 and its like: whatever fails, nothing half-made is left and the next call works.
 
+use std::time::Duration;
+
 use claviger::testing::{Fault, Faults};
 use claviger::{Error, FailureClass};
-use std::time::Duration;
 
 use crate::script::{STEPS, Script, Step};
 use crate::world::{SECOND, World, poll_and_drop};

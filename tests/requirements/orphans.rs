@@ -1,17 +1,17 @@
 //! S3.3: a key whose cache entry went while an operation used it is known until it is wiped.
 
 use claviger::testing::{Fault, Operation, call};
-use claviger::{MetastoreAdmin, OrphanCause};
+use claviger::{Limits, MetastoreAdmin, OrphanCause};
 
-use crate::world::{HeldOperation, HeldRandom, World, assert_at_rest, policy};
+use crate::world::{HeldOperation, HeldRandom, World, assert_at_rest};
 
 #[tokio::test(start_paused = true)]
 async fn s3_3_an_evicted_key_in_use_is_listed_adopted_and_wiped_with_its_last_user() {
     let (world, random) = (World::new(), HeldRandom::new());
-    let one_key = policy().intermediate_keys_max(1);
-    let factory = world.builder().random(random.clone()).policy(one_key).build().unwrap();
+    let one_key = Limits::production().max_intermediate_keys(1);
+    let factory = world.builder().random(random.clone()).limits(one_key).build().unwrap();
     let [held, other] = ["held", "other"].map(|partition| factory.session(partition).unwrap());
-    let key = held.encrypt(b"").await.unwrap().parent().clone();
+    let key = held.encrypt(b"").await.unwrap().parent().unwrap().clone();
     let operation = HeldOperation::encrypt(&random, &held);
     assert_at_rest(&factory.status().unwrap());
 
@@ -21,14 +21,14 @@ async fn s3_3_an_evicted_key_in_use_is_listed_adopted_and_wiped_with_its_last_us
     assert_eq!(orphans, [(&key, OrphanCause::Evicted)]);
     assert_eq!((status.intermediate_keys, status.system_keys, status.memory.slots), (1, 1, 3));
 
-    assert_eq!(*held.encrypt(b"").await.unwrap().parent(), key);
+    assert_eq!(*held.encrypt(b"").await.unwrap().parent().unwrap(), key);
     let status = factory.status().unwrap();
     assert!(status.orphans.is_empty(), "it was taken back: {status:?}");
     assert_eq!((status.intermediate_keys, status.memory.slots), (1, 2), "no second copy was made");
 
     other.encrypt(b"").await.unwrap();
     assert_eq!(factory.status().unwrap().orphans.len(), 1);
-    assert_eq!(*operation.finish().unwrap().parent(), key);
+    assert_eq!(*operation.finish().unwrap().parent().unwrap(), key);
     let status = factory.status().unwrap();
     assert_eq!(status.memory.slots, 2, "it was wiped with its last user");
     assert_at_rest(&status);
@@ -38,10 +38,10 @@ async fn s3_3_an_evicted_key_in_use_is_listed_adopted_and_wiped_with_its_last_us
 #[tokio::test(start_paused = true)]
 async fn s3_3_an_orphan_that_is_taken_back_is_no_fresher_than_what_brought_it() {
     let (world, random) = (World::new(), HeldRandom::new());
-    let one_key = policy().intermediate_keys_max(1);
-    let factory = world.builder().random(random.clone()).policy(one_key).build().unwrap();
+    let one_key = Limits::production().max_intermediate_keys(1);
+    let factory = world.builder().random(random.clone()).limits(one_key).build().unwrap();
     let [held, other] = ["held", "other"].map(|partition| factory.session(partition).unwrap());
-    let key = held.encrypt(b"").await.unwrap().parent().clone();
+    let key = held.encrypt(b"").await.unwrap().parent().unwrap().clone();
     let operation = HeldOperation::encrypt(&random, &held);
     other.encrypt(b"").await.unwrap();
 
@@ -54,9 +54,9 @@ async fn s3_3_an_orphan_that_is_taken_back_is_no_fresher_than_what_brought_it() 
     assert!(world.store.inner().revoke(&key, &call()).await.unwrap());
     factory.invalidate(key.id()).unwrap();
     world.store.faults().release();
-    assert_eq!(*early.await.unwrap().unwrap().parent(), key);
+    assert_eq!(*early.await.unwrap().unwrap().parent().unwrap(), key);
     assert!(factory.status().unwrap().orphans.is_empty(), "it was taken back");
-    assert_ne!(*held.encrypt(b"").await.unwrap().parent(), key, "and asked for again");
-    assert_eq!(*operation.finish().unwrap().parent(), key);
+    assert_ne!(*held.encrypt(b"").await.unwrap().parent().unwrap(), key, "and asked for again");
+    assert_eq!(*operation.finish().unwrap().parent().unwrap(), key);
     assert_at_rest(&factory.status().unwrap());
 }

@@ -25,7 +25,7 @@ async fn s3_7_a_denied_insert_is_an_error_never_an_expired_or_revoked_key() {
         let factory = world.builder().policy(policy).random(random).build().unwrap();
         let session = factory.session("partition").unwrap();
         let old = session.encrypt(b"").await.unwrap();
-        bring_about(end, &world, old.parent()).await;
+        bring_about(end, &world, old.parent().unwrap()).await;
         if let End::Exhausted = end {
             for _ in 1..WRAPS_MAX {
                 session.encrypt(b"").await.unwrap();
@@ -45,7 +45,7 @@ async fn s3_7_a_denied_insert_is_an_error_never_an_expired_or_revoked_key() {
 
         world.store.faults().heal();
         let new = session.encrypt(b"").await.unwrap();
-        assert_ne!(new.parent(), old.parent(), "{end:?}");
+        assert_ne!(new.parent().unwrap(), old.parent().unwrap(), "{end:?}");
     }
 }
 
@@ -82,7 +82,7 @@ async fn s3_7_a_failed_insert_is_not_taken_for_a_duplicate() {
     let record = session.encrypt(b"").await.unwrap();
     // A process that starts now finds the keys and inserts none.
     let other = world.factory().session("partition").unwrap();
-    assert_eq!(other.encrypt(b"").await.unwrap().parent(), record.parent());
+    assert_eq!(other.encrypt(b"").await.unwrap().parent().unwrap(), record.parent().unwrap());
     assert_eq!(world.rows().await, 2);
 }
 
@@ -106,15 +106,15 @@ async fn s3_7_a_failed_read_never_creates_a_key() {
 #[tokio::test]
 async fn s0_2_a_payload_of_the_limit_is_taken_and_one_of_a_byte_more_is_not() {
     let world = World::new();
-    let session = |bytes_max| {
-        let limits = Limits::new().payload_bytes_max(bytes_max);
+    let session = |max_bytes| {
+        let limits = Limits::production().max_payload_bytes(max_bytes);
         world.builder().limits(limits).build().unwrap().session("partition").unwrap()
     };
     let limited = session(100);
     let record = limited.encrypt(&[7; 100]).await.unwrap();
     assert_eq!(*limited.decrypt(&record).await.unwrap(), [7; 100]);
     let too_large =
-        |ended: Option<Error>| matches!(ended, Some(Error::TooLarge { bytes: 101, bytes_max: 100 }));
+        |ended: Option<Error>| matches!(ended, Some(Error::TooLarge { bytes: 101, max_bytes: 100, .. }));
     assert!(too_large(limited.encrypt(&[7; 101]).await.err()));
 
     let larger = session(101).encrypt(&[7; 101]).await.unwrap();

@@ -1,8 +1,8 @@
 //! A session's life in steps, each of which can fail and be repeated.
 
-use claviger::testing::call;
 use std::sync::Mutex;
 
+use claviger::testing::call;
 use claviger::{
     BackendError, DataRowRecord, Error, KeyMeta, MetastoreAdmin, Persistence, Session, SessionFactory,
 };
@@ -57,7 +57,7 @@ impl Script {
         match step {
             Step::Rotate => self.world.clock.advance(91 * DAY),
             Step::Revoke => {
-                let newest: KeyMeta = self.records.last().unwrap().parent().clone();
+                let newest: KeyMeta = self.records.last().unwrap().parent().unwrap().clone();
                 assert!(self.world.store.inner().revoke(&newest, &call()).await.unwrap());
                 self.world.clock.advance(HOUR);
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use claviger::testing::{Operation, call};
 use claviger::{
-    BackendError, DataRowRecord, Event, Invalidation, InvalidationSource, KeyId, MetastoreAdmin,
+    BackendError, CallContext, DataRowRecord, Event, Invalidation, InvalidationSource, KeyId, MetastoreAdmin,
     SessionFactory,
 };
 use tokio::runtime::{Builder, Handle};
@@ -96,7 +96,7 @@ impl std::fmt::Debug for Script {
 }
 
 impl InvalidationSource for Script {
-    async fn next(&mut self) -> Result<Invalidation, BackendError> {
+    async fn next(&mut self, _context: &CallContext) -> Result<Invalidation, BackendError> {
         self.log.calls.fetch_add(1, Ordering::Relaxed);
         match self.steps.recv().await {
             Some(Step::Tell(told)) => Ok(told),

@@ -63,7 +63,7 @@ impl World {
 
     /// Each call is tried once, so that each failure shows.
     pub(crate) fn factory_without_retries(&self) -> SessionFactory {
-        self.builder().limits(Limits::new().attempts_max(1)).build().unwrap()
+        self.builder().limits(Limits::production().max_attempts(1)).build().unwrap()
     }
 
     /// Counts the records in the store.
@@ -92,14 +92,14 @@ pub(crate) fn policy() -> CryptoPolicy {
 /// Asserts that what a factory holds is what its cache holds: no key, load or orphan is left over.
 #[track_caller]
 pub(crate) fn assert_at_rest(status: &Status) {
-    assert_eq!(status.flights, 0, "{status:?}");
+    assert_eq!(status.loads, 0, "{status:?}");
     assert!(status.orphans.is_empty(), "{status:?}");
     assert_eq!(status.memory.slots, status.intermediate_keys + status.system_keys, "{status:?}");
 }
 
 /// Waits, on a current-thread runtime with its time paused, until no flight is under way.
 pub(crate) async fn settle(factory: &SessionFactory) {
-    while factory.status().unwrap().flights > 0 {
+    while factory.status().unwrap().loads > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

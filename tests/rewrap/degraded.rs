@@ -12,15 +12,15 @@ use crate::support::{START, assert_all_decrypt, factory, populate, system_keys};
 
 fn raised(factory: &SessionFactory) -> u64 {
     let events = factory.status().unwrap().events;
-    events.iter().find(|(event, _)| *event == Event::DegradedWrap).map_or(0, |(_, count)| *count)
+    events.iter().find(|(event, _)| *event == Event::CopiesMissing).map_or(0, |(_, count)| *count)
 }
 
 fn missing(factory: &SessionFactory) -> Vec<String> {
-    factory.status().unwrap().degraded_keys.into_iter().flat_map(|key| key.missing).collect()
+    factory.status().unwrap().incomplete_keys.into_iter().flat_map(|key| key.missing).collect()
 }
 
 #[tokio::test]
-async fn degraded_wrap_is_told_by_who_makes_it_and_by_who_loads_it() {
+async fn a_wrap_that_lacks_copies_is_told_by_its_maker_and_by_its_loaders() {
     let (store, kms) = (InMemoryMetastore::new(), Regions::new(&["us", "eu"]));
     kms.down("eu", true);
     let maker = factory(&store, kms.clone(), "checkout", START);
@@ -133,10 +133,10 @@ async fn running_factory_learns_of_the_repair_at_its_next_check() {
     let session = factory.session("alice").unwrap();
     session.encrypt(b"secret").await.unwrap();
     kms.down("eu", false);
-    repair_system_keys(&store, &kms, &RewrapOptions::new()).await.unwrap();
+    drop(repair_system_keys(&store, &kms, &RewrapOptions::new()).await.unwrap());
     let id = system_keys(&store).await[0].meta().id().clone();
     factory.invalidate(&id).unwrap();
     session.encrypt(b"more").await.unwrap();
     assert_eq!(missing(&factory), [""; 0]);
-    assert_eq!(factory.status().unwrap().events, [(Event::DegradedWrap, 1)]);
+    assert_eq!(factory.status().unwrap().events, [(Event::CopiesMissing, 1)]);
 }

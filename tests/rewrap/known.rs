@@ -53,8 +53,8 @@ async fn nothing_is_revoked_in_a_dry_run_or_where_it_cannot_be_wrapped_anew() {
     let (store, old, new) = (InMemoryMetastore::new(), kms("old"), FaultyKms::new(master_key("new")));
     populate(&store, &old).await;
     let rows = system_keys(&store).await;
-    rewrap_system_keys(&store, &old, &new, &REVOKING.clone().dry_run(true)).await.unwrap();
-    rewrap_system_keys(&store, &kms("stranger"), &new, &REVOKING).await.unwrap();
+    drop(rewrap_system_keys(&store, &old, &new, &REVOKING.clone().dry_run(true)).await.unwrap());
+    drop(rewrap_system_keys(&store, &kms("stranger"), &new, &REVOKING).await.unwrap());
     new.faults().always_for(Operation::WrapKey, Fault::Fail(FailureClass::Permanent));
     assert!(!rewrap_system_keys(&store, &old, &new, &REVOKING).await.unwrap().is_clean());
     assert_eq!(system_keys(&store).await, rows);
@@ -71,7 +71,7 @@ async fn whatever_fails_no_key_is_wrapped_anew_and_not_revoked() {
         if let Some((part, n, fault)) = fault_at {
             parts[usize::from(part)].at(n, fault);
         }
-        let once = REVOKING.clone().limits(Limits::new().attempts_max(1));
+        let once = REVOKING.clone().limits(Limits::production().max_attempts(1));
         let report = rewrap_system_keys(&store, &from, &to, &once).await;
         let calls = parts.map(|faults| faults.calls() as u64);
         assert_nothing_is_laundered(&rows, &new, &format!("{fault_at:?}")).await;
@@ -132,7 +132,7 @@ async fn keys_created_later_are_left_out_and_told_and_those_that_are_up_to_date_
     for (index, (before, now)) in before.iter().zip(system_keys(&store).await).enumerate() {
         assert_eq!(*before == now, index % 3 == 2, "{index}");
     }
-    rewrap_system_keys(&store, &old, &new, &RewrapOptions::new()).await.unwrap();
+    drop(rewrap_system_keys(&store, &old, &new, &RewrapOptions::new()).await.unwrap());
     let report = rewrap_system_keys(&store, &old, &new, &upto).await.unwrap();
     assert_eq!((report.left_out().count(), report.keys.len()), (0, 6));
     let dry = REVOKING.clone().created_up_to(Created::MIN).even_if_up_to_date(true).dry_run(true);

@@ -133,7 +133,7 @@ impl World {
 
     /// Tells whether the attacker can open a record: its key is under a system key that he knows.
     async fn is_known(&self, record: &DataRowRecord) -> bool {
-        let parent = record.parent();
+        let parent = record.parent().unwrap();
         let row = self
             .store
             .load(parent, &call().consistency(claviger::Consistency::Strong))

@@ -58,7 +58,7 @@ impl KeyManagementService for Regions {
         if bytes.is_empty() {
             Err(BackendError::transient("down"))
         } else {
-            Ok(WrappedKey::new(bytes).degraded(missing))
+            Ok(WrappedKey::new(bytes).lacking(missing))
         }
     }
 

@@ -46,7 +46,7 @@ async fn moves_every_system_key_and_nothing_else() {
 async fn moved_keys_are_left_alone() {
     let (store, old, new) = (InMemoryMetastore::new(), kms("old"), kms("new"));
     populate(&store, &old).await;
-    rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
+    drop(rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap());
     let rows = system_keys(&store).await;
     let report = rewrap_system_keys(&store, &old, &new, &ALL).await.unwrap();
     assert_eq!(up_to_date(&report), 6);
@@ -129,7 +129,8 @@ async fn every_call_failing_loses_no_key() {
             parts[usize::from(part)].at(n, fault);
         }
         let report =
-            rewrap_system_keys(&store, &from, &to, &ALL.clone().limits(Limits::new().attempts_max(1))).await;
+            rewrap_system_keys(&store, &from, &to, &ALL.clone().limits(Limits::production().max_attempts(1)))
+                .await;
         let calls = parts.map(|faults| faults.calls() as u64);
         // At any time one of the two unwraps each key.
         for row in system_keys(&rows).await {

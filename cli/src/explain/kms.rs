@@ -2,12 +2,12 @@
 
 use std::io::ErrorKind;
 
-use claviger::{BackendError, Error, ErrorChain};
+use claviger::{BackendError, ErrorChain, FailureKind};
 use claviger_kms::LocalKmsError;
 use claviger_open::{OpenError, SpecError, SpecFault};
 
 use crate::exit::{Exit, Failure};
-use crate::explain;
+use crate::explain::find;
 
 pub(crate) fn spec(error: SpecError) -> Failure {
     match error.into_fault() {
@@ -21,7 +21,6 @@ pub(crate) fn opening(error: OpenError) -> Failure {
     match error {
         OpenError::Spec(error) => spec(error),
         OpenError::MissingFeature { service, feature, .. } => missing(service, feature),
-        OpenError::Local(error) => local(&error),
         OpenError::GuessableKey { file, reason, .. } => {
             let file = file.map(|file| format!(" {}", file.display())).unwrap_or_default();
             Failure::new(
@@ -32,8 +31,14 @@ pub(crate) fn opening(error: OpenError) -> Failure {
                 ),
             )
         }
-        OpenError::Service(error) => service(&error),
-        OpenError::Build(error) => explain::failure(&error),
+        OpenError::Service(error) => match find(&error) {
+            Some(error) => local(error),
+            None => service(&error),
+        },
+        OpenError::Build(error) => Failure::new(
+            Exit::Config,
+            format!("the options do not fit together: {}; see claviger --help", ErrorChain::new(&error)),
+        ),
         other => Failure::internal(&other.to_string()),
     }
 }
@@ -72,8 +77,8 @@ fn local(error: &LocalKmsError) -> Failure {
             _ => (Exit::Io, "check the device it is on"),
         },
         LocalKmsError::Random(_) => (Exit::Unavailable, "try again"),
-        LocalKmsError::Unusable { source, .. } if source.is_retryable() => (Exit::Unavailable, "try again"),
-        LocalKmsError::Unusable { source: Error::InvalidConfig { .. }, .. } => {
+        LocalKmsError::Unusable { source, .. } if source.is_transient() => (Exit::Unavailable, "try again"),
+        LocalKmsError::Unusable { source, .. } if source.kind() == Some(FailureKind::Settings) => {
             (Exit::Config, "anybody can guess it: restore it from a copy, or choose another with --kms")
         }
         _ => (Exit::Config, "choose another with --kms"),

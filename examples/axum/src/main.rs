@@ -65,7 +65,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let factory = SessionFactory::builder(keys.clone(), kms)
         .service("notes")
         .product("example")
-        .limits(Limits::new().payload_bytes_max(NOTE_BYTES_MAX))
+        .limits(Limits::production().max_payload_bytes(NOTE_BYTES_MAX))
         // Revocations are heard of at once.
         .invalidations(keys.invalidations())
         .build()?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::{Builder, Region as SdkRegion};
-use claviger::{BackendError, Clock, SystemClock};
+use claviger::{BackendError, Clock, LockPolicy, SystemClock};
 use claviger_aws::{Endpoint, SdkConfig, Service};
 
 use crate::aws::error::AwsKmsFault;
@@ -33,6 +33,7 @@ pub struct AwsKmsBuilder {
     accept_no_context: bool,
     danger_http: bool,
     clock: Arc<dyn Clock>,
+    locks: LockPolicy,
 }
 
 impl fmt::Debug for AwsKmsBuilder {
@@ -65,6 +66,7 @@ impl AwsKmsBuilder {
             accept_no_context: false,
             danger_http: false,
             clock: Arc::new(SystemClock::new()),
+            locks: LockPolicy::Prefer,
         }
     }
 
@@ -124,6 +126,13 @@ impl AwsKmsBuilder {
         self
     }
 
+    /// Sets how the memory is locked in which data keys lie for the time of a call; if possible, unless told. A
+    /// factory whose policy requires locked memory takes no service that does not.
+    pub const fn lock_policy(mut self, locks: LockPolicy) -> Self {
+        self.locks = locks;
+        self
+    }
+
     /// Binds each wrapped key to the id and creation of the key it is, so that KMS does not unwrap it
     /// in another's place. **No Asherah can read what is wrapped so.** Off unless told.
     ///
@@ -179,8 +188,8 @@ impl AwsKmsBuilder {
             false => Binding::Unbound,
             true => Binding::Bound { or_not: self.accept_no_context },
         };
-        let Self { min_regions, hedge_after, clock, .. } = self;
-        let settings = Settings { min_regions, hedge_after, binding, clock };
+        let Self { min_regions, hedge_after, clock, locks, .. } = self;
+        let settings = Settings { min_regions, hedge_after, binding, clock, locks };
         Ok(AwsKms { regions, settings })
     }
 
@@ -234,7 +243,7 @@ impl AwsKmsBuilder {
         };
         // One for all regions: they have the same credentials. A region is given, lest the machine's
         // metadata service be asked for one.
-        let loaded = claviger_aws::load(Some(region.clone()), None, CREDENTIALS_WAIT).await;
+        let loaded = claviger_aws::load(Some(region.clone()), None).await;
         Ok(Some(loaded.map_err(|_elapsed| AwsKmsFault::ConfigLate)?))
     }
 
@@ -261,9 +270,6 @@ impl AwsKmsBuilder {
         Ok(config.region(SdkRegion::new(region.to_owned())).retry_config(RetryConfig::disabled()))
     }
 }
-
-/// How long one request for credentials may take: less than a call waits that has two seconds.
-const CREDENTIALS_WAIT: Duration = Duration::from_millis(1_500);
 
 /// What is said of a region.
 fn of<'a, T>(said: &'a [(String, T)], region: &str) -> impl Iterator<Item = &'a T> {

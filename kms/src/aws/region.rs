@@ -11,7 +11,8 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use bytes::Bytes;
-use claviger::{BackendError, Breaker, CallContext, Clock, KeyMeta, SecretKey};
+use claviger::backend::Breaker;
+use claviger::{BackendError, CallContext, Clock, KeyMeta, SecretKey};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -266,7 +267,7 @@ mod tests {
         let client = Client::from_conf(
             aws_sdk_kms::Config::builder().behavior_version(BehaviorVersion::latest()).build(),
         );
-        Region::new(Keeper::new("r", LATE_FOR, Arc::new(clock.clone())), client, "key".into(), Vec::new())
+        Region::new(Keeper::new("r", Arc::new(clock.clone())), client, "key".into(), Vec::new())
     }
 
     async fn drop_after(region: &Region, time: Duration, clock: &FixedClock) {

@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::shamir::{self, Share};
-use crate::clv1::{self, Envelope};
+use crate::clv1::Envelope;
 use crate::copies::CopyFailures;
 use crate::members::Members;
 
@@ -32,7 +32,7 @@ pub(super) async fn open(
             Err(error) => failures.add(name, error),
             Ok(y) => {
                 shares.came.push((name, Share { x, y }));
-                if let Some((key, fitting)) = shares.open(envelope)? {
+                if let Some((key, fitting)) = shares.open(members, envelope)? {
                     shares.tell_misfits(fitting);
                     return Ok(key);
                 }
@@ -54,7 +54,11 @@ type Subset = u16;
 impl Shares<'_> {
     /// Tries every subset of `k` in which the newest share is; the others were tried when it had not
     /// come yet.
-    fn open(&self, envelope: &Envelope) -> Result<Option<(SecretKey, Subset)>, BackendError> {
+    fn open(
+        &self,
+        members: &Members,
+        envelope: &Envelope,
+    ) -> Result<Option<(SecretKey, Subset)>, BackendError> {
         let Some(newest) = self.came.len().checked_sub(1) else { return Ok(None) };
         for earlier in 0..1 << newest {
             let subset: Subset = earlier | 1 << newest;
@@ -62,7 +66,7 @@ impl Shares<'_> {
                 continue;
             }
             let Some(wrapping_key) = shamir::combine(self.of(subset)) else { continue };
-            match clv1::open(&wrapping_key, &envelope.sealed) {
+            match members.open(&wrapping_key, &envelope.sealed) {
                 Ok(key) => return Ok(Some((key, subset))),
                 Err(error) if error.class() == FailureClass::Damaged => {}
                 Err(error) => return Err(error),

@@ -4,7 +4,6 @@
 //! fixed number of threads. A module that hangs keeps its thread until it returns; all the others
 //! go on, and who waits leaves at the deadline.
 
-use claviger::CallContext;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, process};
 
+use claviger::CallContext;
 use tokio::sync::oneshot;
 
 use super::error::{Meaning, Pkcs11Error};

@@ -92,7 +92,7 @@ async fn the_other_regions_wrap_at_the_same_time() {
         })
     };
     let servers = [first, other().await, other().await];
-    let kms = regions(named(&servers)).hedge_after(LATE).call_deadline(LATE).open().await.unwrap();
+    let kms = regions(named(&servers)).hedge_after(LATE).open().await.unwrap();
     assert_eq!(regions_of(&wrap(&kms, &new_secret()).await), REGIONS);
 }
 
@@ -235,7 +235,7 @@ async fn s3_11_the_loser_of_a_hedged_call_is_cancelled_and_its_connection_ends()
     let honest = AwsStandIn::start(honest).await;
     let builder = regions([(EAST, &silent), (WEST, &honest)]);
     let through = client(&format!("http://{}", proxy.address()), EAST);
-    let builder = builder.client(EAST, through).hedge_after(Duration::from_millis(5)).call_deadline(LATE);
+    let builder = builder.client(EAST, through).hedge_after(Duration::from_millis(5));
     let kms = builder.open().await.unwrap();
     let alone = regions([(WEST, &honest)]).open().await.unwrap();
     let key = new_secret();
@@ -261,10 +261,10 @@ async fn a_caller_that_goes_away_takes_its_requests_along() {
     .await;
     let proxy = Proxy::start(silent.endpoint().trim_start_matches("http://")).await;
     let through = client(&format!("http://{}", proxy.address()), EAST);
-    let kms = regions([(EAST, &silent)]).client(EAST, through).call_deadline(LATE).open().await.unwrap();
-    let (key, about) = (new_secret(), meta());
+    let kms = regions([(EAST, &silent)]).client(EAST, through).open().await.unwrap();
+    let (key, about, context) = (new_secret(), meta(), call());
     tokio::select! {
-        answer = kms.wrap_key(&key, &about) => panic!("{answer:?}"),
+        answer = kms.wrap_key(&key, &about, &context) => panic!("{answer:?}"),
         () = asked.notified() => {}
     }
     assert_eq!(proxy.connections(), 1);
@@ -320,7 +320,7 @@ async fn s3_11_a_region_that_was_late_is_asked_last() {
     let servers = [server(&silent[0]).await, server(&silent[1]).await];
     // The clock stands still: what is late now stays so.
     let clock = FixedClock::new(1_700_000_000);
-    let kms = regions(named(&servers)).hedge_after(Duration::from_secs(1)).call_deadline(LATE);
+    let kms = regions(named(&servers)).hedge_after(Duration::from_secs(1));
     let kms = kms.clock(clock.clone()).open().await.unwrap();
     let key = new_secret();
     let wrapped = wrap(&kms, &key).await;

@@ -19,7 +19,7 @@ fn one_with(key: &str) -> AwsKmsBuilder {
 
 #[tokio::test]
 async fn what_cannot_be_is_refused_with_what_is_wrong() {
-    let cases: [(AwsKmsBuilder, &str); 21] = [
+    let cases: [(AwsKmsBuilder, &str); 20] = [
         (AwsKms::builder(), "there are 0 regions"),
         ((0..17).fold(AwsKms::builder(), |b, n| b.region(format!("r-{n}"), "key")), "there are 17 regions"),
         (two().region(EAST, arn(EAST)), "region us-east-1 is there twice"),
@@ -35,7 +35,6 @@ async fn what_cannot_be_is_refused_with_what_is_wrong() {
         (two().min_regions(0), "min_regions is 0 of 2 regions"),
         (two().min_regions(3), "min_regions is 3 of 2 regions"),
         (two().hedge_after(Duration::ZERO), "must be above zero"),
-        (two().call_deadline(Duration::ZERO), "must be above zero"),
         (two().accept_no_context(true), "accept_no_context is for when encryption_context is on"),
         (one_with(&arn(WEST)), "is of region us-west-2, not of us-east-1"),
         (one_with("arn:aws:s3:us-east-1:111122223333:key/k"), "no ARN of KMS"),

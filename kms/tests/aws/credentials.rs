@@ -1,13 +1,13 @@
 //! Credentials that are missing, refused, or come from the environment.
 
-use claviger::testing::call;
 use std::process::Command;
 use std::time::Duration;
 
 use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::Client;
-use claviger::KeyManagementService as _;
+use claviger::testing::call;
+use claviger::{CallContext, KeyManagementService as _};
 use claviger_kms::AwsKms;
 use claviger_testkit::{AwsStandIn, in_environment, told_by_parent};
 
@@ -101,17 +101,21 @@ async fn credentials_that_come_late_do_come() {
     if let Some(endpoint) = told_by_parent() {
         #[expect(clippy::disallowed_methods, reason = "so the child is told where the pipe is")]
         let word = std::env::var("WORD").unwrap();
-        let deadline = Duration::from_millis(100);
+        let soon = || CallContext::within(Duration::from_millis(100));
         let builder = AwsKms::builder().region(EAST, arn(EAST)).endpoint(EAST, endpoint);
-        let kms = builder.call_deadline(deadline).open().await.unwrap();
-        assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "no answer within 100ms");
+        let kms = builder.open().await.unwrap();
+        assert_failed(
+            kms.wrap_key(&new_secret(), &meta(), &soon()).await,
+            TRANSIENT,
+            "no answer within 100ms",
+        );
         // Opened for both, a pipe waits for nobody at its other end.
         let mut word = std::fs::OpenOptions::new().read(true).write(true).open(word).unwrap();
         std::io::Write::write_all(&mut word, b"now\n").unwrap();
         // The program ends soon after it has the word; until then, and while the region is left alone
         // for its silence, calls go on to fail.
         let come = async {
-            while let Err(error) = kms.wrap_key(&new_secret(), &meta()).await {
+            while let Err(error) = kms.wrap_key(&new_secret(), &meta(), &soon()).await {
                 assert_eq!(error.class(), TRANSIENT, "{}", chain(&error));
                 tokio::task::yield_now().await;
             }

@@ -1,15 +1,17 @@
 //! What KMS, or the way to it, answers instead, and its class.
 
-use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use claviger::{BackendError, FailureClass, FailureKind, KeyManagementService as _};
+use claviger::testing::call;
+use claviger::{BackendError, BoxedKms, CallContext, FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::{AwsKms, AwsKmsError, CopyFailures};
 use claviger_testkit::{AwsStandIn, NoTls, Reply, call_after_the_openers_end};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::deadlines::assert_ends_by_the_limits;
 use crate::stand_in::{honest, regions};
 use crate::support::{
     DAMAGED, EAST, PERMANENT, TRANSIENT, arn, assert_failed, chain, client, meta, new_secret, wrap,
@@ -131,10 +133,11 @@ async fn an_answer_that_ends_early_is_transient() {
 #[tokio::test]
 async fn silence_is_transient() {
     let server = AwsStandIn::start(|_| Reply::Silence).await;
-    let kms = regions([(EAST, &server)]).call_deadline(std::time::Duration::from_millis(50));
-    let kms = kms.open().await.unwrap();
-    assert_failed(kms.unwrap_key(&wrapped().await, &meta()).await, TRANSIENT, "no answer within 50ms");
-    assert_failed(kms.wrap_key(&new_secret(), &meta()).await, TRANSIENT, "no answer within 50ms");
+    let kms = regions([(EAST, &server)]).open().await.unwrap();
+    let soon = || CallContext::within(Duration::from_millis(50));
+    let wrapped = wrapped().await;
+    assert_failed(kms.unwrap_key(&wrapped, &meta(), &soon()).await, TRANSIENT, "no answer within 50ms");
+    assert_failed(kms.wrap_key(&new_secret(), &meta(), &soon()).await, TRANSIENT, "no answer within 50ms");
 }
 
 #[tokio::test]
@@ -205,4 +208,11 @@ fn a_call_whose_connection_ends_with_another_runtime_may_be_made_again() {
     assert_eq!(kind, Some(FailureKind::Unreachable));
     held.store(false, Ordering::SeqCst);
     assert!(caller.block_on(wraps(())).is_ok());
+}
+
+#[tokio::test]
+async fn a_region_that_hangs_has_the_deadline_of_the_limits_alone() {
+    let server = AwsStandIn::start(|_| Reply::Silence).await;
+    let kms = regions([(EAST, &server)]).open().await.unwrap();
+    assert_ends_by_the_limits(BoxedKms::new(kms)).await;
 }

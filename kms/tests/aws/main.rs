@@ -13,6 +13,8 @@ mod configuration;
 mod context;
 mod contract;
 mod credentials;
+#[path = "../common/deadlines.rs"]
+mod deadlines;
 mod drills;
 mod endpoints;
 mod envelopes;

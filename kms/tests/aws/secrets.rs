@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::KeyManagementService as _;
+use claviger::testing::call;
 use claviger_testkit::{AwsStandIn, Reply, Request, alone};
 use serde_json::json;
 use tracing::field::{Field, Visit};
@@ -105,11 +106,10 @@ async fn trace_calls() {
         reply => reply,
     }))
     .await;
-    let patience = Duration::from_secs(100);
-    let kms = regions([(EAST, &broken), (WEST, &good)]).hedge_after(patience).call_deadline(patience);
+    let kms = regions([(EAST, &broken), (WEST, &good)]).hedge_after(Duration::from_secs(100));
     let kms = kms.open().await.unwrap();
     let key = new_secret();
-    let wrapped = kms.wrap_key(&key, &meta()).await.unwrap();
+    let wrapped = kms.wrap_key(&key, &meta(), &call()).await.unwrap();
     assert_eq!(wrapped.missing_copies(), [""; 0], "{EAST} wraps what {WEST} drew");
     crate::support::assert_unwraps(&kms, wrapped.bytes(), &key).await;
     assert_eq!(broken.operations(), ["GenerateDataKey", "Encrypt", "Decrypt"]);

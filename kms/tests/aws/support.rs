@@ -1,10 +1,10 @@
 //! Helpers: clients, keys, services in several regions, errors as a log would show them.
 
-use claviger::testing::call;
 use std::fmt::Debug;
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use claviger::testing::call;
 use claviger::{
     BackendError, Created, FailureClass, KeyId, KeyManagementService as _, KeyMeta, SecretKey, SystemRandom,
 };

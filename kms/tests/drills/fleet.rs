@@ -99,7 +99,7 @@ impl Process {
 
     async fn close(&self) {
         for factory in &*self.factories {
-            factory.close(Duration::from_secs(5)).await.unwrap();
+            drop(factory.close(Duration::from_secs(5)).await.unwrap());
         }
     }
 }
@@ -331,10 +331,10 @@ impl Fleet {
     }
 
     /// Tells what the system keys lack, as the fleet's processes know it.
-    pub(crate) fn degraded_keys(&self) -> usize {
+    pub(crate) fn missing_copies(&self) -> usize {
         let of = |process: &watch::Sender<Process>| {
             let factories = Arc::clone(&process.borrow().factories);
-            factories.iter().map(|factory| factory.status().unwrap().degraded_keys.len()).sum::<usize>()
+            factories.iter().map(|factory| factory.status().unwrap().incomplete_keys.len()).sum::<usize>()
         };
         self.processes.iter().map(of).sum()
     }

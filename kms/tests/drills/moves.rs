@@ -28,7 +28,7 @@ async fn move_fleet(fleet: &Fleet, old: &Service, new: &Service) {
 
     let alone = Configuration::of(&[new]);
     fleet.roll(&alone).await;
-    assert_eq!(fleet.degraded_keys(), 0);
+    assert_eq!(fleet.missing_copies(), 0);
     let asked = old.switch_off();
     fleet.rotate().await;
     report(fleet, &alone).await;

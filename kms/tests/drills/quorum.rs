@@ -77,7 +77,7 @@ async fn a_quorum_outlives_each_of_its_members_in_turn_once_it_was_repaired() {
     let keys = fleet.system_keys().await;
     let degraded = lacking(&fleet, &kms).await;
     println!("without AWS: {degraded} of {keys} system keys lack its share");
-    assert!(degraded > 0 && fleet.degraded_keys() > 0);
+    assert!(degraded > 0 && fleet.missing_copies() > 0);
     report(&fleet, &quorum).await;
 
     // It is back, and they are repaired.

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::fault;
 use claviger_kms::{Exposure, LocalKms, LocalKmsError, PrivateFile};
 
 use super::{assert_refused, assert_same_master_key, place, set_mode};
@@ -15,12 +16,12 @@ fn link_that_leads_nowhere_is_refused_and_its_target_not_made() {
     let (folder, path) = place();
     let target = folder.path().join("elsewhere.key");
     symlink(&target, &path).unwrap();
-    match LocalKms::open_or_create(&path) {
-        Err(LocalKmsError::Refused { reason, .. }) => assert!(reason.contains("not there"), "{reason}"),
+    match fault(&LocalKms::open_or_create(&path).unwrap_err()) {
+        LocalKmsError::Refused { reason, .. } => assert!(reason.contains("not there"), "{reason}"),
         other => panic!("{other:?}"),
     }
     assert!(!target.exists());
-    assert!(matches!(LocalKms::open(&path), Err(LocalKmsError::NotFound { .. })));
+    assert!(matches!(fault(&LocalKms::open(&path).unwrap_err()), LocalKmsError::NotFound { .. }));
 }
 
 /// As Kubernetes mounts secrets: a sticky folder of root's, in which links lead to the version there is.
@@ -91,7 +92,10 @@ fn links_in_a_circle_end() {
     let (folder, path) = place();
     symlink("other", &path).unwrap();
     symlink("master.key", folder.path().join("other")).unwrap();
-    assert!(matches!(LocalKms::open(&path), Err(LocalKmsError::Io { operation: "open", .. })));
+    assert!(matches!(
+        fault(&LocalKms::open(&path).unwrap_err()),
+        LocalKmsError::Io { operation: "open", .. }
+    ));
 }
 
 #[test]

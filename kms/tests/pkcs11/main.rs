@@ -7,6 +7,8 @@
     reason = "a helper fails its test by panicking"
 )]
 
+#[path = "../common/deadlines.rs"]
+mod deadlines;
 mod opening;
 mod support;
 mod trouble;

@@ -1,10 +1,10 @@
 //! Tokens, and services opened on them.
 
-use claviger::testing::call;
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::testing::kms::{Outage, Trouble};
 use claviger::{BackendError, Created, KeyId, KeyManagementService as _, KeyMeta, SecretKey, SystemRandom};
 use claviger_kms::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
@@ -55,10 +55,10 @@ pub(crate) async fn opened_twice(mechanism: Pkcs11Mechanism) -> ((Pkcs11Kms, Pkc
     ((one, other), [token, other_token])
 }
 
-/// Opens a service whose calls give up soon.
+/// Opens a service on a token that trouble comes to.
 pub(crate) async fn opened_with_outage(mechanism: Pkcs11Mechanism) -> (Pkcs11Kms, Troubled) {
     let hsm = token();
-    let builder = builder(&hsm).sessions(1).call_deadline(Duration::from_millis(500));
+    let builder = builder(&hsm).sessions(1);
     (builder.mechanism(mechanism).open().await.unwrap(), Troubled(hsm))
 }
 

@@ -1,15 +1,16 @@
 //! Tokens that are reset, taken out, slow, hung or full of work.
 
-use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger::{FailureClass, KeyManagementService as _};
+use claviger::testing::call;
+use claviger::{BoxedKms, CallContext, FailureClass, KeyManagementService as _};
 use claviger_kms::{Pkcs11Kms, Pkcs11Mechanism};
 use claviger_testkit::{HsmFault, HsmFunction, SoftHsm};
 use tokio::task::JoinSet;
 
+use crate::deadlines::assert_ends_by_the_limits;
 use crate::support::{
     GENERAL_ERROR, assert_unwraps_to, builder, fresh_key, meta, opened, says, threads_of, token, until,
     unwrap, wrap,
@@ -221,12 +222,12 @@ async fn return_codes_are_classified() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_hangs_ends_at_its_deadline_and_holds_up_no_other() {
     let hsm = token();
-    let builder = builder(&hsm).sessions(2).call_deadline(Duration::from_secs(1));
+    let builder = builder(&hsm).sessions(2);
     let kms = builder.mechanism(Pkcs11Mechanism::AesGcm).open().await.unwrap();
     let key = fresh_key();
     let wrapped = wrap(&kms, &key).await;
     hsm.fault(HsmFunction::Encrypt, HsmFault::Hang);
-    let error = kms.wrap_key(&key, &meta()).await.unwrap_err();
+    let error = kms.wrap_key(&key, &meta(), &CallContext::within(Duration::from_secs(1))).await.unwrap_err();
     assert!(error.is_transient() && says(&error).contains("no answer within 1s"), "{}", says(&error));
     assert_eq!(hsm.hanging(), 1);
     for _ in 0..20 {
@@ -236,13 +237,22 @@ async fn a_call_that_hangs_ends_at_its_deadline_and_holds_up_no_other() {
     assert_unwraps_to(&kms, &wrap(&kms, &key).await, &key).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_hangs_has_the_deadline_of_the_limits_alone() {
+    let hsm = token();
+    let kms = builder(&hsm).sessions(1).mechanism(Pkcs11Mechanism::AesGcm).open().await.unwrap();
+    hsm.fault(HsmFunction::Encrypt, HsmFault::Hang);
+    assert_ends_by_the_limits(BoxedKms::new(kms)).await;
+    hsm.fault(HsmFunction::Encrypt, HsmFault::None);
+}
+
 /// How many calls may wait for each session.
 const WAITING: usize = 16;
 
 /// Opens a service with one session, which hangs in a call.
 async fn hung() -> (Arc<Pkcs11Kms>, SoftHsm, JoinSet<()>) {
     let hsm = token();
-    let builder = builder(&hsm).sessions(1).call_deadline(Duration::from_secs(600));
+    let builder = builder(&hsm).sessions(1);
     let kms = Arc::new(builder.mechanism(Pkcs11Mechanism::AesGcm).open().await.unwrap());
     hsm.fault(HsmFunction::EncryptInit, HsmFault::Hang);
     let mut calls = JoinSet::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use claviger::testing::{FailingRandom, Fault, Operation, call};
-use claviger::{Error, FailureClass, KeyManagementService, SystemRandom, WrapHealth};
+use claviger::{CallContext, FailureClass, FailureKind, KeyManagementService, SystemRandom, WrapHealth};
 use claviger_kms::{AnyOfKms, AnyOfKmsBuilder};
 use tokio::time::Instant;
 
@@ -251,7 +251,9 @@ async fn randomness_that_fails_at_any_draw_is_a_transient_error_and_nobody_is_as
 fn what_cannot_work_is_refused_when_built() {
     let members: [Member; 3] = std::array::from_fn(|_| Member::new());
     let refused = |builder: AnyOfKmsBuilder| match builder.build() {
-        Err(Error::InvalidConfig { reason }) => reason.to_string(),
+        Err(error) if error.kind() == Some(FailureKind::Settings) => {
+            std::error::Error::source(&error).unwrap().to_string()
+        }
         other => panic!("{other:?}"),
     };
     assert!(refused(AnyOfKms::builder()).contains("0 members"));
@@ -267,8 +269,8 @@ async fn check_tries_each_member_within_its_deadline() {
     let members = members::<2>();
     members[0].faults().always(Fault::Hang);
     let begun = Instant::now();
-    let checks = any_of(&members).call_deadline(DEADLINE / 2).build().unwrap().check().await;
-    assert_eq!(begun.elapsed(), DEADLINE / 2);
+    let checks = any_of(&members).build().unwrap().check(&CallContext::within(DEADLINE)).await;
+    assert_eq!(begun.elapsed(), DEADLINE);
     assert_eq!(checks.iter().map(|check| check.is_good()).collect::<Vec<_>>(), [false, true]);
 }
 

@@ -1,13 +1,8 @@
 //! The contract of a KMS, of each kind of envelope.
 
-use std::time::Duration;
-
 use claviger::SystemClock;
 
 use crate::support::{any_of, k_of_n, members, outage_of};
-
-/// Slow members take 20 ms; those that hang are waited for so long.
-const DEADLINE: Duration = Duration::from_millis(500);
 
 mod any_of_three {
     use super::*;
@@ -22,7 +17,7 @@ mod any_of_three {
     claviger::testing::kms_outage_contract!(async {
         let members = members::<3>();
         let kms = any_of(&members).asherah_compatible(false).clock(SystemClock::new());
-        (kms.call_deadline(DEADLINE).build().unwrap(), outage_of(&members))
+        (kms.build().unwrap(), outage_of(&members))
     });
 }
 
@@ -36,7 +31,7 @@ mod any_of_compatible {
     });
     claviger::testing::kms_outage_contract!(async {
         let members = members::<3>();
-        let kms = any_of(&members).clock(SystemClock::new()).call_deadline(DEADLINE).build().unwrap();
+        let kms = any_of(&members).clock(SystemClock::new()).build().unwrap();
         (kms, outage_of(&members))
     });
 }
@@ -51,7 +46,7 @@ mod three_of_five {
     });
     claviger::testing::kms_outage_contract!(async {
         let members = members::<5>();
-        let kms = k_of_n(3, &members).clock(SystemClock::new()).call_deadline(DEADLINE).build().unwrap();
+        let kms = k_of_n(3, &members).clock(SystemClock::new()).build().unwrap();
         (kms, outage_of(&members))
     });
 
@@ -61,7 +56,7 @@ mod three_of_five {
         // The third to go is the one that counts.
         claviger::testing::kms_outage_contract!(async {
             let members = members::<5>();
-            let kms = k_of_n(3, &members).clock(SystemClock::new()).call_deadline(DEADLINE).build().unwrap();
+            let kms = k_of_n(3, &members).clock(SystemClock::new()).build().unwrap();
             (kms, outage_of(&members[2..]))
         });
     }

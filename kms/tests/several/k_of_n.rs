@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use claviger::testing::{FailingRandom, Fault, FixedClock, Operation, call};
-use claviger::{Error, FailureClass, KeyManagementService, SecretKey, SystemRandom, WrapHealth};
+use claviger::{FailureClass, FailureKind, KeyManagementService, SecretKey, SystemRandom, WrapHealth};
 use claviger_kms::{KofNKms, KofNKmsBuilder};
 use tokio::time::Instant;
 
@@ -484,7 +484,9 @@ async fn it_writes_only_when_told_that_no_asherah_will_read_it() {
 fn what_cannot_work_is_refused_when_built() {
     let members: Vec<Member> = (0..5).map(|_| Member::new()).collect();
     let refused = |builder: KofNKmsBuilder| match builder.build() {
-        Err(Error::InvalidConfig { reason }) => reason.to_string(),
+        Err(error) if error.kind() == Some(FailureKind::Settings) => {
+            std::error::Error::source(&error).unwrap().to_string()
+        }
         other => panic!("{other:?}"),
     };
     assert!(refused(KofNKms::builder(2)).contains("0 members"));

@@ -1,8 +1,8 @@
 //! Members that are made of members.
 
 use claviger::testing::{Fault, Operation, call};
-use claviger::{FailureClass, KeyManagementService};
-use claviger_kms::AnyOfKms;
+use claviger::{FailureClass, KeyManagementService, StaticKms};
+use claviger_kms::{AnyOfKms, KofNKms};
 
 use crate::support::{
     Envelope, Member, any_of, assert_same, fresh_key, k_of_n, members, meta, said, unwrap, wrap,
@@ -120,4 +120,25 @@ async fn what_grows_beyond_a_record_is_refused_before_it_is_stored() {
     let error = too_big.wrap_key(&key, &meta(), &call()).await.unwrap_err();
     assert_eq!(error.class(), FailureClass::Permanent);
     assert!(said(&error).contains("48000 bytes"), "{}", said(&error));
+}
+
+/// A key is as well locked as where it is locked least.
+#[test]
+fn memory_is_locked_as_by_the_member_that_locks_it_least() {
+    use claviger::LockPolicy::{Off, Prefer, Require};
+
+    let member = |locks| StaticKms::with_lock_policy(&fresh_key(), locks).unwrap();
+    for (own, members, weakest) in [
+        (Require, [Require, Require], Require),
+        (Require, [Prefer, Require], Prefer),
+        (Require, [Require, Off], Off),
+        (Prefer, [Require, Require], Prefer),
+        (Off, [Prefer, Require], Off),
+    ] {
+        let any = AnyOfKms::builder().member("a", member(members[0])).member("b", member(members[1]));
+        assert_eq!(any.lock_policy(own).build().unwrap().lock_policy(), Some(weakest));
+        let quorum = KofNKms::builder(2).asherah_compatible(false);
+        let quorum = quorum.member("a", member(members[0])).member("b", member(members[1]));
+        assert_eq!(quorum.lock_policy(own).build().unwrap().lock_policy(), Some(weakest));
+    }
 }

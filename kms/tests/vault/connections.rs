@@ -1,18 +1,18 @@
 //! Connections: kept, counted, closed when nobody looks.
 
-use claviger::testing::call;
 use std::sync::Arc;
-use std::time::Duration;
 
-use claviger::{FailureClass, FailureKind, KeyManagementService as _};
+use claviger::testing::call;
+use claviger::{BoxedKms, FailureClass, FailureKind, KeyManagementService as _};
 use claviger_kms::VaultAuth;
 use claviger_testkit::{Grant, Trick, call_after_the_openers_end};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use crate::deadlines::assert_ends_by_the_limits;
 use crate::support::{
     DECRYPT, ENCRYPT, assert_told, assert_unwraps_to, assert_works, assert_works_in_the_end, builder,
-    fresh_key, meta, until, vault, with_token, wrap, wrap_error,
+    fresh_key, meta, until, vault, with_token, wrap, wrap_error, wrap_error_within,
 };
 
 #[tokio::test]
@@ -107,15 +107,28 @@ async fn a_dropped_call_closes_its_connection() {
 async fn a_call_without_an_answer_ends_at_its_deadline() {
     let vault = vault();
     let token = vault.create_token(&Grant::new());
-    let kms = builder(&vault).auth(VaultAuth::token(token)).call_deadline(Duration::from_millis(300));
+    let kms = builder(&vault).auth(VaultAuth::token(token));
     let kms = kms.open().await.unwrap();
     assert_works_in_the_end(&kms).await;
     vault.always(ENCRYPT, Trick::Hang);
     for _ in 0..3 {
-        assert_told(&wrap_error(&kms).await, FailureClass::Transient, &["no answer within 300ms"]);
+        assert_told(
+            &wrap_error_within(300, &kms).await,
+            FailureClass::Transient,
+            &["no answer within 300ms"],
+        );
     }
     vault.heal();
     assert_works_in_the_end(&kms).await;
+}
+
+#[tokio::test]
+async fn a_vault_that_hangs_has_the_deadline_of_the_limits_alone() {
+    let vault = vault();
+    let kms = with_token(&vault).await;
+    vault.always(ENCRYPT, Trick::Hang);
+    assert_ends_by_the_limits(BoxedKms::new(kms)).await;
+    vault.heal();
 }
 
 #[tokio::test]
@@ -123,9 +136,9 @@ async fn the_deadline_covers_the_login() {
     let vault = vault();
     vault.create_app_role("approle", "role", "secret", &Grant::new());
     let kms = builder(&vault).auth(VaultAuth::app_role("role", "secret"));
-    let kms = kms.call_deadline(Duration::from_millis(300)).open().await.unwrap();
+    let kms = kms.open().await.unwrap();
     vault.trick("login", Trick::Hang);
-    assert_told(&wrap_error(&kms).await, FailureClass::Transient, &["no answer within 300ms"]);
+    assert_told(&wrap_error_within(300, &kms).await, FailureClass::Transient, &["no answer within 300ms"]);
     vault.release();
     assert_works_in_the_end(&kms).await;
 }

@@ -54,7 +54,6 @@ mod outage {
         let token = vault.create_token(&Grant::new());
         let kms = VaultTransitKms::builder(format!("http://{}", proxy.address()), "claviger")
             .auth(VaultAuth::token(token))
-            .call_deadline(Duration::from_secs(1))
             .open()
             .await
             .unwrap();

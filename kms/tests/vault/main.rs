@@ -12,6 +12,8 @@ mod answers;
 mod configuration;
 mod connections;
 mod contract;
+#[path = "../common/deadlines.rs"]
+mod deadlines;
 mod login;
 mod nodes;
 mod secrets;

@@ -4,6 +4,7 @@ use std::fmt::{Debug, Write as _};
 use std::fs;
 use std::sync::{Arc, Mutex};
 
+use claviger::testing::call;
 use claviger::{BackendError, KeyManagementService, SecretKey};
 use claviger_kms::{VaultAuth, VaultTransitKms};
 use claviger_testkit::{FakeVault, Grant, Trick};
@@ -120,15 +121,15 @@ async fn live(said: &Said) -> Vec<String> {
         let kms = builder.open().await.unwrap();
         said.note_value(&kms);
         for trick in tricks() {
-            call(said, &vault, &kms, &mut secrets).await;
+            both_ways(said, &vault, &kms, &mut secrets).await;
             vault.trick(ENCRYPT, trick.clone());
             vault.trick(DECRYPT, trick.clone());
             vault.trick("renew-self", trick.clone());
             clock.advance(std::time::Duration::from_secs(41));
-            call(said, &vault, &kms, &mut secrets).await;
+            both_ways(said, &vault, &kms, &mut secrets).await;
             vault.trick("login", trick);
             clock.advance(std::time::Duration::from_secs(61));
-            call(said, &vault, &kms, &mut secrets).await;
+            both_ways(said, &vault, &kms, &mut secrets).await;
             vault.heal();
         }
         answers_that_make_no_sense(said, &vault, &kms, &mut secrets).await;
@@ -171,7 +172,7 @@ impl Known {
 }
 
 /// What a server is sent and answers with, whether it serves or not.
-async fn call(said: &Said, vault: &FakeVault, kms: &VaultTransitKms, secrets: &mut Vec<String>) {
+async fn both_ways(said: &Said, vault: &FakeVault, kms: &VaultTransitKms, secrets: &mut Vec<String>) {
     let known = Known::new(vault, secrets);
     match kms.wrap_key(&known.key, &meta(), &call()).await {
         Ok(wrapped) => {

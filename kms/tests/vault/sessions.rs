@@ -1,10 +1,9 @@
 //! Sessions whose system key is wrapped by Vault.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{EnvelopeKeyRecord, Error, InMemoryMetastore, MetastoreAdmin as _, SessionFactory};
 use claviger_kms::VaultTransitKms;
 use claviger_testkit::{FakeVault, Trick};

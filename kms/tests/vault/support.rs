@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use claviger::testing::{FixedClock, call};
 use claviger::{
-    BackendError, Created, FailureClass, KeyId, KeyManagementService, KeyMeta, SecretKey, SystemRandom,
+    BackendError, CallContext, Created, FailureClass, KeyId, KeyManagementService, KeyMeta, SecretKey,
+    SystemRandom,
 };
 use claviger_kms::{VaultAuth, VaultTransitKms, VaultTransitKmsBuilder};
 use claviger_testkit::{FakeVault, Grant};
@@ -34,9 +35,8 @@ pub(crate) fn vault_with_role(grant: &Grant) -> FakeVault {
     vault
 }
 
-/// With a deadline that the slowest machine meets.
 pub(crate) fn builder(vault: &FakeVault) -> VaultTransitKmsBuilder {
-    VaultTransitKms::builder(vault.url(), "claviger").call_deadline(Duration::from_secs(60))
+    VaultTransitKms::builder(vault.url(), "claviger")
 }
 
 /// A KMS with a token that is good for ever.
@@ -89,6 +89,12 @@ pub(crate) async fn assert_works_in_the_end(kms: &impl KeyManagementService) {
 
 pub(crate) async fn wrap_error(kms: &impl KeyManagementService) -> BackendError {
     kms.wrap_key(&fresh_key(), &meta(), &call()).await.unwrap_err()
+}
+
+/// The error of a call that may take so many milliseconds.
+pub(crate) async fn wrap_error_within(millis: u64, kms: &impl KeyManagementService) -> BackendError {
+    let context = CallContext::within(Duration::from_millis(millis));
+    kms.wrap_key(&fresh_key(), &meta(), &context).await.unwrap_err()
 }
 
 pub(crate) async fn unwrap_error(kms: &impl KeyManagementService, wrapped: &[u8]) -> BackendError {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use claviger::FailureClass;
 use claviger_kms::{VaultAuth, VaultTransitKms};
@@ -20,7 +19,6 @@ fn vault(ca: &TestCa) -> FakeVault {
 
 async fn open(url: &str, token: &str, ca: Option<&Path>) -> VaultTransitKms {
     let builder = VaultTransitKms::builder(url, "claviger").auth(VaultAuth::token(token)).clock(clock());
-    let builder = builder.call_deadline(Duration::from_secs(60));
     let builder = match ca {
         Some(ca) => builder.ca_file(ca),
         None => builder,

@@ -44,7 +44,7 @@ fn begun<'a>(
     json: &'a str,
     waker: &Waker,
 ) -> Vec<(&'static str, Begun<'a>)> {
-    let key = at_hand.0.parent();
+    let key = at_hand.0.parent().unwrap();
     let mut begun: Vec<(&str, Begun<'a>)> = vec![
         ("encrypt", Box::pin(async { session.encrypt(b"").await.map(drop) })),
         ("encrypt_json", Box::pin(async { session.encrypt_json(b"").await.map(drop) })),

@@ -28,7 +28,7 @@ use std::thread;
 use std::time::Duration;
 
 use claviger::{
-    CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, Metastore, SecretKey, SecureRandom, Session,
+    DataRowRecord, Error, InMemoryMetastore, Limits, Metastore, SecretKey, SecureRandom, Session,
     SessionFactory, SessionFactoryBuilder, StaticKms, SystemRandom,
 };
 use tokio::runtime::Builder;
@@ -188,7 +188,7 @@ fn builder(metastore: impl Metastore, random: impl SecureRandom) -> SessionFacto
     SessionFactory::builder(metastore, StaticKms::new(&master_key).unwrap())
         .service("service")
         .product("product")
-        .policy(CryptoPolicy::production().intermediate_keys_max(10))
+        .limits(Limits::production().max_intermediate_keys(10))
         .random(random)
 }
 

@@ -21,8 +21,8 @@ pub(crate) async fn run(rounds: usize) {
         .http_client(aws_smithy_http_client::Builder::new().build_http());
     let client = Client::from_conf(config.build());
     let builder = || DynamoDbMetastore::builder().table(TABLE);
-    builder().danger_unchecked().migrate().client(client.clone()).await.unwrap();
-    let store = builder().client(client.clone()).await.unwrap();
+    builder().danger_unchecked().migrate().open_with(client.clone()).await.unwrap();
+    let store = builder().open_with(client.clone()).await.unwrap();
     fill(&store).await;
     let bare = |key: KeyMeta| {
         let client = client.clone();

@@ -22,9 +22,9 @@ mod mysql;
 mod postgres;
 mod sqlite;
 
-use claviger::testing::call;
 use std::time::{Duration, Instant};
 
+use claviger::testing::call;
 use claviger::{Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore};
 use tokio::task::JoinSet;
 

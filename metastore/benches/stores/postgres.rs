@@ -1,8 +1,8 @@
 //! PostgreSQL: loads of one key, and of a thousand.
 
-use claviger::testing::call;
 use std::time::Instant;
 
+use claviger::testing::call;
 use claviger::{KeyMeta, Metastore as _};
 use claviger_metastore::PostgresMetastore;
 use claviger_testkit::Postgres;

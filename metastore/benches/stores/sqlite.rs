@@ -33,7 +33,7 @@ fn options(file: &Path) -> SqliteConnectOptions {
 async fn open(file: &Path) -> (SqliteMetastore, SqlitePool) {
     let options = SqlitePoolOptions::new().max_connections(4).test_before_acquire(false);
     let pool = options.connect_with(self::options(file)).await.unwrap();
-    let store = SqliteMetastore::builder().migrate().pool(pool.clone()).await.unwrap();
+    let store = SqliteMetastore::builder().migrate().open_with(pool.clone()).await.unwrap();
     (store, pool)
 }
 

@@ -1,8 +1,7 @@
 //! What operators do.
 
-use claviger::{
-    BackendError, CallContext, DamagedRow, KeyId, KeyMeta, MetastoreAdmin, Page, Replacement, is_reserved_id,
-};
+use claviger::backend::{DamagedRow, is_reserved_id};
+use claviger::{BackendError, CallContext, KeyId, KeyMeta, MetastoreAdmin, Page, Replacement};
 use tokio::time::Instant;
 
 use crate::dynamodb::DynamoDbMetastore;

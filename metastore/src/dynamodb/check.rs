@@ -4,7 +4,8 @@ use aws_sdk_dynamodb::types::{
     KeyType, MultiRegionConsistency, PointInTimeRecoveryStatus, ScalarAttributeType, TableDescription,
     TableStatus, TimeToLiveStatus,
 };
-use claviger::{BackendError, CallContext, Consistency, Created, KeyId, KeyMeta, is_reserved_id};
+use claviger::backend::is_reserved_id;
+use claviger::{BackendError, CallContext, Consistency, Created, KeyId, KeyMeta};
 
 use crate::dynamodb::DynamoDbMetastore;
 use crate::dynamodb::fault::{CONDITION_FAILED, DynamoDbError, DynamoDbFault, TABLE_NOT_FOUND};

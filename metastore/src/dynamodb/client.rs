@@ -122,7 +122,7 @@ impl DynamoDbBuilder {
     pub async fn open(self) -> Result<DynamoDbMetastore, BackendError> {
         runtime()?;
         let (region, credentials) = (self.region.clone(), self.credentials.clone());
-        let config = claviger_aws::load(region, credentials, CONNECT_WAIT).await;
+        let config = claviger_aws::load(region, credentials).await;
         let config = config.map_err(|_elapsed| DynamoDbFault::NoAnswer(START_WAIT))?;
         self.finish(Builder::from(&config), Some(&config)).await
     }
@@ -136,7 +136,7 @@ impl DynamoDbBuilder {
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn client(self, client: Client) -> Result<DynamoDbMetastore, BackendError> {
+    pub async fn open_with(self, client: Client) -> Result<DynamoDbMetastore, BackendError> {
         let mut config = client.config().to_builder();
         if let Some(region) = self.region.clone() {
             config = config.region(Region::new(region));
@@ -176,9 +176,6 @@ impl DynamoDbBuilder {
         Ok(store)
     }
 }
-
-/// Below what a call waits, so that it learns what was slow. Everything else is bounded by the wait.
-const CONNECT_WAIT: Duration = Duration::from_millis(1_500);
 
 /// How long the look at a table may take before it is used.
 const OPENING_MAX: Duration = Duration::from_secs(30);

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use claviger::{Created, EnvelopeKeyRecord, KeyId, KeyMeta, is_reserved_id};
+use claviger::backend::is_reserved_id;
+use claviger::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 use crate::dynamodb::fault::DynamoDbFault;
 
@@ -26,7 +27,7 @@ const ID_BYTES_MAX: usize = 2_048;
 
 /// How many bytes of base64 a wrapped key may have, as in the other stores: no more is read or written. An
 /// item with its ids is then far below the 400 KiB that DynamoDB takes.
-const WRAPPED_KEY_BYTES_MAX: usize = EnvelopeKeyRecord::JSON_BYTES_MAX;
+const WRAPPED_KEY_BYTES_MAX: usize = EnvelopeKeyRecord::MAX_JSON_BYTES;
 
 /// Checks that the table can hold the id.
 pub(super) fn check_id(id: &KeyId) -> Result<(), DynamoDbFault> {

@@ -220,7 +220,7 @@ impl DynamoDbMetastore {
 /// How many keys one BatchGetItem takes.
 pub(super) const BATCH_MAX: usize = 100;
 
-/// What ids begin with that are no keys' ([`claviger::is_reserved_id`]).
+/// What ids begin with that are no keys' ([`claviger::backend::is_reserved_id`]).
 pub(super) const RESERVED: &str = "__asherah_internal_";
 
 const fn is_strong(consistency: Consistency) -> bool {

@@ -1,6 +1,7 @@
 //! How rows become records, pages and answers to what was asked.
 
-use claviger::{BackendError, Created, DamagedRow, EnvelopeKeyRecord, KeyId, KeyMeta, Latest, Page};
+use claviger::backend::DamagedRow;
+use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta, Latest, Page};
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use crate::sql::error::SqlError;

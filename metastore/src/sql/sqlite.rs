@@ -125,12 +125,12 @@ impl SqliteMetastore {
     /// Uses a pool made by the caller, and looks at the table.
     ///
     /// # Errors
-    /// As [`SqliteBuilder::pool`] does.
+    /// As [`SqliteBuilder::open_with`] does.
     ///
     /// # Cancel safety
     /// Nothing is changed.
     pub async fn new(pool: SqlitePool) -> Result<Self, BackendError> {
-        Self::builder().pool(pool).await
+        Self::builder().open_with(pool).await
     }
 
     /// Returns a builder for a store with settings of its own.

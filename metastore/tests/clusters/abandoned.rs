@@ -1,9 +1,9 @@
 //! Calls that are given up: the server is told, and nothing piles up on it.
 
-use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{CallContext, Insert, Metastore};
 use claviger_metastore::{MysqlMetastore, PostgresMetastore};
 use claviger_testkit::{MariaDb, Postgres};

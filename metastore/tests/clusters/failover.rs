@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use claviger::{Event, KeyMeta, SessionFactory};
+use claviger::{Event, KeyMeta, Limits, SessionFactory};
 use claviger_metastore::PostgresMetastore;
 use claviger_testkit::Postgres;
 
@@ -27,8 +27,13 @@ impl Drill {
         unchecked.migrate().open(&primary.url("postgres")).await.unwrap();
         let standby = Postgres::standby_of(&primary, "second");
         let store = PostgresMetastore::open(&both(&primary, &standby)).await.unwrap();
-        let policy = policy().revoke_check_interval(Duration::from_secs(600)).intermediate_keys_max(1_000);
-        let factory = builder(store).policy(policy).restore_lost(restore).build().unwrap();
+        let policy = policy().revoke_check_interval(Duration::from_secs(600));
+        let factory = builder(store)
+            .policy(policy)
+            .limits(Limits::production().max_intermediate_keys(1_000))
+            .restore_lost(restore)
+            .build()
+            .unwrap();
         let mut drill = Self { primary, standby, factory, kept: Vec::new(), missed: Vec::new() };
         if with_system_key {
             for number in 0..20 {
@@ -88,7 +93,7 @@ impl Drill {
     }
 
     fn missed_keys(&self) -> BTreeSet<KeyMeta> {
-        self.missed.iter().map(|sealed| sealed.record.parent().clone()).collect()
+        self.missed.iter().map(|sealed| sealed.record.parent().unwrap().clone()).collect()
     }
 }
 
@@ -109,13 +114,16 @@ async fn every_lost_row_is_told_and_exactly_what_was_sealed_under_them_is_lost()
     assert_eq!(partitions, missed);
     for (sealed, error) in &lost {
         assert!(
-            matches!(error, claviger::Error::KeyNotFound(key) if key == sealed.record.parent()),
+            matches!(error, claviger::Error::KeyNotFound(key) if key == sealed.record.parent().unwrap()),
             "{error:?}"
         );
     }
     // New keys of the same partitions are in nobody's place, so that the old ones can come back.
     for sealed in drill.missed.clone().iter().take(10) {
-        assert_ne!(drill.seal(&sealed.partition).await.record.parent(), sealed.record.parent());
+        assert_ne!(
+            drill.seal(&sealed.partition).await.record.parent().unwrap(),
+            sealed.record.parent().unwrap()
+        );
     }
     for key in drill.missed_keys() {
         assert!(drill.factory.restore_lost(&key).await.unwrap(), "{key}");
@@ -134,7 +142,10 @@ async fn with_restore_lost_nothing_is_lost_of_a_process_that_lives() {
         assert!(drill.lost().await.is_empty());
         // They are the ones that are used on.
         for sealed in &drill.missed {
-            assert_eq!(drill.seal(&sealed.partition).await.record.parent(), sealed.record.parent());
+            assert_eq!(
+                drill.seal(&sealed.partition).await.record.parent().unwrap(),
+                sealed.record.parent().unwrap()
+            );
         }
         assert_eq!(raised(&drill.factory, Event::KeyChanged), 0);
     }
@@ -144,13 +155,14 @@ async fn with_restore_lost_nothing_is_lost_of_a_process_that_lives() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_was_made_anew_in_the_place_of_a_lost_one_is_told() {
     let mut drill = Drill::new(false, true).await;
-    let victim = drill.missed[0].record.parent().clone();
-    let other = drill.missed[1].record.parent().clone();
+    let victim = drill.missed[0].record.parent().unwrap().clone();
+    let other = drill.missed[1].record.parent().unwrap().clone();
     drill.primary.kill();
     drill.standby.promote();
     // A new key's row under the victim's name and time, as a racing process would have made one.
     let elsewhere = factory(PostgresMetastore::open(&drill.standby.url("postgres")).await.unwrap());
-    let template = Sealed::new(&elsewhere, "elsewhere", "text").await.unwrap().record.parent().clone();
+    let template =
+        Sealed::new(&elsewhere, "elsewhere", "text").await.unwrap().record.parent().unwrap().clone();
     drill.standby.psql(
         "postgres",
         &format!(
@@ -168,7 +180,7 @@ async fn a_key_that_was_made_anew_in_the_place_of_a_lost_one_is_told() {
     assert!(drill.told(29).await.contains(&other));
     assert_eq!(raised(&drill.factory, Event::KeyChanged), 1);
     let lost = drill.lost().await;
-    let of_victim = lost.iter().find(|(sealed, _)| sealed.record.parent() == &victim).unwrap();
+    let of_victim = lost.iter().find(|(sealed, _)| sealed.record.parent().unwrap() == &victim).unwrap();
     assert!(matches!(of_victim.1, claviger::Error::Authentication), "{:?}", of_victim.1);
 }
 
@@ -182,14 +194,20 @@ async fn what_was_deleted_for_good_is_neither_told_as_lost_nor_restored() {
     let store = PostgresMetastore::open(&url).await.unwrap();
     let policy = policy().revoke_check_interval(Duration::from_secs(600));
     let source = store.invalidations();
-    let factory = builder(store).policy(policy).restore_lost(true).invalidations(source).build().unwrap();
+    let factory = builder(store)
+        .policy(policy)
+        .limits(Limits::production().max_intermediate_keys(1_000))
+        .restore_lost(true)
+        .invalidations(source)
+        .build()
+        .unwrap();
     let sealed = Sealed::new(&factory, "gone", "text").await.unwrap();
     until("it listens", async || factory.status().unwrap().sources_connected == [true]).await;
     // What the source told first has the keys checked: a check that met the deletion before word of it came
     // would put the row back.
     sealed.open(&factory).await.unwrap();
-    until("the keys are checked", async || factory.status().unwrap().flights == 0).await;
-    let id = sealed.record.parent().id().clone();
+    until("the keys are checked", async || factory.status().unwrap().loads == 0).await;
+    let id = sealed.record.parent().unwrap().id().clone();
     server.psql("postgres", &format!("DELETE FROM encryption_key WHERE id = '{id}'"));
     until("it is noticed", async || sealed.open(&factory).await.is_err()).await;
     assert!(matches!(sealed.open(&factory).await, Err(claviger::Error::KeyNotFound(_))));

@@ -1,9 +1,9 @@
 //! A Galera cluster: every node takes writes, and may apply what the others committed a moment later.
 
-use claviger::testing::call;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{CryptoPolicy, SessionFactory};
 use claviger_metastore::{FindingId, MysqlMetastore};
 use claviger_testkit::{Balancer, Galera};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::{
-    CryptoPolicy, DataRowRecord, Error, ErrorChain, Event, LockPolicy, Metastore, SecretKey, SessionFactory,
-    SessionFactoryBuilder, StaticKms,
+    CryptoPolicy, DataRowRecord, Error, ErrorChain, Event, Limits, LockPolicy, Metastore, SecretKey,
+    SessionFactory, SessionFactoryBuilder, StaticKms,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -24,14 +24,15 @@ pub(crate) fn kms() -> StaticKms {
 
 /// Checks keys often, and caches few, so that much is asked of the store.
 pub(crate) fn policy() -> CryptoPolicy {
-    CryptoPolicy::default()
-        .lock_policy(LockPolicy::Prefer)
-        .revoke_check_interval(Duration::from_millis(500))
-        .intermediate_keys_max(60)
+    CryptoPolicy::default().lock_policy(LockPolicy::Prefer).revoke_check_interval(Duration::from_millis(500))
+}
+
+pub(crate) fn limits() -> Limits {
+    Limits::production().max_intermediate_keys(60)
 }
 
 pub(crate) fn builder(store: impl Metastore) -> SessionFactoryBuilder {
-    SessionFactory::builder(store, kms()).service("svc").product("prod").policy(policy())
+    SessionFactory::builder(store, kms()).service("svc").product("prod").policy(policy()).limits(limits())
 }
 
 pub(crate) fn factory(store: impl Metastore) -> SessionFactory {

@@ -1,12 +1,12 @@
 //! Behind PgBouncer, which lends one server connection to many.
 
-use claviger::testing::call;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{
-    BackendError, ErrorChain, Invalidation, InvalidationSource as _, KeyId, Metastore as _,
+    BackendError, CallContext, ErrorChain, Invalidation, InvalidationSource as _, KeyId, Metastore as _,
     MetastoreAdmin as _,
 };
 use claviger_metastore::{
@@ -162,19 +162,22 @@ async fn who_listens_through_a_pooler_in_transaction_mode_is_not_connected() {
     let pooler = PgBouncer::start(&server, PoolMode::Transaction, &[]);
     let source = |url: &str| {
         let source = PostgresInvalidations::from_url(url).unwrap();
-        source.heartbeat(Duration::from_millis(200), Duration::from_secs(2))
+        source.heartbeat(Duration::from_millis(200))
     };
     for _ in 0..3 {
         let mut deaf = source(&pooler.url("postgres"));
-        let error = timeout(Duration::from_secs(10), deaf.next()).await.unwrap().unwrap_err();
+        let error = timeout(Duration::from_secs(10), deaf.next(&CallContext::within(Duration::from_secs(2))))
+            .await
+            .unwrap()
+            .unwrap_err();
         assert!(error.source().unwrap().to_string().contains("transaction mode"), "{error:?}");
     }
     let through = PgBouncer::start(&server, PoolMode::Session, &[]);
     for url in [server.url("postgres"), through.url("postgres")] {
         let mut source = source(&url);
-        assert_eq!(source.next().await.unwrap(), Invalidation::Everything);
+        assert_eq!(source.next(&call()).await.unwrap(), Invalidation::Everything);
         server.psql("postgres", "NOTIFY claviger_invalidations, '_IK_a_svc_prod'");
-        let told = timeout(Duration::from_secs(10), source.next()).await.unwrap().unwrap();
+        let told = timeout(Duration::from_secs(10), source.next(&call())).await.unwrap().unwrap();
         assert_eq!(told, Invalidation::Key(KeyId::new("_IK_a_svc_prod")));
     }
 }

@@ -51,7 +51,7 @@ async fn outages_lose_nothing_and_leave_nothing_behind() {
         let fresh = crate::load::factory(PostgresMetastore::open(&url).await.unwrap());
         let lost = lost(&fresh, &outcome.ledger).await;
         assert!(lost.is_empty(), "{lost:?}");
-        fresh.close(Duration::from_secs(5)).await.unwrap();
+        drop(fresh.close(Duration::from_secs(5)).await.unwrap());
         let failed = [&outcome.creations_failed, &outcome.encrypts_failed, &outcome.decrypts_failed];
         let failed: u64 = failed.iter().flat_map(|failed| failed.values()).sum();
         drop(outcome);

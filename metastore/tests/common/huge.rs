@@ -1,7 +1,6 @@
 //! Rows that are as long as a foreign writer likes: no call fetches them.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{BackendError, FailureClass, MetastoreAdmin};
 
 use crate::support::{NOW, meta, record};

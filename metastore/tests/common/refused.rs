@@ -1,7 +1,6 @@
 //! What a store refuses by itself says nothing of a server that is down.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{BackendError, Created, EnvelopeKeyRecord, MetastoreAdmin};
 
 use crate::support::{NOW, meta, record};
@@ -20,7 +19,7 @@ pub(crate) async fn assert_refused_unasked(store: &impl MetastoreAdmin) {
         assert_unasked(store.replace_one(&key, b"old", b"new", &call()).await, id);
         assert_unasked(store.delete(key.id(), &call()).await, id);
     }
-    let large = EnvelopeKeyRecord::new(meta("a", NOW), vec![7; EnvelopeKeyRecord::JSON_BYTES_MAX], None);
+    let large = EnvelopeKeyRecord::new(meta("a", NOW), vec![7; EnvelopeKeyRecord::MAX_JSON_BYTES], None);
     assert_unasked(store.insert(&large, &call()).await, "a large record");
     let error = store.load_latest(meta("a", NOW).id(), Created::MAX, &call()).await.unwrap_err();
     assert!(error.was_asked(), "{error:?}");

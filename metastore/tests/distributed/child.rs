@@ -140,6 +140,6 @@ async fn tell_keys(factory: &SessionFactory) {
             return;
         }
         let sealed = factory.session(&partition).unwrap().encrypt(b"x").await.unwrap();
-        println!("child: used {partition} {}", sealed.parent().created().unix_seconds());
+        println!("child: used {partition} {}", sealed.parent_created().unix_seconds());
     }
 }

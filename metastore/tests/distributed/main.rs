@@ -11,12 +11,12 @@ mod latest;
 mod place;
 mod process;
 
-use claviger::testing::call;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{EnvelopeKeyRecord, KeyId, Metastore, MetastoreAdmin};
 use claviger_testkit::{Dynalite, MariaDb, Postgres};
 use tokio::time::{Instant, sleep, timeout};
@@ -224,7 +224,7 @@ fn assert_keys_are_unique_and_used(rows: &[EnvelopeKeyRecord], records: &[Record
     let keys: BTreeSet<_> = rows.iter().map(|row| (row.meta().id().as_str(), row.meta().created())).collect();
     assert_eq!(keys.len(), rows.len());
     for record in records {
-        let parent = record.sealed.parent();
+        let parent = record.sealed.parent().unwrap();
         assert!(keys.contains(&(parent.id().as_str(), parent.created())), "{parent}");
     }
 }

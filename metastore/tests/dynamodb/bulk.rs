@@ -1,10 +1,10 @@
 //! Batches: their size, what is left undone, how many are under way at once.
 
-use claviger::testing::call;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use claviger::testing::call;
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, KeyId, Metastore as _};
 use claviger_testkit::{AwsStandIn, Reply, Request, shared_dynalite, shared_moto};
 use serde_json::{Value, json};

@@ -32,7 +32,7 @@ async fn failures_of_credentials_have_their_class() {
         let unchecked = DynamoDbMetastore::builder().danger_unchecked().region("us-west-2");
         let ours = unchecked.endpoint(server.endpoint()).credentials(failing).open().await.unwrap();
         let theirs = client_config(server.endpoint()).credentials_provider(failing).build();
-        let theirs = DynamoDbMetastore::builder().danger_unchecked().client(Client::from_conf(theirs));
+        let theirs = DynamoDbMetastore::builder().danger_unchecked().open_with(Client::from_conf(theirs));
         for store in [ours, theirs.await.unwrap()] {
             assert_failed(store.latest(&KeyId::new("a")).await, class, "no credentials");
         }
@@ -88,7 +88,7 @@ async fn credentials_that_a_dropped_call_asked_for_do_come() {
         let builder = DynamoDbMetastore::builder().danger_unchecked().region("us-west-2").credentials(slow);
         let store = match is_client_ours {
             true => builder.endpoint(server.endpoint()).open().await.unwrap(),
-            false => builder.client(client(server.endpoint())).await.unwrap(),
+            false => builder.open_with(client(server.endpoint())).await.unwrap(),
         };
         let call = tokio::spawn({
             let store = store.clone();

@@ -2,10 +2,10 @@
 //!
 //! The server is a moto that no other tests wait for: dynalite dies of a request whose body ends early.
 
-use claviger::testing::call;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{EnvelopeKeyRecord, FailureClass, Insert, Metastore as _};
 use claviger_metastore::DynamoDbMetastore;
 use claviger_testkit::{Direction, Fault, Moto, Proxy, abandon, assert_says};

@@ -108,7 +108,11 @@ async fn an_endpoint_of_another_machine_that_is_given_must_be_https() {
     let builder = || DynamoDbMetastore::builder().danger_unchecked().region("us-west-2");
     let given = || builder().endpoint(as_another_machine(&server));
     assert_failed(given().open().await, FailureClass::Permanent, "that was given is not https");
-    assert_failed(given().client(client(server.endpoint())).await, FailureClass::Permanent, "is not https");
+    assert_failed(
+        given().open_with(client(server.endpoint())).await,
+        FailureClass::Permanent,
+        "is not https",
+    );
     assert!(server.seen().is_empty());
     let store = given().danger_http(true).credentials(credentials()).open().await.unwrap();
     assert!(store.load_latest(&KeyId::new("a"), Created::MAX, &call()).await.unwrap().is_none());

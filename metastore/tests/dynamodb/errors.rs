@@ -1,9 +1,8 @@
 //! What DynamoDB, or the way to it, answers instead, and its class.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
 use std::slice::from_ref;
 
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DynamoDbError, DynamoDbMetastore};
 use claviger_testkit::{AwsStandIn, NoTls, Reply};

@@ -1,12 +1,11 @@
 //! Items as Asherah writes them, and as it does not.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
 use std::path::Path;
 use std::slice::from_ref;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{
     BackendError, Consistency, Created, EnvelopeKeyRecord, FailureClass, Insert, KeyId, KeyMeta,
     Metastore as _, MetastoreAdmin as _,
@@ -168,7 +167,7 @@ async fn rows_of_other_implementations_are_read_and_written_alike() {
         {
             let (id, created) = (row["id"].as_str().unwrap(), row["created"].as_i64().unwrap());
             let text = row["key_record"].as_str().unwrap();
-            if claviger::is_reserved_id(id) || !seen.insert((id.to_owned(), created)) {
+            if claviger::backend::is_reserved_id(id) || !seen.insert((id.to_owned(), created)) {
                 continue;
             }
             let meta = KeyMeta::new(KeyId::new(id), Created::new(created).unwrap());

@@ -1,7 +1,6 @@
 //! What the table cannot hold is refused before it is asked.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{EnvelopeKeyRecord, FailureClass, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_testkit::{AwsStandIn, Reply, shared_dynalite};
 use serde_json::json;

@@ -1,9 +1,9 @@
 //! A server that is killed in mid-work, again and again.
 
-use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use claviger::testing::call;
 use claviger::{FailureClass, Insert, Metastore as _};
 use claviger_testkit::{Dynalite, Proxy};
 use tokio::sync::Notify;

@@ -1,7 +1,5 @@
 //! What is sent: consistency, conditions, one attempt, and what becomes of a call that is dropped.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::slice::from_ref;
@@ -10,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{
     BackendError, Consistency, Created, FailureClass, FailureKind, Insert, KeyId, Metastore as _,
     MetastoreAdmin as _,
@@ -121,7 +120,7 @@ async fn the_sdk_does_not_retry() {
     let retries = RetryConfig::standard().with_max_attempts(5);
     let theirs = Client::from_conf(client_config(server.endpoint()).retry_config(retries).build());
     let ours = builder(server.endpoint(), "keys").danger_unchecked().open().await.unwrap();
-    let theirs = DynamoDbMetastore::builder().danger_unchecked().client(theirs).await.unwrap();
+    let theirs = DynamoDbMetastore::builder().danger_unchecked().open_with(theirs).await.unwrap();
     for store in [ours, theirs] {
         let before = server.seen().len();
         assert_failed(store.latest(&KeyId::new("a")).await, FailureClass::Transient, "InternalServerError");
@@ -138,10 +137,10 @@ async fn a_ready_client_keeps_what_it_has_and_takes_what_the_builder_says() {
     let client = Client::from_conf(client_config(one.endpoint()).build());
     let unchecked = || DynamoDbMetastore::builder().table("theirs").danger_unchecked();
     let key = meta("a", NOW);
-    let kept = unchecked().client(client.clone()).await.unwrap();
+    let kept = unchecked().open_with(client.clone()).await.unwrap();
     assert_eq!(kept.load(&key, &call()).await.unwrap(), None);
     assert_eq!(only(&one).body["TableName"], json!("theirs"));
-    let moved = unchecked().endpoint(other.endpoint()).client(client).await.unwrap();
+    let moved = unchecked().endpoint(other.endpoint()).open_with(client).await.unwrap();
     assert_eq!(moved.load(&key, &call()).await.unwrap(), None);
     assert_eq!((one.seen().len(), other.seen().len()), (1, 1));
 }
@@ -249,7 +248,8 @@ fn a_call_whose_connection_ends_with_another_runtime_may_be_made_again() {
             if is_held { kept_back.clone() } else { Reply::ok(json!({})) }
         }));
         let client = Client::from_conf(client_config(server.endpoint()).build());
-        let store = servers.block_on(DynamoDbMetastore::builder().danger_unchecked().client(client)).unwrap();
+        let store =
+            servers.block_on(DynamoDbMetastore::builder().danger_unchecked().open_with(client)).unwrap();
         let load = |id| {
             let store = store.clone();
             async move { store.load(&meta(id, NOW), &call()).await }

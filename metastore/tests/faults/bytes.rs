@@ -1,11 +1,11 @@
 //! The way to the server breaks after every byte of a load's and of an insert's exchange, in either
 //! direction: cut, stalled, delayed. DynamoDB has this among its own tests.
 
-use claviger::testing::call;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{BackendError, BoxedMetastore, EnvelopeKeyRecord, Insert, Metastore};
 use claviger_testkit::{Direction, Fault, Proxy};
 use tokio::sync::Mutex;
@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 
 use crate::engine::{Engine, MariaDb, Postgres, Way};
 use crate::keys::{NOW, record};
-use crate::latest::LatestRecord as _;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_breaks_after_every_byte() {

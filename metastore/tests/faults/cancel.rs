@@ -1,11 +1,11 @@
 //! Calls that nobody waits for any more, thousands of them among others: no reply crosses over, no
 //! connection is lost.
 
-use claviger::testing::call;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{BoxedMetastore, EnvelopeKeyRecord, Insert, Metastore as _};
 use claviger_testkit::{abandon, shared_dynalite};
 use tokio::task::JoinSet;

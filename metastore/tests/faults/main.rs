@@ -6,6 +6,7 @@
 mod bytes;
 mod cancel;
 mod causes;
+mod deadlines;
 mod engine;
 mod keys;
 #[expect(dead_code, reason = "these ask for one id at a time")]

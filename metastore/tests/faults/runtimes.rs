@@ -1,8 +1,8 @@
 //! Connections that a runtime opened which has ended.
 
-use claviger::testing::call;
 use std::cell::Cell;
 
+use claviger::testing::call;
 use claviger::{FailureClass, FailureKind, Insert, Metastore as _};
 use claviger_testkit::{Direction, Fault, Proxy, call_after_the_openers_end};
 use tokio::runtime::Runtime;

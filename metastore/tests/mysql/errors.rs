@@ -1,9 +1,9 @@
 //! Failures of real servers, each with its class, and none with a password.
 
-use claviger::testing::call;
 use std::error::Error as _;
 use std::num::NonZeroU32;
 
+use claviger::testing::call;
 use claviger::{FailureKind, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{DriverFault, FindingId, MysqlMetastore};
 use claviger_testkit::{MariaDb, shared_mariadb};

@@ -1,10 +1,9 @@
 //! Ids that Asherah's table takes for one another, and ids and records that it cannot hold.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
 use std::error::Error as _;
 use std::sync::Arc;
 
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{
     BackendError, Consistency, EnvelopeKeyRecord, ErrorChain, FailureClass, Insert, KeyId, Metastore as _,
     MetastoreAdmin as _,

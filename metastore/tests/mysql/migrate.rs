@@ -1,8 +1,8 @@
 //! Our own table made, and Asherah's turned into it by the statements that the findings name.
 
-use claviger::testing::call;
 use std::error::Error as _;
 
+use claviger::testing::call;
 use claviger::{EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, SqlFault};
 use claviger_testkit::{MariaDb, shared_mariadb};

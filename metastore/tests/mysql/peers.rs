@@ -1,11 +1,11 @@
 //! What the Asherahs in Go and in Rust send to a server in Los Angeles, and that keys of theirs and of
 //! ours lie side by side in one table there.
 
-use claviger::testing::call;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use claviger::testing::call;
 use claviger::{DataRowRecord, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore};
 use claviger_testkit::MariaDb;
@@ -106,7 +106,7 @@ async fn others_send_utc_as_text_and_choose_no_zone() {
         let sent = place.texts(log).await;
         assert!(!sent.iter().any(|sql| sql.to_lowercase().contains("time_zone")), "{sent:#?}");
 
-        let parent = DataRowRecord::from_json(record.as_bytes()).unwrap().parent().clone();
+        let parent = DataRowRecord::from_json(record.as_bytes()).unwrap().parent().unwrap().clone();
         let utc = place
             .texts(&format!(
                 "SELECT CAST(TIMESTAMPADD(SECOND, {}, '1970-01-01 00:00:00') AS CHAR)",
@@ -162,7 +162,7 @@ async fn keys_of_others_and_of_ours_lie_side_by_side_in_los_angeles() {
                 assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
             }
             let encrypted = package.encrypt(&place.url, "theirs");
-            let parent = DataRowRecord::from_json(encrypted.as_bytes()).unwrap().parent().clone();
+            let parent = DataRowRecord::from_json(encrypted.as_bytes()).unwrap().parent().unwrap().clone();
 
             let key = store.load(&parent, &call()).await.unwrap().unwrap();
             assert_eq!(store.latest(parent.id()).await.unwrap().as_ref(), Some(&key));

@@ -1,6 +1,5 @@
 //! Connections: dropped calls, dead servers, half-open ways.
 
-use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{
     BackendError, CallContext, Consistency, Created, EnvelopeKeyRecord, Insert, Metastore as _,
     MetastoreAdmin as _,

@@ -1,7 +1,6 @@
 //! Rows as other programs write them, and rows that are no keys.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{FailureClass, Insert, Metastore as _, MetastoreAdmin as _, Page};
 use claviger_metastore::MysqlMetastore;
 

@@ -2,7 +2,6 @@
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore, SchemaReport};
@@ -12,9 +11,6 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, raw_sql};
 
 /// 2023-11-14 22:13:20.
 pub(crate) const NOW: i64 = 1_700_000_000;
-
-/// More time than any call needs on a busy machine.
-pub(crate) const PLENTY: Duration = Duration::from_secs(60);
 
 /// The table as Asherah's documentation has it.
 pub(crate) const ASHERAH: &str = "CREATE TABLE encryption_key (id VARCHAR(255) NOT NULL, \

@@ -6,9 +6,9 @@
 //! next. All programs send UTC as if it were local, so what they send skips from 02:00 to 03:00 in
 //! March, and in November what reads 01:30 is one of two times.
 
-use claviger::testing::call;
 use std::num::NonZeroU32;
 
+use claviger::testing::call;
 use claviger::{Consistency, Created, EnvelopeKeyRecord, Insert, Latest, Metastore, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, MysqlMetastore, Severity};
 use claviger_testkit::MariaDb;
@@ -112,7 +112,7 @@ async fn on_our_own_table_the_zone_of_no_session_matters() {
         let sessions = [in_zone(&place, LOS_ANGELES), in_zone(&place, "-11:00")];
         for (number, &created) in november.iter().enumerate() {
             let record = record(ID, created);
-            let store = builder().connect(sessions[number % 2].clone()).await.unwrap();
+            let store = builder().open_with(sessions[number % 2].clone()).await.unwrap();
             assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
             records.push(record);
         }
@@ -251,7 +251,7 @@ async fn rows_of_another_zone_are_found_and_the_zone_that_fits_is_named() {
         assert_eq!(dangers(&error), [FindingId::ZoneMismatch]);
         let text = chain(&error);
         assert!(text.contains(fits), "{written} {read}: {text}");
-        let error = builder().connect(in_zone(&place, read)).await.unwrap_err();
+        let error = builder().open_with(in_zone(&place, read)).await.unwrap_err();
         assert_eq!(dangers(&error), [FindingId::ZoneMismatch]);
 
         // Who starts all the same finds none, and who follows the remedy all.

@@ -1,7 +1,6 @@
 //! Writes that were answered outlive a crash, whatever the session is set to.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 use claviger_testkit::Postgres;

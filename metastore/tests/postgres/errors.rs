@@ -1,11 +1,11 @@
 //! What is said when the server cannot be used, and by which class.
 
-use claviger::testing::call;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{CallContext, Consistency, Created, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, PostgresMetastore};
 use claviger_testkit::{Postgres, shared_postgres};

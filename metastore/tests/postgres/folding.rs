@@ -1,9 +1,9 @@
 //! Ids that a table in a collation of its own takes for one another.
 
-use claviger::testing::call;
 use std::error::Error as _;
 use std::sync::Arc;
 
+use claviger::testing::call;
 use claviger::{Consistency, EnvelopeKeyRecord, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, PostgresBuilder, PostgresMetastore, SqlFault};
 

@@ -1,7 +1,6 @@
 //! Rows as other programs write and read them, and rows that nobody should have written.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{Consistency, FailureClass, Insert, Latest, Metastore as _, MetastoreAdmin as _};
 
 use crate::latest::LatestRecord as _;

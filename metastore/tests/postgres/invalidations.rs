@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use claviger::testing::{Faults, FaultyMetastore, ReplaceOne as _, call};
 use claviger::{
-    BackendError, CryptoPolicy, EnvelopeKeyRecord, Insert, Invalidation, InvalidationSource as _, KeyId,
-    Metastore as _, MetastoreAdmin as _, SecretKey, SessionFactory, StaticKms, SystemRandom,
+    BackendError, CallContext, CryptoPolicy, EnvelopeKeyRecord, Insert, Invalidation,
+    InvalidationSource as _, KeyId, Metastore as _, MetastoreAdmin as _, SecretKey, SessionFactory,
+    StaticKms, SystemRandom,
 };
 use claviger_metastore::{PostgresInvalidations, PostgresMetastore};
 use claviger_testkit::{Direction, Fault, Postgres, Proxy, abandon};
@@ -22,7 +23,8 @@ use crate::support::{
 
 /// Waits for what is told, which comes at once or never.
 async fn next(source: &mut PostgresInvalidations) -> Result<Invalidation, BackendError> {
-    timeout(PLENTY, source.next()).await.expect("something is told")
+    let context = CallContext::within(Duration::from_secs(2));
+    timeout(PLENTY, source.next(&context)).await.expect("something is told")
 }
 
 #[track_caller]
@@ -88,7 +90,7 @@ async fn a_call_that_is_dropped_loses_nothing() {
     for round in 0..20 {
         let id = format!("key {round}");
         for polls in 0..5 {
-            assert!(abandon(source.next(), polls).await.is_none(), "nothing was told yet");
+            assert!(abandon(source.next(&call()), polls).await.is_none(), "nothing was told yet");
         }
         place.execute(&format!("NOTIFY claviger_invalidations, '{id}'")).await;
         assert_key(next(&mut source).await, &KeyId::new(id));
@@ -101,7 +103,7 @@ async fn a_lost_connection_is_told_as_everything_once_it_stands_again() {
     let url = server.url("postgres");
     PostgresMetastore::builder().danger_unchecked().migrate().open(&url).await.unwrap();
     let source = PostgresInvalidations::from_url(&url).unwrap();
-    let mut source = source.heartbeat(PLENTY, Duration::from_secs(2));
+    let mut source = source.heartbeat(PLENTY);
     assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
     for _ in 0..2 {
         server.kill();
@@ -128,7 +130,7 @@ async fn a_connection_that_is_half_open_is_found_out() {
     let proxy = Proxy::start(server).await;
     let url = place.url.replace(server, &proxy.address());
     let beat = Duration::from_millis(50);
-    let mut source = PostgresInvalidations::from_url(&url).unwrap().heartbeat(beat, PLENTY / 20);
+    let mut source = PostgresInvalidations::from_url(&url).unwrap().heartbeat(beat);
     assert_eq!(next(&mut source).await.unwrap(), Invalidation::Everything);
     proxy.set_open(Fault::Stall { direction: Direction::ToClient, after: 0 });
     assert_transient(next(&mut source).await, "does not answer");
@@ -182,7 +184,7 @@ fn a_source_can_be_dropped_outside_its_runtime() {
 
 /// A factory that looks at its keys once an hour, unless it is told.
 fn factory(store: &PostgresMetastore, url: &str) -> SessionFactory {
-    let source = PostgresInvalidations::from_url(url).unwrap().heartbeat(PLENTY, Duration::from_secs(2));
+    let source = PostgresInvalidations::from_url(url).unwrap().heartbeat(PLENTY);
     let master_key = SecretKey::generate(&SystemRandom::new()).unwrap();
     let policy = CryptoPolicy::default().revoke_check_interval(Duration::from_secs(3_600));
     SessionFactory::builder(Arc::new(store.clone()), StaticKms::new(&master_key).unwrap())
@@ -321,7 +323,7 @@ async fn assert_leaves(factory: &SessionFactory, revoked: &EnvelopeKeyRecord) {
     let leaves = async {
         loop {
             match session.encrypt(b"x").await {
-                Ok(sealed) if sealed.parent() != revoked.meta() => return,
+                Ok(sealed) if sealed.parent().unwrap() != revoked.meta() => return,
                 Ok(_) => tokio::task::yield_now().await,
                 Err(error) => assert!(error.is_retryable(), "{error:?}"),
             }
@@ -343,7 +345,7 @@ async fn a_key_that_another_process_revokes_is_left_at_once() {
     session.encrypt(b"x").await.unwrap();
     for round in 0..3 {
         let in_use = latest(&store).await;
-        assert_eq!(session.encrypt(b"x").await.unwrap().parent(), in_use.meta(), "round {round}");
+        assert_eq!(session.encrypt(b"x").await.unwrap().parent().unwrap(), in_use.meta(), "round {round}");
         if round == 2 {
             // While nobody listens.
             server.kill();

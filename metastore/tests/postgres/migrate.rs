@@ -1,8 +1,8 @@
 //! Making the table.
 
-use claviger::testing::call;
 use std::error::Error as _;
 
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, PostgresMetastore, SqlFault};
 use tokio::task::JoinSet;

@@ -1,7 +1,6 @@
 //! The session's time zone, which has no part in anything.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::PostgresMetastore;
 

@@ -1,12 +1,12 @@
 //! The file: who may read it, what it survives, what is said when it cannot be used.
 
-use claviger::testing::call;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqliteMetastore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
@@ -62,7 +62,7 @@ async fn a_pool_in_memory_is_refused() {
     let memory = SqliteConnectOptions::new().in_memory(true).filename("file:keys").shared_cache(true);
     for options in [SqliteConnectOptions::new(), memory, SqliteConnectOptions::new().filename("")] {
         let pool = SqlitePool::connect_with(options).await.unwrap();
-        let opened = SqliteMetastore::builder().migrate().pool(pool).await;
+        let opened = SqliteMetastore::builder().migrate().open_with(pool).await;
         assert_dangerous(opened, FindingId::NotDurable, "is in memory");
     }
 }
@@ -187,12 +187,12 @@ async fn a_missing_table_is_a_permanent_error_until_migrated() {
     sqlx::query("DROP TABLE encryption_key").execute(&pool).await.unwrap();
     let refused = SqliteMetastore::new(pool.clone()).await.unwrap_err();
     assert!(chain(&refused).contains("SqliteMetastore::migrate"), "{}", chain(&refused));
-    let store = SqliteMetastore::builder().danger_unchecked().pool(pool.clone()).await.unwrap();
+    let store = SqliteMetastore::builder().danger_unchecked().open_with(pool.clone()).await.unwrap();
     let record = record("_IK_a_svc_prod", NOW);
     assert_permanent(store.latest(record.meta().id()).await, "there is no such table");
     assert_permanent(store.insert(&record, &call()).await, "there is no such table");
     for _ in 0..2 {
-        SqliteMetastore::builder().migrate().pool(pool.clone()).await.unwrap();
+        SqliteMetastore::builder().migrate().open_with(pool.clone()).await.unwrap();
     }
     SqliteMetastore::migrate(&place.file).await.unwrap();
     assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);

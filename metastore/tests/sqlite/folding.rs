@@ -1,9 +1,9 @@
 //! Ids that a table made by others takes for one another.
 
-use claviger::testing::call;
 use std::error::Error as _;
 use std::sync::Arc;
 
+use claviger::testing::call;
 use claviger::{EnvelopeKeyRecord, FailureClass, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqlFault, SqliteMetastore};
 

@@ -1,7 +1,6 @@
 //! Rows as other programs write them.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{EnvelopeKeyRecord, FailureClass, Insert, Latest, Metastore as _, MetastoreAdmin as _};
 
 use crate::latest::LatestRecord as _;

@@ -1,12 +1,11 @@
 //! Writes that are committed together.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::{fs, thread};
 
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{BackendError, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::SqliteMetastore;
 use sqlx::sqlite::SqlitePool;

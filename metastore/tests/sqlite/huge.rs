@@ -1,8 +1,8 @@
 //! Rows of foreign writers that are longer than any key's.
 
-use claviger::testing::call;
 use std::error::Error as _;
 
+use claviger::testing::call;
 use claviger::{FailureClass, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::{FindingId, SqlFault, SqliteMetastore};
 use claviger_testkit::{in_environment, told_by_parent};

@@ -1,7 +1,8 @@
 //! Pages of rows some of which cannot be read.
 
+use claviger::backend::DamagedRow;
 use claviger::testing::call;
-use claviger::{DamagedRow, FailureClass, Insert, KeyId, Metastore as _, MetastoreAdmin as _};
+use claviger::{FailureClass, Insert, KeyId, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::SqliteMetastore;
 
 use crate::support::{NOW, Place, chain, record};

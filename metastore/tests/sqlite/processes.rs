@@ -1,10 +1,10 @@
 //! Several processes on one file.
 
-use claviger::testing::call;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _, MetastoreAdmin as _};
 use claviger_metastore::SqliteMetastore;
 

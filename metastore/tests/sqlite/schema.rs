@@ -1,10 +1,10 @@
 //! What is found wrong with a file, each planted.
 
-use claviger::testing::call;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use claviger::testing::call;
 use claviger::{Insert, Metastore as _};
 use claviger_metastore::{FindingId, SchemaReport, Severity, SqliteMetastore};
 use sqlx::SqlitePool;
@@ -90,16 +90,17 @@ async fn a_missing_table_is_found() {
     let place = with_table("").await;
     let pool = place.pool().await;
     assert_dangerous(
-        SqliteMetastore::builder().pool(pool.clone()).await,
+        SqliteMetastore::builder().open_with(pool.clone()).await,
         FindingId::TableMissing,
         "no table encryption_key",
     );
-    let store = SqliteMetastore::builder().accept(FindingId::TableMissing).pool(pool.clone()).await.unwrap();
+    let store =
+        SqliteMetastore::builder().accept(FindingId::TableMissing).open_with(pool.clone()).await.unwrap();
     assert_eq!(
         ids(&store.check_schema(&call()).await.unwrap(), Severity::Dangerous),
         [FindingId::TableMissing]
     );
-    let store = SqliteMetastore::builder().migrate().pool(pool).await.unwrap();
+    let store = SqliteMetastore::builder().migrate().open_with(pool).await.unwrap();
     assert_eq!(store.check_schema(&call()).await.unwrap(), SchemaReport::default());
 }
 
@@ -168,7 +169,7 @@ async fn connections_that_do_not_commit_durably_are_found() {
     let weak = SqliteConnectOptions::new().filename(&place.file).pragma("synchronous", "NORMAL");
     let pool = SqlitePool::connect_with(weak).await.unwrap();
     assert_dangerous(SqliteMetastore::new(pool.clone()).await, FindingId::NotDurable, "synchronous is 1");
-    let store = SqliteMetastore::builder().accept(FindingId::NotDurable).pool(pool).await.unwrap();
+    let store = SqliteMetastore::builder().accept(FindingId::NotDurable).open_with(pool).await.unwrap();
     assert_eq!(
         ids(&store.check_schema(&call()).await.unwrap(), Severity::Dangerous),
         [FindingId::NotDurable]

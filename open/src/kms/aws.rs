@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 #[cfg(feature = "aws")]
+use claviger::LockPolicy;
+#[cfg(feature = "aws")]
 use claviger_kms::AwsKms;
 
 use crate::endpoint::endpoint;
@@ -112,8 +114,8 @@ impl AwsSpec {
     }
 
     #[cfg(feature = "aws")]
-    pub(super) async fn open(&self) -> Result<AwsKms, OpenError> {
-        let mut builder = AwsKms::builder();
+    pub(super) async fn open(&self, locks: LockPolicy) -> Result<AwsKms, OpenError> {
+        let mut builder = AwsKms::builder().lock_policy(locks);
         for region in &self.regions {
             builder = builder.region(&region.name, &region.key);
             for key in &region.previous {

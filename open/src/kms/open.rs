@@ -1,11 +1,13 @@
 //! Opens the master key, or the way to it.
 
+use std::error::Error as _;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use claviger::{
-    BackendError, BoxedKms, CallContext, KeyManagementService, KeyMeta, SecretKey, WrapHealth, WrappedKey,
+    BackendError, BoxedKms, CallContext, KeyManagementService, KeyMeta, LockPolicy, SecretKey, WrapHealth,
+    WrappedKey,
 };
 #[cfg(feature = "any-of")]
 use claviger_kms::AnyOfKms;
@@ -40,6 +42,7 @@ pub struct KmsOptions {
     members: Making,
     absent: Absent,
     danger_known_key: bool,
+    locks: LockPolicy,
 }
 
 /// What becomes of a local master key's file that is not there.
@@ -75,6 +78,7 @@ impl KmsOptions {
             members: Making::Never,
             absent: Absent::Failure,
             danger_known_key: false,
+            locks: LockPolicy::Prefer,
         }
     }
 
@@ -102,6 +106,13 @@ impl KmsOptions {
         self
     }
 
+    /// Says how the memory is locked in which a KMS holds keys itself; if possible, unless told. A factory whose
+    /// policy requires locked memory takes no other.
+    pub const fn lock_policy(mut self, locks: LockPolicy) -> Self {
+        self.locks = locks;
+        self
+    }
+
     /// Takes a static master key that anybody can guess: for test data.
     pub const fn danger_known_key(mut self, is_taken: bool) -> Self {
         self.danger_known_key = is_taken;
@@ -125,13 +136,13 @@ impl KmsSpec {
     /// A master key's file that was to be made is there and whole, or is not.
     pub async fn open(&self, options: &KmsOptions) -> Result<OpenKms, OpenError> {
         match self {
-            Self::Local(path) => local(path, options.making),
+            Self::Local(path) => local(path, options),
             Self::Static(key) => key
                 .0
-                .open(&options.environment, options.danger_known_key)
+                .open(&options.environment, options.danger_known_key, options.locks)
                 .map(|kms| OpenKms::one("static", kms)),
             #[cfg(feature = "aws")]
-            Self::Aws(spec) => Ok(OpenKms::several(spec.open().await?)),
+            Self::Aws(spec) => Ok(OpenKms::several(spec.open(options.locks).await?)),
             #[cfg(feature = "pkcs11")]
             Self::Pkcs11(spec) => {
                 Ok(OpenKms::one("pkcs11", BoxedKms::new(spec.open(&options.environment).await?)))
@@ -224,10 +235,11 @@ impl Copies for KofNKms {
     }
 }
 
-fn local(path: &Path, making: Making) -> Result<OpenKms, OpenError> {
+fn local(path: &Path, options: &KmsOptions) -> Result<OpenKms, OpenError> {
+    let (making, builder) = (options.making, LocalKms::builder().lock_policy(options.locks));
     let opened = match making {
-        Making::IfMissing => LocalKms::open_or_create(path),
-        Making::Feigned | Making::FeignedWithFolder | Making::Never => LocalKms::open(path),
+        Making::IfMissing => builder.open_or_create(path),
+        Making::Feigned | Making::FeignedWithFolder | Making::Never => builder.open(path),
     };
     let is_feigned = match making {
         Making::Feigned => folder_of(path).is_dir(),
@@ -236,16 +248,22 @@ fn local(path: &Path, making: Making) -> Result<OpenKms, OpenError> {
     };
     match opened {
         Ok(kms) => Ok(OpenKms::one("local", BoxedKms::new(kms))),
-        Err(error @ LocalKmsError::NotFound { .. }) if is_feigned => {
-            Ok(OpenKms::one("local", BoxedKms::new(Unopened(BackendError::permanent(error)))))
+        Err(error) if is_feigned && is_lost(&error) => {
+            Ok(OpenKms::one("local", BoxedKms::new(Unopened(error))))
         }
-        Err(error) => Err(OpenError::Local(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// The folder that a file is in, by a name that can be opened.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Returns `true` if the file of a local master key is not there.
+fn is_lost(error: &BackendError) -> bool {
+    let local = error.source().and_then(|source| source.downcast_ref());
+    matches!(local, Some(LocalKmsError::NotFound { .. }))
 }
 
 /// Opens a member. One that is down or lost must not keep the others from serving.
@@ -255,10 +273,7 @@ async fn open_member(spec: &KmsSpec, options: &KmsOptions) -> Result<BoxedKms, O
     let options = options.clone().making(options.members);
     let absent = match Box::pin(spec.open(&options)).await {
         Ok(kms) => return Ok(kms.kms()),
-        Err(OpenError::Service(error)) if error.is_transient() || takes_any => error,
-        Err(OpenError::Local(error)) if matches!(error, LocalKmsError::NotFound { .. }) || takes_any => {
-            BackendError::permanent(error)
-        }
+        Err(OpenError::Service(error)) if error.is_transient() || is_lost(&error) || takes_any => error,
         Err(error) => return Err(error),
     };
     Ok(BoxedKms::new(Unopened(absent)))
@@ -294,7 +309,7 @@ impl KeyManagementService for Unopened {
 
 #[cfg(feature = "any-of")]
 async fn any_of(spec: &AnyOfSpec, options: &KmsOptions) -> Result<OpenKms, OpenError> {
-    let mut builder = AnyOfKms::builder();
+    let mut builder = AnyOfKms::builder().lock_policy(options.locks);
     for member in &spec.members {
         builder = builder.member(&member.name, open_member(&member.kms, options).await?);
     }
@@ -312,7 +327,7 @@ async fn any_of(spec: &AnyOfSpec, options: &KmsOptions) -> Result<OpenKms, OpenE
 
 #[cfg(feature = "k-of-n")]
 async fn k_of_n(spec: &KofNSpec, options: &KmsOptions) -> Result<OpenKms, OpenError> {
-    let mut builder = KofNKms::builder(spec.k);
+    let mut builder = KofNKms::builder(spec.k).lock_policy(options.locks);
     for member in &spec.members {
         builder = builder.member(&member.name, open_member(&member.kms, options).await?);
     }

@@ -1,9 +1,10 @@
 //! A static master key: 64 hex digits, in a file or wherever secrets are.
 
+use std::error::Error as _;
 use std::path::Path;
 
 use base16ct::mixed;
-use claviger::{BoxedKms, Error, SecretKey, StaticKms};
+use claviger::{BackendError, BoxedKms, FailureKind, LockPolicy, SecretKey, StaticKms};
 use secrecy::ExposeSecret as _;
 
 use crate::environment::Environment;
@@ -35,6 +36,7 @@ impl StaticKey {
         &self,
         environment: &Environment,
         danger_known_key: bool,
+        locks: LockPolicy,
     ) -> Result<BoxedKms, OpenError> {
         let key = match self {
             Self::Hex(SecretSource::File(path)) => read(path)?,
@@ -49,14 +51,21 @@ impl StaticKey {
                 Ok::<_, SpecError>(())
             })?,
         };
-        let kms = if danger_known_key { StaticKms::danger_any_key(&key) } else { StaticKms::new(&key) };
-        kms.map(BoxedKms::new).map_err(|error| match error {
-            Error::InvalidConfig { reason } => {
+        let kms = match StaticKms::with_lock_policy(&key, locks) {
+            Err(error) if danger_known_key && is_guessable(&error) => StaticKms::danger_any_key(&key),
+            made => made,
+        };
+        kms.map(BoxedKms::new).map_err(|error| match error.source() {
+            Some(reason) if is_guessable(&error) => {
                 OpenError::GuessableKey { file: self.file().map(Path::to_owned), reason: reason.to_string() }
             }
-            error => OpenError::Build(error),
+            _ => OpenError::Service(error),
         })
     }
+}
+
+fn is_guessable(error: &BackendError) -> bool {
+    error.kind() == Some(FailureKind::Settings)
 }
 
 /// Reads 64 hex digits. What else is in the file is told by its kind, and not repeated.

@@ -31,7 +31,7 @@ pub(crate) async fn serves(spec: &FactorySpec, environment: &Environment) {
 
 async fn close(store: &OpenStore) {
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql", feature = "dynamodb"))]
-    store.check_schema(&CallContext::within(PATIENCE)).await.unwrap();
+    drop(store.check_schema(&CallContext::within(PATIENCE)).await.unwrap());
     store.close().await;
 }
 

@@ -54,9 +54,9 @@ impl Meta {
 impl Row {
     fn of(record: &DataRowRecord) -> Self {
         let key = RowKey {
-            created: record.created(),
+            created: record.created,
             key: encode(record.wrapped_key()),
-            parent_key_meta: Meta::of(record.parent()),
+            parent_key_meta: Meta::of(record.parent().unwrap()),
         };
         Self { key, data: encode(record.data()) }
     }

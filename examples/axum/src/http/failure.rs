@@ -66,50 +66,48 @@ const UNREADABLE: &str = "the stored note cannot be read\n";
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
-    use claviger::{BackendError, Created, DataRowRecord, KeyId, KeyMeta};
+    use claviger::testing::every_error;
+    use claviger::{BackendError, Created, KeyId, KeyMeta};
 
     use super::*;
 
-    fn failures() -> Vec<(u16, Error)> {
-        let id = KeyId::new("_IK_alice_notes_example");
-        let key = KeyMeta::new(id.clone(), Created::MIN);
-        let persistence = |source| Error::Persistence { operation: "store", source };
-        let metastore = |source| Error::Metastore { operation: "load", key: id.clone(), source };
-        let kms = |source| Error::Kms { operation: "unwrap_key", key: key.clone(), source };
-        let cause = || "alice of db.internal";
-        let after = std::time::Duration::ZERO;
-        vec![
-            (503, persistence(BackendError::transient(cause()))),
-            (500, persistence(BackendError::permanent(cause()))),
-            (503, metastore(BackendError::transient(cause()))),
-            (500, metastore(BackendError::permanent(cause()))),
-            (500, metastore(BackendError::damaged(cause()))),
-            (503, kms(BackendError::transient(cause()))),
-            (500, kms(BackendError::permanent(cause()))),
-            (
-                503,
-                Error::Overloaded { limit: "waiting_calls_max", max: 1, key: id.clone(), dependency: None },
-            ),
-            (503, Error::Deadline { limit: "operation_deadline", after, key: id.clone(), dependency: None }),
-            (503, Error::Interrupted),
-            (503, Error::CreationRace(id.clone())),
-            (503, Error::Closed),
-            (400, Error::InvalidPartition { reason: "is empty" }),
-            (413, Error::TooLarge { bytes: 2, bytes_max: 1 }),
-            (403, Error::KeyRevoked(key.clone())),
-            (500, Error::KeyNotFound(key.clone())),
-            (500, Error::Authentication),
-            (500, Error::ForeignRecord),
-            (500, DataRowRecord::from_json(b"{}").unwrap_err().into()),
-            (500, Error::IndistinctKey(key.clone())),
-            (500, Error::ClockSkew(key.clone())),
-            (500, Error::Forked),
-        ]
+    /// The status of each error there is.
+    fn expected(error: &Error) -> u16 {
+        match error {
+            Error::Metastore { source, .. }
+            | Error::Kms { source, .. }
+            | Error::Persistence { source, .. } => {
+                if source.is_transient() {
+                    503
+                } else {
+                    500
+                }
+            }
+            Error::Overloaded { .. }
+            | Error::Deadline { .. }
+            | Error::Interrupted { .. }
+            | Error::CreationRace(_)
+            | Error::Random(_)
+            | Error::Memory(_)
+            | Error::NoRuntime(_)
+            | Error::Closed => 503,
+            Error::InvalidPartition { .. } => 400,
+            Error::TooLarge { .. } => 413,
+            Error::KeyRevoked(_) => 403,
+            _ => 500,
+        }
+    }
+
+    fn failures() -> Vec<Error> {
+        let key = KeyMeta::new(KeyId::new("_IK_alice_notes_example"), Created::MIN);
+        let sources = [BackendError::transient, BackendError::permanent, BackendError::damaged];
+        sources.iter().flat_map(|source| every_error(&key, &source("alice of db.internal"))).collect()
     }
 
     #[tokio::test]
     async fn each_error_has_its_status_and_none_names_a_customer_or_a_server() {
-        for (expected, error) in failures() {
+        for error in failures() {
+            let expected = expected(&error);
             let shown = error.to_string();
             let response = Failure::from(error).into_response();
             assert_eq!(response.status().as_u16(), expected, "{shown}");

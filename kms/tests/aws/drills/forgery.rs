@@ -1,11 +1,9 @@
 //! Somebody writes the store, and has keys of his own in the same KMS. He can keep data from being
 //! read; he cannot choose a key.
 
-use claviger::testing::ReplaceOne as _;
-use claviger::testing::call;
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{
-    Consistency, DataRowRecord, Error, Event, KeyManagementService as _, KeyMeta, Metastore as _,
-    MetastoreAdmin as _,
+    DataRowRecord, Error, Event, KeyManagementService as _, KeyMeta, Metastore as _, MetastoreAdmin as _,
 };
 use claviger_kms::AwsKms;
 use claviger_testkit::shared_localstack;
@@ -41,8 +39,9 @@ impl Target {
     async fn forged(&self, forged: &Value) -> [Result<(), Error>; 2] {
         let stored = system_key(&self.world, "product").await.1;
         let forged = forged.to_string();
-        let replaced = self.world.store.replace_one(&self.system_key, &stored, forged.as_bytes(), &call());
-        assert!(replaced.await.unwrap());
+        let (store, context) = (&self.world.store, call());
+        let replaced = store.replace_one(&self.system_key, &stored, forged.as_bytes(), &context).await;
+        assert!(replaced.unwrap());
         let process = || self.world.process(&self.kms, "product").session("alice").unwrap();
         [
             process().decrypt(&self.row).await.map(|read| assert_eq!(&*read, b"alice")),

@@ -1,9 +1,9 @@
 //! A region that is dead, throttles, hangs, or whose key is taken away: writes and reads go on, what
 //! lacks a copy is told and mended, and then that region alone does.
 
-use claviger::testing::call;
 use std::time::Duration;
 
+use claviger::testing::call;
 use claviger::{Event, MetastoreAdmin as _, Rewrap, RewrapOptions, repair_system_keys};
 use claviger_testkit::{shared_localstack, shared_moto};
 
@@ -56,10 +56,13 @@ const HEDGE: Duration = Duration::from_millis(500);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 async fn drill(endpoint: &'static str, trouble: Trouble, place: usize) {
-    let world = World::new(endpoint).await;
+    let mut world = World::new(endpoint).await;
+    if let Trouble::Stalled = trouble {
+        world.kms_deadline = DEADLINE;
+    }
     let site = &world.sites[place];
     let builder = match trouble {
-        Trouble::Stalled => world.builder().hedge_after(HEDGE).call_deadline(DEADLINE),
+        Trouble::Stalled => world.builder().hedge_after(HEDGE),
         _ => world.builder(),
     };
     let kms = builder.open().await.unwrap();
@@ -75,17 +78,23 @@ async fn drill(endpoint: &'static str, trouble: Trouble, place: usize) {
     for (process, partition) in [(&before, "bob"), (&process, "carol")] {
         assert_reads(process, "alice", &rows[0].2).await;
         rows.push(("before", partition, write(process, partition).await));
-        assert_eq!((raised(process, Event::DegradedWrap), missing(process).len()), (0, 0));
+        assert_eq!((raised(process, Event::CopiesMissing), missing(process).len()), (0, 0));
     }
     // Under one that is made now.
     let during = world.process(&kms, "during");
     rows.push(("during", "dave", write(&during, "dave").await));
     let degraded = &rows[3].2;
-    assert_eq!((raised(&during, Event::DegradedWrap), missing(&during)), (1, vec![vec![site.region.into()]]));
+    assert_eq!(
+        (raised(&during, Event::CopiesMissing), missing(&during)),
+        (1, vec![vec![site.region.into()]])
+    );
     // Who comes later is told so, too, and reads it.
     let reader = world.process(&kms, "during");
     assert_reads(&reader, "dave", degraded).await;
-    assert_eq!((raised(&reader, Event::DegradedWrap), missing(&reader)), (1, vec![vec![site.region.into()]]));
+    assert_eq!(
+        (raised(&reader, Event::CopiesMissing), missing(&reader)),
+        (1, vec![vec![site.region.into()]])
+    );
     // While there is trouble, repair changes nothing.
     let early = repair_system_keys(&world.store, &kms, &RewrapOptions::new()).await.unwrap();
     assert!(!early.is_clean(), "{early:?}");
@@ -166,7 +175,7 @@ async fn slow(endpoint: &'static str) {
     assert_eq!(world.asked()[1], ["Decrypt"]);
     let writer = world.process(&kms, "during");
     let new = write(&writer, "bob").await;
-    assert_eq!((raised(&writer, Event::DegradedWrap), missing(&writer).len()), (0, 0));
+    assert_eq!((raised(&writer, Event::CopiesMissing), missing(&writer).len()), (0, 0));
     // Its own copy serves.
     world.sites[1..].iter().for_each(Site::die);
     assert_reads(&world.process(&kms, "during"), "bob", &new).await;
@@ -263,5 +272,5 @@ async fn with_min_regions_a_system_key_with_too_few_copies_is_not_stored() {
     world.sites[2].revive();
     world.clock.advance(Duration::from_secs(1));
     write(&process, "bob").await;
-    assert_eq!((raised(&process, Event::DegradedWrap), missing(&process).len()), (0, 0));
+    assert_eq!((raised(&process, Event::CopiesMissing), missing(&process).len()), (0, 0));
 }

@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) store: InMemoryMetastore,
     /// The first is the preferred one.
     pub(crate) sites: Vec<Site>,
+    /// How long the processes wait for a call to the KMS.
+    pub(crate) kms_deadline: Duration,
 }
 
 /// A region, with a master key.
@@ -45,16 +47,16 @@ impl World {
         for region in REGIONS {
             sites.push(Site::new(endpoint, region).await);
         }
-        Self { clock: FixedClock::new(NOW), store: InMemoryMetastore::new(), sites }
+        Self { clock: FixedClock::new(NOW), store: InMemoryMetastore::new(), sites, kms_deadline: LATE }
     }
 
-    /// The service of all regions. No hedge comes by chance, and no deadline.
+    /// The service of all regions. No hedge comes by chance.
     pub(crate) fn builder(&self) -> AwsKmsBuilder {
         let add = |builder: AwsKmsBuilder, site: &Site| {
             builder.region(site.region, &site.arn).client(site.region, site.client())
         };
         let builder = self.sites.iter().fold(AwsKms::builder(), add);
-        builder.hedge_after(LATE).call_deadline(LATE).clock(self.clock.clone())
+        builder.hedge_after(LATE).clock(self.clock.clone())
     }
 
     pub(crate) async fn kms(&self) -> AwsKms {
@@ -63,7 +65,8 @@ impl World {
 
     /// A process that has just been started. Each product has a system key of its own.
     pub(crate) fn process(&self, kms: &AwsKms, product: &str) -> SessionFactory {
-        let limits = Limits::new().operation_deadline(LATE * 2).kms_deadline(LATE).attempts_max(1);
+        let limits =
+            Limits::production().operation_deadline(LATE * 2).kms_deadline(self.kms_deadline).max_attempts(1);
         SessionFactory::builder(self.store.clone(), kms.clone())
             .service("shop")
             .product(product)
@@ -187,5 +190,5 @@ pub(crate) fn raised(process: &SessionFactory, event: Event) -> u64 {
 
 /// The regions that system keys lack copies of, as the process tells.
 pub(crate) fn missing(process: &SessionFactory) -> Vec<Vec<String>> {
-    process.status().unwrap().degraded_keys.into_iter().map(|key| key.missing).collect()
+    process.status().unwrap().incomplete_keys.into_iter().map(|key| key.missing).collect()
 }

@@ -1,11 +1,11 @@
 //! Asherah itself, in both its Python packages, on one metastore with us: each unwraps the system key
 //! that the other made. `cargo xtask test` installs them.
 
-use claviger::testing::call;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use claviger::testing::call;
 use claviger::{CryptoPolicy, DataRowRecord, LockPolicy, Metastore, MetastoreAdmin, SessionFactory};
 use claviger_metastore::{MysqlMetastore, SqliteMetastore};
 use claviger_testkit::{LocalStack, MariaDb, shared_localstack};

@@ -91,7 +91,7 @@ impl MysqlBuilder {
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn connect(self, options: MySqlConnectOptions) -> Result<MysqlMetastore, BackendError> {
+    pub async fn open_with(self, options: MySqlConnectOptions) -> Result<MysqlMetastore, BackendError> {
         let target = Target::one(options.disable_statement_logging());
         let connections = self.settings.open(target, |url| self.read_url(url)).await?;
         Ok(MysqlMetastore(SqlMetastore(connections)))

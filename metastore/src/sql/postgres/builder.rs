@@ -87,7 +87,7 @@ impl PostgresBuilder {
     ///
     /// # Cancel safety
     /// Nothing is changed.
-    pub async fn connect(self, options: PgConnectOptions) -> Result<PostgresMetastore, BackendError> {
+    pub async fn open_with(self, options: PgConnectOptions) -> Result<PostgresMetastore, BackendError> {
         let connections = self.settings.open(Target::one(own(options)), read_url).await?;
         Ok(PostgresMetastore(SqlMetastore(connections)))
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use claviger::{BackendError, FailureKind, Invalidation, InvalidationSource, KeyId};
+use claviger::{BackendError, CallContext, FailureKind, Invalidation, InvalidationSource, KeyId};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 use tokio::runtime::Handle;
@@ -41,7 +41,6 @@ pub struct PostgresInvalidations {
     hosts: Vec<PgConnectOptions>,
     channel: Box<str>,
     heartbeat: Duration,
-    deadline: Duration,
     listening: Option<Listening>,
     /// That something was no key id is logged once.
     has_warned: bool,
@@ -54,9 +53,6 @@ const CHANNEL_BYTES_MAX: usize = 63;
 #[derive(Debug, thiserror::Error)]
 #[error("the channel's name must have 1 to 63 bytes and no NUL")]
 struct InvalidChannel;
-
-/// How long a connection may take to be made, and a sign of life to come.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -78,7 +74,7 @@ impl PostgresInvalidations {
 
     pub(super) fn of_hosts(hosts: Vec<PgConnectOptions>) -> Self {
         let channel = "claviger_invalidations".into();
-        Self { hosts, channel, heartbeat: HEARTBEAT, deadline: DEADLINE, listening: None, has_warned: false }
+        Self { hosts, channel, heartbeat: HEARTBEAT, listening: None, has_warned: false }
     }
 
     /// Listens on another channel than `claviger_invalidations`. The trigger must tell on the same one.
@@ -97,11 +93,10 @@ impl PostgresInvalidations {
         Ok(self)
     }
 
-    /// Sets after how long a silence the server is asked for a sign of life, 10 seconds unless set, and
-    /// how long it has for that and for a connection to be made, 5 seconds unless set.
+    /// Sets after how long a silence the server is asked for a sign of life, 10 seconds unless set.
     #[must_use]
-    pub const fn heartbeat(mut self, silence: Duration, deadline: Duration) -> Self {
-        (self.heartbeat, self.deadline) = (silence, deadline);
+    pub const fn heartbeat(mut self, silence: Duration) -> Self {
+        self.heartbeat = silence;
         self
     }
 
@@ -117,10 +112,11 @@ impl PostgresInvalidations {
     }
 
     /// Connects to the first server on which it hears what is told, and listens.
-    async fn listen(&self) -> Result<Listening, BackendError> {
+    async fn listen(&self, context: &CallContext) -> Result<Listening, BackendError> {
         let mut failure = Failure::Closed;
-        for options in &self.hosts {
-            match timeout(self.deadline, self.listen_to(options)).await.unwrap_or(Err(Failure::Silence)) {
+        for (tried, options) in self.hosts.iter().enumerate() {
+            let time = context.share(self.hosts.len() - tried).remaining();
+            match timeout(time, self.listen_to(options, time)).await.unwrap_or(Err(Failure::Silence)) {
                 Ok(listening) => return Ok(listening),
                 Err(error) => failure = error,
             }
@@ -128,11 +124,11 @@ impl PostgresInvalidations {
         Err(failure.into_error())
     }
 
-    async fn listen_to(&self, options: &PgConnectOptions) -> Result<Listening, Failure> {
+    async fn listen_to(&self, options: &PgConnectOptions, time: Duration) -> Result<Listening, Failure> {
         // A pool for this connection alone: the driver has no other way to one that listens.
         let pool = PgPoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(self.deadline)
+            .acquire_timeout(time)
             .max_lifetime(None)
             .idle_timeout(None)
             .test_before_acquire(false);
@@ -154,7 +150,7 @@ impl PostgresInvalidations {
             let probe = format!("{PROBE}{:016x}", RandomState::new().hash_one(()));
             self.tell(second, &probe).await?;
             // What others tell meanwhile is told again, by the word that anything may have changed.
-            match timeout(self.deadline / 2, heard(listener, &probe)).await {
+            match timeout(time / 2, heard(listener, &probe)).await {
                 Ok(answer) => answer?,
                 Err(_silence) => return Err(Failure::Deaf),
             }
@@ -202,11 +198,12 @@ fn invalidation(payload: &str) -> Option<Invalidation> {
 }
 
 impl InvalidationSource for PostgresInvalidations {
-    async fn next(&mut self) -> Result<Invalidation, BackendError> {
+    async fn next(&mut self, context: &CallContext) -> Result<Invalidation, BackendError> {
+        let time = context.remaining();
         loop {
             let Some(listener) = self.listening.as_mut().and_then(|listening| listening.listener.as_mut())
             else {
-                self.listening = Some(self.listen().await?);
+                self.listening = Some(self.listen(context).await?);
                 return Ok(Invalidation::Everything);
             };
             match timeout(self.heartbeat, listener.try_recv()).await {
@@ -226,7 +223,7 @@ impl InvalidationSource for PostgresInvalidations {
                     // Taken, so that one which is dropped half-way through its question is not used
                     // again. What is told meanwhile waits in it.
                     if let Some(mut listening) = self.listening.take() {
-                        listening.ask(self.deadline).await?;
+                        listening.ask(time).await?;
                         self.listening = Some(listening);
                     }
                 }
@@ -253,9 +250,9 @@ struct Listening {
 
 impl Listening {
     /// Asks the server for a sign of life.
-    async fn ask(&mut self, deadline: Duration) -> Result<(), BackendError> {
+    async fn ask(&mut self, time: Duration) -> Result<(), BackendError> {
         let Some(listener) = &mut self.listener else { return Ok(()) };
-        match timeout(deadline, raw_sql("SELECT 1").execute(listener)).await {
+        match timeout(time, raw_sql("SELECT 1").execute(listener)).await {
             Ok(answer) => answer.map(drop).map_err(listening_error),
             Err(_) => Err(Failure::Silence.into_error()),
         }

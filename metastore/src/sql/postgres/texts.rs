@@ -334,8 +334,8 @@ mod tests {
     fn reserved_ids_begin_as_the_statements_say() {
         let (_, prefix) = no_reserved_id!().split_once("<> ").unwrap();
         let prefix = prefix.trim_matches('\'');
-        assert!(claviger::is_reserved_id(prefix));
-        assert!(!claviger::is_reserved_id(&prefix[1..]));
+        assert!(claviger::backend::is_reserved_id(prefix));
+        assert!(!claviger::backend::is_reserved_id(&prefix[1..]));
         assert!(no_reserved_id!().contains(&format!("left(id::text, {})", prefix.len())));
     }
 

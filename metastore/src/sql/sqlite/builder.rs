@@ -124,7 +124,7 @@ impl SqliteBuilder {
                 .connect_lazy_with(options))
         })
         .await?;
-        self.pool(pool).await
+        self.open_with(pool).await
     }
 
     /// Uses a pool made by the caller, and looks at the table. The file must be in WAL mode, and `synchronous`
@@ -136,7 +136,7 @@ impl SqliteBuilder {
     ///
     /// # Cancel safety
     /// Nothing is changed, but that the table may have been made.
-    pub async fn pool(self, pool: SqlitePool) -> Result<SqliteMetastore, BackendError> {
+    pub async fn open_with(self, pool: SqlitePool) -> Result<SqliteMetastore, BackendError> {
         let connections = Connections::new(pool, self.folded_ids);
         if self.makes_table {
             connections.make_table().await?;

@@ -1,9 +1,9 @@
-use claviger::testing::{ReplaceOne as _, call};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use claviger::testing::{ReplaceOne as _, call};
 use claviger::{Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};

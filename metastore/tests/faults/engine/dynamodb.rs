@@ -1,12 +1,12 @@
 //! DynamoDB, as moto has it: dynalite dies of a request that ends early.
 
-use claviger::testing::call;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+use claviger::testing::call;
 use claviger::{BoxedMetastore, MetastoreAdmin as _};
 use claviger_metastore::DynamoDbMetastore;
 use claviger_testkit::shared_moto;
@@ -24,13 +24,13 @@ impl DynamoDb {
         let address = endpoint.strip_prefix("http://").unwrap().to_owned();
         let engine = Self { address, table: new_name() };
         let builder = DynamoDbMetastore::builder().table(&engine.table).danger_unchecked().migrate();
-        Box::pin(builder.client(Self::client(&engine.address, LONG))).await.unwrap();
+        Box::pin(builder.open_with(Self::client(&engine.address, LONG))).await.unwrap();
         engine
     }
 
     async fn open(&self, address: &str, patience: Duration) -> DynamoDbMetastore {
         let builder = DynamoDbMetastore::builder().table(&self.table).danger_unchecked();
-        builder.client(Self::client(address, patience)).await.unwrap()
+        builder.open_with(Self::client(address, patience)).await.unwrap()
     }
 
     pub(crate) fn client(address: &str, patience: Duration) -> Client {

@@ -1,11 +1,11 @@
 //! MariaDB.
 
-use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use claviger::MetastoreAdmin as _;
+use claviger::testing::call;
 use claviger_metastore::MysqlMetastore;
 use claviger_testkit::shared_mariadb;
 use sqlx::mysql::MySqlConnectOptions;
@@ -26,7 +26,7 @@ impl MariaDb {
         connection.close().await.unwrap();
         let engine = Self(options.database(&database));
         let builder = MysqlMetastore::builder().danger_unchecked().migrate();
-        builder.connect(engine.0.clone()).await.unwrap();
+        builder.open_with(engine.0.clone()).await.unwrap();
         engine
     }
 
@@ -34,7 +34,7 @@ impl MariaDb {
         let (host, port) = host_and_port(address);
         let builder = MysqlMetastore::builder().danger_unchecked();
         let builder = builder.max_connections(NonZeroU32::new(connections).unwrap());
-        builder.connect(self.0.clone().host(host).port(port)).await.unwrap()
+        builder.open_with(self.0.clone().host(host).port(port)).await.unwrap()
     }
 }
 

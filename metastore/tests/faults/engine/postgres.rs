@@ -1,11 +1,11 @@
 //! PostgreSQL.
 
-use claviger::testing::call;
 use std::num::NonZeroU32;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use claviger::MetastoreAdmin as _;
+use claviger::testing::call;
 use claviger_metastore::PostgresMetastore;
 use claviger_testkit::shared_postgres;
 use sqlx::postgres::PgConnectOptions;
@@ -35,7 +35,7 @@ impl Postgres {
         connection.close().await.unwrap();
         let engine = Self(options.database(&name).username(&name).password("faults"));
         let builder = PostgresMetastore::builder().danger_unchecked().migrate();
-        builder.connect(engine.0.clone()).await.unwrap();
+        builder.open_with(engine.0.clone()).await.unwrap();
         engine
     }
 
@@ -43,7 +43,7 @@ impl Postgres {
         let (host, port) = host_and_port(address);
         let builder = PostgresMetastore::builder().danger_unchecked();
         let builder = builder.max_connections(NonZeroU32::new(connections).unwrap());
-        builder.connect(self.0.clone().host(host).port(port)).await.unwrap()
+        builder.open_with(self.0.clone().host(host).port(port)).await.unwrap()
     }
 }
 

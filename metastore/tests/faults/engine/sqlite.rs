@@ -13,7 +13,7 @@ pub(crate) async fn way(folder: &Path, connections: u32) -> Way {
     let options = SqliteConnectOptions::new().filename(folder.join("keys.db")).create_if_missing(true);
     let options = options.journal_mode(SqliteJournalMode::Wal);
     let pool = SqlitePoolOptions::new().max_connections(connections).connect_lazy_with(options);
-    let store = SqliteMetastore::builder().migrate().pool(pool.clone()).await.unwrap();
+    let store = SqliteMetastore::builder().migrate().open_with(pool.clone()).await.unwrap();
     let counts = move || (pool.size(), u32::try_from(pool.num_idle()).unwrap());
     Way {
         store: BoxedMetastore::new(store),
