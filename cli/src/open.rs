@@ -161,3 +161,24 @@ pub(crate) fn announce_due(missing: &[&Path]) {
 const CALLS_MAX: usize = 10;
 
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use claviger_open::KmsSpec;
+
+    use super::*;
+
+    #[test]
+    fn a_master_keys_own_deadline_is_that_of_its_calls_and_three_tries_fit_into_an_operation() {
+        for (parameters, kms, operation) in
+            [("", 10, 40), ("?call-deadline=30s", 30, 120), ("?call-deadline=1s", 1, 40)]
+        {
+            let text = format!("vault:https://vault.example/transit/k{parameters}");
+            let choice = KmsChoice::from(KmsSpec::from_text(&text, "--kms").unwrap());
+            let limits = format!("{:?}", limits(&choice));
+            assert!(limits.contains(&format!("kms_deadline: {kms}s")), "{limits}");
+            assert!(limits.contains(&format!("operation_deadline: {operation}s")), "{limits}");
+            assert!(limits.contains("store_deadline: 10s"), "{limits}");
+        }
+    }
+}
