@@ -60,7 +60,7 @@ impl Breaker {
         }
     }
 
-    /// Tells whether a call would be refused.
+    /// Returns `true` if a call would be refused.
     #[must_use]
     pub fn is_open(&self, now: Duration) -> bool {
         match *self.state() {

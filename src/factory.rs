@@ -30,6 +30,14 @@ impl SessionFactory {
     /// Returns the session of a partition: a customer, a tenant, an account. No I/O; make one for
     /// each call or keep it, as you like.
     ///
+    /// ```
+    /// # use claviger::{Error, SessionFactory};
+    /// # async fn handle(factory: &SessionFactory, card: &[u8]) -> Result<String, Error> {
+    /// let session = factory.session("customer-17")?;
+    /// session.encrypt_json(card).await
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::InvalidPartition`], [`Error::Closed`], [`Error::Forked`].
     pub fn session(&self, partition: &str) -> Result<Session, Error> {
@@ -79,6 +87,13 @@ impl SessionFactory {
     /// operation that begins after this call waits for the metastore, and goes on with what is cached
     /// only if that does not answer. No I/O; of a key that is not cached nothing is noted. With a system
     /// key so are all keys under it, and the call takes no longer for that.
+    ///
+    /// ```
+    /// # use claviger::{Error, KeyId, SessionFactory};
+    /// # fn on_message(factory: &SessionFactory) -> Result<(), Error> {
+    /// factory.invalidate(&KeyId::new("_IK_customer-17_checkout_payments"))
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Forked`].
@@ -144,6 +159,15 @@ impl SessionFactory {
 
     /// Returns what the factory holds and what happened to it.
     ///
+    /// ```
+    /// # use claviger::{Error, SessionFactory};
+    /// # fn is_ready(factory: &SessionFactory) -> Result<bool, Error> {
+    /// let status = factory.status()?;
+    /// let is_ready = !status.closed && !status.metastore_down && !status.kms_down;
+    /// # Ok(is_ready)
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Forked`].
     pub fn status(&self) -> Result<Status, Error> {
@@ -154,6 +178,18 @@ impl SessionFactory {
     /// loads and for keys in use until the deadline, ends what is left and wipes all keys.
     ///
     /// Further calls, also concurrent ones, return the first one's report. The caller needs no runtime.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use claviger::{Error, SessionFactory};
+    /// # async fn shut_down(factory: &SessionFactory) -> Result<(), Error> {
+    /// let report = factory.close(Duration::from_secs(5)).await?;
+    /// if !report.is_clean() {
+    ///     eprintln!("{report:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Forked`]; [`Error::NoRuntime`] outside of a runtime only. What went wrong while closing is

@@ -76,37 +76,37 @@ impl Gate {
         Self { permits, health: Health::new(), rules, clock, random }
     }
 
-    /// Tells whether the dependency is taken to be down, and no probe is due.
+    /// Returns `true` if the dependency is taken to be down, and no probe is due.
     pub(crate) fn is_open(&self) -> bool {
         self.health.is_open(self.now())
     }
 
-    /// Tells whether the dependency is taken to be down.
+    /// Returns `true` if the dependency is taken to be down.
     pub(crate) fn is_tripped(&self) -> bool {
         self.health.is_tripped()
     }
 
-    /// Tells whether a call would not be made now.
+    /// Returns `true` if a call would not be made now.
     pub(crate) fn is_shut_to(&self, subject: &Subject) -> bool {
         self.health.is_shut_to(subject, self.now())
     }
 
-    /// Tells whether the next probe is left to this subject.
+    /// Returns `true` if the next probe is left to this subject.
     pub(crate) fn prefers(&self, subject: &Subject) -> bool {
         self.health.prefers(subject, self.now())
     }
 
-    /// Tells whether any call is under way.
+    /// Returns `true` if any call is under way.
     pub(crate) fn is_asked(&self) -> bool {
         self.permits.are_any_out()
     }
 
-    /// Tells whether the dependency did for anybody what it was asked for, within `span`.
+    /// Returns `true` if the dependency did for anybody what it was asked for, within `span`.
     pub(crate) fn has_served_within(&self, span: Duration) -> bool {
         self.health.has_served_since(self.now().saturating_sub(span))
     }
 
-    /// Tells whether a check would get a permit at once.
+    /// Returns `true` if a check would get a permit at once.
     pub(crate) fn has_room_for_check(&self) -> bool {
         self.permits.has_room_for_check()
     }

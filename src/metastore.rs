@@ -262,7 +262,7 @@ impl DamagedRow {
     }
 }
 
-/// Tells whether a row's id is one of those that other Asherah implementations write beside the
+/// Returns `true` if a row's id is one of those that other Asherah implementations write beside the
 /// keys, and that are no keys.
 #[must_use]
 pub fn is_reserved_id(id: &str) -> bool {

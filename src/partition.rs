@@ -99,7 +99,7 @@ impl Naming {
         }
     }
 
-    /// Tells whether `parent` is the system key id that belongs to the intermediate key `child`:
+    /// Returns `true` if `parent` is the system key id that belongs to the intermediate key `child`:
     /// this service and product's, with the same suffix as the child's own.
     pub(crate) fn is_parent_of(&self, child: &KeyId, parent: &KeyId) -> bool {
         let rest = parent.as_str().strip_prefix("_SK_").and_then(|parent| parent.strip_prefix(&*self.tail));

@@ -222,7 +222,7 @@ impl EnvelopeKeyRecord {
         &self.meta
     }
 
-    /// Tells whether an operator has withdrawn the key.
+    /// Returns `true` if an operator has withdrawn the key.
     #[must_use]
     pub const fn is_revoked(&self) -> bool {
         self.revoked
@@ -363,7 +363,7 @@ impl DataRowRecord {
             .try_into()
             .map_err(|_length| MalformedRecord::new("Key has not the length of a wrapped data row key"))?;
         if data.len() < OVERHEAD_BYTES {
-            return Err(MalformedRecord::new("Data is too short for a tag and a nonce"));
+            return Err(MalformedRecord::new("Data is too short to hold a tag and a nonce"));
         }
         Ok(Self { created, wrapped_key, parent, data })
     }

@@ -296,7 +296,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         Ok(is_same(&unwrapped, secret))
     }
 
-    /// Tells whether the key is there, and revoked.
+    /// Returns `true` if the key is there, and revoked.
     async fn revoke(&self, record: &EnvelopeKeyRecord) -> Result<bool, Error> {
         let meta = record.meta();
         let revoked =
@@ -356,7 +356,7 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     }
 }
 
-/// Who could measure how long this takes holds the key: both come from his own service.
+/// Only the holder of the key could measure how long this takes: both come from its own service.
 fn is_same(one: &SecretKey, other: &SecretKey) -> bool {
     one.expose_secret() == other.expose_secret()
 }

@@ -28,6 +28,42 @@ pub struct Session {
 }
 
 /// Where a service keeps its records, for [`Session::store`] and [`Session::load`].
+///
+/// ```
+/// # use claviger::{InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
+/// use std::sync::Mutex;
+/// use claviger::{BackendError, DataRowRecord, Persistence};
+///
+/// #[derive(Default)]
+/// struct Cards(Mutex<Vec<DataRowRecord>>);
+///
+/// impl Persistence for Cards {
+///     type Key = usize;
+///
+///     async fn store(&self, record: &DataRowRecord) -> Result<usize, BackendError> {
+///         let mut cards = self.0.lock().map_err(|_| BackendError::permanent("a writer panicked"))?;
+///         cards.push(record.clone());
+///         Ok(cards.len() - 1)
+///     }
+///
+///     async fn load(&self, key: &usize) -> Result<Option<DataRowRecord>, BackendError> {
+///         let cards = self.0.lock().map_err(|_| BackendError::permanent("a writer panicked"))?;
+///         Ok(cards.get(*key).cloned())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new())?)?;
+/// # let builder = SessionFactory::builder(InMemoryMetastore::new(), kms);
+/// # let factory = builder.service("checkout").product("payments").build()?;
+/// let (session, cards) = (factory.session("customer-17")?, Cards::default());
+/// let key = session.store(&cards, b"4111 1111 1111 1111").await?;
+/// let card = session.load(&cards, &key).await?;
+/// assert_eq!(card.as_deref(), Some(&b"4111 1111 1111 1111"[..]));
+/// assert!(session.load(&cards, &99).await?.is_none());
+/// # Ok(()) }
+/// ```
 pub trait Persistence {
     /// What a record is found by.
     type Key;
@@ -215,7 +251,8 @@ impl Session {
         self.open(&parent, &wrapped_key, data).await
     }
 
-    /// Encrypts `plaintext` and hands the record to `persistence`; returns what it is found by.
+    /// Encrypts `plaintext` and hands the record to `persistence`; returns what it is found by. There is an example
+    /// at [`Persistence`].
     ///
     /// # Errors
     /// As [`encrypt`](Self::encrypt), and [`Error::Persistence`].
@@ -224,7 +261,8 @@ impl Session {
         persistence.store(&record).await.map_err(|source| Error::Persistence { operation: "store", source })
     }
 
-    /// Loads a record from `persistence` and decrypts it; `None` if there is none.
+    /// Loads a record from `persistence` and decrypts it; `None` if there is none. There is an example at
+    /// [`Persistence`].
     ///
     /// # Errors
     /// As [`decrypt`](Self::decrypt), and [`Error::Persistence`].

@@ -107,7 +107,7 @@ pub struct CloseReport {
 }
 
 impl CloseReport {
-    /// Tells whether everything ended by itself.
+    /// Returns `true` if everything ended by itself.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.aborted_loads.is_empty()

@@ -11,13 +11,13 @@ use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::time::error::Elapsed;
 
-use crate::Enduring;
+use crate::SharedCredentialLoad;
 
 /// Loads what the machine says of AWS (environment, profile, web identity, container or instance role;
 /// not SSO), but for what is given here. Nothing is asked of a service.
 ///
 /// Clients made of it speak HTTPS by rustls with ring and the system's certificates, over the same
-/// connections and with the same [credentials](Enduring). How long a call takes, and how often it is tried, is
+/// connections and with the same [credentials](SharedCredentialLoad). How long a call takes, and how often it is tried, is
 /// theirs to say.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub async fn load(
     // Boxed, since it nests very deeply.
     let loading: Pin<Box<dyn Future<Output = SdkConfig> + Send>> = Box::pin(loader.load());
     let loaded = tokio::time::timeout(START_WAIT, loading).await?;
-    let enduring = loaded.credentials_provider().map(Enduring::shared);
+    let enduring = loaded.credentials_provider().map(SharedCredentialLoad::shared);
     let mut config = loaded.into_builder();
     config.set_credentials_provider(enduring);
     config.set_timeout_config(Some(TimeoutConfig::disabled()));

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// load that it waits for dropped as well, a provider that takes longer would be asked again and again
 /// and never answer.
 #[derive(Debug)]
-pub struct Enduring {
+pub struct SharedCredentialLoad {
     provider: SharedCredentialsProvider,
     begun: Mutex<Option<Load>>,
 }
@@ -28,7 +28,7 @@ struct Load {
 /// How old a load that nobody waited for may be: credentials end, and an outage's error is no news.
 const KEPT: Duration = Duration::from_secs(60);
 
-impl Enduring {
+impl SharedCredentialLoad {
     /// Has loads from this provider go on.
     pub const fn new(provider: SharedCredentialsProvider) -> Self {
         Self { provider, begun: Mutex::new(None) }
@@ -53,7 +53,7 @@ impl Enduring {
     }
 }
 
-impl ProvideCredentials for Enduring {
+impl ProvideCredentials for SharedCredentialLoad {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -69,7 +69,7 @@ impl ProvideCredentials for Enduring {
 
 /// A call that waits for a load; one that goes away leaves it to the next.
 struct Waiting<'a> {
-    of: &'a Enduring,
+    of: &'a SharedCredentialLoad,
     load: Option<Load>,
 }
 
@@ -101,7 +101,7 @@ mod tests {
         asked: Arc<AtomicUsize>,
     }
 
-    fn slow() -> (Slow, Enduring) {
+    fn slow() -> (Slow, SharedCredentialLoad) {
         let slow = Slow { let_go: Arc::new(Semaphore::new(0)), asked: Arc::default() };
         let provider = slow.clone();
         let provider = provide_credentials_fn(move || {
@@ -112,10 +112,10 @@ mod tests {
                 Err(CredentialsError::not_loaded_no_source())
             }
         });
-        (slow, Enduring::new(SharedCredentialsProvider::new(provider)))
+        (slow, SharedCredentialLoad::new(SharedCredentialsProvider::new(provider)))
     }
 
-    async fn begin_and_drop(enduring: &Enduring) {
+    async fn begin_and_drop(enduring: &SharedCredentialLoad) {
         let mut call = pin!(enduring.provide_credentials());
         assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         // The load is a task of its own, and needs its turn.
@@ -159,7 +159,7 @@ mod tests {
             }
         }
 
-        let enduring = Enduring::new(SharedCredentialsProvider::new(Broken));
+        let enduring = SharedCredentialLoad::new(SharedCredentialsProvider::new(Broken));
         let answer: Result<Credentials, _> = enduring.provide_credentials().await;
         assert!(matches!(answer, Err(CredentialsError::ProviderError(_))));
     }

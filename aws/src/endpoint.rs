@@ -17,7 +17,7 @@ pub enum Service {
 
 /// The URL that the requests of a service go to, where that is not left to the SDK.
 ///
-/// It is the only way from a setting to a client: who has one had it checked.
+/// It is the only way from a setting to a client: a caller that has one had it checked.
 #[derive(Clone, Debug)]
 pub struct Endpoint(String);
 
@@ -59,7 +59,7 @@ impl Endpoint {
     }
 }
 
-/// An endpoint of another machine that is not https: who listens on the way reads what is sent, and who
+/// An endpoint of another machine that is not https: anybody who listens on the way reads what is sent, and anybody who
 /// answers in its place chooses the data keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the endpoint of {} that {} is not https", .service.id(), .origin.told(*.service))]
@@ -68,7 +68,7 @@ pub struct InTheClear {
     origin: Origin,
 }
 
-/// Who says where requests go.
+/// What says where requests go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     Given,
@@ -132,7 +132,7 @@ fn without_port(authority: &str) -> &str {
     authority.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(authority, |(host, _)| host)
 }
 
-/// Tells whether a host is in one of AWS's own domains, VPC endpoints among them.
+/// Returns `true` if a host is in one of AWS's own domains, VPC endpoints among them.
 fn is_of_aws(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     AWS_DOMAINS.iter().any(|domain| host.strip_suffix(domain).is_some_and(|name| name.ends_with('.')))

@@ -200,7 +200,7 @@ fn class_of_causes(error: &(dyn Error + 'static)) -> Option<FailureClass> {
     class
 }
 
-/// Tells whether the connection belonged to another runtime, which ended before the answer. The client
+/// Returns `true` if the connection belonged to another runtime, which ended before the answer. The client
 /// says of it that its user is to blame, as of a request that can never be sent; but a second try opens
 /// a connection in the runtime that it is made in.
 fn lost_its_runtime(error: &(dyn Error + 'static)) -> bool {

@@ -12,6 +12,6 @@ mod failure;
 pub use aws_config::SdkConfig;
 
 pub use config::{START_WAIT, load};
-pub use credentials::Enduring;
+pub use credentials::SharedCredentialLoad;
 pub use endpoint::{Endpoint, InTheClear, Service};
 pub use failure::Failure;

@@ -63,7 +63,7 @@ use crate::copies::{CopyFailures, all_of, first_of};
 /// regions that are not configured are not tried.
 ///
 /// # Encryption context
-/// Without one, who can write the store can put one system key's envelope in the place of another's;
+/// Without one, a writer of the store can put one system key's envelope in the place of another's;
 /// neither then opens anything it should not, since the keys below do not authenticate.
 /// [`encryption_context`](AwsKmsBuilder::encryption_context) makes KMS bind each envelope to its key's
 /// id and creation: such a swap is refused by KMS itself, and its log names the key each call was

@@ -21,7 +21,7 @@ pub struct CopyCheck {
 }
 
 impl CopyCheck {
-    /// Tells whether both calls did their work.
+    /// Returns `true` if both calls did their work.
     #[must_use]
     pub const fn is_good(&self) -> bool {
         self.wrap.is_ok() && matches!(self.unwrap, Some(Ok(_)))

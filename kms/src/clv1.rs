@@ -4,7 +4,7 @@
 //! "copy":"…"},…]}`. The system key is sealed under a wrapping key made for this one envelope, and each
 //! copy holds a share of that key (of `any-of`, where `k` is 1, the key itself), as its member wrapped it.
 //! So the seal binds the copies to each other: what the members answer opens it, or is no answer.
-//! Nothing else is authenticated; who reads an envelope takes neither names nor `k` on trust.
+//! Nothing else is authenticated; a reader of an envelope takes neither names nor `k` on trust.
 
 use claviger::BackendError;
 use serde::{Deserialize, Serialize};
@@ -130,7 +130,7 @@ impl Envelope {
     }
 }
 
-/// Tells whether a member may be called so: short, visible, the same in JSON, and apart from the copies
+/// Returns `true` if a member may be called so: short, visible, the same in JSON, and apart from the copies
 /// within a member, `member/copy`.
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())

@@ -1,4 +1,4 @@
-//! Several copies of one wrapped key: whom to ask for them, when to ask the next, and what became of
+//! Several copies of one wrapped key: which holder to ask for them, when to ask the next, and what became of
 //! each.
 
 use std::fmt;
@@ -12,17 +12,17 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
-/// Who can wrap and unwrap one of the copies: a region, a member. It has a circuit breaker of its own, so that
+/// What can wrap and unwrap one of the copies: a region, a member. It has a circuit breaker of its own, so that
 /// one that is down costs the others nothing.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct CopyHolder {
     name: Arc<str>,
     breaker: Breaker,
     is_down: AtomicBool,
     clock: Arc<dyn Clock>,
 }
 
-/// A keeper did not answer in time.
+/// A holder did not answer in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
 struct NoAnswer(Duration);
@@ -34,13 +34,13 @@ fn unreachable(why: impl std::error::Error + Send + Sync + 'static) -> BackendEr
 const FAILURES_MAX: u32 = 3;
 const COOL_DOWN: Duration = Duration::from_secs(1);
 
-impl Keeper {
+impl CopyHolder {
     pub(crate) fn new(name: impl Into<Arc<str>>, clock: Arc<dyn Clock>) -> Self {
         let breaker = Breaker::new(FAILURES_MAX, COOL_DOWN);
         Self { name: name.into(), breaker, is_down: AtomicBool::new(false), clock }
     }
 
-    /// The same keeper, of which nothing is known yet: for who wants to know how it is.
+    /// The same holder, of which nothing is known yet, for a check of how it is.
     #[cfg(feature = "aws")]
     pub(crate) fn afresh(&self) -> Self {
         Self::new(Arc::clone(&self.name), Arc::clone(&self.clock))
@@ -50,14 +50,14 @@ impl Keeper {
         &self.name
     }
 
-    /// Tells whether the keeper was found to be down and not yet to be up again. A call is then refused,
-    /// or it is the probe that tells; who may drop it early should see it to its end.
+    /// Returns `true` if the holder was found to be down and not yet to be up again. A call is then refused,
+    /// or it is the probe that tells; a caller that may drop it early should see it to its end.
     #[cfg(any(feature = "any-of", feature = "k-of-n"))]
     pub(crate) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Relaxed)
     }
 
-    /// Makes the call, unless the keeper is taken to be down.
+    /// Makes the call, unless the holder is taken to be down.
     ///
     /// # Cancel safety
     /// The call is dropped where it stands. Should it have been a probe of the breaker, the next may
@@ -71,7 +71,7 @@ impl Keeper {
         self.call_anyway(context, call).await
     }
 
-    /// Makes the call, also when the keeper is taken to be down: for who wants to know how it is.
+    /// Makes the call, also when the holder is taken to be down, for a check of how it is.
     ///
     /// # Cancel safety
     /// As of [`call`](Self::call).
@@ -91,7 +91,7 @@ impl Keeper {
             }
             // It refused by itself: that says nothing of what is behind it.
             Err(error) if !error.was_asked() => self.breaker.not_asked(self.clock.monotonic()),
-            // A permanent refusal is an answer: the keeper is up.
+            // A permanent refusal is an answer: the holder is up.
             Ok(_) | Err(_) => {
                 self.breaker.succeeded();
                 self.is_down.store(false, Ordering::Relaxed);
@@ -122,13 +122,13 @@ where
     race(context, attempts, hedge_after, CopyFailures::add).await
 }
 
-/// As [`first_of`], of keepers that are asked for what may be another's. That they do not know it is
+/// As [`first_of`], of holders that are asked for what may be another's. That they do not know it is
 /// no news if another does, so failures are told to the operator only when all have failed.
 ///
 /// # Cancel safety
 /// As of [`first_of`].
 #[cfg(any(feature = "any-of", feature = "k-of-n"))]
-pub(crate) async fn first_of_strangers<T, A, F>(
+pub(crate) async fn first_of_unlabelled<T, A, F>(
     context: &CallContext,
     attempts: Vec<(Arc<str>, A)>,
     hedge_after: Duration,
@@ -271,7 +271,7 @@ impl CopyFailure {
 }
 
 impl CopyFailures {
-    /// Tells whether anybody was asked, of those that failed.
+    /// Returns `true` if anybody was asked, of those that failed.
     pub(crate) fn was_asked(&self) -> bool {
         self.0.iter().any(|failure| failure.error.was_asked())
     }
@@ -440,44 +440,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn s3_11_a_dead_keeper_gets_one_probe_a_second() {
         let clock = FixedClock::new(1_700_000_000);
-        let keeper = Keeper::new("r", Arc::new(clock.clone()));
+        let holder = CopyHolder::new("r", Arc::new(clock.clone()));
         let mut asked = 0;
         for _ in 0..10_000 {
             let attempt = async {
                 asked += 1;
                 Err::<(), _>(transient())
             };
-            assert!(keeper.call(&call(), attempt).await.unwrap_err().is_transient());
+            assert!(holder.call(&call(), attempt).await.unwrap_err().is_transient());
             clock.advance(Duration::from_millis(1));
         }
         assert_eq!(asked, FAILURES_MAX + 9);
         clock.advance(COOL_DOWN);
-        assert_eq!(keeper.call(&call(), ready(Ok(1))).await.unwrap(), 1);
-        assert_eq!(keeper.call(&call(), ready(Ok(2))).await.unwrap(), 2);
+        assert_eq!(holder.call(&call(), ready(Ok(1))).await.unwrap(), 1);
+        assert_eq!(holder.call(&call(), ready(Ok(2))).await.unwrap(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_without_asking_neither_opens_nor_closes_a_breaker() {
         let clock = FixedClock::new(1_700_000_000);
-        let keeper = Keeper::new("r", Arc::new(clock.clone()));
+        let holder = CopyHolder::new("r", Arc::new(clock.clone()));
         let refused = || ready(Err::<(), _>(BackendError::damaged("malformed").not_asked()));
         let down = || ready(Err::<(), _>(transient()));
         for _ in 0..FAILURES_MAX - 1 {
-            assert!(keeper.call(&call(), down()).await.is_err());
-            assert!(!keeper.call(&call(), refused()).await.unwrap_err().was_asked());
+            assert!(holder.call(&call(), down()).await.is_err());
+            assert!(!holder.call(&call(), refused()).await.unwrap_err().was_asked());
         }
-        assert!(keeper.call(&call(), down()).await.is_err());
+        assert!(holder.call(&call(), down()).await.is_err());
         for _ in 0..3 {
             clock.advance(COOL_DOWN);
-            assert!(!keeper.call(&call(), refused()).await.unwrap_err().was_asked(), "it may be the probe");
-            assert!(keeper.call(&call(), down()).await.is_err());
+            assert!(!holder.call(&call(), refused()).await.unwrap_err().was_asked(), "it may be the probe");
+            assert!(holder.call(&call(), down()).await.is_err());
             assert!(
-                keeper.call(&call(), ready(Ok(()))).await.unwrap_err().is_transient(),
+                holder.call(&call(), ready(Ok(()))).await.unwrap_err().is_transient(),
                 "it is still down"
             );
         }
         clock.advance(COOL_DOWN);
-        assert!(keeper.call(&call(), ready(Ok(()))).await.is_ok());
+        assert!(holder.call(&call(), ready(Ok(()))).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -499,10 +499,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_keeper_that_hangs_is_left_at_its_deadline() {
-        let keeper = Keeper::new("r", Arc::new(FixedClock::new(1_700_000_000)));
+        let holder = CopyHolder::new("r", Arc::new(FixedClock::new(1_700_000_000)));
         let begun = tokio::time::Instant::now();
         assert!(
-            keeper
+            holder
                 .call(&CallContext::within(HEDGE), pending::<Result<(), _>>())
                 .await
                 .unwrap_err()

@@ -41,7 +41,7 @@ use crate::members::{Draft, Member, Members, MembersBuilder, invalid, unwrap_bar
 /// envelope of another system key may be put in its place, which then fails to open what it wrapped.
 /// For a key of his own choice he must be able to wrap under the master keys of `k` members.
 ///
-/// # Who sees what
+/// # What each member sees
 /// The process that wraps or unwraps has the system key and all shares in its memory, as with every
 /// other KMS: the quorum is among the services, not among processes.
 ///

@@ -1,4 +1,4 @@
-//! Key management services for [claviger](https://docs.rs/claviger): who holds the master key.
+//! Key management services for [claviger](https://docs.rs/claviger): they hold the master key.
 //!
 //! Each service is a cargo feature, and none is on by default:
 //!

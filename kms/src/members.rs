@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 
 use crate::check::{CopyCheck, check};
 use crate::clv1::{Envelope, Kind, MEMBERS_MAX, MemberCopy, is_name};
-use crate::copies::{CopyFailures, Keeper, all_of, first_of_strangers};
+use crate::copies::{CopyFailures, CopyHolder, all_of, first_of_unlabelled};
 
 /// One service, and how it is called: within its deadline, and seldom while it is down.
 #[derive(Clone, Debug)]
@@ -20,13 +20,13 @@ pub(crate) struct Member(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    keeper: Keeper,
+    holder: CopyHolder,
     kms: BoxedKms,
 }
 
 impl Member {
     pub(crate) fn name(&self) -> &Arc<str> {
-        self.0.keeper.name()
+        self.0.holder.name()
     }
 
     /// Names a copy of this member's own, so that it is told from the others'.
@@ -34,7 +34,7 @@ impl Member {
         format!("{}/{copy}", self.name())
     }
 
-    /// Tells whether a copy is this member's, or one of those within it.
+    /// Returns `true` if a copy is this member's, or one of those within it.
     #[cfg(feature = "any-of")]
     pub(crate) fn has_made(&self, copy: &str) -> bool {
         let rest = copy.strip_prefix(&**self.name());
@@ -49,7 +49,7 @@ impl Member {
         meta: &KeyMeta,
         context: &CallContext,
     ) -> Result<WrappedKey, BackendError> {
-        self.0.keeper.call_anyway(context, self.0.kms.wrap_key(key, meta, context)).await
+        self.0.holder.call_anyway(context, self.0.kms.wrap_key(key, meta, context)).await
     }
 
     /// Unwraps.
@@ -63,14 +63,14 @@ impl Member {
         meta: &KeyMeta,
         context: &CallContext,
     ) -> Result<SecretKey, BackendError> {
-        let Inner { keeper, kms } = &*self.0;
-        if !keeper.is_down() {
-            return keeper.call(context, kms.unwrap_key(wrapped, meta, context)).await;
+        let Inner { holder, kms } = &*self.0;
+        if !holder.is_down() {
+            return holder.call(context, kms.unwrap_key(wrapped, meta, context)).await;
         }
         let (member, wrapped, meta, context) = (self.clone(), wrapped.to_vec(), meta.clone(), *context);
         let probe = tokio::spawn(async move {
-            let Inner { keeper, kms } = &*member.0;
-            keeper.call(&context, kms.unwrap_key(&wrapped, &meta, &context)).await
+            let Inner { holder, kms } = &*member.0;
+            holder.call(&context, kms.unwrap_key(&wrapped, &meta, &context)).await
         });
         probe.await.unwrap_or_else(|error| Err(BackendError::transient(error)))
     }
@@ -91,8 +91,8 @@ impl KeyManagementService for Checked {
         meta: &KeyMeta,
         context: &CallContext,
     ) -> Result<WrappedKey, BackendError> {
-        let Inner { keeper, kms } = &*self.0.0;
-        keeper.call_anyway(context, kms.wrap_key(key, meta, context)).await
+        let Inner { holder, kms } = &*self.0.0;
+        holder.call_anyway(context, kms.wrap_key(key, meta, context)).await
     }
 
     async fn unwrap_key(
@@ -101,8 +101,8 @@ impl KeyManagementService for Checked {
         meta: &KeyMeta,
         context: &CallContext,
     ) -> Result<SecretKey, BackendError> {
-        let Inner { keeper, kms } = &*self.0.0;
-        keeper.call_anyway(context, kms.unwrap_key(wrapped, meta, context)).await
+        let Inner { holder, kms } = &*self.0.0;
+        holder.call_anyway(context, kms.unwrap_key(wrapped, meta, context)).await
     }
 
     fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
@@ -151,8 +151,8 @@ impl MembersBuilder {
             }
         }
         let members = self.members.into_iter().map(|(name, kms)| {
-            let keeper = Keeper::new(name, Arc::clone(&self.clock));
-            Member(Arc::new(Inner { keeper, kms }))
+            let holder = CopyHolder::new(name, Arc::clone(&self.clock));
+            Member(Arc::new(Inner { holder, kms }))
         });
         Ok(Members { members: members.collect(), random: self.random, locks: self.locks })
     }
@@ -181,7 +181,7 @@ pub(crate) async fn unwrap_bare<'a>(
             (Arc::clone(member.name()), unwrap)
         })
         .collect();
-    Ok(first_of_strangers(context, attempts, hedge_after).await?)
+    Ok(first_of_unlabelled(context, attempts, hedge_after).await?)
 }
 
 /// The members in the order of the configuration.

@@ -1,4 +1,4 @@
-//! Files with secrets in them, or whose word is taken: who else could have read one, or put another in its
+//! Files with secrets in them, or whose word is taken: which users could have read one, or put another in its
 //! place.
 
 mod exposure;

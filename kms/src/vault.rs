@@ -57,13 +57,13 @@ use crate::vault::login::{Lease, Login};
 /// idle for too long logs in at its next call.
 ///
 /// # Time
-/// Each call, login included, has one deadline, two seconds by default. The core retries what fails
+/// Each call, login included, ends at the deadline of its context. The core retries what fails
 /// transiently and keeps away from what is down, so nothing of that is here, but that a call is
 /// repeated at once when its connection turns out to be closed.
 ///
 /// # Standbys
 /// A standby that cannot forward a call [redirects to the active node][ha]. That is followed, twice
-/// at most, to the same path, and over HTTPS only from HTTPS. The token goes along. Who can redirect
+/// at most, to the same path, and over HTTPS only from HTTPS. The token goes along. Anybody that can redirect
 /// has shown a certificate for the configured address, and gets the token anyway; the node that it
 /// names must show one, too. Over plain HTTP, which proves nothing, redirects stay on this machine
 /// unless [`danger_http`](VaultTransitKmsBuilder::danger_http) allows it.
@@ -96,7 +96,7 @@ pub struct VaultTransitKms {
     client: Client,
     login: Login,
     urls: Urls,
-    /// For those who read: the address, and the mount with the key's name.
+    /// For readers: the address, and the mount with the key's name.
     address: String,
     key: String,
 }

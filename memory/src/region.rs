@@ -97,7 +97,7 @@ impl Region {
             return Ok(());
         }
         let Self { mapping, data, protection, free, slots } = self;
-        // SAFETY: every slot that was taken has been put back, and who puts a slot back
+        // SAFETY: every slot that was taken has been put back, and a caller that puts a slot back
         // has done with its address.
         match unsafe { mapping.unmap() } {
             Ok(()) => Ok(()),

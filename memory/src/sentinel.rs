@@ -9,7 +9,7 @@ use crate::{
     sys::{Mapping, ProcessId, Span, Support, page_bytes},
 };
 
-/// Tells whether this process is a forked child of the one that made the sentinel.
+/// Returns `true` if this process is a forked child of the one that made the sentinel.
 ///
 /// It holds one page that the kernel zeroes in a child, so that asking costs one load.
 /// Where the kernel cannot do that (macOS; Linux before 4.14) it compares process ids,

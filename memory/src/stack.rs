@@ -255,7 +255,7 @@ fn wipe_below<const MAX: usize>(bytes: usize) {
 }
 
 /// Overwrites the stack below the caller down to the first probe, and so much more that no signal's frame
-/// that ends there is left. Tells whether all probes were intact.
+/// that ends there is left. Returns `true` if all probes were intact.
 #[inline(always)]
 fn wipe_to(probes: Probes) -> bool {
     #[cfg(target_arch = "x86_64")]

@@ -49,7 +49,7 @@ findings! {
     AdminPermissionMissing => "admin-permission-missing",
     /// The server takes no writes.
     ReadOnly => "read-only",
-    /// A pooler mixes up the prepared statements of those who share its connections.
+    /// A pooler mixes up the prepared statements of the clients that share its connections.
     SharedStatements => "shared-statements",
     /// Reads may miss what another server of the cluster has answered already.
     StaleReads => "stale-reads",

@@ -49,7 +49,7 @@ kinds! {
     Unreachable => "it is out of reach",
     /// Others keep it busy, or its limits are reached: wait, or give it more.
     Busy => "it is busy",
-    /// It does not know who calls, or not from there: see to user, password, token or credentials.
+    /// It does not know the caller, or not from there: see to user, password, token or credentials.
     Unauthenticated => "the user is not let in",
     /// The user may not do this: grant the right.
     Denied => "the user lacks a right",
@@ -122,7 +122,7 @@ impl FailureKind {
     }
 }
 
-/// A failure of a metastore, a KMS or a user's storage, classified by the one who knows.
+/// A failure of a metastore, a KMS or a user's storage, classified by the back end.
 ///
 /// Its `Display` names the class only; what happened is in `source()`. Whoever builds one strips
 /// passwords and connection strings from the source first, and sees to it that no text of it, or of

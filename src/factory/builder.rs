@@ -167,16 +167,17 @@ impl SessionFactoryBuilder {
     /// So a metastore or a KMS that connects when it is made is best made where its factory is built:
     ///
     /// ```
-    /// # use claviger::{Error, InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
-    /// # fn kms() -> Result<StaticKms, Error> {
-    /// #     StaticKms::new(&SecretKey::generate(&SystemRandom::new())?)
+    /// # use claviger::{BackendError, InMemoryMetastore, SecretKey, SessionFactory, StaticKms, SystemRandom};
+    /// # fn kms() -> Result<StaticKms, BackendError> {
+    /// #     StaticKms::new(&SecretKey::generate(&SystemRandom::new()).map_err(BackendError::transient)?)
     /// # }
     /// # async fn open() -> InMemoryMetastore { InMemoryMetastore::new() }
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let background = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     /// let factory = background.block_on(async {
     ///     let metastore = open().await;
-    ///     SessionFactory::builder(metastore, kms()?).service("checkout").product("payments").build()
+    ///     let builder = SessionFactory::builder(metastore, kms()?).service("checkout").product("payments");
+    ///     Ok::<_, Box<dyn std::error::Error>>(builder.build()?)
     /// })?;
     /// // Any thread may use it now, such as one that blocks on a runtime of its own for each request.
     /// let request = tokio::runtime::Builder::new_current_thread().build()?;

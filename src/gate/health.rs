@@ -1,4 +1,4 @@
-//! What is known of a dependency: who gets no answer from it, and whether anybody does.
+//! What is known of a dependency: which subjects get no answer from it, and whether any does.
 //!
 //! The breaker counts subjects: failures of one key say nothing of the others. Time is an argument, by a
 //! clock that never goes back.
@@ -54,7 +54,7 @@ struct Open {
     turn: Turn,
 }
 
-/// Who may make the next probe.
+/// Which subject may make the next probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     /// Those that are not in trouble first.
@@ -111,7 +111,7 @@ impl Health {
         !matches!(self.look(Some(subject), now), Verdict::Go(_))
     }
 
-    /// Tells whether the next probe is left to this subject, which is not in trouble.
+    /// Returns `true` if the next probe is left to this subject, which is not in trouble.
     pub(super) fn prefers(&self, subject: &Subject, now: Duration) -> bool {
         let mut state = self.state();
         state.breaker.open.is_some()

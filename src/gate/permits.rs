@@ -26,7 +26,7 @@ pub(super) struct Permits {
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     kind: Kind,
-    // The lane last: who waits for it has a permit or queues for one.
+    // The lane last: a call that waits for it has a permit or queues for one.
     held: Option<SemaphorePermit<'a>>,
     _lane: Option<InLane>,
 }

@@ -54,7 +54,7 @@ impl MetastoreHandle {
         &self.writes
     }
 
-    /// Tells whether the replica did not answer the last time it was asked.
+    /// Returns `true` if the replica did not answer the last time it was asked.
     pub(crate) fn replica_is_down(&self) -> bool {
         self.replica_is_down.load(Ordering::Relaxed)
     }

@@ -70,7 +70,7 @@ impl InMemoryMetastore {
         Self::default()
     }
 
-    /// Sets how many bytes a key id may have, 255 unless set: for who is going to use a store that takes
+    /// Sets how many bytes a key id may have, 255 unless set: for a caller that is going to use a store which takes
     /// more. PostgreSQL and SQLite take 255 characters of up to four bytes, DynamoDB 2 048 bytes.
     ///
     /// ```

@@ -55,11 +55,11 @@ impl RewrapOptions {
     /// known.
     ///
     /// Whoever knows it, and writes the store, can have put keys of his own choice there, with any `created`.
-    /// Wrapped anew they would be as good as others. Revoked, such a key encrypts nothing for who learns of it,
+    /// Wrapped anew they would be as good as others. Revoked, such a key encrypts nothing for a process that learns of it,
     /// and decrypts what names it; the same goes for those that he only read. At no point is a key that he may
     /// know wrapped anew and not revoked, whatever fails. A key that is up to date is not revoked.
     ///
-    /// This does not shut him out: who still writes the store afterwards can take the revocation back for
+    /// This does not shut such a person out: a writer of the store can afterwards still take the revocation back for
     /// processes that start later. `docs/kms.md` has the whole procedure.
     pub const fn revoke(mut self, revoke: bool) -> Self {
         self.revoke = revoke;
@@ -105,7 +105,7 @@ pub struct RewrapReport {
 }
 
 impl RewrapReport {
-    /// Tells whether every system key is as it should be now, or in a dry run can be brought there. Those that
+    /// Returns `true` if every system key is as it should be now, or in a dry run can be brought there. Those that
     /// were left out were so on purpose, and do not count: see [`left_out`](Self::left_out).
     #[must_use]
     pub fn is_clean(&self) -> bool {

@@ -91,7 +91,7 @@ pub(super) async fn try_latest_many(
     Ok(found.into_iter().map(|found| found.map(|latest| latest.record)).collect())
 }
 
-/// Tells whether the store refused for good and by itself, which says nothing of whether its server is up.
+/// Returns `true` if the store refused for good and by itself, which says nothing of whether its server is up.
 pub(super) fn is_refused_unasked<T>(answer: &Result<T, BackendError>) -> bool {
     answer.as_ref().is_err_and(|error| !error.is_transient() && !error.was_asked())
 }

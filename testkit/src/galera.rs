@@ -21,7 +21,7 @@ pub struct Galera {
 }
 
 impl Galera {
-    /// Tells whether there are a MariaDB and Galera's library on this machine.
+    /// Returns `true` if there are a MariaDB and Galera's library on this machine.
     #[must_use]
     pub fn is_installed() -> bool {
         MariaDb::is_installed() && find_library().is_some()

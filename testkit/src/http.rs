@@ -201,7 +201,7 @@ fn answers(port: u16) -> bool {
     says(port, "GET / HTTP/1.0\r\n\r\n", "HTTP/")
 }
 
-/// Tells whether the answer to a request holds something.
+/// Returns `true` if the answer to a request holds something.
 fn says(port: u16, request: &str, something: &str) -> bool {
     let ask = || -> io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;

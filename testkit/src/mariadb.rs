@@ -26,7 +26,7 @@ pub struct MariaDb {
 }
 
 impl MariaDb {
-    /// Tells whether there is a MariaDB on this machine, with its clients and the time zones.
+    /// Returns `true` if there is a MariaDB on this machine, with its clients and the time zones.
     #[must_use]
     pub fn is_installed() -> bool {
         PROGRAMS.iter().all(|name| find_program(name).is_some()) && Path::new(ZONES).is_dir()
@@ -187,7 +187,7 @@ impl MariaDb {
         self.server.resume();
     }
 
-    /// Tells whether it was started, and neither killed nor paused since.
+    /// Returns `true` if it was started, and neither killed nor paused since.
     pub(crate) fn answers(&self) -> bool {
         self.server.answers()
     }

@@ -49,13 +49,13 @@ struct Upstream {
 }
 
 impl PgBouncer {
-    /// Tells whether there is a PgBouncer on this machine.
+    /// Returns `true` if there is a PgBouncer on this machine.
     #[must_use]
     pub fn is_installed() -> bool {
         find_program().is_some()
     }
 
-    /// Tells whether there is one that [`start_newer`](Self::start_newer) can start, on this machine
+    /// Returns `true` if there is one that [`start_newer`](Self::start_newer) can start, on this machine
     /// or in this folder of tools.
     #[must_use]
     pub fn is_newer_installed(tools: &Path) -> bool {

@@ -27,7 +27,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Tells whether there is a PostgreSQL on this machine.
+    /// Returns `true` if there is a PostgreSQL on this machine.
     #[must_use]
     pub fn is_installed() -> bool {
         bin().is_some()

@@ -78,7 +78,7 @@ pub(crate) fn spawn(command: Command) -> Child {
         let (orders, inbox) = mpsc::channel::<Order>();
         let work = move || {
             for (mut command, answer) in inbox {
-                // The one who asked waits for it.
+                // The caller waits for it.
                 drop(answer.send(command.spawn()));
             }
         };

@@ -285,7 +285,7 @@ impl Connection {
         }
     }
 
-    /// Takes new orders. Tells whether the connection goes on.
+    /// Takes new orders. Returns `true` if the connection goes on.
     fn obey(&mut self) -> bool {
         let orders = *self.orders.borrow_and_update();
         if orders.cut != self.seen.cut {

@@ -64,7 +64,7 @@ impl Server {
         }
     }
 
-    /// Tells whether it was started, and neither killed nor paused since.
+    /// Returns `true` if it was started, and neither killed nor paused since.
     pub(crate) fn answers(&self) -> bool {
         self.process.is_some() && !self.is_paused.load(Ordering::SeqCst)
     }

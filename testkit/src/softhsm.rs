@@ -89,7 +89,7 @@ pub enum HsmFault {
 }
 
 impl SoftHsm {
-    /// Tells whether `SoftHSM` is on this machine.
+    /// Returns `true` if `SoftHSM` is on this machine.
     #[must_use]
     pub fn is_installed() -> bool {
         library().is_some()

@@ -118,7 +118,9 @@ impl Service {
         let store = FaultyMetastore::new(InMemoryMetastore::new());
         let clock = FixedClock::new(1_700_000_000);
         let master_key = SecretKey::generate(random).unwrap();
-        let kms = Arc::new(StaticKms::new(&master_key).unwrap().random(random.clone()));
+        let kms = Arc::new(
+            StaticKms::with_lock_policy(&master_key, LockPolicy::Require).unwrap().random(random.clone()),
+        );
         let factory = || {
             SessionFactory::builder(store.clone(), Arc::clone(&kms))
                 .service("service")

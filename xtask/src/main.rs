@@ -66,7 +66,7 @@ Examples:
   cargo xtask bench -- -p claviger-metastore
 ";
 
-/// Any failure: a sentence for the one who called.
+/// Any failure: a sentence for the caller.
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 #[derive(Debug, PartialEq, Eq)]

@@ -72,7 +72,7 @@ impl Process {
         self.succeeded(status)
     }
 
-    /// Runs it and hands each line of its output to `see`, and on to ours. Tells whether it
+    /// Runs it and hands each line of its output to `see`, and on to ours. Returns `true` if it
     /// succeeded.
     pub(crate) fn watch(mut self, mut see: impl FnMut(&str)) -> Result<bool> {
         self.announce();

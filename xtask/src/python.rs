@@ -14,7 +14,7 @@ other version. No `python3.12` on PATH runs with its module venv, nor one in ~/.
 Install it by `uv python install 3.12`, `pyenv install 3.12` or your system's packages (Ubuntu 24.04: \
 python3.12-venv), and try again.";
 
-/// Tells whether `python3` makes environments for the packages that run on many versions.
+/// Returns `true` if `python3` makes environments for the packages that run on many versions.
 pub(crate) fn serves() -> bool {
     Process::new("python3", &["-c", SERVES]).probe().is_some()
 }
@@ -53,7 +53,7 @@ pub(crate) fn install(python: &Path, program: &Path, packages: &[&str]) -> Resul
     Process::new(folder.join("bin/python"), &[&pip, packages].concat()).run()
 }
 
-/// Tells whether a Python has a package in this version, and it can be imported.
+/// Returns `true` if a Python has a package in this version, and it can be imported.
 pub(crate) fn has(python: &Path, module: &str, package: &str, wanted: &str) -> bool {
     let version = format!("import {module}, importlib.metadata as m; print(m.version('{package}'))");
     Process::new(python, &["-c", &version]).probe().is_some_and(|version| version == wanted)

@@ -14,7 +14,7 @@ use claviger_aws::{Endpoint, SdkConfig, Service};
 use crate::aws::error::AwsKmsFault;
 use crate::aws::region::Region;
 use crate::aws::{AwsKms, Binding, COPIES_MAX, Settings};
-use crate::copies::Keeper;
+use crate::copies::CopyHolder;
 
 /// Says which keys in which regions to use and how to reach them.
 ///
@@ -147,7 +147,7 @@ impl AwsKmsBuilder {
     /// [`encryption_context`](Self::encryption_context) is on. Off unless told.
     ///
     /// It is for the time between switching the context on and wrapping the last old key anew. As long,
-    /// who can write the store can still put the envelope of an *old* key in another's place: therefore
+    /// a writer of the store can still put the envelope of an *old* key in another's place: therefore
     /// it has to be asked for.
     pub const fn accept_no_context(mut self, accept_no_context: bool) -> Self {
         self.accept_no_context = accept_no_context;
@@ -179,8 +179,8 @@ impl AwsKmsBuilder {
         for (name, key) in &self.keys {
             let client = Client::from_conf(self.client_config(name, shared.as_ref())?.build());
             let previous = of(&self.previous, name).cloned().collect();
-            let keeper = Keeper::new(name.as_str(), Arc::clone(&self.clock));
-            regions.push(Arc::new(Region::new(keeper, client, key.clone(), previous)));
+            let holder = CopyHolder::new(name.as_str(), Arc::clone(&self.clock));
+            regions.push(Arc::new(Region::new(holder, client, key.clone(), previous)));
         }
         // Stable: the others keep their order.
         regions.sort_by_key(|region| self.preferred.as_deref().is_some_and(|name| name != &**region.name()));

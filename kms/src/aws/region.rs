@@ -20,16 +20,16 @@ use zeroize::Zeroizing;
 
 use crate::aws::envelope::{KEK_BYTES, RegionCopy};
 use crate::aws::error::{AwsKmsError, AwsKmsFault, INCORRECT_KEY, INVALID_CIPHERTEXT};
-use crate::copies::Keeper;
+use crate::copies::CopyHolder;
 
 pub(super) struct Region {
-    keeper: Keeper,
+    holder: CopyHolder,
     client: Client,
     /// What wraps here: an ARN, an id or an alias.
     key: String,
     /// What may still unwrap here.
     previous: Vec<String>,
-    /// Open while the region is asked last, since another answered long before it. Not the keeper's,
+    /// Open while the region is asked last, since another answered long before it. Not the holder's,
     /// which would leave out a region that is slow when a key is wrapped for all.
     late: Breaker,
 }
@@ -65,16 +65,16 @@ pub(super) fn context_of(meta: &KeyMeta) -> Context {
 }
 
 impl Region {
-    pub(super) const fn new(keeper: Keeper, client: Client, key: String, previous: Vec<String>) -> Self {
-        Self { keeper, client, key, previous, late: Breaker::new(1, LATE_FOR) }
+    pub(super) const fn new(holder: CopyHolder, client: Client, key: String, previous: Vec<String>) -> Self {
+        Self { holder, client, key, previous, late: Breaker::new(1, LATE_FOR) }
     }
 
     /// The same region, of which nothing is known yet.
     pub(super) fn afresh(&self) -> Self {
-        Self::new(self.keeper.afresh(), self.client.clone(), self.key.clone(), self.previous.clone())
+        Self::new(self.holder.afresh(), self.client.clone(), self.key.clone(), self.previous.clone())
     }
 
-    /// Tells whether the region takes its place in the order of trial, or comes last.
+    /// Returns `true` if the region takes its place in the order of trial, or comes last.
     pub(super) fn is_in_time(&self, now: Duration) -> bool {
         self.late.admit(now).is_ok()
     }
@@ -95,7 +95,7 @@ impl Region {
     }
 
     pub(super) const fn name(&self) -> &Arc<str> {
-        self.keeper.name()
+        self.holder.name()
     }
 
     /// What is stored of a data key that was wrapped here.
@@ -112,7 +112,7 @@ impl Region {
         const OPERATION: &str = "GenerateDataKey";
         let request = self.client.generate_data_key().key_id(&self.key).key_spec(DataKeySpec::Aes256);
         let request = self.send(OPERATION, request.set_encryption_context(context).send());
-        let answer = self.keeper.call(&call, async { Ok(request.await?) }).await?;
+        let answer = self.holder.call(&call, async { Ok(request.await?) }).await?;
         let secret = answer.plaintext.and_then(secret_of);
         let (Some(secret), Some(wrapped)) = (secret, wrapped_of(answer.ciphertext_blob)) else {
             return Err(self.incomplete(OPERATION));
@@ -131,7 +131,7 @@ impl Region {
         let request = self.client.encrypt().key_id(&self.key).set_encryption_context(context);
         let request = request.plaintext(Blob::from_maybe_shared(data_key));
         let request = self.send(OPERATION, request.send());
-        let answer = self.keeper.call(&call, async { Ok(request.await?) }).await?;
+        let answer = self.holder.call(&call, async { Ok(request.await?) }).await?;
         wrapped_of(answer.ciphertext_blob).ok_or_else(|| self.incomplete(OPERATION))
     }
 
@@ -181,7 +181,7 @@ impl Region {
                 Err(error) => Err(error.into()),
             }
         };
-        match self.keeper.call(call, request).await? {
+        match self.holder.call(call, request).await? {
             Ok(plaintext) => Ok(Ok(plaintext.ok_or_else(|| self.incomplete(OPERATION))?)),
             Err(refusal) => Ok(Err(refusal)),
         }
@@ -267,7 +267,7 @@ mod tests {
         let client = Client::from_conf(
             aws_sdk_kms::Config::builder().behavior_version(BehaviorVersion::latest()).build(),
         );
-        Region::new(Keeper::new("r", Arc::new(clock.clone())), client, "key".into(), Vec::new())
+        Region::new(CopyHolder::new("r", Arc::new(clock.clone())), client, "key".into(), Vec::new())
     }
 
     async fn drop_after(region: &Region, time: Duration, clock: &FixedClock) {

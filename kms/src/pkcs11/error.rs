@@ -170,7 +170,7 @@ const fn kind(code: RvError) -> Option<FailureKind> {
     })
 }
 
-/// Tells whether a login that fails so may have cost one of the tries that a token allows, or
+/// Returns `true` if a login that fails so may have cost one of the tries that a token allows, or
 /// would fail in the same way again.
 pub(super) const fn is_about_the_pin(code: RvError) -> bool {
     matches!(

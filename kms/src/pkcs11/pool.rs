@@ -2,7 +2,7 @@
 //!
 //! PKCS#11 blocks, and a session does one thing at a time. So calls wait in a queue for one of a
 //! fixed number of threads. A module that hangs keeps its thread until it returns; all the others
-//! go on, and who waits leaves at the deadline.
+//! go on, and a caller that waits leaves at the deadline.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -182,7 +182,7 @@ impl Shared {
 
 /// A call that waits.
 trait Job: Send {
-    /// Tells whether nobody waits for the answer any more.
+    /// Returns `true` if nobody waits for the answer any more.
     fn is_given_up(&self) -> bool;
 
     fn run(self: Box<Self>, token: &Token, connection: &mut Option<Connection>);

@@ -93,7 +93,7 @@ const fn intrusion_by(owner: u32, mode: u32, user: u32) -> Option<Exposure> {
     }
 }
 
-/// Tells whether files of this owner are as good as the process's user's own.
+/// Returns `true` if files of this owner are as good as the process's user's own.
 pub(super) fn is_trusted(owner: u32) -> bool {
     owner == ROOT || owner == geteuid().as_raw()
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::exposure::{Exposure, STICKY, WRITABLE_BY_OTHERS, is_trusted};
 
-/// A name in a folder that is held open, and who could have led us to another one.
+/// A name in a folder that is held open, and which users could have led us to another one.
 ///
 /// It is found as the kernel finds it, link by link; but each folder is held open while the next name is
 /// looked up in it, and what is told of it is told of what is open. So what is found safe cannot be
@@ -76,7 +76,7 @@ impl Place {
         self.foreign_link.as_deref()
     }
 
-    /// Tells whether the name stands for what some process has open.
+    /// Returns `true` if the name stands for what some process has open.
     pub(super) const fn is_open(&self) -> bool {
         self.is_open
     }
@@ -245,7 +245,7 @@ fn open(folder: impl AsFd, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(folder, name, flags | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Tells whether the folder is the system's list of processes and what they have open. The links in it are no
+/// Returns `true` if the folder is the system's list of processes and what they have open. The links in it are no
 /// paths, and the system alone can follow them; nobody can put anything there.
 #[cfg(target_os = "linux")]
 fn is_listing(folder: &OwnedFd) -> io::Result<bool> {

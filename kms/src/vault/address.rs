@@ -97,7 +97,7 @@ pub(super) fn check_path(text: &str, what: &'static str) -> Result<String, Vault
     if path.split('/').all(is_name) { Ok(path.to_owned()) } else { Err(VaultTransitError::Config(what)) }
 }
 
-/// Tells whether it can stand in a URL as it is. Vault answers 404 to a path that ends in a dot.
+/// Returns `true` if it can stand in a URL as it is. Vault answers 404 to a path that ends in a dot.
 pub(super) fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     !name.is_empty() && name.len() <= 255 && name.bytes().all(is_plain) && !name.ends_with('.')

@@ -1,4 +1,4 @@
-//! Who we are to Vault.
+//! How the service logs in to Vault.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::vault::fault::VaultTransitError;
 use crate::vault::message;
 
-/// Who the service is to Vault, and how it shows that.
+/// How the service logs in to Vault.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VaultAuth {

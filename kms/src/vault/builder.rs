@@ -47,7 +47,7 @@ impl VaultTransitKmsBuilder {
         }
     }
 
-    /// Sets who the service is to Vault. There is no default.
+    /// Sets how the service logs in to Vault. There is no default.
     pub fn auth(mut self, auth: VaultAuth) -> Self {
         self.auth = Some(auth);
         self

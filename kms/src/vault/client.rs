@@ -197,13 +197,13 @@ async fn read(
     Ok(Answer { status, body, said })
 }
 
-/// Vault does not repeat what it is sent; who stands between might.
+/// Vault does not repeat what it is sent; something that stands between might.
 fn read_errors(body: &[u8], request: &Request<'_>) -> String {
     let token = request.token.map(|Token(token)| token.as_bytes()).unwrap_or_default();
     message::read_errors(body, &[token, &request.body])
 }
 
-/// Tells whether the connection was closed before an answer came.
+/// Returns `true` if the connection was closed before an answer came.
 fn was_closed(error: &PoolError) -> bool {
     let signs = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionAborted];
     !error.is_connect()
@@ -226,7 +226,7 @@ fn fault(operation: Operation, error: PoolError) -> VaultTransitError {
 }
 
 fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
-    // An I/O error hides what it carries from those who ask for its source.
+    // An I/O error hides what it carries from a caller that asks for its source.
     let carried = |error: &io::Error| error.get_ref().is_some_and(|inner| is_tls(inner));
     cause.is::<rustls::Error>() || cause.downcast_ref().is_some_and(carried)
 }

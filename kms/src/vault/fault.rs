@@ -169,7 +169,7 @@ fn class_of(operation: &str, status: u16, said: &str) -> FailureClass {
     }
 }
 
-/// Tells whether Vault found the ciphertext altered, or made by another key. Of a version that it
+/// Returns `true` if Vault found the ciphertext altered, or made by another key. Of a version that it
 /// does not know it says `invalid ciphertext`, too; but it may be the one that is behind: a standby,
 /// or a Vault that was restored.
 fn is_damage(said: &str) -> bool {

@@ -22,10 +22,10 @@ pub(super) struct Login {
     urls: Urls,
     clock: Arc<dyn Clock>,
     current: RwLock<Option<Arc<Lease>>>,
-    /// Held by who logs in or renews; those who need what comes of it wait here. Whoever is dropped
+    /// Held by the call that logs in or renews; calls that need what comes of it wait here. One that is dropped
     /// leaves it to the next. In it is why the last login failed.
     flight: Mutex<Option<BackendError>>,
-    /// How many logins have ended: who waited for one takes its failure for its own.
+    /// How many logins have ended: a call that waited for one takes its failure for its own.
     ended: AtomicU64,
 }
 
@@ -84,7 +84,7 @@ impl Login {
     /// good is waited for `renewal_max`.
     ///
     /// # Cancel safety
-    /// A login that was begun is made by the next who waits for it.
+    /// A login that was begun is made by the next call that waits for it.
     pub(super) async fn lease(
         &self,
         client: &Client,
@@ -138,7 +138,7 @@ impl Login {
         lease
     }
 
-    /// Logs in, or waits for who does. A token that `will_do` is taken from them.
+    /// Logs in, or waits for the call that does. A token that `will_do` is taken from them.
     async fn log_in(
         &self,
         client: &Client,

@@ -197,7 +197,7 @@ pub(super) fn read_errors(answer: &[u8], secrets: &[&[u8]]) -> String {
     line.join(" ").chars().filter(is_shown).take(MESSAGE_CHARACTERS_MAX).collect()
 }
 
-/// Tells whether a text holds as much of a secret as would be of use.
+/// Returns `true` if a text holds as much of a secret as would be of use.
 fn repeats(text: &[u8], secrets: &[&[u8]]) -> bool {
     let contains = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
     secrets.iter().any(|secret| match secret.len() {

@@ -73,7 +73,7 @@ impl Probes {
         Self { deepest: deepest.addr() }
     }
 
-    /// Tells whether all are as they were written.
+    /// Returns `true` if all are as they were written.
     ///
     /// Always inlined, into what wipes: one call fewer, and none of its own stack.
     #[inline(always)]
@@ -110,7 +110,7 @@ const PLACES: [usize; 12] = [0, 168, 336, 504, 672, 840, 1240, 1640, 2040, 2440,
 
 const DEEPEST: usize = 3240;
 
-/// Tells whether the probes are aligned, and none lies where the compiler's own may be.
+/// Returns `true` if the probes are aligned, and none lies where the compiler's own may be.
 const fn all_between_lines() -> bool {
     let mut index = 0;
     while index < PLACES.len() {

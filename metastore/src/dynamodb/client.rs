@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{Builder, ProvideCredentials, Region, SharedCredentialsProvider};
 use claviger::{BackendError, CallContext};
-use claviger_aws::{Endpoint, Enduring, START_WAIT, SdkConfig, Service};
+use claviger_aws::{Endpoint, START_WAIT, SdkConfig, Service, SharedCredentialLoad};
 
 use crate::dynamodb::fault::DynamoDbFault;
 use crate::dynamodb::{DEFAULT_TABLE, DynamoDbMetastore};
@@ -65,7 +65,7 @@ impl DynamoDbBuilder {
         self
     }
 
-    /// Takes an endpoint of another machine with `http://`: who is on the way reads the records then, and
+    /// Takes an endpoint of another machine with `http://`: anybody on the way reads the records then, and
     /// answers in DynamoDB's place.
     pub const fn danger_http(mut self, danger_http: bool) -> Self {
         self.danger_http = danger_http;
@@ -142,7 +142,7 @@ impl DynamoDbBuilder {
             config = config.region(Region::new(region));
         }
         if let Some(credentials) = self.credentials.clone() {
-            config = config.credentials_provider(Enduring::new(credentials));
+            config = config.credentials_provider(SharedCredentialLoad::new(credentials));
         }
         self.finish(config, None).await
     }

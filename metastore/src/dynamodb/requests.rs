@@ -23,7 +23,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(12);
 /// Sends a request and waits for its answer until the deadline.
 ///
 /// A caller that goes away takes the request along. One whose time is up leaves it to its end:
-/// the credentials that it may be waiting for then arrive for those who come later.
+/// the credentials that it may be waiting for then arrive for later calls.
 pub(super) fn send<T, E>(
     context: CallContext,
     request: impl Future<Output = Result<T, SdkError<E>>> + Send + 'static,

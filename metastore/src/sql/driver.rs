@@ -14,7 +14,7 @@ use claviger::FailureKind;
 ///
 /// What a server says of a statement may quote what it was sent, the key id with its partition: that
 /// message is in a field, for a caller that asks for it, and `Display` says in our words what it is about.
-/// What it says of a connection is shown, since it was told no more than who connects.
+/// What it says of a connection is shown, since it was told no more than the user that connects.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DriverFault {
@@ -52,7 +52,7 @@ pub(crate) fn kind_of_way(error: &sqlx::Error) -> Option<FailureKind> {
 /// What was done when a driver failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
-    /// The server knew who connects and no key.
+    /// The server knew the user that connects, and no key.
     Connecting,
     Asking,
 }

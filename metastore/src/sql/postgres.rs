@@ -51,7 +51,7 @@ use crate::sql::store::{SqlMetastore, sql_metastore};
 #[doc = concat!("```sql\n", include_str!("../../migrations/postgres/0001_encryption_key.sql"), "```")]
 ///
 /// # Connections
-/// Every call has a deadline. A call that is given up keeps its place among the connections until the
+/// Every call ends at the deadline of its context. A call that is given up keeps its place among the connections until the
 /// server has let go of it, and the server is told to end it; so there are never more connections than
 /// are allowed, whatever hangs. A read that meets a dead connection is made again on another one; a
 /// write is not, since it may have happened, and is a transient error: the factory tries again. A

@@ -150,11 +150,11 @@ impl<D: Dialect> Sessions<D> {
         }
     }
 
-    /// Runs `work`, to its end also when its caller goes away. its deadline ends it all, the wait
-    /// for a session too.
+    /// Runs `work`, to its end also when its caller goes away. The context's deadline ends it all, the
+    /// wait for a session too.
     ///
     /// The session goes back to the pool only after a whole answer. One that is not at its end at the
-    /// `deadline` is [abandoned](crate::sql::abandoned).
+    /// deadline is [abandoned](crate::sql::abandoned).
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         context: CallContext,

@@ -136,7 +136,7 @@ pub async fn list_goes_on_after_a_version_that_is_gone(store: &impl MetastoreAdm
     assert_eq!(rest(list_stem(store, &stem, 2).await), expected);
 }
 
-/// Who goes on from page to page sees every record once that was there all the time, whatever comes
+/// A caller that goes on from page to page sees every record once that was there all the time, whatever comes
 /// and goes meanwhile.
 pub async fn list_sees_what_is_there_all_the_time(store: &impl MetastoreAdmin) {
     let stays = fresh_id("");

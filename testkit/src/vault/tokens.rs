@@ -69,7 +69,7 @@ pub(crate) struct Token {
     uses_left: Option<u32>,
 }
 
-/// Who can log in.
+/// The roles that can log in.
 pub(crate) struct Role {
     pub(crate) mount: String,
     pub(crate) fields: [&'static str; 2],
@@ -87,7 +87,7 @@ impl Role {
         self.matches(body).all(|matches| matches)
     }
 
-    /// Tells whether the role's name is the one in the body, whatever the secret.
+    /// Returns `true` if the role's name is the one in the body, whatever the secret.
     pub(crate) fn is_named(&self, body: &Value) -> bool {
         self.matches(body).next() == Some(true)
     }

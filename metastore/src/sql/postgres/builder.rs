@@ -56,7 +56,7 @@ impl PostgresBuilder {
     /// The URL's parts are percent-encoded; what it leaves out comes from the environment and the
     /// password file, as for `psql`. TLS is used as `sslmode` says: `disable` and `allow` do without,
     /// `prefer`, the default, takes what the server offers and proves nothing, `require` insists on it
-    /// and proves nothing, `verify-full` with `sslrootcert` proves who it is. A parameter that is not
+    /// and proves nothing, `verify-full` with `sslrootcert` proves which server it is. A parameter that is not
     /// known is refused, since one that is misspelled would go without a word.
     ///
     /// Several hosts stand in a row, `host1:5432,host2:5432`, and are asked in turn. Of them

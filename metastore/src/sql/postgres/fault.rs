@@ -78,7 +78,7 @@ fn is_transient(error: &sqlx::Error) -> bool {
         // After it comes where in the driver that was.
         sqlx::Error::Protocol(message) => {
             message.starts_with("unexpected response from SSLRequest: 0x00 (")
-                // A pooler gave us the connection of somebody who listens.
+                // A pooler gave us the connection of a client that listens.
                 || message.contains("NotificationResponse")
         }
         sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,

@@ -34,7 +34,7 @@ use crate::sql::postgres::session::Value;
 ///
 /// **Any role of the database may notify**: PostgreSQL has no right for it. A factory bounds what that costs, see
 /// [`InvalidationSource`]. What is told and can be no key id stands for all keys; it is counted
-/// (`claviger_invalidations_malformed_total`) and logged once. Who is to be kept from telling at all must not
+/// (`claviger_invalidations_malformed_total`) and logged once. A role that is to be kept from telling at all must not
 /// know the channel's name: see [`channel`](Self::channel).
 pub struct PostgresInvalidations {
     /// The servers that are asked in turn.
@@ -80,7 +80,7 @@ impl PostgresInvalidations {
     /// Listens on another channel than `claviger_invalidations`. The trigger must tell on the same one.
     ///
     /// A name of random characters, in a trigger whose function only its owner can read, is the one way to keep
-    /// other roles from telling: who knows the name may. `pg_proc` shows functions to everybody, so the
+    /// other roles from telling: any role that knows the name may. `pg_proc` shows functions to everybody, so the
     /// function should take it from a table or a setting that other roles may not read.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl PostgresInvalidations {
         self
     }
 
-    /// Who told it is not known, and what may be anything: neither is logged.
+    /// The role that told it is not known, and the text may be anything: neither is logged.
     fn note_malformed(&mut self) {
         metrics::counter!("claviger_invalidations_malformed_total").increment(1);
         if !std::mem::replace(&mut self.has_warned, true) {

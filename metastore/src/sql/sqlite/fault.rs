@@ -72,7 +72,7 @@ pub(super) fn opening_error(error: sqlx::Error, path: &Path) -> BackendError {
     }
 }
 
-/// Returns `true` if nobody who is here can change the file, whatever their rights.
+/// Returns `true` if no user of this machine can change the file, whatever the rights.
 pub(super) fn is_on_read_only_medium(path: &Path) -> bool {
     let opened = OpenOptions::new().append(true).open(path);
     opened.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)

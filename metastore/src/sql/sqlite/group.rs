@@ -123,7 +123,7 @@ impl Group {
     }
 }
 
-/// The one who writes; others may, once it is dropped.
+/// The caller that writes; others may, once it is dropped.
 struct Writer {
     group: Arc<Group>,
     /// It has found the queue empty, under the lock, and another may have begun since.
@@ -139,14 +139,14 @@ impl Writer {
                     self.write(batch).await;
                 }
             }),
-            // Those who wait are told, or they would start one writer after another.
+            // Callers that wait are told, or they would start one writer after another.
             Err(_) => while self.group.next_batch().is_some() {},
         }
         self.has_ended = true;
     }
 
     async fn write(&self, batch: Vec<Job>) {
-        // The last of those who wait.
+        // The last of the callers that wait.
         let deadline = batch.iter().map(|job| job.deadline).max().unwrap_or_else(Instant::now);
         let (writes, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.write, (job.answer, job.place))).unzip();
