@@ -48,6 +48,9 @@ pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
 
     /// Returns which copies a wrapped key holds, from its bytes alone: nothing is unwrapped, and no
     /// service is asked.
+    ///
+    /// # Errors
+    /// For bytes that this service cannot have made.
     fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError>;
 
     /// Returns how the memory is locked in which the service itself holds keys that wrap others; `None` if it

@@ -65,7 +65,7 @@ impl Naming {
 
     /// Returns the id of the system key that new intermediate keys are wrapped under.
     pub(crate) fn system_key_id(&self) -> KeyId {
-        KeyId::new(self.with_suffix(format!("_SK_{}", self.tail)))
+        system_key_id(&self.tail, self.suffix.as_deref())
     }
 
     /// Returns the id of the intermediate key that this partition's new data is encrypted under.
@@ -84,7 +84,7 @@ impl Naming {
         id.push_str(partition);
         id.push('_');
         id.push_str(&self.tail);
-        Ok(self.with_suffix(id))
+        Ok(with_suffix(id, self.suffix.as_deref()))
     }
 
     /// Tells whose `candidate` is, for the session whose own intermediate key id is `own`.
@@ -127,19 +127,46 @@ impl Naming {
         let suffix = self.suffix.as_deref()?;
         own.strip_suffix(suffix)?.strip_suffix('_')
     }
+}
 
-    fn with_suffix(&self, mut id: String) -> String {
-        if let Some(suffix) = &self.suffix {
-            id.push('_');
-            id.push_str(suffix);
-        }
-        id
+impl KeyId {
+    /// Returns the id of the system key of a service and product, in a region if there is a suffix.
+    ///
+    /// The names are not checked: [`SessionFactoryBuilder::build`](crate::SessionFactoryBuilder::build)
+    /// does that, and what it refuses has no key.
+    ///
+    /// ```
+    /// # use claviger::KeyId;
+    /// let id = KeyId::of_system_key("checkout", "payments", Some("eu-west-1"));
+    /// assert_eq!(id.as_str(), "_SK_checkout_payments_eu-west-1");
+    /// ```
+    #[must_use]
+    pub fn of_system_key(service: &str, product: &str, region_suffix: Option<&str>) -> Self {
+        system_key_id(&format!("{service}_{product}"), region_suffix)
+    }
+
+    /// Returns `true` if the id has the form of a system key's.
+    #[must_use]
+    pub fn is_of_system_key(&self) -> bool {
+        is_system_key_id(self)
     }
 }
 
 /// Returns `true` if the id has the form of a system key's.
 pub(crate) fn is_system_key_id(id: &KeyId) -> bool {
     id.as_str().starts_with("_SK_")
+}
+
+fn system_key_id(tail: &str, suffix: Option<&str>) -> KeyId {
+    KeyId::new(with_suffix(format!("_SK_{tail}"), suffix))
+}
+
+fn with_suffix(mut id: String, suffix: Option<&str>) -> String {
+    if let Some(suffix) = suffix {
+        id.push('_');
+        id.push_str(suffix);
+    }
+    id
 }
 
 /// The whole string has the shape `[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}`, as `eu-west-1`.

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use claviger::backend::is_reserved_id;
 use claviger::testing::{FaultyKms, FaultyMetastore, SeededRandom};
 use claviger::{
-    BackendError, BoxedKms, BoxedMetastore, CallContext, Created, EnvelopeKeyRecord, InMemoryMetastore,
-    Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, Page, Replacement, SecretKey, StaticKms,
+    BackendError, BoxedKms, BoxedMetastore, BoxedMetastoreAdmin, CallContext, Created, EnvelopeKeyRecord,
+    InMemoryMetastore, Insert, KeyId, KeyMeta, Latest, Metastore, MetastoreAdmin, Page, Replacement,
+    SecretKey, StaticKms,
 };
 
 fn static_kms() -> StaticKms {
@@ -58,6 +59,18 @@ mod arc_metastore {
 mod boxed_metastore {
     use super::*;
     claviger::testing::metastore_contract!(async { BoxedMetastore::new(InMemoryMetastore::new()) });
+}
+
+mod boxed_metastore_admin {
+    use super::*;
+    claviger::testing::metastore_contract!(async { BoxedMetastoreAdmin::new(InMemoryMetastore::new()) });
+}
+
+mod boxed_metastore_admin_as_admin {
+    use super::*;
+    claviger::testing::metastore_admin_contract!(async {
+        BoxedMetastoreAdmin::new(InMemoryMetastore::new())
+    });
 }
 
 mod healthy_faulty_metastore {

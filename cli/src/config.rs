@@ -3,23 +3,23 @@
 
 use std::io::Read as _;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use claviger::KeyId;
 use claviger_kms::PrivateFile;
 use claviger_metastore::FindingId;
+use claviger_open::private;
 
 use crate::args::{Options, SchemaStore};
 use crate::exit::{Exit, Failure};
-use crate::files::{Role, Used};
+use crate::explain::kms::spec;
 use crate::given::Given;
+use crate::home::home;
 use crate::kms::KmsChoice;
 use crate::kms::text::{FROM, KMS, KmsGiven};
-use crate::private;
-use crate::store::StoreChoice;
-use crate::store::backend::Terms;
 use crate::store::text::METASTORE;
-use crate::variables::variable;
+use crate::store::{StoreChoice, Terms};
+use crate::used::{Role, Used};
 
 /// What the options come to.
 #[derive(Debug)]
@@ -75,9 +75,7 @@ impl Settings {
     }
 
     pub(crate) fn system_key_id(&self) -> KeyId {
-        let Self { service, product, .. } = self;
-        let suffix = self.region_suffix.as_ref().map(|suffix| format!("_{suffix}")).unwrap_or_default();
-        KeyId::new(format!("_SK_{service}_{product}{suffix}"))
+        KeyId::of_system_key(&self.service, &self.product, self.region_suffix.as_deref())
     }
 }
 
@@ -106,12 +104,11 @@ pub(crate) fn resolve_store_and_kms(
     let file = given.config.as_deref().map_or_else(|| Ok(Options::default()), read_config)?;
     let given = Options { metastore: given.metastore, accept_finding: accepted, kms, ..Options::default() };
     let options = over(given, file);
-    match StoreChoice::resolve(options.metastore, true)? {
-        StoreChoice::Memory => {
-            Err(Failure::new(Exit::Config, "memory: has no schema; name another store with --metastore"))
-        }
-        choice => Ok((choice, options.accept_finding, options.kms)),
+    let choice = StoreChoice::resolve(options.metastore, true)?;
+    if choice.is_memory() {
+        return Err(Failure::new(Exit::Config, "memory: has no schema; name another store with --metastore"));
     }
+    Ok((choice, options.accept_finding, options.kms))
 }
 
 /// A master key that is to be checked.
@@ -140,17 +137,17 @@ pub(crate) fn resolve_check(given: Options, config: Option<&Path>) -> Result<Che
 /// Which master key `--from` means: in the words of `--kms`, or the one of another configuration file,
 /// where alone some can be described.
 pub(crate) fn resolve_from(given: KmsGiven) -> Result<KmsChoice, Failure> {
-    let Some(path) = given.config() else { return given.resolve(&FROM) };
+    let Some(path) = given.config() else { return given.resolve(&FROM).map(KmsChoice::from) };
     let lacks = || {
         Failure::new(Exit::Config, format!("{} says no kms; name another file with --from", path.display()))
     };
-    read_config(path)?.kms.ok_or_else(lacks)?.resolve(&KMS)
+    read_config(path)?.kms.ok_or_else(lacks)?.resolve(&KMS).map(KmsChoice::from)
 }
 
 pub(crate) fn kms_choice(given: Option<KmsGiven>) -> Result<KmsChoice, Failure> {
     match given {
-        Some(given) => given.resolve(&KMS),
-        None => Ok(KmsChoice::Embedded(home()?.join("master.key"))),
+        Some(given) => given.resolve(&KMS).map(KmsChoice::from),
+        None => Ok(KmsChoice::own(home()?.join("master.key"))),
     }
 }
 
@@ -178,7 +175,7 @@ fn over(first: Options, second: Options) -> Options {
 fn read_config(path: &Path) -> Result<Options, Failure> {
     let shown = format!("the configuration file {}", path.display());
     let mut file = PrivateFile::open(path).map_err(|error| Failure::read(&shown, &error))?;
-    private::check_author(&file, &shown)?;
+    private::check_author(&file, &shown).map_err(spec)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| Failure::read(&shown, &error))?;
     let text = private::text(&bytes).map_err(|why| Failure::new(Exit::Config, format!("{shown} {why}")))?;
@@ -194,32 +191,16 @@ fn read_config(path: &Path) -> Result<Options, Failure> {
     })?;
     let read = options.kms.map(KmsGiven::read_table).transpose();
     options.kms = read.map_err(|wrong| {
-        let at = wrong.at;
-        wrong.into_failure().at(&format!("{}: kms", place(at)))
+        let place = place(wrong.at());
+        spec(wrong).at(&format!("{place}: kms"))
     })?;
     if options.metastore.as_ref().is_some_and(|given| given.has_secret(&METASTORE)) {
-        private::check(&file, &format!("{shown} holds a password and"), "change it")?;
+        private::check(&file, &format!("{shown} holds a password and"), "change it").map_err(spec)?;
     }
     if options.kms.as_ref().is_some_and(KmsGiven::has_secret) {
-        private::check(&file, &format!("{shown} holds a secret and"), "change it")?;
+        private::check(&file, &format!("{shown} holds a secret and"), "change it").map_err(spec)?;
     }
     Ok(options)
-}
-
-/// Claviger's own folder.
-pub(crate) fn home() -> Result<PathBuf, Failure> {
-    let variable = |name| variable(name).map(PathBuf::from);
-    variable("CLAVIGER_HOME")
-        .or_else(|| {
-            variable("XDG_DATA_HOME").filter(|path| path.is_absolute()).map(|data| data.join("claviger"))
-        })
-        .or_else(|| variable("HOME").map(|home| home.join(".local/share/claviger")))
-        .ok_or_else(|| {
-            Failure::new(
-                Exit::Config,
-                "there is no home folder to keep keys in; set CLAVIGER_HOME to a folder",
-            )
-        })
 }
 
 const CACHE: NonZeroU64 = match NonZeroU64::new(50_000) {

@@ -5,11 +5,6 @@ use std::panic::Location;
 use std::path::Path;
 use std::process::ExitCode;
 
-use claviger::Error;
-
-use crate::explain;
-use crate::tell::{say, tell};
-
 /// What a run tells the one who started it. The numbers are those of BSD's `sysexits.h` where
 /// it has one; `EXIT_CODES` explains them to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +67,6 @@ impl Failure {
         Self { exit, message: message.into(), findings: None, details: None }
     }
 
-    /// What the library answered.
-    pub(crate) fn crypt(error: &Error) -> Self {
-        explain::failure(error)
-    }
-
     pub(crate) fn with_details(mut self, details: String) -> Self {
         self.details = Some(details);
         self
@@ -135,21 +125,6 @@ impl Failure {
         Self::internal(&format!("the run broke off{place}"))
     }
 
-    /// Tells it, and how the run ends. A reader that ends first does so on purpose, and wants to hear
-    /// of nothing.
-    pub(crate) fn tell(&self) -> Exit {
-        if self.exit != Exit::ReaderGone {
-            tell(self.message());
-            if let Some(findings) = &self.findings {
-                say(findings);
-            }
-            if let Some(details) = &self.details {
-                tell(details);
-            }
-        }
-        self.exit
-    }
-
     /// Leaves out what only `--verbose` tells.
     pub(crate) fn in_short(mut self) -> Self {
         self.details = None;
@@ -169,12 +144,16 @@ impl Failure {
         self
     }
 
-    #[cfg(test)]
+    /// What follows the message on lines of its own.
+    pub(crate) fn findings(&self) -> Option<&str> {
+        self.findings.as_deref()
+    }
+
+    /// What only `--verbose` tells.
     pub(crate) fn details(&self) -> Option<&str> {
         self.details.as_deref()
     }
 
-    #[cfg(test)]
     pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }

@@ -5,6 +5,9 @@
 //! sentence is made of parts: what failed by class and kind, a key by its [`label`], the chain of causes,
 //! which holds no id. All the rest is for `--verbose`.
 
+pub(crate) mod kms;
+pub(crate) mod store;
+
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 
@@ -18,6 +21,12 @@ use crate::exit::{Exit, Failure};
 pub(crate) fn failure(error: &Error) -> Failure {
     let (exit, message) = sentence(error);
     Failure::new(exit, message).with_details(details(error, error.key_id()))
+}
+
+/// The same of a master key that opened no system key.
+pub(crate) fn master_key(key: &KeyId, error: &BackendError) -> Failure {
+    let (exit, message) = of_kms(error);
+    Failure::new(exit, message).with_details(details(error, Some(key)))
 }
 
 /// Tells whether the row that asked is at fault, or the keys of its customer: others may still do well.
@@ -34,9 +43,10 @@ pub(crate) fn is_of_one_row(error: &Error) -> bool {
         | Error::KeyNotFound(_)
         | Error::KeyRevoked(_)
         | Error::TooLarge { .. }
+        | Error::Cipher
         | Error::IndistinctKey(_) => true,
-        Error::Metastore { operation, key, source } => {
-            let is_of_all = is_of_system_key(key)
+        Error::Metastore { operation, key, source, .. } => {
+            let is_of_all = key.is_of_system_key()
                 || (*operation == INSERT && source.kind() == Some(FailureKind::TimeNotHeld));
             source.class() == FailureClass::Damaged || (source.is_of_one_key() && !is_of_all)
         }
@@ -44,13 +54,15 @@ pub(crate) fn is_of_one_row(error: &Error) -> bool {
     }
 }
 
+const CIPHER: &str = "the cipher refuses the data, of which it takes less than 64 GiB at once; split it";
+
 /// The trait's method that makes a key.
 const INSERT: &str = "insert";
 
 /// Names a key without its partition: by the first digits of the SHA-256 of its id. System keys have
 /// none, and are named as they are.
 pub(crate) fn label(id: &KeyId) -> String {
-    if is_of_system_key(id) {
+    if id.is_of_system_key() {
         return id.as_str().to_owned();
     }
     let digest = digest(&SHA256, id.as_str().as_bytes());
@@ -60,10 +72,6 @@ pub(crate) fn label(id: &KeyId) -> String {
         let _ = write!(label, "{byte:02x}");
         label
     })
-}
-
-fn is_of_system_key(id: &KeyId) -> bool {
-    id.as_str().starts_with("_SK_")
 }
 
 /// What `--verbose` adds: all causes, the whole key id, and what a server said in its own words.
@@ -89,10 +97,10 @@ pub(crate) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static
 
 fn sentence(error: &Error) -> (Exit, String) {
     match error {
-        Error::InvalidConfig { reason } => {
+        Error::InvalidConfig { reason, .. } => {
             (Exit::Config, format!("the options do not fit together: {reason}; see claviger --help"))
         }
-        Error::InvalidPartition { reason } => {
+        Error::InvalidPartition { reason, .. } => {
             (Exit::BadInput, format!("the partition {reason}; give one that names its customer"))
         }
         Error::MalformedRecord(malformed) => (
@@ -120,13 +128,14 @@ fn sentence(error: &Error) -> (Exit, String) {
         Error::KeyRevoked(key) => {
             (Exit::NotFound, format!("the record's key ({}) is revoked; ask who revoked it", label(key.id())))
         }
-        Error::ForeignParent { key } | Error::IndistinctKey(key) => (
+        Error::ForeignParent { key, .. } | Error::IndistinctKey(key) => (
             Exit::NotFound,
             format!("the key store holds a wrong record of key {} ({error}); restore it", label(key.id())),
         ),
-        Error::TooLarge { bytes_max, .. } => {
-            (Exit::BadInput, format!("the data is over the limit of {bytes_max} bytes; split it"))
+        Error::TooLarge { max_bytes, .. } => {
+            (Exit::BadInput, format!("the data is over the limit of {max_bytes} bytes; split it"))
         }
+        Error::Cipher => (Exit::BadInput, CIPHER.to_owned()),
         Error::Metastore { key, source, .. } if source.class() == FailureClass::Folded => (
             Exit::NotFound,
             format!(
@@ -136,9 +145,9 @@ fn sentence(error: &Error) -> (Exit, String) {
                 label(key)
             ),
         ),
-        Error::Metastore { operation, key, source } => of_store(operation, key, source),
+        Error::Metastore { operation, key, source, .. } => of_store(operation, key, source),
         Error::Kms { source, .. } => of_kms(source),
-        Error::ClockSkew(_) => (
+        Error::ClockSkew(_) | Error::ClockNotSet { .. } => (
             Exit::Unavailable,
             "this machine's clock is wrong, or was set back just now; set it and try again".to_owned(),
         ),
@@ -178,7 +187,7 @@ fn of_store(operation: &str, key: &KeyId, source: &BackendError) -> (Exit, Strin
 /// What is wrong with the one key that was asked for, if the store refused it for that.
 fn of_key(operation: &str, key: &KeyId, source: &BackendError) -> Option<(Exit, String)> {
     let kind = source.kind().filter(|kind| kind.is_of_one_key())?;
-    if is_of_system_key(key) {
+    if key.is_of_system_key() {
         let message = format!(
             "the key store cannot hold the system key {} ({}); check --service, --product and --region-suffix",
             label(key),

@@ -1,12 +1,14 @@
 //! Folders that are synced, so that a power cut does not bring back what was in them before.
 
-use std::fs::File;
-use std::io;
+use std::fs::{DirBuilder, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::exit::Failure;
 use crate::named::Entry;
 use crate::tell::tell;
 
@@ -61,4 +63,31 @@ pub(crate) fn is_unheard_of(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let answers = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS];
     answers.iter().any(|answer| error.raw_os_error() == Some(answer.raw_os_error()))
+}
+
+/// Makes claviger's own folder, for its owner alone, and syncs what names it: keys that are in use
+/// must not vanish with their folder when the power goes.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().unwrap_or(Path::new(""));
+    make_folder(parent)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => {
+            Folder::open(parent).sync();
+            Ok(())
+        }
+    }
+}
+
+/// The folder that a file is in, by a name that can be opened.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(crate) fn make_folder_of(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    make_folder(folder).map_err(|error| Failure::create(folder, &error))
 }

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use clap::builder::{StringValueParser, TypedValueParser, ValueParserFactory};
 use clap::parser::ValueSource;
+use claviger_open::private::read_description;
 use serde::{Deserialize, Deserializer};
 
 use crate::exit::{Exit, Failure};
-use crate::private;
+use crate::explain;
 
 /// The text of an option, its variable or its entry in the configuration file.
 #[derive(Clone)]
@@ -94,29 +95,10 @@ impl Guarded {
     }
 
     fn read_file(&self, file: &str) -> Result<String, Failure> {
-        let (flag, content) = (self.flag, self.content);
-        let wrong = |why: &str| Failure::new(Exit::Config, format!("{flag} @{file}: {why}"));
-        if file.is_empty() {
-            return Err(wrong("lacks its file; say @FILE"));
-        }
-        let bytes = private::read(
-            Path::new(file),
-            &format!("the file of {flag}"),
-            FILE_BYTES_MAX,
-            &format!("change {}", self.secret),
-        )?;
-        match private::line(&bytes) {
-            Ok(text) if text.starts_with('@') => {
-                Err(wrong(&format!("the file names a file; write {content} into it")))
-            }
-            Ok(text) => Ok(text.to_owned()),
-            Err(why) => Err(wrong(&format!("the file {why}, with {content} and nothing else"))),
-        }
+        let if_seen = format!("change {}", self.secret);
+        read_description(file, self.flag, self.content, &if_seen).map_err(explain::kms::spec)
     }
 }
-
-/// A text and some white space.
-const FILE_BYTES_MAX: usize = 8 << 10;
 
 impl fmt::Debug for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,20 +3,18 @@
 pub(crate) mod first_use;
 
 use std::fmt;
-use std::fs::DirBuilder;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use claviger::{CryptoPolicy, Event, Limits, SessionFactory};
+use claviger_open::{Absent, Making, OpenKms, OpenStore};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
-use crate::folder::Folder;
-use crate::kms::open::{Absent, Making, OpenKms, Opening};
+use crate::explain;
 use crate::kms::watched::Watched;
-use crate::store::backend::{Backend, CALL_WAIT, CALLS_MAX};
+use crate::kms::{KmsChoice, Opening};
+use crate::patience::CALL_WAIT;
 use crate::tell::tell;
 
 /// The keys of a run.
@@ -24,7 +22,7 @@ use crate::tell::tell;
 pub(crate) struct Keys {
     pub(crate) factory: SessionFactory,
     pub(crate) kms: Watched,
-    store: Backend,
+    store: OpenStore,
 }
 
 impl Keys {
@@ -46,12 +44,12 @@ impl Keys {
                  was ahead, or somebody wrote them so; look which, since those that are used live longer than they should",
             );
         }
-        for degraded in &status.degraded_keys {
+        for incomplete in &status.incomplete_keys {
             tell(format_args!(
                 "the system key {} has no copy of {}; claviger kms check tells why, and claviger kms repair \
                  makes it",
-                degraded.key.id(),
-                degraded.missing.join(", ")
+                incomplete.key.id(),
+                incomplete.missing.join(", ")
             ));
         }
         let unlocked = status.memory.unlocked_bytes;
@@ -86,23 +84,22 @@ pub(crate) async fn open(settings: &Settings, usage: Use) -> Result<Keys, Failur
         }
     };
     announce(&missing);
-    let kms = Watched::new(kms.boxed());
-    let policy = CryptoPolicy::production().intermediate_keys_max(settings.cache.get());
-    let mut builder = SessionFactory::builder(store.boxed(), kms.clone())
+    let kms = Watched::new(kms.kms());
+    let mut builder = SessionFactory::builder(store.metastore(), kms.clone())
         .service(&settings.service)
         .product(&settings.product)
-        .policy(policy)
-        .limits(limits())
+        .policy(CryptoPolicy::production())
+        .limits(limits(&settings.kms).max_intermediate_keys(settings.cache.get()))
         .folded_ids(settings.folded_ids);
     if let Some(suffix) = &settings.region_suffix {
         builder = builder.region_suffix(suffix);
     }
-    let factory = builder.build().map_err(|error| Failure::crypt(&error))?;
+    let factory = builder.build().map_err(|error| explain::failure(&error))?;
     Ok(Keys { factory, kms, store })
 }
 
-async fn find_store(settings: &Settings) -> Result<Backend, Failure> {
-    let found = Backend::open_existing(&settings.metastore, settings.terms().to_read()).await?;
+async fn find_store(settings: &Settings) -> Result<OpenStore, Failure> {
+    let found = settings.metastore.open_existing(settings.terms().to_read()).await?;
     found.ok_or_else(|| no_keys(&settings.metastore))
 }
 
@@ -114,7 +111,7 @@ async fn open_kms(settings: &Settings, making: Making) -> Result<OpenKms, Failur
     }
     let danger_known_key = settings.danger_known_key;
     let opening = Opening { making, members: making, absent: Absent::Failure, danger_known_key };
-    OpenKms::open(&settings.kms, opening).await
+    settings.kms.open(opening).await
 }
 
 fn no_keys(place: &impl fmt::Display) -> Failure {
@@ -124,14 +121,14 @@ fn no_keys(place: &impl fmt::Display) -> Failure {
     Failure::new(Exit::NotFound, message)
 }
 
-/// The store's own deadline ends first, so that the reason is told; three tries end before the
-/// operation's.
-pub(crate) fn limits() -> Limits {
-    Limits::new()
-        .store_calls_max(CALLS_MAX)
-        .store_deadline(CALL_WAIT + Duration::from_secs(1))
-        .kms_deadline(CALL_WAIT)
-        .operation_deadline(CALL_WAIT * 4)
+/// Three tries end before the operation's deadline.
+pub(crate) fn limits(kms: &KmsChoice) -> Limits {
+    let kms_wait = kms.call_wait();
+    Limits::production()
+        .max_store_calls(CALLS_MAX)
+        .store_deadline(CALL_WAIT)
+        .kms_deadline(kms_wait)
+        .operation_deadline(CALL_WAIT.max(kms_wait) * 4)
 }
 
 /// The files that hold keys and that encrypting makes if need be.
@@ -159,31 +156,29 @@ pub(crate) fn announce_due(missing: &[&Path]) {
     }
 }
 
-/// Makes claviger's own folder, for its owner alone, and syncs what names it: keys that are in use
-/// must not vanish with their folder when the power goes.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    if folder.as_os_str().is_empty() || folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().unwrap_or(Path::new(""));
-    make_folder(parent)?;
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => {
-            Folder::open(parent).sync();
-            Ok(())
+/// How many calls are under way at once: as many as the databases' stores have connections, so that
+/// none of them spends its time waiting for one.
+const CALLS_MAX: usize = 10;
+
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use claviger_open::KmsSpec;
+
+    use super::*;
+
+    #[test]
+    fn a_master_keys_own_deadline_is_that_of_its_calls_and_three_tries_fit_into_an_operation() {
+        for (parameters, kms, operation) in
+            [("", 10, 40), ("?call-deadline=30s", 30, 120), ("?call-deadline=1s", 1, 40)]
+        {
+            let text = format!("vault:https://vault.example/transit/k{parameters}");
+            let choice = KmsChoice::from(KmsSpec::from_text(&text, "--kms").unwrap());
+            let limits = format!("{:?}", limits(&choice));
+            assert!(limits.contains(&format!("kms_deadline: {kms}s")), "{limits}");
+            assert!(limits.contains(&format!("operation_deadline: {operation}s")), "{limits}");
+            assert!(limits.contains("store_deadline: 10s"), "{limits}");
         }
     }
 }
-
-/// The folder that a file is in, by a name that can be opened.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-pub(crate) fn make_folder_of(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    make_folder(folder).map_err(|error| Failure::create(folder, &error))
-}
-
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);

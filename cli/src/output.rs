@@ -13,18 +13,10 @@ use std::path::Path;
 use crate::cleanup::Cleanup;
 use crate::exit::Failure;
 use crate::output::file::NewFile;
+pub(crate) use crate::output::file::Privacy;
 pub(crate) use crate::output::target::Target;
 use crate::output::target::{Kind, open_special};
 use crate::streams::Waiting;
-
-/// Who may read a new file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Privacy {
-    /// Whom the umask, or the file that it replaces, lets read it.
-    Usual,
-    /// Its owner alone, unless a file of his that it replaces says otherwise.
-    Private,
-}
 
 /// A place to write to. Dropped without [`commit`](Self::commit), a file leaves no trace.
 #[derive(Debug)]

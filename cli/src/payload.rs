@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::encoding::{behind_mark, is_utf16};
 use crate::exit::{Exit, Failure};
+use crate::explain;
 use crate::input::Input;
 use crate::open::Keys;
 use crate::output::Output;
@@ -25,9 +26,9 @@ pub(crate) fn run(
     input: Input,
     mut output: Output,
 ) -> Result<Exit, Failure> {
-    let session = keys.factory.session(partition).map_err(|error| Failure::crypt(&error))?;
+    let session = keys.factory.session(partition).map_err(|error| explain::failure(&error))?;
     let Input { mut reader, name, .. } = input;
-    let explain = |error: Error| Failure::crypt(&keys.kms.explain(error)).at(&name);
+    let told = |error: Error| keys.kms.explain(&error).0.at(&name);
     match direction {
         Direction::Encrypt => {
             let payload = Zeroizing::new(read(&mut *reader, &name, PAYLOAD_BYTES_MAX)?);
@@ -35,7 +36,7 @@ pub(crate) fn run(
                 let why = "is a record already; decrypt it first, or say --allow-sealed to seal it once more";
                 return Err(Failure::new(Exit::BadInput, format!("{name} {why}")));
             }
-            let mut record = runtime.block_on(session.encrypt_json(&payload)).map_err(explain)?;
+            let mut record = runtime.block_on(session.encrypt_json(&payload)).map_err(told)?;
             record.push('\n');
             output.write(record.as_bytes())?;
         }
@@ -46,7 +47,7 @@ pub(crate) fn run(
                 return Err(Failure::new(Exit::BadInput, format!("{name} {why}")));
             }
             let record = behind_mark(&record).trim_ascii();
-            let payload = runtime.block_on(session.decrypt_json(record)).map_err(explain)?;
+            let payload = runtime.block_on(session.decrypt_json(record)).map_err(told)?;
             output.write(&payload)?;
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod file;
 pub(crate) mod job;
 pub(crate) mod jsonl;
 mod names;
+mod option;
 pub(crate) mod pipeline;
 pub(crate) mod rows;
 pub mod testing;
@@ -19,7 +20,7 @@ use std::ops::Range;
 use claviger::Error;
 
 use crate::exit::{Exit, Failure};
-use crate::explain::is_of_one_row;
+use crate::explain;
 
 /// How a file format lays out rows and cells.
 ///
@@ -130,10 +131,8 @@ pub(crate) enum RowFault {
 
 impl RowError {
     /// What the library answered; `field` is where.
-    fn crypt(error: &Error, field: Option<&str>) -> Self {
-        let failure = Failure::crypt(error);
-        let failure = if let Some(field) = field { failure.at(&format!("field {field}")) } else { failure };
-        Self::Crypt { failure, of_this_row: is_of_one_row(error) }
+    fn crypt(error: &Error) -> Self {
+        Self::Crypt { failure: explain::failure(error), of_this_row: explain::is_of_one_row(error) }
     }
 
     /// Tells whether other rows may still do well.

@@ -13,11 +13,6 @@ pub(crate) fn variable(name: impl AsRef<OsStr>) -> Option<OsString> {
     read(name).filter(|value| !value.is_empty())
 }
 
-/// Reads a variable that holds text.
-pub(crate) fn text(name: &str) -> Option<String> {
-    variable(name)?.into_string().ok()
-}
-
 /// Takes their variables from the options of which they are empty: clap takes the empty text for a
 /// value.
 pub(crate) fn without_empty(command: Command) -> Command {

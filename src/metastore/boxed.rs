@@ -153,6 +153,14 @@ impl Metastore for BoxedMetastore {
 }
 
 /// A metastore with its operators' calls, chosen at run time.
+///
+/// ```
+/// use claviger::{BoxedMetastore, BoxedMetastoreAdmin, InMemoryMetastore};
+///
+/// let admin = BoxedMetastoreAdmin::new(InMemoryMetastore::new());
+/// // What a factory takes, on the same store.
+/// let store = BoxedMetastore::from(admin.clone());
+/// ```
 #[derive(Clone, Debug)]
 pub struct BoxedMetastoreAdmin(Arc<dyn DynMetastoreAdmin>);
 
@@ -160,6 +168,12 @@ impl BoxedMetastoreAdmin {
     /// Boxes a metastore.
     pub fn new(metastore: impl MetastoreAdmin) -> Self {
         Self(Arc::new(metastore))
+    }
+}
+
+impl From<BoxedMetastoreAdmin> for BoxedMetastore {
+    fn from(admin: BoxedMetastoreAdmin) -> Self {
+        Self(admin.0)
     }
 }
 

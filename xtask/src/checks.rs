@@ -111,7 +111,7 @@ pub(crate) fn dependencies(workspace: &Workspace) -> Result<()> {
     if core.len() >= CORE_CRATES {
         wrong.push(format!("the core has {} crates, not under {CORE_CRATES}", core.len()));
     }
-    for name in ["claviger-metastore", "claviger-kms"] {
+    for name in ["claviger-metastore", "claviger-kms", "claviger-open"] {
         let package = workspace.packages.iter().find(|package| package.name == name);
         let package = package.ok_or_else(|| format!("there is no package {name}"))?;
         for feature in &package.features {

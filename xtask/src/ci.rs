@@ -168,6 +168,10 @@ mod tests {
         for (name, back_ends) in [
             ("claviger-metastore", &["sqlite", "postgres", "mysql", "dynamodb"][..]),
             ("claviger-kms", &["local", "aws", "pkcs11", "vault", "any-of", "k-of-n"]),
+            (
+                "claviger-open",
+                &["sqlite", "postgres", "mysql", "dynamodb", "aws", "pkcs11", "vault", "any-of", "k-of-n"],
+            ),
         ] {
             // `lints_per_feature` builds each package with none and with each of these alone.
             let package = workspace.packages.iter().find(|package| package.name == name).unwrap();

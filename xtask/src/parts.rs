@@ -82,6 +82,13 @@ pub(crate) const PARTS: &[Part] = &[
         ],
     },
     Part {
+        name: "open",
+        cargo: "-p claviger-open --features any-of,aws,dynamodb,k-of-n,mysql,pkcs11,postgres,sqlite,vault",
+        needs: &[Need::Postgres, Need::MariaDb, Need::OpenSsl, Need::Dynalite, Need::Moto, Need::SoftHsm],
+    },
+    // What is not built in is refused.
+    Part { name: "open-bare", cargo: "-p claviger-open", needs: &[] },
+    Part {
         name: "cli",
         cargo: "-p claviger-cli --features aws,dynamodb,mysql,pkcs11,postgres,vault",
         needs: &[

@@ -9,7 +9,10 @@ use claviger_metastore::FindingId;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Options, Report, STORE_HELP, STORE_LONG_HELP, STORE_VARIABLE, finding_parser};
+use super::options::{
+    KMS_HELP, KMS_LONG_HELP, KMS_VARIABLE, Options, Report, STORE_HELP, STORE_LONG_HELP, STORE_VARIABLE,
+    finding_parser,
+};
 use crate::given::{Given, GivenParser};
 use crate::kms::text::KmsGiven;
 
@@ -29,8 +32,8 @@ pub(crate) enum Kms {
 /// A master key, and which system keys of which store.
 #[derive(Debug, Args)]
 pub(crate) struct KmsKeys {
-    #[arg(long, value_name = "KMS", env = VARIABLE, hide_env_values = true)]
-    #[arg(value_parser = GivenParser::<KmsGiven>::NEW, help = HELP, long_help = LONG_HELP)]
+    #[arg(long, value_name = "KMS", env = KMS_VARIABLE, hide_env_values = true)]
+    #[arg(value_parser = GivenParser::<KmsGiven>::NEW, help = KMS_HELP, long_help = KMS_LONG_HELP)]
     pub(crate) kms: Option<KmsGiven>,
 
     /// Accepts the well-known test key as static master key, for reading test data.
@@ -131,26 +134,6 @@ fn created(text: &str) -> Result<Created, &'static str> {
     };
     seconds.and_then(Created::new).ok_or("say such as 2026-01-31T12:00:00Z")
 }
-
-pub(super) const VARIABLE: &str = "CLAVIGER_KMS";
-
-pub(super) const HELP: &str = "The master key: local:PATH, static:@FILE, aws:REGION=ARN, pkcs11:…, vault:https://… or \
-                               @FILE [default: master.key in claviger's folder]";
-
-pub(super) const LONG_HELP: &str = "\
-The master key [default: master.key in claviger's folder]:
-  local:PATH                                a file, made at first use
-  static:@FILE                              a file of 64 hex digits
-  aws:REGION=ARN[,REGION=ARN…][,preferred=REGION]
-                                            AWS KMS, with the credentials that AWS's tools use
-  pkcs11:token=LABEL;object=LABEL?module-path=PATH&pin-source=file:PATH
-                                            a hardware security module; the PIN may also be in
-                                            CLAVIGER_PKCS11_PIN
-  vault:https://HOST:8200/MOUNT/KEY[?auth=token|approle|kubernetes&…]
-                                            Vault or OpenBao; the token in VAULT_TOKEN or token=@FILE
-  @FILE                                     what is in a file that only its owner may read
-In the configuration file it can be a table, which can also put several of these together. A secret does
-not belong here, where all users of the machine see it: see docs/cli.md.";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -1,6 +1,6 @@
 //! What a run works on: a whole payload, or fields of a file of rows.
 
-use super::Crypt;
+use super::crypt::Crypt;
 use crate::exit::{Exit, Failure};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

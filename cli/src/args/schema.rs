@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use claviger_metastore::FindingId;
 
-use super::{Report, STORE_HELP, STORE_LONG_HELP, STORE_VARIABLE, finding_parser, kms};
+use super::options::{
+    KMS_HELP, KMS_LONG_HELP, KMS_VARIABLE, Report, STORE_HELP, STORE_LONG_HELP, STORE_VARIABLE,
+    finding_parser,
+};
 use crate::given::{Given, GivenParser};
 use crate::kms::text::KmsGiven;
 
@@ -51,8 +54,8 @@ pub(crate) struct SchemaApply {
     #[command(flatten)]
     pub(crate) check: SchemaCheck,
 
-    #[arg(long, value_name = "KMS", env = kms::VARIABLE, hide_env_values = true)]
-    #[arg(value_parser = GivenParser::<KmsGiven>::NEW, help = kms::HELP, long_help = kms::LONG_HELP)]
+    #[arg(long, value_name = "KMS", env = KMS_VARIABLE, hide_env_values = true)]
+    #[arg(value_parser = GivenParser::<KmsGiven>::NEW, help = KMS_HELP, long_help = KMS_LONG_HELP)]
     pub(crate) kms: Option<KmsGiven>,
 
     /// Makes a new key store in a file, though the master key of the one before is there.

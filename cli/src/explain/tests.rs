@@ -1,3 +1,4 @@
+use claviger::testing::{every_error, kms_error, metastore_error};
 use claviger::{Created, KeyMeta};
 
 use super::*;
@@ -9,7 +10,7 @@ fn intermediate() -> KeyId {
 }
 
 fn of_metastore(operation: &'static str, key: KeyId, source: BackendError) -> Error {
-    Error::Metastore { operation, key, source }
+    metastore_error(operation, &KeyMeta::new(key, Created::MIN), &source)
 }
 
 fn refused(kind: FailureKind) -> BackendError {
@@ -35,11 +36,8 @@ fn what_is_of_one_key_is_of_its_row_and_an_outage_is_of_all() {
         assert!(!is_of_one_row(&of_metastore("load", intermediate(), transient)), "{kind}");
         let of_all = of_metastore("load", KeyId::new("_SK_claviger_default"), refused(kind));
         assert!(!is_of_one_row(&of_all), "{kind}: all rows need the system key");
-        let kms = Error::Kms {
-            operation: "unwrap_key",
-            key: KeyMeta::new(KeyId::new("_SK_claviger_default"), Created::MIN),
-            source: refused(kind),
-        };
+        let system_key = KeyMeta::new(KeyId::new("_SK_claviger_default"), Created::MIN);
+        let kms = kms_error("unwrap_key", &system_key, &refused(kind));
         assert!(!is_of_one_row(&kms), "{kind}");
     }
     let damaged = of_metastore("load", intermediate(), BackendError::damaged("cut"));
@@ -53,7 +51,6 @@ fn what_is_of_one_key_is_of_its_row_and_an_outage_is_of_all() {
 fn no_sentence_holds_a_partition_or_steers_a_terminal_and_details_hold_the_whole_id() {
     let key = || KeyMeta::new(intermediate(), Created::MIN);
     let mut errors = vec![
-        Error::ForeignParent { key: key() },
         Error::KeyNotFound(key()),
         Error::KeyRevoked(key()),
         Error::IndistinctKey(key()),
@@ -70,6 +67,8 @@ fn no_sentence_holds_a_partition_or_steers_a_terminal_and_details_hold_the_whole
         of_metastore("insert", intermediate(), SqlFault::InsertSwallowed(key()).into()),
         of_metastore("load", intermediate(), SqlFault::Contended(key()).into()),
     ];
+    let every = every_error(&key(), &BackendError::transient("down"));
+    errors.extend(every.into_iter().filter(|error| error.key_id().is_some()));
     errors.extend(FailureKind::ALL.iter().map(|&kind| of_metastore("load", intermediate(), refused(kind))));
     for error in errors {
         let failure = failure(&error);

@@ -4,30 +4,32 @@ use std::fmt;
 use std::path::Path;
 
 use clap::builder::ValueParserFactory;
+use claviger_open::{KmsSpec, KmsTable, SpecError};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::exit::Failure;
+use crate::explain;
 use crate::given::{Given, GivenParser, Guarded};
-use crate::kms::fields::{Fields, Wrong};
-use crate::kms::{KmsChoice, pkcs11, vault};
 
 /// A master key as the command line, a variable or the configuration file describes it.
 #[derive(Clone, Debug)]
 pub(crate) enum KmsGiven {
     Text(Given),
     /// A table of the configuration file.
-    Table(Fields),
+    Table(KmsTable),
     /// The table, read.
-    Choice(KmsChoice),
+    Spec(KmsSpec),
 }
 
 impl KmsGiven {
-    pub(crate) fn resolve(self, option: &Guarded) -> Result<KmsChoice, Failure> {
+    pub(crate) fn resolve(self, option: &Guarded) -> Result<KmsSpec, Failure> {
         match self {
-            Self::Text(given) => KmsChoice::from_text(&given.reveal(option)?, option.flag),
-            Self::Table(fields) => KmsChoice::from_table(fields).map_err(Wrong::into_failure),
-            Self::Choice(choice) => Ok(choice),
+            Self::Text(given) => {
+                KmsSpec::from_text(&given.reveal(option)?, option.flag).map_err(explain::kms::spec)
+            }
+            Self::Table(table) => table.read().map_err(explain::kms::spec),
+            Self::Spec(spec) => Ok(spec),
         }
     }
 
@@ -48,9 +50,9 @@ impl KmsGiven {
     }
 
     /// Reads a table, as long as it is known where it stands.
-    pub(crate) fn read_table(self) -> Result<Self, Wrong> {
+    pub(crate) fn read_table(self) -> Result<Self, SpecError> {
         match self {
-            Self::Table(fields) => KmsChoice::from_table(fields).map(Self::Choice),
+            Self::Table(table) => table.read().map(Self::Spec),
             other => Ok(other),
         }
     }
@@ -59,7 +61,7 @@ impl KmsGiven {
         match self {
             Self::Text(given) => given.has_secret(&KMS),
             Self::Table(_) => false,
-            Self::Choice(choice) => choice.has_secret(),
+            Self::Spec(spec) => spec.has_secret(),
         }
     }
 }
@@ -68,7 +70,7 @@ pub(crate) const KMS: Guarded = Guarded {
     flag: "--kms",
     content: "what --kms would say",
     secret: "the secret",
-    has_secret,
+    has_secret: KmsSpec::text_has_secret,
     refusal: REFUSAL,
 };
 
@@ -76,19 +78,9 @@ pub(crate) const FROM: Guarded = Guarded {
     flag: "--from",
     content: "what --from would say",
     secret: "the secret",
-    has_secret,
+    has_secret: KmsSpec::text_has_secret,
     refusal: REFUSAL,
 };
-
-/// Tells whether a secret stands in the text, also in one that cannot be read.
-fn has_secret(text: &str) -> bool {
-    match text.split_once(':') {
-        Some(("static", rest)) => !rest.is_empty() && !rest.starts_with('@'),
-        Some(("pkcs11", rest)) => pkcs11::has_secret(rest),
-        Some(("vault", rest)) => vault::has_secret(rest),
-        _ => false,
-    }
-}
 
 const REFUSAL: &str = "\
      a secret of the master key on the command line can be seen by every user of the machine, in the process list; \
@@ -126,10 +118,13 @@ impl<'de> Deserialize<'de> for KmsGiven {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KmsGiven, A::Error> {
-                Fields::from_map(map).map(KmsGiven::Table)
+                KmsTable::from_map(map).map(KmsGiven::Table)
             }
         }
 
         deserializer.deserialize_any(TextOrTable)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,16 +6,16 @@
 
 use std::path::Path;
 
-use claviger::{Created, Metastore as _};
+use claviger::{Created, Metastore as _, MetastoreAdmin as _};
+use claviger_open::{KmsSpec, Making, OpenKms, OpenStore};
 
 use super::open_kms;
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::kms::KmsChoice;
-use crate::kms::open::{Making, OpenKms};
-use crate::store::backend::Backend;
+use crate::patience::call;
 
-pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, Backend), Failure> {
+pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, OpenStore), Failure> {
     let Settings { metastore, kms, .. } = settings;
     if is_new && metastore.file().is_none() {
         return Err(wrong("--new-key-store is for a key store in a file; leave it out"));
@@ -23,7 +23,7 @@ pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, 
     // Before the key store is looked for, since first users make it before.
     let held = held(kms);
     let is_whole = kms.files().iter().all(|key| key.exists());
-    let found = Backend::open_existing(metastore, settings.terms()).await?;
+    let found = metastore.open_existing(settings.terms()).await?;
     match (metastore.file(), &found) {
         (_, Some(_)) if is_new => {
             return Err(wrong(&format!("the key store {metastore} is there; leave out --new-key-store")));
@@ -44,10 +44,10 @@ pub(super) async fn open(settings: &Settings, is_new: bool) -> Result<(OpenKms, 
     }
 }
 
-async fn or_new(settings: &Settings, found: Option<Backend>) -> Result<Backend, Failure> {
+async fn or_new(settings: &Settings, found: Option<OpenStore>) -> Result<OpenStore, Failure> {
     match found {
         Some(store) => Ok(store),
-        None => Backend::make(&settings.metastore, settings.terms()).await,
+        None => settings.metastore.make(settings.terms()).await,
     }
 }
 
@@ -74,30 +74,28 @@ pub(crate) fn check_first_use(file: &Path, kms: &KmsChoice, held: Option<&Path>)
 
 /// Tells whether the key store may hold keys that need the file that is not there. `held` is what is there of
 /// the master key.
-async fn holds_keys(settings: &Settings, store: &Backend, held: Option<&Path>) -> Result<bool, Failure> {
+async fn holds_keys(settings: &Settings, store: &OpenStore, held: Option<&Path>) -> Result<bool, Failure> {
     let has_file = settings.metastore.file().is_some();
-    let found = match settings.kms {
+    let found = match settings.kms.spec() {
         // Other services may have master keys of their own in the same store, but none beside this one.
-        KmsChoice::Local(_) => None,
-        _ if has_file => Some(store.count().await.map(|rows| rows > 0)),
+        KmsSpec::Local(_) if !settings.kms.is_own => None,
+        _ if has_file => Some(store.admin().count(&call()).await.map(|rows| rows > 0)),
         // Of the rows on a server, which may be very many, those of others may have a member's copies.
-        KmsChoice::AnyOf(_) | KmsChoice::KofN(_) if held.is_some() => Some(Ok(true)),
+        KmsSpec::AnyOf(_) | KmsSpec::KofN(_) if held.is_some() => Some(Ok(true)),
         _ => None,
     };
     let found = match found {
         Some(found) => found,
         None => {
-            store.boxed().load_latest(&settings.system_key_id(), Created::MAX).await.map(|key| key.is_some())
+            let id = settings.system_key_id();
+            store.admin().load_latest(&id, Created::MAX, &call()).await.map(|key| key.is_some())
         }
     };
     found.map_err(|error| settings.metastore.failed("cannot read", &error))
 }
 
 fn lost_master_key(settings: &Settings, key: &Path) -> Failure {
-    let advice = match settings.kms {
-        KmsChoice::Embedded(_) => "move the key store away to begin anew",
-        _ => "check --kms",
-    };
+    let advice = if settings.kms.is_own { "move the key store away to begin anew" } else { "check --kms" };
     let (key, store) = (key.display(), &settings.metastore);
     let message =
         format!("{key} is gone, and {store} holds keys under it; restore it from a copy, or {advice}");

@@ -10,13 +10,22 @@ use rustix::process::geteuid;
 
 use super::target::refusal;
 use super::temporary::Temporary;
-use super::{Privacy, unnamed};
+use super::unnamed;
 use crate::cleanup::Cleanup;
 use crate::exit::Failure;
 use crate::folder::{Folder, sync_file};
 use crate::named::Entry;
 use crate::status::new_file_mode;
 use crate::tell::tell;
+
+/// Who may read a new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privacy {
+    /// Whom the umask, or the file that it replaces, lets read it.
+    Usual,
+    /// Its owner alone, unless a file of his that it replaces says otherwise.
+    Private,
+}
 
 /// What will be the file of an entry. Dropped without [`commit`](Self::commit), it leaves no trace.
 ///

@@ -1,13 +1,14 @@
 //! What `--metastore` may say where.
 
+use claviger_open::StoreSpec;
+
 use crate::given::Guarded;
-use crate::store::url;
 
 pub(crate) const METASTORE: Guarded = Guarded {
     flag: "--metastore",
     content: "the key store's URL",
     secret: "the password",
-    has_secret: url::has_password,
+    has_secret: StoreSpec::text_has_secret,
     refusal: "a password on the command line can be seen by every user of the machine, in the process list; give the \
               URL with its password in the variable CLAVIGER_METASTORE, as metastore in the configuration file, or in \
               a file of its own with --metastore @FILE; or give it without one, and the password to the driver \

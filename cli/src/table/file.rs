@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 
 use super::chunks::Sizes;
 use super::job::Job;
-use super::names;
+use super::option;
 use super::rows::{BadRow, Direction, Done};
 use crate::args::{Crypt, Format};
 use crate::count::count;
@@ -42,7 +42,8 @@ impl Plan {
         let wrong = |message: String| Failure::new(Exit::Usage, message);
         let mut fields = Vec::new();
         for option in &crypt.fields {
-            let names = names::split(option).map_err(|fault| wrong(format!("a name in --fields {fault}")))?;
+            let names =
+                option::split(option).map_err(|fault| wrong(format!("a name in --fields {fault}")))?;
             fields.extend(names);
         }
         for (place, field) in fields.iter().enumerate() {

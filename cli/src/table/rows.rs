@@ -128,7 +128,7 @@ impl<L: Layout> Work<L> {
             out.extend_from_slice(row.as_bytes());
             return Ok(0);
         };
-        let session = sessions.get(&found.partition).map_err(|error| RowError::crypt(&error, None))?;
+        let session = sessions.get(&found.partition).map_err(|error| RowError::crypt(&error))?;
         let begin = out.len();
         let mut copied = 0;
         for Cell { field, span } in found.cells {
@@ -177,7 +177,10 @@ impl<L: Layout> Work<L> {
         let name = self.layout.field_name(field);
         match error {
             CellError::Fault(fault) => RowError::Field { name: name.to_owned(), fault },
-            CellError::Crypt(error) => RowError::crypt(&self.kms.explain(error), Some(name)),
+            CellError::Crypt(error) => {
+                let (failure, of_this_row) = self.kms.explain(&error);
+                RowError::Crypt { failure: failure.at(&format!("field {name}")), of_this_row }
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use super::rows::{Direction, Done};
 use crate::args::Format;
 use crate::exit::Failure;
 use crate::kms::watched::Watched;
+use crate::runtime;
 
 /// Keys that are forgotten in the end.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Bench {
             .product("p")
             .build()
             .map_err(|error| error.to_string())?;
-        let runtime = crate::runtime().map_err(|failure| failure.message().to_owned())?;
+        let runtime = runtime::start().map_err(|failure| failure.message().to_owned())?;
         Ok(Self { runtime, factory, kms })
     }
 
