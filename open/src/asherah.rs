@@ -4,6 +4,7 @@ mod dsn;
 mod environment;
 mod implementation;
 mod kms;
+mod libpq;
 mod span;
 mod store;
 

@@ -28,7 +28,7 @@
 //!
 //! # Asherah
 //! [`FactorySpec::from_asherah_json`] reads the JSON that Asherah's libraries take, in the names of their versions 0.3
-//! (`service_name`) and 0.5 (`ServiceName`), with Go's connection strings; [`from_asherah_server`] the `ASHERAH_…`
+//! (`service_name`) and 0.5 (`ServiceName`), with connection strings of Go and of libpq; [`from_asherah_server`] the `ASHERAH_…`
 //! variables of its servers, and [`from_asherah_environment`] the plain ones of its Rust library. The caller says whose
 //! it is ([`Asherah`]), since the same number is nanoseconds to one and seconds to the other.
 //!

@@ -145,8 +145,8 @@ fn what_claviger_cannot_do_is_refused() {
             "there are mysql, postgres",
         ),
         (
-            json!({ "Metastore": "rdbms", "SQLMetastoreDBType": "postgres", "ConnectionString": "password=SECRET" }),
-            "say it as postgres://",
+            json!({ "Metastore": "rdbms", "SQLMetastoreDBType": "postgres", "ConnectionString": "pasword=SECRET" }),
+            "did you mean password?",
         ),
         (
             json!({ "Metastore": "rdbms", "ConnectionString": "u:SECRET@tcp(h)/d?tls=SECRET" }),

@@ -100,6 +100,8 @@ fn no_configuration_of_asherahs_shows_its_secret_whatever_is_wrong_with_it() {
     for others in [
         json!({ "Metastore": "rdbms", "ConnectionString": format!("u:{SECRET}@tcp(h:3306)/d?tls=true") }),
         json!({ "Metastore": "rdbms", "ConnectionString": format!("postgres://u:{SECRET}@h/d") }),
+        json!({ "Metastore": "rdbms", "SQLMetastoreDBType": "postgres",
+                "ConnectionString": format!("host=h password='{SECRET}' dbname=d") }),
         json!({ "KMS": "static", "StaticMasterKeyHex": SECRET }),
         json!({ "KMS": "vault", "VaultAddr": "https://v", "VaultTransitKey": "k", "VaultToken": SECRET }),
         json!({ "KMS": "vault", "VaultAddr": "https://v", "VaultTransitKey": "k", "VaultAuthMethod": "approle",

@@ -1,6 +1,6 @@
 //! Where Asherah's configuration says that keys are kept.
 
-use super::dsn;
+use super::{dsn, libpq};
 use crate::endpoint::endpoint;
 use crate::error::SpecError;
 use crate::fields::Fields;
@@ -76,9 +76,8 @@ fn rdbms(
         };
     }
     if database == "postgres" {
-        let why =
-            "has a ConnectionString in PostgreSQL's key=value form; say it as postgres://USER@HOST/DATABASE";
-        return Err(fields.wrong(why));
+        let url = libpq::to_url(connection, CALLED)?;
+        return ServerUrl::parse(&url, &POSTGRES, CALLED).map(SqlSpec::of).map(StoreSpec::Postgres);
     }
     mysql(fields, &dsn::to_url(connection, CALLED)?, tls)
 }

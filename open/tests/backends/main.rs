@@ -130,7 +130,9 @@ async fn postgres_serves_from_every_description() {
     let server = servers::Postgres::start();
     server.create_database("opened");
     let url = server.url("opened");
-    database("postgres", &url, &[&url], vec![of_library(&[("POSTGRES_URL", &url)])]).await;
+    let (password, port) = (password(&url), server.port());
+    let pairs = format!("host=127.0.0.1 port={port} user=postgres password='{password}' dbname=opened");
+    database("postgres", &url, &[&url, &pairs], vec![of_library(&[("POSTGRES_URL", &url)])]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
