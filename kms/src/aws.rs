@@ -1,6 +1,6 @@
 //! AWS KMS, in one region or several.
 
-mod builder;
+pub(crate) mod builder;
 mod envelope;
 mod error;
 mod region;
@@ -18,7 +18,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use zeroize::Zeroizing;
 
-pub use crate::aws::builder::AwsKmsBuilder;
 pub use crate::aws::error::{AwsKmsError, AwsKmsFault};
 
 use crate::aws::envelope::{Envelope, RegionCopy};
@@ -124,11 +123,6 @@ enum Binding {
 const COPIES_MAX: usize = 16;
 
 impl AwsKms {
-    /// Begins with no region, a hedge after 300 ms and no encryption context.
-    pub fn builder() -> AwsKmsBuilder {
-        AwsKmsBuilder::new()
-    }
-
     /// Tries every region by itself: whether it wraps and unwraps now, and how long it takes.
     ///
     /// # Cancel safety

@@ -36,7 +36,9 @@ mod vault;
 #[cfg(feature = "any-of")]
 pub use any_of::{AnyOfKms, AnyOfKmsBuilder};
 #[cfg(feature = "aws")]
-pub use aws::{AwsKms, AwsKmsBuilder, AwsKmsError, AwsKmsFault};
+pub use aws::builder::AwsKmsBuilder;
+#[cfg(feature = "aws")]
+pub use aws::{AwsKms, AwsKmsError, AwsKmsFault};
 pub use check::{CopyCheck, check};
 #[cfg(feature = "_copies")]
 pub use copies::{CopyFailure, CopyFailures};
@@ -49,4 +51,6 @@ pub use pkcs11::{Pkcs11Kms, Pkcs11KmsBuilder, Pkcs11Mechanism};
 #[cfg(feature = "local")]
 pub use private::{Exposure, Place, PrivateFile};
 #[cfg(feature = "vault")]
-pub use vault::{VaultAuth, VaultTransitError, VaultTransitKms, VaultTransitKmsBuilder};
+pub use vault::builder::VaultTransitKmsBuilder;
+#[cfg(feature = "vault")]
+pub use vault::{VaultAuth, VaultTransitError, VaultTransitKms};

@@ -2,6 +2,7 @@
 
 mod error;
 mod format;
+mod mechanisms;
 mod pool;
 mod token;
 mod wrap;
@@ -16,6 +17,7 @@ use secrecy::SecretString;
 
 use error::Pkcs11Error;
 use format::{LABEL_BYTES_MAX, Method, Wrapped};
+pub use mechanisms::Pkcs11Mechanism;
 use pool::Pool;
 use token::Token;
 
@@ -87,19 +89,6 @@ use token::Token;
 pub struct Pkcs11Kms {
     pool: Pool,
     method: Method,
-}
-
-/// Which mechanism wraps keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Pkcs11Mechanism {
-    /// AES-KWP if it works with the token and the key, else AES-GCM.
-    #[default]
-    Auto,
-    /// AES key wrap with padding, of NIST SP 800-38F and RFC 5649.
-    AesKwp,
-    /// AES-256-GCM.
-    AesGcm,
 }
 
 /// Says which token and key a [`Pkcs11Kms`] wraps with.

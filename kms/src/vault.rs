@@ -2,7 +2,7 @@
 
 mod address;
 mod auth;
-mod builder;
+pub(crate) mod builder;
 mod ciphertext;
 mod client;
 mod fault;
@@ -18,7 +18,6 @@ use hyper::{Method, StatusCode, Uri};
 use zeroize::Zeroizing;
 
 pub use crate::vault::auth::VaultAuth;
-pub use crate::vault::builder::VaultTransitKmsBuilder;
 pub use crate::vault::fault::VaultTransitError;
 
 use crate::vault::ciphertext::Ciphertext;
@@ -109,11 +108,6 @@ struct Urls {
 }
 
 impl VaultTransitKms {
-    /// Begins with the server's address, `https://host:8200`, and the name of the transit key.
-    pub fn builder(address: impl Into<String>, key_name: impl Into<String>) -> VaultTransitKmsBuilder {
-        VaultTransitKmsBuilder::new(address.into(), key_name.into())
-    }
-
     /// Wraps a stored key under the newest version of Vault's key, without the key leaving Vault.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 mod admin;
 mod bulk;
 mod check;
-mod client;
+pub(crate) mod client;
 mod create;
 mod fault;
 mod item;
@@ -17,7 +17,6 @@ use claviger::{
     BackendError, CallContext, Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Latest, Metastore,
 };
 
-pub use crate::dynamodb::client::DynamoDbBuilder;
 pub use crate::dynamodb::fault::{DynamoDbError, DynamoDbFault};
 
 use crate::dynamodb::fault::CONDITION_FAILED;
@@ -76,9 +75,6 @@ pub struct DynamoDbMetastore {
     table: Arc<str>,
 }
 
-/// What every Asherah calls its table unless told.
-const DEFAULT_TABLE: &str = "EncryptionKey";
-
 impl DynamoDbMetastore {
     /// Uses the table with region and credentials from where every AWS program has them, after a look
     /// at it.
@@ -125,12 +121,6 @@ impl DynamoDbMetastore {
     /// Nothing is changed.
     pub async fn new(client: Client, table: impl Into<String>) -> Result<Self, BackendError> {
         Self::builder().table(table).open_with(client).await
-    }
-
-    /// Begins with the table `EncryptionKey`, the machine's region and credentials, and the start-up
-    /// check.
-    pub fn builder() -> DynamoDbBuilder {
-        DynamoDbBuilder::new()
     }
 
     async fn latest(

@@ -24,17 +24,27 @@ mod sql;
 mod task;
 
 #[cfg(feature = "dynamodb")]
-pub use dynamodb::{DynamoDbBuilder, DynamoDbError, DynamoDbFault, DynamoDbMetastore};
+pub use dynamodb::client::DynamoDbBuilder;
+#[cfg(feature = "dynamodb")]
+pub use dynamodb::{DynamoDbError, DynamoDbFault, DynamoDbMetastore};
 #[cfg(any(feature = "_sql", feature = "dynamodb"))]
 pub use equal_keys::look_for_equal_keys;
 #[cfg(any(feature = "_sql", feature = "dynamodb"))]
 pub use schema::{DangerousSchema, Finding, FindingId, SchemaReport, Severity};
 #[cfg(feature = "mysql")]
-pub use sql::mysql::{MysqlBuilder, MysqlMetastore};
+pub use sql::mysql::MysqlMetastore;
+#[cfg(feature = "mysql")]
+pub use sql::mysql::builder::MysqlBuilder;
 #[cfg(feature = "postgres")]
-pub use sql::postgres::{PostgresBuilder, PostgresInvalidations, PostgresMetastore};
+pub use sql::postgres::PostgresMetastore;
+#[cfg(feature = "postgres")]
+pub use sql::postgres::builder::PostgresBuilder;
+#[cfg(feature = "postgres")]
+pub use sql::postgres::invalidations::PostgresInvalidations;
 #[cfg(feature = "sqlite")]
-pub use sql::sqlite::{SqliteBuilder, SqliteMetastore};
+pub use sql::sqlite::SqliteMetastore;
+#[cfg(feature = "sqlite")]
+pub use sql::sqlite::builder::SqliteBuilder;
 #[cfg(feature = "_sql")]
 pub use sql::{DriverFault, SqlFault};
 /// The crate whose options `connect` takes and whose errors `classify` takes, in the version that it

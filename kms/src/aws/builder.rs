@@ -52,6 +52,13 @@ impl fmt::Debug for AwsKmsBuilder {
     }
 }
 
+impl AwsKms {
+    /// Begins with no region, a hedge after 300 ms and no encryption context.
+    pub fn builder() -> AwsKmsBuilder {
+        AwsKmsBuilder::new()
+    }
+}
+
 impl AwsKmsBuilder {
     pub(super) fn new() -> Self {
         Self {

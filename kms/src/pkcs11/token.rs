@@ -15,7 +15,7 @@ use secrecy::SecretString;
 
 use super::error::{Pkcs11Error, is_about_the_pin};
 use super::format::KEY_BYTES;
-use super::wrap::Mechanisms;
+use super::mechanisms::Mechanisms;
 
 /// A token as it was configured, and what was learnt of it.
 #[derive(Debug)]

@@ -1,87 +1,18 @@
 //! Wrapping and unwrapping with a token's key.
 
 use claviger::{ErrorChain, SecretKey, SecureRandom as _, SystemRandom};
-use cryptoki::context::Pkcs11;
-use cryptoki::error::{Error as CryptokiError, RvError};
+use cryptoki::error::Error as CryptokiError;
+use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
-use cryptoki::mechanism::vendor_defined::VendorDefinedMechanism;
-use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
-use cryptoki::slot::Slot;
 use cryptoki::types::Ulong;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::Pkcs11Mechanism;
 use super::error::{Meaning, Pkcs11Error};
 use super::format::{self, IV_BYTES, KEY_BYTES, Method, TAG_BYTES, Wrapped};
+use super::mechanisms::{By, Kwp, Pkcs11Mechanism};
 use super::token::Connection;
-
-/// The mechanisms of a token that serve here.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mechanisms {
-    kwp: Option<Kwp>,
-    has_gcm: bool,
-}
-
-/// A token's name for KWP, and the functions that take it.
-#[derive(Clone, Copy, Debug)]
-struct Kwp {
-    mechanism: MechanismType,
-    by: By,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum By {
-    /// `C_Encrypt` and `C_Decrypt`: the key is never an object in the token.
-    Encrypting,
-    /// `C_WrapKey` and `C_UnwrapKey` of an object that lives for that one call.
-    Wrapping,
-}
-
-/// What KWP is called. `CKM_AES_KEY_WRAP_KWP` of PKCS#11 3.0 is missing: the crate cannot say it.
-const KWP_OF_LUNA: u64 = 0x8000_0171;
-const KWP_OF_CLOUDHSM: u64 = 0x8000_216f;
-
-impl Mechanisms {
-    pub(super) fn of(context: &Pkcs11, slot: Slot) -> Result<Self, Pkcs11Error> {
-        let mut names = vec![
-            // KWP by its name of PKCS#11 2.40; some take it for another padding, which shows.
-            MechanismType::AES_KEY_WRAP_PAD,
-        ];
-        for vendors in [KWP_OF_LUNA, KWP_OF_CLOUDHSM] {
-            names.push(MechanismType::new_vendor_defined(vendors)?);
-        }
-        let mut kwp = None;
-        for mechanism in names {
-            let Some(info) = info(context, slot, mechanism)? else { continue };
-            let by = if info.encrypt() && info.decrypt() {
-                By::Encrypting
-            } else if info.wrap() && info.unwrap() {
-                By::Wrapping
-            } else {
-                continue;
-            };
-            kwp = Some(Kwp { mechanism, by });
-            break;
-        }
-        let gcm = info(context, slot, MechanismType::AES_GCM)?;
-        Ok(Self { kwp, has_gcm: gcm.is_some_and(|info| info.encrypt() && info.decrypt()) })
-    }
-}
-
-/// Asks for one mechanism; `None` if the token does not have it.
-fn info(
-    context: &Pkcs11,
-    slot: Slot,
-    mechanism: MechanismType,
-) -> Result<Option<cryptoki::mechanism::MechanismInfo>, Pkcs11Error> {
-    match context.get_mechanism_info(slot, mechanism) {
-        Ok(info) => Ok(Some(info)),
-        Err(CryptokiError::Pkcs11(RvError::MechanismInvalid, _)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
 
 impl Connection {
     /// Finds the method that was asked for, or the first that works, by trying it out.
@@ -254,13 +185,6 @@ impl Connection {
 }
 
 const TAG_BITS: Ulong = Ulong::new(8 * TAG_BYTES as u64);
-
-impl Kwp {
-    fn mechanism(&self) -> Mechanism<'static> {
-        // Whatever its number, it takes no parameter.
-        Mechanism::VendorDefined(VendorDefinedMechanism::new::<()>(self.mechanism, None))
-    }
-}
 
 /// Destroys the object whatever came of it. If that fails, so does the whole: the session is then
 /// closed, and takes the object with it.

@@ -33,6 +33,13 @@ pub struct VaultTransitKmsBuilder {
     clock: Arc<dyn Clock>,
 }
 
+impl VaultTransitKms {
+    /// Begins with the server's address, `https://host:8200`, and the name of the transit key.
+    pub fn builder(address: impl Into<String>, key_name: impl Into<String>) -> VaultTransitKmsBuilder {
+        VaultTransitKmsBuilder::new(address.into(), key_name.into())
+    }
+}
+
 impl VaultTransitKmsBuilder {
     pub(super) fn new(address: String, key: String) -> Self {
         Self {

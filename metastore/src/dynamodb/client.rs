@@ -9,8 +9,8 @@ use aws_sdk_dynamodb::config::{Builder, ProvideCredentials, Region, SharedCreden
 use claviger::{BackendError, CallContext};
 use claviger_aws::{Endpoint, START_WAIT, SdkConfig, Service, SharedCredentialLoad};
 
+use crate::dynamodb::DynamoDbMetastore;
 use crate::dynamodb::fault::DynamoDbFault;
-use crate::dynamodb::{DEFAULT_TABLE, DynamoDbMetastore};
 use crate::schema::{Admission, FindingId};
 use crate::task::runtime;
 
@@ -29,6 +29,17 @@ pub struct DynamoDbBuilder {
     makes_table: bool,
     checks: bool,
     admission: Admission,
+}
+
+/// What every Asherah calls its table unless told.
+const DEFAULT_TABLE: &str = "EncryptionKey";
+
+impl DynamoDbMetastore {
+    /// Begins with the table `EncryptionKey`, the machine's region and credentials, and the start-up
+    /// check.
+    pub fn builder() -> DynamoDbBuilder {
+        DynamoDbBuilder::new()
+    }
 }
 
 impl DynamoDbBuilder {

@@ -17,8 +17,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::sql::dialect::Role;
 use crate::sql::dialect::{Dialect, Setup};
-use crate::sql::hosts::{Hosts, Role};
+use crate::sql::hosts::Hosts;
 
 /// The rest of a call: it ends when the server answers or the connection breaks.
 type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;

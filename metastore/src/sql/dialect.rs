@@ -7,9 +7,58 @@ use std::time::Duration;
 
 use crate::schema::SchemaReport;
 use crate::sql::error::SqlFuture;
-use crate::sql::hosts::Role;
-use crate::sql::look::Sharing;
 use crate::sql::statements::Statements;
+
+/// What a server must be for a session to stay with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "PostgreSQL's URLs alone name them all"))]
+pub(crate) enum Role {
+    #[default]
+    Any,
+    /// It follows no other server.
+    Primary,
+    /// It follows another server.
+    Standby,
+    /// It takes writes.
+    ReadWrite,
+    /// It takes none.
+    ReadOnly,
+}
+
+impl Role {
+    /// Returns `true` if a server that is this will do.
+    pub(crate) const fn is_played_by(self, is_standby: bool, is_read_only: bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Primary => !is_standby,
+            Self::Standby => is_standby,
+            Self::ReadWrite => !is_read_only,
+            Self::ReadOnly => is_read_only,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+        }
+    }
+}
+
+/// What a pooler between does with server connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "others' statements have no names"))]
+pub(crate) enum Sharing {
+    /// There is none, or each session has a connection of its own.
+    Nothing,
+    /// Sessions share connections, and each keeps its own prepared statements.
+    Connections,
+    /// Sessions share connections and the names of statements.
+    Names,
+}
 
 /// A make of servers.
 pub(crate) trait Dialect: Statements {

@@ -2,11 +2,7 @@
 
 use std::pin::Pin;
 
-use claviger::BackendError;
-
 use crate::sql::SqlFault;
-use crate::sql::driver::Doing;
-use crate::sql::statements::Statements;
 
 /// Why a statement brought nothing.
 #[derive(Debug)]
@@ -31,20 +27,6 @@ impl From<sqlx::Error> for SqlError {
 impl From<SqlFault> for SqlError {
     fn from(fault: SqlFault) -> Self {
         Self::Fault(fault)
-    }
-}
-
-impl SqlError {
-    pub(crate) fn classified<D: Statements>(self) -> BackendError {
-        self.classified_when::<D>(Doing::Asking)
-    }
-
-    pub(crate) fn classified_when<D: Statements>(self, doing: Doing) -> BackendError {
-        match self {
-            Self::Driver(error) => D::backend_error(error, doing),
-            Self::Fault(fault) => fault.into(),
-            Self::Crossed => BackendError::transient(SqlFault::Crossed),
-        }
     }
 }
 

@@ -6,48 +6,9 @@ use std::time::Duration;
 use claviger::{BackendError, FailureKind};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::sql::dialect::{Connected, Dialect, Setup};
+use crate::sql::dialect::{Connected, Dialect, Role, Setup};
 use crate::sql::driver::Doing;
 use crate::sql::error::SqlError;
-
-/// What a server must be for a session to stay with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "PostgreSQL's URLs alone name them all"))]
-pub(crate) enum Role {
-    #[default]
-    Any,
-    /// It follows no other server.
-    Primary,
-    /// It follows another server.
-    Standby,
-    /// It takes writes.
-    ReadWrite,
-    /// It takes none.
-    ReadOnly,
-}
-
-impl Role {
-    /// Returns `true` if a server that is this will do.
-    pub(crate) const fn is_played_by(self, is_standby: bool, is_read_only: bool) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Primary => !is_standby,
-            Self::Standby => is_standby,
-            Self::ReadWrite => !is_read_only,
-            Self::ReadOnly => is_read_only,
-        }
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Primary => "primary",
-            Self::Standby => "standby",
-            Self::ReadWrite => "read-write",
-            Self::ReadOnly => "read-only",
-        }
-    }
-}
 
 /// The servers of a store, in the order they are asked.
 pub(crate) struct Hosts<D: Dialect> {

@@ -7,22 +7,10 @@ use claviger::{BackendError, FailureKind};
 use tokio::time::timeout;
 
 use crate::schema::{Finding, FindingId, SchemaReport};
-use crate::sql::dialect::{Dialect, Setup};
+use crate::sql::dialect::{Dialect, Setup, Sharing};
 use crate::sql::error::SqlError;
 use crate::sql::hosts::Hosts;
 use crate::task::to_its_end;
-
-/// What a pooler between does with server connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "others' statements have no names"))]
-pub(crate) enum Sharing {
-    /// There is none, or each session has a connection of its own.
-    Nothing,
-    /// Sessions share connections, and each keeps its own prepared statements.
-    Connections,
-    /// Sessions share connections and the names of statements.
-    Names,
-}
 
 /// What was seen.
 pub(crate) struct Seen<D: Dialect> {

@@ -1,19 +1,18 @@
 //! Keys in MySQL and MariaDB.
 
-mod builder;
+pub(crate) mod builder;
 mod check;
 mod dialect;
 mod fault;
 mod layout;
+mod named;
 mod statements;
 mod texts;
 mod utc;
 
 use claviger::BackendError;
 
-pub use self::builder::MysqlBuilder;
-
-use self::dialect::MysqlDialect;
+use self::statements::MysqlDialect;
 use self::texts::{
     count_sql, delete_sql, delete_version_sql, holder_sql, insert_sql, list_sql, load_latest_many_sql,
     load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_id, row, up_to, update_sql,
@@ -135,11 +134,6 @@ impl MysqlMetastore {
     /// The table was made or was not.
     pub async fn migrate(url: &str) -> Result<Self, BackendError> {
         Self::builder().migrate().open(url).await
-    }
-
-    /// Returns a builder for a store with settings of its own.
-    pub fn builder() -> MysqlBuilder {
-        MysqlBuilder::default()
     }
 
     /// The SQL that [`migrate`](Self::migrate) runs, for callers that manage schemas with other tools.

@@ -1,10 +1,10 @@
 //! Keys in PostgreSQL.
 
-mod builder;
+pub(crate) mod builder;
 mod check;
 mod dialect;
 mod fault;
-mod invalidations;
+pub(crate) mod invalidations;
 mod pooler;
 mod session;
 mod statements;
@@ -12,10 +12,7 @@ mod texts;
 
 use claviger::BackendError;
 
-pub use self::builder::PostgresBuilder;
-pub use self::invalidations::PostgresInvalidations;
-
-use self::dialect::PostgresDialect;
+use self::statements::PostgresDialect;
 use self::texts::{
     count_sql, delete_sql, delete_version_sql, durably, holder_sql, insert_sql, latest_two, list_sql,
     load_latest_many_sql, load_latest_sql, load_many_sql, load_sql, no_reserved_id, of_asked, of_id, record,
@@ -126,11 +123,6 @@ impl PostgresMetastore {
         Self::builder().migrate().open(url).await
     }
 
-    /// Returns a builder for a store with settings of its own.
-    pub fn builder() -> PostgresBuilder {
-        PostgresBuilder::default()
-    }
-
     /// The SQL that [`migrate`](Self::migrate) runs, for callers that manage schemas with other tools.
     pub const SCHEMA: &str = concat!(
         include_str!("../../migrations/postgres/0001_encryption_key.sql"),
@@ -143,13 +135,6 @@ impl PostgresMetastore {
         [&texts::OF_TIMESTAMPTZ, &texts::OF_TIMESTAMP]
             .into_iter()
             .flat_map(|texts| texts.all().map(|statement| (statement.tag, statement.sql)))
-    }
-
-    /// Returns a source of what is told on the channel `claviger_invalidations`, on a connection of its
-    /// own to the same servers.
-    #[must_use]
-    pub fn invalidations(&self) -> PostgresInvalidations {
-        PostgresInvalidations::of_hosts(self.0.0.primary.hosts().to_vec())
     }
 
     /// Classifies a failure of the driver, as the store does its own: for a

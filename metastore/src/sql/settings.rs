@@ -9,9 +9,11 @@ use claviger::BackendError;
 use crate::schema::{Admission, SchemaReport};
 use crate::sql::FoldedIds;
 use crate::sql::connections::{Connections, Known};
+use crate::sql::dialect::Role;
+use crate::sql::dialect::Sharing;
 use crate::sql::dialect::{Dialect, Setup};
-use crate::sql::hosts::{Hosts, Role};
-use crate::sql::look::{OPENING_MAX, Sharing, Start, look};
+use crate::sql::hosts::Hosts;
+use crate::sql::look::{OPENING_MAX, Start, look};
 use crate::sql::sessions::Sessions;
 
 /// How a store is set up.

@@ -4,7 +4,7 @@
 #[macro_use]
 mod text;
 
-mod builder;
+pub(crate) mod builder;
 mod check;
 mod fault;
 mod file;
@@ -18,19 +18,15 @@ use std::sync::Arc;
 
 use claviger::{BackendError, CallContext};
 use futures_util::future::try_join_all;
-use sqlx::Sqlite;
-use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::schema::SchemaReport;
 use crate::sql::FoldedIds;
 use crate::sql::error::{SqlError, SqlFuture};
-use crate::sql::sqlite::builder::OPENING_MAX;
-pub use crate::sql::sqlite::builder::SqliteBuilder;
 use crate::sql::sqlite::fault::backend_error;
 use crate::sql::sqlite::group::Group;
-use crate::sql::sqlite::patience::{in_time, until_free};
+use crate::sql::sqlite::patience::{OPENING_MAX, connection, in_time, until_free};
 use crate::sql::sqlite::statements::SqliteDialect;
 use crate::sql::statements::On;
 use crate::sql::store::{Access, SqlMetastore, sql_metastore};
@@ -133,11 +129,6 @@ impl SqliteMetastore {
         Self::builder().open_with(pool).await
     }
 
-    /// Returns a builder for a store with settings of its own.
-    pub fn builder() -> SqliteBuilder {
-        SqliteBuilder::default()
-    }
-
     /// The SQL that [`migrate`](Self::migrate) runs, for callers that manage schemas with other tools.
     pub const SCHEMA: &str = include_str!("../../migrations/sqlite/0001_encryption_key.sql");
 
@@ -235,12 +226,6 @@ impl Access for Connections {
     fn debug(&self, fields: &mut fmt::DebugStruct<'_, '_>) {
         fields.field("pool", &self.pool).field("group", &self.group);
     }
-}
-
-/// Waits for a connection until the deadline, or as long as a caller's own pool lets it.
-async fn connection(pool: &SqlitePool, deadline: Instant) -> Result<PoolConnection<Sqlite>, BackendError> {
-    let connection = timeout_at(deadline, pool.acquire()).await;
-    connection.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(backend_error)
 }
 
 #[cfg(test)]

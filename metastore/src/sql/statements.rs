@@ -121,3 +121,17 @@ pub(crate) enum Placed {
     /// The database reports no error and no row.
     Nowhere,
 }
+
+impl SqlError {
+    pub(crate) fn classified<D: Statements>(self) -> BackendError {
+        self.classified_when::<D>(Doing::Asking)
+    }
+
+    pub(crate) fn classified_when<D: Statements>(self, doing: Doing) -> BackendError {
+        match self {
+            Self::Driver(error) => D::backend_error(error, doing),
+            Self::Fault(fault) => fault.into(),
+            Self::Crossed => BackendError::transient(SqlFault::Crossed),
+        }
+    }
+}

@@ -1,6 +1,7 @@
 use std::error::Error as _;
+use std::sync::Arc;
 
-use claviger::ErrorChain;
+use claviger::{BackendError, Created, EnvelopeKeyRecord, ErrorChain, FailureKind, KeyId, KeyMeta};
 
 use super::*;
 use crate::sql::driver::Doing;

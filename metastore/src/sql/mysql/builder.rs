@@ -9,8 +9,8 @@ use sqlx::mysql::MySqlConnectOptions;
 
 use crate::sql::driver::Doing;
 use crate::sql::mysql::MysqlMetastore;
-use crate::sql::mysql::dialect::MysqlDialect;
 use crate::sql::mysql::fault::backend_error;
+use crate::sql::mysql::statements::MysqlDialect;
 use crate::sql::settings::{Replica, Settings, Target, server_settings};
 use crate::sql::store::SqlMetastore;
 use crate::sql::url::ServerUrl;
@@ -30,6 +30,13 @@ use crate::sql::url::ServerUrl;
 pub struct MysqlBuilder {
     settings: Settings<MysqlDialect>,
     session_time_zone: Option<String>,
+}
+
+impl MysqlMetastore {
+    /// Returns a builder for a store with settings of its own.
+    pub fn builder() -> MysqlBuilder {
+        MysqlBuilder::default()
+    }
 }
 
 impl MysqlBuilder {

@@ -8,9 +8,9 @@ use sqlx::{query_as, raw_sql};
 
 use crate::schema::{Finding, FindingId, SchemaReport, Severity};
 use crate::sql::error::{SqlError, SqlFuture};
-use crate::sql::mysql::dialect::Named;
 use crate::sql::mysql::fault::number;
 use crate::sql::mysql::layout::{self, Column, is_strict};
+use crate::sql::mysql::named::Named;
 
 /// Looks at everything, and changes nothing.
 pub(super) fn report(connection: &mut MySqlConnection) -> SqlFuture<'_, SchemaReport> {

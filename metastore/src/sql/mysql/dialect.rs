@@ -7,16 +7,14 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 
 use crate::schema::SchemaReport;
+use crate::sql::dialect::Sharing;
 use crate::sql::dialect::{Connected, Dialect, Setup};
 use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::hosts::unfit;
-use crate::sql::look::Sharing;
 use crate::sql::mysql::layout::Layout;
+use crate::sql::mysql::named::Named;
+use crate::sql::mysql::statements::MysqlDialect;
 use crate::sql::mysql::{check, fault, statements};
-
-/// MySQL and MariaDB.
-#[derive(Debug)]
-pub(super) struct MysqlDialect;
 
 /// A connection of a server, which numbers them from its start on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,33 +126,6 @@ fn settings(setup: &Setup) -> String {
 
 /// Has a read wait for what other nodes of a Galera cluster have committed.
 const WAIT_FOR_OTHER_NODES: &str = "SET SESSION wsrep_sync_wait = @@SESSION.wsrep_sync_wait | 1";
-
-/// What the server says of itself, by name.
-#[derive(Default)]
-pub(super) struct Named(Vec<(String, String)>);
-
-impl Named {
-    pub(super) async fn read(session: &mut MySqlConnection, sql: &'static str) -> Result<Self, sqlx::Error> {
-        let rows = raw_sql(sql).fetch_all(session).await?;
-        Ok(Self(
-            rows.iter()
-                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-                .collect::<Result<_, sqlx::Error>>()?,
-        ))
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    pub(super) fn is(&self, name: &str, value: &str) -> bool {
-        self.get(name).is_some_and(|is| is.eq_ignore_ascii_case(value))
-    }
-
-    fn join(&self, names: &[&str]) -> String {
-        names.iter().filter_map(|name| self.get(name)).collect::<Vec<_>>().join(" ")
-    }
-}
 
 /// A connection whose commit waits for a replica is left alone: see
 /// [`abandoned`](crate::sql::abandoned).

@@ -9,7 +9,6 @@ use sqlx::{AssertSqlSafe, Connection as _, FromRow, Row as _, query, query_as, q
 use crate::sql::SqlFault;
 use crate::sql::driver::Doing;
 use crate::sql::error::SqlError;
-use crate::sql::mysql::dialect::MysqlDialect;
 use crate::sql::mysql::fault::{backend_error, driver_fault, number};
 use crate::sql::mysql::layout::Layout;
 use crate::sql::mysql::texts::{
@@ -20,6 +19,10 @@ use crate::sql::mysql::texts::{
 use crate::sql::mysql::utc;
 use crate::sql::rows::Row;
 use crate::sql::statements::{Found, On, Placed, Statements};
+
+/// MySQL and MariaDB.
+#[derive(Debug)]
+pub(super) struct MysqlDialect;
 
 impl Statements for MysqlDialect {
     const STORE: &'static str = "MysqlMetastore";

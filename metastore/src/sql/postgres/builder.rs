@@ -7,11 +7,11 @@ use claviger::{BackendError, FailureKind};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::sql::dialect::Role;
 use crate::sql::driver::Doing;
-use crate::sql::hosts::Role;
 use crate::sql::postgres::PostgresMetastore;
-use crate::sql::postgres::dialect::PostgresDialect;
 use crate::sql::postgres::fault::backend_error;
+use crate::sql::postgres::statements::PostgresDialect;
 use crate::sql::settings::{Replica, Settings, Target, server_settings};
 use crate::sql::store::SqlMetastore;
 use crate::sql::url::ServerUrl;
@@ -30,6 +30,13 @@ use crate::sql::url::ServerUrl;
 #[must_use]
 pub struct PostgresBuilder {
     settings: Settings<PostgresDialect>,
+}
+
+impl PostgresMetastore {
+    /// Returns a builder for a store with settings of its own.
+    pub fn builder() -> PostgresBuilder {
+        PostgresBuilder::default()
+    }
 }
 
 impl PostgresBuilder {

@@ -7,17 +7,14 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, raw_sql};
 
 use crate::schema::SchemaReport;
+use crate::sql::dialect::Sharing;
 use crate::sql::dialect::{Connected, Dialect, Setup};
 use crate::sql::error::{SqlError, SqlFuture};
 use crate::sql::hosts::unfit;
-use crate::sql::look::Sharing;
 use crate::sql::postgres::session::{PostgresSession, Value};
+use crate::sql::postgres::statements::PostgresDialect;
 use crate::sql::postgres::texts::Texts;
 use crate::sql::postgres::{check, fault, pooler, statements};
-
-/// PostgreSQL.
-#[derive(Debug)]
-pub(super) struct PostgresDialect;
 
 impl Dialect for PostgresDialect {
     type Options = PgConnectOptions;

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::sql::check_id;
 use crate::sql::driver::Doing;
+use crate::sql::postgres::PostgresMetastore;
 use crate::sql::postgres::builder::read_url;
 use crate::sql::postgres::fault::backend_error;
 use crate::sql::postgres::pooler::share_connections;
@@ -55,6 +56,15 @@ const CHANNEL_BYTES_MAX: usize = 63;
 struct InvalidChannel;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+impl PostgresMetastore {
+    /// Returns a source of what is told on the channel `claviger_invalidations`, on a connection of its
+    /// own to the same servers.
+    #[must_use]
+    pub fn invalidations(&self) -> PostgresInvalidations {
+        PostgresInvalidations::of_hosts(self.0.0.primary.hosts().to_vec())
+    }
+}
 
 impl PostgresInvalidations {
     /// Will connect to the server of a URL, which is read as

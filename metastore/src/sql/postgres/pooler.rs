@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use sqlx::{Executor, Postgres, Row as _, query_scalar, raw_sql};
 
+use crate::sql::dialect::Sharing;
 use crate::sql::error::SqlError;
-use crate::sql::look::Sharing;
 use crate::sql::postgres::fault::is_crossed;
 use crate::sql::postgres::session::PostgresSession;
 

@@ -6,7 +6,6 @@ use sqlx::{Connection as _, Row as _, raw_sql};
 
 use crate::sql::driver::Doing;
 use crate::sql::error::SqlError;
-use crate::sql::postgres::dialect::PostgresDialect;
 use crate::sql::postgres::fault::backend_error;
 use crate::sql::postgres::session::{PostgresSession, Value, text, text_or_null};
 use crate::sql::postgres::texts::{
@@ -15,6 +14,10 @@ use crate::sql::postgres::texts::{
 use crate::sql::rows::{Row, in_places};
 use crate::sql::statements::{Found, On, Placed, Statements};
 use crate::sql::{DriverFault, SqlFault};
+
+/// PostgreSQL.
+#[derive(Debug)]
+pub(super) struct PostgresDialect;
 
 impl Statements for PostgresDialect {
     const STORE: &'static str = "PostgresMetastore";

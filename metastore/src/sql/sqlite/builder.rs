@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::schema::{Admission, FindingId};
 use crate::sql::sqlite::fault::{backend_error, is_on_read_only_medium, opening_error};
 use crate::sql::sqlite::file::Missing;
-use crate::sql::sqlite::patience::BUSY_WAIT;
+use crate::sql::sqlite::patience::{BUSY_WAIT, OPENING_MAX};
 use crate::sql::sqlite::{Connections, SqliteMetastore, check, file, statements};
 use crate::sql::store::{Access as _, SqlMetastore};
 use crate::sql::{FoldedIds, SqlFault};
@@ -32,6 +32,13 @@ pub struct SqliteBuilder {
     makes_table: bool,
     is_unchecked: bool,
     folded_ids: FoldedIds,
+}
+
+impl SqliteMetastore {
+    /// Returns a builder for a store with settings of its own.
+    pub fn builder() -> SqliteBuilder {
+        SqliteBuilder::default()
+    }
 }
 
 impl SqliteBuilder {
@@ -186,9 +193,6 @@ pub(super) async fn enter_wal_mode(
 
 /// Between two tries to enter WAL mode; another process is in it within a commit or two.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
-
-/// How long opening waits for other processes.
-pub(super) const OPENING_MAX: Duration = Duration::from_secs(10);
 
 /// Longer than any call waits for a connection: its own deadline ends that.
 const ACQUIRE_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -23,8 +23,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use crate::sql::sqlite::connection;
-use crate::sql::sqlite::patience::until_free;
+use crate::sql::sqlite::patience::{connection, until_free};
 use crate::sql::sqlite::statements::{self, Outcome};
 use crate::sql::write::Write;
 use crate::task::NoRuntime;

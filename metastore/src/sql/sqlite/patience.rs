@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use claviger::{BackendError, CallContext, FailureKind};
+use sqlx::pool::PoolConnection;
+use sqlx::{Sqlite, SqlitePool};
 use tokio::time::{Instant, timeout_at};
+
+use crate::sql::sqlite::fault::backend_error;
 
 /// How long SQLite itself waits for other processes, on connections of ours. Then we look at the time.
 pub(super) const BUSY_WAIT: Duration = Duration::from_millis(100);
+
+/// How long opening waits for other processes.
+pub(super) const OPENING_MAX: Duration = Duration::from_secs(10);
 
 /// The file did not answer in time.
 #[derive(Debug, thiserror::Error)]
@@ -44,4 +51,13 @@ where
             answer => return answer,
         }
     }
+}
+
+/// Waits for a connection until the deadline, or as long as a caller's own pool lets it.
+pub(super) async fn connection(
+    pool: &SqlitePool,
+    deadline: Instant,
+) -> Result<PoolConnection<Sqlite>, BackendError> {
+    let connection = timeout_at(deadline, pool.acquire()).await;
+    connection.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(backend_error)
 }

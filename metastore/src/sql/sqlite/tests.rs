@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use claviger::testing::{ReplaceOne as _, call};
 use claviger::{Created, EnvelopeKeyRecord, Insert, KeyId, KeyMeta, Metastore as _, MetastoreAdmin as _};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 
 use super::builder::{CONNECTIONS_MAX, enter_wal_mode};
 use super::file::Missing;
