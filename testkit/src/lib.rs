@@ -50,6 +50,7 @@ mod server;
 mod shared;
 mod shown;
 mod softhsm;
+mod targets;
 mod vault;
 
 pub use abandon::abandon;

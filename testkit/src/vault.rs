@@ -3,10 +3,11 @@
 mod api;
 mod certificates;
 mod connection;
-mod tokens;
+mod request;
+mod state;
 mod transit;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,9 +18,9 @@ use std::time::Duration;
 use rustls::ServerConfig;
 
 pub use crate::vault::certificates::{TestCa, TestCertificate};
-pub use crate::vault::tokens::Grant;
+pub use crate::vault::state::Grant;
 
-use crate::vault::tokens::{Role, Token};
+use crate::vault::state::{Role, State};
 use crate::vault::transit::Key;
 
 /// A fake of HashiCorp Vault and OpenBao on loopback: the transit engine with real AES-256-GCM, the
@@ -44,15 +45,6 @@ pub struct FakeVault {
 #[derive(Default)]
 pub(crate) struct Cluster {
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-pub(crate) struct State {
-    now: Duration,
-    keys: BTreeMap<String, Key>,
-    tokens: BTreeMap<String, Token>,
-    roles: Vec<Role>,
-    is_sealed: bool,
 }
 
 /// One server.
@@ -350,12 +342,6 @@ impl Node {
             // An error means that it is closed already.
             drop(socket.shutdown(Shutdown::Both));
         }
-    }
-}
-
-impl State {
-    fn key(&mut self, path: &str) -> &mut Key {
-        self.keys.get_mut(path).unwrap_or_else(|| panic!("there is no transit key {path}"))
     }
 }
 

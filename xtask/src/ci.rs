@@ -6,7 +6,8 @@ use std::time::Instant;
 use crate::needs::{self, Need, Tools};
 use crate::parts::{self, PARTS};
 use crate::process::Process;
-use crate::suite::{self, Summary};
+use crate::suite;
+use crate::summary::Summary;
 use crate::workspace::Workspace;
 use crate::{Result, advisories, checks, law, published};
 

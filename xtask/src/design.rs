@@ -8,7 +8,7 @@ use std::path::Path;
 use regex_lite::Regex;
 
 use crate::Result;
-use crate::law::{self, Row};
+use crate::table::{self, Row};
 use crate::workspace::Workspace;
 
 const FOLDER: &str = "docs/design";
@@ -25,8 +25,8 @@ pub(crate) fn faults(workspace: &Workspace, names: &BTreeSet<&str>) -> Result<Ve
     for document in [SEMANTICS, REQUIREMENTS] {
         let text = fs::read_to_string(workspace.root.join(document))?;
         let mut wrong = Vec::new();
-        for row in law::rows(&text) {
-            wrong.extend(law::unknown_tests(&row, names));
+        for row in table::rows(&text) {
+            wrong.extend(table::unknown_tests(&row, names));
             wrong.extend(unproven(&row));
             wrong.extend(lost_places(&row, &workspace.root.join(FOLDER))?);
             let id = row.cells.first().copied().unwrap_or_default();
@@ -138,7 +138,7 @@ fn t12_no_table() {}
 | T1.2 | [no_function](design.rs), [faults](nowhere.rs) | Not yet: nobody knows how |
 | T1.3 | | by hand |
 ";
-        let rows = law::rows(markdown);
+        let rows = table::rows(markdown);
         let unproven: Vec<_> = rows.iter().filter_map(unproven).collect();
         assert_eq!(unproven, ["line 6: neither a test nor \"Not yet: …\""]);
         let lost = rows.iter().flat_map(|row| lost_places(row, &here).unwrap());

@@ -15,6 +15,8 @@ mod published;
 mod python;
 mod servers;
 mod suite;
+mod summary;
+mod table;
 mod workspace;
 
 use std::path::PathBuf;

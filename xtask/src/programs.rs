@@ -8,8 +8,11 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::process::Process;
-use crate::suite::{ALL, Summary};
+use crate::summary::Summary;
 use crate::workspace::Workspace;
+
+/// What selects all tests.
+pub(crate) const ALL: &[&str] = &["--workspace", "--all-features"];
 
 /// How many run at once. Each runs as many tests at once as there are cores, and servers beside them: two programs
 /// on two cores kept each other's calls from their deadlines, and took longer together than one after the other.

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Below, GAP_BYTES, LINES, WIPED_BYTES, fence};
+use super::below::{Below, GAP_BYTES, LINES, WIPED_BYTES, fence};
 
 /// Returns how far below the deepest that some code reaches a signal's frame may end.
 pub(super) fn reach() -> usize {

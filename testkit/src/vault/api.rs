@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::vault::connection::Request;
-use crate::vault::{Cluster, Node, NodeRole, State, lock};
+use crate::vault::request::Request;
+use crate::vault::state::State;
+use crate::vault::{Cluster, Node, NodeRole, lock};
 
 /// A status, headers (`Location: …`), and a body.
 pub(crate) struct Reply {

@@ -1,11 +1,20 @@
-//! Tokens, and the roles that log in to have them.
+//! What all nodes of a cluster have in common: keys, tokens, and the roles that log in to have them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::vault::State;
-use crate::vault::transit::random;
+use crate::vault::transit::{Key, random};
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) now: Duration,
+    pub(crate) keys: BTreeMap<String, Key>,
+    pub(crate) tokens: BTreeMap<String, Token>,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) is_sealed: bool,
+}
 
 /// What a token may do, and for how long.
 #[derive(Clone, Debug)]
@@ -169,5 +178,11 @@ impl Token {
 
     fn left(&self, now: Duration) -> Duration {
         self.ends.map_or(Duration::ZERO, |ends| ends.saturating_sub(now))
+    }
+}
+
+impl State {
+    pub(crate) fn key(&mut self, path: &str) -> &mut Key {
+        self.keys.get_mut(path).unwrap_or_else(|| panic!("there is no transit key {path}"))
     }
 }
