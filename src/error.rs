@@ -105,7 +105,7 @@ pub enum Error {
     /// This machine's clock says that a key which was made a moment ago lies more than a day ahead.
     #[error("the clock of this machine was set back: it says a time long before the key was made")]
     ClockSkew(KeyMeta),
-    /// This machine's clock says a time before 1970, when no key can be made.
+    /// This machine's clock says the beginning of 1970, or a time before. No key can be made then.
     #[error("the clock of this machine is not set: it says a time before 1970")]
     #[non_exhaustive]
     ClockNotSet {

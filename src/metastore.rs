@@ -110,17 +110,6 @@ pub enum Insert {
     AlreadyExists,
 }
 
-/// How new the answer to a load must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores offer these two")]
-pub enum Consistency {
-    /// Every write that ended before the load began is seen.
-    Strong,
-    /// A replica may answer. If it fails, so does the load: the caller asks again, for
-    /// [`Strong`](Self::Strong).
-    Eventual,
-}
-
 /// What operators do to a store. Not needed to encrypt or decrypt.
 ///
 /// # Cancel safety
