@@ -95,7 +95,7 @@ pub enum Error {
         /// What the back end said.
         source: BackendError,
     },
-    /// The store says that a key exists and does not give it out: a table that cannot tell ids
+    /// The store refuses the insert since the key exists, and does not find it. Its table cannot tell ids
     /// apart.
     #[error("the metastore holds the key but does not return it")]
     IndistinctKey(KeyMeta),

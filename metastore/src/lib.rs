@@ -37,8 +37,8 @@ pub use sql::postgres::{PostgresBuilder, PostgresInvalidations, PostgresMetastor
 pub use sql::sqlite::{SqliteBuilder, SqliteMetastore};
 #[cfg(feature = "_sql")]
 pub use sql::{DriverFault, SqlFault};
-/// The crate whose options `connect` takes and whose errors `classify` takes, in the version that it
-/// takes them of.
+/// The crate `sqlx` in the version that this crate uses. `connect` takes its options, and `classify` its
+/// errors.
 #[cfg(feature = "_sql")]
 #[doc(no_inline)]
 pub use sqlx;
