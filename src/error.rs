@@ -106,7 +106,7 @@ pub enum Error {
     #[error("the clock of this machine was set back: it says a time long before the key was made")]
     ClockSkew(KeyMeta),
     /// This machine's clock says the beginning of 1970, or a time before. No key can be made then.
-    #[error("the clock of this machine is not set: it says a time before 1970")]
+    #[error("the clock of this machine is not set: it says the beginning of 1970, or a time before")]
     #[non_exhaustive]
     ClockNotSet {
         /// The key that was to be made.
