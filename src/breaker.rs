@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Refuses calls to a dependency that keeps failing, but for one probe at a time.
 ///
-/// Back ends use it for their parts, a region each, say. Time is an argument, by a clock that never goes back.
+/// A back end has one for each of its parts, such as a region. Time is an argument, by a clock that never goes back.
 #[derive(Debug)]
 pub struct Breaker {
     failures_max: u32,

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::metastore::Consistency;
-
 /// What a call to a metastore or a KMS is told beside its question: by when it is to end, how new the answer
 /// must be, and how often it was tried.
 ///
@@ -35,6 +33,17 @@ pub struct CallContext {
     pub consistency: Consistency,
     /// Which attempt at the same call this is, from 1 on.
     pub attempt: u32,
+}
+
+/// How new the answer to a load must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "stores offer these two")]
+pub enum Consistency {
+    /// Every write that ended before the load began is seen.
+    Strong,
+    /// A replica may answer. If it fails, so does the load: the caller asks again, for
+    /// [`Strong`](Self::Strong).
+    Eventual,
 }
 
 impl CallContext {

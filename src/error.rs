@@ -95,7 +95,7 @@ pub enum Error {
         /// What the back end said.
         source: BackendError,
     },
-    /// The store says that a key exists and does not give it out: a table that cannot tell ids
+    /// The store refuses the insert since the key exists, and does not find it. Its table cannot tell ids
     /// apart.
     #[error("the metastore holds the key but does not return it")]
     IndistinctKey(KeyMeta),
@@ -105,8 +105,8 @@ pub enum Error {
     /// This machine's clock says that a key which was made a moment ago lies more than a day ahead.
     #[error("the clock of this machine was set back: it says a time long before the key was made")]
     ClockSkew(KeyMeta),
-    /// This machine's clock says a time before 1970, when no key can be made.
-    #[error("the clock of this machine is not set: it says a time before 1970")]
+    /// This machine's clock says the beginning of 1970, or a time before. No key can be made then.
+    #[error("the clock of this machine is not set: it says the beginning of 1970, or a time before")]
     #[non_exhaustive]
     ClockNotSet {
         /// The key that was to be made.

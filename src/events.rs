@@ -38,8 +38,8 @@ events! {
     RefreshFailed => "refresh_failed",
     /// Data was decrypted under a revoked key.
     RevokedDecrypt => "revoked_decrypt",
-    /// The store says that a key is not revoked which it said was: somebody undid a revocation. It stays
-    /// revoked here.
+    /// The store said that the key is revoked, and now says that it is not: somebody undid the revocation.
+    /// The key stays revoked here.
     Unrevoked => "unrevoked",
     /// So many keys are known to be revoked that those which were learned first are forgotten: of them a
     /// revocation can be undone. Told once.
@@ -57,10 +57,10 @@ events! {
     ForeignParent => "foreign_parent",
     /// A key record's system key is not in the store.
     MissingParent => "missing_parent",
-    /// A row holds another key than the one that was read from it: its row was lost and another process
-    /// made the key anew, or somebody wrote another one there. The former key never encrypts again. What
-    /// this process sealed under it since its row changed is readable nowhere else, and here for
-    /// `max_stale_decrypt`: read it and seal it anew by then.
+    /// A row holds another key than the one that was read from it. The row was lost and another process made
+    /// the key anew, or somebody wrote another key there. The row's key encrypts from then on. The former one
+    /// decrypts beside it, in this process, for `max_stale_decrypt`. Data that this process sealed under it
+    /// since the row changed can be read by nobody else: decrypt it and seal it anew by then.
     KeyChanged => "key_changed",
     /// A check found the row of a cached key version gone. What was sealed under it cannot be decrypted,
     /// unless the row is put back ([`restore_lost`](crate::SessionFactory::restore_lost)). Told once of

@@ -85,8 +85,8 @@ impl SessionFactory {
     ///
     /// What is cached of it is checked before it is used next, as if its check interval were over: an
     /// operation that begins after this call waits for the metastore, and goes on with what is cached
-    /// only if that does not answer. No I/O; of a key that is not cached nothing is noted. With a system
-    /// key so are all keys under it, and the call takes no longer for that.
+    /// only if that does not answer. No I/O. A key that is not cached is not noted. If the key is a system
+    /// key, all cached keys under it are checked too; the call takes no longer for that.
     ///
     /// ```
     /// # use claviger::{Error, KeyId, SessionFactory};
@@ -116,8 +116,8 @@ impl SessionFactory {
     /// Notes that the records of this key were deleted for good and are not to come back.
     ///
     /// What is cached of it is checked before it is used next, as by [`invalidate`](Self::invalidate). Its
-    /// rows that are known to be lost are forgotten, and those that are found gone from now on, for
-    /// `max_stale_decrypt`, are neither told of nor kept nor put back. A row that was put back before the
+    /// rows on the list of lost rows are forgotten. Rows of it found gone within `max_stale_decrypt` raise no
+    /// event, are not kept and are not put back. A row that was put back before the
     /// word came stays: delete it again. The 10 000 ids that were said last are remembered.
     ///
     /// # Errors
@@ -130,9 +130,9 @@ impl SessionFactory {
     /// Puts the row of a lost key ([`Status::lost_rows`]) back as it was, unless it is there, and the row
     /// of its system key before it if that is lost too. `true` if it is back, by this call or another's.
     ///
-    /// `false` if the key is not in the list; or if another wrapped key has its place by now, or its
-    /// system key's, which is the alarm [`Event::KeyChanged`](crate::Event::KeyChanged): it stays in the
-    /// list then, and what was sealed under it cannot be decrypted by what is in the metastore.
+    /// `false` if the key is not on the list. Also `false` if its row, or its system key's, holds another
+    /// wrapped key by now: that raises [`Event::KeyChanged`](crate::Event::KeyChanged), and the key stays on
+    /// the list. What was sealed under it cannot be decrypted by what is in the metastore then.
     ///
     /// ```
     /// # use claviger::{Error, SessionFactory};

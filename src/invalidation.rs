@@ -29,9 +29,9 @@ pub enum Invalidation {
 ///
 /// It makes revocations known sooner and is relied on for nothing: a factory checks its keys by
 /// `revoke_check_interval` whether or not anything is told. So a source may tell too much, or a
-/// thing twice, at the price of a read. What is told too often costs no more than that: of any number of
-/// [`Invalidation::Everything`] in a second the first is heeded at once and the others together at its end,
-/// and of more than 256 keys in a second the rest count as one more of them.
+/// thing twice, at the price of a read. The first [`Invalidation::Everything`] in a second is heeded at once.
+/// All others of that second are heeded together at its end. More than 256 keys in a second count as one
+/// `Everything`.
 ///
 /// ```
 /// use claviger::{BackendError, CallContext, Invalidation, InvalidationSource, KeyId};

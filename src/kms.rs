@@ -23,8 +23,8 @@ use crate::secret::SecretKey;
 pub trait KeyManagementService: fmt::Debug + Send + Sync + 'static {
     /// Wraps a system key. `meta` names it, for logs and for services that bind a context.
     ///
-    /// Two wraps of one key differ, unless the service wraps without randomness as AES key wrap
-    /// does; no two system keys are equal, so that even then nothing is told.
+    /// Two wraps of one key differ, unless the service wraps without randomness as AES key wrap does. No two
+    /// system keys are equal, so equal ciphertexts never occur.
     fn wrap_key(
         &self,
         key: &SecretKey,

@@ -76,7 +76,7 @@ pub mod testing;
 
 pub use claviger_memory::{LockPolicy, MemoryError, Stats as MemoryStats};
 pub use clock::{Clock, SystemClock};
-pub use context::CallContext;
+pub use context::{CallContext, Consistency};
 pub use error::{BackendError, Dependency, Error, ErrorChain, FailureClass, FailureKind};
 pub use events::Event;
 pub use factory::SessionFactory;
@@ -87,7 +87,7 @@ pub use kms::static_key::StaticKms;
 pub use kms::{BoxedKms, KeyManagementService, WrapHealth, WrappedKey};
 pub use metastore::boxed::{BoxedMetastore, BoxedMetastoreAdmin};
 pub use metastore::memory::{InMemoryFault, InMemoryMetastore};
-pub use metastore::{Consistency, Insert, Latest, Metastore, MetastoreAdmin, Page, Replacement};
+pub use metastore::{Insert, Latest, Metastore, MetastoreAdmin, Page, Replacement};
 pub use partition::ReadableSuffixes;
 pub use plaintext::Plaintext;
 pub use policy::{Capacity, CryptoPolicy, Lifetime, Limits, RevokedDecrypt};

@@ -14,14 +14,14 @@ use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// A store of wrapped keys.
 ///
-/// Records are immutable but for their revoked flag. "Not found", "already exists" and "failed"
-/// are three different answers: a store that cannot tell fails. Ids are compared byte by byte; a
-/// store whose collation folds case, accents or trailing blanks compares again in code. What it keeps
-/// of an exact version under another id alone is [`BackendError::folded`], or, where it was told to give
-/// that out, a record that says so ([`EnvelopeKeyRecord::folded`]); it is never a latest one. An id or a
-/// time that the store cannot hold is refused with a permanent error, never cut. Rows that are no
-/// keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned, and an insert under
-/// such an id ([`is_reserved_id`]) is refused likewise, as is a record whose JSON is longer than
+/// Records are immutable but for their revoked flag. "Not found", "already exists" and "failed" are three
+/// different answers: a store that cannot tell fails. Ids are compared byte by byte; a store whose collation
+/// folds case, accents or trailing blanks compares again in code. The table may take two ids for one. Then an
+/// exact version that is kept under the other id only is answered with [`BackendError::folded`]. A store that
+/// was told to give it out returns a record that says so ([`EnvelopeKeyRecord::folded`]). It is never a
+/// latest record. An id or a time that the store cannot hold is refused with a permanent error, never cut.
+/// Rows that are no keys (`__asherah_internal_config_drift_guard_v1__:…`) are never returned, and an insert
+/// under such an id ([`is_reserved_id`]) is refused likewise, as is a record whose JSON is longer than
 /// [`EnvelopeKeyRecord::MAX_JSON_BYTES`]. What is refused before a server is asked says so
 /// ([`BackendError::not_asked`]). A row that cannot be read, or is longer than that, is
 /// [`BackendError::damaged`]: no more of it is fetched, so that no row costs a process its memory.
@@ -74,9 +74,9 @@ pub trait Metastore: fmt::Debug + Send + Sync + 'static {
         context: &CallContext,
     ) -> impl Future<Output = Result<Insert, BackendError>> + Send;
 
-    /// Returns how often the store came to another server, or to another timeline of one, than it
-    /// had asked before: what was committed last may be missing there, so the core reads again what
-    /// it holds. 0 for a store that has one server only or cannot tell. No I/O.
+    /// Returns how often the store was found to be another server, or the same on another timeline. The last
+    /// commits may be missing there, so the core reads its keys again. 0 for a store that has one server only
+    /// or cannot tell. No I/O.
     fn failovers(&self) -> u64;
 }
 
@@ -108,17 +108,6 @@ pub enum Insert {
     Inserted,
     /// The `(id, created)` was taken; nothing was changed.
     AlreadyExists,
-}
-
-/// How new the answer to a load must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores offer these two")]
-pub enum Consistency {
-    /// Every write that ended before the load began is seen.
-    Strong,
-    /// A replica may answer. If it fails, so does the load: the caller asks again, for
-    /// [`Strong`](Self::Strong).
-    Eventual,
 }
 
 /// What operators do to a store. Not needed to encrypt or decrypt.

@@ -136,8 +136,8 @@ impl CryptoPolicy {
         self
     }
 
-    /// Sets to what the creation time of keys is rounded down, in whole seconds that divide a day,
-    /// so that processes that start together share one key.
+    /// Sets the step to which creation times are rounded down. The step is in whole seconds and divides a
+    /// day. Processes that start together then share one key.
     #[must_use]
     pub const fn creation_precision(mut self, precision: Duration) -> Self {
         self.creation_precision = precision;
@@ -184,12 +184,12 @@ impl CryptoPolicy {
 
     /// Sets whether replicas of the metastore may answer loads for decrypting; off by default.
     ///
-    /// Only an intermediate key that is not cached is asked for so. What a replica does not have, or
-    /// what cannot be used, is asked for once more of the store itself, and so is everything else:
-    /// system keys, checks of cached keys, whatever encrypts, and whatever was
-    /// [invalidated](crate::SessionFactory::invalidate) while cached. A replica that lags behind by
-    /// some time lets decrypts learn by so much later that a key was revoked or deleted; encrypts
-    /// learn it as early as ever. With a `revoke_check_interval` of zero it has no effect.
+    /// Only an intermediate key that is not cached is asked for so. What a replica does not have, or what
+    /// cannot be used, is asked for once more of the store itself, and so is everything else: system keys,
+    /// checks of cached keys, whatever encrypts, and whatever was
+    /// [invalidated](crate::SessionFactory::invalidate) while cached. If a replica lags, decrypts learn of a
+    /// revocation or deletion later by that lag. Encrypts do not. With a `revoke_check_interval` of zero it
+    /// has no effect.
     #[must_use]
     pub const fn replica_reads(mut self, allowed: bool) -> Self {
         self.replica_reads = allowed;

@@ -31,9 +31,9 @@ use crate::members::{Draft, Members, MembersBuilder, invalid, unwrap_bare};
 /// bare envelope, which says nothing of its maker: each member is asked in the same way.
 ///
 /// # What a writer of the store can do
-/// A copy is authenticated by the member that wrapped it, and all copies by the seal: whichever answers
-/// first, it is the one key that was wrapped, or that member failed. Names, their order, and that no
-/// copy was taken away are not authenticated: exchanging or removing copies makes members fail, no
+/// A copy is authenticated by the member that wrapped it, and all copies by the seal. Whichever copy opens
+/// first, the result is the key that was wrapped; else that member failed. Names and order are not
+/// authenticated, nor is it that no copy was taken away: exchanging or removing copies makes members fail, no
 /// more. Names that are not configured are never asked. As with any KMS of this library, a whole
 /// envelope of *another* system key may be put in its place, which then fails to open what it wrapped.
 /// For a key of his own choice he must be able to wrap under a member's master key, and any one

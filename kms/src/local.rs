@@ -22,9 +22,9 @@ use claviger::{
 /// One line of text, `claviger-master-key-v1 <64 hex digits> <CRC-32>`. The sum tells a file that
 /// was cut or damaged from a key that is simply another one.
 ///
-/// It is refused, never repaired or replaced, when it is not its owner's alone, as [`PrivateFile`](crate::PrivateFile)
-/// has it, or a pipe. Links to it are followed, as they are in a volume of Kubernetes; none is when the
-/// file is made.
+/// A file that is not its owner's alone, as [`PrivateFile`](crate::PrivateFile) says, is refused. So is a
+/// pipe. A file is never repaired or replaced. Links to it are followed, since a volume of Kubernetes has
+/// them. When the file is made, no link is followed.
 ///
 /// # Durability
 /// [`open_or_create`](Self::open_or_create) writes a new key to a temporary file beside `path`

@@ -55,8 +55,8 @@ impl Member {
     /// Unwraps.
     ///
     /// # Cancel safety
-    /// The call is dropped where it stands. But one that is to tell whether the member is up again is
-    /// seen to its end: a member that others are quicker than would never be found to be.
+    /// The call is dropped, unless it probes whether the member is up again: a probe runs to its end. Else a
+    /// slow member would never be found to be up.
     pub(crate) async fn unwrap(
         &self,
         wrapped: &[u8],

@@ -47,8 +47,8 @@ pub use sql::sqlite::SqliteMetastore;
 pub use sql::sqlite::builder::SqliteBuilder;
 #[cfg(feature = "_sql")]
 pub use sql::{DriverFault, SqlFault};
-/// The crate whose options `connect` takes and whose errors `classify` takes, in the version that it
-/// takes them of.
+/// The crate `sqlx` in the version that this crate uses. `connect` takes its options, and `classify` its
+/// errors.
 #[cfg(feature = "_sql")]
 #[doc(no_inline)]
 pub use sqlx;

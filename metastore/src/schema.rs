@@ -61,7 +61,7 @@ findings! {
     Encoding => "encoding",
     /// Creation times are stored in more than one form.
     CreatedForms => "created-forms",
-    /// The log beside the file has grown, since nothing of it could be taken over for long.
+    /// The log beside the file keeps growing, since a reader or writer has kept it from being merged.
     LogGrows => "log-grows",
     /// Rows vanish by themselves after a while.
     Expiry => "expiry",

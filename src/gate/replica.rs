@@ -8,9 +8,8 @@ use tokio::sync::Semaphore;
 use super::{context, in_time};
 use crate::breaker::Breaker;
 use crate::clock::Clock;
-use crate::context::CallContext;
+use crate::context::{CallContext, Consistency};
 use crate::error::BackendError;
-use crate::metastore::Consistency;
 
 #[derive(Debug)]
 pub(crate) struct ReplicaGate {

@@ -123,8 +123,8 @@ pub(super) enum Waited {
 pub(super) enum Next {
     UseAnswer,
     UseCached {
-        /// An event is raised. Operations that did not wait come too often for that.
-        with_event: bool,
+        /// The event is logged, and not only counted. Operations that did not wait come too often for that.
+        is_logged: bool,
     },
     /// The failure is the operation's.
     Fail,
@@ -166,8 +166,8 @@ pub(super) const fn encrypt(latest: Option<LatestFacts>) -> EncryptStep {
     }
 }
 
-/// T1: whether there is any use in waiting. "At once, without waiting, when the breaker is open or a refresh
-/// failed or overran refresh_wait less than 1 s ago."
+/// T1: whether there is any use in waiting. "Nothing is waited for when the breaker is open, or when a refresh
+/// failed or took longer than `refresh_wait` less than 1 s ago."
 pub(super) const fn is_worth_waiting(awaited: Awaited, way: WayOut) -> bool {
     match (awaited, way) {
         (_, WayOut { is_shut: true, .. }) => false,
@@ -188,10 +188,10 @@ pub(super) const fn after_wait_to_encrypt(awaited: Awaited, waited: Waited, is_u
         // | never the revoked one, whatever fails |
         (_, Waited::Gone | Waited::Failed(_)) if is_unusable => Next::Fail,
         (_, Waited::NoAnswer | Waited::NotAtAll) if is_unusable => Next::Load,
-        // | refresh fails or takes longer | warn + metric | cached |
+        // | the refresh fails or takes longer | the event `stale` | cached |
         // | on a transient failure or no answer within refresh_wait | event `expired_key_used` | the cached one |
-        (_, Waited::Gone | Waited::Failed(_) | Waited::NoAnswer) => Next::UseCached { with_event: true },
-        (_, Waited::NotAtAll) => Next::UseCached { with_event: false },
+        (_, Waited::Gone | Waited::Failed(_) | Waited::NoAnswer) => Next::UseCached { is_logged: true },
+        (_, Waited::NotAtAll) => Next::UseCached { is_logged: false },
     }
 }
 
@@ -227,8 +227,8 @@ pub(super) const fn after_wait_to_decrypt(waited: Waited) -> Next {
         // | its row or its SK's row gone | KeyNotFound |
         Waited::Gone => Next::Fail,
         // | failure or no answer | use while age ≤ interval + max_stale_decrypt |
-        Waited::Failed(_) | Waited::NoAnswer => Next::UseCached { with_event: true },
-        Waited::NotAtAll => Next::UseCached { with_event: false },
+        Waited::Failed(_) | Waited::NoAnswer => Next::UseCached { is_logged: true },
+        Waited::NotAtAll => Next::UseCached { is_logged: false },
     }
 }
 

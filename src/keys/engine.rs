@@ -138,12 +138,12 @@ impl Engine {
                 }
                 answer
             }
-            (Next::UseCached { with_event }, _) => {
+            (Next::UseCached { is_logged }, _) => {
                 let event = match awaited {
                     Awaited::Check => Event::Stale,
                     Awaited::Successor => Event::ExpiredKeyUsed,
                 };
-                self.context.events().raise_if(with_event, event, request.keyring.id());
+                self.context.events().raise_if(is_logged, event, request.keyring.id());
                 Ok(key)
             }
             (Next::Load, _) | (_, None) => self.load(request, min_generation).await,
@@ -255,8 +255,8 @@ impl Engine {
     async fn wait_to_decrypt(&self, wait: Wait) -> Outcome {
         let (waited, answer) = self.wait(&wait).await;
         match (decide::after_wait_to_decrypt(waited), answer) {
-            (Next::UseCached { with_event }, _) => {
-                self.context.events().raise_if(with_event, Event::Stale, wait.request.keyring.id());
+            (Next::UseCached { is_logged }, _) => {
+                self.context.events().raise_if(is_logged, Event::Stale, wait.request.keyring.id());
                 Ok(wait.key)
             }
             (Next::UseAnswer | Next::Fail | Next::Load, answer) => answer.unwrap_or(Ok(wait.key)),

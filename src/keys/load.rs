@@ -80,7 +80,8 @@ impl Loader {
         if let Some(key) = self.with_parent_checked(request).await {
             return Ok(key);
         }
-        let mut unseen = None;
+        // A key that was never seen though it exists; a race if any other key of these rounds was.
+        let (mut unseen, mut is_any_seen) = (None, false);
         for round in 1..=ROUNDS_MAX {
             let begun = self.now();
             let up_to = self.rules().created_max(begun);
@@ -103,7 +104,7 @@ impl Loader {
                     return Box::pin(self.unreplaced(request, to_replace, begun, error)).await;
                 }
             };
-            unseen = match creation {
+            match creation {
                 Creation::Made(key) if self.rules().is_usable(&key, self.now()) => {
                     if above.is_some() {
                         self.ahead.look(request.keyring.id(), self.dispatcher.tasks());
@@ -111,13 +112,18 @@ impl Loader {
                     return Ok(key);
                 }
                 // Another load learned meanwhile that its parent is revoked.
-                Creation::Made(_) => continue,
-                Creation::Beaten => None,
-                Creation::Unseen(key) => Some(key),
-            };
+                Creation::Made(_) => {
+                    is_any_seen = true;
+                    continue;
+                }
+                Creation::Beaten => is_any_seen = true,
+                Creation::Unseen(key) => unseen = Some(key),
+            }
             tokio::time::sleep(jittered(ROUND_PAUSE * round, self.context.random())).await;
         }
-        let Some(key) = unseen else { return Err(Error::CreationRace(request.keyring.id().clone())) };
+        let Some(key) = unseen.filter(|_| !is_any_seen) else {
+            return Err(Error::CreationRace(request.keyring.id().clone()));
+        };
         self.events().raise(Event::Indistinct, key.id());
         Err(Error::IndistinctKey(key))
     }

@@ -229,7 +229,8 @@ impl Rules {
     }
 
     /// Returns when the key that comes after `above` is created: now, rounded down, and in any case
-    /// later than `above`, so that it sorts last (T4). `Ok(None)` before 1970 is over.
+    /// later than `above`, so that it sorts last (T4). `Ok(None)` while now, rounded down, is the beginning of
+    /// 1970: no key has that time.
     pub(crate) fn next_created(
         &self,
         now: Moment,

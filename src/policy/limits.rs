@@ -130,7 +130,8 @@ impl Limits {
     /// hangs is in the way of a read.
     ///
     /// Keys in use are checked and replaced beside these, with half as many permits of their own, but one
-    /// at least. Keys whose last call brought no answer share an eighth, but one at least, beside both.
+    /// at least. Keys in trouble (their last call got no answer) have permits of their own: an eighth as
+    /// many, at least one.
     #[must_use]
     pub const fn max_store_calls(mut self, calls: usize) -> Self {
         self.max_store_calls = calls;
@@ -164,11 +165,11 @@ impl Limits {
         self
     }
 
-    /// Sets how many key versions that are not found, or not to be had, may be looked for on behalf of one
-    /// partition within a second, all regions of its ids together: whoever writes a service's database can
-    /// make records up that name any version, and each costs a call of the metastore. Decrypts that name more
-    /// are refused with [`Error::Overloaded`], at once, and [`Event::TooManyMisses`](crate::Event) tells.
-    /// Cached keys and other partitions are not affected.
+    /// Bounds how many versions that cannot be found one partition's records may name in a second, over all
+    /// regions. Whoever writes a service's database can make up such records. Each costs a call of the
+    /// metastore. More are refused with [`Error::Overloaded`], at once, and the event
+    /// [`TooManyMisses`](crate::Event::TooManyMisses) is raised. Cached keys and other partitions are not
+    /// affected.
     #[must_use]
     pub const fn max_misses(mut self, misses: u32) -> Self {
         self.max_misses = misses;

@@ -6,7 +6,8 @@ mod bulk;
 mod identity;
 mod latest;
 
-use crate::metastore::{Consistency, Insert, Metastore};
+use crate::context::Consistency;
+use crate::metastore::{Insert, Metastore};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::testing::call;
 use crate::testing::support::{

@@ -278,6 +278,17 @@ async fn t1_exhausted_transient_failure_uses_the_cached_key_up_to_twice_the_limi
 }
 
 #[tokio::test(start_paused = true)]
+async fn t1_exhausted_no_answer_within_refresh_wait_uses_the_cached_key() {
+    let world = four_wraps();
+    wrap(&world, 4).await;
+    world.faults().always(Fault::Hang);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(world.encrypts_under().await, 0);
+    assert_eq!(begun.elapsed(), SECOND / 5);
+    assert_eq!(world.raised(Event::ExpiredKeyUsed), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn t1_exhausted_and_too_old_is_an_error() {
     let world = four_wraps();
     wrap(&world, 4).await;

@@ -1,5 +1,6 @@
 //! T3: how a key is created, and the race for it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use claviger::testing::{Fault, Operation};
@@ -144,17 +145,20 @@ async fn t3_wrap_failed_stores_nothing() {
 struct Odd {
     rows: InMemoryMetastore,
     oddity: Oddity,
-    looks: AtomicUsize,
+    looks: Arc<AtomicUsize>,
 }
 
 impl Odd {
     /// Tells whether a look for this key sees what was written.
     fn sees(&self, id: &KeyId) -> bool {
+        if id.as_str() != IK {
+            return true;
+        }
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
         match self.oddity {
-            Oddity::AppliesLate(blind) if id.as_str() == IK => {
-                self.looks.fetch_add(1, Ordering::Relaxed) >= blind
-            }
-            _ => true,
+            Oddity::AppliesLate(blind) => look >= blind,
+            Oddity::SeesOnce(seen) => look == seen,
+            Oddity::FoldsCase | Oddity::NeverLatest => true,
         }
     }
 }
@@ -167,6 +171,8 @@ enum Oddity {
     NeverLatest,
     /// Another node of it answers reads, which applies an intermediate key's row after so many looks.
     AppliesLate(usize),
+    /// Of its nodes only the one that answers this look has an intermediate key's row.
+    SeesOnce(usize),
 }
 
 impl Metastore for Odd {
@@ -229,7 +235,12 @@ impl Metastore for Odd {
 }
 
 fn factory_over(world: &World, oddity: Oddity) -> SessionFactory {
-    let store = Odd { rows: world.store.inner().clone(), oddity, looks: AtomicUsize::new(0) };
+    factory_with_looks(world, oddity, &Arc::default())
+}
+
+/// Counts the looks for an intermediate key's rows.
+fn factory_with_looks(world: &World, oddity: Oddity, looks: &Arc<AtomicUsize>) -> SessionFactory {
+    let store = Odd { rows: world.store.inner().clone(), oddity, looks: Arc::clone(looks) };
     on_this_runtime(
         SessionFactory::builder(store, world.kms.clone())
             .service("checkout")
@@ -258,9 +269,15 @@ async fn t3_indistinct_table_is_an_error_and_an_alarm() {
 async fn t3_race_that_is_never_won_ends_after_five_rounds() {
     let world = World::new();
     world.sealed().await;
-    let factory = factory_over(&world, Oddity::NeverLatest);
+    let looks = Arc::default();
+    let factory = factory_with_looks(&world, Oddity::NeverLatest, &looks);
     let error = factory.session("alice").unwrap().encrypt(b"").await.unwrap_err();
     assert!(matches!(error, Error::CreationRace(_)), "{error}");
+    assert_eq!(
+        looks.load(Ordering::Relaxed),
+        5 * 2,
+        "one for the latest row and one for the winner's, each round"
+    );
     assert!(error.is_retryable());
     assert_eq!(world.row_times(IK).await, [0]);
 }
@@ -289,5 +306,19 @@ async fn t3_winners_row_that_is_seen_too_late_is_a_lost_race_and_one_never_seen_
         assert_eq!(matches!(error, Error::CreationRace(_)), is_seen, "{error}");
         assert_eq!(matches!(error, Error::IndistinctKey(_)), !is_seen, "{error}");
         assert_eq!(factory.status().unwrap().events.is_empty(), is_seen);
+    }
+}
+
+/// A row that was seen in one round shows that the table tells its id from others, whatever the last round saw.
+#[tokio::test(start_paused = true)]
+async fn t3_winners_row_that_is_seen_in_any_round_is_a_lost_race_and_no_alarm() {
+    // The looks for the one that is said to exist, in the first and in the last round.
+    for look in [1, 9] {
+        let world = World::new();
+        world.sealed().await;
+        let factory = factory_over(&world, Oddity::SeesOnce(look));
+        let error = factory.session("alice").unwrap().encrypt(b"").await.unwrap_err();
+        assert!(matches!(error, Error::CreationRace(_)), "{look}: {error}");
+        assert_eq!(factory.status().unwrap().events, [], "{look}");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::testing::FixedClock;
+use claviger::testing::{Fault, FixedClock, Operation};
 use claviger::{EnvelopeKeyRecord, Error, Event, KeyId};
 
 use crate::support::*;
@@ -172,7 +172,7 @@ async fn t4_system_key_from_the_future_may_be_younger_than_what_it_wraps() {
 
 /// A machine whose clock was never set says that, and of which key; not that a key lies ahead.
 #[tokio::test]
-async fn t4_no_key_is_made_before_1970_is_over() {
+async fn t4_no_key_is_made_while_now_rounds_down_to_the_beginning_of_1970() {
     let world = World::over(Default::default(), FixedClock::new(0), |builder| builder);
     match world.encrypt_error().await {
         error @ Error::ClockNotSet { .. } => {
@@ -183,4 +183,20 @@ async fn t4_no_key_is_made_before_1970_is_over() {
     }
     world.clock.advance(MINUTE);
     world.sealed().await;
+}
+
+/// What is to be replaced was a day ahead when it was read, and is more than that by now.
+#[tokio::test]
+async fn t4_clock_that_is_set_back_during_a_replacement_is_an_error() {
+    let world = behind(DAY).await;
+    world.revoke_latest(IK).await;
+    world.faults().next(Operation::LoadLatest, Fault::Hang);
+    let encrypt = spawn_encrypt(world.session());
+    world.faults().until_hanging(1).await;
+    world.clock.set_wall_back(2 * MINUTE);
+    world.faults().release();
+    let error = encrypt.await.unwrap().unwrap_err();
+    assert!(matches!(&error, Error::ClockSkew(key) if *key == meta(IK, seconds(DAY))), "{error}");
+    assert!(!error.is_retryable());
+    assert_eq!(world.row_times(IK).await, [seconds(DAY)]);
 }

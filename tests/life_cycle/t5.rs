@@ -262,7 +262,7 @@ async fn t5_not_cached_loads_exactly_the_version_and_the_parent_it_names() {
 }
 
 #[tokio::test]
-async fn t5_not_cached_of_another_level_fails_like_any_load() {
+async fn t5_not_cached_fails_as_the_kms_does() {
     for (fault, is_retryable) in [(DOWN, true), (DENIED, false)] {
         let (world, record) = cold().await;
         world.kms.faults().always(fault);

@@ -119,8 +119,8 @@ fn t1_goes_on_with_the_cached_key_unless_the_wait_brought_another_or_spoke_again
         ),
         row("a failure, and the key is revoked", |facts| failed(facts) && facts.2, Next::Fail),
         row("no answer, and the key is revoked", |(.., is_unusable)| *is_unusable, Next::Load),
-        row("nobody waited", |facts| facts.1 == Waited::NotAtAll, Next::UseCached { with_event: false }),
-        row("a failure, or no answer", |_| true, Next::UseCached { with_event: true }),
+        row("nobody waited", |facts| facts.1 == Waited::NotAtAll, Next::UseCached { is_logged: false }),
+        row("a failure, or no answer", |_| true, Next::UseCached { is_logged: true }),
     ];
     for awaited in [Awaited::Check, Awaited::Successor] {
         for (waited, is_unusable) in WAITED.into_iter().flat_map(|waited| [(waited, false), (waited, true)]) {
@@ -171,9 +171,9 @@ fn t5_goes_on_with_the_cached_key_unless_its_row_is_gone() {
     assert_eq!(after_wait_to_decrypt(Waited::Answered), Next::UseAnswer);
     assert_eq!(after_wait_to_decrypt(Waited::Gone), Next::Fail);
     for waited in FAILURES.map(Waited::Failed).into_iter().chain([Waited::NoAnswer]) {
-        assert_eq!(after_wait_to_decrypt(waited), Next::UseCached { with_event: true }, "{waited:?}");
+        assert_eq!(after_wait_to_decrypt(waited), Next::UseCached { is_logged: true }, "{waited:?}");
     }
-    assert_eq!(after_wait_to_decrypt(Waited::NotAtAll), Next::UseCached { with_event: false });
+    assert_eq!(after_wait_to_decrypt(Waited::NotAtAll), Next::UseCached { is_logged: false });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The clauses of `load_many` and `load_latest_many`.
 
-use crate::metastore::{Consistency, Metastore};
+use crate::context::Consistency;
+use crate::metastore::Metastore;
 use crate::record::{Created, KeyMeta};
 use crate::testing::call;
 use crate::testing::support::{
