@@ -53,18 +53,18 @@ use crate::copies::{CopyFailures, all_of, first_of};
 ///
 /// A wrap in which a region fails succeeds without that region's copy, and names it among
 /// [`missing_copies`](WrappedKey::missing_copies): until the key is wrapped anew, that region cannot
-/// unwrap it. With [`min_regions`](AwsKmsBuilder::min_regions) it is an error when too few are left.
+/// unwrap it. With [`min_regions`](crate::AwsKmsBuilder::min_regions) it is an error when too few are left.
 ///
 /// # Which master key
 /// A copy is unwrapped with the key that is *configured* for its region, or with one of the
-/// [`previous`](AwsKmsBuilder::previous_arn) ones when KMS answers that another key wrapped it. The
+/// [`previous`](crate::AwsKmsBuilder::previous_arn) ones when KMS answers that another key wrapped it. The
 /// ARN in the envelope is for people: whoever can write the store does not choose the key. Copies of
 /// regions that are not configured are not tried.
 ///
 /// # Encryption context
 /// Without one, a writer of the store can put one system key's envelope in the place of another's;
 /// neither then opens anything it should not, since the keys below do not authenticate.
-/// [`encryption_context`](AwsKmsBuilder::encryption_context) makes KMS bind each envelope to its key's
+/// [`encryption_context`](crate::AwsKmsBuilder::encryption_context) makes KMS bind each envelope to its key's
 /// id and creation: such a swap is refused by KMS itself, and its log names the key each call was
 /// for. Asherah cannot read envelopes that are bound.
 ///

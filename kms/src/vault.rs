@@ -65,7 +65,7 @@ use crate::vault::login::{Lease, Login};
 /// at most, to the same path, and over HTTPS only from HTTPS. The token goes along. Anybody that can redirect
 /// has shown a certificate for the configured address, and gets the token anyway; the node that it
 /// names must show one, too. Over plain HTTP, which proves nothing, redirects stay on this machine
-/// unless [`danger_http`](VaultTransitKmsBuilder::danger_http) allows it.
+/// unless [`danger_http`](crate::VaultTransitKmsBuilder::danger_http) allows it.
 ///
 /// # Memory
 /// Keys, tokens and credentials lie in buffers of ours that are wiped. What cannot be wiped: hyper's

@@ -80,7 +80,7 @@ impl DynamoDbMetastore {
     /// at it.
     ///
     /// # Errors
-    /// As [`DynamoDbBuilder::open`].
+    /// As [`DynamoDbBuilder::open`](crate::DynamoDbBuilder::open).
     ///
     /// # Cancel safety
     /// Nothing is changed.
@@ -88,7 +88,7 @@ impl DynamoDbMetastore {
         Self::builder().table(table).open().await
     }
 
-    /// Makes the table if it is not there, as [`DynamoDbBuilder::migrate`] does, and opens the store as
+    /// Makes the table if it is not there, as [`DynamoDbBuilder::migrate`](crate::DynamoDbBuilder::migrate) does, and opens the store as
     /// [`open`](Self::open) does: for installing.
     ///
     /// ```no_run
@@ -103,7 +103,7 @@ impl DynamoDbMetastore {
     /// ```
     ///
     /// # Errors
-    /// As [`DynamoDbBuilder::open`]; permanent when the table may not be made, transient when it was not
+    /// As [`DynamoDbBuilder::open`](crate::DynamoDbBuilder::open); permanent when the table may not be made, transient when it was not
     /// ready within a minute.
     ///
     /// # Cancel safety
@@ -115,7 +115,7 @@ impl DynamoDbMetastore {
     /// Uses the table with a client made by the caller, after a look at it.
     ///
     /// # Errors
-    /// As [`DynamoDbBuilder::open_with`].
+    /// As [`DynamoDbBuilder::open_with`](crate::DynamoDbBuilder::open_with).
     ///
     /// # Cancel safety
     /// Nothing is changed.

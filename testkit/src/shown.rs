@@ -2,7 +2,9 @@
 
 use std::error::Error;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Returns every layer of an error, as a log would show it.
 #[must_use]

@@ -221,7 +221,7 @@ pub(crate) async fn what_a_live_session_of_asherah_writes_around_a_revocation_is
 ) {
     let mut live = world.live_lead();
     let mut records = vec![live.encrypt(PARTITION, b"live")];
-    let revoked = records[0].parent().unwrap().clone();
+    let revoked = records.first().unwrap().parent().unwrap().clone();
     world.revoke(&revoked).await;
     records.extend((0..3).map(|_| live.encrypt(PARTITION, b"live")));
     let replaced = world.encrypt(b"live").await;

@@ -1,10 +1,11 @@
 //! A KMS that hangs ends a factory's call at the deadline of its limits, whatever that is: no back end has one
 //! of its own.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger::{BoxedKms, CryptoPolicy, InMemoryMetastore, Limits, LockPolicy, SessionFactory};
 use claviger_testkit::assert_ended_at;
+use tokio::time::Instant;
 
 /// Fails unless calls to this KMS, which is open and answers no more, end when the limits say.
 pub(crate) async fn assert_ends_by_the_limits(kms: BoxedKms) {

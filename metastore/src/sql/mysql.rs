@@ -51,11 +51,11 @@ use crate::sql::store::{SqlMetastore, sql_metastore};
 /// taken by another id is refused with [`SqlFault::Indistinct`](crate::SqlFault::Indistinct). Asherah
 /// seals for one id under another's row, and names an id that has none: such a load fails with
 /// [`SqlFault::FoldedId`](crate::SqlFault::FoldedId), or is answered for decrypting
-/// ([`MysqlBuilder::folded_ids`]).
+/// ([`MysqlBuilder::folded_ids`](crate::MysqlBuilder::folded_ids)).
 ///
 /// All programs send `created` as UTC text. In a `DATETIME` that is what is kept, whoever writes; in
 /// Asherah's `TIMESTAMP` the server takes it for a time in the session's zone, so that all programs that
-/// share the table must have one zone ([`MysqlBuilder::session_time_zone`]). Where that zone's clocks are
+/// share the table must have one zone ([`MysqlBuilder::session_time_zone`](crate::MysqlBuilder::session_time_zone)). Where that zone's clocks are
 /// put forward, the hour they skip cannot be stored: an insert in it is refused with
 /// [`SqlFault::CreatedNotHeld`](crate::SqlFault::CreatedNotHeld).
 ///
@@ -103,7 +103,7 @@ impl MysqlMetastore {
     /// [`builder`](Self::builder).
     ///
     /// # Errors
-    /// As [`MysqlBuilder::open`] does.
+    /// As [`MysqlBuilder::open`](crate::MysqlBuilder::open) does.
     ///
     /// # Cancel safety
     /// Nothing is changed.
@@ -126,7 +126,7 @@ impl MysqlMetastore {
     /// ```
     ///
     /// # Errors
-    /// As [`MysqlBuilder::open`] does, and permanent, with
+    /// As [`MysqlBuilder::open`](crate::MysqlBuilder::open) does, and permanent, with
     /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade) as its source, when there is no table and
     /// the user may not make one.
     ///

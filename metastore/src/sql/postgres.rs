@@ -60,7 +60,7 @@ use crate::sql::store::{SqlMetastore, sql_metastore};
 ///
 /// Statements are prepared. A pooler that shares connections and not the names of statements
 /// **destroys keys** of programs that trust it, since a load can run as a `DELETE`; it is found out at
-/// the start, and refused. See [`PostgresBuilder::open`] for `prepared-statements=off`.
+/// the start, and refused. See [`PostgresBuilder::open`](crate::PostgresBuilder::open) for `prepared-statements=off`.
 ///
 /// # The statements
 /// Each has a tag for its first parameter, does nothing for another one, and returns it; an answer
@@ -90,7 +90,7 @@ impl PostgresMetastore {
     /// [`builder`](Self::builder).
     ///
     /// # Errors
-    /// As [`PostgresBuilder::open`] does.
+    /// As [`PostgresBuilder::open`](crate::PostgresBuilder::open) does.
     ///
     /// # Cancel safety
     /// Nothing is changed.
@@ -113,7 +113,7 @@ impl PostgresMetastore {
     /// ```
     ///
     /// # Errors
-    /// As [`PostgresBuilder::open`] does, and permanent, with
+    /// As [`PostgresBuilder::open`](crate::PostgresBuilder::open) does, and permanent, with
     /// [`SqlFault::TableNotMade`](crate::SqlFault::TableNotMade) as its source, when there is no table and
     /// the user may not make one.
     ///

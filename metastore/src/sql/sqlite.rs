@@ -84,7 +84,7 @@ impl SqliteMetastore {
     /// begun anew, while its data waits for its keys. What else can be set is in [`builder`](Self::builder).
     ///
     /// # Errors
-    /// As [`SqliteBuilder::open`] does.
+    /// As [`SqliteBuilder::open`](crate::SqliteBuilder::open) does.
     ///
     /// # Cancel safety
     /// Nothing is changed.
@@ -110,7 +110,7 @@ impl SqliteMetastore {
     /// ```
     ///
     /// # Errors
-    /// As [`SqliteBuilder::open`] does.
+    /// As [`SqliteBuilder::open`](crate::SqliteBuilder::open) does.
     ///
     /// # Cancel safety
     /// The file may have been made without its table, and is as good as new.
@@ -121,7 +121,7 @@ impl SqliteMetastore {
     /// Uses a pool made by the caller, and looks at the table.
     ///
     /// # Errors
-    /// As [`SqliteBuilder::open_with`] does.
+    /// As [`SqliteBuilder::open_with`](crate::SqliteBuilder::open_with) does.
     ///
     /// # Cancel safety
     /// Nothing is changed.

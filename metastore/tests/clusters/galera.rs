@@ -46,7 +46,7 @@ async fn factories_that_race_on_three_nodes_make_one_key_each_and_read_each_othe
         }
         // A race is no error, and neither is a row that another node has not applied yet.
         let sealed: Vec<_> = racing.join_all().await.into_iter().map(Result::unwrap).collect();
-        let versions: BTreeSet<_> = sealed.iter().map(|sealed| sealed.record.parent().clone()).collect();
+        let versions: BTreeSet<_> = sealed.iter().map(|sealed| sealed.record.parent()).collect();
         assert_eq!(versions.len(), 1, "{versions:?}");
         for (sealed, factory) in sealed.iter().zip(factories.iter().rev()) {
             sealed.open(factory).await.unwrap();

@@ -1,7 +1,7 @@
 //! A store that hangs ends a factory's call at the deadline of its limits, whatever that is: no back end has
 //! one of its own.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger::{
     BoxedMetastore, CryptoPolicy, Limits, LockPolicy, SecretKey, SessionFactory, StaticKms, SystemRandom,
@@ -9,6 +9,7 @@ use claviger::{
 use claviger_testkit::{Direction, Fault, Proxy, assert_ended_at};
 use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
+use tokio::time::Instant;
 
 use crate::engine::{DynamoDb, Engine, LONG, MariaDb, Postgres, sqlite};
 

@@ -76,12 +76,10 @@ mod tests {
         match error {
             Error::Metastore { source, .. }
             | Error::Kms { source, .. }
-            | Error::Persistence { source, .. } => {
-                if source.is_transient() {
-                    503
-                } else {
-                    500
-                }
+            | Error::Persistence { source, .. }
+                if source.is_transient() =>
+            {
+                503
             }
             Error::Overloaded { .. }
             | Error::Deadline { .. }
