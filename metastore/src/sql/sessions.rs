@@ -58,6 +58,10 @@ pub(crate) struct Maker<D: Dialect> {
     failovers: AtomicU64,
 }
 
+/// How much sooner than the call connecting ends, so that the caller learns why there is no session, and not only
+/// that there was no answer.
+const TO_TELL: Duration = Duration::from_millis(10);
+
 /// A session of the pool.
 pub(crate) struct Pooled<D: Dialect> {
     session: D::Session,
@@ -70,9 +74,8 @@ impl<D: Dialect> Manager for Maker<D> {
     type Error = BackendError;
 
     async fn create(&self) -> Result<Pooled<D>, BackendError> {
-        // So that the caller learns why there is none, and not only that there was no answer.
         let left = CALL_ENDS.try_with(|ends| ends.saturating_duration_since(Instant::now()));
-        let patience = left.unwrap_or_default() / 5 * 4;
+        let patience = left.unwrap_or_default().saturating_sub(TO_TELL);
         let connected = self.hosts.connect(&self.setup, patience).await?;
         let server = connected.server.map(|server| self.came_to(&server));
         Ok(Pooled { session: connected.session, backend: connected.backend, server })

@@ -56,8 +56,11 @@ async fn hanging<E: Engine>() {
         proxy.cut_all();
         let way = engine.way(&proxy.address(), 1, LONG).await;
         way.hold_all().await;
+        // New connections, too: a client may prefer one to those that it has.
+        proxy.set(stall);
         proxy.set_open(stall);
         assert_ends(&way.store, deadline).await;
+        proxy.set(Fault::None);
         proxy.cut_all();
     }
 }
