@@ -4,6 +4,8 @@
 
 #[path = "../common/huge.rs"]
 mod common_huge;
+#[path = "../common/pool.rs"]
+mod common_pool;
 mod contract;
 #[path = "../common/equal_keys.rs"]
 mod equal_keys;
@@ -21,4 +23,6 @@ mod pool;
 mod refused;
 mod rows;
 mod support;
+#[path = "../common/told.rs"]
+mod told;
 mod zones;

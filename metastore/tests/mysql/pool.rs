@@ -13,90 +13,27 @@ use claviger::{
     MetastoreAdmin as _,
 };
 use claviger_metastore::MysqlMetastore;
-use claviger_testkit::{Direction, Fault, MariaDb, Proxy, abandon, shown_number};
+use claviger_testkit::{Direction, Fault, MariaDb, Proxy};
 use tokio::task::JoinSet;
 
+use crate::common_pool::{CONNECTIONS, assert_whole, dead_connections, dropped_calls};
 use crate::latest::LatestRecord as _;
 use crate::support::{NOW, Place, UTF8, assert_permanent, assert_transient, builder, execute, record};
-
-const CONNECTIONS: u32 = 5;
 
 async fn store_at(url: &str) -> MysqlMetastore {
     builder().max_connections(NonZeroU32::new(CONNECTIONS).unwrap()).open(url).await.unwrap()
 }
 
-/// Uses every connection at once, each as good as new, and finds none lost.
-async fn assert_whole(store: &MysqlMetastore) {
-    let id = record("_IK_whole_svc_prod", NOW).meta().id().clone();
-    let mut loads = JoinSet::new();
-    for _ in 0..10 * CONNECTIONS {
-        let (store, id) = (store.clone(), id.clone());
-        loads.spawn(async move { store.latest(&id).await.unwrap() });
-    }
-    loads.join_all().await;
-    loop {
-        let (all, idle) = (shown_number(store, "connections"), shown_number(store, "idle"));
-        assert!(all <= CONNECTIONS, "{store:?}");
-        if all == idle {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
     let place = Place::migrated(UTF8).await;
-    let store = store_at(&place.url).await;
-    for round in 0..500 {
-        let record = record("_IK_a_svc_prod", NOW + round);
-        let calls = async {
-            let _either = store.insert(&record, &call()).await?;
-            store.revoke(record.meta(), &call()).await?;
-            store.list("", None, 3, &call()).await?;
-            store.latest(record.meta().id()).await
-        };
-        abandon(calls, usize::try_from(round % 40).unwrap()).await;
-    }
-    let mut tasks = JoinSet::new();
-    for worker in 0..8 {
-        let store = store.clone();
-        tasks.spawn(async move {
-            for second in 0..100 {
-                let record = record(&format!("_IK_{worker}_svc_prod"), NOW + second);
-                assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
-                assert_eq!(store.load(record.meta(), &call()).await.unwrap().as_ref(), Some(&record));
-                assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
-            }
-        });
-    }
-    tasks.join_all().await;
-    assert_whole(&store).await;
+    dropped_calls(&store_at(&place.url).await).await;
 }
 
 #[tokio::test]
 async fn reads_do_not_notice_that_all_pooled_connections_died() {
     let place = Place::migrated(UTF8).await;
-    let store = store_at(&place.url).await;
-    let first = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&first, &call()).await.unwrap(), Insert::Inserted);
-    for round in 1..=10 {
-        assert_whole(&store).await;
-        kill_all(&place).await;
-        assert_eq!(store.latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
-        assert_whole(&store).await;
-        kill_all(&place).await;
-        // A write may have happened: who asked for it decides. Each try closes one connection.
-        let another = record("_IK_b_svc_prod", NOW + round);
-        let mut inserted = store.insert(&another, &call()).await;
-        for _ in 0..CONNECTIONS {
-            let Err(error) = &inserted else { break };
-            assert!(error.is_transient(), "{error:?}");
-            inserted = store.insert(&another, &call()).await;
-        }
-        assert_eq!(inserted.unwrap(), Insert::Inserted);
-    }
-    assert_whole(&store).await;
+    dead_connections(&store_at(&place.url).await, async || kill_all(&place).await).await;
 }
 
 /// Kills every connection to the place's database.

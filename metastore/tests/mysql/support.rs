@@ -1,16 +1,15 @@
 //! Helpers: databases of their own, tables as others make them, records, errors.
 
-use std::error::Error as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
-use claviger_metastore::{DangerousSchema, FindingId, MysqlBuilder, MysqlMetastore, SchemaReport};
+use claviger_metastore::{FindingId, MysqlBuilder, MysqlMetastore, SchemaReport};
 use claviger_testkit::{MariaDb, shared_mariadb};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, raw_sql};
 
-/// 2023-11-14 22:13:20.
-pub(crate) const NOW: i64 = 1_700_000_000;
+pub(crate) use crate::told::{
+    NOW, assert_permanent, assert_transient, chain, dangers, meta, password, record,
+};
 
 /// The table as Asherah's documentation has it.
 pub(crate) const ASHERAH: &str = "CREATE TABLE encryption_key (id VARCHAR(255) NOT NULL, \
@@ -116,55 +115,11 @@ pub(crate) fn as_user(url: &str, user: &str, password: &str) -> String {
     format!("mysql://{user}:{password}@{}", url.rsplit_once('@').unwrap().1)
 }
 
-pub(crate) fn password(url: &str) -> &str {
-    url.split(['@', ':']).nth(2).unwrap()
-}
-
-pub(crate) fn meta(id: &str, created: i64) -> KeyMeta {
-    KeyMeta::new(KeyId::new(id), Created::new(created).unwrap())
-}
-
-pub(crate) fn record(id: &str, created: i64) -> EnvelopeKeyRecord {
-    let parent = meta("_SK_svc_prod", NOW - 60);
-    EnvelopeKeyRecord::new(meta(id, created), format!("{id}@{created}").into_bytes(), Some(parent))
-}
-
-/// Every layer of an error, as a log would show it.
-pub(crate) fn chain(error: &BackendError) -> String {
-    format!("{} {error:?}", claviger_testkit::chain(error))
-}
-
-/// The ids of what the error says is dangerous.
-#[track_caller]
-pub(crate) fn dangers(error: &BackendError) -> Vec<FindingId> {
-    assert!(!error.is_transient(), "{}", chain(error));
-    let danger = error.source().and_then(|source| source.downcast_ref::<DangerousSchema>());
-    danger.unwrap_or_else(|| panic!("{}", chain(error))).findings.iter().map(|finding| finding.id).collect()
-}
-
 pub(crate) fn ids(report: &SchemaReport) -> Vec<FindingId> {
     report.findings().iter().map(|finding| finding.id).collect()
 }
 
-#[track_caller]
-pub(crate) fn assert_permanent<T: std::fmt::Debug>(answer: Result<T, BackendError>, says: &str) {
-    let error = answer.unwrap_err();
-    assert!(!error.is_transient(), "{}", chain(&error));
-    assert_says(&error, says);
-}
-
-#[track_caller]
-pub(crate) fn assert_transient<T: std::fmt::Debug>(answer: Result<T, BackendError>, says: &str) {
-    let error = answer.unwrap_err();
-    assert!(error.is_transient(), "{}", chain(&error));
-    assert_says(&error, says);
-}
-
-#[track_caller]
-fn assert_says(error: &BackendError, says: &str) {
-    let text = chain(error);
-    assert!(text.contains(says), "{text}");
-    for word in ["SELECT ", "INSERT INTO", "UPDATE ", "WHERE", "mysql://", password(shared_mariadb())] {
-        assert!(!text.contains(word), "{text}");
-    }
+/// What no error says: statements, and how to connect.
+pub(crate) fn never_said() -> [&'static str; 6] {
+    ["SELECT ", "INSERT INTO", "UPDATE ", "WHERE", "mysql://", password(shared_mariadb())]
 }

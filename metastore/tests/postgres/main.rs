@@ -10,6 +10,8 @@
 
 #[path = "../common/huge.rs"]
 mod common_huge;
+#[path = "../common/pool.rs"]
+mod common_pool;
 mod contract;
 mod crossing;
 mod durable;
@@ -29,4 +31,6 @@ mod pool;
 #[path = "../common/refused.rs"]
 mod refused;
 mod support;
+#[path = "../common/told.rs"]
+mod told;
 mod zones;

@@ -12,91 +12,28 @@ use claviger::{
     CallContext, Consistency, Created, EnvelopeKeyRecord, Insert, Metastore as _, MetastoreAdmin as _,
 };
 use claviger_metastore::PostgresMetastore;
-use claviger_testkit::{Direction, Fault, Postgres, Proxy, abandon};
+use claviger_testkit::{Direction, Fault, Postgres, Proxy, shown_number};
 use tokio::task::JoinSet;
 
+use crate::common_pool::{CONNECTIONS, assert_whole, dead_connections, dropped_calls};
 use crate::latest::LatestRecord as _;
-use crate::support::{ASHERAH, NOW, Place, assert_permanent, assert_transient, connections, record};
-
-const CONNECTIONS: u32 = 5;
+use crate::support::{ASHERAH, NOW, Place, assert_permanent, assert_transient, record};
 
 async fn store_at(url: &str) -> PostgresMetastore {
     let builder = PostgresMetastore::builder().max_connections(NonZeroU32::new(CONNECTIONS).unwrap());
     builder.open(url).await.unwrap()
 }
 
-/// Uses every connection at once, each as good as new, and finds none lost.
-async fn assert_whole(store: &PostgresMetastore) {
-    let id = record("_IK_whole_svc_prod", NOW).meta().id().clone();
-    let mut loads = JoinSet::new();
-    for _ in 0..10 * CONNECTIONS {
-        let (store, id) = (store.clone(), id.clone());
-        loads.spawn(async move { store.latest(&id).await.unwrap() });
-    }
-    loads.join_all().await;
-    loop {
-        let (all, idle) = connections(store);
-        assert!(all <= CONNECTIONS, "{store:?}");
-        if all == idle {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_4_dropped_calls_cross_no_replies_and_give_their_connections_back() {
     let place = Place::migrated().await;
-    let store = store_at(&place.url).await;
-    for round in 0..500 {
-        let record = record("_IK_a_svc_prod", NOW + round);
-        let calls = async {
-            let _either = store.insert(&record, &call()).await?;
-            store.revoke(record.meta(), &call()).await?;
-            store.list("", None, 3, &call()).await?;
-            store.latest(record.meta().id()).await
-        };
-        abandon(calls, usize::try_from(round % 40).unwrap()).await;
-    }
-    let mut tasks = JoinSet::new();
-    for worker in 0..8 {
-        let store = store.clone();
-        tasks.spawn(async move {
-            for second in 0..100 {
-                let record = record(&format!("_IK_{worker}_svc_prod"), NOW + second);
-                assert_eq!(store.insert(&record, &call()).await.unwrap(), Insert::Inserted);
-                assert_eq!(store.load(record.meta(), &call()).await.unwrap().as_ref(), Some(&record));
-                assert_eq!(store.latest(record.meta().id()).await.unwrap(), Some(record));
-            }
-        });
-    }
-    tasks.join_all().await;
-    assert_whole(&store).await;
+    dropped_calls(&store_at(&place.url).await).await;
 }
 
 #[tokio::test]
 async fn reads_do_not_notice_that_all_pooled_connections_died() {
     let place = Place::migrated().await;
-    let store = store_at(&place.url).await;
-    let first = record("_IK_a_svc_prod", NOW);
-    assert_eq!(store.insert(&first, &call()).await.unwrap(), Insert::Inserted);
-    for round in 1..=10 {
-        assert_whole(&store).await;
-        terminate_all(&place).await;
-        assert_eq!(store.latest(first.meta().id()).await.unwrap().as_ref(), Some(&first));
-        assert_whole(&store).await;
-        terminate_all(&place).await;
-        // A write may have happened: who asked for it decides. Each try closes one connection.
-        let another = record("_IK_b_svc_prod", NOW + round);
-        let mut inserted = store.insert(&another, &call()).await;
-        for _ in 0..CONNECTIONS {
-            let Err(error) = &inserted else { break };
-            assert!(error.is_transient(), "{error:?}");
-            inserted = store.insert(&another, &call()).await;
-        }
-        assert_eq!(inserted.unwrap(), Insert::Inserted);
-    }
-    assert_whole(&store).await;
+    dead_connections(&store_at(&place.url).await, async || terminate_all(&place).await).await;
 }
 
 async fn terminate_all(place: &Place) {
@@ -176,7 +113,7 @@ async fn a_half_open_connection_is_given_up_and_closed() {
             assert_transient(ask().await, "no answer from the database within 700ms");
             // The one place is free for a connection that works, once the server has ended the other.
             while ask().await.is_err() {}
-            assert_eq!(connections(&store).0, 1);
+            assert_eq!(shown_number(&store, "connections"), 1);
             store.close().await;
         }
     }

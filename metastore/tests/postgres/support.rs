@@ -1,17 +1,16 @@
 //! Helpers: databases of their own on the shared server, tables as others make them, records.
 
-use std::error::Error as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claviger::{BackendError, Created, EnvelopeKeyRecord, KeyId, KeyMeta};
-use claviger_metastore::{DangerousSchema, FindingId, PostgresMetastore, SchemaReport};
-use claviger_testkit::{shared_postgres, shown_number};
+use claviger_metastore::{FindingId, PostgresMetastore, SchemaReport};
+use claviger_testkit::shared_postgres;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
-/// 2023-11-14 22:13:20.
-pub(crate) const NOW: i64 = 1_700_000_000;
+pub(crate) use crate::told::{
+    NOW, assert_permanent, assert_transient, chain, dangers, meta, password, record,
+};
 
 /// More time than any call needs on a busy machine.
 pub(crate) const PLENTY: Duration = Duration::from_secs(60);
@@ -106,37 +105,6 @@ pub(crate) fn as_user(url: &str, user: &str, password: &str) -> String {
     format!("postgres://{user}:{password}@{}", url.rsplit_once('@').unwrap().1)
 }
 
-pub(crate) fn password(url: &str) -> &str {
-    url.split(['@', ':']).nth(2).unwrap()
-}
-
-pub(crate) fn meta(id: &str, created: i64) -> KeyMeta {
-    KeyMeta::new(KeyId::new(id), Created::new(created).unwrap())
-}
-
-pub(crate) fn record(id: &str, created: i64) -> EnvelopeKeyRecord {
-    let parent = meta("_SK_svc_prod", NOW - 60);
-    EnvelopeKeyRecord::new(meta(id, created), format!("{id}@{created}").into_bytes(), Some(parent))
-}
-
-/// Every layer of an error, as a log would show it.
-pub(crate) fn chain(error: &BackendError) -> String {
-    format!("{} {error:?}", claviger_testkit::chain(error))
-}
-
-/// How many connections the store has, and how many of them nobody uses.
-pub(crate) fn connections(store: &impl std::fmt::Debug) -> (u32, u32) {
-    (shown_number(store, "connections"), shown_number(store, "idle"))
-}
-
-/// The ids of what the error says is dangerous.
-#[track_caller]
-pub(crate) fn dangers(error: &BackendError) -> Vec<FindingId> {
-    assert!(!error.is_transient(), "{}", chain(error));
-    let danger = error.source().and_then(|source| source.downcast_ref::<DangerousSchema>());
-    danger.unwrap_or_else(|| panic!("{}", chain(error))).findings.iter().map(|finding| finding.id).collect()
-}
-
 /// The ids of what the report says, but for what the shared server is set to.
 pub(crate) fn ids(report: &SchemaReport) -> Vec<FindingId> {
     let is_of_server = |what: &str| what.starts_with("fsync is off");
@@ -144,27 +112,7 @@ pub(crate) fn ids(report: &SchemaReport) -> Vec<FindingId> {
     findings.map(|finding| finding.id).collect()
 }
 
-#[track_caller]
-pub(crate) fn assert_permanent<T: std::fmt::Debug>(answer: Result<T, BackendError>, says: &str) {
-    let error = answer.unwrap_err();
-    assert!(!error.is_transient(), "{}", chain(&error));
-    assert_says(&error, says);
-}
-
-#[track_caller]
-pub(crate) fn assert_transient<T: std::fmt::Debug>(answer: Result<T, BackendError>, says: &str) {
-    let error = answer.unwrap_err();
-    assert!(error.is_transient(), "{}", chain(&error));
-    assert_says(&error, says);
-}
-
-#[track_caller]
-fn assert_says(error: &BackendError, says: &str) {
-    let text = chain(error);
-    assert!(text.contains(says), "{text}");
-    for word in
-        ["'claviger.", "INSERT INTO", "WHERE", "key_record", "postgres://", password(shared_postgres())]
-    {
-        assert!(!text.contains(word), "{text}");
-    }
+/// What no error says: statements, and how to connect.
+pub(crate) fn never_said() -> [&'static str; 6] {
+    ["'claviger.", "INSERT INTO", "WHERE", "key_record", "postgres://", password(shared_postgres())]
 }
