@@ -6,7 +6,8 @@
 //! 1 ‖ created (8) ‖ parent created (8) ‖ wrapped key (60) ‖ length of parent id (2) ‖ parent id ‖ data
 //! ```
 
-use super::{Created, DataRowRecord, KeyId, KeyMeta, MalformedRecord, WRAPPED_DATA_ROW_KEY_BYTES};
+use super::data_row::{DataRowRecord, WRAPPED_DATA_ROW_KEY_BYTES};
+use super::id::{Created, KeyId, KeyMeta, MalformedRecord};
 
 const FORMAT_1: u8 = 1;
 
@@ -46,5 +47,5 @@ fn read_format_1(bytes: &[u8]) -> Result<DataRowRecord, MalformedRecord> {
     let parent_created = Created::new(i64::from_be_bytes(*parent_created))
         .ok_or_else(|| MalformedRecord::new("the parent's time is not positive, or past the year 9999"))?;
     let parent = KeyMeta::new(KeyId::new(id), parent_created);
-    DataRowRecord::checked(i64::from_be_bytes(*created), wrapped_key, parent, data.to_vec())
+    DataRowRecord::checked(i64::from_be_bytes(*created), *wrapped_key, parent, data.to_vec())
 }

@@ -16,25 +16,73 @@ use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
-use super::{
-    Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, MalformedRecord, WRAPPED_DATA_ROW_KEY_BYTES,
-    binary,
-};
+use super::binary;
+use super::data_row::{DataRowRecord, WRAPPED_DATA_ROW_KEY_BYTES};
+use super::envelope_key::EnvelopeKeyRecord;
+use super::id::{Created, KeyId, KeyMeta, MalformedRecord};
 
-pub(super) fn write_key_record(record: &EnvelopeKeyRecord) -> String {
+impl EnvelopeKeyRecord {
+    /// Returns the JSON text that a metastore keeps: Asherah's fields in Asherah's order, no
+    /// white space.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        write_key_record(self)
+    }
+
+    /// Returns how many bytes [`to_json`](Self::to_json) has.
+    pub(crate) fn json_bytes(&self) -> usize {
+        key_record_bytes(self)
+    }
+
+    /// Reads the JSON text of the key version `meta`.
+    ///
+    /// Fields may stand in any order and unknown ones are ignored; `Revoked` and `ParentKeyMeta`
+    /// may be missing or null.
+    ///
+    /// # Errors
+    /// [`MalformedRecord`] when a field is missing, stands twice or has the wrong type, base64 is bad
+    /// or empty, a `Created` is not a positive whole number, or the key's own differs from the one in
+    /// `meta`.
+    pub fn from_json(meta: KeyMeta, json: &[u8]) -> Result<Self, MalformedRecord> {
+        read_key_record(meta, json)
+    }
+}
+
+impl DataRowRecord {
+    /// Returns Asherah's JSON text: its fields in its order, no white space. It is allocated once.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        write_data_row_record(self)
+    }
+
+    /// Reads Asherah's JSON text, fields in any order, unknown ones ignored.
+    ///
+    /// What it allocates is bounded by the length of `json`: the data and the parent's id, and copies
+    /// of strings that hold escapes.
+    ///
+    /// # Errors
+    /// [`MalformedRecord`] when a field is missing, stands twice or has the wrong type, base64 is bad,
+    /// the parent's `Created` is not a positive whole number, the wrapped key has not the length of
+    /// one, or the data cannot hold a tag and a nonce.
+    pub fn from_json(json: &[u8]) -> Result<Self, MalformedRecord> {
+        read_data_row_record(json)
+    }
+}
+
+fn write_key_record(record: &EnvelopeKeyRecord) -> String {
     let mut json = String::with_capacity(key_record_bytes(record));
     put_key_record(&mut json, record);
     json
 }
 
 /// Returns how long the text is.
-pub(super) fn key_record_bytes(record: &EnvelopeKeyRecord) -> usize {
+fn key_record_bytes(record: &EnvelopeKeyRecord) -> usize {
     let mut length = Length(0);
     put_key_record(&mut length, record);
     length.0
 }
 
-pub(super) fn write_data_row_record(record: &DataRowRecord) -> String {
+fn write_data_row_record(record: &DataRowRecord) -> String {
     let mut length = Length(0);
     put_data_row_record(&mut length, record);
     let mut json = String::with_capacity(length.0);
@@ -42,7 +90,7 @@ pub(super) fn write_data_row_record(record: &DataRowRecord) -> String {
     json
 }
 
-pub(super) fn read_key_record(meta: KeyMeta, json: &[u8]) -> Result<EnvelopeKeyRecord, MalformedRecord> {
+fn read_key_record(meta: KeyMeta, json: &[u8]) -> Result<EnvelopeKeyRecord, MalformedRecord> {
     let form: KeyForm<'_, Bytes<'_>> = parse(json)?;
     let created = form.created.ok_or_else(|| missing("Created"))?;
     if created != meta.created.unix_seconds() {
@@ -57,7 +105,7 @@ pub(super) fn read_key_record(meta: KeyMeta, json: &[u8]) -> Result<EnvelopeKeyR
     Ok(EnvelopeKeyRecord::new(meta, wrapped_key, parent).revoked(revoked))
 }
 
-pub(super) fn read_data_row_record(json: &[u8]) -> Result<DataRowRecord, MalformedRecord> {
+fn read_data_row_record(json: &[u8]) -> Result<DataRowRecord, MalformedRecord> {
     parse::<RowForm<'_, Bytes<'_>>>(json)?.read()
 }
 
@@ -211,7 +259,7 @@ impl<B: Base64> RowForm<'_, B> {
         let parent = key.parent_key_meta.ok_or_else(|| missing("Key.ParentKeyMeta"))?;
         let parent = parent.0.read("Key.ParentKeyMeta")?;
         let data = self.data.ok_or_else(|| missing("Data"))?.decode("Data")?;
-        DataRowRecord::checked(created, &wrapped_key, parent, data)
+        DataRowRecord::checked(created, wrapped_key, parent, data)
     }
 }
 

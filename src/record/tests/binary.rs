@@ -4,6 +4,7 @@ use serde::de::Deserializer as _;
 use serde::de::value::{Error, SeqDeserializer};
 
 use super::*;
+use crate::aead::OVERHEAD_BYTES;
 use crate::record::json::RecordVisitor;
 
 fn bytes() -> Vec<u8> {
