@@ -49,6 +49,20 @@ pub(crate) enum TextOrTable {
     Table(Fields),
 }
 
+impl TextOrTable {
+    /// Reads either. What is wrong with a text is told with its place.
+    pub(crate) fn read<T>(
+        self,
+        text: impl FnOnce(&str) -> Result<T, SpecError>,
+        table: impl FnOnce(Fields) -> Result<T, SpecError>,
+    ) -> Result<T, SpecError> {
+        match self {
+            Self::Text(at, said) => text(&said).map_err(|error| error.or_at(at)),
+            Self::Table(fields) => table(fields),
+        }
+    }
+}
+
 impl Fields {
     /// Adds a value of a text.
     pub(crate) fn add(&mut self, name: &str, value: &str) {

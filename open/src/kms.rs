@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::environment::Environment;
 use crate::error::SpecError;
 use crate::fields::{Fields, TextOrTable};
-use crate::private::read_description;
+use crate::private::by_reference;
 use crate::secret::SecretSource;
 pub use aws::AwsSpec;
 pub use pkcs11::Pkcs11Spec;
@@ -135,13 +135,8 @@ impl KmsSpec {
     /// # Errors
     /// As for [`from_text`](Self::from_text), and as the file cannot be read.
     pub fn from_reference(text: &str, called: &str) -> Result<Self, SpecError> {
-        match text.strip_prefix('@') {
-            Some(file) => {
-                let content = format!("what {called} would say");
-                Self::from_text(&read_description(file, called, &content, "change the secret")?, called)
-            }
-            None => Self::from_text(text, called),
-        }
+        let content = format!("what {called} would say");
+        by_reference(text, called, (&content, "change the secret"), Self::from_text)
     }
 
     /// Reads the variable `CLAVIGER_KMS`; `None` if it is not set.
@@ -155,12 +150,7 @@ impl KmsSpec {
 
     /// Reads a table, or a text in its place, which users know by the name `called`.
     pub(crate) fn from_text_or_table(given: TextOrTable, called: &str) -> Result<Self, SpecError> {
-        match given {
-            TextOrTable::Text(at, text) => {
-                Self::from_reference(&text, called).map_err(|error| error.or_at(at))
-            }
-            TextOrTable::Table(fields) => Self::from_fields(fields),
-        }
+        given.read(|text| Self::from_reference(text, called), Self::from_fields)
     }
 
     pub(crate) fn from_fields(mut fields: Fields) -> Result<Self, SpecError> {

@@ -118,6 +118,20 @@ pub fn read_description(file: &str, called: &str, content: &str, if_seen: &str) 
     }
 }
 
+/// Reads a text by `read`, or the file that it names as `@FILE`, which only its owner may read. `content` says what
+/// stands in that file, and `if_seen` what to do when others may have read it.
+pub(crate) fn by_reference<T>(
+    text: &str,
+    called: &str,
+    (content, if_seen): (&str, &str),
+    read: impl FnOnce(&str, &str) -> Result<T, SpecError>,
+) -> Result<T, SpecError> {
+    match text.strip_prefix('@') {
+        Some(file) => read(&read_description(file, called, content, if_seen)?, called),
+        None => read(text, called),
+    }
+}
+
 /// A text and some white space.
 const DESCRIPTION_BYTES_MAX: usize = 8 << 10;
 

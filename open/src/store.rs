@@ -13,7 +13,7 @@ use crate::endpoint::endpoint;
 use crate::environment::Environment;
 use crate::error::SpecError;
 use crate::fields::{Fields, TextOrTable};
-use crate::private::read_description;
+use crate::private::by_reference;
 use crate::secret::SecretSource;
 use crate::store::sqlite::Place;
 use crate::store::url::{DYNAMODB, Form, MYSQL, POSTGRES, ServerUrl};
@@ -114,13 +114,7 @@ impl StoreSpec {
     /// # Errors
     /// As for [`from_text`](Self::from_text), and as the file cannot be read.
     pub fn from_reference(text: &str, called: &str) -> Result<Self, SpecError> {
-        match text.strip_prefix('@') {
-            Some(file) => {
-                let content = "the key store's URL";
-                Self::from_text(&read_description(file, called, content, "change the password")?, called)
-            }
-            None => Self::from_text(text, called),
-        }
+        by_reference(text, called, ("the key store's URL", "change the password"), Self::from_text)
     }
 
     /// Reads the variable `CLAVIGER_METASTORE`; `None` if it is not set.
@@ -134,12 +128,7 @@ impl StoreSpec {
 
     /// Reads a table, or a text in its place, which users know by the name `called`.
     pub(crate) fn from_text_or_table(given: TextOrTable, called: &str) -> Result<Self, SpecError> {
-        match given {
-            TextOrTable::Text(at, text) => {
-                Self::from_reference(&text, called).map_err(|error| error.or_at(at))
-            }
-            TextOrTable::Table(fields) => Self::from_fields(fields),
-        }
+        given.read(|text| Self::from_reference(text, called), Self::from_fields)
     }
 
     pub(crate) fn from_fields(mut fields: Fields) -> Result<Self, SpecError> {

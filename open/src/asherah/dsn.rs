@@ -84,12 +84,13 @@ fn parameter(name: &str, value: &str) -> Result<Option<String>, String> {
     }
 }
 
-fn escaped(text: &str) -> String {
+/// Escapes whatever a URL could take for its own.
+pub(super) fn escaped(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// They concern the driver, whose work the store does in its own way: it reads times as they are, speaks
-/// `utf8mb4`, and has deadlines of its own.
+/// `utf8mb4`, and is told its deadlines.
 const WITHOUT_EFFECT: &[&str] = &[
     "allowNativePasswords",
     "charset",

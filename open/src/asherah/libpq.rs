@@ -3,8 +3,7 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
+use super::dsn::escaped;
 use crate::error::SpecError;
 use crate::nearest::nearest;
 
@@ -76,10 +75,6 @@ fn value(letters: &mut Peekable<Chars<'_>>) -> Option<String> {
             None => return (!is_quoted).then_some(value),
         }
     }
-}
-
-fn escaped(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 const PARAMETERS: &[&str] = &[
