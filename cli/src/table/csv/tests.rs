@@ -54,8 +54,12 @@ proptest! {
     fn bytes_that_are_more_than_a_row_are_no_row(first in any_file(), second in any_file()) {
         // As by a reading that begins elsewhere than the one that cut the row.
         let (first, rest) = (rows(first.as_bytes()), second.trim_start_matches(['\n', '\r']));
-        let Some(first) = first.first().filter(|row| row.ends_with(b"\n")) else { return Ok(()) };
-        prop_assume!(!rest.is_empty());
+        // A file can end within quotes, behind a line break: what follows is then of the same row.
+        let is_ended = |row: &&&[u8]| row.ends_with(b"\n") && CsvLayout::row_len(row, false) == Some(row.len());
+        let Some(first) = first.first().filter(is_ended) else { return Ok(()) };
+        if rest.is_empty() {
+            return Ok(());
+        }
         let both = String::from_utf8(first.to_vec()).unwrap() + rest;
         let columns = values(std::str::from_utf8(first).unwrap()).map_or(1, |values| values.len());
         prop_assert!(layout(columns.max(2)).find(&both).is_err());
