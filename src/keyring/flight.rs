@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-
 use crate::error::Error;
 use crate::key::CryptoKey;
+use crate::keyring::landing::Landing;
 use crate::keyring::progress::Progress;
 use crate::record::Created;
 
@@ -63,7 +62,7 @@ impl Series {
 struct Flight {
     generation: u64,
     progress: Arc<Progress>,
-    outcome: watch::Receiver<Option<Outcome>>,
+    landing: Arc<Landing<Outcome>>,
 }
 
 /// Loads of this generation or an earlier one cannot answer the question.
@@ -85,7 +84,7 @@ pub(crate) struct Leader {
     target: Target,
     generation: u64,
     progress: Arc<Progress>,
-    outcome: watch::Sender<Option<Outcome>>,
+    landing: Arc<Landing<Outcome>>,
 }
 
 impl Flights {
@@ -146,10 +145,10 @@ impl Flights {
                 None,
             );
         }
-        let (sender, receiver) = watch::channel(None);
+        let landing = Arc::<Landing<Outcome>>::default();
         let (generation, progress) = (self.series.next(), Arc::<Progress>::default());
-        let flight = Flight { generation, progress: Arc::clone(&progress), outcome: receiver };
-        let leader = Leader { flights: Arc::clone(self), target, generation, progress, outcome: sender };
+        let flight = Flight { generation, progress: Arc::clone(&progress), landing: Arc::clone(&landing) };
+        let leader = Leader { flights: Arc::clone(self), target, generation, progress, landing };
         state.under_way.insert(target, flight.clone());
         (Waiter { flight, too_early: false }, Some(leader))
     }
@@ -174,12 +173,8 @@ impl Waiter {
     ///
     /// # Cancel safety
     /// Leaving early harms nobody; the load goes on.
-    pub(crate) async fn outcome(mut self) -> Option<Outcome> {
-        let ended = self.flight.outcome.wait_for(Option::is_some).await;
-        match ended {
-            Ok(outcome) if !self.too_early => outcome.clone(),
-            _ => None,
-        }
+    pub(crate) async fn outcome(self) -> Option<Outcome> {
+        self.flight.landing.outcome().await.filter(|_| !self.too_early)
     }
 }
 
@@ -196,7 +191,7 @@ impl Leader {
     pub(crate) fn complete(self, outcome: Outcome) {
         // The load leaves the list before its outcome is there, so that nobody joins it after.
         self.abandon();
-        self.outcome.send_replace(Some(outcome));
+        self.landing.land(Some(outcome));
     }
 
     fn abandon(&self) {
@@ -210,5 +205,6 @@ impl Leader {
 impl Drop for Leader {
     fn drop(&mut self) {
         self.abandon();
+        self.landing.land(None);
     }
 }
