@@ -144,6 +144,8 @@ async fn t1_stale_revocation_is_learned_though_the_latest_key_cannot_be_had() {
                 world.put(first.revoked(false)).await;
             }
             world.kms.faults().always(fault);
+            // The check of the cached key takes longer than the KMS to fail.
+            world.faults().always_for(Operation::Load, Fault::Delay(SECOND / 20));
             world.clock.advance(STALE);
             let error = world.encrypt_error().await;
             assert_eq!(error.is_retryable(), fault != DENIED, "{revoked} {fault:?}: {error}");
@@ -163,12 +165,15 @@ async fn t1_revocation_of_a_parent_that_is_not_cached_is_learned_though_the_kms_
     world.session_of("bob").encrypt(b"").await.unwrap();
     world.put(system_key.clone()).await;
     world.kms.faults().always(DOWN);
-    while !world.factory.status().unwrap().kms_down {
+    world.clock.advance(STALE);
+    loop {
         world.session_of("cold").encrypt(b"").await.unwrap_err();
+        if world.factory.status().unwrap().kms_down {
+            break;
+        }
         world.clock.advance(SECOND);
     }
     world.put(system_key.revoked(true)).await;
-    world.clock.advance(STALE);
     let error = world.encrypt_error().await;
     assert!(error.is_retryable(), "{error}");
 }

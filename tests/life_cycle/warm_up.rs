@@ -442,9 +442,9 @@ async fn warm_up_that_waits_for_the_kms_has_learned_of_revocations_before() {
         async move { factory.warm_up(&partitions).await }
     });
     world.kms.faults().until_hanging(1).await;
-    for partition in &partitions {
-        let encrypted = world.session_of(partition).encrypt(b"").await;
-        assert!(encrypted.as_ref().is_err_and(Error::is_retryable), "{partition}: {encrypted:?}");
+    for encrypt in partitions.each_ref().map(|partition| spawn_encrypt(world.session_of(partition))) {
+        let encrypted = encrypt.await.unwrap();
+        assert!(encrypted.as_ref().is_err_and(Error::is_retryable), "{encrypted:?}");
     }
     assert_eq!(warm_up.await.unwrap().unwrap().loaded, 0);
 }
