@@ -61,6 +61,8 @@ mod keyring;
 mod keys;
 mod kms;
 mod metastore;
+#[cfg(all(test, claviger_loom))]
+mod models;
 mod partition;
 mod plaintext;
 mod policy;
@@ -70,6 +72,7 @@ mod rewrap;
 mod secret;
 mod session;
 mod status;
+mod sync;
 mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -7,17 +7,14 @@
 //! eventual: under a flood it holds many times its capacity. So every addition is made under one
 //! mutex and followed by moka's maintenance, which a cold load's I/O hides.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use claviger_memory::ForkSentinel;
-use moka::notification::RemovalCause;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 
 use super::Keyring;
 use super::key_set::{Role, VERSIONS_MAX};
+use super::lru::Lru;
 use super::orphans::{OrphanCause, Orphans};
 use super::registry::Registry;
 use crate::clock::{Clock, Moment};
@@ -25,12 +22,13 @@ use crate::key::CryptoKey;
 use crate::key::state::KeyState;
 use crate::policy::Capacity;
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::sync::{Mutex, MutexGuard};
 
 /// After how many keyrings a sweep lets loads have their turn, which may run on the same thread.
 const TURN: usize = 32;
 
 pub(crate) struct KeyCache {
-    lru: Cache<KeyId, Arc<Keyring>, RandomState>,
+    lru: Lru,
     registry: Arc<Registry<Keyring>>,
     orphans: Arc<Orphans>,
     clock: Arc<dyn Clock>,
@@ -47,29 +45,15 @@ impl KeyCache {
         clock: Arc<dyn Clock>,
         sentinel: Arc<ForkSentinel>,
     ) -> Self {
-        let builder = Cache::builder()
-            .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_, keyring: &Arc<Keyring>| u32::try_from(keyring.keys().len()).unwrap_or(u32::MAX))
-            .eviction_listener({
-                let (orphans, clock) = (Arc::clone(&orphans), Arc::clone(&clock));
-                move |_, keyring: Arc<Keyring>, cause| {
-                    // A keyring that was added again replaced itself and is still in.
-                    if cause != RemovalCause::Replaced {
-                        let cause = if cause == RemovalCause::Size {
-                            OrphanCause::Evicted
-                        } else {
-                            OrphanCause::Idle
-                        };
-                        orphans.release(keyring.clear(), Moment::now(&*clock), cause);
-                    }
-                }
-            });
-        let (builder, keys_max) = match capacity {
-            Capacity::Keys(keys) => (builder.max_capacity(keys), usize::try_from(keys).unwrap_or(usize::MAX)),
-            Capacity::Unbounded => (builder, usize::MAX),
+        let keys_max = match capacity {
+            Capacity::Keys(keys) => usize::try_from(keys).unwrap_or(usize::MAX),
+            Capacity::Unbounded => usize::MAX,
         };
         let versions_max = keys_max.min(VERSIONS_MAX);
-        let lru = builder.build_with_hasher(RandomState::new());
+        let lru = Lru::new(capacity, {
+            let (orphans, clock) = (Arc::clone(&orphans), Arc::clone(&clock));
+            move |keyring, cause| orphans.release(keyring.clear(), Moment::now(&*clock), cause)
+        });
         let registry = Arc::new(Registry::new(keys_max, sentinel));
         Self { lru, registry, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
     }
@@ -90,8 +74,8 @@ impl KeyCache {
         // It may have been evicted while the load held it.
         self.orphans.forget(key);
         self.orphans.release(keyring.add(key, role, self.versions_max, now), now, OrphanCause::Superseded);
-        self.lru.insert(keyring.id().clone(), Arc::clone(keyring));
-        self.lru.run_pending_tasks();
+        self.lru.insert(keyring);
+        self.lru.settle();
     }
 
     /// Drops the keys of a keyring for which `is_gone` holds and returns their rows, each with what is
@@ -101,28 +85,37 @@ impl KeyCache {
         keyring: &Arc<Keyring>,
         is_gone: impl Fn(&CryptoKey) -> bool,
     ) -> Vec<(EnvelopeKeyRecord, Arc<KeyState>)> {
+        let closed = self.admission();
         let gone = keyring.remove(is_gone);
         let rows = gone.iter().map(|key| (key.record(), Arc::clone(key.state()))).collect();
-        self.release(keyring, gone);
+        self.release(keyring, gone, &closed);
         rows
     }
 
-    /// Gives up the hold on keys that a keyring dropped.
-    fn release(&self, keyring: &Arc<Keyring>, gone: Vec<Arc<CryptoKey>>) {
+    /// Drops the former keys whose time ends so that `is_over` holds.
+    fn remove_formers(&self, keyring: &Arc<Keyring>, is_over: impl Fn(u64) -> bool) {
+        if keyring.has_formers() {
+            let closed = self.admission();
+            self.release(keyring, keyring.drop_formers(is_over), &closed);
+        }
+    }
+
+    /// Gives up the hold on keys that a keyring dropped. That was done under the same lock: else a load may
+    /// have added one of them again meanwhile, and it would be listed as an orphan while it is cached.
+    fn release(&self, keyring: &Arc<Keyring>, gone: Vec<Arc<CryptoKey>>, closed: &MutexGuard<'_, bool>) {
         if gone.is_empty() {
             return;
         }
-        let closed = self.admission();
         self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
-        if !*closed && keyring.keys().len() > 0 {
+        if !**closed && keyring.keys().len() > 0 {
             // Tells the LRU its new weight.
-            self.lru.insert(keyring.id().clone(), Arc::clone(keyring));
+            self.lru.insert(keyring);
         }
-        self.lru.run_pending_tasks();
+        self.lru.settle();
     }
 
     /// Keeps a version's key for decrypting, until then, since its row holds `current`; that one is added
-    /// next.
+    /// next. Does nothing once closed.
     pub(crate) fn put_aside(
         &self,
         keyring: &Arc<Keyring>,
@@ -130,7 +123,10 @@ impl KeyCache {
         current: &CryptoKey,
         until: u64,
     ) {
-        let _paced = self.admission();
+        let closed = self.admission();
+        if *closed {
+            return;
+        }
         let gone = keyring.put_aside(key, current, until);
         self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
     }
@@ -138,13 +134,13 @@ impl KeyCache {
     /// Drops what the versions of this id were before their rows held other bytes.
     pub(crate) fn drop_formers(&self, id: &str) {
         if let Some(keyring) = self.registry.get(id) {
-            self.release(&keyring, keyring.drop_formers(|_until| true));
+            self.remove_formers(&keyring, |_until| true);
         }
     }
 
     /// Tells the LRU that a keyring is in use.
     pub(crate) fn touch(&self, keyring: &Keyring) {
-        self.lru.get(keyring.id());
+        self.lru.touch(keyring.id());
     }
 
     /// Returns `true` if any keyring has been idle for `idle_max` nanoseconds.
@@ -152,7 +148,7 @@ impl KeyCache {
     /// # Cancel safety
     /// It changes nothing.
     pub(crate) async fn is_any_idle(&self, now: Moment, idle_max: u64) -> bool {
-        for (number, (_, keyring)) in self.lru.iter().enumerate() {
+        for (number, keyring) in self.lru.iter().enumerate() {
             if keyring.idle(now) > idle_max {
                 return true;
             }
@@ -171,21 +167,21 @@ impl KeyCache {
     /// # Cancel safety
     /// Those that it came to are gone, the others stay.
     pub(crate) async fn sweep(&self, now: Moment, idle_max: u64, troubled_max: u64) {
-        for (number, (id, keyring)) in self.lru.iter().enumerate() {
+        for (number, keyring) in self.lru.iter().enumerate() {
             if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            self.release(&keyring, keyring.drop_formers(|until| until < now.monotonic));
+            self.remove_formers(&keyring, |until| until < now.monotonic);
             let idle = keyring.idle(now);
             if idle > idle_max && !keyring.is_parent() && (!keyring.is_troubled() || idle > troubled_max) {
                 // One at a time, since additions wait for this.
                 let _paced = self.admission();
-                self.lru.invalidate(&*id);
-                self.lru.run_pending_tasks();
+                self.lru.remove(keyring.id());
+                self.lru.settle();
             }
         }
         let _paced = self.admission();
-        self.lru.run_pending_tasks();
+        self.lru.settle();
     }
 
     /// Empties every keyring and adds nothing any more.
@@ -195,8 +191,8 @@ impl KeyCache {
         for keyring in self.registry.all() {
             self.orphans.release(keyring.clear(), now, OrphanCause::Closed);
         }
-        self.lru.invalidate_all();
-        self.lru.run_pending_tasks();
+        self.lru.clear();
+        self.lru.settle();
     }
 
     /// Notes that the rows of a key may have changed. Makes no keyring where there is none.

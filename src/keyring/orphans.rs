@@ -1,11 +1,12 @@
 //! Keys that were dropped from the cache while an operation still used them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::key::CryptoKey;
 use crate::record::KeyMeta;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A key that is in use though its cache entry is gone. It is wiped with its last user.
 #[derive(Clone, Debug, PartialEq, Eq)]

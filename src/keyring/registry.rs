@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 
 use claviger_memory::ForkSentinel;
 
 use super::flight::Series;
 use crate::record::KeyId;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 
 #[derive(Debug)]
 pub(crate) struct Registry<R> {
