@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use claviger_memory::ForkSentinel;
+use metrics::Gauge;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -46,6 +47,7 @@ impl KeyCache {
         orphans: Arc<Orphans>,
         clock: Arc<dyn Clock>,
         sentinel: Arc<ForkSentinel>,
+        cached: Gauge,
     ) -> Self {
         let builder = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
@@ -70,7 +72,7 @@ impl KeyCache {
         };
         let versions_max = keys_max.min(VERSIONS_MAX);
         let lru = builder.build_with_hasher(RandomState::new());
-        let registry = Arc::new(Registry::new(keys_max, sentinel));
+        let registry = Arc::new(Registry::new(keys_max, cached, sentinel));
         Self { lru, registry, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
     }
 

@@ -8,7 +8,7 @@ use super::caches::Caches;
 use super::context::Context;
 use super::copies::MissingCopies;
 use super::parts::Parts;
-use super::request::LoadRequest;
+use super::request::{Level, LoadRequest};
 use crate::aead;
 use crate::clock::Moment;
 use crate::error::Error;
@@ -20,6 +20,7 @@ use crate::keyring::Keyring;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
 use crate::secret::SecretKey;
 use crate::status::IncompleteKey;
+use crate::telemetry::keys::KeyChange;
 
 /// Makes keys of rows, and knows those that were made.
 #[derive(Debug)]
@@ -53,8 +54,12 @@ impl KeyMaker {
     ) -> Arc<KeyState> {
         let state = request.keyring.state_of_row(record.meta().created(), begun);
         self.note_fold(request, record, &state);
+        let is_news = record.is_revoked() && !state.is_revoked() && known != Finding::Revoked;
         if self.note_revocation(&request.keyring, record, known, &state) {
             self.context.events().raise(Event::Unrevoked, request.keyring.id());
+        }
+        if is_news {
+            self.context.note_change(request.level, KeyChange::Revoked, record.meta());
         }
         state
     }
@@ -167,6 +172,8 @@ impl KeyMaker {
         let key = CryptoKey::new(&self.arena, secret, record, life, state, parent, &self.known);
         match key {
             Ok(key) => {
+                let level = if key.parent().is_none() { Level::System } else { Level::Intermediate };
+                let key = key.counted(self.context.telemetry().keys().live(level));
                 if key.state().is_copy() && !was_copy {
                     self.refuse_copy(record);
                 }
