@@ -4,6 +4,7 @@
 pub(crate) mod cache;
 pub(crate) mod flight;
 pub(crate) mod key_set;
+mod landing;
 pub(crate) mod orphans;
 pub(crate) mod progress;
 pub(crate) mod registry;

@@ -14,6 +14,11 @@ pub(crate) enum Level {
 }
 
 impl Level {
+    /// Returns where keys of this id are.
+    pub(crate) fn of(id: &KeyId) -> Self {
+        if is_system_key_id(id) { Self::System } else { Self::Intermediate }
+    }
+
     /// Returns what logs and metrics call it.
     pub(crate) const fn name(self) -> &'static str {
         match self {

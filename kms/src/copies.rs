@@ -230,7 +230,7 @@ impl fmt::Display for CopyFailure {
 mod tests {
     use std::future::{pending, ready};
 
-    use claviger::testing::{FixedClock, call};
+    use claviger::testing::call;
 
     use super::*;
 

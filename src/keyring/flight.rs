@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-
 use crate::error::Error;
 use crate::key::CryptoKey;
+use crate::keyring::landing::Landing;
 use crate::keyring::progress::Progress;
 use crate::record::Created;
 
@@ -63,7 +62,7 @@ impl Series {
 struct Flight {
     generation: u64,
     progress: Arc<Progress>,
-    outcome: watch::Receiver<Option<Outcome>>,
+    landing: Arc<Landing<Outcome>>,
 }
 
 /// Loads of this generation or an earlier one cannot answer the question.
@@ -85,7 +84,7 @@ pub(crate) struct Leader {
     target: Target,
     generation: u64,
     progress: Arc<Progress>,
-    outcome: watch::Sender<Option<Outcome>>,
+    landing: Arc<Landing<Outcome>>,
 }
 
 impl Flights {
@@ -106,6 +105,11 @@ impl Flights {
     /// Admits loads that began since the rows were last invalidated, and any that begins later.
     pub(crate) fn current_generation(&self) -> MinGeneration {
         MinGeneration(self.invalidated(&self.state()))
+    }
+
+    /// Takes a generation: loads that begin from now on have a later one.
+    pub(crate) fn take_generation(&self) -> u64 {
+        self.series.next()
     }
 
     /// Notes that the rows may have changed: what loads under way bring is no news.
@@ -139,6 +143,16 @@ impl Flights {
         target: Target,
         min_generation: MinGeneration,
     ) -> (Waiter, Option<Leader>) {
+        self.join_since(target, min_generation, None)
+    }
+
+    /// As [`join`](Self::join), where a new load goes on with what a load of generation `since` has read.
+    pub(crate) fn join_since(
+        self: &Arc<Self>,
+        target: Target,
+        min_generation: MinGeneration,
+        since: Option<u64>,
+    ) -> (Waiter, Option<Leader>) {
         let mut state = self.state();
         if let Some(flight) = state.under_way.get(&target) {
             return (
@@ -146,10 +160,11 @@ impl Flights {
                 None,
             );
         }
-        let (sender, receiver) = watch::channel(None);
-        let (generation, progress) = (self.series.next(), Arc::<Progress>::default());
-        let flight = Flight { generation, progress: Arc::clone(&progress), outcome: receiver };
-        let leader = Leader { flights: Arc::clone(self), target, generation, progress, outcome: sender };
+        let landing = Arc::<Landing<Outcome>>::default();
+        let generation = since.unwrap_or_else(|| self.series.next());
+        let progress = Arc::<Progress>::default();
+        let flight = Flight { generation, progress: Arc::clone(&progress), landing: Arc::clone(&landing) };
+        let leader = Leader { flights: Arc::clone(self), target, generation, progress, landing };
         state.under_way.insert(target, flight.clone());
         (Waiter { flight, too_early: false }, Some(leader))
     }
@@ -174,12 +189,8 @@ impl Waiter {
     ///
     /// # Cancel safety
     /// Leaving early harms nobody; the load goes on.
-    pub(crate) async fn outcome(mut self) -> Option<Outcome> {
-        let ended = self.flight.outcome.wait_for(Option::is_some).await;
-        match ended {
-            Ok(outcome) if !self.too_early => outcome.clone(),
-            _ => None,
-        }
+    pub(crate) async fn outcome(self) -> Option<Outcome> {
+        self.flight.landing.outcome().await.filter(|_| !self.too_early)
     }
 }
 
@@ -196,12 +207,13 @@ impl Leader {
     pub(crate) fn complete(self, outcome: Outcome) {
         // The load leaves the list before its outcome is there, so that nobody joins it after.
         self.abandon();
-        self.outcome.send_replace(Some(outcome));
+        self.landing.land(Some(outcome));
     }
 
     fn abandon(&self) {
         let mut state = self.flights.state();
-        if state.under_way.get(&self.target).is_some_and(|flight| flight.generation == self.generation) {
+        if state.under_way.get(&self.target).is_some_and(|flight| Arc::ptr_eq(&flight.landing, &self.landing))
+        {
             state.under_way.remove(&self.target);
         }
     }
@@ -210,5 +222,6 @@ impl Leader {
 impl Drop for Leader {
     fn drop(&mut self) {
         self.abandon();
+        self.landing.land(None);
     }
 }

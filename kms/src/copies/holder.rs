@@ -185,7 +185,8 @@ mod tests {
             runtime.unwrap().block_on(async {
                 let holder = CopyHolder::new("eu", Arc::new(FixedClock::new(1_700_000_000)));
                 assert!(holder.call(OPERATION, &call(), ready(Ok(()))).await.is_ok());
-                let cut_off = holder.call(OPERATION, &call(), pending::<Result<(), _>>());
+                let context = call();
+                let cut_off = holder.call(OPERATION, &context, pending::<Result<(), _>>());
                 assert!(tokio::time::timeout(HEDGE, cut_off).await.is_err());
                 let late = CallContext::within(HEDGE);
                 assert!(holder.call(OPERATION, &late, pending::<Result<(), _>>()).await.is_err());
