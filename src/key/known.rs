@@ -4,7 +4,7 @@
 //! A key row proves no more than that its key was wrapped under its parent: not whose key it is, nor which
 //! version. So anybody that writes the table can copy rows. What one process sees of that is found here.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -53,8 +53,8 @@ struct Holder {
 /// Versions that are known to be revoked, and what is known of their keys.
 #[derive(Debug, Default)]
 struct Revoked {
-    /// By their names.
-    versions: HashSet<Digest>,
+    /// In which generation each was learned, by its name.
+    versions: HashMap<Digest, u64>,
     keys: HashMap<Digest, Version>,
     /// The keys, the one learned first first.
     order: VecDeque<Digest>,
@@ -70,7 +70,10 @@ const REVOKED_MAX: usize = 100_000;
 pub(crate) enum Finding {
     Unknown,
     /// It was revoked, whatever the row says.
-    Revoked,
+    Revoked {
+        /// The generation in which that was learned.
+        since: u64,
+    },
     /// It holds the key of another version.
     Copy(Copied),
 }
@@ -113,11 +116,8 @@ impl Known {
         let marks = self.marks();
         if let Some(copied) = marks.copied(wrapped, version) {
             Finding::Copy(copied)
-        } else if marks.revoked.versions.contains(&version.name) || marks.revoked.keys.contains_key(&wrapped)
-        {
-            Finding::Revoked
         } else {
-            Finding::Unknown
+            marks.revoked.since(version, wrapped).map_or(Finding::Unknown, |since| Finding::Revoked { since })
         }
     }
 
@@ -151,8 +151,8 @@ impl Known {
             holder.state = Arc::downgrade(state);
             holder.keys += 1;
         }
-        if marks.revoked.versions.contains(&version.name) {
-            digests.each().for_each(|digest| marks.revoked.add(version, digest));
+        if let Some(since) = marks.revoked.versions.get(&version.name).copied() {
+            digests.each().for_each(|digest| marks.revoked.add(version, digest, since));
         }
         drop(marks);
         Ok(Hold { known: Arc::clone(self), digests })
@@ -163,13 +163,19 @@ impl Known {
     pub(crate) fn revoke_copied(&self, copy: &EnvelopeKeyRecord) {
         let holder = self.marks().held.get(&self.wrapped(copy)).and_then(|holder| holder.state.upgrade());
         if let Some(state) = holder.filter(|_| copy.is_revoked()) {
-            state.mark_revoked();
+            // Before any read, since none of the copied row's own said so.
+            state.mark_revoked(0);
         }
     }
 
-    /// Notes that a row says its key is revoked, and that the key in memory is, if it is there. `true` if
-    /// others were forgotten for it, the first time.
-    pub(crate) fn note_revoked(&self, record: &EnvelopeKeyRecord, held: Option<&Hold>) -> bool {
+    /// Notes that a row says its key is revoked, and that the key in memory is, if it is there, which was
+    /// learned in this generation. `true` if others were forgotten for it, the first time.
+    pub(crate) fn note_revoked(
+        &self,
+        record: &EnvelopeKeyRecord,
+        held: Option<&Hold>,
+        generation: u64,
+    ) -> bool {
         let (version, wrapped) = (self.version_of(record), self.wrapped(record));
         let mut marks = self.marks();
         // What a copy says is not about the key that was copied.
@@ -177,9 +183,9 @@ impl Known {
             return false;
         }
         let was_full = marks.revoked.is_full;
-        marks.revoked.add(version, wrapped);
+        marks.revoked.add(version, wrapped, generation);
         for digest in held.into_iter().flat_map(|hold| hold.digests.each()) {
-            marks.revoked.add(version, digest);
+            marks.revoked.add(version, digest, generation);
         }
         marks.revoked.is_full && !was_full
     }
@@ -220,9 +226,16 @@ impl Marks {
 }
 
 impl Revoked {
-    fn add(&mut self, version: Version, key: Digest) {
+    /// Returns the generation in which it was learned that this version or this key is revoked.
+    fn since(&self, version: Version, key: Digest) -> Option<u64> {
+        let of = |version: &Version| self.versions.get(&version.name).copied();
+        // A key's version is forgotten with the first of its keys: that was long ago.
+        of(&version).or_else(|| self.keys.get(&key).map(|version| of(version).unwrap_or_default()))
+    }
+
+    fn add(&mut self, version: Version, key: Digest, generation: u64) {
+        self.versions.entry(version.name).or_insert(generation);
         if self.keys.contains_key(&key) {
-            self.versions.insert(version.name);
             return;
         }
         if self.order.len() >= REVOKED_MAX
@@ -232,7 +245,6 @@ impl Revoked {
             self.versions.remove(&forgotten.name);
         }
         self.order.push_back(key);
-        self.versions.insert(version.name);
         self.keys.insert(key, version);
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct KeyState {
     checked_monotonic: AtomicU64,
     /// When the loss was noted.
     missing_since: AtomicU64,
+    /// The generation in which the revocation was learned.
+    revoked_since: AtomicU64,
     trouble: Trouble,
 }
 
@@ -36,6 +38,7 @@ impl Default for KeyState {
             checked_wall: AtomicU64::default(),
             checked_monotonic: AtomicU64::default(),
             missing_since: AtomicU64::default(),
+            revoked_since: AtomicU64::default(),
             trouble: Trouble::default(),
         }
     }
@@ -113,9 +116,18 @@ impl KeyState {
         self.has(INVALIDATED)
     }
 
-    /// Marks the key revoked, for as long as this state is known.
-    pub(crate) fn mark_revoked(&self) {
-        self.flags.fetch_or(REVOKED, Ordering::Relaxed);
+    /// Marks the key revoked, for as long as this state is known; that was learned in this generation.
+    pub(crate) fn mark_revoked(&self, generation: u64) {
+        if !self.is_revoked() {
+            self.revoked_since.store(generation, Ordering::Relaxed);
+        }
+        self.flags.fetch_or(REVOKED, Ordering::Release);
+    }
+
+    /// Returns `true` if the key was known to be revoked before loads of this generation began.
+    pub(crate) fn was_revoked_before(&self, generation: u64) -> bool {
+        self.flags.load(Ordering::Acquire) & REVOKED != 0
+            && self.revoked_since.load(Ordering::Relaxed) < generation
     }
 
     pub(crate) fn is_revoked(&self) -> bool {

@@ -87,6 +87,8 @@ impl KeyCache {
         }
         let now = Moment::now(&*self.clock);
         keyring.touch(now);
+        // It may have been evicted while the load held it.
+        self.orphans.forget(key);
         self.orphans.release(keyring.add(key, role, self.versions_max, now), now, OrphanCause::Superseded);
         self.lru.insert(keyring.id().clone(), Arc::clone(keyring));
         self.lru.run_pending_tasks();

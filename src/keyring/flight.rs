@@ -107,6 +107,11 @@ impl Flights {
         MinGeneration(self.invalidated(&self.state()))
     }
 
+    /// Takes a generation: loads that begin from now on have a later one.
+    pub(crate) fn take_generation(&self) -> u64 {
+        self.series.next()
+    }
+
     /// Notes that the rows may have changed: what loads under way bring is no news.
     pub(crate) fn invalidate(&self) {
         let mut state = self.state();
@@ -138,6 +143,16 @@ impl Flights {
         target: Target,
         min_generation: MinGeneration,
     ) -> (Waiter, Option<Leader>) {
+        self.join_since(target, min_generation, None)
+    }
+
+    /// As [`join`](Self::join), where a new load goes on with what a load of generation `since` has read.
+    pub(crate) fn join_since(
+        self: &Arc<Self>,
+        target: Target,
+        min_generation: MinGeneration,
+        since: Option<u64>,
+    ) -> (Waiter, Option<Leader>) {
         let mut state = self.state();
         if let Some(flight) = state.under_way.get(&target) {
             return (
@@ -146,7 +161,8 @@ impl Flights {
             );
         }
         let landing = Arc::<Landing<Outcome>>::default();
-        let (generation, progress) = (self.series.next(), Arc::<Progress>::default());
+        let generation = since.unwrap_or_else(|| self.series.next());
+        let progress = Arc::<Progress>::default();
         let flight = Flight { generation, progress: Arc::clone(&progress), landing: Arc::clone(&landing) };
         let leader = Leader { flights: Arc::clone(self), target, generation, progress, landing };
         state.under_way.insert(target, flight.clone());
@@ -196,7 +212,8 @@ impl Leader {
 
     fn abandon(&self) {
         let mut state = self.flights.state();
-        if state.under_way.get(&self.target).is_some_and(|flight| flight.generation == self.generation) {
+        if state.under_way.get(&self.target).is_some_and(|flight| Arc::ptr_eq(&flight.landing, &self.landing))
+        {
             state.under_way.remove(&self.target);
         }
     }

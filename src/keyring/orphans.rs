@@ -77,6 +77,11 @@ impl Orphans {
         Some(key)
     }
 
+    /// Takes a key off the list, which is cached again.
+    pub(crate) fn forget(&self, key: &Arc<CryptoKey>) {
+        self.entries().retain(|entry| entry.key.as_ptr() != Arc::as_ptr(key));
+    }
+
     /// Lists the orphans that live.
     pub(crate) fn list(&self, now: Moment) -> Vec<Orphan> {
         let mut entries = self.entries();

@@ -1,6 +1,6 @@
 //! The cache's account of its keys: live = cached + orphans, whatever is loaded, held and evicted.
 
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use claviger_memory::{Arena, ForkSentinel, LockPolicy};
@@ -11,6 +11,7 @@ use super::flight::Target;
 use super::orphans::{OrphanCause, Orphans};
 use super::*;
 use crate::clock::{Clock, nanos};
+use crate::error::Error;
 use crate::key::Life;
 use crate::key::known::Known;
 use crate::policy::Capacity;
@@ -171,6 +172,17 @@ fn s3_3_each_cause_is_told() {
 }
 
 /// There is no runtime here that a task could be spawned on.
+/// A load that holds the key brings it back.
+#[test]
+fn s3_3_key_that_is_cached_again_is_no_orphan() {
+    let bench = Bench::new(Capacity::Keys(1));
+    let held = bench.load("held", 1, Role::Latest);
+    drop(bench.load("other", 1, Role::Latest));
+    assert_eq!(bench.orphans(), [held.meta().clone()]);
+    bench.cache.add(&bench.cache.keyring("held"), &held, Role::Latest);
+    assert_eq!((bench.orphans(), bench.cache.keys()), (Vec::new(), 1));
+}
+
 #[test]
 fn s3_4_evictions_spawn_no_task() {
     const EVICTIONS: usize = 100_000;
@@ -280,6 +292,24 @@ fn flights_for_all_ids_are_invalidated_at_once_and_later_ones_are_not() {
     let later = lead(&keyrings[0], Target::Version(Created::MAX));
     keyrings[1].invalidate();
     assert!(keyrings[0].flights().is_current(later.generation()), "another id's rows changed");
+}
+
+/// A load that goes on with a row which another one read brings no newer answer than that one.
+#[test]
+fn flight_that_goes_on_with_what_was_read_before_is_as_old_as_that() {
+    let flights = Arc::new(Flights::default());
+    let (_, reader) = flights.join(Target::Latest, Flights::any_generation());
+    let reader = reader.unwrap();
+    flights.invalidate();
+    let version = Target::Version(Created::new(1).unwrap());
+    let (_, leader) = flights.join_since(version, Flights::any_generation(), Some(reader.generation()));
+    let leader = leader.unwrap();
+    assert!(!flights.is_current(leader.generation()));
+    let (waiter, _) = flights.join(version, flights.current_generation());
+    leader.complete(Err(Error::Closed));
+    let mut outcome = std::pin::pin!(waiter.outcome());
+    let polled = outcome.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(None)), "it began too early");
 }
 
 #[test]

@@ -165,7 +165,8 @@ impl Dispatcher {
     ) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             for _ in 0..JOINS_MAX {
-                let (waiter, leader) = request.keyring.flights().join(request.target, min_generation);
+                let flights = request.keyring.flights();
+                let (waiter, leader) = flights.join_since(request.target, min_generation, request.since());
                 progress.follows(waiter.progress());
                 if let Some(leader) = leader {
                     match self.place_for(&request) {
@@ -182,6 +183,14 @@ impl Dispatcher {
             }
             Err(Error::interrupted(request.keyring.id(), progress.dependency()))
         })
+    }
+
+    /// Begins a load that nobody waits for yet, unless one is under way: a check, which takes no place.
+    pub(super) fn begin<L: Load>(self: &Arc<Self>, loader: &Arc<L>, check: LoadRequest) {
+        if let (_, Some(leader)) = check.keyring.flights().join(check.target, Flights::any_generation()) {
+            // Without a runtime there is nobody who could wait, either.
+            let _spawned = self.spawn(loader, check, leader, None, false);
+        }
     }
 
     /// Takes the place of a load; others need none.

@@ -1,22 +1,23 @@
 //! What a load does: it reads a key's rows, or has the key created. The only home of the creation race (T2, T3).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::create::Creation;
 use super::dispatch::Load;
 use super::loader::Loader;
 use super::lost_rows::Remains;
-use super::request::{Level, LoadRequest};
+use super::request::{Level, LoadRequest, Prefetched};
 use crate::clock::Moment;
 use crate::error::{Dependency, Error};
 use crate::events::Event;
-use crate::gate::jittered;
+use crate::gate::{Class, jittered};
 use crate::key::CryptoKey;
 use crate::key::known::{Copied, Finding};
+use crate::keyring::Keyring;
 use crate::keyring::flight::{Outcome, Target};
 use crate::metastore::Latest;
-use crate::record::{Created, KeyMeta};
+use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 
 /// How often a lost creation race is entered again.
 const ROUNDS_MAX: u32 = 5;
@@ -53,6 +54,8 @@ impl Loader {
     /// Returns `true` if what the metastore says would be of no use, since the KMS is down and is needed too.
     fn is_vain_without_kms(&self, request: &LoadRequest) -> bool {
         !request.is_cleared
+            // The rows of a key in use say whether it was revoked.
+            && request.class == Class::Load
             && self.back_ends.kms().gate().is_tripped()
             && match (request.level, request.target) {
                 (Level::System, Target::Version(created)) => request.keyring.version(created).is_none(),
@@ -70,6 +73,9 @@ impl Loader {
     }
 
     /// Loads the latest key or creates one that may be used (T2, T3).
+    ///
+    /// While no other can be had, those that wait go on with the one that is held, which may have been revoked
+    /// since. So that one's own rows are read before this fails.
     async fn latest(self: &Arc<Self>, request: &LoadRequest) -> Outcome {
         if let Some(key) = request.keyring.latest().filter(|key| self.rules().is_ready(key, self.now()))
             && request.replace.is_none()
@@ -80,6 +86,19 @@ impl Loader {
         if let Some(key) = self.with_parent_checked(request).await {
             return Ok(key);
         }
+        let held = OnceLock::new();
+        let outcome = self.rounds(request, &held).await;
+        if let (Err(_), Some(check)) = (&outcome, held.into_inner()) {
+            let min_generation = self.dispatcher.min_generation(&request.keyring);
+            // What it learns counts, not what it brings.
+            let _key = self.dispatcher.join_or_start(self, check, min_generation, &request.progress).await;
+        }
+        outcome
+    }
+
+    /// Reads the latest row, and creates a key where that is of no use, until a race is won. `held` is set to
+    /// the check of the key that is held, if another one is the latest.
+    async fn rounds(self: &Arc<Self>, request: &LoadRequest, held: &OnceLock<LoadRequest>) -> Outcome {
         // A key that was never seen though it exists; a race if any other key of these rounds was.
         let (mut unseen, mut is_any_seen) = (None, false);
         for round in 1..=ROUNDS_MAX {
@@ -88,6 +107,13 @@ impl Loader {
             let store = self.back_ends.store_for(request);
             let latest = store.load_latest(request.store_class(), request.keyring.id(), up_to).await;
             let latest = self.read(request, latest)?;
+            if let Some(check) =
+                latest.as_ref().and_then(|latest| self.check_of_held(request, &latest.record))
+            {
+                // That of the latest may hang.
+                self.dispatcher.begin(self, check.clone());
+                drop(held.set(check));
+            }
             let to_replace = request.replace.and(latest.clone());
             let above = match Box::pin(self.judge(request, latest, begun)).await? {
                 Judgement::Use(key) => return Ok(key),
@@ -128,6 +154,25 @@ impl Loader {
         Err(Error::IndistinctKey(key))
     }
 
+    /// Returns the check of the key that is held, if it is due and the latest is a later one.
+    pub(super) fn check_of_held(
+        &self,
+        request: &LoadRequest,
+        latest: &EnvelopeKeyRecord,
+    ) -> Option<LoadRequest> {
+        let (keyring, now) = (&request.keyring, self.now());
+        let held =
+            keyring.latest().filter(|held| request.level == Level::Intermediate && !held.is_unusable())?;
+        let is_displaced = held.created() < latest.meta().created() && self.rules().is_due(&held, now);
+        let check = || LoadRequest::version(request.level, keyring, held.created()).needed_by(request);
+        is_displaced.then(check)
+    }
+
+    /// Notes the revocation of a key whose row was read beside another one's.
+    pub(super) fn learn_in_passing(&self, keyring: &Keyring, record: &EnvelopeKeyRecord) {
+        self.maker.learn_revocation(keyring, record, &keyring.state(record.meta().created()));
+    }
+
     /// A key could not be created. If it was to replace one before that one's end, that one is as good
     /// as ever, and those that wait for this load need not know.
     async fn unreplaced(
@@ -161,7 +206,7 @@ impl Loader {
             return outcome;
         }
         let (row, begun) = match &request.prefetched {
-            Some((row, begun)) => (row.clone(), *begun),
+            Some(Prefetched { row, begun, .. }) => (row.clone(), *begun),
             None => {
                 let begun = self.now();
                 let row = self.back_ends.store_for(request).load(request.store_class(), &meta).await;
@@ -230,8 +275,8 @@ impl Loader {
             Some(Latest { record, predecessor }) => (Some(record), predecessor),
             None => (None, None),
         };
-        if let Some(revoked) = predecessor.as_ref().filter(|record| record.is_revoked()) {
-            self.maker.note_revoked(keyring, revoked);
+        if let Some(predecessor) = &predecessor {
+            self.learn_in_passing(keyring, predecessor);
         }
         // What we hold beyond the latest has lost its row.
         let (record, begun) = self.lost_rows.latest_remaining(request, record, begun).await;

@@ -53,34 +53,41 @@ impl KeyMaker {
     ) -> Arc<KeyState> {
         let state = request.keyring.state_of_row(record.meta().created(), begun);
         self.note_fold(request, record, &state);
-        if self.note_revocation(&request.keyring, record, known, &state) {
+        if self.note_revocation(request, record, known, &state) {
             self.context.events().raise(Event::Unrevoked, request.keyring.id());
         }
         state
     }
 
     /// Notes what the record says of its key's revocation, which is not taken back; `true` if it says that the
-    /// key is not revoked which was.
+    /// key is not revoked which was before this load began. A load that began earlier may have read the row
+    /// earlier, too.
     pub(super) fn note_revocation(
         &self,
-        keyring: &Keyring,
+        request: &LoadRequest,
         record: &EnvelopeKeyRecord,
         known: Finding,
         state: &KeyState,
     ) -> bool {
-        let was_revoked = state.is_revoked() || known == Finding::Revoked;
-        if record.is_revoked() {
-            self.note_revoked(keyring, record);
+        let (generation, mut was_revoked) = (request.generation, false);
+        if let Finding::Revoked { since } = known {
+            state.mark_revoked(since);
+            was_revoked = since < generation;
         }
-        if record.is_revoked() || was_revoked {
-            state.mark_revoked();
-        }
+        was_revoked |= state.was_revoked_before(generation);
+        self.learn_revocation(&request.keyring, record, state);
         was_revoked && !record.is_revoked()
     }
 
-    pub(super) fn note_revoked(&self, keyring: &Keyring, record: &EnvelopeKeyRecord) {
+    /// Notes that a row says its key is revoked, if it does.
+    pub(super) fn learn_revocation(&self, keyring: &Keyring, record: &EnvelopeKeyRecord, state: &KeyState) {
+        if !record.is_revoked() {
+            return;
+        }
+        let generation = keyring.flights().take_generation();
+        state.mark_revoked(generation);
         let held = keyring.version(record.meta().created());
-        if self.known.note_revoked(record, held.as_deref().map(CryptoKey::hold)) {
+        if self.known.note_revoked(record, held.as_deref().map(CryptoKey::hold), generation) {
             self.context.events().raise(Event::RevocationsForgotten, keyring.id());
         }
     }
@@ -109,8 +116,8 @@ impl KeyMaker {
             predecessor.is_some_and(|predecessor| predecessor.wrapped_key() == record.wrapped_key());
         match known {
             Finding::Copy(Copied { is_foreign: true, is_revoked: false }) => Err(self.refuse_copy(record)),
-            Finding::Unknown | Finding::Revoked if !is_its_predecessors => Ok(false),
-            Finding::Copy(_) | Finding::Unknown | Finding::Revoked => {
+            Finding::Unknown | Finding::Revoked { .. } if !is_its_predecessors => Ok(false),
+            Finding::Copy(_) | Finding::Unknown | Finding::Revoked { .. } => {
                 self.refuse_copy(record);
                 Ok(true)
             }

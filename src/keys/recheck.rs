@@ -149,7 +149,7 @@ impl Recheck {
         for ((mut request, leader), row) in led.into_iter().zip(rows) {
             request.lead_by(&leader);
             let is_found = row.is_some();
-            request.prefetched = Some((row, begun));
+            request = request.with_row(row, begun, leader.generation());
             if is_found {
                 self.complete(&request, leader).await;
             } else {
@@ -181,7 +181,7 @@ impl Recheck {
     }
 
     async fn complete(&self, request: &LoadRequest, leader: Leader) {
-        let is_found = request.prefetched.as_ref().is_some_and(|(row, _)| row.is_some());
+        let is_found = request.prefetched.as_ref().is_some_and(|prefetched| prefetched.row.is_some());
         // One that was evicted meanwhile is not brought back.
         if is_found && self.version_due(request).is_none() {
             return;

@@ -58,7 +58,7 @@ impl Loader {
         let state = keyring.state(meta.created());
         self.maker.note_fold(request, &record, &state);
         // It may have been learned meanwhile; a replica that has not heard of it yet is no alarm.
-        let _unrevoked = self.maker.note_revocation(keyring, &record, self.maker.find(&record), &state);
+        let _unrevoked = self.maker.note_revocation(request, &record, self.maker.find(&record), &state);
         let key = match self.key_of_replica(request, &record, &parent)? {
             Ok(key) => key,
             Err(error) => return Some(Err(error)),

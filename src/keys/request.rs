@@ -34,8 +34,18 @@ pub(crate) struct LoadRequest {
     pub(super) is_cleared: bool,
     /// The partition whose record names the version, by the id that its new data is encrypted under.
     pub(super) partition: Option<KeyId>,
-    /// The version's row as a call for many brought it, and when that call began.
-    pub(super) prefetched: Option<(Option<EnvelopeKeyRecord>, Moment)>,
+    /// The version's row, if it was read already.
+    pub(super) prefetched: Option<Prefetched>,
+}
+
+/// A version's row as another load or a call for many brought it.
+#[derive(Clone, Debug)]
+pub(super) struct Prefetched {
+    pub(super) row: Option<EnvelopeKeyRecord>,
+    /// When the read began.
+    pub(super) begun: Moment,
+    /// The generation of the load that read it: the row is no newer than that, whenever it is used.
+    pub(super) generation: u64,
 }
 
 impl LoadRequest {
@@ -73,11 +83,33 @@ impl LoadRequest {
 
     /// Makes it the request of a load that another one needs.
     pub(super) fn needed_by(mut self, child: &Self) -> Self {
+        debug_assert!(child.rank() < self.rank(), "loads that wait for one another never end");
         if child.class == Class::Check {
             self.class = Class::Check;
         }
         self.is_cleared = child.is_cleared;
         self
+    }
+
+    /// Makes it the request of a load that goes on with a row that was read before.
+    pub(super) fn with_row(mut self, row: Option<EnvelopeKeyRecord>, begun: Moment, generation: u64) -> Self {
+        self.prefetched = Some(Prefetched { row, begun, generation });
+        self
+    }
+
+    /// Returns the generation of the load that read the row, if it was read already.
+    pub(super) fn since(&self) -> Option<u64> {
+        self.prefetched.as_ref().map(|prefetched| prefetched.generation)
+    }
+
+    /// Loads wait for loads of a higher rank only.
+    const fn rank(&self) -> u8 {
+        match (self.level, self.target) {
+            (Level::Intermediate, Target::Latest) => 0,
+            (Level::Intermediate, Target::Version(_)) => 1,
+            (Level::System, Target::Latest) => 2,
+            (Level::System, Target::Version(_)) => 3,
+        }
     }
 
     /// Returns how the metastore is asked. Many wait for what a system key's row says.

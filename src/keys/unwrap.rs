@@ -28,12 +28,10 @@ impl Loader {
         let role = if request.target == Target::Latest { Role::Latest } else { Role::Version };
         let held = || keyring.version(record.meta().created());
         let is_same = |key: &CryptoKey| key.is_from(record, &state, parent.as_deref());
-        let same = match held() {
-            Some(held) => Some(held).filter(|held| is_same(held)),
-            None => match self.caches.orphans().adopt(is_same) {
-                None => self.unwrapped_with_others(request, record, begun).await?.filter(|key| is_same(key)),
-                adopted => adopted,
-            },
+        let same = held().filter(|held| is_same(held)).or_else(|| self.caches.orphans().adopt(is_same));
+        let same = match same {
+            None => self.unwrapped_with_others(request, record, begun).await?.filter(|key| is_same(key)),
+            same => same,
         };
         let key = match same {
             Some(key) => key,
@@ -78,8 +76,7 @@ impl Loader {
             return Ok(None);
         }
         let version = LoadRequest::version(request.level, &request.keyring, record.meta().created());
-        let mut version = version.needed_by(request);
-        version.prefetched = Some((Some(record.clone()), begun));
+        let version = version.needed_by(request).with_row(Some(record.clone()), begun, request.generation);
         match self.dispatcher.join_or_start(self, version, Flights::any_generation(), &request.progress).await
         {
             Ok(key) => Ok(Some(key)),

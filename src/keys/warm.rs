@@ -222,6 +222,7 @@ impl Loader {
         rows: Vec<Option<Latest>>,
         begun: Moment,
     ) {
+        self.learn_revocations(&batch, &rows);
         self.load_parents(&rows).await;
         for (Led { place, request, leader }, row) in batch.into_iter().zip(rows) {
             match self.judge(&request, row, begun).await {
@@ -236,6 +237,20 @@ impl Loader {
                 }
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Notes what the rows say of keys that are held, and has those checked that have a successor: the load of
+    /// one may wait for the KMS, and those that ask for it meanwhile go on with what is held.
+    fn learn_revocations(self: &Arc<Self>, batch: &[Led], rows: &[Option<Latest>]) {
+        for (Led { request, .. }, latest) in batch.iter().zip(rows) {
+            let Some(Latest { record, predecessor }) = latest else { continue };
+            for record in std::iter::once(record).chain(predecessor) {
+                self.learn_in_passing(&request.keyring, record);
+            }
+            if let Some(check) = self.check_of_held(request, record) {
+                self.dispatcher.begin(self, check);
+            }
         }
     }
 
@@ -264,8 +279,8 @@ impl Loader {
         }
         let begun = self.now();
         let Ok(rows) = self.back_ends.store().load_many(Class::Check, &metas).await else { return };
-        for ((mut request, leader), row) in flights.into_iter().zip(rows) {
-            request.prefetched = Some((row, begun));
+        for ((request, leader), row) in flights.into_iter().zip(rows) {
+            let request = request.with_row(row, begun, leader.generation());
             // It fails without a runtime only, and this runs on one.
             let _launched = self.dispatcher.spawn(self, request, leader, None, false);
         }

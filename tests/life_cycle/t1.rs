@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use claviger::testing::{Fault, Operation};
-use claviger::{Error, Event, FailureClass};
+use claviger::{Error, Event, FailureClass, Limits};
 
 use crate::support::*;
 
@@ -121,6 +121,61 @@ async fn t1_revocation_learned_by_a_slow_refresh_waits_for_the_new_key() {
         world.clock.advance(STALE);
         assert_eq!(world.encrypts_under().await, seconds(STALE));
     }
+}
+
+/// The store's latest key is two versions later, under a system key that the KMS does not unwrap; so the cached one
+/// is all there is, and it or its parent was revoked.
+#[tokio::test(start_paused = true)]
+async fn t1_stale_revocation_is_learned_though_the_latest_key_cannot_be_had() {
+    for revoked in [IK, SK] {
+        for fault in [DOWN, DENIED, Fault::Hang] {
+            let world = World::new();
+            world.sealed().await;
+            let system_key = world.latest_row(SK).await;
+            world.revoke_latest(SK).await;
+            for _ in 0..2 {
+                world.revoke_latest(IK).await;
+                world.other_process().sealed().await;
+            }
+            if revoked == IK {
+                world.put(system_key).await;
+            } else {
+                let first = world.rows(IK).await.swap_remove(0);
+                world.put(first.revoked(false)).await;
+            }
+            world.kms.faults().always(fault);
+            // The check of the cached key takes longer than the KMS to fail.
+            world.faults().always_for(Operation::Load, Fault::Delay(SECOND / 20));
+            world.clock.advance(STALE);
+            let error = world.encrypt_error().await;
+            assert_eq!(error.is_retryable(), fault != DENIED, "{revoked} {fault:?}: {error}");
+        }
+    }
+}
+
+/// The system key was evicted, and the KMS, which would have to unwrap it again, is down.
+#[tokio::test(start_paused = true)]
+async fn t1_revocation_of_a_parent_that_is_not_cached_is_learned_though_the_kms_is_down() {
+    let world = World::with((policy(), Limits::production().max_system_keys(1)));
+    world.sealed().await;
+    world.other_process().session_of("cold").encrypt(b"").await.unwrap();
+    let system_key = world.latest_row(SK).await;
+    world.revoke_latest(SK).await;
+    world.other_process().session_of("bob").encrypt(b"").await.unwrap();
+    world.session_of("bob").encrypt(b"").await.unwrap();
+    world.put(system_key.clone()).await;
+    world.kms.faults().always(DOWN);
+    world.clock.advance(STALE);
+    loop {
+        world.session_of("cold").encrypt(b"").await.unwrap_err();
+        if world.factory.status().unwrap().kms_down {
+            break;
+        }
+        world.clock.advance(SECOND);
+    }
+    world.put(system_key.revoked(true)).await;
+    let error = world.encrypt_error().await;
+    assert!(error.is_retryable(), "{error}");
 }
 
 /// A world whose key ended a second ago and was checked `checked_before_end` before its end.

@@ -524,3 +524,26 @@ async fn t2_wraps_are_counted_on_through_a_rewrapping() {
     assert_eq!(world.encrypts_under().await, 0);
     assert_eq!(world.encrypts_under().await, seconds(STALE));
 }
+
+/// Two loads read one row, and the revocation comes in between.
+#[tokio::test(start_paused = true)]
+async fn t2_answer_from_before_a_revocation_was_learned_is_no_alarm() {
+    let world = World::new();
+    let (record, _) = world.sealed().await;
+    world.clock.advance(STALE);
+    world.faults().next(Operation::LoadLatest, Fault::HangReply);
+    let early = spawn_encrypt(world.session());
+    world.faults().until_hanging(1).await;
+    world.revoke_latest(IK).await;
+    world.decrypts(&record).await;
+    world.faults().release();
+    early.await.unwrap().unwrap();
+    world.landed().await;
+    assert_eq!(world.raised(Event::Unrevoked), 0);
+
+    let row = world.rows(IK).await.swap_remove(0);
+    world.put(row.revoked(false)).await;
+    world.clock.advance(STALE);
+    world.decrypts(&record).await;
+    assert_eq!(world.raised(Event::Unrevoked), 1, "what was read later is");
+}

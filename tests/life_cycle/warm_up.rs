@@ -418,3 +418,33 @@ async fn warm_up_of_nothing_does_nothing() {
     assert_eq!(counts(&warm_up(&world, &[]).await), [0; 5]);
     assert_eq!(world.faults().calls(), 0);
 }
+
+/// The warm-up leads the loads of keys that are due, and those that ask for these join them.
+#[tokio::test(start_paused = true)]
+async fn warm_up_that_waits_for_the_kms_has_learned_of_revocations_before() {
+    let partitions = ["under-another", "revoked", "replaced"].map(str::to_owned);
+    let world = cold(&partitions).await;
+    for partition in &partitions {
+        world.session_of(partition).encrypt(b"").await.unwrap();
+    }
+    let system_key = world.latest_row(SK).await;
+    world.revoke_latest(SK).await;
+    for partition in ["under-another", "replaced", "replaced"] {
+        world.revoke_latest(&ik(partition)).await;
+        world.other_process().session_of(partition).encrypt(b"").await.unwrap();
+    }
+    world.put(system_key).await;
+    world.revoke_latest(&ik("revoked")).await;
+    world.clock.advance(STALE);
+    world.kms.faults().always(Fault::Hang);
+    let warm_up = tokio::spawn({
+        let (factory, partitions) = (world.factory.clone(), partitions.clone());
+        async move { factory.warm_up(&partitions).await }
+    });
+    world.kms.faults().until_hanging(1).await;
+    for encrypt in partitions.each_ref().map(|partition| spawn_encrypt(world.session_of(partition))) {
+        let encrypted = encrypt.await.unwrap();
+        assert!(encrypted.as_ref().is_err_and(Error::is_retryable), "{encrypted:?}");
+    }
+    assert_eq!(warm_up.await.unwrap().unwrap().loaded, 0);
+}

@@ -72,13 +72,13 @@ fn revoked_key_is_found_for_ever_by_its_version_its_wrapped_form_and_itself() {
         let known = known(false);
         let own = row("a", 1, b"key");
         let hold = (when == "held").then(|| known.hold(&own, Some(b"probe"), &Arc::default()).unwrap());
-        assert!(!known.note_revoked(&own.clone().revoked(true), hold.as_ref()));
+        assert!(!known.note_revoked(&own.clone().revoked(true), hold.as_ref(), 1));
         drop(hold);
         if when == "before" {
             drop(known.hold(&own, Some(b"probe"), &Arc::default()).unwrap());
         }
-        assert_eq!(known.find(&own), Finding::Revoked, "{when}");
-        assert_eq!(known.find(&row("a", 1, b"wrapped anew")), Finding::Revoked, "{when}");
+        assert_eq!(known.find(&own), Finding::Revoked { since: 1 }, "{when}");
+        assert_eq!(known.find(&row("a", 1, b"wrapped anew")), Finding::Revoked { since: 1 }, "{when}");
         assert_eq!(known.find(&row("a", 2, b"key")), OTHER_REVOKED_VERSION, "{when}");
         assert_eq!(known.find(&row("b", 1, b"key")), FOREIGN_REVOKED, "{when}");
         assert_eq!(held_as_copy(&known, &row("b", 1, b"key"), None), None, "{when}");
@@ -103,12 +103,12 @@ fn copy_that_is_revoked_is_not_remembered() {
     let known = known(false);
     let own = row("a", 1, b"key");
     let hold = known.hold(&own, None, &Arc::default()).unwrap();
-    known.note_revoked(&row("b", 1, b"key").revoked(true), None);
+    known.note_revoked(&row("b", 1, b"key").revoked(true), None, 1);
     assert_eq!(known.find(&own), Finding::Unknown);
-    known.note_revoked(&own, Some(&hold));
-    known.note_revoked(&row("b", 2, b"key").revoked(true), None);
+    known.note_revoked(&own, Some(&hold), 1);
+    known.note_revoked(&row("b", 2, b"key").revoked(true), None, 1);
     assert_eq!(known.find(&row("b", 2, b"key")), FOREIGN_REVOKED);
-    assert_eq!(known.find(&own), Finding::Revoked);
+    assert_eq!(known.find(&own), Finding::Revoked { since: 1 });
 }
 
 #[test]
@@ -141,8 +141,8 @@ fn row_that_is_kept_under_another_id_is_that_ones() {
     let _hold = known.hold(&folded, None, &Arc::default()).unwrap();
     assert_eq!(known.find(&row("_IK_alice", 1, b"key")), Finding::Unknown);
     assert_eq!(known.find(&row("_IK_Alice", 1, b"key")), FOREIGN);
-    known.note_revoked(&row("_IK_alice", 1, b"key"), None);
-    assert_eq!(known.find(&folded), Finding::Revoked);
+    known.note_revoked(&row("_IK_alice", 1, b"key"), None, 1);
+    assert_eq!(known.find(&folded), Finding::Revoked { since: 1 });
 }
 
 #[test]
@@ -150,17 +150,19 @@ fn revocations_are_bounded_the_first_learned_go_first_and_that_is_told_once() {
     let known = known(false);
     let number_of = |number: usize| row(&number.to_string(), 1, &number.to_le_bytes());
     for number in 0..REVOKED_MAX {
-        assert!(!known.note_revoked(&number_of(number), None));
+        assert!(!known.note_revoked(&number_of(number), None, 1));
         // Said again it is no news.
-        assert!(!known.note_revoked(&number_of(number), None));
+        assert!(!known.note_revoked(&number_of(number), None, 1));
     }
-    assert_eq!(known.find(&number_of(0)), Finding::Revoked);
-    assert!(known.note_revoked(&number_of(REVOKED_MAX), None));
-    assert!(!known.note_revoked(&number_of(REVOKED_MAX + 1), None));
-    for (number, expected) in [(0, Finding::Unknown), (1, Finding::Unknown), (2, Finding::Revoked)] {
+    assert_eq!(known.find(&number_of(0)), Finding::Revoked { since: 1 });
+    assert!(known.note_revoked(&number_of(REVOKED_MAX), None, 1));
+    assert!(!known.note_revoked(&number_of(REVOKED_MAX + 1), None, 1));
+    for (number, expected) in
+        [(0, Finding::Unknown), (1, Finding::Unknown), (2, Finding::Revoked { since: 1 })]
+    {
         assert_eq!(known.find(&number_of(number)), expected, "{number}");
     }
-    assert_eq!(known.find(&number_of(REVOKED_MAX + 1)), Finding::Revoked);
+    assert_eq!(known.find(&number_of(REVOKED_MAX + 1)), Finding::Revoked { since: 1 });
     let marks = known.marks();
     let revoked = &marks.revoked;
     assert_eq!((revoked.versions.len(), revoked.keys.len()), (REVOKED_MAX, REVOKED_MAX));
