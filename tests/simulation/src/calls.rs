@@ -105,8 +105,9 @@ impl Calls {
     pub(crate) fn are_bad_since(&self, who: usize, roads: &[Road], from: Instant) -> bool {
         let now = Instant::now();
         let is_bad = |bad: &&Bad| bad.who == who && roads.contains(&bad.road) && bad.ended >= from;
-        let is_late =
-            |open: &&Open| open.who == who && roads.contains(&open.road) && now - open.begun > self.late(open.road);
+        let is_late = |open: &&Open| {
+            open.who == who && roads.contains(&open.road) && now - open.begun > self.late(open.road)
+        };
         self.bad.iter().rev().any(|bad| is_bad(&bad)) || self.open.values().any(|open| is_late(&open))
     }
 

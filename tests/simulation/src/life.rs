@@ -21,10 +21,12 @@ pub(crate) struct Operation {
 
 impl Operation {
     pub(crate) fn new(world: Shared, who: usize, partition: String) -> Self {
+        let mut life = 0;
         if let Some(seen) = world.lock().machines.get_mut(who) {
             seen.operations += 1;
+            life = seen.life;
         }
-        Self { world, asked: Asked { who, partition, at: Instant::now() } }
+        Self { world, asked: Asked { who, life, partition, at: Instant::now() } }
     }
 
     /// Encrypts, unless the caller leaves before.
@@ -83,7 +85,9 @@ impl Operation {
 
 impl Drop for Operation {
     fn drop(&mut self) {
-        if let Some(seen) = self.world.lock().machines.get_mut(self.asked.who) {
+        let (who, life) = (self.asked.who, self.asked.life);
+        let mut world = self.world.lock();
+        if let Some(seen) = world.machines.get_mut(who).filter(|seen| seen.life == life) {
             seen.operations = seen.operations.saturating_sub(1);
         }
     }

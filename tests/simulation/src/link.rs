@@ -21,6 +21,7 @@ use crate::world::{Fate, Shared, Trouble, failure};
 pub(crate) struct Link {
     world: Shared,
     who: usize,
+    life: u64,
     masters: Arc<[StaticKms; 2]>,
     /// Wraps under this master key, whatever the fleet does.
     master: Option<usize>,
@@ -30,6 +31,7 @@ pub(crate) struct Link {
 struct Call {
     world: Shared,
     who: usize,
+    life: u64,
     road: Road,
     what: String,
     number: u64,
@@ -45,8 +47,9 @@ trait Rows {
 }
 
 impl Link {
-    pub(crate) const fn new(world: Shared, who: usize, masters: Arc<[StaticKms; 2]>) -> Self {
-        Self { world, who, masters, master: None }
+    pub(crate) fn new(world: Shared, who: usize, masters: Arc<[StaticKms; 2]>) -> Self {
+        let life = world.lock().life(who);
+        Self { world, who, life, masters, master: None }
     }
 
     /// Wraps and unwraps by this master key alone.
@@ -54,14 +57,21 @@ impl Link {
         Self { master: Some(master), ..self.clone() }
     }
 
-    fn begin(&self, road: Road, operation: &str, ids: &BTreeSet<KeyId>, context: &CallContext) -> (Call, Fate) {
+    fn begin(
+        &self,
+        road: Road,
+        operation: &str,
+        ids: &BTreeSet<KeyId>,
+        context: &CallContext,
+    ) -> (Call, Fate) {
         let mut world = self.world.lock();
         let fate = world.fate(self.who, road, ids);
         let number = world.calls.begin(self.who, road);
         let names: Vec<_> = ids.iter().take(3).map(KeyId::as_str).collect();
         let again = if context.attempt > 1 { format!(" ({})", context.attempt) } else { String::new() };
         let what = format!("{operation} {}{again}", names.join(" "));
-        (Call { world: self.world.clone(), who: self.who, road, what, number, is_over: false }, fate)
+        let (world, who, life) = (self.world.clone(), self.who, self.life);
+        (Call { world, who, life, road, what, number, is_over: false }, fate)
     }
 
     /// Asks the table for something that changes nothing.
@@ -145,11 +155,11 @@ impl Call {
             Ok(rows) => {
                 let mut world = self.world.lock();
                 let begun = world.calls.end(self.number, true).unwrap_or_else(Instant::now);
-                for row in rows.rows() {
-                    world.calls.learn(self.who, row);
-                }
-                for row in rows.asked_for().into_iter().filter(|_| self.road == Road::Reads) {
-                    world.calls.check(self.who, row, begun);
+                if self.life == world.life(self.who) {
+                    rows.rows().into_iter().for_each(|row| world.calls.learn(self.who, row));
+                    for row in rows.asked_for().into_iter().filter(|_| self.road == Road::Reads) {
+                        world.calls.check(self.who, row, begun);
+                    }
                 }
                 said(&rows.rows())
             }

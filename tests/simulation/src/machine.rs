@@ -52,7 +52,7 @@ impl Yard {
     /// Starts a process, or a bystander with a number from the fleet's size on, whose calls are always well.
     pub(crate) fn start(&mut self, who: usize) -> Result<Machine, Error> {
         self.started += 1;
-        let (link, settings) = (self.link(who), &self.settings);
+        let settings = &self.settings;
         let (push, messages) = mpsc::unbounded_channel();
         let clock = {
             let mut world = self.world.lock();
@@ -67,6 +67,7 @@ impl Yard {
             world.tell(&format!("{who} starts"));
             clock
         };
+        let link = self.link(who);
         let mut builder = SessionFactory::builder(link.clone(), link)
             .service(SERVICE)
             .product(PRODUCT)

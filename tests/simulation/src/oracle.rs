@@ -7,7 +7,7 @@ pub(crate) mod encrypt;
 
 use std::time::Duration;
 
-use claviger::{Clock as _, KeyMeta};
+use claviger::{Clock as _, Error, KeyMeta};
 use tokio::time::Instant;
 
 use crate::plan::Road;
@@ -18,6 +18,8 @@ use crate::world::World;
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) who: usize,
+    /// Which of the process's lives it belongs to.
+    pub(crate) life: u64,
     pub(crate) partition: String,
     pub(crate) at: Instant,
 }
@@ -31,13 +33,17 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(61);
 /// Returns `true` if the store answered all reads in time while the operation ran, and for a while before:
 /// long enough that nothing is kept from being asked.
 fn store_is_well(world: &World, asked: &Asked) -> bool {
-    !world.calls.are_bad_since(asked.who, &STORE, before(world, asked.at, ms(2_000)))
+    let from = before(world, asked.at, ms(2_000));
+    let is_calm = world.is_calm_since(asked.who, Road::Reads, from);
+    is_calm && !world.calls.are_bad_since(asked.who, &STORE, from)
 }
 
 /// Returns `true` if nothing was wrong for so long that no trouble is remembered.
 fn is_calm(world: &World, asked: &Asked) -> bool {
     let from = before(world, asked.at, AFTER_TROUBLE);
-    !world.calls.are_bad_since(asked.who, &ALL, from) && !has_jumped_since(world, asked.who, from)
+    ALL.iter().all(|road| world.is_calm_since(asked.who, *road, from))
+        && !world.calls.are_bad_since(asked.who, &ALL, from)
+        && !has_jumped_since(world, asked.who, from)
 }
 
 fn before(world: &World, moment: Instant, span: Duration) -> Instant {
@@ -59,6 +65,17 @@ pub(crate) fn is_ending(world: &World, who: usize, key: &KeyMeta) -> bool {
     let life = Duration::from_secs(world.settings.expire_seconds);
     let created = Duration::from_secs(key.created().unix_seconds().unsigned_abs());
     seen.clock.wall() > created + life / 100 * 95
+}
+
+/// Returns `true` if the operation's factory was closed: operations under way are refused then.
+fn is_closed(world: &World, asked: &Asked) -> bool {
+    world.machines.get(asked.who).is_none_or(|seen| seen.is_closed || seen.life != asked.life)
+}
+
+/// Returns `true` if a key may not unwrap. A system key that is made anew in its minute, after its row was lost, does
+/// not open what the one before wrapped; nothing is created then (T2.10).
+pub(crate) fn is_explained_by_losses(world: &World, error: &Error) -> bool {
+    matches!(error, Error::Authentication) && (world.has_damage || world.table.was_any_gone())
 }
 
 /// A process's operation took longer than it may.

@@ -30,34 +30,84 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Deed {
     /// So many encrypts at once; each leaves as told.
-    Encrypt { process: usize, partition: usize, times: usize, leave: Leave },
-    Decrypt { process: usize, record: usize, times: usize, leave: Leave },
-    WarmUp { process: usize, leave: Leave },
+    Encrypt {
+        process: usize,
+        partition: usize,
+        times: usize,
+        leave: Leave,
+    },
+    Decrypt {
+        process: usize,
+        record: usize,
+        times: usize,
+        leave: Leave,
+    },
+    WarmUp {
+        process: usize,
+        leave: Leave,
+    },
     /// Word of a key of this number in the table; without one, of all keys.
-    Invalidate { process: usize, row: Option<usize> },
+    Invalidate {
+        process: usize,
+        row: Option<usize>,
+    },
     /// So many other partitions are used once: they crowd out what is cached.
-    Crowd { process: usize, partitions: usize },
+    Crowd {
+        process: usize,
+        partitions: usize,
+    },
     /// All sessions that are kept are dropped.
-    DropSessions { process: usize },
+    DropSessions {
+        process: usize,
+    },
     /// All operations under way are dropped, as with a runtime of callers that stops.
-    Leave { process: usize },
-    RestoreLost { process: usize },
-    Crash { process: usize },
-    Close { process: usize, deadline: u64 },
-    Start { process: usize },
+    Leave {
+        process: usize,
+    },
+    RestoreLost {
+        process: usize,
+    },
+    Crash {
+        process: usize,
+    },
+    Close {
+        process: usize,
+        deadline: u64,
+    },
+    Start {
+        process: usize,
+    },
     /// The wall clock jumps, by milliseconds.
-    Jump { process: usize, by: i64 },
+    Jump {
+        process: usize,
+        by: i64,
+    },
     /// How a road is from now on, for one process or all.
-    Weather { process: Option<usize>, road: Road, mood: Mood },
+    Weather {
+        process: Option<usize>,
+        road: Road,
+        mood: Mood,
+    },
     /// How the rows of one partition are served from now on.
-    Afflict { partition: usize, mood: Mood },
-    Revoke { row: usize },
+    Afflict {
+        partition: usize,
+        mood: Mood,
+    },
+    Revoke {
+        row: usize,
+    },
     /// A row is lost, without a word.
-    Lose { row: usize },
+    Lose {
+        row: usize,
+    },
     /// All rows of a partition are deleted for good, and all processes are told before.
-    Shred { partition: usize },
+    Shred {
+        partition: usize,
+    },
     /// The system keys are wrapped anew, by this one of two master keys.
-    Rewrap { master: usize },
+    Rewrap {
+        master: usize,
+    },
 }
 
 /// When a caller goes away.
@@ -71,7 +121,7 @@ pub(crate) enum Leave {
 }
 
 /// What calls go by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Road {
     Reads,
     Writes,

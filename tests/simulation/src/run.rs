@@ -1,6 +1,5 @@
 //! Runs a plan.
 
-use std::panic;
 use std::sync::Arc;
 use std::thread;
 
@@ -21,6 +20,7 @@ use crate::world::{Shared, Violation};
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Report {
     /// The rules that were broken; none if all is well.
     pub violations: Vec<Violation>,
@@ -38,15 +38,15 @@ pub fn run(plan: &Plan) -> Report {
     let plan = plan.clone();
     let thread = thread::Builder::new().name(format!("seed {}", plan.seed));
     let ended = thread.spawn(move || on_this_thread(&plan)).map(thread::JoinHandle::join);
-    let broken = |what: String| Report {
-        violations: vec![Violation { rule: "nothing_panics", what, line: 0 }],
-        ..Report::default()
-    };
     match ended {
         Ok(Ok(report)) => report,
         Ok(Err(panic)) => broken(said(&*panic)),
         Err(error) => broken(format!("no thread: {error}")),
     }
+}
+
+fn broken(what: String) -> Report {
+    Report { violations: vec![Violation { rule: "nothing_panics", what, line: 0 }], ..Report::default() }
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> String {
@@ -55,30 +55,31 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn on_this_thread(plan: &Plan) -> Report {
-    let runtime = match Builder::new_current_thread().enable_time().start_paused(true).build() {
-        Ok(runtime) => runtime,
-        Err(error) => panic::panic_any(error.to_string()),
-    };
-    runtime.block_on(async {
-        let world = Shared::new(plan);
-        match masters(plan.seed) {
-            Ok(masters) => {
-                let yard = Yard::new(world.clone(), masters, plan.settings.clone(), plan.seed);
-                let mut run = Run { yard, machines: Vec::new(), attended: TaskTracker::new() };
-                if let Err(error) = run.all(&plan.steps).await {
-                    world.lock().violate("processes_can_be_started", error.to_string());
-                }
+    match Builder::new_current_thread().enable_time().start_paused(true).build() {
+        Ok(runtime) => runtime.block_on(in_virtual_time(plan)),
+        Err(error) => broken(format!("no runtime: {error}")),
+    }
+}
+
+async fn in_virtual_time(plan: &Plan) -> Report {
+    let world = Shared::new(plan);
+    match masters(plan.seed) {
+        Ok(masters) => {
+            let yard = Yard::new(world.clone(), masters, plan.settings.clone(), plan.seed);
+            let mut run = Run { yard, machines: Vec::new(), attended: TaskTracker::new() };
+            if let Err(error) = run.all(&plan.steps).await {
+                world.lock().violate("processes_can_be_started", error.to_string());
             }
-            Err(error) => world.lock().violate("processes_can_be_started", error.to_string()),
         }
-        let mut world = world.lock();
-        Report {
-            violations: std::mem::take(&mut world.violations),
-            history: std::mem::take(&mut world.history),
-            sealed: world.sealed.len(),
-            calls: world.calls.count,
-        }
-    })
+        Err(error) => world.lock().violate("processes_can_be_started", error.to_string()),
+    }
+    let mut world = world.lock();
+    Report {
+        violations: std::mem::take(&mut world.violations),
+        history: std::mem::take(&mut world.history),
+        sealed: world.sealed.len(),
+        calls: world.calls.count,
+    }
 }
 
 /// The two master keys that there are.

@@ -1,6 +1,7 @@
 //! What all processes of a run share: the rows, the weather, what was seen, and what was found wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,15 +38,20 @@ pub(crate) struct World {
     /// A back end said that what it holds is damaged.
     pub(crate) has_damage: bool,
     moods: BTreeMap<(usize, Road), Mood>,
+    /// When a process's road, or the rows of a partition, cleared up last.
+    cleared: BTreeMap<(usize, Road), Instant>,
+    calm_rows_since: Instant,
     afflicted: BTreeMap<KeyId, Mood>,
-    dice: Vec<Dice>,
+    seed: u64,
+    /// How many calls there were of each kind.
+    asked: BTreeMap<u64, u64>,
 }
 
 /// What oracles know of one process.
 pub(crate) struct Seen {
     pub(crate) clock: MachineClock,
-    /// When it was started last.
-    pub(crate) started: Instant,
+    /// How often it was started.
+    pub(crate) life: u64,
     pub(crate) is_closed: bool,
     /// When its wall clock jumped last.
     pub(crate) jumped: Option<Instant>,
@@ -72,6 +78,7 @@ pub(crate) struct Sealed {
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Violation {
     /// Its name.
     pub rule: &'static str,
@@ -103,7 +110,7 @@ impl Seen {
     fn new(skew: i64) -> Self {
         Self {
             clock: MachineClock::new(skew),
-            started: Instant::now(),
+            life: 0,
             is_closed: false,
             jumped: None,
             dark_since: None,
@@ -117,7 +124,8 @@ impl Seen {
 
     /// The process starts anew: it knows nothing.
     pub(crate) fn restart(&mut self) {
-        self.started = Instant::now();
+        self.life += 1;
+        self.operations = 0;
         self.is_closed = false;
         self.told.clear();
         self.told_all = None;
@@ -129,7 +137,6 @@ impl Seen {
 impl Shared {
     pub(crate) fn new(plan: &Plan) -> Self {
         let settings = plan.settings.clone();
-        let dice = (0..=settings.processes).map(|who| Dice::new(plan.seed, 10 + who as u64)).collect();
         let world = World {
             began: Instant::now(),
             table: Table::default(),
@@ -141,8 +148,11 @@ impl Shared {
             master: 0,
             has_damage: false,
             moods: BTreeMap::new(),
+            cleared: BTreeMap::new(),
+            calm_rows_since: Instant::now(),
             afflicted: BTreeMap::new(),
-            dice,
+            seed: plan.seed,
+            asked: BTreeMap::new(),
             settings,
         };
         Self { world: Arc::new(Mutex::new(world)), sent: TaskTracker::new() }
@@ -170,6 +180,11 @@ impl World {
         self.history.push(format!("{:>9.3} {line}", time.as_secs_f64()));
     }
 
+    /// Returns how often a process was started.
+    pub(crate) fn life(&self, who: usize) -> u64 {
+        self.machines.get(who).map_or(0, |seen| seen.life)
+    }
+
     pub(crate) fn violate(&mut self, rule: &'static str, what: String) {
         self.tell(&format!("!! {rule}: {what}"));
         self.violations.push(Violation { rule, what, line: self.history.len() });
@@ -180,6 +195,7 @@ impl World {
         let processes = process.map_or(0..self.settings.processes, |process| process..process + 1);
         for process in processes {
             self.moods.insert((process, road), mood);
+            self.cleared.insert((process, road), Instant::now());
             self.note_dark(process);
         }
     }
@@ -196,11 +212,19 @@ impl World {
 
     pub(crate) fn afflict(&mut self, id: KeyId, mood: Mood) {
         self.afflicted.insert(id, mood);
+        self.calm_rows_since = Instant::now();
     }
 
     /// Ends all trouble.
     pub(crate) fn clear_up(&mut self) {
-        self.moods.clear();
+        for process in 0..self.settings.processes {
+            for road in [Road::Reads, Road::Writes, Road::Replica, Road::Kms, Road::Push] {
+                if self.mood(process, road) != Mood::Calm {
+                    self.set_mood(Some(process), road, Mood::Calm);
+                }
+            }
+        }
+        self.calm_rows_since = Instant::now();
         self.afflicted.clear();
         self.machines.iter_mut().for_each(|seen| seen.dark_since = None);
     }
@@ -209,12 +233,34 @@ impl World {
         self.moods.get(&(who, road)).copied().unwrap_or(Mood::Calm)
     }
 
+    /// Returns `true` if the weather on a road has been calm since then.
+    pub(crate) fn is_calm_since(&self, who: usize, road: Road, from: Instant) -> bool {
+        let rows_are_calm = self.afflicted.values().all(|mood| *mood == Mood::Calm);
+        let cleared = self.cleared.get(&(who, road)).copied().unwrap_or(self.began);
+        self.mood(who, road) == Mood::Calm && cleared <= from && rows_are_calm && self.calm_rows_since <= from
+    }
+
+    /// Returns the dice of the next call of this kind. Calls of other kinds that are left out change nothing for it,
+    /// so that plans shrink.
+    fn dice(&mut self, who: usize, road: Road, about: &BTreeSet<KeyId>) -> Dice {
+        let mut hasher = DefaultHasher::new();
+        (who, road, about.iter().map(KeyId::as_str).collect::<Vec<_>>()).hash(&mut hasher);
+        let kind = hasher.finish();
+        let number = self.asked.entry(kind).or_default();
+        *number += 1;
+        Dice::new(self.seed ^ kind, *number)
+    }
+
     /// Draws what becomes of a call for these keys.
     pub(crate) fn fate(&mut self, who: usize, road: Road, about: &BTreeSet<KeyId>) -> Fate {
-        let afflicted = about.iter().filter_map(|id| self.afflicted.get(id)).find(|mood| **mood != Mood::Calm);
+        let afflicted =
+            about.iter().filter_map(|id| self.afflicted.get(id)).find(|mood| **mood != Mood::Calm);
         let mood = afflicted.copied().unwrap_or_else(|| self.mood(who, road));
         let calm = if road == Road::Kms { self.settings.kms_latency } else { self.settings.store_latency };
-        let Some(dice) = self.dice.get_mut(who) else { return Fate::calm() };
+        if who >= self.settings.processes {
+            return Fate { there: Duration::ZERO, back: Duration::ZERO, trouble: None };
+        }
+        let mut dice = self.dice(who, road, about);
         let mood = match mood {
             Mood::Flaky(percent) if dice.percent(percent) => {
                 let class = dice.one_of(Class::Transient, &[Class::Transient, Class::Permanent]);
@@ -235,12 +281,6 @@ impl World {
         let damages = [Trouble::Fail(Class::Damaged), Trouble::LoseReply(Class::Damaged)];
         self.has_damage |= trouble.is_some_and(|trouble| damages.contains(&trouble));
         Fate { there: ms(there), back: ms(back), trouble }
-    }
-}
-
-impl Fate {
-    const fn calm() -> Self {
-        Self { there: Duration::ZERO, back: Duration::ZERO, trouble: None }
     }
 }
 

@@ -14,7 +14,8 @@ pub(crate) fn look(world: &Shared, who: usize, factory: &SessionFactory) {
     let most = usize::try_from(world.settings.capacity).unwrap_or(usize::MAX) * 11 / 10;
     let most_system = 110;
     if live > most + most_system + status.loads * 2 + under_way {
-        let what = format!("{who} holds {live} keys: {cached} cached, {orphans} orphans, {under_way} operations");
+        let what =
+            format!("{who} holds {live} keys: {cached} cached, {orphans} orphans, {under_way} operations");
         world.violate("cache_is_bounded", what);
     }
     // A load under way holds keys that are neither.
@@ -30,12 +31,13 @@ pub(crate) fn look(world: &Shared, who: usize, factory: &SessionFactory) {
 fn alarms(world: &mut World, who: usize, events: &[(Event, u64)]) {
     let mut expected = Vec::new();
     if world.has_damage {
-        expected.push(Event::Malformed);
+        expected.extend([Event::Malformed, Event::Tampered]);
     }
     if world.table.was_any_gone() {
         expected.push(Event::Tampered);
     }
-    let alarms = [Event::Tampered, Event::Malformed, Event::ForeignParent, Event::Indistinct, Event::FoldedId];
+    let alarms =
+        [Event::Tampered, Event::Malformed, Event::ForeignParent, Event::Indistinct, Event::FoldedId];
     for event in alarms.into_iter().filter(|event| !expected.contains(event)) {
         if events.iter().any(|(raised, _)| *raised == event) {
             world.violate("no_alarm_is_false", format!("{who} raised {event}"));

@@ -21,9 +21,7 @@ pub(crate) fn inserted(world: &mut World, who: usize, record: &EnvelopeKeyRecord
         return;
     }
     let is_good = |key| {
-        !world.table.was_ever_gone(key)
-            && !world.table.was_ever_revoked(key)
-            && !is_ending(world, who, key)
+        !world.table.was_ever_gone(key) && !world.table.was_ever_revoked(key) && !is_ending(world, who, key)
     };
     let is_needed = world.settings.wraps < 1 << 28
         || has_jumped_since(world, who, begun)

@@ -3,7 +3,7 @@
 use claviger::Error;
 use tokio::time::Instant;
 
-use super::{AFTER_TROUBLE, Asked, before, in_time, is_calm, store_is_well, with_parent};
+use super::{AFTER_TROUBLE, Asked, before, in_time, is_calm, is_closed, store_is_well, with_parent};
 use crate::settings::{OnRevoked, ms};
 use crate::world::{Sealed, World};
 
@@ -15,7 +15,8 @@ pub(crate) fn returned(world: &mut World, asked: &Asked, sealed: &Sealed, plaint
         world.violate("what_is_decrypted_was_encrypted", crate::short(key));
     }
     bounds(world, asked, sealed);
-    if let Some(seen) = world.machines.get_mut(asked.who) {
+    let seen = world.machines.get_mut(asked.who).filter(|seen| seen.life == asked.life);
+    if let Some(seen) = seen {
         seen.served.insert(key.clone(), Instant::now());
     }
 }
@@ -45,8 +46,7 @@ fn bounds(world: &mut World, asked: &Asked, sealed: &Sealed) {
 /// A decrypt returned an error.
 pub(crate) fn failed(world: &mut World, asked: &Asked, sealed: &Sealed, error: &Error) {
     in_time(world, asked);
-    let is_closed = world.machines.get(asked.who).is_none_or(|seen| seen.is_closed);
-    if is_closed && matches!(error, Error::Closed | Error::Interrupted { .. }) {
+    if is_closed(world, asked) && matches!(error, Error::Closed | Error::Interrupted { .. }) {
         return;
     }
     let keys = with_parent(world, &sealed.key);
@@ -55,7 +55,7 @@ pub(crate) fn failed(world: &mut World, asked: &Asked, sealed: &Sealed, error: &
     let was_gone = keys.iter().any(|key| world.table.was_ever_gone(key));
     match error {
         // Its row holds another key by now, or nobody has it any more.
-        Error::Authentication if !was_gone => world.violate("nothing_is_lost", what),
+        Error::Authentication if !was_gone && !world.has_damage => world.violate("nothing_is_lost", what),
         Error::KeyNotFound(_) => {
             let since = keys.iter().filter_map(|key| world.table.there_since(key, now)).max();
             // That it was not there is remembered for a second, and told by replicas that lag.

@@ -4,7 +4,8 @@ use claviger::{Error, KeyMeta};
 use tokio::time::Instant;
 
 use super::{
-    Asked, before, has_jumped_since, in_time, is_calm, is_ending, store_is_well, with_parent,
+    Asked, before, has_jumped_since, in_time, is_calm, is_closed, is_ending, is_explained_by_losses,
+    store_is_well, with_parent,
 };
 use crate::settings::ms;
 use crate::world::{Sealed, World};
@@ -23,7 +24,8 @@ pub(crate) fn returned(world: &mut World, asked: &Asked, sealed: &Sealed) {
         what_was_told(world, asked, key, of);
     }
     let now = Instant::now();
-    if let Some(seen) = world.machines.get_mut(asked.who) {
+    let seen = world.machines.get_mut(asked.who).filter(|seen| seen.life == asked.life);
+    if let Some(seen) = seen {
         seen.latest.insert(asked.partition.clone(), (key.clone(), now));
         seen.served.insert(key.clone(), now);
     }
@@ -68,7 +70,8 @@ fn told(world: &World, asked: &Asked, of: &KeyMeta) -> Option<Instant> {
 /// T1.2: what a process knows to be revoked it never uses, whatever fails.
 fn what_was_told(world: &mut World, asked: &Asked, key: &KeyMeta, of: &KeyMeta) {
     let Some(told) = world.calls.told_revoked(asked.who, of) else { return };
-    if told < asked.at {
+    // A key that is made anew in its minute has the name of the one before, and no more of it.
+    if told < asked.at && !world.table.was_ever_gone(of) {
         let ago = asked.at - told;
         let (who, key, of) = (asked.who, crate::short(key), crate::short(of));
         world.violate(
@@ -81,8 +84,10 @@ fn what_was_told(world: &mut World, asked: &Asked, key: &KeyMeta, of: &KeyMeta) 
 /// An encrypt returned an error.
 pub(crate) fn failed(world: &mut World, asked: &Asked, error: &Error) {
     in_time(world, asked);
-    let is_closed = world.machines.get(asked.who).is_none_or(|seen| seen.is_closed);
-    if is_closed && matches!(error, Error::Closed | Error::Interrupted { .. }) {
+    if is_closed(world, asked) && matches!(error, Error::Closed | Error::Interrupted { .. }) {
+        return;
+    }
+    if is_explained_by_losses(world, error) {
         return;
     }
     let what = format!("{} cannot encrypt {}: {error}", asked.who, asked.partition);

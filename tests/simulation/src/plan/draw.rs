@@ -43,14 +43,7 @@ pub(super) fn steps(settings: &Settings, dice: &mut Dice) -> Vec<Step> {
 }
 
 /// Draws one deed, and the one that ends it if it lasts.
-fn step(
-    settings: &Settings,
-    temper: &Temper,
-    dice: &mut Dice,
-    at: u64,
-    unit: u64,
-    steps: &mut Vec<Step>,
-) {
+fn step(settings: &Settings, temper: &Temper, dice: &mut Dice, at: u64, unit: u64, steps: &mut Vec<Step>) {
     let process = index(dice, settings.processes);
     let mut add = |at, deed| steps.push(Step { at, deed });
     if dice.percent(temper.weather) {
