@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use claviger::{CloseReport, Error};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::life::Operation;
@@ -131,13 +132,28 @@ async fn read_everything(run: &mut Run) {
     close(world, reader, ms(5_000)).await;
 }
 
+/// Tells what had to be forced. The report has it in no particular order.
+fn said(report: Result<CloseReport, Error>) -> String {
+    match report {
+        Ok(report) => {
+            let mut aborted: Vec<_> = report.aborted_loads.iter().map(ToString::to_string).collect();
+            let mut in_use: Vec<_> =
+                report.keys_in_use.iter().map(|orphan| crate::short(&orphan.key)).collect();
+            aborted.sort();
+            in_use.sort();
+            format!("aborted {aborted:?}, in use {in_use:?}, {} stuck sources", report.stuck_sources)
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
 /// Closes a process, and looks at what it left.
 pub(crate) async fn close(world: Shared, mut machine: Machine, deadline: Duration) {
     machine.drop_sessions();
     let begun = Instant::now();
     let report = machine.factory.close(deadline).await;
     let took = begun.elapsed();
-    world.tell(format!("{} is closed: {report:?}", machine.who));
+    world.tell(format!("{} is closed: {}", machine.who, said(report)));
     if took > deadline + ms(200) {
         world.lock().violate("close_keeps_to_its_deadline", format!("{} took {took:?}", machine.who));
     }

@@ -1,5 +1,6 @@
 //! Runs a plan.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::thread;
 
@@ -30,6 +31,16 @@ pub struct Report {
     pub sealed: usize,
     /// How many calls the back ends had.
     pub calls: u64,
+}
+
+impl Report {
+    /// Returns a number that two runs with the same history have in common.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.history.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// Runs a plan on a thread of its own, which has nothing of an earlier run.

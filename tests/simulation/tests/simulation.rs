@@ -13,18 +13,18 @@ fn must_be_well(name: &str, report: &Report) {
 #[test]
 fn no_seed_breaks_a_promise() {
     let (mut sealed, mut calls) = (0, 0);
-    for seed in 0..200 {
+    for seed in 0..40 {
         let report = run(&Plan::of_seed(seed));
         must_be_well(&format!("seed {seed}"), &report);
         sealed += report.sealed;
         calls += report.calls;
     }
-    assert!(sealed > 10_000 && calls > 10_000, "{sealed} records, {calls} calls: hardly anything happened");
+    assert!(sealed > 2_000 && calls > 2_000, "{sealed} records, {calls} calls: hardly anything happened");
 }
 
 #[test]
 fn the_same_seed_has_the_same_history() {
-    for seed in 0..20 {
+    for seed in 100..120 {
         let [first, second] = [(); 2].map(|()| run(&Plan::of_seed(seed)));
         assert_eq!(first.history, second.history, "seed {seed}");
     }

@@ -94,7 +94,7 @@ type Broken = BTreeMap<&'static str, (u64, u64)>;
 
 fn many(options: &Options) -> ExitCode {
     let (next, broken) = (AtomicU64::new(options.from), Mutex::new(Broken::new()));
-    let (sealed, calls) = (AtomicU64::new(0), AtomicU64::new(0));
+    let [sealed, calls, digest] = [(); 3].map(|()| AtomicU64::new(0));
     let end = options.from.saturating_add(options.seeds);
     let is_done = || options.until_broken && !locked(&broken).is_empty();
     let work = || {
@@ -106,6 +106,7 @@ fn many(options: &Options) -> ExitCode {
             let report = run(&Plan::of_seed(seed));
             sealed.fetch_add(report.sealed as u64, Ordering::Relaxed);
             calls.fetch_add(report.calls, Ordering::Relaxed);
+            digest.fetch_xor(report.digest(), Ordering::Relaxed);
             if let Some(violation) = report.violations.first() {
                 tell(seed, &report);
                 let mut broken = locked(&broken);
@@ -121,8 +122,10 @@ fn many(options: &Options) -> ExitCode {
         }
     });
     let seeds = next.load(Ordering::Relaxed).min(end) - options.from;
-    let (sealed, calls) = (sealed.load(Ordering::Relaxed), calls.load(Ordering::Relaxed));
+    let [sealed, calls, digest] = [sealed, calls, digest].map(|count| count.load(Ordering::Relaxed));
     println!("{seeds} seeds from {}: {sealed} records, {calls} calls of back ends", options.from);
+    // The same seeds have the same.
+    println!("digest of the histories: {digest:016x}");
     let broken = std::mem::take(&mut *locked(&broken));
     for (rule, (first, count)) in &broken {
         println!("{count} broke {rule}, the first is {first}");
