@@ -9,7 +9,7 @@ use crate::process::Process;
 use crate::suite;
 use crate::summary::Summary;
 use crate::workspace::Workspace;
-use crate::{Result, advisories, checks, law, published};
+use crate::{Result, advisories, checks, law, mutants, published};
 
 /// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
 pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf>) -> Result<()> {
@@ -34,6 +34,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
         }
         None => report.left_out("advisories"),
     }
+    report.step("mutants apply", || mutants::run(workspace, &[], true));
     let mut summary = Summary::default();
     report.step("tests", || {
         summary = suite::run_all(workspace, &tools)?;
@@ -84,7 +85,8 @@ fn lints_per_feature(workspace: &Workspace) -> Result<()> {
     let mut failed = Vec::new();
     for package in &workspace.packages {
         let none = String::new();
-        let is_for_tests = ["claviger-interop", "claviger-testkit", "xtask"].contains(&&*package.name);
+        let is_for_tests = ["claviger-interop", "claviger-simulation", "claviger-testkit", "xtask"]
+            .contains(&&*package.name);
         let targets = [&[][..], &["--all-targets"]];
         for feature in std::iter::once(&none).chain(&package.features) {
             for targets in targets.iter().skip(usize::from(is_for_tests)) {
