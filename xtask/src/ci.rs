@@ -85,7 +85,8 @@ fn lints_per_feature(workspace: &Workspace) -> Result<()> {
     let mut failed = Vec::new();
     for package in &workspace.packages {
         let none = String::new();
-        let is_for_tests = ["claviger-interop", "claviger-testkit", "xtask"].contains(&&*package.name);
+        let is_for_tests = ["claviger-interop", "claviger-simulation", "claviger-testkit", "xtask"]
+            .contains(&&*package.name);
         let targets = [&[][..], &["--all-targets"]];
         for feature in std::iter::once(&none).chain(&package.features) {
             for targets in targets.iter().skip(usize::from(is_for_tests)) {

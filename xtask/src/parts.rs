@@ -46,6 +46,7 @@ pub(crate) const PARTS: &[Part] = &[
         cargo: "-p claviger-metastore --features dynamodb,mysql,postgres,sqlite --test distributed --test faults",
         needs: &[Need::Postgres, Need::MariaDb, Need::Dynalite, Need::Moto],
     },
+    Part { name: "simulation", cargo: "-p claviger-simulation", needs: &[] },
     Part { name: "local", cargo: "-p claviger-kms --features local", needs: &[] },
     Part {
         name: "aws",
