@@ -71,6 +71,7 @@ mod secret;
 mod session;
 mod status;
 mod tasks;
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -96,7 +97,10 @@ pub use record::{Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, Malf
 pub use rewrap::{Rewrap, RewrapOptions, RewrapReport, repair_system_keys, rewrap_system_keys};
 pub use secret::SecretKey;
 pub use session::{Persistence, Session};
-pub use status::{CloseReport, IncompleteKey, LostRow, Status, WarmUp};
+pub use status::{
+    CloseReport, Health, HealthReason, HealthState, IncompleteKey, LostRow, Status, WarmUp, WayStatus,
+};
+pub use telemetry::way::Way;
 
 /// What only authors of metastores and KMSs need, besides the traits and what these speak of.
 pub mod backend {

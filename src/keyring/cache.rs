@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use claviger_memory::ForkSentinel;
+use metrics::Gauge;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -57,6 +58,7 @@ impl KeyCache {
         orphans: Arc<Orphans>,
         clock: Arc<dyn Clock>,
         sentinel: Arc<ForkSentinel>,
+        cached: Gauge,
     ) -> Self {
         let builder = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
@@ -85,7 +87,7 @@ impl KeyCache {
         };
         let versions_max = keys_max.min(VERSIONS_MAX);
         let lru = builder.build_with_hasher(RandomState::new());
-        let registry = Arc::new(Registry::new(keys_max, sentinel));
+        let registry = Arc::new(Registry::new(keys_max, cached, sentinel));
         Self { lru, registry, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
     }
 

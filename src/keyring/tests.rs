@@ -4,6 +4,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use claviger_memory::{Arena, ForkSentinel, LockPolicy};
+use metrics::Gauge;
 use proptest::prelude::*;
 
 use super::cache::KeyCache;
@@ -17,6 +18,7 @@ use crate::key::known::Known;
 use crate::policy::Capacity;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
 use crate::secret::SecretKey;
+use crate::telemetry::keys::KeyMetrics;
 use crate::testing::FixedClock;
 
 /// A cache with nothing above it: keys are made here, where a flight would load them.
@@ -31,11 +33,13 @@ struct Bench {
 impl Bench {
     fn new(capacity: impl Into<Capacity>) -> Self {
         let clock = FixedClock::new(1_700_000_000);
-        let orphans = Arc::new(Orphans::default());
+        let metrics = KeyMetrics::default();
+        let orphans = Arc::new(Orphans::new(&metrics));
         let clock_of_cache: Arc<dyn Clock> = Arc::new(clock.clone());
         let sentinel = Arc::new(ForkSentinel::new().unwrap());
         let known = Arc::new(Known::new(false, Arc::clone(&sentinel)));
-        let cache = KeyCache::new(capacity.into(), Arc::clone(&orphans), clock_of_cache, sentinel);
+        let cache =
+            KeyCache::new(capacity.into(), Arc::clone(&orphans), clock_of_cache, sentinel, Gauge::noop());
         Self { clock, arena: Arena::new(LockPolicy::Off), orphans, cache, known }
     }
 

@@ -13,6 +13,7 @@ use crate::keyring::key_set::Role;
 use crate::metastore::Insert;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::secret::{KEY_BYTES, SecretKey};
+use crate::telemetry::keys::KeyChange;
 
 /// What became of an attempt to create a key.
 pub(super) enum Creation {
@@ -36,11 +37,11 @@ impl Loader {
         }
     }
 
-    /// Creates a key under `parent` and stores it (T3).
+    /// Creates a key under `parent` and stores it (T3), which is `change`.
     pub(super) async fn create(
         &self,
         request: &LoadRequest,
-        above: Option<Created>,
+        (above, change): (Option<Created>, KeyChange),
         parent: Option<Arc<CryptoKey>>,
     ) -> Result<Creation, Error> {
         let keyring = &request.keyring;
@@ -69,6 +70,7 @@ impl Loader {
                 keyring.mark_checked(&state, begun, request.generation);
                 self.caches.missing().forget(record.meta());
                 self.caches.of(request.level).add(keyring, &key, Role::Latest);
+                self.context.note_change(request.level, change, record.meta());
                 Ok(Creation::Made(key))
             }
             Insert::AlreadyExists => {
