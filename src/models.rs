@@ -19,6 +19,7 @@ use std::sync::{Arc, LazyLock};
 
 use claviger_memory::{Arena, ForkSentinel, LockPolicy};
 use loom::thread::{self, JoinHandle};
+use metrics::Gauge;
 
 use crate::clock::{Clock, Moment, NANOS_PER_SECOND};
 use crate::key::known::Known;
@@ -29,6 +30,7 @@ use crate::keyring::key_set::Role;
 use crate::keyring::orphans::Orphans;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::secret::SecretKey;
+use crate::telemetry::keys::KeyMetrics;
 use crate::testing::FixedClock;
 
 const PREEMPTIONS: usize = 3;
@@ -77,10 +79,10 @@ struct Bench {
 
 impl Bench {
     fn new(keys_max: u64) -> Arc<Self> {
-        let (orphans, sentinel) = (Arc::<Orphans>::default(), Arc::clone(&*SENTINEL));
+        let (orphans, sentinel) = (Arc::new(Orphans::new(&KeyMetrics::default())), Arc::clone(&*SENTINEL));
         let known = Arc::new(Known::new(false, Arc::clone(&sentinel)));
         let clock: Arc<dyn Clock> = Arc::new(FixedClock::new(NOW));
-        let cache = KeyCache::new(keys_max.into(), Arc::clone(&orphans), clock, sentinel);
+        let cache = KeyCache::new(keys_max.into(), Arc::clone(&orphans), clock, sentinel, Gauge::noop());
         Arc::new(Self { cache, orphans, known })
     }
 

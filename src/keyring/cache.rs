@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use claviger_memory::ForkSentinel;
+use metrics::Gauge;
 
 use super::Keyring;
 use super::key_set::{Role, VERSIONS_MAX};
@@ -44,6 +45,7 @@ impl KeyCache {
         orphans: Arc<Orphans>,
         clock: Arc<dyn Clock>,
         sentinel: Arc<ForkSentinel>,
+        cached: Gauge,
     ) -> Self {
         let keys_max = match capacity {
             Capacity::Keys(keys) => usize::try_from(keys).unwrap_or(usize::MAX),
@@ -54,13 +56,14 @@ impl KeyCache {
             let (orphans, clock) = (Arc::clone(&orphans), Arc::clone(&clock));
             move |keyring, cause| orphans.release(keyring.clear(), Moment::now(&*clock), cause)
         });
-        let registry = Arc::new(Registry::new(keys_max, sentinel));
+        let registry = Arc::new(Registry::new(keys_max, cached, sentinel));
         Self { lru, registry, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
     }
 
     /// Returns the id's keyring, an empty one if nothing is cached.
     pub(crate) fn keyring(&self, id: &str) -> Arc<Keyring> {
-        self.lru.get(id).unwrap_or_else(|| self.registry.get_or_insert(id, Keyring::new))
+        let cached = self.lru.get(id);
+        cached.unwrap_or_else(|| self.registry.get_or_insert(id, Keyring::new))
     }
 
     /// Adds a key to a keyring and makes room for it. Does nothing once closed.

@@ -5,6 +5,7 @@
 use std::collections::hash_map::RandomState;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -14,7 +15,11 @@ use super::orphans::OrphanCause;
 use crate::policy::Capacity;
 use crate::record::KeyId;
 
-pub(super) struct Lru(Cache<KeyId, Arc<Keyring>, RandomState>);
+pub(super) struct Lru(Cache<KeyId, Arc<Place>, RandomState>);
+
+/// Where a keyring is in the LRU. It leaves with its entry: what the LRU keeps of that is freed some time later, by
+/// whichever thread comes by, and a keyring that lived on so long would be found again or not, by chance.
+struct Place(ArcSwapOption<Keyring>);
 
 impl Lru {
     /// Makes one that calls `evict` for each keyring that it lets go of.
@@ -24,12 +29,18 @@ impl Lru {
     ) -> Self {
         let builder = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_, keyring: &Arc<Keyring>| u32::try_from(keyring.keys().len()).unwrap_or(u32::MAX))
-            .eviction_listener(move |_, keyring: Arc<Keyring>, cause| match cause {
-                // A keyring that was added again replaced itself and is still in.
-                RemovalCause::Replaced => {}
-                RemovalCause::Size => evict(&keyring, OrphanCause::Evicted),
-                RemovalCause::Expired | RemovalCause::Explicit => evict(&keyring, OrphanCause::Idle),
+            .weigher(|_, place: &Arc<Place>| {
+                let keys = place.0.load().as_ref().map_or(0, |keyring| keyring.keys().len());
+                u32::try_from(keys).unwrap_or(u32::MAX)
+            })
+            .eviction_listener(move |_, place: Arc<Place>, cause| {
+                let Some(keyring) = place.0.swap(None) else { return };
+                match cause {
+                    // A keyring that was added again replaced itself and is still in.
+                    RemovalCause::Replaced => {}
+                    RemovalCause::Size => evict(&keyring, OrphanCause::Evicted),
+                    RemovalCause::Expired | RemovalCause::Explicit => evict(&keyring, OrphanCause::Idle),
+                }
             });
         let builder = match capacity {
             Capacity::Keys(keys) => builder.max_capacity(keys),
@@ -39,7 +50,7 @@ impl Lru {
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Keyring>> {
-        self.0.get(id)
+        self.0.get(id)?.0.load_full()
     }
 
     /// Notes a use.
@@ -49,7 +60,8 @@ impl Lru {
 
     /// Takes a keyring in, or notes how many keys it has by now.
     pub(super) fn insert(&self, keyring: &Arc<Keyring>) {
-        self.0.insert(keyring.id().clone(), Arc::clone(keyring));
+        let place = Place(ArcSwapOption::from(Some(Arc::clone(keyring))));
+        self.0.insert(keyring.id().clone(), Arc::new(place));
     }
 
     pub(super) fn remove(&self, id: &KeyId) {
@@ -66,6 +78,6 @@ impl Lru {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Arc<Keyring>> + '_ {
-        self.0.iter().map(|(_, keyring)| keyring)
+        self.0.iter().filter_map(|(_, place)| place.0.load_full())
     }
 }

@@ -6,6 +6,7 @@ mod checks;
 mod ci;
 mod design;
 mod law;
+mod mutants;
 mod needs;
 mod parts;
 mod pgbouncer;
@@ -38,6 +39,10 @@ Usage:
   cargo xtask law                              whether the documents and the tests agree: the tests that
                                                docs/guarantees.md, SECURITY.md and docs/design name are
                                                there, and each rule that code names has its row
+  cargo xtask mutants [--applies] [NAME..]     applies each kept mutant, or these, to a copy of the
+                                               sources and runs the tests that are to catch it, which
+                                               takes an hour for all; --applies only looks whether the
+                                               patches fit
   cargo xtask ci    [--no-install] [--db PATH] the tests, and format, lints, docs, licences,
                                                dependencies, benches; advisories, if there is a
                                                database of them
@@ -76,6 +81,7 @@ enum Task {
     Test { install: bool, parts: Vec<Part>, cargo_args: Vec<String> },
     Bench { install: bool, cargo_args: Vec<String> },
     Law,
+    Mutants { applies_only: bool, names: Vec<String> },
     Ci { install: bool, database: Option<PathBuf> },
     Advisories { install: bool, database: Option<PathBuf> },
     Help,
@@ -119,6 +125,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
         Some("test") => Task::Test { install, parts, cargo_args: cargo_args() },
         Some("bench") => Task::Bench { install, cargo_args: cargo_args() },
         Some("law") => Task::Law,
+        Some("mutants") => Task::Mutants {
+            applies_only: args.next_if(|arg| arg == "--applies").is_some(),
+            names: std::iter::from_fn(|| args.next_if(|arg| !arg.starts_with('-'))).collect(),
+        },
         Some("ci") => Task::Ci { install, database },
         Some("advisories") => Task::Advisories { install, database },
         None | Some("help" | "--help" | "-h") => Task::Help,
@@ -143,6 +153,7 @@ fn run(task: Task) -> Result<()> {
             suite::bench(&workspace, &tools, &cargo_args)
         }
         Task::Law => law::check(&Workspace::find()?),
+        Task::Mutants { applies_only, names } => mutants::run(&Workspace::find()?, &names, applies_only),
         Task::Ci { install, database } => ci::run(&Workspace::find()?, install, database),
         Task::Advisories { install, database } => {
             let database = advisories::find(database).ok_or(advisories::NOT_CHECKED)?;
@@ -209,6 +220,13 @@ mod tests {
             Task::Ci { install: false, database: database() }
         );
         assert_eq!(parsed("law").unwrap(), Task::Law);
+        let mutants = |applies_only, names: &[&str]| Task::Mutants {
+            applies_only,
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+        };
+        assert_eq!(parsed("mutants").unwrap(), mutants(false, &[]));
+        assert_eq!(parsed("mutants --applies").unwrap(), mutants(true, &[]));
+        assert_eq!(parsed("mutants a b").unwrap(), mutants(false, &["a", "b"]));
         assert_eq!(parsed("advisories").unwrap(), Task::Advisories { install: true, database: None });
         assert_eq!(
             parsed("advisories --db db").unwrap(),
@@ -228,6 +246,7 @@ mod tests {
             "bench sqlite",
             "law sqlite",
             "law -- a",
+            "mutants a --applies",
             "test -p claviger",
             "bench -p claviger",
             "ci -- -p claviger",

@@ -72,9 +72,9 @@ impl Process {
         self.succeeded(status)
     }
 
-    /// Runs it and hands each line of its output to `see`, and on to ours. Returns `true` if it
-    /// succeeded.
-    pub(crate) fn watch(mut self, mut see: impl FnMut(&str)) -> Result<bool> {
+    /// Runs it and hands each line of its output to `see`, and on to ours. Returns how it
+    /// ended.
+    pub(crate) fn watch(mut self, mut see: impl FnMut(&str)) -> Result<ExitStatus> {
         self.announce();
         let child = self.command.stdout(Stdio::piped()).spawn();
         let mut child = child.map_err(|error| self.cannot_run(&error))?;
@@ -87,19 +87,19 @@ impl Process {
                 see(&line);
             }
         }
-        Ok(child.wait()?.success())
+        Ok(child.wait()?)
     }
 
-    /// Runs it to its end and returns all that it wrote, and whether it succeeded. A program from
+    /// Runs it to its end and returns all that it wrote, and how it ended. A program from
     /// [`mortal`](Self::mortal) ends with the thread that calls this.
-    pub(crate) fn record(mut self) -> Result<(String, bool)> {
+    pub(crate) fn record(mut self) -> Result<(String, ExitStatus)> {
         let mut file = tempfile::tempfile()?;
         self.command.stdout(file.try_clone()?).stderr(file.try_clone()?).stdin(Stdio::null());
         let status = self.command.status().map_err(|error| self.cannot_run(&error))?;
         file.rewind()?;
         let mut written = Vec::new();
         file.read_to_end(&mut written)?;
-        Ok((String::from_utf8_lossy(&written).into_owned(), status.success()))
+        Ok((String::from_utf8_lossy(&written).into_owned(), status))
     }
 
     /// Runs it in silence and returns its output.
@@ -145,16 +145,15 @@ mod tests {
     fn output_is_handed_on_line_by_line() {
         let mut lines = Vec::new();
         let script = "echo one; printf '\\377two\\n'; exit 1";
-        let succeeded =
-            Process::new("sh", &["-c", script]).watch(|line| lines.push(line.to_owned())).unwrap();
-        assert_eq!((succeeded, &lines[..]), (false, &["one".to_owned(), "\u{fffd}two".to_owned()][..]));
+        let status = Process::new("sh", &["-c", script]).watch(|line| lines.push(line.to_owned())).unwrap();
+        assert_eq!((status.code(), &lines[..]), (Some(1), &["one".to_owned(), "\u{fffd}two".to_owned()][..]));
     }
 
     #[test]
     fn both_outputs_are_recorded_in_the_order_in_which_they_were_written() {
         let script = "echo one; echo two >&2; echo three; exit 1";
-        let (written, succeeded) = Process::new("sh", &["-c", script]).record().unwrap();
-        assert_eq!((&*written, succeeded), ("one\ntwo\nthree\n", false));
+        let (written, status) = Process::new("sh", &["-c", script]).record().unwrap();
+        assert_eq!((&*written, status.code()), ("one\ntwo\nthree\n", Some(1)));
     }
 
     #[test]

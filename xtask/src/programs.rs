@@ -107,7 +107,7 @@ impl Program {
 
 /// Runs them, some at a time, each with its output in one piece, and names those that failed.
 fn run_jobs(jobs: Vec<Job>) -> Result<Summary> {
-    let (jobs, failed) = (Mutex::new(jobs.into_iter()), Mutex::new(Vec::new()));
+    let jobs = Mutex::new(jobs.into_iter());
     let work = || {
         let mut summary = Summary::default();
         loop {
@@ -115,12 +115,9 @@ fn run_jobs(jobs: Vec<Job>) -> Result<Summary> {
                 return Ok(summary);
             };
             println!("     Running {}", job.name);
-            let (written, succeeded) = job.process.record().map_err(|error| error.to_string())?;
+            let (written, status) = job.process.record().map_err(|error| error.to_string())?;
             println!("\n== {}\n{written}", job.name);
-            summary += Summary::of(&written, succeeded);
-            if !succeeded {
-                locked(&failed).push(job.name);
-            }
+            summary += Summary::of(&written).ended(&job.name, status);
         }
     };
     let outcomes: Vec<Result<Summary, String>> = thread::scope(|scope| {
@@ -131,9 +128,6 @@ fn run_jobs(jobs: Vec<Job>) -> Result<Summary> {
     let mut sum = Summary::default();
     for outcome in outcomes {
         sum += outcome?;
-    }
-    for name in locked(&failed).iter() {
-        println!("failed: {name}");
     }
     Ok(sum)
 }

@@ -50,13 +50,12 @@ fn test(workspace: &Workspace, scope: &[&str], cargo_args: &[String]) -> Process
 
 fn run_cargo(cargo: Process) -> Result<Summary> {
     let mut summary = Summary::default();
-    let succeeded = cargo.watch(|line| {
+    let status = cargo.watch(|line| {
         if let Some(program) = Summary::parse(line) {
             summary += program;
         }
     })?;
-    summary.a_program_failed = !succeeded;
-    Ok(summary)
+    Ok(summary.ended("cargo test", status))
 }
 
 /// Runs the benchmarks that `cargo_args` select, all of the workspace if there are none.

@@ -1,24 +1,29 @@
 //! How many tests passed, as the programs say.
 
 use std::ops::AddAssign;
+use std::process::ExitStatus;
 
 use crate::Result;
 
 /// How many tests there were, over all test programs and doc tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     passed: u64,
     failed: u64,
     ignored: u64,
-    /// One that crashes, or has a main of its own, counts no tests.
-    pub(crate) a_program_failed: bool,
+    /// The programs that failed, and how they ended: one that crashes counts no tests, or fails though all of
+    /// them passed.
+    broken: Vec<String>,
 }
 
 impl Summary {
     /// Prints the sum, alone on a line, and errs unless all tests ran and passed.
-    pub(crate) fn verdict(self) -> Result<()> {
+    pub(crate) fn verdict(&self) -> Result<()> {
+        for program in &self.broken {
+            println!("failed: {program}");
+        }
         println!("\n{} passed, {} failed", self.passed, self.failed);
-        if self.a_program_failed || self.failed > 0 {
+        if !self.broken.is_empty() || self.failed > 0 {
             return Err("tests failed".into());
         }
         match (self.passed, self.ignored) {
@@ -29,10 +34,18 @@ impl Summary {
     }
 
     /// Sums what a test program wrote.
-    pub(crate) fn of(written: &str, succeeded: bool) -> Self {
-        let mut summary = Self { a_program_failed: !succeeded, ..Self::default() };
+    pub(crate) fn of(written: &str) -> Self {
+        let mut summary = Self::default();
         written.lines().filter_map(Self::parse).for_each(|part| summary += part);
         summary
+    }
+
+    /// Notes that a program failed, if it did.
+    pub(crate) fn ended(mut self, program: &str, status: ExitStatus) -> Self {
+        if !status.success() {
+            self.broken.push(format!("{program}, {status}"));
+        }
+        self
     }
 
     /// Reads the line that a test program closes with.
@@ -56,16 +69,18 @@ impl AddAssign for Summary {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
-        self.a_program_failed |= other.a_program_failed;
+        self.broken.extend(other.broken);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
 
     fn summary(passed: u64, failed: u64, ignored: u64) -> Summary {
-        Summary { passed, failed, ignored, a_program_failed: false }
+        Summary { passed, failed, ignored, broken: Vec::new() }
     }
 
     #[test]
@@ -73,8 +88,7 @@ mod tests {
         let lines = "running 2 tests\n\
             test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
             test result: FAILED. 20 passed; 3 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.64s";
-        assert_eq!(Summary::of(lines, true), summary(27, 3, 1));
-        assert_eq!(Summary::of("", false), Summary { a_program_failed: true, ..summary(0, 0, 0) });
+        assert_eq!(Summary::of(lines), summary(27, 3, 1));
     }
 
     #[test]
@@ -84,7 +98,7 @@ mod tests {
             summary(0, 0, 0),
             summary(1, 1, 0),
             summary(1, 0, 1),
-            Summary { a_program_failed: true, ..summary(1, 0, 0) },
+            summary(1, 0, 0).ended("crash", ExitStatus::from_raw(11)),
         ] {
             assert!(bad.verdict().is_err(), "{bad:?}");
         }
