@@ -40,6 +40,11 @@
 //! on for a bounded time. The exact rules are in `docs/design/semantics.md`, the promises with the tests that prove them
 //! in `docs/guarantees.md`.
 //!
+//! # What is seen of it
+//! Metrics go to the recorder of the crate `metrics` that is installed when a factory is built ([`telemetry`]), log lines
+//! and spans to `tracing`. [`SessionFactory::status`] tells what a factory holds, and [`Status::health`] whether it is
+//! well, and why not.
+//!
 //! # Errors
 //! [`Error`] says what is wrong, with which key and which dependency; [`Error::is_retryable`] says whether it may pass.
 //! None holds a secret. "Not found", "already exists" and "failed" are three different answers everywhere.

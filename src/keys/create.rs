@@ -108,12 +108,23 @@ impl Loader {
         // So that a lost row can be put back, and no two keys share an id and a time.
         let above = above.max(self.lost_rows.greatest(id, self.rules().created_max(now)));
         match (self.rules().next_created(now, above), above) {
-            (Ok(Some(created)), _) => Ok(KeyMeta::new(id.clone(), created)),
+            (Ok(Some(created)), _) => Ok(self.unrevoked(KeyMeta::new(id.clone(), created))),
             (Ok(None), _) => Err(Error::ClockNotSet { key: id.clone() }),
             (Err(TooFarAhead), above) => {
                 Err(Error::ClockSkew(KeyMeta::new(id.clone(), above.unwrap_or(Created::MAX))))
             }
         }
+    }
+
+    /// Returns the first version from this one on that is not known to be revoked: a row that was deleted leaves its
+    /// name, under which a new key would be revoked, too.
+    fn unrevoked(&self, mut key: KeyMeta) -> KeyMeta {
+        while self.maker.is_known_as_revoked(&key)
+            && let Some(created) = Created::new(key.created().unix_seconds().saturating_add(1))
+        {
+            key = KeyMeta::new(key.id().clone(), created);
+        }
+        key
     }
 
     fn seal_under(

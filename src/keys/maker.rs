@@ -43,6 +43,11 @@ impl KeyMaker {
         self.known.find(record)
     }
 
+    /// Returns `true` if this version is known to be revoked, whether or not it has a row.
+    pub(super) fn is_known_as_revoked(&self, key: &KeyMeta) -> bool {
+        self.known.is_revoked(key)
+    }
+
     /// Notes what the record says of its key, by a read that began at `begun`, and what was known of it before.
     /// Revoked is for ever.
     pub(super) fn learn(

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use claviger::telemetry::METRICS;
 use claviger::testing::call;
-use claviger::{Created, KeyId, KeyMeta, Limits, MetastoreAdmin as _, SessionFactoryBuilder};
+use claviger::{
+    BackendError, CallContext, CryptoPolicy, HealthState, InMemoryMetastore, KeyId, KeyManagementService,
+    KeyMeta, Limits, LockPolicy, MetastoreAdmin as _, SecretKey, SessionFactory, SessionFactoryBuilder,
+    StaticKms, SystemRandom, WrapHealth, WrappedKey,
+};
 
 use crate::support::{DAY, World, in_world};
 
@@ -33,7 +37,7 @@ fn keys_created_rotated_found_revoked_and_replaced_are_each_counted() {
                 (changes(&world, "intermediate"), changes(&world, "system")),
                 ([1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0])
             );
-            let key = KeyMeta::new(KeyId::new("_IK_alice_checkout_payments"), created(&record));
+            let key = KeyMeta::new(KeyId::new("_IK_alice_checkout_payments"), record.parent_created());
             assert!(world.store.inner().revoke(&key, &call()).await.unwrap());
             world.factory.invalidate(key.id()).unwrap();
             session.encrypt(b"").await.unwrap();
@@ -43,10 +47,6 @@ fn keys_created_rotated_found_revoked_and_replaced_are_each_counted() {
             );
         },
     );
-}
-
-fn created(record: &claviger::DataRowRecord) -> Created {
-    record.parent_created()
 }
 
 #[test]
@@ -73,6 +73,56 @@ fn live_keys_are_the_cached_and_the_orphaned_and_nothing_is_left_at_the_end() {
         assert_eq!((gauges("intermediate"), gauges("system")), ([0.0, 0.0], [0.0, 0.0]));
         assert_eq!(world.value("claviger_cache_evictions_total", &[("cause", "closed")]), 3.0);
     });
+}
+
+/// A KMS with a region that is never there.
+#[derive(Debug)]
+struct Lacking(StaticKms);
+
+impl KeyManagementService for Lacking {
+    async fn wrap_key(
+        &self,
+        key: &SecretKey,
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<WrappedKey, BackendError> {
+        Ok(self.0.wrap_key(key, meta, context).await?.lacking(vec!["eu-central-1".to_owned()]))
+    }
+
+    async fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        meta: &KeyMeta,
+        context: &CallContext,
+    ) -> Result<SecretKey, BackendError> {
+        self.0.unwrap_key(wrapped, meta, context).await
+    }
+
+    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
+        self.0.inspect(wrapped)
+    }
+}
+
+#[test]
+fn a_system_key_that_lacks_a_copy_is_shown_and_degrades() {
+    in_world(
+        |builder| builder,
+        async |world| {
+            let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap();
+            let factory = SessionFactory::builder(InMemoryMetastore::new(), Lacking(kms))
+                .service("checkout")
+                .product("payments")
+                .policy(CryptoPolicy::production().lock_policy(LockPolicy::Off))
+                .runtime(tokio::runtime::Handle::current())
+                .build()
+                .unwrap();
+            factory.session("alice").unwrap().encrypt(b"").await.unwrap();
+            let health = factory.status().unwrap().health();
+            assert_eq!(health.state, HealthState::Degraded, "{health:?}");
+            assert_eq!(world.value_now("claviger_incomplete_keys", &[]), 1.0);
+            assert_eq!(world.value_now("claviger_events_total", &[("event", "copies_missing")]), 1.0);
+        },
+    );
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Log lines and spans: they carry the key's id as a field.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
@@ -9,9 +10,16 @@ use tracing::{Metadata, Subscriber, span};
 
 use crate::support::{DOWN, in_world};
 
-/// Keeps what is logged, and the spans that begin.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+/// Keeps what a thread logs, and the spans that it begins.
+///
+/// For all threads at once: what tests on other threads log first would else be taken for what nobody wants.
+struct Log;
+
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+static LOG: Once = Once::new();
 
 struct Fields(String);
 
@@ -22,13 +30,14 @@ impl Visit for Fields {
 }
 
 impl Log {
-    fn note(&self, what: &str, metadata: &Metadata<'_>, fields: Fields) {
+    fn note(what: &str, metadata: &Metadata<'_>, fields: Fields) {
         let line = format!("{what} {} {}{}", metadata.level(), metadata.target(), fields.0);
-        self.0.lock().unwrap().push(line);
+        LINES.with_borrow_mut(|lines| lines.push(line));
     }
 
-    fn lines(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap())
+    /// Returns what this thread logged since it was asked last.
+    fn lines() -> Vec<String> {
+        LINES.take()
     }
 }
 
@@ -40,7 +49,7 @@ impl Subscriber for Log {
     fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
         let mut fields = Fields(String::new());
         attributes.record(&mut fields);
-        self.note(attributes.metadata().name(), attributes.metadata(), fields);
+        Self::note(attributes.metadata().name(), attributes.metadata(), fields);
         span::Id::from_u64(1)
     }
 
@@ -51,7 +60,7 @@ impl Subscriber for Log {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut fields = Fields(String::new());
         event.record(&mut fields);
-        self.note("event", event.metadata(), fields);
+        Self::note("event", event.metadata(), fields);
     }
 
     fn enter(&self, _: &span::Id) {}
@@ -61,56 +70,54 @@ impl Subscriber for Log {
 
 #[test]
 fn changes_of_keys_loads_and_calls_are_told_with_the_keys_id() {
-    let log = Log::default();
-    tracing::subscriber::with_default(log.clone(), || {
-        in_world(
-            |builder| builder,
-            async |world| {
-                let session = world.session("alice");
-                let record = session.encrypt(b"").await.unwrap();
-                let lines = log.lines();
-                let has = |parts: &[&str]| {
-                    let fits = |line: &&String| parts.iter().all(|part| line.contains(part));
-                    assert!(lines.iter().any(|line| fits(&line)), "{parts:?}: {lines:#?}");
-                };
-                let (ik, sk) = ("key=_IK_alice_checkout_payments", "key=_SK_checkout_payments");
-                has(&[
-                    "event INFO claviger::events",
-                    "change=\"created\"",
-                    "level=\"intermediate\"",
-                    ik,
-                    "created=1700000040",
-                ]);
-                has(&["event INFO claviger::events", "change=\"created\"", "level=\"system\"", sk]);
-                has(&["claviger.load INFO", "level=\"intermediate\"", ik]);
-                has(&[
-                    "claviger.call INFO",
-                    "dependency=\"metastore_reads\"",
-                    "operation=\"load_latest\"",
-                    ik,
-                    "attempt=1",
-                ]);
-                has(&["claviger.call INFO", "dependency=\"kms\"", "operation=\"wrap_key\"", sk]);
+    LOG.call_once(|| tracing::subscriber::set_global_default(Log).unwrap());
+    in_world(
+        |builder| builder,
+        async |world| {
+            let session = world.session("alice");
+            let record = session.encrypt(b"").await.unwrap();
+            let lines = Log::lines();
+            let has = |parts: &[&str]| {
+                let fits = |line: &&String| parts.iter().all(|part| line.contains(part));
+                assert!(lines.iter().any(|line| fits(&line)), "{parts:?}: {lines:#?}");
+            };
+            let (ik, sk) = ("key=_IK_alice_checkout_payments", "key=_SK_checkout_payments");
+            has(&[
+                "event INFO claviger::events",
+                "change=\"created\"",
+                "level=\"intermediate\"",
+                ik,
+                "created=1700000040",
+            ]);
+            has(&["event INFO claviger::events", "change=\"created\"", "level=\"system\"", sk]);
+            has(&["claviger.load INFO", "level=\"intermediate\"", ik]);
+            has(&[
+                "claviger.call INFO",
+                "dependency=\"metastore_reads\"",
+                "operation=\"load_latest\"",
+                ik,
+                "attempt=1",
+            ]);
+            has(&["claviger.call INFO", "dependency=\"kms\"", "operation=\"wrap_key\"", sk]);
 
-                // The hot path says nothing.
-                session.encrypt(b"").await.unwrap();
-                session.decrypt(&record).await.unwrap();
-                assert_eq!(log.lines(), [""; 0]);
+            // The hot path says nothing.
+            session.encrypt(b"").await.unwrap();
+            session.decrypt(&record).await.unwrap();
+            assert_eq!(Log::lines(), [""; 0]);
 
-                world.store.faults().always(DOWN);
-                world.clock.advance(Duration::from_secs(50 * 60));
-                session.encrypt(b"").await.unwrap();
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                let lines = log.lines();
-                let failed = |line: &&String| line.contains("refresh_failed") && line.contains(ik);
-                assert!(lines.iter().any(|line| failed(&line)), "{lines:#?}");
-                drop(world.factory.warm_up(["alice"]).await.unwrap());
-                drop(world.factory.close(Duration::ZERO).await.unwrap());
-                let lines = log.lines();
-                for span in ["claviger.warm_up INFO", "claviger.close INFO"] {
-                    assert!(lines.iter().any(|line| line.starts_with(span)), "{span}: {lines:#?}");
-                }
-            },
-        );
-    });
+            world.store.faults().always(DOWN);
+            world.clock.advance(Duration::from_secs(50 * 60));
+            session.encrypt(b"").await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let lines = Log::lines();
+            let failed = |line: &&String| line.contains("refresh_failed") && line.contains(ik);
+            assert!(lines.iter().any(|line| failed(&line)), "{lines:#?}");
+            drop(world.factory.warm_up(["alice"]).await.unwrap());
+            drop(world.factory.close(Duration::ZERO).await.unwrap());
+            let lines = Log::lines();
+            for span in ["claviger.warm_up INFO", "claviger.close INFO"] {
+                assert!(lines.iter().any(|line| line.starts_with(span)), "{span}: {lines:#?}");
+            }
+        },
+    );
 }

@@ -7,6 +7,7 @@ mod health;
 mod keys;
 mod logs;
 mod operations;
+mod rest;
 #[path = "../common/runtime.rs"]
 mod runtime;
 mod status;

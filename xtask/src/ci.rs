@@ -25,6 +25,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
     report.step("parts of the tests", || parts::check(workspace));
     report.step("lint tables", || checks::lint_tables(workspace));
     report.step("dependencies", || checks::dependencies(workspace));
+    report.step("alert rules", || alert_rules(workspace));
     report.step("published crates", || published::check(workspace));
     report.step("licences and bans", || licences(workspace, &tools));
     report.step("advisories, made up", || advisories::prove(workspace, &tools));
@@ -99,6 +100,15 @@ fn lints_per_feature(workspace: &Workspace) -> Result<()> {
         }
     }
     checks::none(failed)
+}
+
+/// What the rules mean is tested beside them; that the metrics they name are there is tested with the example.
+fn alert_rules(workspace: &Workspace) -> Result<()> {
+    let promtool = |args: &[&str]| {
+        Process::new("promtool", args).in_folder(&workspace.root.join("docs/observability")).run()
+    };
+    promtool(&["check", "rules", "alerts.yml"])?;
+    promtool(&["test", "rules", "alerts.test.yml"])
 }
 
 fn licences(workspace: &Workspace, tools: &Tools) -> Result<()> {

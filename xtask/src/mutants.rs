@@ -172,8 +172,8 @@ impl<'a> Copy<'a> {
     /// Applies a patch; returns the files it touches.
     fn apply(&self, mutant: &Mutant) -> Result<Vec<String>> {
         let patch = mutant.patch.to_string_lossy();
-        let touched = self.git(&["apply", "--numstat", &patch]).output()?;
-        self.git(&["apply", "--recount", &patch]).output()?;
+        let touched = self.git(&["apply", "--whitespace=nowarn", "--numstat", &patch]).output()?;
+        self.git(&["apply", "--whitespace=nowarn", &patch]).output()?;
         Ok(touched.lines().filter_map(|line| Some(line.rsplit_once('\t')?.1.to_owned())).collect())
     }
 

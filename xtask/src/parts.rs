@@ -117,7 +117,7 @@ pub(crate) const PARTS: &[Part] = &[
     Part {
         name: "examples",
         cargo: "-p claviger-example-axum -p claviger-example-service",
-        needs: &[Need::Postgres],
+        needs: &[Need::Postgres, Need::Promtool],
     },
     Part {
         name: "testkit",
