@@ -5,6 +5,7 @@ mod apt;
 mod checks;
 mod ci;
 mod design;
+mod fuzz;
 mod law;
 mod needs;
 mod parts;
@@ -35,6 +36,8 @@ Usage:
                                                parts, which need, build and start no more than their
                                                own; ARGS go to `cargo test`
   cargo xtask bench [--no-install] [-- ARGS]   the same for `cargo bench`
+  cargo xtask fuzz [--seconds N] [TARGET..]    fuzz what reads bytes from outside, for so long in all: 300 s
+                                               unless told; fuzz/README.md has the targets
   cargo xtask law                              whether the documents and the tests agree: the tests that
                                                docs/guarantees.md, SECURITY.md and docs/design name are
                                                there, and each rule that code names has its row
@@ -66,6 +69,7 @@ Examples:
   cargo xtask test core -- --test life_cycle t5
   cargo xtask test --no-install -- -p claviger --test requirements
   cargo xtask bench -- -p claviger-metastore
+  cargo xtask fuzz --seconds 28800
 ";
 
 /// Any failure: a sentence for the caller.
@@ -75,6 +79,7 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 enum Task {
     Test { install: bool, parts: Vec<Part>, cargo_args: Vec<String> },
     Bench { install: bool, cargo_args: Vec<String> },
+    Fuzz { seconds: u64, targets: Vec<String> },
     Law,
     Ci { install: bool, database: Option<PathBuf> },
     Advisories { install: bool, database: Option<PathBuf> },
@@ -95,6 +100,9 @@ fn main() -> ExitCode {
 fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     let mut args = args.peekable();
     let name = args.next();
+    if name.as_deref() == Some("fuzz") {
+        return parse_fuzz(args);
+    }
     let takes_parts = name.as_deref() == Some("test");
     let mut parts = Vec::new();
     let mut install = true;
@@ -130,6 +138,21 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     }
 }
 
+fn parse_fuzz(mut args: impl Iterator<Item = String>) -> Result<Task> {
+    let (mut seconds, mut targets) = (fuzz::SECONDS, Vec::new());
+    while let Some(arg) = args.next() {
+        if arg == "--seconds" {
+            let number = args.next().and_then(|number| number.parse().ok());
+            seconds = number.ok_or("--seconds lacks its number; see cargo xtask help")?;
+        } else if arg.starts_with('-') {
+            return Err(format!("unexpected argument {arg}; see cargo xtask help").into());
+        } else {
+            targets.push(arg);
+        }
+    }
+    Ok(Task::Fuzz { seconds, targets })
+}
+
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Help => {
@@ -141,6 +164,11 @@ fn run(task: Task) -> Result<()> {
             let workspace = Workspace::find()?;
             let tools = needs::of(&workspace, Need::FOR_BENCHES).provide(install)?;
             suite::bench(&workspace, &tools, &cargo_args)
+        }
+        Task::Fuzz { seconds, targets } => {
+            let workspace = Workspace::find()?;
+            needs::of(&workspace, Need::FOR_FUZZING).provide(true)?;
+            fuzz::run(&workspace, seconds, &targets)
         }
         Task::Law => law::check(&Workspace::find()?),
         Task::Ci { install, database } => ci::run(&Workspace::find()?, install, database),
@@ -209,6 +237,9 @@ mod tests {
             Task::Ci { install: false, database: database() }
         );
         assert_eq!(parsed("law").unwrap(), Task::Law);
+        assert_eq!(parsed("fuzz").unwrap(), Task::Fuzz { seconds: 300, targets: Vec::new() });
+        let targets = vec!["tables".to_owned(), "key_record".to_owned()];
+        assert_eq!(parsed("fuzz --seconds 9 tables key_record").unwrap(), Task::Fuzz { seconds: 9, targets });
         assert_eq!(parsed("advisories").unwrap(), Task::Advisories { install: true, database: None });
         assert_eq!(
             parsed("advisories --db db").unwrap(),
@@ -235,6 +266,9 @@ mod tests {
             "ci --db",
             "test --db db",
             "advisories db",
+            "fuzz --seconds",
+            "fuzz --seconds tables",
+            "fuzz --minutes 5",
             "--no-install",
         ] {
             assert!(parsed(line).is_err(), "{line}");

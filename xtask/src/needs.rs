@@ -43,6 +43,7 @@ pub(crate) struct Tools {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     CCompiler,
+    CxxCompiler,
     Postgres,
     PgBouncer,
     NewerPgBouncer,
@@ -139,8 +140,9 @@ impl Needs {
 
 impl Need {
     /// In the order in which they are installed.
-    const IN_ORDER: [Self; 17] = [
+    const IN_ORDER: [Self; 18] = [
         Self::CCompiler,
+        Self::CxxCompiler,
         Self::Postgres,
         Self::PgBouncer,
         Self::NewerPgBouncer,
@@ -163,6 +165,9 @@ impl Need {
     pub(crate) const FOR_BENCHES: [Self; 4] =
         [Self::CCompiler, Self::Postgres, Self::MariaDb, Self::Dynalite];
 
+    /// What fuzz targets are built with.
+    pub(crate) const FOR_FUZZING: [Self; 2] = [Self::CCompiler, Self::CxxCompiler];
+
     /// What installs it, and is not needed where it is there.
     const fn installer(self) -> Option<Self> {
         match self {
@@ -177,6 +182,7 @@ impl Need {
         let runs = |program: &str, args: &[&str]| Process::new(program, args).probe().is_some();
         match self {
             Self::CCompiler => runs("cc", &["--version"]),
+            Self::CxxCompiler => runs("c++", &["--version"]),
             Self::Postgres => Postgres::is_installed(),
             Self::PgBouncer => PgBouncer::is_installed(),
             Self::NewerPgBouncer => PgBouncer::is_newer_installed(&tools.folder),
@@ -207,6 +213,7 @@ impl Need {
     fn apt_packages(self) -> &'static [&'static str] {
         match self {
             Self::CCompiler => &["gcc", "libc6-dev"],
+            Self::CxxCompiler => &["g++"],
             Self::Postgres => &["postgresql"],
             Self::PgBouncer => &["pgbouncer"],
             Self::MariaDb => &["mariadb-server", "tzdata"],
@@ -226,6 +233,7 @@ impl Need {
             Self::CCompiler => {
                 format!("a C compiler, for ring, SQLite and tests of HSMs: apt packages {apt}")
             }
+            Self::CxxCompiler => format!("a C++ compiler, for libFuzzer: apt package {apt}"),
             Self::Postgres => format!("PostgreSQL, not started: apt package {apt}"),
             Self::PgBouncer => format!("PgBouncer, not started: apt package {apt}"),
             Self::NewerPgBouncer => format!(
@@ -265,6 +273,7 @@ impl Need {
         let pip = |program: &Path, packages: &[&str]| python::install("python3".as_ref(), program, packages);
         match self {
             Self::CCompiler
+            | Self::CxxCompiler
             | Self::Postgres
             | Self::PgBouncer
             | Self::MariaDb
