@@ -16,6 +16,7 @@ use crate::keys::caches::Caches;
 use crate::keys::context::Context;
 use crate::keys::engine::Engine;
 use crate::status::{CloseReport, Status};
+use crate::telemetry::operations::Operations;
 use waiting::Waiting;
 
 /// What factory and session handles share. Dropped with the last of them; loads, which hold what they need,
@@ -53,6 +54,11 @@ impl Core {
     #[inline]
     pub(crate) fn context(&self) -> &Context {
         &self.context
+    }
+
+    #[inline]
+    pub(crate) fn operations(&self) -> &Operations {
+        self.context.telemetry().operations()
     }
 
     #[inline]
@@ -102,6 +108,7 @@ impl Drop for Core {
             self.engine.listeners().stop();
             self.engine.tasks().stop();
             self.caches.close();
+            self.context.telemetry().end();
             // Not waited for: this may be inside of a runtime, or on that very thread.
             let _ended = self.engine.tasks().stop_thread();
         }

@@ -4,8 +4,13 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use metrics::Counter;
+
 use crate::error::ErrorChain;
+use crate::partition::Level;
 use crate::record::{KeyId, KeyMeta};
+use crate::telemetry::Telemetry;
+use crate::telemetry::keys::KeyChange;
 
 macro_rules! events {
     ($($(#[$doc:meta])+ $variant:ident => $name:literal,)+) => {
@@ -95,10 +100,19 @@ impl fmt::Display for Event {
 }
 
 /// How often each event was raised by one factory.
-#[derive(Debug, Default)]
-pub(crate) struct Events([AtomicU64; Event::ALL.len()]);
+#[derive(Debug)]
+pub(crate) struct Events {
+    /// In the order of [`Event::ALL`], both.
+    counts: [AtomicU64; Event::ALL.len()],
+    counters: Vec<Counter>,
+}
 
 impl Events {
+    pub(crate) fn new(telemetry: &Telemetry) -> Self {
+        let counters = Event::ALL.iter().map(|event| telemetry.event(event.name())).collect();
+        Self { counts: [const { AtomicU64::new(0) }; Event::ALL.len()], counters }
+    }
+
     pub(crate) fn raise(&self, event: Event, key: &KeyId) {
         self.tell(event, key, &"");
     }
@@ -135,16 +149,30 @@ impl Events {
         );
     }
 
+    /// Tells what became of a key.
+    #[expect(clippy::unused_self, reason = "what is told is told here")]
+    pub(crate) fn key_changed(&self, level: Level, change: KeyChange, key: &KeyMeta) {
+        tracing::info!(
+            change = change.name(),
+            level = level.name(),
+            key = %key.id(),
+            created = key.created().unix_seconds(),
+            "{}", change.text()
+        );
+    }
+
     fn count(&self, event: Event) {
-        if let Some(count) = self.0.get(event as usize) {
+        if let Some(count) = self.counts.get(event as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        metrics::counter!("claviger_events_total", "event" => event.name()).increment(1);
+        if let Some(counter) = self.counters.get(event as usize) {
+            counter.increment(1);
+        }
     }
 
     /// Returns the events that were raised, with how often.
     pub(crate) fn counts(&self) -> Vec<(Event, u64)> {
-        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         Event::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -197,7 +225,7 @@ mod tests {
     }
 
     fn logged(raise: impl FnOnce(&Events)) -> String {
-        let (log, events) = (Log::default(), Events::default());
+        let (log, events) = (Log::default(), Events { counts: Default::default(), counters: Vec::new() });
         tracing::subscriber::with_default(log.clone(), || raise(&events));
         let text = log.0.lock().unwrap();
         text.clone()

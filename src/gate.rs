@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::context::CallContext;
 use crate::error::BackendError;
 use crate::random::SecureRandom;
+use crate::telemetry::way::WayGauges;
 use health::{Health, Standing, Verdict};
 pub(crate) use permits::{Lanes, Width};
 use permits::{Permit, Permits};
@@ -71,9 +72,15 @@ struct Attempt {
 }
 
 impl Gate {
-    pub(crate) fn new(rules: GateRules, clock: Arc<dyn Clock>, random: Arc<dyn SecureRandom>) -> Self {
-        let permits = Permits::new(rules.loads_max, rules.checks_max, Arc::clone(&rules.lanes));
-        Self { permits, health: Health::new(), rules, clock, random }
+    pub(crate) fn new(
+        rules: GateRules,
+        gauges: &Arc<WayGauges>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn SecureRandom>,
+    ) -> Self {
+        let (lanes, of_permits) = (Arc::clone(&rules.lanes), Arc::clone(gauges));
+        let permits = Permits::new(rules.loads_max, rules.checks_max, lanes, of_permits);
+        Self { permits, health: Health::new(Arc::clone(gauges)), rules, clock, random }
     }
 
     /// Returns `true` if the dependency is taken to be down, and no probe is due.

@@ -24,6 +24,17 @@ pub enum Invalidation {
     Shredded(KeyId),
 }
 
+impl Invalidation {
+    /// Returns what metrics call it.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "key",
+            Self::Everything => "everything",
+            Self::Shredded(_) => "shredded",
+        }
+    }
+}
+
 /// Tells a factory which keys' records changed, as they change: a database's notifications, a
 /// message queue, a hook of an operator's tool.
 ///

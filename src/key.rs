@@ -15,6 +15,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::secret::{KEY_BYTES, SecretKey};
+use crate::telemetry::keys::LiveKey;
 use known::{Hold, IsCopy, Known};
 use state::KeyState;
 
@@ -78,6 +79,8 @@ pub(crate) struct CryptoKey {
     hold: Hold,
     /// Its row holds other bytes by now. Keys under it share this.
     is_former: Arc<AtomicBool>,
+    /// Last, so that it counts until all else is gone. `None` until it is counted.
+    live: Option<LiveKey>,
 }
 
 impl CryptoKey {
@@ -106,7 +109,21 @@ impl CryptoKey {
             wraps: Wraps::new(record.wrapped_key()),
             hold,
             is_former: Arc::default(),
+            live: None,
         })
+    }
+
+    /// Has it counted among the keys in memory.
+    pub(crate) fn counted(mut self, live: LiveKey) -> Self {
+        self.live = Some(live);
+        self
+    }
+
+    /// Notes whether it is out of the cache and in use.
+    pub(crate) fn set_orphan(&self, is_orphan: bool) {
+        if let Some(live) = &self.live {
+            live.set_orphan(is_orphan);
+        }
     }
 
     pub(crate) const fn meta(&self) -> &KeyMeta {

@@ -15,6 +15,7 @@ use crate::error::{BackendError, Error};
 use crate::gate::{Class, Gate, Subject};
 use crate::record::KeyMeta;
 use crate::secret::SecretKey;
+use crate::telemetry::calls::{Call, Calls};
 
 /// A key management service: it holds the master key and wraps system keys under it.
 ///
@@ -242,11 +243,12 @@ impl<K: KeyManagementService> DynKms for K {
 pub(crate) struct KmsHandle {
     kms: BoxedKms,
     gate: Gate,
+    calls: Arc<Calls>,
 }
 
 impl KmsHandle {
-    pub(crate) const fn new(kms: BoxedKms, gate: Gate) -> Self {
-        Self { kms, gate }
+    pub(crate) const fn new(kms: BoxedKms, gate: Gate, calls: Arc<Calls>) -> Self {
+        Self { kms, gate, calls }
     }
 
     pub(crate) const fn gate(&self) -> &Gate {
@@ -264,11 +266,10 @@ impl KmsHandle {
         key: &SecretKey,
         meta: &KeyMeta,
     ) -> Result<WrappedKey, Error> {
-        let (subject, call) =
-            (
-                Subject::latest(meta.id()),
-                |context| async move { self.kms.wrap_key(key, meta, &context).await },
-            );
+        let subject = Subject::latest(meta.id());
+        let call = |context| async move {
+            self.calls.observe(Call::WrapKey, meta, &context, self.kms.wrap_key(key, meta, &context)).await
+        };
         self.gate.call(class, &subject, call).await.map_err(|error| to_error("wrap_key", meta, error))
     }
 
@@ -283,11 +284,11 @@ impl KmsHandle {
         wrapped: &[u8],
         meta: &KeyMeta,
     ) -> Result<SecretKey, Error> {
-        let (subject, call) =
-            (
-                Subject::version(meta),
-                |context| async move { self.kms.unwrap_key(wrapped, meta, &context).await },
-            );
+        let subject = Subject::version(meta);
+        let call = |context| async move {
+            let answer = self.kms.unwrap_key(wrapped, meta, &context);
+            self.calls.observe(Call::UnwrapKey, meta, &context, answer).await
+        };
         self.gate.call(class, &subject, call).await.map_err(|error| to_error("unwrap_key", meta, error))
     }
 }

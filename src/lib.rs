@@ -40,6 +40,11 @@
 //! on for a bounded time. The exact rules are in `docs/design/semantics.md`, the promises with the tests that prove them
 //! in `docs/guarantees.md`.
 //!
+//! # What is seen of it
+//! Metrics go to the recorder of the crate `metrics` that is installed when a factory is built ([`telemetry`]), log lines
+//! and spans to `tracing`. [`SessionFactory::status`] tells what a factory holds, and [`Status::health`] whether it is
+//! well, and why not.
+//!
 //! # Errors
 //! [`Error`] says what is wrong, with which key and which dependency; [`Error::is_retryable`] says whether it may pass.
 //! None holds a secret. "Not found", "already exists" and "failed" are three different answers everywhere.
@@ -71,6 +76,7 @@ mod secret;
 mod session;
 mod status;
 mod tasks;
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -96,7 +102,10 @@ pub use record::{Created, DataRowRecord, EnvelopeKeyRecord, KeyId, KeyMeta, Malf
 pub use rewrap::{Rewrap, RewrapOptions, RewrapReport, repair_system_keys, rewrap_system_keys};
 pub use secret::SecretKey;
 pub use session::{Persistence, Session};
-pub use status::{CloseReport, IncompleteKey, LostRow, Status, WarmUp};
+pub use status::{
+    CloseReport, Health, HealthReason, HealthState, IncompleteKey, LostRow, Status, WarmUp, WayStatus,
+};
+pub use telemetry::way::Way;
 
 /// What only authors of metastores and KMSs need, besides the traits and what these speak of.
 pub mod backend {

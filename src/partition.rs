@@ -6,6 +6,28 @@
 use crate::error::Error;
 use crate::record::KeyId;
 
+/// A level of the tree of keys that the metastore keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    System,
+    Intermediate,
+}
+
+impl Level {
+    /// Returns where keys of this id are.
+    pub(crate) fn of(id: &KeyId) -> Self {
+        if is_system_key_id(id) { Self::System } else { Self::Intermediate }
+    }
+
+    /// Returns what logs and metrics call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Intermediate => "intermediate",
+        }
+    }
+}
+
 /// The names that all ids of a factory share.
 #[derive(Debug)]
 pub(crate) struct Naming {

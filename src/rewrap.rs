@@ -4,7 +4,10 @@ mod terms;
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 pub use self::terms::{Rewrap, RewrapOptions, RewrapReport};
+use crate::clock::SystemClock;
 use crate::error::{BackendError, Error};
 use crate::gate::serial::SerialGate;
 use crate::kms::{KeyManagementService, WrappedKey, to_error as of_kms};
@@ -14,6 +17,7 @@ use crate::partition::is_system_key_id;
 use crate::policy::Limits;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::secret::SecretKey;
+use crate::telemetry::calls::{Call, Calls};
 
 /// Wraps the store's system keys, which `from` unwraps, anew with `to`, one after the other, so that
 /// `to` alone will do.
@@ -124,6 +128,7 @@ struct Move<'a, S, F, T> {
     store_gate: SerialGate,
     from_gate: SerialGate,
     to_gate: SerialGate,
+    calls: Calls,
 }
 
 impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Move<'a, S, F, T> {
@@ -131,7 +136,8 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         let Limits { store_deadline, kms_deadline, max_attempts, .. } = options.limits;
         let gate = |deadline| SerialGate::new(deadline, max_attempts);
         let (store_gate, from_gate, to_gate) = (gate(store_deadline), gate(kms_deadline), gate(kms_deadline));
-        Self { store, from, to, options, purpose, store_gate, from_gate, to_gate }
+        let calls = Calls::of_tool(Arc::new(SystemClock::new()));
+        Self { store, from, to, options, purpose, store_gate, from_gate, to_gate, calls }
     }
 
     async fn run(&self) -> Result<RewrapReport, Error> {
@@ -184,14 +190,22 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         let key = after.map_or_else(|| KeyId::new("_SK_"), |key| key.id().clone());
         let listed = self
             .store_gate
-            .call(|context| async move { self.store.list("", after, limit, &context).await })
+            .call(|context| {
+                let key = &key;
+                async move {
+                    let answer = self.store.list("", after, limit, &context);
+                    self.calls.observe(Call::List, key, &context, answer).await
+                }
+            })
             .await;
         listed.map_err(|error| of_store("list", &key, error))
     }
 
     async fn look_at(&self, record: EnvelopeKeyRecord, report: &mut RewrapReport) {
         let meta = record.meta().clone();
-        let done = self.renew(record).await.unwrap_or_else(Rewrap::Failed);
+        let span = tracing::info_span!("claviger.rewrap", key = %meta);
+        let done = self.renew(record).instrument(span).await.unwrap_or_else(Rewrap::Failed);
+        self.calls.count_rewrap(done.name());
         tracing::info!(key = %meta, outcome = %done, "system key looked at");
         report.keys.push((meta, done));
     }
@@ -245,7 +259,10 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         }
         match self
             .to_gate
-            .call(|context| async move { self.to.unwrap_key(wrapped, meta, &context).await })
+            .call(|context| async move {
+                let answer = self.to.unwrap_key(wrapped, meta, &context);
+                self.calls.observe(Call::UnwrapKey, meta, &context, answer).await
+            })
             .await
         {
             Ok(_) => Ok(State::UpToDate),
@@ -257,7 +274,10 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     async fn unwrap_from(&self, wrapped: &[u8], meta: &KeyMeta) -> Result<SecretKey, Error> {
         let unwrapped = self
             .from_gate
-            .call(|context| async move { self.from.unwrap_key(wrapped, meta, &context).await })
+            .call(|context| async move {
+                let answer = self.from.unwrap_key(wrapped, meta, &context);
+                self.calls.observe(Call::UnwrapKey, meta, &context, answer).await
+            })
             .await;
         unwrapped.map_err(|error| of_kms("unwrap_key", meta, error))
     }
@@ -269,8 +289,13 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         secret: &SecretKey,
         lacks: &[String],
     ) -> Result<WrappedKey, Error> {
-        let wrapped =
-            self.to_gate.call(|context| async move { self.to.wrap_key(secret, meta, &context).await }).await;
+        let wrapped = self
+            .to_gate
+            .call(|context| async move {
+                let answer = self.to.wrap_key(secret, meta, &context);
+                self.calls.observe(Call::WrapKey, meta, &context, answer).await
+            })
+            .await;
         let wrapped = wrapped.map_err(|error| of_kms("wrap_key", meta, error))?;
         let missing = wrapped.missing_copies();
         let is_better = missing.len() < lacks.len() && missing.iter().all(|copy| lacks.contains(copy));
@@ -290,7 +315,10 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     async fn unwraps_to(&self, wrapped: &[u8], meta: &KeyMeta, secret: &SecretKey) -> Result<bool, Error> {
         let unwrapped = self
             .to_gate
-            .call(|context| async move { self.to.unwrap_key(wrapped, meta, &context).await })
+            .call(|context| async move {
+                let answer = self.to.unwrap_key(wrapped, meta, &context);
+                self.calls.observe(Call::UnwrapKey, meta, &context, answer).await
+            })
             .await;
         let unwrapped = unwrapped.map_err(|error| of_kms("unwrap_key", meta, error))?;
         Ok(is_same(&unwrapped, secret))
@@ -299,8 +327,13 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     /// Returns `true` if the key is there, and revoked.
     async fn revoke(&self, record: &EnvelopeKeyRecord) -> Result<bool, Error> {
         let meta = record.meta();
-        let revoked =
-            self.store_gate.call(|context| async move { self.store.revoke(meta, &context).await }).await;
+        let revoked = self
+            .store_gate
+            .call(|context| async move {
+                let answer = self.store.revoke(meta, &context);
+                self.calls.observe(Call::Revoke, meta, &context, answer).await
+            })
+            .await;
         revoked.map_err(|error| of_store("revoke", meta.id(), error))
     }
 
@@ -308,7 +341,10 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
         let replacement = &[Replacement::new(meta.clone(), old, new)];
         let replaced = self
             .store_gate
-            .call(|context| async move { self.store.replace_many(replacement, &context).await })
+            .call(|context| async move {
+                let answer = self.store.replace_many(replacement, &context);
+                self.calls.observe(Call::ReplaceMany, meta, &context, answer).await
+            })
             .await;
         match replaced {
             Ok(replaced) if replaced == [true] => Ok(true),
@@ -350,8 +386,12 @@ impl<'a, S: MetastoreAdmin, F: KeyManagementService, T: KeyManagementService> Mo
     }
 
     async fn load(&self, meta: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
-        let loaded =
-            self.store_gate.call(|context| async move { self.store.load(meta, &context).await }).await;
+        let loaded = self
+            .store_gate
+            .call(|context| async move {
+                self.calls.observe(Call::Load, meta, &context, self.store.load(meta, &context)).await
+            })
+            .await;
         loaded.map_err(|error| of_store("load", meta.id(), error))
     }
 }

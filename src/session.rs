@@ -12,6 +12,7 @@ use crate::keys::engine::Begun;
 use crate::partition::Owner;
 use crate::plaintext::Plaintext;
 use crate::record::{Created, DataRowRecord, KeyMeta, WRAPPED_DATA_ROW_KEY_BYTES};
+use crate::telemetry::operations::Operation;
 
 /// Encrypts and decrypts one partition's data.
 ///
@@ -105,14 +106,21 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn encrypt(&self, plaintext: &[u8]) -> Result<DataRowRecord, Error> {
-        let core = self.core.open()?;
-        data_row::check_payload(plaintext.len(), core.max_payload_bytes())?;
+        let begun = self.core.operations().begin(Operation::Encrypt);
+        let core = begun.check(self.core.open())?;
+        begun.check(data_row::check_payload(plaintext.len(), core.max_payload_bytes()))?;
         let now = core.context().now();
         if let Some(sealed) = self.seal_if_ready(core, now, plaintext) {
+            begun.end_warm(now, &sealed);
             return sealed;
         }
-        let key = core.wait_for(core.engine().key_to_encrypt(&self.keyring)).await?;
-        data_row::seal(key, core.context().random(), now, self.wraps(core), plaintext)
+        let cold = begun.leave_hot_path();
+        let key = core.wait_for(core.engine().key_to_encrypt(&self.keyring)).await;
+        cold.end(
+            key.and_then(|key| {
+                data_row::seal(key, core.context().random(), now, self.wraps(core), plaintext)
+            }),
+        )
     }
 
     /// Encrypts `plaintext` as [`encrypt`](Self::encrypt) does if that takes no waiting: with a cached key that
@@ -138,14 +146,19 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub fn try_encrypt(&self, plaintext: &[u8]) -> Result<Option<DataRowRecord>, Error> {
-        let core = self.core.open()?;
-        data_row::check_payload(plaintext.len(), core.max_payload_bytes())?;
+        let begun = self.core.operations().begin(Operation::Encrypt);
+        let core = begun.check(self.core.open())?;
+        begun.check(data_row::check_payload(plaintext.len(), core.max_payload_bytes()))?;
         let now = core.context().now();
         if let Some(sealed) = self.seal_if_ready(core, now, plaintext) {
+            begun.end_warm(now, &sealed);
             return sealed.map(Some);
         }
         let Begun::Ready(key) = core.engine().begin_to_encrypt(&self.keyring) else { return Ok(None) };
-        data_row::seal(key?, core.context().random(), now, self.wraps(core), plaintext).map(Some)
+        let sealed = key
+            .and_then(|key| data_row::seal(key, core.context().random(), now, self.wraps(core), plaintext));
+        begun.end_warm(now, &sealed);
+        sealed.map(Some)
     }
 
     /// Encrypts if the latest key is cached, fresh and good for more.
@@ -203,21 +216,27 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub fn try_decrypt(&self, record: &DataRowRecord) -> Result<Option<Plaintext>, Error> {
-        let core = self.core.open()?;
-        data_row::check_sealed(record.data().len(), core.max_payload_bytes())?;
+        let begun = self.core.operations().begin(Operation::Decrypt);
+        let core = begun.check(self.core.open())?;
+        begun.check(data_row::check_sealed(record.data().len(), core.max_payload_bytes()))?;
         let (parent, wrapped_key) = record.wrapping();
         let mut other_keyring = None;
-        let keyring = self.keyring_of(core, parent, &mut other_keyring)?;
+        let keyring = begun.check(self.keyring_of(core, parent, &mut other_keyring))?;
         let now = core.context().now();
         touch(core, keyring, now);
         let formers = || keyring.formers(parent.created(), now);
-        if let Some(key) = ready_to_decrypt(core, keyring, parent.created(), now) {
-            return data_row::open(key, formers, wrapped_key, record.data().into()).map(Some);
-        }
-        match core.engine().begin_to_decrypt(self.keyring.id(), keyring, parent.created()) {
-            Begun::Ready(key) => data_row::open(key?, formers, wrapped_key, record.data().into()).map(Some),
-            Begun::Wait(_) | Begun::Load(..) => Ok(None),
-        }
+        let opened = if let Some(key) = ready_to_decrypt(core, keyring, parent.created(), now) {
+            data_row::open(key, formers, wrapped_key, record.data().into())
+        } else {
+            match core.engine().begin_to_decrypt(self.keyring.id(), keyring, parent.created()) {
+                Begun::Ready(key) => {
+                    key.and_then(|key| data_row::open(key, formers, wrapped_key, record.data().into()))
+                }
+                Begun::Wait(_) | Begun::Load(..) => return Ok(None),
+            }
+        };
+        begun.end_warm(now, &opened);
+        opened.map(Some)
     }
 
     /// Encrypts `plaintext` and returns the record's JSON.
@@ -246,8 +265,10 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn decrypt_json(&self, json: impl AsRef<[u8]>) -> Result<Plaintext, Error> {
-        self.core.open()?;
-        let (parent, wrapped_key, data) = DataRowRecord::from_json(json.as_ref())?.into_parts();
+        let begun = self.core.operations().begin(Operation::Decrypt);
+        begun.check(self.core.open())?;
+        let record = begun.check(DataRowRecord::from_json(json.as_ref()).map_err(Error::from))?;
+        let (parent, wrapped_key, data) = record.into_parts();
         self.open(&parent, &wrapped_key, data).await
     }
 
@@ -285,20 +306,24 @@ impl Session {
         wrapped_key: &[u8; WRAPPED_DATA_ROW_KEY_BYTES],
         data: impl AsRef<[u8]> + Into<Box<[u8]>>,
     ) -> Result<Plaintext, Error> {
-        let core = self.core.open()?;
-        data_row::check_sealed(data.as_ref().len(), core.max_payload_bytes())?;
+        let begun = self.core.operations().begin(Operation::Decrypt);
+        let core = begun.check(self.core.open())?;
+        begun.check(data_row::check_sealed(data.as_ref().len(), core.max_payload_bytes()))?;
         let mut other_keyring = None;
-        let keyring = self.keyring_of(core, parent, &mut other_keyring)?;
+        let keyring = begun.check(self.keyring_of(core, parent, &mut other_keyring))?;
         let data = data.into();
         let now = core.context().now();
         touch(core, keyring, now);
         let formers = || keyring.formers(parent.created(), now);
         if let Some(key) = ready_to_decrypt(core, keyring, parent.created(), now) {
-            return data_row::open(key, formers, wrapped_key, data);
+            let opened = data_row::open(key, formers, wrapped_key, data);
+            begun.end_warm(now, &opened);
+            return opened;
         }
+        let cold = begun.leave_hot_path();
         let engine = core.engine();
-        let key = core.wait_for(engine.key_to_decrypt(self.keyring.id(), keyring, parent.created())).await?;
-        data_row::open(key, formers, wrapped_key, data)
+        let key = core.wait_for(engine.key_to_decrypt(self.keyring.id(), keyring, parent.created())).await;
+        cold.end(key.and_then(|key| data_row::open(key, formers, wrapped_key, data)))
     }
 
     /// Returns the keyring of the key that a record names; one that is not this session's is put in `other`.

@@ -1,15 +1,37 @@
 //! What a factory tells its operator.
 
+mod health;
+mod shape;
+
 use std::time::Duration;
 
 use claviger_memory::Stats;
 
+pub use self::health::{Health, HealthReason, HealthState};
 use crate::error::Error;
 use crate::events::Event;
 use crate::keyring::orphans::Orphan;
 use crate::record::{KeyId, KeyMeta};
+use crate::telemetry::Way;
 
 /// What a factory holds, and what happened to it, at one moment.
+///
+/// It is serialised with the fields' names, and with what [`health`](Self::health) says under `health`. Names
+/// that are there stay; others may come. It holds key ids, and with them names of partitions: it is for operators,
+/// not for the public.
+///
+/// - Times are in seconds, with a fraction, and their names say so: `since_good_answer_seconds`, `age_seconds`.
+/// - A key version is `{"id": .., "created": ..}`, `created` in Unix seconds.
+/// - `events` is an object of names and counts, and has all names there are.
+/// - Enums are their names in lower case, with `_`, as labels of metrics have them.
+///
+/// ```
+/// # use claviger::{Error, SessionFactory};
+/// # fn shown(factory: &SessionFactory) -> Result<(), Box<dyn std::error::Error>> {
+/// let json = serde_json::to_string_pretty(&factory.status()?)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
@@ -45,11 +67,31 @@ pub struct Status {
     /// [`restore_lost`](crate::SessionFactory::restore_lost). At most 10 000 are remembered, each for
     /// `max_stale_decrypt`.
     pub lost_rows: Vec<LostRow>,
+    /// How each dependency is doing, as of its last calls.
+    pub dependencies: Vec<WayStatus>,
     /// For each invalidation source, in the order the builder was given them: whether it is listened
     /// to and its last answer was a good one.
     pub sources_connected: Vec<bool>,
+    /// How many of the sources failed, and have not answered well since: what they would have told is learned by
+    /// the regular checks.
+    pub sources_lost: usize,
     /// The factory was closed.
     pub closed: bool,
+}
+
+/// How one way to a back end is doing, as of its last calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WayStatus {
+    /// Which one.
+    pub way: Way,
+    /// It is taken to be down, and is asked once a second; a replica, from its first failure on.
+    pub down: bool,
+    /// How many calls failed since one went well. Those that failed by the one key that they were about do not
+    /// count.
+    pub failures: u64,
+    /// How long ago it did what it was asked for; `None` if it never did.
+    pub since_good_answer: Option<Duration>,
 }
 
 /// A key version whose row is gone from the metastore.
@@ -88,6 +130,20 @@ pub struct WarmUp {
     pub skipped: usize,
     /// Partitions whose key could not be loaded, and why.
     pub failed: Vec<(String, Error)>,
+}
+
+impl WarmUp {
+    /// Returns how many partitions there are of each kind, by what metrics call it.
+    pub(crate) fn counts(&self) -> [(&'static str, usize); 5] {
+        let Self { loaded, cached, missing, skipped, failed } = self;
+        [
+            ("loaded", *loaded),
+            ("cached", *cached),
+            ("missing", *missing),
+            ("skipped", *skipped),
+            ("failed", failed.len()),
+        ]
+    }
 }
 
 /// What closing a factory had to force.

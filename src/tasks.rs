@@ -4,7 +4,7 @@ mod home;
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -26,9 +26,14 @@ pub(crate) struct Tasks {
     stop: CancellationToken,
     /// The factory closes: nothing begins that would keep it from it.
     closing: CancellationToken,
-    sweep: Mutex<Option<JoinHandle<()>>>,
+    sweep: Periodic,
+    reports: Periodic,
     background: Arc<Semaphore>,
 }
+
+/// A task that does something from time to time, if it runs.
+#[derive(Debug, Default)]
+struct Periodic(Mutex<Option<JoinHandle<()>>>);
 
 /// Held by a task while it runs: tells that its runtime shut down, unless the task came to its end, was
 /// stopped or panicked.
@@ -46,7 +51,8 @@ impl Tasks {
             flights: TaskTracker::new(),
             stop: CancellationToken::new(),
             closing: CancellationToken::new(),
-            sweep: Mutex::default(),
+            sweep: Periodic::default(),
+            reports: Periodic::default(),
             background: Arc::new(Semaphore::new(background_max)),
         }
     }
@@ -109,11 +115,26 @@ impl Tasks {
     }
 
     /// Sees to it that `sweep` runs each `period`, also if the runtime that ran it went away.
-    pub(crate) fn ensure_sweep<F>(&self, period: Duration, mut sweep: impl FnMut() -> F + Send + 'static)
+    pub(crate) fn ensure_sweep<F>(&self, period: Duration, sweep: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send,
     {
-        let mut running = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ensure(&self.sweep, period, sweep);
+    }
+
+    /// Sees to it that `report` runs each `period`, likewise.
+    pub(crate) fn ensure_reports(&self, period: Duration, mut report: impl FnMut() + Send + 'static) {
+        self.ensure(&self.reports, period, move || {
+            report();
+            std::future::ready(())
+        });
+    }
+
+    fn ensure<F>(&self, periodic: &Periodic, period: Duration, mut act: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let mut running = periodic.lock();
         if self.stop.is_cancelled() || running.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
@@ -121,7 +142,7 @@ impl Tasks {
         let stop = self.stop.clone();
         *running = Some(runtime.spawn(async move {
             while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
-                sweep().await;
+                act().await;
             }
         }));
     }
@@ -142,8 +163,10 @@ impl Tasks {
     pub(crate) fn stop(&self) {
         self.closing.cancel();
         self.stop.cancel();
-        if let Some(sweep) = self.sweep.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            sweep.abort();
+        for periodic in [&self.sweep, &self.reports] {
+            if let Some(task) = periodic.lock().take() {
+                task.abort();
+            }
         }
     }
 
@@ -165,6 +188,12 @@ impl Tasks {
             task.await;
             watch.end();
         }
+    }
+}
+
+impl Periodic {
+    fn lock(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,105 +1,18 @@
 //! Several copies of one wrapped key: which holder to ask for them, when to ask the next, and what became of
 //! each.
 
+mod holder;
+
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::backend::Breaker;
-use claviger::{BackendError, CallContext, Clock, ErrorChain, FailureClass, FailureKind};
+use claviger::{BackendError, CallContext, ErrorChain, FailureClass, FailureKind};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
-/// What can wrap and unwrap one of the copies: a region, a member. It has a circuit breaker of its own, so that
-/// one that is down costs the others nothing.
-#[derive(Debug)]
-pub(crate) struct CopyHolder {
-    name: Arc<str>,
-    breaker: Breaker,
-    is_down: AtomicBool,
-    clock: Arc<dyn Clock>,
-}
-
-/// A holder did not answer in time.
-#[derive(Debug, thiserror::Error)]
-#[error("no answer within {0:?}")]
-struct NoAnswer(Duration);
-
-fn unreachable(why: impl std::error::Error + Send + Sync + 'static) -> BackendError {
-    BackendError::transient(why).with_kind(FailureKind::Unreachable)
-}
-
-const FAILURES_MAX: u32 = 3;
-const COOL_DOWN: Duration = Duration::from_secs(1);
-
-impl CopyHolder {
-    pub(crate) fn new(name: impl Into<Arc<str>>, clock: Arc<dyn Clock>) -> Self {
-        let breaker = Breaker::new(FAILURES_MAX, COOL_DOWN);
-        Self { name: name.into(), breaker, is_down: AtomicBool::new(false), clock }
-    }
-
-    /// The same holder, of which nothing is known yet, for a check of how it is.
-    #[cfg(feature = "aws")]
-    pub(crate) fn afresh(&self) -> Self {
-        Self::new(Arc::clone(&self.name), Arc::clone(&self.clock))
-    }
-
-    pub(crate) const fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// Returns `true` if the holder was found to be down and not yet to be up again. A call is then refused,
-    /// or it is the probe that tells; a caller that may drop it early should see it to its end.
-    #[cfg(any(feature = "any-of", feature = "k-of-n"))]
-    pub(crate) fn is_down(&self) -> bool {
-        self.is_down.load(Ordering::Relaxed)
-    }
-
-    /// Makes the call, unless the holder is taken to be down.
-    ///
-    /// # Cancel safety
-    /// The call is dropped where it stands. Should it have been a probe of the breaker, the next may
-    /// go after the cool-down.
-    pub(crate) async fn call<T>(
-        &self,
-        context: &CallContext,
-        call: impl Future<Output = Result<T, BackendError>>,
-    ) -> Result<T, BackendError> {
-        self.breaker.admit(self.clock.monotonic()).map_err(unreachable)?;
-        self.call_anyway(context, call).await
-    }
-
-    /// Makes the call, also when the holder is taken to be down, for a check of how it is.
-    ///
-    /// # Cancel safety
-    /// As of [`call`](Self::call).
-    pub(crate) async fn call_anyway<T>(
-        &self,
-        context: &CallContext,
-        call: impl Future<Output = Result<T, BackendError>>,
-    ) -> Result<T, BackendError> {
-        let within = context.remaining();
-        let result = tokio::time::timeout_at(context.deadline, call).await;
-        let result = result.unwrap_or_else(|_elapsed| Err(unreachable(NoAnswer(within))));
-        match &result {
-            Err(error) if error.is_transient() => {
-                let now = self.clock.monotonic();
-                self.breaker.failed(now);
-                self.is_down.store(self.breaker.is_open(now), Ordering::Relaxed);
-            }
-            // It refused by itself: that says nothing of what is behind it.
-            Err(error) if !error.was_asked() => self.breaker.not_asked(self.clock.monotonic()),
-            // A permanent refusal is an answer: the holder is up.
-            Ok(_) | Err(_) => {
-                self.breaker.succeeded();
-                self.is_down.store(false, Ordering::Relaxed);
-            }
-        }
-        result
-    }
-}
+pub(crate) use self::holder::CopyHolder;
 
 /// Returns what the first attempt to succeed brought. The next one is started when one fails, or
 /// has not answered after `hedge_after`; when one succeeds, the others are dropped. Those that have not begun
@@ -317,7 +230,7 @@ impl fmt::Display for CopyFailure {
 mod tests {
     use std::future::{pending, ready};
 
-    use claviger::testing::{FixedClock, call};
+    use claviger::testing::call;
 
     use super::*;
 
@@ -438,49 +351,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn s3_11_a_dead_keeper_gets_one_probe_a_second() {
-        let clock = FixedClock::new(1_700_000_000);
-        let holder = CopyHolder::new("r", Arc::new(clock.clone()));
-        let mut asked = 0;
-        for _ in 0..10_000 {
-            let attempt = async {
-                asked += 1;
-                Err::<(), _>(transient())
-            };
-            assert!(holder.call(&call(), attempt).await.unwrap_err().is_transient());
-            clock.advance(Duration::from_millis(1));
-        }
-        assert_eq!(asked, FAILURES_MAX + 9);
-        clock.advance(COOL_DOWN);
-        assert_eq!(holder.call(&call(), ready(Ok(1))).await.unwrap(), 1);
-        assert_eq!(holder.call(&call(), ready(Ok(2))).await.unwrap(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refusal_without_asking_neither_opens_nor_closes_a_breaker() {
-        let clock = FixedClock::new(1_700_000_000);
-        let holder = CopyHolder::new("r", Arc::new(clock.clone()));
-        let refused = || ready(Err::<(), _>(BackendError::damaged("malformed").not_asked()));
-        let down = || ready(Err::<(), _>(transient()));
-        for _ in 0..FAILURES_MAX - 1 {
-            assert!(holder.call(&call(), down()).await.is_err());
-            assert!(!holder.call(&call(), refused()).await.unwrap_err().was_asked());
-        }
-        assert!(holder.call(&call(), down()).await.is_err());
-        for _ in 0..3 {
-            clock.advance(COOL_DOWN);
-            assert!(!holder.call(&call(), refused()).await.unwrap_err().was_asked(), "it may be the probe");
-            assert!(holder.call(&call(), down()).await.is_err());
-            assert!(
-                holder.call(&call(), ready(Ok(()))).await.unwrap_err().is_transient(),
-                "it is still down"
-            );
-        }
-        clock.advance(COOL_DOWN);
-        assert!(holder.call(&call(), ready(Ok(()))).await.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn somebody_was_asked_if_one_was() {
         let asked = || BackendError::permanent("denied");
         let refused = || BackendError::damaged("malformed").not_asked();
@@ -495,19 +365,5 @@ mod tests {
             let failures = first_of(&call(), attempts, HEDGE).await.unwrap_err();
             assert_eq!(BackendError::from(failures).was_asked(), was_asked);
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_keeper_that_hangs_is_left_at_its_deadline() {
-        let holder = CopyHolder::new("r", Arc::new(FixedClock::new(1_700_000_000)));
-        let begun = tokio::time::Instant::now();
-        assert!(
-            holder
-                .call(&CallContext::within(HEDGE), pending::<Result<(), _>>())
-                .await
-                .unwrap_err()
-                .is_transient()
-        );
-        assert_eq!(begun.elapsed(), HEDGE);
     }
 }

@@ -14,6 +14,10 @@ use crate::check::{CopyCheck, check};
 use crate::clv1::{Envelope, Kind, MEMBERS_MAX, MemberCopy, is_name};
 use crate::copies::{CopyFailures, CopyHolder, all_of, first_of_unlabelled};
 
+/// What metrics call the calls of a member.
+const WRAP: &str = "wrap_key";
+const UNWRAP: &str = "unwrap_key";
+
 /// One service, and how it is called: within its deadline, and seldom while it is down.
 #[derive(Clone, Debug)]
 pub(crate) struct Member(Arc<Inner>);
@@ -49,7 +53,7 @@ impl Member {
         meta: &KeyMeta,
         context: &CallContext,
     ) -> Result<WrappedKey, BackendError> {
-        self.0.holder.call_anyway(context, self.0.kms.wrap_key(key, meta, context)).await
+        self.0.holder.call_anyway(WRAP, context, self.0.kms.wrap_key(key, meta, context)).await
     }
 
     /// Unwraps.
@@ -65,12 +69,12 @@ impl Member {
     ) -> Result<SecretKey, BackendError> {
         let Inner { holder, kms } = &*self.0;
         if !holder.is_down() {
-            return holder.call(context, kms.unwrap_key(wrapped, meta, context)).await;
+            return holder.call(UNWRAP, context, kms.unwrap_key(wrapped, meta, context)).await;
         }
         let (member, wrapped, meta, context) = (self.clone(), wrapped.to_vec(), meta.clone(), *context);
         let probe = tokio::spawn(async move {
             let Inner { holder, kms } = &*member.0;
-            holder.call(&context, kms.unwrap_key(&wrapped, &meta, &context)).await
+            holder.call(UNWRAP, &context, kms.unwrap_key(&wrapped, &meta, &context)).await
         });
         probe.await.unwrap_or_else(|error| Err(BackendError::transient(error)))
     }
@@ -92,7 +96,7 @@ impl KeyManagementService for Checked {
         context: &CallContext,
     ) -> Result<WrappedKey, BackendError> {
         let Inner { holder, kms } = &*self.0.0;
-        holder.call_anyway(context, kms.wrap_key(key, meta, context)).await
+        holder.call_anyway(WRAP, context, kms.wrap_key(key, meta, context)).await
     }
 
     async fn unwrap_key(
@@ -102,7 +106,7 @@ impl KeyManagementService for Checked {
         context: &CallContext,
     ) -> Result<SecretKey, BackendError> {
         let Inner { holder, kms } = &*self.0.0;
-        holder.call_anyway(context, kms.unwrap_key(wrapped, meta, context)).await
+        holder.call_anyway(UNWRAP, context, kms.unwrap_key(wrapped, meta, context)).await
     }
 
     fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {

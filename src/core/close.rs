@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use crate::error::Error;
 use crate::keys::engine::Engine;
@@ -20,15 +21,17 @@ const ORPHAN_POLL: Duration = Duration::from_millis(2);
 
 /// Closes the factory in the caller's runtime, or on a thread for that where the caller has none.
 pub(super) async fn close(engine: &Arc<Engine>, deadline: Duration) -> Result<CloseReport, Error> {
+    let span = tracing::info_span!("claviger.close", system_key = %engine.caches().system_keyring().id());
     if Handle::try_current().is_ok() {
-        return Ok(in_order(engine, deadline).await);
+        return Ok(in_order(engine, deadline).instrument(span).await);
     }
     let (sender, report) = oneshot::channel();
     let engine = Arc::clone(engine);
     let run = move || {
         let runtime = Builder::new_current_thread().enable_time().build();
         // A caller that went away closes again or not at all.
-        let _sent = sender.send(runtime.map(|runtime| runtime.block_on(in_order(&engine, deadline))));
+        let _sent = sender
+            .send(runtime.map(|runtime| runtime.block_on(in_order(&engine, deadline).instrument(span))));
     };
     thread::Builder::new().name("claviger-close".to_owned()).spawn(run).map_err(Error::no_runtime)?;
     report
@@ -69,5 +72,6 @@ async fn in_order(engine: &Engine, deadline: Duration) -> CloseReport {
         }
         None => false,
     };
+    engine.context().telemetry().end();
     CloseReport { aborted_loads, keys_in_use, stuck_sources, stuck_thread }
 }

@@ -35,6 +35,8 @@ use crate::partition::{Naming, ReadableSuffixes};
 use crate::policy::{CryptoPolicy, Lifetime, Limits};
 use crate::random::{SecureRandom, SystemRandom};
 use crate::tasks::Tasks;
+use crate::telemetry::way::WayGauges;
+use crate::telemetry::{Telemetry, Way};
 
 /// Gathers a factory's options. [`build`](Self::build) is the one step that can fail.
 #[derive(Debug)]
@@ -234,17 +236,21 @@ impl SessionFactoryBuilder {
                 "the policy requires locked memory, and the KMS holds keys in memory that need not be locked",
             ));
         }
-        let (store_gates, replica_gate, kms_gate) =
-            (self.store_gates(), self.replica_gate(), self.kms_gate());
         let naming = Naming::new(
             &self.service,
             &self.product,
-            self.region_suffix,
-            self.readable_suffixes,
+            self.region_suffix.clone(),
+            self.readable_suffixes.clone(),
             self.strict_ids,
         )?;
         let sentinel = Arc::new(ForkSentinel::new()?);
-        let caches = Caches::new(&self.limits, &naming.system_key_id(), &self.clock, &sentinel);
+        let system_key = naming.system_key_id();
+        let telemetry = Telemetry::new(&system_key, &self.clock, &sentinel);
+        telemetry.show_waiting_limit(self.limits.max_cold_operations);
+        let store_gates = self.store_gates(&telemetry);
+        let replica = (self.replica_gate(), telemetry.way(Way::MetastoreReplica));
+        let kms_gate = self.kms_gate(&telemetry);
+        let caches = Caches::new(&self.limits, &system_key, &self.clock, &sentinel, telemetry.keys());
         let known = Arc::new(Known::new(self.folded_ids, Arc::clone(&sentinel)));
         let idle_timeout = match self.policy.idle_timeout {
             Lifetime::Of(timeout) => Some(timeout),
@@ -254,9 +260,11 @@ impl SessionFactoryBuilder {
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
             let on_failover = with(engine, |engine| engine.failed_over());
             let before_loads = with(engine, Engine::ensure_tasks);
-            let context = Arc::new(Context::new(naming, Rules::new(&policy), clock, random));
-            let store = MetastoreHandle::new(metastore, store_gates, replica_gate, on_failover);
-            let back_ends = Arc::new(BackEnds::new(store, KmsHandle::new(kms, kms_gate)));
+            let calls = || Arc::clone(telemetry.calls());
+            let store = MetastoreHandle::new(metastore, store_gates, replica, calls(), on_failover);
+            let back_ends = Arc::new(BackEnds::new(store, KmsHandle::new(kms, kms_gate, calls())));
+            let listeners = Listeners::new(sources, limits.store_deadline, &telemetry);
+            let context = Arc::new(Context::new(naming, Rules::new(&policy), clock, random, telemetry));
             let parts = Parts { context, caches: Arc::new(caches), back_ends };
             let tasks = Tasks::new(runtime, limits.max_background_refreshes);
             let dispatcher = Dispatcher::new(&parts, tasks, &limits, before_loads);
@@ -265,24 +273,26 @@ impl SessionFactoryBuilder {
             let loader =
                 Loader::new(&parts, dispatcher, maker, LostRows::new(&parts, lost, self.restore_lost));
             let sweep = Sweep::new(&parts, idle_timeout);
-            Engine::new(parts, loader, sweep, Listeners::new(sources, limits.store_deadline))
+            Engine::new(parts, loader, sweep, listeners)
         });
         Ok(SessionFactory::new(Arc::new(Core::new(engine, sentinel, limits.max_payload_bytes))))
     }
 
     /// The ways to the metastore: for reads, and for writes.
-    fn store_gates(&self) -> [Gate; 2] {
+    fn store_gates(&self, telemetry: &Telemetry) -> [Gate; 2] {
         let Limits { max_store_calls, store_deadline, .. } = self.limits;
         let lanes = Lanes::new(Width::Key);
-        [max_store_calls, half(max_store_calls)]
-            .map(|calls_max| self.gate(calls_max, store_deadline, Arc::clone(&lanes)))
+        [(Way::MetastoreReads, max_store_calls), (Way::MetastoreWrites, half(max_store_calls))].map(
+            |(way, calls_max)| self.gate(calls_max, store_deadline, Arc::clone(&lanes), &telemetry.way(way)),
+        )
     }
 
-    fn kms_gate(&self) -> Gate {
-        self.gate(self.limits.max_kms_calls, self.limits.kms_deadline, Lanes::new(Width::Version))
+    fn kms_gate(&self, telemetry: &Telemetry) -> Gate {
+        let Limits { max_kms_calls, kms_deadline, .. } = self.limits;
+        self.gate(max_kms_calls, kms_deadline, Lanes::new(Width::Version), &telemetry.way(Way::Kms))
     }
 
-    fn gate(&self, loads_max: usize, deadline: Duration, lanes: Arc<Lanes>) -> Gate {
+    fn gate(&self, loads_max: usize, deadline: Duration, lanes: Arc<Lanes>, gauges: &Arc<WayGauges>) -> Gate {
         let rules = GateRules {
             loads_max,
             checks_max: half(loads_max),
@@ -292,7 +302,7 @@ impl SessionFactoryBuilder {
             slow: self.policy.refresh_wait,
             probe_wait: self.limits.store_deadline,
         };
-        Gate::new(rules, Arc::clone(&self.clock), Arc::clone(&self.random))
+        Gate::new(rules, gauges, Arc::clone(&self.clock), Arc::clone(&self.random))
     }
 
     /// The store itself answers for a replica that does not, so little patience loses nothing.

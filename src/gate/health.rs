@@ -3,7 +3,7 @@
 //! The breaker counts subjects: failures of one key say nothing of the others. Time is an argument, by a
 //! clock that never goes back.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,11 +14,14 @@ use super::subject::Subject;
 use super::trouble::Troubles;
 use crate::breaker::BreakerOpen;
 use crate::error::BackendError;
+use crate::telemetry::way::WayGauges;
 
 #[derive(Debug)]
 pub(super) struct Health {
     state: Mutex<State>,
     closed: Notify,
+    /// They show the breaker.
+    gauges: Arc<WayGauges>,
 }
 
 #[derive(Debug)]
@@ -93,10 +96,10 @@ const PREFERRED_MAX: usize = 4;
 const PREFERENCE: Duration = Duration::from_millis(250);
 
 impl Health {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(gauges: Arc<WayGauges>) -> Self {
         let state =
             State { troubles: Troubles::new(), breaker: Breaker::default(), waiting: 0, served: None };
-        Self { state: Mutex::new(state), closed: Notify::new() }
+        Self { state: Mutex::new(state), closed: Notify::new(), gauges }
     }
 
     pub(super) fn is_tripped(&self) -> bool {
@@ -194,6 +197,8 @@ impl Health {
         }
         if state.breaker.close(now) {
             state.troubles.returned();
+            // As long as the state is locked, so that it shows what came last.
+            self.gauges.breaker().set(false);
             drop(state);
             self.closed.notify_waiters();
         }
@@ -206,7 +211,9 @@ impl Health {
 
     /// Notes that an attempt that began at `asked` brought no answer.
     pub(super) fn failed(&self, subject: &Subject, asked: Duration, now: Duration) {
-        self.state().breaker.fail(subject, asked, now);
+        let mut state = self.state();
+        state.breaker.fail(subject, asked, now);
+        self.gauges.breaker().set(state.breaker.open.is_some());
     }
 
     /// Notes that a call as a whole, whose last attempt began at `asked`, brought no answer.

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::subject::{Class, Subject};
+use crate::telemetry::gauges::Raised;
+use crate::telemetry::way::{PermitClass, WayGauges};
 
 #[derive(Debug)]
 pub(super) struct Permits {
@@ -20,22 +22,17 @@ pub(super) struct Permits {
     sizes: [usize; 3],
     checks_waiting: AtomicUsize,
     lanes: Arc<Lanes>,
+    gauges: Arc<WayGauges>,
 }
 
 /// Leave to make one attempt, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
-    kind: Kind,
+    kind: PermitClass,
+    raised: Raised,
     // The lane last: a call that waits for it has a permit or queues for one.
     held: Option<SemaphorePermit<'a>>,
     _lane: Option<InLane>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Check,
-    Load,
-    Troubled,
 }
 
 /// Bounds how many calls one key has under way, so that it takes no more permits than its share.
@@ -78,22 +75,34 @@ const LANE_CALLS: usize = 2;
 const TROUBLE_SHARE: usize = 8;
 
 impl Permits {
-    pub(super) fn new(loads_max: usize, checks_max: usize, lanes: Arc<Lanes>) -> Self {
+    pub(super) fn new(
+        loads_max: usize,
+        checks_max: usize,
+        lanes: Arc<Lanes>,
+        gauges: Arc<WayGauges>,
+    ) -> Self {
         let sizes = [loads_max, checks_max, (loads_max / TROUBLE_SHARE).max(1)];
         let [loads, checks, troubled] = sizes.map(Semaphore::new);
-        Self { loads, checks, troubled, sizes, checks_waiting: AtomicUsize::new(0), lanes }
+        let [loads_max, checks_max, troubled_max] = sizes;
+        gauges.show_limits([checks_max, loads_max, troubled_max]);
+        Self { loads, checks, troubled, sizes, checks_waiting: AtomicUsize::new(0), lanes, gauges }
     }
 
     /// Waits for a permit. A call for many keys has no lane.
     pub(super) async fn acquire(&self, class: Class, subject: Option<&Subject>) -> Permit<'_> {
         let mut lane = subject.map(|subject| self.lanes.enter(subject));
+        let kind = match class {
+            Class::Check => PermitClass::Check,
+            Class::Load => PermitClass::Load,
+        };
+        let _queued = self.gauges.queued(kind);
         match class {
             Class::Check => {
                 if let Some(lane) = &mut lane {
                     lane.wait().await;
                 }
                 let held = self.acquire_check().await;
-                Permit { kind: Kind::Check, held, _lane: lane }
+                self.permit(kind, held, lane)
             }
             Class::Load => {
                 if let Some(lane) = &mut lane {
@@ -103,7 +112,7 @@ impl Permits {
                 if let Some(lane) = &mut lane {
                     lane.wait().await;
                 }
-                Permit { kind: Kind::Load, held, _lane: lane }
+                self.permit(kind, held, lane)
             }
         }
     }
@@ -113,15 +122,25 @@ impl Permits {
         let held = self.troubled.try_acquire().ok()?;
         let mut lane = subject.map(|subject| self.lanes.enter(subject));
         let has_room = lane.as_mut().is_none_or(InLane::try_go);
-        has_room.then_some(Permit { kind: Kind::Troubled, held: Some(held), _lane: lane })
+        has_room.then(|| self.permit(PermitClass::Troubled, Some(held), lane))
     }
 
     /// Lets a call go on among those in trouble; `false` if they have no room.
     pub(super) fn move_aside<'a>(&'a self, permit: &mut Permit<'a>) -> bool {
         let Ok(held) = self.troubled.try_acquire() else { return false };
-        permit.kind = Kind::Troubled;
+        permit.kind = PermitClass::Troubled;
         permit.held = Some(held);
+        permit.raised = self.gauges.permit(PermitClass::Troubled);
         true
+    }
+
+    fn permit<'a>(
+        &'a self,
+        kind: PermitClass,
+        held: Option<SemaphorePermit<'a>>,
+        lane: Option<InLane>,
+    ) -> Permit<'a> {
+        Permit { kind, raised: self.gauges.permit(kind), held, _lane: lane }
     }
 
     pub(super) fn has_room_for_check(&self) -> bool {
@@ -148,11 +167,11 @@ impl Permits {
 
 impl Permit<'_> {
     pub(super) fn is_of_check(&self) -> bool {
-        self.kind == Kind::Check
+        self.kind == PermitClass::Check
     }
 
     pub(super) fn is_of_trouble(&self) -> bool {
-        self.kind == Kind::Troubled
+        self.kind == PermitClass::Troubled
     }
 }
 

@@ -21,6 +21,8 @@ use crate::gate::jittered;
 use crate::keys::context::Context;
 use crate::record::KeyId;
 use crate::tasks::Tasks;
+use crate::telemetry::Telemetry;
+use crate::telemetry::gauges::Flag;
 
 /// What invalidations are applied to.
 pub(crate) trait Invalidate: Send + Sync + 'static {
@@ -51,7 +53,9 @@ pub(crate) struct Listeners {
 struct Slot {
     source: Mutex<Option<BoxedSource>>,
     /// Its last answer was a good one.
-    is_connected: AtomicBool,
+    connected: Flag,
+    /// It failed, and has not answered well since.
+    is_lost: AtomicBool,
 }
 
 /// A source in a task's hands. It goes back when the task goes away with its runtime.
@@ -68,9 +72,12 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 impl Listeners {
-    pub(crate) fn new(sources: Vec<BoxedSource>, deadline: Duration) -> Self {
-        let slot =
-            |source| Arc::new(Slot { source: Mutex::new(Some(source)), is_connected: AtomicBool::default() });
+    pub(crate) fn new(sources: Vec<BoxedSource>, deadline: Duration, telemetry: &Telemetry) -> Self {
+        let gauge = telemetry.sources(sources.len());
+        let slot = |source| {
+            let connected = Flag::new(gauge.clone());
+            Arc::new(Slot { source: Mutex::new(Some(source)), connected, is_lost: AtomicBool::default() })
+        };
         let slots: Vec<_> = sources.into_iter().map(slot).collect();
         Self {
             idle: Arc::new(AtomicUsize::new(slots.len())),
@@ -123,7 +130,12 @@ impl Listeners {
 
     /// Tells of each source whether its last answer was a good one.
     pub(crate) fn connected(&self) -> Vec<bool> {
-        self.slots.iter().map(|slot| slot.is_connected.load(Ordering::Acquire)).collect()
+        self.slots.iter().map(|slot| slot.connected.is_set()).collect()
+    }
+
+    /// Counts the sources that failed and have not answered well since.
+    pub(crate) fn lost(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_lost.load(Ordering::Acquire)).count()
     }
 }
 
@@ -150,7 +162,7 @@ impl Held {
                     Some(None) => {
                         let Some(target) = target.upgrade() else { return };
                         apply(&*target, Invalidation::Everything, &mut pace).await;
-                        self.slot.is_connected.store(ask_at.is_none(), Ordering::Release);
+                        self.slot.connected.set(ask_at.is_none());
                     }
                 }
             };
@@ -158,17 +170,20 @@ impl Held {
             match answer {
                 Ok(message) => {
                     ask_at = None;
+                    self.context.telemetry().count_invalidation(message.name());
+                    self.slot.is_lost.store(false, Ordering::Release);
                     if outage.ends() {
                         note_recovery(&self.context);
                     }
                     apply(&*target, message, &mut pace).await;
                     // After the messages: a caller that sees it connected may rely on those that came first.
                     if pace.due().is_none() {
-                        self.slot.is_connected.store(true, Ordering::Release);
+                        self.slot.connected.set(true);
                     }
                 }
                 Err(fault) => {
-                    self.slot.is_connected.store(false, Ordering::Release);
+                    self.slot.connected.set(false);
+                    self.slot.is_lost.store(true, Ordering::Release);
                     note_fault(&self.context, &fault, outage.begins());
                     ask_at = Some(Instant::now() + outage.pause(self.context.random()));
                 }
@@ -246,7 +261,7 @@ async fn by<T>(due: Option<Instant>, answer: impl Future<Output = T>) -> Option<
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.slot.is_connected.store(false, Ordering::Relaxed);
+        self.slot.connected.set(false);
         *self.slot.source() = self.source.take();
         self.idle.fetch_add(1, Ordering::Relaxed);
         if self.stop.is_cancelled() {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use claviger_memory::ForkSentinel;
 
 use crate::key::state::KeyState;
-use crate::record::EnvelopeKeyRecord;
+use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 
 /// What is known of keys, by digests of them.
 #[derive(Debug)]
@@ -121,6 +121,12 @@ impl Known {
         }
     }
 
+    /// Returns `true` if this version is known to be revoked, whether or not it has a row.
+    pub(crate) fn is_revoked(&self, key: &KeyMeta) -> bool {
+        let version = self.version(key.id(), key.created());
+        self.marks().revoked.versions.contains_key(&version.name)
+    }
+
     /// Notes a key that was made from a row. `probe` is something that only this key makes, where its wrapped
     /// form may have been changed: a KMS's may have other spelling, or copies left out.
     ///
@@ -192,12 +198,16 @@ impl Known {
 
     fn version_of(&self, record: &EnvelopeKeyRecord) -> Version {
         let id = record.kept_under().unwrap_or(record.meta().id());
+        self.version(id, record.meta().created())
+    }
+
+    fn version(&self, id: &KeyId, created: Created) -> Version {
         let id = if self.folds {
             self.digest("id", id.folded().as_bytes())
         } else {
             self.digest("id", id.as_str().as_bytes())
         };
-        let name = Digest(self.hasher.hash_one(("version", id, record.meta().created())));
+        let name = Digest(self.hasher.hash_one(("version", id, created)));
         Version { id, name }
     }
 

@@ -116,12 +116,13 @@ impl KeyState {
         self.has(INVALIDATED)
     }
 
-    /// Marks the key revoked, for as long as this state is known; that was learned in this generation.
-    pub(crate) fn mark_revoked(&self, generation: u64) {
+    /// Marks the key revoked, for as long as this state is known; that was learned in this generation. `true` if
+    /// it is news.
+    pub(crate) fn mark_revoked(&self, generation: u64) -> bool {
         if !self.is_revoked() {
             self.revoked_since.store(generation, Ordering::Relaxed);
         }
-        self.flags.fetch_or(REVOKED, Ordering::Release);
+        self.flags.fetch_or(REVOKED, Ordering::Release) & REVOKED == 0
     }
 
     /// Returns `true` if the key was known to be revoked before loads of this generation began.

@@ -11,7 +11,9 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use claviger_memory::ForkSentinel;
+use metrics::Gauge;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -30,7 +32,7 @@ use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
 const TURN: usize = 32;
 
 pub(crate) struct KeyCache {
-    lru: Cache<KeyId, Arc<Keyring>, RandomState>,
+    lru: Cache<KeyId, Arc<Place>, RandomState>,
     registry: Arc<Registry<Keyring>>,
     orphans: Arc<Orphans>,
     clock: Arc<dyn Clock>,
@@ -40,21 +42,36 @@ pub(crate) struct KeyCache {
     closed: Mutex<bool>,
 }
 
+/// Where a keyring is in the LRU. It leaves with its entry: what the LRU keeps of that is freed some time later, by
+/// whichever thread comes by, and a keyring that lived on so long would be found again or not, by chance.
+struct Place(ArcSwapOption<Keyring>);
+
+impl Place {
+    fn of(keyring: &Arc<Keyring>) -> Arc<Self> {
+        Arc::new(Self(ArcSwapOption::from(Some(Arc::clone(keyring)))))
+    }
+}
+
 impl KeyCache {
     pub(crate) fn new(
         capacity: Capacity,
         orphans: Arc<Orphans>,
         clock: Arc<dyn Clock>,
         sentinel: Arc<ForkSentinel>,
+        cached: Gauge,
     ) -> Self {
         let builder = Cache::builder()
             .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_, keyring: &Arc<Keyring>| u32::try_from(keyring.keys().len()).unwrap_or(u32::MAX))
+            .weigher(|_, place: &Arc<Place>| {
+                let keys = place.0.load().as_ref().map_or(0, |keyring| keyring.keys().len());
+                u32::try_from(keys).unwrap_or(u32::MAX)
+            })
             .eviction_listener({
                 let (orphans, clock) = (Arc::clone(&orphans), Arc::clone(&clock));
-                move |_, keyring: Arc<Keyring>, cause| {
+                move |_, place: Arc<Place>, cause| {
+                    let left = place.0.swap(None);
                     // A keyring that was added again replaced itself and is still in.
-                    if cause != RemovalCause::Replaced {
+                    if let Some(keyring) = left.filter(|_| cause != RemovalCause::Replaced) {
                         let cause = if cause == RemovalCause::Size {
                             OrphanCause::Evicted
                         } else {
@@ -70,13 +87,14 @@ impl KeyCache {
         };
         let versions_max = keys_max.min(VERSIONS_MAX);
         let lru = builder.build_with_hasher(RandomState::new());
-        let registry = Arc::new(Registry::new(keys_max, sentinel));
+        let registry = Arc::new(Registry::new(keys_max, cached, sentinel));
         Self { lru, registry, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
     }
 
     /// Returns the id's keyring, an empty one if nothing is cached.
     pub(crate) fn keyring(&self, id: &str) -> Arc<Keyring> {
-        self.lru.get(id).unwrap_or_else(|| self.registry.get_or_insert(id, Keyring::new))
+        let cached = self.lru.get(id).and_then(|place| place.0.load_full());
+        cached.unwrap_or_else(|| self.registry.get_or_insert(id, Keyring::new))
     }
 
     /// Adds a key to a keyring and makes room for it. Does nothing once closed.
@@ -90,7 +108,7 @@ impl KeyCache {
         // It may have been evicted while the load held it.
         self.orphans.forget(key);
         self.orphans.release(keyring.add(key, role, self.versions_max, now), now, OrphanCause::Superseded);
-        self.lru.insert(keyring.id().clone(), Arc::clone(keyring));
+        self.lru.insert(keyring.id().clone(), Place::of(keyring));
         self.lru.run_pending_tasks();
     }
 
@@ -116,7 +134,7 @@ impl KeyCache {
         self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
         if !*closed && keyring.keys().len() > 0 {
             // Tells the LRU its new weight.
-            self.lru.insert(keyring.id().clone(), Arc::clone(keyring));
+            self.lru.insert(keyring.id().clone(), Place::of(keyring));
         }
         self.lru.run_pending_tasks();
     }
@@ -152,8 +170,8 @@ impl KeyCache {
     /// # Cancel safety
     /// It changes nothing.
     pub(crate) async fn is_any_idle(&self, now: Moment, idle_max: u64) -> bool {
-        for (number, (_, keyring)) in self.lru.iter().enumerate() {
-            if keyring.idle(now) > idle_max {
+        for (number, (_, place)) in self.lru.iter().enumerate() {
+            if place.0.load().as_ref().is_some_and(|keyring| keyring.idle(now) > idle_max) {
                 return true;
             }
             if number % TURN == TURN - 1 {
@@ -171,10 +189,11 @@ impl KeyCache {
     /// # Cancel safety
     /// Those that it came to are gone, the others stay.
     pub(crate) async fn sweep(&self, now: Moment, idle_max: u64, troubled_max: u64) {
-        for (number, (id, keyring)) in self.lru.iter().enumerate() {
+        for (number, (id, place)) in self.lru.iter().enumerate() {
             if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
+            let Some(keyring) = place.0.load_full() else { continue };
             self.release(&keyring, keyring.drop_formers(|until| until < now.monotonic));
             let idle = keyring.idle(now);
             if idle > idle_max && !keyring.is_parent() && (!keyring.is_troubled() || idle > troubled_max) {

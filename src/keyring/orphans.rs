@@ -3,9 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use metrics::Counter;
+
 use crate::clock::Moment;
 use crate::key::CryptoKey;
 use crate::record::KeyMeta;
+use crate::telemetry::keys::KeyMetrics;
 
 /// A key that is in use though its cache entry is gone. It is wiped with its last user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +36,27 @@ pub enum OrphanCause {
     Closed,
 }
 
+impl OrphanCause {
+    const ALL: [Self; 4] = [Self::Evicted, Self::Idle, Self::Superseded, Self::Closed];
+
+    /// Returns what the metrics call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Idle => "idle",
+            Self::Superseded => "superseded",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// Lists the orphans there are, by weak references: it keeps none alive.
-#[derive(Debug, Default)]
-pub(crate) struct Orphans(Mutex<Vec<Entry>>);
+#[derive(Debug)]
+pub(crate) struct Orphans {
+    entries: Mutex<Vec<Entry>>,
+    /// In the order of [`OrphanCause::ALL`].
+    evictions: [Counter; 4],
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -45,12 +66,22 @@ struct Entry {
 }
 
 impl Orphans {
+    pub(crate) fn new(metrics: &KeyMetrics) -> Self {
+        let evictions = OrphanCause::ALL.map(|cause| metrics.evictions(cause.name()));
+        Self { entries: Mutex::default(), evictions }
+    }
+
     /// Gives up the cache's hold on `keys` and lists those that live on.
     pub(crate) fn release(&self, keys: Vec<Arc<CryptoKey>>, now: Moment, cause: OrphanCause) {
+        if let Some(evictions) = self.evictions.get(cause as usize) {
+            evictions.increment(u64::try_from(keys.len()).unwrap_or(u64::MAX));
+        }
         for key in keys {
             let weak = Arc::downgrade(&key);
             drop(key);
-            if weak.strong_count() > 0 {
+            if let Some(key) = weak.upgrade() {
+                key.set_orphan(true);
+                drop(key);
                 let mut entries = self.entries();
                 // The dead make room first, so the list is never over twice what lives.
                 if entries.len() == entries.capacity() {
@@ -74,6 +105,7 @@ impl Orphans {
         let (index, key) =
             entries.iter().enumerate().find_map(|(index, entry)| is_it(entry).map(|key| (index, key)))?;
         entries.swap_remove(index);
+        key.set_orphan(false);
         Some(key)
     }
 
@@ -98,6 +130,6 @@ impl Orphans {
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
         // A panic while the lock was held leaves a list of weak references, in whatever order.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use claviger_memory::ForkSentinel;
+use metrics::Gauge;
 
 use super::flight::Series;
 use crate::record::KeyId;
+use crate::telemetry::as_f64;
 
 #[derive(Debug)]
 pub(crate) struct Registry<R> {
@@ -19,6 +21,8 @@ pub(crate) struct Registry<R> {
     hasher: RandomState,
     /// How many keys the keyrings hold, all together.
     keys: AtomicUsize,
+    /// Shows it.
+    gauge: Gauge,
     series: Arc<Series>,
     sentinel: Arc<ForkSentinel>,
 }
@@ -33,12 +37,13 @@ const SHARDS_MAX: usize = 4_096;
 
 impl<R> Registry<R> {
     /// Makes room for the keyrings of so many keys; more only cost time.
-    pub(super) fn new(keys_max: usize, sentinel: Arc<ForkSentinel>) -> Self {
+    pub(super) fn new(keys_max: usize, gauge: Gauge, sentinel: Arc<ForkSentinel>) -> Self {
         let shards = keys_max.div_ceil(SHARD_KEYS).clamp(1, SHARDS_MAX);
         Self {
             shards: std::iter::repeat_with(|| Shard(Mutex::default())).take(shards).collect(),
             hasher: RandomState::new(),
             keys: AtomicUsize::new(0),
+            gauge,
             series: Arc::default(),
             sentinel,
         }
@@ -85,8 +90,10 @@ impl<R> Registry<R> {
     pub(super) fn recount(&self, before: usize, after: usize) {
         if after >= before {
             self.keys.fetch_add(after - before, Ordering::Relaxed);
+            self.gauge.increment(as_f64(after - before));
         } else {
             self.keys.fetch_sub(before - after, Ordering::Relaxed);
+            self.gauge.decrement(as_f64(before - after));
         }
     }
 

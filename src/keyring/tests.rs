@@ -4,6 +4,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use claviger_memory::{Arena, ForkSentinel, LockPolicy};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_util::registry::{AtomicStorage, Registry};
 use proptest::prelude::*;
 
 use super::cache::KeyCache;
@@ -14,9 +16,11 @@ use crate::clock::{Clock, nanos};
 use crate::error::Error;
 use crate::key::Life;
 use crate::key::known::Known;
+use crate::partition::Level;
 use crate::policy::Capacity;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
 use crate::secret::SecretKey;
+use crate::telemetry::keys::KeyMetrics;
 use crate::testing::FixedClock;
 
 /// A cache with nothing above it: keys are made here, where a flight would load them.
@@ -26,17 +30,20 @@ struct Bench {
     orphans: Arc<Orphans>,
     cache: KeyCache,
     known: Arc<Known>,
+    metrics: KeyMetrics,
 }
 
 impl Bench {
     fn new(capacity: impl Into<Capacity>) -> Self {
         let clock = FixedClock::new(1_700_000_000);
-        let orphans = Arc::new(Orphans::default());
+        let metrics = KeyMetrics::default();
+        let orphans = Arc::new(Orphans::new(&metrics));
         let clock_of_cache: Arc<dyn Clock> = Arc::new(clock.clone());
         let sentinel = Arc::new(ForkSentinel::new().unwrap());
         let known = Arc::new(Known::new(false, Arc::clone(&sentinel)));
-        let cache = KeyCache::new(capacity.into(), Arc::clone(&orphans), clock_of_cache, sentinel);
-        Self { clock, arena: Arena::new(LockPolicy::Off), orphans, cache, known }
+        let cache =
+            KeyCache::new(capacity.into(), Arc::clone(&orphans), clock_of_cache, sentinel, Gauge::noop());
+        Self { clock, arena: Arena::new(LockPolicy::Off), orphans, cache, known, metrics }
     }
 
     /// Loads a key as a flight does: the one at hand, an orphan taken back, or a new one.
@@ -58,7 +65,7 @@ impl Bench {
             let life = Life { expires: u64::MAX, replace_from: u64::MAX };
             let state = keyring.state(meta.created());
             let key = CryptoKey::new(&self.arena, &secret, &record, life, state, None, &self.known);
-            Arc::new(key.unwrap())
+            Arc::new(key.unwrap().counted(self.metrics.live(Level::Intermediate)))
         });
         self.cache.add(&keyring, &key, role);
         key
@@ -369,4 +376,57 @@ fn orphans_whose_users_are_gone_are_not_kept_in_the_list() {
         let _in_use = bench.load("evicts", created, Role::Latest);
     }
     assert!(bench.orphans.room() < 64, "{}", bench.orphans.room());
+}
+
+#[test]
+fn keys_in_use_that_left_the_cache_are_shown_until_they_are_taken_back_or_go() {
+    let recorded = Arc::new(Registry::atomic());
+    metrics::with_local_recorder(&Recorded(Arc::clone(&recorded)), || {
+        let shown = |name: &str| {
+            let mut value = 0.0;
+            recorded.visit_gauges(|key, gauge| {
+                if key.name() == name {
+                    value += f64::from_bits(gauge.load(Ordering::Relaxed));
+                }
+            });
+            value
+        };
+        let shown = || (shown("claviger_live_keys"), shown("claviger_orphaned_keys"));
+        let bench = Bench::new(1);
+        let held = bench.load("a", 1, Role::Latest);
+        assert_eq!(shown(), (1.0, 0.0));
+        drop(bench.load("b", 1, Role::Latest));
+        assert_eq!(shown(), (2.0, 1.0), "it was evicted and is held");
+        // `b` goes, and `a` comes back.
+        let again = bench.load("a", 1, Role::Latest);
+        assert!(Arc::ptr_eq(&held, &again));
+        assert_eq!(shown(), (1.0, 0.0));
+        drop(bench.load("b", 1, Role::Latest));
+        assert_eq!(shown(), (2.0, 1.0));
+        drop((held, again));
+        assert_eq!(shown(), (1.0, 0.0), "it went with its last user");
+    });
+}
+
+/// Keeps gauges.
+struct Recorded(Arc<Registry<Key, AtomicStorage>>);
+
+impl Recorder for Recorded {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.0.get_or_create_gauge(key, |gauge| Gauge::from_arc(Arc::clone(gauge)))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
 }

@@ -10,13 +10,14 @@ use crate::metastore::handle::MetastoreHandle;
 
 #[derive(Debug)]
 pub(crate) struct BackEnds {
-    store: MetastoreHandle,
+    // The metastore is let go last: a KMS may lie on top of one, never the reverse.
     kms: KmsHandle,
+    store: MetastoreHandle,
 }
 
 impl BackEnds {
     pub(crate) const fn new(store: MetastoreHandle, kms: KmsHandle) -> Self {
-        Self { store, kms }
+        Self { kms, store }
     }
 
     pub(super) const fn store(&self) -> &MetastoreHandle {

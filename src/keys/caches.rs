@@ -15,6 +15,7 @@ use crate::keyring::orphans::Orphans;
 use crate::partition::is_system_key_id;
 use crate::policy::Limits;
 use crate::record::{KeyId, KeyMeta};
+use crate::telemetry::keys::KeyMetrics;
 
 #[derive(Debug)]
 pub(crate) struct Caches {
@@ -36,11 +37,15 @@ impl Caches {
         system_key: &KeyId,
         clock: &Arc<dyn Clock>,
         sentinel: &Arc<ForkSentinel>,
+        metrics: &KeyMetrics,
     ) -> Self {
-        let orphans = Arc::new(Orphans::default());
-        let cache =
-            |capacity| KeyCache::new(capacity, Arc::clone(&orphans), Arc::clone(clock), Arc::clone(sentinel));
-        let (system, intermediate) = (cache(limits.max_system_keys), cache(limits.max_intermediate_keys));
+        let orphans = Arc::new(Orphans::new(metrics));
+        let cache = |capacity, level| {
+            let (orphans, cached) = (Arc::clone(&orphans), metrics.cached(level).clone());
+            KeyCache::new(capacity, orphans, Arc::clone(clock), Arc::clone(sentinel), cached)
+        };
+        let system = cache(limits.max_system_keys, Level::System);
+        let intermediate = cache(limits.max_intermediate_keys, Level::Intermediate);
         Self {
             intermediate,
             system_keyring: system.keyring(system_key.as_str()),

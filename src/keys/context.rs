@@ -5,8 +5,11 @@ use std::sync::Arc;
 use super::rules::Rules;
 use crate::clock::{Clock, Moment};
 use crate::events::Events;
-use crate::partition::Naming;
+use crate::partition::{Level, Naming};
 use crate::random::SecureRandom;
+use crate::record::KeyMeta;
+use crate::telemetry::Telemetry;
+use crate::telemetry::keys::KeyChange;
 
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -15,6 +18,7 @@ pub(crate) struct Context {
     clock: Arc<dyn Clock>,
     random: Arc<dyn SecureRandom>,
     events: Events,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Context {
@@ -23,8 +27,9 @@ impl Context {
         rules: Rules,
         clock: Arc<dyn Clock>,
         random: Arc<dyn SecureRandom>,
+        telemetry: Arc<Telemetry>,
     ) -> Self {
-        Self { naming, rules, clock, random, events: Events::default() }
+        Self { naming, rules, clock, random, events: Events::new(&telemetry), telemetry }
     }
 
     #[inline]
@@ -49,5 +54,16 @@ impl Context {
 
     pub(crate) const fn events(&self) -> &Events {
         &self.events
+    }
+
+    #[inline]
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Counts and tells what became of a key.
+    pub(crate) fn note_change(&self, level: Level, change: KeyChange, key: &KeyMeta) {
+        self.telemetry.keys().count_change(level, change);
+        self.events.key_changed(level, change, key);
     }
 }

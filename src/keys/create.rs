@@ -13,6 +13,7 @@ use crate::keyring::key_set::Role;
 use crate::metastore::Insert;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::secret::{KEY_BYTES, SecretKey};
+use crate::telemetry::keys::KeyChange;
 
 /// What became of an attempt to create a key.
 pub(super) enum Creation {
@@ -36,11 +37,11 @@ impl Loader {
         }
     }
 
-    /// Creates a key under `parent` and stores it (T3).
+    /// Creates a key under `parent` and stores it (T3), which is `change`.
     pub(super) async fn create(
         &self,
         request: &LoadRequest,
-        above: Option<Created>,
+        (above, change): (Option<Created>, KeyChange),
         parent: Option<Arc<CryptoKey>>,
     ) -> Result<Creation, Error> {
         let keyring = &request.keyring;
@@ -69,6 +70,7 @@ impl Loader {
                 keyring.mark_checked(&state, begun, request.generation);
                 self.caches.missing().forget(record.meta());
                 self.caches.of(request.level).add(keyring, &key, Role::Latest);
+                self.context.note_change(request.level, change, record.meta());
                 Ok(Creation::Made(key))
             }
             Insert::AlreadyExists => {
@@ -106,12 +108,23 @@ impl Loader {
         // So that a lost row can be put back, and no two keys share an id and a time.
         let above = above.max(self.lost_rows.greatest(id, self.rules().created_max(now)));
         match (self.rules().next_created(now, above), above) {
-            (Ok(Some(created)), _) => Ok(KeyMeta::new(id.clone(), created)),
+            (Ok(Some(created)), _) => Ok(self.unrevoked(KeyMeta::new(id.clone(), created))),
             (Ok(None), _) => Err(Error::ClockNotSet { key: id.clone() }),
             (Err(TooFarAhead), above) => {
                 Err(Error::ClockSkew(KeyMeta::new(id.clone(), above.unwrap_or(Created::MAX))))
             }
         }
+    }
+
+    /// Returns the first version from this one on that is not known to be revoked: a row that was deleted leaves its
+    /// name, under which a new key would be revoked, too.
+    fn unrevoked(&self, mut key: KeyMeta) -> KeyMeta {
+        while self.maker.is_known_as_revoked(&key)
+            && let Some(created) = Created::new(key.created().unix_seconds().saturating_add(1))
+        {
+            key = KeyMeta::new(key.id().clone(), created);
+        }
+        key
     }
 
     fn seal_under(

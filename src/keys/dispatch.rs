@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::admission::{Admission, Full};
 use super::back_ends::BackEnds;
@@ -142,7 +143,8 @@ impl Dispatcher {
         min_generation: MinGeneration,
     ) -> Outcome {
         let _place = if request.is_limited() {
-            Some(self.admission.begin_to_wait().map_err(|full| self.overloaded(&request, full))?)
+            let place = self.admission.begin_to_wait().map_err(|full| self.overloaded(&request, full))?;
+            Some((place, self.context.telemetry().loads().waits()))
         } else {
             None
         };
@@ -244,10 +246,12 @@ impl Dispatcher {
     ) -> Result<(), Error> {
         self.before_loads();
         request.lead_by(&leader);
+        let span = request.span();
         let (this, loader) = (Arc::clone(self), Arc::clone(loader));
         // On the heap: many wait at once, and what is passed on takes its room at each step.
         let load = async move |stopped: CancellationToken| {
             let _held = permit;
+            let under_way = this.context.telemetry().loads().begin(request.level);
             let work = tokio::time::timeout(this.operation_deadline, Box::pin(loader.load(&request)));
             let outcome = match stopped.run_until_cancelled(work).await {
                 Some(Ok(outcome)) => outcome,
@@ -257,9 +261,10 @@ impl Dispatcher {
             if let (Err(error), true) = (&outcome, in_background) {
                 this.context.events().raise_because(Event::RefreshFailed, request.keyring.id(), error);
             }
+            under_way.end(&outcome);
             this.complete(&request, leader, outcome);
         };
-        self.tasks.spawn(|stopped| Box::pin(load(stopped)))
+        self.tasks.spawn(|stopped| Box::pin(load(stopped).instrument(span)))
     }
 
     /// Ends a load: notes how, and hands the outcome to all waiters.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::back_ends::BackEnds;
 use super::caches::Caches;
@@ -25,8 +26,10 @@ use crate::keyring::Keyring;
 use crate::keyring::flight::{MinGeneration, Outcome};
 use crate::keyring::orphans::Orphan;
 use crate::record::{Created, KeyId, KeyMeta};
-use crate::status::{Status, WarmUp};
+use crate::status::{Status, WarmUp, WayStatus};
 use crate::tasks::Tasks;
+use crate::telemetry::operations::{Lookup, Operation};
+use crate::telemetry::{REPORT_PERIOD, Snapshot, Way};
 
 /// What an operation comes to before it waits for anything.
 pub(crate) enum Begun {
@@ -93,12 +96,23 @@ impl Engine {
     /// # Cancel safety
     /// Leaving early harms nobody: loads and creations are tasks of their own.
     pub(crate) async fn key_to_encrypt(&self, keyring: &Arc<Keyring>) -> Outcome {
-        match self.begin_to_encrypt(keyring) {
+        match self.counted(Operation::Encrypt, self.begin_to_encrypt(keyring)) {
             Begun::Ready(outcome) => outcome,
             // On the heap, as it is seldom: each operation that waits for a key takes room for it.
             Begun::Wait(wait) => Box::pin(self.wait_to_encrypt(wait)).await,
             Begun::Load(request, min_generation) => self.load(request, min_generation).await,
         }
+    }
+
+    /// Counts what the cache had.
+    fn counted(&self, operation: Operation, begun: Begun) -> Begun {
+        let lookup = match &begun {
+            Begun::Ready(_) => Lookup::Hit,
+            Begun::Wait(_) => Lookup::Stale,
+            Begun::Load(..) => Lookup::Miss,
+        };
+        self.context.telemetry().operations().count_lookup(operation, lookup);
+        begun
     }
 
     /// Returns the key to encrypt under (T1) if it is cached and need not be waited for.
@@ -201,7 +215,8 @@ impl Engine {
         keyring: &Arc<Keyring>,
         created: Created,
     ) -> Outcome {
-        let outcome = match self.begin_to_decrypt(partition, keyring, created) {
+        let begun = self.begin_to_decrypt(partition, keyring, created);
+        let outcome = match self.counted(Operation::Decrypt, begun) {
             Begun::Ready(outcome) => return outcome,
             Begun::Wait(wait) => self.wait_to_decrypt(wait).await,
             Begun::Load(request, min_generation) => self.load(request, min_generation).await,
@@ -268,7 +283,12 @@ impl Engine {
     /// # Cancel safety
     /// The chunk that is under way comes to its end; no other one is begun.
     pub(crate) async fn warm_up(&self, partitions: Vec<String>) -> Result<WarmUp, Error> {
-        self.loader.warm_up(partitions).await
+        let span = tracing::info_span!("claviger.warm_up", partitions = partitions.len());
+        let report = self.loader.warm_up(partitions).instrument(span).await?;
+        for (result, partitions) in report.counts() {
+            self.context.telemetry().count_warmed_up(result, partitions);
+        }
+        Ok(report)
     }
 
     /// Notes that any row may have changed.
@@ -315,10 +335,41 @@ impl Engine {
     pub(crate) fn ensure_tasks(self: &Arc<Self>) {
         self.sweep.ensure(self.tasks());
         self.listeners.ensure(self, &self.context, self.tasks());
+        let this = Arc::downgrade(self);
+        self.tasks().ensure_reports(REPORT_PERIOD, move || {
+            if let Some(this) = this.upgrade() {
+                this.status(false);
+            }
+        });
     }
 
+    /// Returns how the factory is, and reports what no event updates.
     pub(crate) fn status(&self, closed: bool) -> Status {
+        let status = self.look(closed);
+        let health = status.health().state as u8;
+        let (lost_rows, incomplete_keys) = (status.lost_rows.len(), status.incomplete_keys.len());
+        self.context.telemetry().report(&Snapshot {
+            memory: status.memory,
+            health,
+            lost_rows,
+            incomplete_keys,
+        });
+        status
+    }
+
+    fn look(&self, closed: bool) -> Status {
         let (store, kms) = (self.back_ends.store(), self.back_ends.kms());
+        let is_down = |way| match way {
+            Way::MetastoreReads => store.reads().is_tripped(),
+            Way::MetastoreWrites => store.writes().is_tripped(),
+            Way::MetastoreReplica => store.replica_is_down(),
+            Way::Kms => kms.gate().is_tripped(),
+        };
+        let calls = self.context.telemetry().calls();
+        let way_status = |way: &Way| {
+            let (failures, since_good_answer) = calls.pulse_of(*way);
+            WayStatus { way: *way, down: is_down(*way), failures, since_good_answer }
+        };
         Status {
             intermediate_keys: self.caches.intermediate().keys(),
             system_keys: self.caches.system().keys(),
@@ -327,12 +378,14 @@ impl Engine {
             memory: self.loader.maker.memory(),
             events: self.context.events().counts(),
             incomplete_keys: self.loader.maker.incomplete_keys(),
-            metastore_down: store.reads().is_tripped(),
-            metastore_read_only: store.writes().is_tripped() && !store.reads().is_tripped(),
-            replica_down: store.replica_is_down(),
-            kms_down: kms.gate().is_tripped(),
+            metastore_down: is_down(Way::MetastoreReads),
+            metastore_read_only: is_down(Way::MetastoreWrites) && !is_down(Way::MetastoreReads),
+            replica_down: is_down(Way::MetastoreReplica),
+            kms_down: is_down(Way::Kms),
             lost_rows: self.loader.lost_rows.list(),
+            dependencies: Way::ALL.iter().map(way_status).collect(),
             sources_connected: self.listeners.connected(),
+            sources_lost: self.listeners.lost(),
             closed,
         }
     }

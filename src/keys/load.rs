@@ -18,6 +18,7 @@ use crate::keyring::Keyring;
 use crate::keyring::flight::{Outcome, Target};
 use crate::metastore::Latest;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
+use crate::telemetry::keys::KeyChange;
 
 /// How often a lost creation race is entered again.
 const ROUNDS_MAX: u32 = 5;
@@ -26,9 +27,10 @@ const ROUND_PAUSE: Duration = Duration::from_millis(20);
 /// What is to be done about the latest record.
 pub(super) enum Judgement {
     Use(Arc<CryptoKey>),
-    /// Create a key that sorts after this one, if there is one.
+    /// Create a key that sorts after this one, if there is one; `change` is what that makes of it.
     Create {
         above: Option<Created>,
+        change: KeyChange,
     },
 }
 
@@ -115,13 +117,13 @@ impl Loader {
                 drop(held.set(check));
             }
             let to_replace = request.replace.and(latest.clone());
-            let above = match Box::pin(self.judge(request, latest, begun)).await? {
+            let (above, change) = match Box::pin(self.judge(request, latest, begun)).await? {
                 Judgement::Use(key) => return Ok(key),
-                Judgement::Create { above } => above,
+                Judgement::Create { above, change } => (above, change),
             };
             let creation = match self.parent_to_wrap(request).await {
                 // On the heap, since not every load creates.
-                Ok(parent) => Box::pin(self.create(request, above, parent)).await,
+                Ok(parent) => Box::pin(self.create(request, (above, change), parent)).await,
                 Err(error) => Err(error),
             };
             let creation = match creation {
@@ -281,12 +283,17 @@ impl Loader {
         // What we hold beyond the latest has lost its row.
         let (record, begun) = self.lost_rows.latest_remaining(request, record, begun).await;
         // | none | create (T3) |
-        let Some(record) = record else { return Ok(Judgement::Create { above: None }) };
+        let Some(record) = record else {
+            return Ok(Judgement::Create { above: None, change: KeyChange::Created });
+        };
         let created = record.meta().created();
-        let create = Judgement::Create { above: Some(created) };
+        let create = |is_unusable| Judgement::Create {
+            above: Some(created),
+            change: if is_unusable { KeyChange::Replaced } else { KeyChange::Rotated },
+        };
         let known = self.maker.find(&record);
         if self.maker.is_copy(&record, known, predecessor.as_ref())? {
-            return Ok(create);
+            return Ok(create(true));
         }
         self.lost_rows.note_return(&record, begun);
         let state = self.maker.learn(request, &record, known, begun);
@@ -296,28 +303,28 @@ impl Loader {
         }
         // | expired or revoked | create by T4 |
         if record.is_revoked() || self.rules().is_expired(record.meta(), begun) {
-            return Ok(create);
+            return Ok(create(record.is_revoked()));
         }
         // | parent not this service and product's SK id | error + alarm; never create |
         let parent = self.parent_of(request, &record)?;
         // | valid, but known here as revoked or exhausted, or a rotation that was asked for | create by T4 |
         let is_exhausted = keyring.version(created).is_some_and(|key| self.rules().is_exhausted(&key));
         if state.is_unusable() || is_exhausted || request.replace.is_some_and(|up_to| created <= up_to) {
-            return Ok(create);
+            return Ok(create(state.is_unusable()));
         }
         let parent = match parent {
             None => None,
             Some(parent) => match self.system_key(request, parent).await {
                 Ok(key) if self.rules().is_usable(&key, begun) => Some(key),
                 // | valid | expired or revoked | create by T4 |
-                Ok(_) => return Ok(create),
+                Ok(key) => return Ok(create(key.is_unusable())),
                 // | valid | record missing | create by T4 + alarm event |
                 Err(Error::KeyNotFound(_)) => {
                     self.events().raise(Event::MissingParent, keyring.id());
-                    return Ok(create);
+                    return Ok(create(true));
                 }
                 // Nothing is encrypted under another id's key, whether or not it may be read.
-                Err(error) if error.is_folded() => return Ok(create),
+                Err(error) if error.is_folded() => return Ok(create(true)),
                 // | valid | KMS or metastore error | error; never create during an outage |
                 Err(error) => return Err(error),
             },
@@ -325,7 +332,7 @@ impl Loader {
         // | valid | valid, IK unwraps | use |, or does not | error + alarm; never create |
         let key = self.key_from(request, &record, parent, state, begun).await?;
         // Another load may have learned meanwhile that it is revoked.
-        Ok(if self.rules().is_usable(&key, self.now()) { Judgement::Use(key) } else { create })
+        Ok(if self.rules().is_usable(&key, self.now()) { Judgement::Use(key) } else { create(true) })
     }
 
     /// Returns exactly this version of a system key, its row read lately.

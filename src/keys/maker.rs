@@ -8,7 +8,7 @@ use super::caches::Caches;
 use super::context::Context;
 use super::copies::MissingCopies;
 use super::parts::Parts;
-use super::request::LoadRequest;
+use super::request::{Level, LoadRequest};
 use crate::aead;
 use crate::clock::Moment;
 use crate::error::Error;
@@ -20,6 +20,7 @@ use crate::keyring::Keyring;
 use crate::record::{EnvelopeKeyRecord, KeyMeta};
 use crate::secret::SecretKey;
 use crate::status::IncompleteKey;
+use crate::telemetry::keys::KeyChange;
 
 /// Makes keys of rows, and knows those that were made.
 #[derive(Debug)]
@@ -40,6 +41,11 @@ impl KeyMaker {
     /// Compares a row with what is known.
     pub(super) fn find(&self, record: &EnvelopeKeyRecord) -> Finding {
         self.known.find(record)
+    }
+
+    /// Returns `true` if this version is known to be revoked, whether or not it has a row.
+    pub(super) fn is_known_as_revoked(&self, key: &KeyMeta) -> bool {
+        self.known.is_revoked(key)
     }
 
     /// Notes what the record says of its key, by a read that began at `begun`, and what was known of it before.
@@ -85,7 +91,10 @@ impl KeyMaker {
             return;
         }
         let generation = keyring.flights().take_generation();
-        state.mark_revoked(generation);
+        let was_known = matches!(self.find(record), Finding::Revoked { .. });
+        if state.mark_revoked(generation) && !was_known {
+            self.context.note_change(Level::of(keyring.id()), KeyChange::Revoked, record.meta());
+        }
         let held = keyring.version(record.meta().created());
         if self.known.note_revoked(record, held.as_deref().map(CryptoKey::hold), generation) {
             self.context.events().raise(Event::RevocationsForgotten, keyring.id());
@@ -174,6 +183,8 @@ impl KeyMaker {
         let key = CryptoKey::new(&self.arena, secret, record, life, state, parent, &self.known);
         match key {
             Ok(key) => {
+                let level = if key.parent().is_none() { Level::System } else { Level::Intermediate };
+                let key = key.counted(self.context.telemetry().keys().live(level));
                 if key.state().is_copy() && !was_copy {
                     self.refuse_copy(record);
                 }

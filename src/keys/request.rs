@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Span;
+
 use crate::clock::Moment;
 use crate::gate::{Class, Subject};
 use crate::key::CryptoKey;
@@ -9,14 +11,8 @@ use crate::key::state::Trouble;
 use crate::keyring::Keyring;
 use crate::keyring::flight::{Leader, Target};
 use crate::keyring::progress::Progress;
+pub(crate) use crate::partition::Level;
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
-
-/// A level of the tree of keys that the metastore keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    System,
-    Intermediate,
-}
 
 /// What a load is to do.
 #[derive(Clone, Debug)]
@@ -135,6 +131,15 @@ impl LoadRequest {
             Target::Latest => Some(ask(self.keyring.trouble())),
             Target::Version(created) => self.keyring.version(created).map(|key| ask(key.state().trouble())),
         }
+    }
+
+    /// The span of the load.
+    pub(super) fn span(&self) -> Span {
+        let created = match self.target {
+            Target::Latest => None,
+            Target::Version(created) => Some(created.unix_seconds()),
+        };
+        tracing::info_span!("claviger.load", level = self.level.name(), key = %self.keyring.id(), created)
     }
 
     /// Makes it the request of the load that `leader` runs.

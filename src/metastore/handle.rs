@@ -1,7 +1,8 @@
 //! The core's way to the metastore: every call through a gate, every failure an [`Error`].
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::boxed::BoxedMetastore;
 use super::{Insert, Latest, Metastore};
@@ -10,6 +11,8 @@ use crate::error::{BackendError, Error};
 use crate::gate::replica::ReplicaGate;
 use crate::gate::{Class, Gate, Subject};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::telemetry::calls::{Call, Calls};
+use crate::telemetry::way::WayGauges;
 
 /// The core's way to the metastore. Reads, inserts and replicas have a gate each, so that what fails
 /// or hangs in one neither closes another nor takes its permits.
@@ -19,7 +22,9 @@ pub(crate) struct MetastoreHandle {
     reads: Gate,
     writes: Gate,
     replicas: ReplicaGate,
-    replica_is_down: AtomicBool,
+    /// The breaker that they show is up if the replica did not answer the last time it was asked.
+    replica_gauges: Arc<WayGauges>,
+    calls: Arc<Calls>,
     /// How often the store came to another server, as of the last call.
     failovers: AtomicU64,
     on_failover: OnFailover,
@@ -38,12 +43,13 @@ impl MetastoreHandle {
     pub(crate) fn new(
         store: BoxedMetastore,
         [reads, writes]: [Gate; 2],
-        replicas: ReplicaGate,
+        (replicas, replica_gauges): (ReplicaGate, Arc<WayGauges>),
+        calls: Arc<Calls>,
         on_failover: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let failovers = AtomicU64::new(store.failovers());
-        let (replica_is_down, on_failover) = (AtomicBool::new(false), OnFailover(Box::new(on_failover)));
-        Self { store, reads, writes, replicas, replica_is_down, failovers, on_failover }
+        let on_failover = OnFailover(Box::new(on_failover));
+        Self { store, reads, writes, replicas, replica_gauges, calls, failovers, on_failover }
     }
 
     pub(crate) const fn reads(&self) -> &Gate {
@@ -56,12 +62,14 @@ impl MetastoreHandle {
 
     /// Returns `true` if the replica did not answer the last time it was asked.
     pub(crate) fn replica_is_down(&self) -> bool {
-        self.replica_is_down.load(Ordering::Relaxed)
+        self.replica_gauges.breaker().is_set()
     }
 
     pub(crate) async fn load(&self, class: Class, key: &KeyMeta) -> Result<Option<EnvelopeKeyRecord>, Error> {
-        let (subject, call) =
-            (Subject::version(key), |context| async move { self.store.load(key, &context).await });
+        let subject = Subject::version(key);
+        let call = |context| async move {
+            self.calls.observe(Call::Load, key, &context, self.store.load(key, &context)).await
+        };
         let answer = self.watched(self.reads.call(class, &subject, call).await);
         answer.map_err(|error| to_error("load", key.id(), error))
     }
@@ -72,25 +80,31 @@ impl MetastoreHandle {
         id: &KeyId,
         up_to: Created,
     ) -> Result<Option<Latest>, Error> {
-        let (subject, call) =
-            (Subject::latest(id), |context| async move { self.store.load_latest(id, up_to, &context).await });
+        let subject = Subject::latest(id);
+        let call = |context| async move {
+            let answer = self.store.load_latest(id, up_to, &context);
+            self.calls.observe(Call::LoadLatest, id, &context, answer).await
+        };
         let answer = self.watched(self.reads.call(class, &subject, call).await);
         answer.map_err(|error| to_error("load_latest", id, error))
     }
 
     /// Loads what a replica has of a version. A failure is no more than that it has nothing.
     pub(crate) async fn load_from_replica(&self, key: &KeyMeta) -> Copied {
-        let load = async |context: CallContext| self.store.load(key, &context).await;
+        let load = async |context: CallContext| {
+            let answer = self.store.load(key, &context);
+            self.calls.observe(Call::LoadFromReplica, key, &context, answer).await
+        };
         match self.watched(self.replicas.ask(load).await) {
             None => Copied::Nothing,
             Some(Ok(row)) => {
-                self.replica_is_down.store(false, Ordering::Relaxed);
+                self.replica_gauges.breaker().set(false);
                 row.map_or(Copied::Nothing, Copied::Row)
             }
             // The store itself has the last word on it.
             Some(Err(error)) if error.is_of_one_key() || !error.was_asked() => Copied::Nothing,
             Some(Err(error)) => {
-                let was_down = self.replica_is_down.swap(true, Ordering::Relaxed);
+                let was_down = self.replica_gauges.breaker().set(true);
                 if was_down { Copied::Nothing } else { Copied::Lost(error) }
             }
         }
@@ -104,8 +118,11 @@ impl MetastoreHandle {
     ) -> Result<Vec<Option<EnvelopeKeyRecord>>, Error> {
         let Some(first) = keys.first() else { return Ok(Vec::new()) };
         let call = async |context: CallContext| {
-            let found = self.store.load_many(keys, &context).await?;
-            in_order(found, keys, |row, key| row.meta() == key)
+            let answer = async {
+                let found = self.store.load_many(keys, &context).await?;
+                in_order(found, keys, |row, key| row.meta() == key)
+            };
+            self.calls.observe(Call::LoadMany, first, &context, answer).await
         };
         self.watched(self.reads.call_in_bulk(class, call).await)
             .map_err(|error| to_error("load_many", first.id(), error))
@@ -120,16 +137,19 @@ impl MetastoreHandle {
     ) -> Result<Vec<Option<Latest>>, Error> {
         let Some(first) = ids.first() else { return Ok(Vec::new()) };
         let call = async |context: CallContext| {
-            let found = self.store.load_latest_many(ids, up_to, &context).await?;
-            in_order(found, ids, |latest, id| latest.record.meta().id() == id)
+            let answer = async {
+                let found = self.store.load_latest_many(ids, up_to, &context).await?;
+                in_order(found, ids, |latest, id| latest.record.meta().id() == id)
+            };
+            self.calls.observe(Call::LoadLatestMany, first, &context, answer).await
         };
         self.watched(self.reads.call_in_bulk(class, call).await)
             .map_err(|error| to_error("load_latest_many", first, error))
     }
 
     pub(crate) async fn insert(&self, class: Class, record: &EnvelopeKeyRecord) -> Result<Insert, Error> {
-        let (id, call) =
-            (record.meta().id(), |context| async move { self.store.insert(record, &context).await });
+        let id = record.meta().id();
+        let call = |context| async move { self.insert_once(record, &context).await };
         let answer = self.watched(self.writes.call(class, &Subject::latest(id), call).await);
         answer.map_err(|error| to_error("insert", id, error))
     }
@@ -143,11 +163,20 @@ impl MetastoreHandle {
     ) -> Result<Option<Insert>, Error> {
         let call = |context| {
             let is_wanted = is_wanted();
-            async move { if is_wanted { self.store.insert(record, &context).await.map(Some) } else { Ok(None) } }
+            async move { if is_wanted { self.insert_once(record, &context).await.map(Some) } else { Ok(None) } }
         };
         let subject = Subject::version(record.meta());
         let answer = self.watched(self.writes.call(class, &subject, call).await);
         answer.map_err(|error| to_error("insert", record.meta().id(), error))
+    }
+
+    async fn insert_once(
+        &self,
+        record: &EnvelopeKeyRecord,
+        context: &CallContext,
+    ) -> Result<Insert, BackendError> {
+        let answer = self.store.insert(record, context);
+        self.calls.observe(Call::Insert, record.meta(), context, answer).await
     }
 
     /// Looks whether a call came to another server, before anybody sees its answer.

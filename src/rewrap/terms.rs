@@ -149,6 +149,20 @@ pub enum Rewrap {
     Failed(Error),
 }
 
+impl Rewrap {
+    /// Returns what metrics call it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::UpToDate => "up_to_date",
+            Self::Rewrapped { .. } => "rewrapped",
+            Self::Due { .. } => "due",
+            Self::LeftOut => "left_out",
+            Self::Gone => "gone",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 impl fmt::Display for Rewrap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lacking = |f: &mut fmt::Formatter<'_>, what: &str, missing: &[String]| {

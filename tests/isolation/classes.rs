@@ -175,7 +175,7 @@ async fn due_check_is_skipped_where_permits_run_out_and_overdue_one_waits_for_it
 
 /// The same at the default limits and a load of many clients, in small: `benches/overload` has the whole.
 #[tokio::test(start_paused = true)]
-async fn warm_partitions_never_fail_beside_three_times_what_the_store_can_do() {
+async fn s0_11_warm_partitions_never_fail_beside_three_times_what_the_store_can_do() {
     let limits = Limits::production().max_store_calls(8).max_waiting_calls(100);
     let world = World::warm(checked_often(), limits).await;
     let warm = world.clients("warm", 30, 50 * MILLISECOND);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::testing::{Fault, Operation};
-use claviger::{DataRowRecord, Session};
+use claviger::{DataRowRecord, Limits, Session};
 use tokio::sync::Barrier;
 
 use crate::support::*;
@@ -42,6 +42,28 @@ async fn flights_storm_on_a_new_partition_is_one_creation() {
     for record in records {
         world.decrypts(&record).await;
     }
+}
+
+/// Many that look for one key and find none: no caller can tell a look from a load.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s0_9_storm_of_ten_thousand_on_a_new_partition_is_one_creation() {
+    let world = World::new();
+    let records = encrypt_at_once((0..10_000).map(|_| world.session()).collect()).await;
+    assert_eq!([Operation::LoadLatest, Operation::Insert].map(|call| world.calls_for(call, IK)), [1, 1]);
+    assert_eq!(world.calls(), Calls { load: 0, load_latest: 2, insert: 2, wrap: 1, unwrap: 0 });
+    assert!(records.iter().all(|record| created(record) == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s0_9_storm_of_ten_thousand_new_partitions_with_four_tasks_each_makes_each_key_once() {
+    const PARTITIONS: usize = 10_000;
+    let limits = Limits::production().max_cold_operations(4 * PARTITIONS).max_waiting_calls(PARTITIONS);
+    let world = World::with((policy(), limits));
+    let sessions: Vec<_> =
+        (0..PARTITIONS).map(|number| world.session_of(&format!("customer-{number}"))).collect();
+    encrypt_at_once((0..4).flat_map(|_| sessions.clone()).collect()).await;
+    let calls = Calls { load: 0, load_latest: PARTITIONS + 1, insert: PARTITIONS + 1, wrap: 1, unwrap: 0 };
+    assert_eq!(world.calls(), calls);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -389,3 +389,23 @@ async fn t1_other_versions_trouble_does_not_keep_the_latest_from_being_checked()
     world.landed().await;
     assert_ne!(world.encrypts_under().await, 0, "it was checked in the background");
 }
+
+/// Refreshes fail or hang, in the background first and time and again: no key lives a second longer for that.
+#[tokio::test(start_paused = true)]
+async fn s2_8_background_work_that_fails_extends_no_bound() {
+    for fault in [DOWN, DENIED, Fault::Hang] {
+        let world = World::new();
+        let (record, _) = world.sealed().await;
+        world.outage(fault);
+        world.clock.advance(DUE);
+        for _minute in DUE.as_secs() / 60..TOO_OLD.as_secs() / 60 {
+            assert_eq!(world.encrypts_under().await, 0, "{fault:?}");
+            world.decrypts(&record).await;
+            world.clock.advance(MINUTE);
+        }
+        assert!(world.raised(Event::RefreshFailed) > 0 || fault == Fault::Hang, "{fault:?}");
+        assert_eq!(world.encrypts_under().await, 0, "{fault:?}");
+        world.clock.advance(SECOND);
+        assert_eq!(world.encrypt_error().await.is_retryable(), fault != DENIED, "{fault:?}");
+    }
+}

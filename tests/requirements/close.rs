@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::testing::{Fault, Operation};
-use claviger::{Error, KeyId, OrphanCause, SessionFactory};
+use claviger::testing::{Fault, Operation, call};
+use claviger::{Error, KeyId, MetastoreAdmin, OrphanCause, SessionFactory};
 use tokio::time::Instant;
 
 use crate::world::{DAY, HeldOperation, HeldRandom, SECOND, World};
@@ -109,6 +109,38 @@ async fn s3_8_close_names_the_loads_it_aborts_and_keeps_to_its_deadline() {
             assert!(matches!(stuck.await.unwrap(), Err(Error::Closed)), "its caller hears of it");
         }
     }
+}
+
+/// Under load, with a KMS that hangs: what is in time ends, what is not is named, and nothing is left.
+#[tokio::test(start_paused = true)]
+async fn s2_2_close_under_load_with_a_hung_kms_keeps_to_its_deadline_and_names_what_is_stuck() {
+    let world = World::new();
+    let factory = world.factory();
+    let encrypt = |partition: String| {
+        let session = factory.session(&partition).unwrap();
+        tokio::spawn(async move { session.encrypt(b"").await })
+    };
+    for number in 0..64 {
+        encrypt(format!("cached-{number}")).await.unwrap().unwrap();
+    }
+    let system_key = world.latest_row("_SK_service_product").await;
+    assert!(world.store.inner().revoke(system_key.meta(), &call()).await.unwrap());
+    factory.invalidate(system_key.meta().id()).unwrap();
+    world.kms.faults().always(Fault::Hang);
+    let stuck: Vec<_> = (0..64).map(|number| encrypt(format!("stuck-{number}"))).collect();
+    world.kms.faults().until_hanging(1).await;
+
+    let begun = Instant::now();
+    let report = factory.close(SECOND).await.unwrap();
+    assert!(begun.elapsed() <= SECOND + GRACE, "{:?}", begun.elapsed());
+    assert_eq!(report.aborted_loads.len(), 65, "64 partitions, and the system key that they wait for");
+    assert!(report.aborted_loads.contains(system_key.meta().id()));
+    assert!(matches!(factory.session("new"), Err(Error::Closed)));
+    for encrypt in stuck {
+        assert!(matches!(encrypt.await.unwrap(), Err(Error::Closed)));
+    }
+    assert_eq!(world.kms.faults().hanging(), 0, "the call was dropped");
+    assert_closed(&factory);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ mod close;
 mod failures;
 mod guards;
 mod nonces;
+mod order;
 mod orphans;
 mod outcomes;
 #[path = "../common/runtime.rs"]

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use claviger::testing::{FailingRandom, FaultyKms, FaultyMetastore, FixedClock, SeededRandom, call};
 use claviger::{
-    CryptoPolicy, DataRowRecord, Error, InMemoryMetastore, Limits, LockPolicy, MetastoreAdmin, RandomError,
-    SecretKey, SecureRandom, Session, SessionFactory, SessionFactoryBuilder, StaticKms, Status,
+    Created, CryptoPolicy, DataRowRecord, EnvelopeKeyRecord, Error, InMemoryMetastore, KeyId, Limits,
+    LockPolicy, Metastore, MetastoreAdmin, RandomError, SecretKey, SecureRandom, Session, SessionFactory,
+    SessionFactoryBuilder, StaticKms, Status,
 };
 use tokio::runtime::Builder;
 
@@ -64,6 +65,12 @@ impl World {
     /// Each call is tried once, so that each failure shows.
     pub(crate) fn factory_without_retries(&self) -> SessionFactory {
         self.builder().limits(Limits::production().max_attempts(1)).build().unwrap()
+    }
+
+    /// Returns the latest row of a key id.
+    pub(crate) async fn latest_row(&self, id: &str) -> EnvelopeKeyRecord {
+        let latest = self.store.inner().load_latest(&KeyId::new(id), Created::MAX, &call()).await;
+        latest.unwrap().unwrap().record
     }
 
     /// Counts the records in the store.

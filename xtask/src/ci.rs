@@ -9,7 +9,7 @@ use crate::process::Process;
 use crate::suite;
 use crate::summary::Summary;
 use crate::workspace::Workspace;
-use crate::{Result, advisories, checks, fuzz, law, published};
+use crate::{Result, advisories, checks, fuzz, law, mutants, published};
 
 /// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
 pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf>) -> Result<()> {
@@ -25,6 +25,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
     report.step("parts of the tests", || parts::check(workspace));
     report.step("lint tables", || checks::lint_tables(workspace));
     report.step("dependencies", || checks::dependencies(workspace));
+    report.step("alert rules", || alert_rules(workspace));
     report.step("published crates", || published::check(workspace));
     report.step("licences and bans", || licences(workspace, &tools));
     report.step("advisories, made up", || advisories::prove(workspace, &tools));
@@ -34,6 +35,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
         }
         None => report.left_out("advisories"),
     }
+    report.step("mutants apply", || mutants::run(workspace, &[], true));
     let mut summary = Summary::default();
     report.step("tests", || {
         summary = suite::run_all(workspace, &tools)?;
@@ -85,7 +87,8 @@ fn lints_per_feature(workspace: &Workspace) -> Result<()> {
     let mut failed = Vec::new();
     for package in &workspace.packages {
         let none = String::new();
-        let is_for_tests = ["claviger-interop", "claviger-testkit", "xtask"].contains(&&*package.name);
+        let is_for_tests = ["claviger-interop", "claviger-simulation", "claviger-testkit", "xtask"]
+            .contains(&&*package.name);
         let targets = [&[][..], &["--all-targets"]];
         for feature in std::iter::once(&none).chain(&package.features) {
             for targets in targets.iter().skip(usize::from(is_for_tests)) {
@@ -97,6 +100,15 @@ fn lints_per_feature(workspace: &Workspace) -> Result<()> {
         }
     }
     checks::none(failed)
+}
+
+/// What the rules mean is tested beside them; that the metrics they name are there is tested with the example.
+fn alert_rules(workspace: &Workspace) -> Result<()> {
+    let promtool = |args: &[&str]| {
+        Process::new("promtool", args).in_folder(&workspace.root.join("docs/observability")).run()
+    };
+    promtool(&["check", "rules", "alerts.yml"])?;
+    promtool(&["test", "rules", "alerts.test.yml"])
 }
 
 fn licences(workspace: &Workspace, tools: &Tools) -> Result<()> {

@@ -7,6 +7,7 @@ mod ci;
 mod design;
 mod fuzz;
 mod law;
+mod mutants;
 mod needs;
 mod parts;
 mod pgbouncer;
@@ -41,6 +42,10 @@ Usage:
   cargo xtask law                              whether the documents and the tests agree: the tests that
                                                docs/guarantees.md, SECURITY.md and docs/design name are
                                                there, and each rule that code names has its row
+  cargo xtask mutants [--applies] [NAME..]     applies each kept mutant, or these, to a copy of the
+                                               sources and runs the tests that are to catch it, which
+                                               takes an hour for all; --applies only looks whether the
+                                               patches fit
   cargo xtask ci    [--no-install] [--db PATH] the tests, and format, lints, docs, licences,
                                                dependencies, benches; advisories, if there is a
                                                database of them
@@ -81,6 +86,7 @@ enum Task {
     Bench { install: bool, cargo_args: Vec<String> },
     Fuzz { seconds: u64, targets: Vec<String> },
     Law,
+    Mutants { applies_only: bool, names: Vec<String> },
     Ci { install: bool, database: Option<PathBuf> },
     Advisories { install: bool, database: Option<PathBuf> },
     Help,
@@ -127,6 +133,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
         Some("test") => Task::Test { install, parts, cargo_args: cargo_args() },
         Some("bench") => Task::Bench { install, cargo_args: cargo_args() },
         Some("law") => Task::Law,
+        Some("mutants") => Task::Mutants {
+            applies_only: args.next_if(|arg| arg == "--applies").is_some(),
+            names: std::iter::from_fn(|| args.next_if(|arg| !arg.starts_with('-'))).collect(),
+        },
         Some("ci") => Task::Ci { install, database },
         Some("advisories") => Task::Advisories { install, database },
         None | Some("help" | "--help" | "-h") => Task::Help,
@@ -171,6 +181,7 @@ fn run(task: Task) -> Result<()> {
             fuzz::run(&workspace, seconds, &targets)
         }
         Task::Law => law::check(&Workspace::find()?),
+        Task::Mutants { applies_only, names } => mutants::run(&Workspace::find()?, &names, applies_only),
         Task::Ci { install, database } => ci::run(&Workspace::find()?, install, database),
         Task::Advisories { install, database } => {
             let database = advisories::find(database).ok_or(advisories::NOT_CHECKED)?;
@@ -240,6 +251,13 @@ mod tests {
         assert_eq!(parsed("fuzz").unwrap(), Task::Fuzz { seconds: 300, targets: Vec::new() });
         let targets = vec!["tables".to_owned(), "key_record".to_owned()];
         assert_eq!(parsed("fuzz --seconds 9 tables key_record").unwrap(), Task::Fuzz { seconds: 9, targets });
+        let mutants = |applies_only, names: &[&str]| Task::Mutants {
+            applies_only,
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+        };
+        assert_eq!(parsed("mutants").unwrap(), mutants(false, &[]));
+        assert_eq!(parsed("mutants --applies").unwrap(), mutants(true, &[]));
+        assert_eq!(parsed("mutants a b").unwrap(), mutants(false, &["a", "b"]));
         assert_eq!(parsed("advisories").unwrap(), Task::Advisories { install: true, database: None });
         assert_eq!(
             parsed("advisories --db db").unwrap(),
@@ -259,6 +277,7 @@ mod tests {
             "bench sqlite",
             "law sqlite",
             "law -- a",
+            "mutants a --applies",
             "test -p claviger",
             "bench -p claviger",
             "ci -- -p claviger",

@@ -60,6 +60,7 @@ pub(crate) enum Need {
     Python312,
     LocalStack,
     SoftHsm,
+    Promtool,
     CargoDeny,
 }
 
@@ -140,7 +141,7 @@ impl Needs {
 
 impl Need {
     /// In the order in which they are installed.
-    const IN_ORDER: [Self; 18] = [
+    const IN_ORDER: [Self; 19] = [
         Self::CCompiler,
         Self::CxxCompiler,
         Self::Postgres,
@@ -158,6 +159,7 @@ impl Need {
         Self::Python312,
         Self::LocalStack,
         Self::SoftHsm,
+        Self::Promtool,
         Self::CargoDeny,
     ];
 
@@ -203,6 +205,7 @@ impl Need {
                 LocalStack::VERSION,
             ),
             Self::SoftHsm => SoftHsm::is_installed(),
+            Self::Promtool => runs("promtool", &["--version"]),
             Self::CargoDeny => Process::new(&tools.cargo_deny, &["--version"])
                 .probe()
                 .is_some_and(|version| version == format!("cargo-deny {CARGO_DENY}")),
@@ -222,6 +225,7 @@ impl Need {
             Self::Node => &["nodejs", "npm"],
             Self::Python => &["python3", "python3-venv"],
             Self::SoftHsm => &["softhsm2"],
+            Self::Promtool => &["prometheus"],
             _ => &[],
         }
     }
@@ -263,6 +267,9 @@ impl Need {
                 LocalStack::VERSION
             ),
             Self::SoftHsm => format!("SoftHSM, an HSM for tests: apt package {apt}"),
+            Self::Promtool => {
+                format!("promtool, which checks metrics and alarms: apt package {apt}, not started")
+            }
             Self::CargoDeny => format!(
                 "cargo-deny {CARGO_DENY}, for licences and bans: cargo install, into {folder} (minutes)"
             ),
@@ -281,7 +288,8 @@ impl Need {
             | Self::OpenSsl
             | Self::Node
             | Self::Python
-            | Self::SoftHsm => apt::install(self.apt_packages())?,
+            | Self::SoftHsm
+            | Self::Promtool => apt::install(self.apt_packages())?,
             Self::NewerPgBouncer => pgbouncer::install(&PgBouncer::newer_program_in(&tools.folder))?,
             Self::Dynalite => install_dynalite(&tools.dynalite)?,
             Self::AsherahRust => pip(&tools.asherah_python, &[&format!("asherah=={ASHERAH_RUST}")])?,
@@ -350,6 +358,7 @@ mod tests {
             "Python 3.12",
             "localstack-core==4.13.1",
             "softhsm2",
+            "package prometheus",
         ] {
             assert!(announcement.contains(name), "{name}: {announcement}");
         }

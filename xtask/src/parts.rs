@@ -46,6 +46,7 @@ pub(crate) const PARTS: &[Part] = &[
         cargo: "-p claviger-metastore --features dynamodb,mysql,postgres,sqlite --test distributed --test faults",
         needs: &[Need::Postgres, Need::MariaDb, Need::Dynalite, Need::Moto],
     },
+    Part { name: "simulation", cargo: "-p claviger-simulation", needs: &[] },
     Part { name: "local", cargo: "-p claviger-kms --features local", needs: &[] },
     Part {
         name: "aws",
@@ -116,7 +117,7 @@ pub(crate) const PARTS: &[Part] = &[
     Part {
         name: "examples",
         cargo: "-p claviger-example-axum -p claviger-example-service",
-        needs: &[Need::Postgres],
+        needs: &[Need::Postgres, Need::Promtool],
     },
     Part {
         name: "testkit",

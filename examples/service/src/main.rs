@@ -10,6 +10,8 @@
 //! call back on Monday
 //! get bob 1
 //! no such note
+//! health
+//! {"state":"ok","reasons":[]}
 //! ```
 //!
 //! The folder then holds `notes.db` with the sealed notes, `keys.db` with the wrapped keys, and
@@ -77,7 +79,8 @@ impl Service {
                     |text| String::from_utf8_lossy(&text).into_owned(),
                 ))
             }
-            _ => Err("a request is `put CUSTOMER TEXT` or `get CUSTOMER ID`".into()),
+            ["health"] => Ok(serde_json::to_string(&self.factory.status()?.health())?),
+            _ => Err("a request is `put CUSTOMER TEXT`, `get CUSTOMER ID` or `health`".into()),
         }
     }
 
@@ -103,6 +106,7 @@ mod tests {
         assert_eq!(service.answer("put alice call back on Monday").await.unwrap(), "1");
         assert_eq!(service.answer("get alice 1").await.unwrap(), "call back on Monday");
         assert_eq!(service.answer("get bob 1").await.unwrap(), "no such note");
+        assert_eq!(service.answer("health").await.unwrap(), r#"{"state":"ok","reasons":[]}"#);
         assert!(service.answer("drop everything").await.is_err());
         service.close().await.unwrap();
 

@@ -112,7 +112,7 @@ impl Region {
         const OPERATION: &str = "GenerateDataKey";
         let request = self.client.generate_data_key().key_id(&self.key).key_spec(DataKeySpec::Aes256);
         let request = self.send(OPERATION, request.set_encryption_context(context).send());
-        let answer = self.holder.call(&call, async { Ok(request.await?) }).await?;
+        let answer = self.holder.call(OPERATION, &call, async { Ok(request.await?) }).await?;
         let secret = answer.plaintext.and_then(secret_of);
         let (Some(secret), Some(wrapped)) = (secret, wrapped_of(answer.ciphertext_blob)) else {
             return Err(self.incomplete(OPERATION));
@@ -131,7 +131,7 @@ impl Region {
         let request = self.client.encrypt().key_id(&self.key).set_encryption_context(context);
         let request = request.plaintext(Blob::from_maybe_shared(data_key));
         let request = self.send(OPERATION, request.send());
-        let answer = self.holder.call(&call, async { Ok(request.await?) }).await?;
+        let answer = self.holder.call(OPERATION, &call, async { Ok(request.await?) }).await?;
         wrapped_of(answer.ciphertext_blob).ok_or_else(|| self.incomplete(OPERATION))
     }
 
@@ -181,7 +181,7 @@ impl Region {
                 Err(error) => Err(error.into()),
             }
         };
-        match self.holder.call(call, request).await? {
+        match self.holder.call(OPERATION, call, request).await? {
             Ok(plaintext) => Ok(Ok(plaintext.ok_or_else(|| self.incomplete(OPERATION))?)),
             Err(refusal) => Ok(Err(refusal)),
         }

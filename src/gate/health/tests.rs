@@ -20,7 +20,7 @@ struct Played {
 
 impl Played {
     fn new() -> Self {
-        Self { health: Health::new(), now: 0 }
+        Self { health: Health::new(Arc::default()), now: 0 }
     }
 
     fn may_ask(&self, name: &str) -> bool {

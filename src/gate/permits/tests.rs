@@ -9,7 +9,7 @@ fn version(id: &str, created: i64) -> Subject {
 }
 
 fn permits(loads_max: usize, checks_max: usize) -> Permits {
-    Permits::new(loads_max, checks_max, Lanes::new(Width::Key))
+    Permits::new(loads_max, checks_max, Lanes::new(Width::Key), Arc::default())
 }
 
 /// Takes the permit if it can be had at once.
@@ -65,7 +65,7 @@ fn lane_has_room_for_two_calls_of_all_versions_of_a_key() {
 
 #[test]
 fn lane_may_be_of_each_version() {
-    let permits = Permits::new(64, 32, Lanes::new(Width::Version));
+    let permits = Permits::new(64, 32, Lanes::new(Width::Version), Arc::default());
     let _held =
         [1, 1, 2, 2].map(|created| take(&permits, Class::Load, Some(&version("a", created))).unwrap());
     assert!(take(&permits, Class::Load, Some(&version("a", 1))).is_none());

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
+mod observed;
 mod program;
 
 use std::sync::LazyLock;
@@ -52,8 +53,12 @@ fn every_route_answers_on_a_database_that_was_empty() {
     assert_eq!(service.get("/customers/Zo%C3%AB/notes/a%20b"), (200, String::new()));
 
     let metrics = service.get("/metrics").1;
-    for line in ["claviger_intermediate_keys 2", "claviger_system_keys 1", "claviger_metastore_down 0"] {
-        assert!(metrics.lines().any(|shown| shown == line), "{line}: {metrics}");
+    for series in [
+        r#"claviger_cached_keys{system_key="_SK_notes_example",level="intermediate"} 2"#,
+        r#"claviger_cached_keys{system_key="_SK_notes_example",level="system"} 1"#,
+        r#"claviger_breaker_open{system_key="_SK_notes_example",dependency="metastore_reads"} 0"#,
+    ] {
+        assert!(metrics.lines().any(|shown| shown == series), "{series}: {metrics}");
     }
 }
 
@@ -119,7 +124,7 @@ fn without_its_database_it_is_not_ready_and_says_when_to_ask_again_and_then_goes
     server.restart();
     assert_comes_back(&service);
     // What claviger counts is there.
-    let lost = r#"claviger_events_total{event="invalidations_lost"} 1"#;
+    let lost = r#"claviger_events_total{system_key="_SK_notes_example",event="invalidations_lost"} 1"#;
     wait_until("the event is counted", || service.get("/metrics").1.lines().any(|line| line == lost));
     server.pause();
     assert_down(&service);
