@@ -270,9 +270,9 @@ impl SessionFactoryBuilder {
             let dispatcher = Dispatcher::new(&parts, tasks, &limits, before_loads);
             let maker = KeyMaker::new(&parts, Arena::new(policy.lock_policy), known);
             let lost = Lost::new(nanos(policy.max_stale_decrypt));
-            let loader =
-                Loader::new(&parts, dispatcher, maker, LostRows::new(&parts, lost, self.restore_lost));
-            let sweep = Sweep::new(&parts, idle_timeout);
+            let lost_rows = LostRows::new(&parts, lost, self.restore_lost);
+            let loader = Arc::new(Loader::new(&parts, dispatcher, maker, lost_rows));
+            let sweep = Sweep::new(&parts, Arc::clone(&loader), idle_timeout);
             Engine::new(parts, loader, sweep, listeners)
         });
         Ok(SessionFactory::new(Arc::new(Core::new(engine, sentinel, limits.max_payload_bytes))))

@@ -10,6 +10,7 @@ use crate::aging::Aging;
 use crate::clock::Moment;
 use crate::events::Event;
 use crate::gate::Class;
+use crate::metastore::Latest;
 use crate::record::{Created, KeyId, KeyMeta};
 use crate::tasks::Tasks;
 
@@ -50,8 +51,13 @@ impl FarAhead {
     }
 
     /// Looks, in the background, whether rows of this key lie too far ahead: somebody may have meant to keep
-    /// it from being replaced.
-    pub(super) fn look(self: &Arc<Self>, id: &KeyId, tasks: &Tasks) {
+    /// it from being replaced. What is found is told to `learn`, too.
+    pub(super) fn look(
+        self: &Arc<Self>,
+        id: &KeyId,
+        tasks: &Tasks,
+        learn: impl Fn(&Latest) + Send + 'static,
+    ) {
         let Some(permit) = tasks.background_permit() else { return };
         let (this, id) = (Arc::clone(self), id.clone());
         // Without a runtime the next look finds them.
@@ -63,6 +69,7 @@ impl FarAhead {
             let Some(Ok(found)) = stopped.run_until_cancelled(look).await else { return };
             for latest in found.into_iter().flatten() {
                 this.note(latest.record.meta(), this.context.now());
+                learn(&latest);
             }
         });
     }

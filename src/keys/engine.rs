@@ -63,9 +63,9 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(parts: Parts, loader: Loader, sweep: Sweep, listeners: Listeners) -> Self {
+    pub(crate) fn new(parts: Parts, loader: Arc<Loader>, sweep: Sweep, listeners: Listeners) -> Self {
         let Parts { context, caches, back_ends } = parts;
-        let (dispatcher, loader) = (Arc::clone(&loader.dispatcher), Arc::new(loader));
+        let dispatcher = Arc::clone(&loader.dispatcher);
         let recheck = Arc::new(Recheck::new(Arc::clone(&loader)));
         Self { context, caches, back_ends, dispatcher, loader, recheck, sweep: Arc::new(sweep), listeners }
     }

@@ -135,7 +135,9 @@ impl Loader {
             match creation {
                 Creation::Made(key) if self.rules().is_usable(&key, self.now()) => {
                     if above.is_some() {
-                        self.ahead.look(request.keyring.id(), self.dispatcher.tasks());
+                        let (loader, keyring) = (Arc::clone(self), Arc::clone(&request.keyring));
+                        let learn = move |latest: &Latest| loader.learn_latest_in_passing(&keyring, latest);
+                        self.ahead.look(request.keyring.id(), self.dispatcher.tasks(), learn);
                     }
                     return Ok(key);
                 }
@@ -173,6 +175,13 @@ impl Loader {
     /// Notes the revocation of a key whose row was read beside another one's.
     pub(super) fn learn_in_passing(&self, keyring: &Keyring, record: &EnvelopeKeyRecord) {
         self.maker.learn_revocation(keyring, record, &keyring.state(record.meta().created()));
+    }
+
+    /// Notes the revocations of keys whose rows were read for another end.
+    pub(super) fn learn_latest_in_passing(&self, keyring: &Keyring, latest: &Latest) {
+        for record in std::iter::once(&latest.record).chain(&latest.predecessor) {
+            self.learn_in_passing(keyring, record);
+        }
     }
 
     /// A key could not be created. If it was to replace one before that one's end, that one is as good

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::back_ends::BackEnds;
 use super::caches::Caches;
 use super::context::Context;
+use super::loader::Loader;
 use super::parts::Parts;
 use crate::clock::nanos;
 use crate::gate::Class;
@@ -18,14 +19,15 @@ pub(crate) struct Sweep {
     context: Arc<Context>,
     back_ends: Arc<BackEnds>,
     caches: Arc<Caches>,
+    loader: Arc<Loader>,
     /// `None` if keys are never idle.
     idle_timeout: Option<Duration>,
 }
 
 impl Sweep {
-    pub(crate) fn new(parts: &Parts, idle_timeout: Option<Duration>) -> Self {
+    pub(crate) fn new(parts: &Parts, loader: Arc<Loader>, idle_timeout: Option<Duration>) -> Self {
         let (context, back_ends) = (Arc::clone(&parts.context), Arc::clone(&parts.back_ends));
-        Self { context, back_ends, caches: Arc::clone(&parts.caches), idle_timeout }
+        Self { context, back_ends, caches: Arc::clone(&parts.caches), loader, idle_timeout }
     }
 
     /// Sees to it that it is made from time to time.
@@ -67,8 +69,15 @@ impl Sweep {
         let system_keyring = self.caches.system_keyring();
         // One that refuses is no help either.
         match system_keyring.latest() {
-            Some(key) => store.load(Class::Check, key.meta()).await.is_ok(),
-            None => store.load_latest(Class::Check, system_keyring.id(), Created::MAX).await.is_ok(),
+            Some(key) => {
+                let row = store.load(Class::Check, key.meta()).await;
+                row.map(|row| row.map(|record| self.loader.learn_in_passing(system_keyring, &record))).is_ok()
+            }
+            None => {
+                let latest = store.load_latest(Class::Check, system_keyring.id(), Created::MAX).await;
+                let learn = |latest| self.loader.learn_latest_in_passing(system_keyring, &latest);
+                latest.map(|latest| latest.map(learn)).is_ok()
+            }
         }
     }
 }

@@ -244,11 +244,9 @@ impl Loader {
     /// one may wait for the KMS, and those that ask for it meanwhile go on with what is held.
     fn learn_revocations(self: &Arc<Self>, batch: &[Led], rows: &[Option<Latest>]) {
         for (Led { request, .. }, latest) in batch.iter().zip(rows) {
-            let Some(Latest { record, predecessor }) = latest else { continue };
-            for record in std::iter::once(record).chain(predecessor) {
-                self.learn_in_passing(&request.keyring, record);
-            }
-            if let Some(check) = self.check_of_held(request, record) {
+            let Some(latest) = latest else { continue };
+            self.learn_latest_in_passing(&request.keyring, latest);
+            if let Some(check) = self.check_of_held(request, &latest.record) {
                 self.dispatcher.begin(self, check);
             }
         }

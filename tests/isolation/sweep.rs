@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use claviger::testing::{FixedClock, Operation};
-use claviger::{CryptoPolicy, InMemoryMetastore, Limits, SecretKey, SessionFactory, StaticKms, SystemRandom};
+use claviger::{
+    CryptoPolicy, InMemoryMetastore, KeyId, KeyMeta, Limits, SecretKey, SessionFactory, StaticKms,
+    SystemRandom,
+};
 use tokio::time::sleep;
 
 use crate::desk::{DENIED, DOWN, Reply};
-use crate::support::{HOUR, MINUTE, SECOND, World, policy};
+use crate::support::{HOUR, MINUTE, SECOND, SK, World, policy};
 
 /// The defaults of what the bounds are made of.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
@@ -92,6 +95,24 @@ async fn idle_keys_are_dropped_once_the_store_is_back() {
     world.store.heal();
     sleep(3 * MINUTE).await;
     assert_eq!(cached(&world), (0, 0));
+}
+
+/// The sweep asks for its own ends, and is told of a revocation.
+#[tokio::test(start_paused = true)]
+async fn revocation_that_the_sweep_reads_is_heeded() {
+    // An outage alone would not keep the key from being used.
+    let policy = policy().max_stale_encrypt(5 * HOUR);
+    let world = World::new(policy, Limits::production());
+    world.encrypt("idle").await.expect_in(SECOND);
+    world.encrypt("used").await.expect_in(SECOND);
+    sleep(40 * MINUTE).await;
+    let record = world.encrypt("used").await.expect_in(SECOND);
+    let created = record.parent().unwrap().created();
+    world.revoke(&KeyMeta::new(KeyId::new(SK), created)).await;
+    sleep(IDLE_TIMEOUT - 38 * MINUTE).await;
+    assert_eq!(cached(&world), (1, 1), "the store was asked");
+    world.store.all(DOWN);
+    assert!(world.encrypt("used").await.outcome.is_err(), "the system key is known to be revoked");
 }
 
 /// In real time, since the factory's own thread takes over; a tenth of a second is the shortest period.

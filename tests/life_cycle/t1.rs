@@ -374,3 +374,18 @@ async fn t1_exhausted_is_replaced_also_when_only_its_parents_check_is_due() {
     world.clock.advance(2 * MINUTE);
     assert_eq!(world.encrypts_under().await, seconds(DUE + MINUTE));
 }
+
+/// The row is read for another end: to see whether a later one stands in the way.
+#[tokio::test(start_paused = true)]
+async fn t1_revocation_read_by_the_look_for_rows_of_the_future_counts() {
+    let world = World::new();
+    world.sealed().await;
+    world.revoke_latest(IK).await;
+    world.clock.advance(STALE);
+    world.faults().next(Operation::LoadLatestMany, Fault::Delay(SECOND));
+    assert_ne!(world.encrypts_under().await, 0);
+    world.revoke_latest(IK).await;
+    tokio::time::sleep(2 * SECOND).await;
+    world.faults().always(DOWN);
+    world.encrypt_error().await;
+}

@@ -9,7 +9,7 @@ use crate::process::Process;
 use crate::suite;
 use crate::summary::Summary;
 use crate::workspace::Workspace;
-use crate::{Result, advisories, checks, fuzz, law, mutants, published};
+use crate::{Result, advisories, checks, fuzz, law, mutants, published, simulation};
 
 /// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
 pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf>) -> Result<()> {
@@ -44,6 +44,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
     report.step("law", || law::check(workspace));
     report.step("tests, optimised", || optimised_tests(workspace));
     report.step("fuzz", || fuzz::run(workspace, fuzz::SECONDS, &[]));
+    report.step("simulation", || simulation::check(workspace));
     report.step("lints", || {
         workspace
             .cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"])

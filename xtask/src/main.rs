@@ -16,6 +16,7 @@ mod programs;
 mod published;
 mod python;
 mod servers;
+mod simulation;
 mod suite;
 mod summary;
 mod table;
@@ -49,6 +50,12 @@ Usage:
   cargo xtask ci    [--no-install] [--db PATH] the tests, and format, lints, docs, licences,
                                                dependencies, benches; advisories, if there is a
                                                database of them
+  cargo xtask simulate [--seeds N] [--from SEED] [ARG..]
+                                               fleets in virtual time over a simulated store and KMS: so
+                                               many seeds from this one on, optimised; what breaks a
+                                               promise is shrunk and printed. ARGS go to `simulate`:
+                                               --history SEED, --plan FILE, --flood N, --until-broken,
+                                               --threads N
   cargo xtask advisories [--no-install] [--db PATH]
                                                the advisories alone; without a database it fails
   cargo xtask help                             print this
@@ -75,6 +82,7 @@ Examples:
   cargo xtask test --no-install -- -p claviger --test requirements
   cargo xtask bench -- -p claviger-metastore
   cargo xtask fuzz --seconds 28800
+  cargo xtask simulate --seeds 1000 --from 50000
 ";
 
 /// Any failure: a sentence for the caller.
@@ -88,6 +96,7 @@ enum Task {
     Law,
     Mutants { applies_only: bool, names: Vec<String> },
     Ci { install: bool, database: Option<PathBuf> },
+    Simulate { args: Vec<String> },
     Advisories { install: bool, database: Option<PathBuf> },
     Help,
 }
@@ -132,6 +141,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     let task = match name.as_deref() {
         Some("test") => Task::Test { install, parts, cargo_args: cargo_args() },
         Some("bench") => Task::Bench { install, cargo_args: cargo_args() },
+        Some("simulate") => Task::Simulate { args: args.by_ref().collect() },
         Some("law") => Task::Law,
         Some("mutants") => Task::Mutants {
             applies_only: args.next_if(|arg| arg == "--applies").is_some(),
@@ -180,6 +190,7 @@ fn run(task: Task) -> Result<()> {
             needs::of(&workspace, Need::FOR_FUZZING).provide(true)?;
             fuzz::run(&workspace, seconds, &targets)
         }
+        Task::Simulate { args } => simulation::run(&Workspace::find()?, &args),
         Task::Law => law::check(&Workspace::find()?),
         Task::Mutants { applies_only, names } => mutants::run(&Workspace::find()?, &names, applies_only),
         Task::Ci { install, database } => ci::run(&Workspace::find()?, install, database),
@@ -247,6 +258,8 @@ mod tests {
             parsed("ci --no-install --db db").unwrap(),
             Task::Ci { install: false, database: database() }
         );
+        let args = ["--seeds", "5", "--from", "7"].map(str::to_owned).to_vec();
+        assert_eq!(parsed("simulate --seeds 5 --from 7").unwrap(), Task::Simulate { args });
         assert_eq!(parsed("law").unwrap(), Task::Law);
         assert_eq!(parsed("fuzz").unwrap(), Task::Fuzz { seconds: 300, targets: Vec::new() });
         let targets = vec!["tables".to_owned(), "key_record".to_owned()];

@@ -25,6 +25,7 @@ pub(crate) struct Calls {
 struct Open {
     who: usize,
     road: Road,
+    is_of_rows: bool,
     begun: Instant,
 }
 
@@ -32,6 +33,8 @@ struct Open {
 struct Bad {
     who: usize,
     road: Road,
+    /// It fared so because of the rows that it asked for.
+    is_of_rows: bool,
     begun: Instant,
     ended: Instant,
 }
@@ -50,19 +53,19 @@ impl Calls {
     }
 
     /// Notes that a call begins.
-    pub(crate) fn begin(&mut self, who: usize, road: Road) -> u64 {
+    pub(crate) fn begin(&mut self, who: usize, road: Road, is_of_rows: bool) -> u64 {
         self.next += 1;
         self.count += 1;
-        self.open.insert(self.next, Open { who, road, begun: Instant::now() });
+        self.open.insert(self.next, Open { who, road, is_of_rows, begun: Instant::now() });
         self.next
     }
 
     /// Notes that it ends, and returns when it began.
     pub(crate) fn end(&mut self, call: u64, is_well: bool) -> Option<Instant> {
-        let Open { who, road, begun } = self.open.remove(&call)?;
+        let Open { who, road, is_of_rows, begun } = self.open.remove(&call)?;
         let ended = Instant::now();
         if !is_well || ended - begun > self.late(road) {
-            self.bad.push(Bad { who, road, begun, ended });
+            self.bad.push(Bad { who, road, is_of_rows, begun, ended });
         }
         Some(begun)
     }
@@ -101,12 +104,18 @@ impl Calls {
         self.revoked.get(&(who, key.clone())).copied()
     }
 
-    /// Returns `true` if any call by one of these roads was not answered well, at any time since `from`.
-    pub(crate) fn are_bad_since(&self, who: usize, roads: &[Road], from: Instant) -> bool {
+    /// Returns `true` if any call by one of these roads was not answered well, at any time since `from`; those for rows
+    /// that fare worse than others count only if `with_rows`.
+    pub(crate) fn are_bad_since(&self, who: usize, roads: &[Road], from: Instant, with_rows: bool) -> bool {
         let now = Instant::now();
-        let is_bad = |bad: &&Bad| bad.who == who && roads.contains(&bad.road) && bad.ended >= from;
+        let is_bad = |bad: &&Bad| {
+            bad.who == who && roads.contains(&bad.road) && bad.ended >= from && (with_rows || !bad.is_of_rows)
+        };
         let is_late = |open: &&Open| {
-            open.who == who && roads.contains(&open.road) && now - open.begun > self.late(open.road)
+            open.who == who
+                && roads.contains(&open.road)
+                && now - open.begun > self.late(open.road)
+                && (with_rows || !open.is_of_rows)
         };
         self.bad.iter().rev().any(|bad| is_bad(&bad)) || self.open.values().any(|open| is_late(&open))
     }

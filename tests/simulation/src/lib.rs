@@ -20,6 +20,7 @@ mod calls;
 mod clock;
 mod dice;
 mod finish;
+mod flood;
 mod life;
 mod link;
 mod machine;
@@ -34,6 +35,7 @@ mod world;
 
 use claviger::KeyMeta;
 
+pub use flood::flood;
 pub use plan::Plan;
 pub use run::{Report, run};
 pub use settings::Settings;

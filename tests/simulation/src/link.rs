@@ -11,6 +11,7 @@ use claviger::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::oracle;
 use crate::plan::{Mood, Road};
 use crate::settings::ms;
 use crate::table::Table;
@@ -34,6 +35,8 @@ struct Call {
     life: u64,
     road: Road,
     what: String,
+    /// What is in trouble if this is not answered.
+    subject: String,
     number: u64,
     is_over: bool,
 }
@@ -66,12 +69,14 @@ impl Link {
     ) -> (Call, Fate) {
         let mut world = self.world.lock();
         let fate = world.fate(self.who, road, ids);
-        let number = world.calls.begin(self.who, road);
+        let number = world.calls.begin(self.who, road, fate.is_of_rows);
         let names: Vec<_> = ids.iter().take(3).map(KeyId::as_str).collect();
         let again = if context.attempt > 1 { format!(" ({})", context.attempt) } else { String::new() };
+        let subject = format!("{road:?} {operation} {}", names.join(" "));
+        oracle::retries::asked(&mut world, self.who, &subject, context.attempt);
         let what = format!("{operation} {}{again}", names.join(" "));
         let (world, who, life) = (self.world.clone(), self.who, self.life);
-        (Call { world, who, life, road, what, number, is_over: false }, fate)
+        (Call { world, who, life, road, what, subject, number, is_over: false }, fate)
     }
 
     /// Asks the table for something that changes nothing.
@@ -164,18 +169,32 @@ impl Call {
                 said(&rows.rows())
             }
             Err(error) => {
-                self.world.lock().calls.end(self.number, false);
+                self.ended(Some(error));
                 format!("{:?}", error.class())
             }
         };
+        if answer.is_ok() {
+            oracle::retries::answered(&mut self.world.lock(), self.who, self.road, &self.subject);
+        }
         self.is_over = true;
         self.tell(&said);
     }
 
     fn over(mut self, error: Option<&BackendError>) {
         self.is_over = true;
-        self.world.lock().calls.end(self.number, error.is_none());
+        self.ended(error);
         self.tell(&error.map_or_else(|| "done".to_owned(), |error| format!("{:?}", error.class())));
+    }
+
+    fn ended(&self, error: Option<&BackendError>) {
+        let mut world = self.world.lock();
+        world.calls.end(self.number, error.is_none());
+        match error {
+            Some(error) if error.is_transient() => {
+                oracle::retries::failed(&mut world, self.who, &self.subject);
+            }
+            _ => oracle::retries::answered(&mut world, self.who, self.road, &self.subject),
+        }
     }
 
     fn tell(&self, said: &str) {
@@ -187,7 +206,10 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.is_over {
-            self.world.lock().calls.end(self.number, false);
+            let mut world = self.world.lock();
+            world.calls.end(self.number, false);
+            oracle::retries::dropped(&mut world, self.who, &self.subject);
+            drop(world);
             self.tell("dropped");
         }
     }
@@ -290,7 +312,7 @@ impl Metastore for Link {
         self.world.sent.spawn(async move {
             let answer = run(&fate, || {
                 let mut world = this.world.lock();
-                crate::oracle::creation::inserted(&mut world, this.who, &record);
+                oracle::creation::inserted(&mut world, this.who, &record);
                 world.table.insert(&record, Instant::now())
             });
             if let Ok(answer) = timeout(ms(60_000), answer).await {
@@ -317,7 +339,7 @@ impl Metastore for Link {
 impl Call {
     fn exists(mut self) {
         self.is_over = true;
-        self.world.lock().calls.end(self.number, true);
+        self.ended(None);
         self.tell("exists");
     }
 }

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use crate::machine::{Machine, Yard};
 use crate::plan::{Mood, Road};
+use crate::settings::Settings;
 use crate::world::World;
 use crate::{PRODUCT, SERVICE};
 
@@ -17,7 +18,12 @@ pub(crate) fn row(world: &World, number: usize) -> Option<KeyMeta> {
 }
 
 pub(crate) fn intermediate_key(partition: usize) -> KeyId {
-    KeyId::new(format!("_IK_p{partition}_{SERVICE}_{PRODUCT}"))
+    key_of(&Settings::partition(partition))
+}
+
+/// Returns the id of a partition's key.
+pub(crate) fn key_of(partition: &str) -> KeyId {
+    KeyId::new(format!("_IK_{partition}_{SERVICE}_{PRODUCT}"))
 }
 
 /// Marks a row revoked, and says so.

@@ -4,12 +4,14 @@ pub(crate) mod at_rest;
 pub(crate) mod creation;
 pub(crate) mod decrypt;
 pub(crate) mod encrypt;
+pub(crate) mod retries;
 
 use std::time::Duration;
 
 use claviger::{Clock as _, Error, KeyMeta};
 use tokio::time::Instant;
 
+use crate::operator;
 use crate::plan::Road;
 use crate::settings::ms;
 use crate::world::World;
@@ -35,14 +37,20 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(61);
 fn store_is_well(world: &World, asked: &Asked) -> bool {
     let from = before(world, asked.at, ms(2_000));
     let is_calm = world.is_calm_since(asked.who, Road::Reads, from);
-    is_calm && !world.calls.are_bad_since(asked.who, &STORE, from)
+    is_calm && rows_are_calm(world, asked, from) && !world.calls.are_bad_since(asked.who, &STORE, from, true)
 }
 
-/// Returns `true` if nothing was wrong for so long that no trouble is remembered.
+fn rows_are_calm(world: &World, asked: &Asked, from: Instant) -> bool {
+    world.are_rows_calm_since(&operator::key_of(&asked.partition), from)
+}
+
+/// Returns `true` if nothing was wrong for so long that no trouble is remembered. That other partitions' rows are
+/// hanging, slow or refused is no excuse (T6.3).
 fn is_calm(world: &World, asked: &Asked) -> bool {
     let from = before(world, asked.at, AFTER_TROUBLE);
     ALL.iter().all(|road| world.is_calm_since(asked.who, *road, from))
-        && !world.calls.are_bad_since(asked.who, &ALL, from)
+        && rows_are_calm(world, asked, from)
+        && !world.calls.are_bad_since(asked.who, &ALL, from, false)
         && !has_jumped_since(world, asked.who, from)
 }
 

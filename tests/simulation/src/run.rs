@@ -47,10 +47,23 @@ impl Report {
 #[must_use]
 pub fn run(plan: &Plan) -> Report {
     let plan = plan.clone();
-    let thread = thread::Builder::new().name(format!("seed {}", plan.seed));
-    let ended = thread.spawn(move || on_this_thread(&plan)).map(thread::JoinHandle::join);
+    let name = format!("seed {}", plan.seed);
+    alone(name, || async move { in_virtual_time(&plan).await })
+}
+
+/// Runs something in virtual time on a thread of its own.
+pub(crate) fn alone<F: Future<Output = Report>>(
+    name: String,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Report {
+    let in_runtime = move || {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.map(|runtime| runtime.block_on(async { work().await }))
+    };
+    let ended = thread::Builder::new().name(name).spawn(in_runtime).map(thread::JoinHandle::join);
     match ended {
-        Ok(Ok(report)) => report,
+        Ok(Ok(Ok(report))) => report,
+        Ok(Ok(Err(error))) => broken(format!("no runtime: {error}")),
         Ok(Err(panic)) => broken(said(&*panic)),
         Err(error) => broken(format!("no thread: {error}")),
     }
@@ -63,13 +76,6 @@ fn broken(what: String) -> Report {
 fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
-}
-
-fn on_this_thread(plan: &Plan) -> Report {
-    match Builder::new_current_thread().enable_time().start_paused(true).build() {
-        Ok(runtime) => runtime.block_on(in_virtual_time(plan)),
-        Err(error) => broken(format!("no runtime: {error}")),
-    }
 }
 
 async fn in_virtual_time(plan: &Plan) -> Report {

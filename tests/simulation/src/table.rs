@@ -128,6 +128,12 @@ impl Table {
         self.rows.contains_key(key)
     }
 
+    /// Returns the version of an id that was made last, by its name, whether or not it is there.
+    pub(crate) fn newest_ever(&self, id: &KeyId) -> Option<&KeyMeta> {
+        let bound = |created| Bound::Included(KeyMeta::new(id.clone(), created));
+        self.rows.range((bound(Created::MIN), bound(Created::MAX))).next_back().map(|(key, _)| key)
+    }
+
     /// Returns `true` if any row was ever gone.
     pub(crate) fn was_any_gone(&self) -> bool {
         self.rows.keys().any(|key| self.was_ever_gone(key))

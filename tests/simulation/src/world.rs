@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::calls::Calls;
 use crate::clock::MachineClock;
 use crate::dice::Dice;
+use crate::oracle::retries::Last;
 use crate::plan::{Class, Mood, Plan, Road};
 use crate::settings::{Settings, ms};
 use crate::table::Table;
@@ -29,6 +30,10 @@ pub(crate) struct World {
     pub(crate) began: Instant,
     pub(crate) table: Table,
     pub(crate) calls: Calls,
+    /// The last call of each subject, by process and life.
+    pub(crate) last_calls: BTreeMap<(usize, u64, String), Last>,
+    /// When a process was last answered by any back end.
+    pub(crate) served: BTreeMap<usize, Instant>,
     pub(crate) sealed: Vec<Sealed>,
     pub(crate) machines: Vec<Seen>,
     pub(crate) history: Vec<String>,
@@ -40,8 +45,8 @@ pub(crate) struct World {
     moods: BTreeMap<(usize, Road), Mood>,
     /// When a process's road, or the rows of a partition, cleared up last.
     cleared: BTreeMap<(usize, Road), Instant>,
-    calm_rows_since: Instant,
-    afflicted: BTreeMap<KeyId, Mood>,
+    /// How the rows of a partition are served, and since when.
+    afflicted: BTreeMap<KeyId, (Mood, Instant)>,
     seed: u64,
     /// How many calls there were of each kind.
     asked: BTreeMap<u64, u64>,
@@ -94,6 +99,8 @@ pub(crate) struct Fate {
     pub(crate) there: Duration,
     pub(crate) back: Duration,
     pub(crate) trouble: Option<Trouble>,
+    /// What one partition's rows suffer from, and others do not.
+    pub(crate) is_of_rows: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +148,8 @@ impl Shared {
             began: Instant::now(),
             table: Table::default(),
             calls: Calls::new([settings.late(), ms(settings.kms_deadline / 2)]),
+            last_calls: BTreeMap::new(),
+            served: BTreeMap::new(),
             sealed: Vec::new(),
             machines: settings.skews.iter().map(|skew| Seen::new(*skew)).collect(),
             history: Vec::new(),
@@ -149,7 +158,6 @@ impl Shared {
             has_damage: false,
             moods: BTreeMap::new(),
             cleared: BTreeMap::new(),
-            calm_rows_since: Instant::now(),
             afflicted: BTreeMap::new(),
             seed: plan.seed,
             asked: BTreeMap::new(),
@@ -211,8 +219,7 @@ impl World {
     }
 
     pub(crate) fn afflict(&mut self, id: KeyId, mood: Mood) {
-        self.afflicted.insert(id, mood);
-        self.calm_rows_since = Instant::now();
+        self.afflicted.insert(id, (mood, Instant::now()));
     }
 
     /// Ends all trouble.
@@ -224,8 +231,7 @@ impl World {
                 }
             }
         }
-        self.calm_rows_since = Instant::now();
-        self.afflicted.clear();
+        self.afflicted.values_mut().for_each(|mood| *mood = (Mood::Calm, Instant::now()));
         self.machines.iter_mut().for_each(|seen| seen.dark_since = None);
     }
 
@@ -235,9 +241,13 @@ impl World {
 
     /// Returns `true` if the weather on a road has been calm since then.
     pub(crate) fn is_calm_since(&self, who: usize, road: Road, from: Instant) -> bool {
-        let rows_are_calm = self.afflicted.values().all(|mood| *mood == Mood::Calm);
         let cleared = self.cleared.get(&(who, road)).copied().unwrap_or(self.began);
-        self.mood(who, road) == Mood::Calm && cleared <= from && rows_are_calm && self.calm_rows_since <= from
+        self.mood(who, road) == Mood::Calm && cleared <= from
+    }
+
+    /// Returns `true` if the rows of a partition have been served as others since then.
+    pub(crate) fn are_rows_calm_since(&self, id: &KeyId, from: Instant) -> bool {
+        self.afflicted.get(id).is_none_or(|(mood, since)| *mood == Mood::Calm && *since <= from)
     }
 
     /// Returns the dice of the next call of this kind. Calls of other kinds that are left out change nothing for it,
@@ -253,12 +263,13 @@ impl World {
 
     /// Draws what becomes of a call for these keys.
     pub(crate) fn fate(&mut self, who: usize, road: Road, about: &BTreeSet<KeyId>) -> Fate {
-        let afflicted =
-            about.iter().filter_map(|id| self.afflicted.get(id)).find(|mood| **mood != Mood::Calm);
-        let mood = afflicted.copied().unwrap_or_else(|| self.mood(who, road));
+        let afflicted = about.iter().filter_map(|id| self.afflicted.get(id));
+        let afflicted = afflicted.map(|(mood, _)| *mood).find(|mood| *mood != Mood::Calm);
+        let is_of_rows = afflicted.is_some();
+        let mood = afflicted.unwrap_or_else(|| self.mood(who, road));
         let calm = if road == Road::Kms { self.settings.kms_latency } else { self.settings.store_latency };
         if who >= self.settings.processes {
-            return Fate { there: Duration::ZERO, back: Duration::ZERO, trouble: None };
+            return Fate { there: Duration::ZERO, back: Duration::ZERO, trouble: None, is_of_rows };
         }
         let mut dice = self.dice(who, road, about);
         let mood = match mood {
@@ -280,7 +291,7 @@ impl World {
         };
         let damages = [Trouble::Fail(Class::Damaged), Trouble::LoseReply(Class::Damaged)];
         self.has_damage |= trouble.is_some_and(|trouble| damages.contains(&trouble));
-        Fate { there: ms(there), back: ms(back), trouble }
+        Fate { there: ms(there), back: ms(back), trouble, is_of_rows }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use claviger_simulation::{Plan, Report, run};
+use claviger_simulation::{Plan, Report, flood, run};
 
 fn must_be_well(name: &str, report: &Report) {
     let told: Vec<_> =
@@ -11,7 +11,7 @@ fn must_be_well(name: &str, report: &Report) {
 }
 
 #[test]
-fn no_seed_breaks_a_promise() {
+fn t6_no_seed_breaks_a_promise() {
     let (mut sealed, mut calls) = (0, 0);
     for seed in 0..40 {
         let report = run(&Plan::of_seed(seed));
@@ -28,6 +28,13 @@ fn the_same_seed_has_the_same_history() {
         let [first, second] = [(); 2].map(|()| run(&Plan::of_seed(seed)));
         assert_eq!(first.history, second.history, "seed {seed}");
     }
+}
+
+#[test]
+fn s3_2_a_flood_of_partitions_is_bounded_at_every_instant_and_crowds_out_none_in_use() {
+    let report = flood(20_000);
+    must_be_well("flood", &report);
+    assert!(report.sealed > 20_000, "{}", report.sealed);
 }
 
 #[test]

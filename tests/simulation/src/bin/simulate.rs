@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use claviger_simulation::{Plan, Report, run, shrink};
+use claviger_simulation::{Plan, Report, flood, run, shrink};
 
 const HELP: &str = "\
 Runs fleets over a simulated store and KMS, in virtual time.
@@ -16,6 +16,7 @@ Runs fleets over a simulated store and KMS, in virtual time.
                             --until-broken stops at the first seed that breaks a rule
   simulate --history SEED   prints what happens under a seed
   simulate --plan FILE      runs a plan, and prints what happens
+  simulate --flood N        so many partitions, once each, through a cache of a hundredth as many keys
 ";
 
 struct Options {
@@ -25,6 +26,7 @@ struct Options {
     until_broken: bool,
     history: Option<u64>,
     plan: Option<String>,
+    flood: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -39,8 +41,15 @@ fn main() -> ExitCode {
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
-    let mut options =
-        Options { seeds: 1_000, from: 0, threads, until_broken: false, history: None, plan: None };
+    let mut options = Options {
+        seeds: 1_000,
+        from: 0,
+        threads,
+        until_broken: false,
+        history: None,
+        plan: None,
+        flood: None,
+    };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} lacks its value"));
         let number = |text: String| text.parse().map_err(|error| format!("{text}: {error}"));
@@ -50,6 +59,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--threads" => options.threads = number(value()?)?.max(1),
             "--until-broken" => options.until_broken = true,
             "--history" => options.history = Some(number(value()?)?),
+            "--flood" => options.flood = Some(number(value()?)?),
             "--plan" => options.plan = Some(value()?),
             other => return Err(format!("unexpected argument {other}")),
         }
@@ -60,6 +70,12 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
 fn carry_out(options: &Options) -> ExitCode {
     if let Some(seed) = options.history {
         return show(&Plan::of_seed(seed));
+    }
+    if let Some(partitions) = options.flood {
+        let report = flood(partitions);
+        println!("{}", report.history.join("\n"));
+        report.violations.iter().for_each(|broken| println!("{}: {}", broken.rule, broken.what));
+        return if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     match &options.plan {
         Some(path) => {

@@ -17,7 +17,8 @@ pub(crate) fn inserted(world: &mut World, who: usize, record: &EnvelopeKeyRecord
     }
     let Some(latest) = world.table.latest(id, Created::MAX, begun) else { return };
     let key = latest.record.meta();
-    if key >= record.meta() {
+    // Of a later one some process may know more.
+    if key >= record.meta() || world.table.newest_ever(id) != Some(key) {
         return;
     }
     let is_good = |key| {

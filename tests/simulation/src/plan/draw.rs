@@ -79,8 +79,8 @@ fn operation(settings: &Settings, temper: &Temper, dice: &mut Dice, process: usi
     let times = usize::try_from(dice.one_of(1, &[1, 1, 2, 8])).unwrap_or(1);
     let leave = leave(temper, dice);
     match dice.below(40) {
-        0 => Deed::WarmUp { process, leave },
-        1 => Deed::Invalidate { process, row: dice.percent(70).then(|| row(dice)) },
+        0 | 17 | 18 => Deed::WarmUp { process, leave },
+        1 | 19 => Deed::Invalidate { process, row: dice.percent(70).then(|| row(dice)) },
         2 => Deed::Crowd { process, partitions: index(dice, 12) },
         3 => Deed::DropSessions { process },
         4 if temper.leaves > 0 => Deed::Leave { process },
