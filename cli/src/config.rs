@@ -178,7 +178,18 @@ fn read_config(path: &Path) -> Result<Options, Failure> {
     private::check_author(&file, &shown).map_err(spec)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| Failure::read(&shown, &error))?;
-    let text = private::text(&bytes).map_err(|why| Failure::new(Exit::Config, format!("{shown} {why}")))?;
+    let options = parse(path, &bytes, &shown)?;
+    if options.metastore.as_ref().is_some_and(|given| given.has_secret(&METASTORE)) {
+        private::check(&file, &format!("{shown} holds a password and"), "change it").map_err(spec)?;
+    }
+    if options.kms.as_ref().is_some_and(KmsGiven::has_secret) {
+        private::check(&file, &format!("{shown} holds a secret and"), "change it").map_err(spec)?;
+    }
+    Ok(options)
+}
+
+fn parse(path: &Path, bytes: &[u8], shown: &str) -> Result<Options, Failure> {
+    let text = private::text(bytes).map_err(|why| Failure::new(Exit::Config, format!("{shown} {why}")))?;
     let place = |at: Option<usize>| {
         let before = at.and_then(|at| text.get(..at)).unwrap_or_default();
         format!("{}:{}", path.display(), before.matches('\n').count() + 1)
@@ -194,13 +205,16 @@ fn read_config(path: &Path) -> Result<Options, Failure> {
         let place = place(wrong.at());
         spec(wrong).at(&format!("{place}: kms"))
     })?;
-    if options.metastore.as_ref().is_some_and(|given| given.has_secret(&METASTORE)) {
-        private::check(&file, &format!("{shown} holds a password and"), "change it").map_err(spec)?;
-    }
-    if options.kms.as_ref().is_some_and(KmsGiven::has_secret) {
-        private::check(&file, &format!("{shown} holds a secret and"), "change it").map_err(spec)?;
-    }
     Ok(options)
+}
+
+/// Reads the text of a configuration file, for fuzz targets: what it comes to, or the program's message.
+#[cfg(fuzzing)]
+pub fn fuzz(text: &[u8]) -> Result<String, String> {
+    let path = Path::new("claviger.toml");
+    let settings =
+        parse(path, text, "the configuration file").and_then(|options| Settings::of(options, Some(path)));
+    settings.map(|settings| format!("{settings:?}")).map_err(|failure| failure.message().to_owned())
 }
 
 const CACHE: NonZeroU64 = match NonZeroU64::new(50_000) {

@@ -41,6 +41,9 @@ mod usage;
 mod used;
 mod variables;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use config::fuzz as fuzz_config;
 #[doc(hidden)]
 pub use table::testing;
 

@@ -20,12 +20,17 @@ mod check;
 mod clv1;
 #[cfg(feature = "_copies")]
 mod copies;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "k-of-n")]
 mod k_of_n;
 #[cfg(feature = "local")]
 mod local;
 #[cfg(any(feature = "any-of", feature = "k-of-n"))]
 mod members;
+#[cfg(any(feature = "aws", feature = "vault"))]
+mod object;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
 #[cfg(feature = "local")]

@@ -2,6 +2,8 @@
 
 mod file;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 
 mod error;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod mechanisms;
 mod pool;
 mod token;

@@ -6,6 +6,8 @@ pub(crate) mod builder;
 mod ciphertext;
 mod client;
 mod fault;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod login;
 mod message;
 
@@ -177,12 +179,16 @@ fn refused(fault: VaultTransitError) -> BackendError {
     BackendError::from(fault).not_asked()
 }
 
-/// Reads a ciphertext as strictly as it will be read when it comes back from the store.
 fn read_wrapped(operation: Operation, answer: &Answer) -> Result<WrappedKey, BackendError> {
-    let text = message::read_ciphertext(operation, &answer.body)?;
+    Ok(WrappedKey::new(read_ciphertext(operation, &answer.body)?.as_bytes()))
+}
+
+/// Reads a ciphertext as strictly as it will be read when it comes back from the store.
+fn read_ciphertext(operation: Operation, answer: &[u8]) -> Result<&str, BackendError> {
+    let text = message::read_ciphertext(operation, answer)?;
     let malformed = |_stored| operation.malformed("holds no transit ciphertext");
     Ciphertext::parse(text.as_bytes()).map_err(malformed)?;
-    Ok(WrappedKey::new(text.as_bytes()))
+    Ok(text)
 }
 
 impl KeyManagementService for VaultTransitKms {

@@ -335,6 +335,16 @@ fn sweep_lets_others_have_their_turn_and_drops_all_that_is_idle() {
     assert_eq!((bench.cache.keys(), bench.arena.stats().slots), (1, 1));
 }
 
+/// A load that was under way ends after the close.
+#[test]
+fn nothing_is_added_once_the_cache_is_closed() {
+    let bench = Bench::new(10);
+    let keyring = bench.cache.keyring("a");
+    bench.cache.close();
+    drop(bench.load("a", 1, Role::Latest));
+    assert_eq!((keyring.keys().len(), bench.cache.keys(), bench.arena.stats().slots), (0, 0, 0));
+}
+
 #[test]
 fn the_oldest_versions_of_a_key_go_first_and_never_the_latest() {
     let bench = Bench::new(100);
@@ -371,9 +381,9 @@ fn keyrings_that_nobody_holds_are_forgotten() {
 fn orphans_whose_users_are_gone_are_not_kept_in_the_list() {
     let bench = Bench::new(Capacity::Keys(1));
     for created in 1..=10_000 {
-        // Each evicts the one before, which is in use then and let go after.
-        drop(bench.load(&(created % 2).to_string(), created, Role::Latest));
-        let _in_use = bench.load("evicts", created, Role::Latest);
+        let in_use = bench.load(&(created % 2).to_string(), created, Role::Latest);
+        drop(bench.load("evicts", created, Role::Latest));
+        drop(in_use);
     }
     assert!(bench.orphans.room() < 64, "{}", bench.orphans.room());
 }

@@ -64,6 +64,6 @@ impl Context {
     /// Counts and tells what became of a key.
     pub(crate) fn note_change(&self, level: Level, change: KeyChange, key: &KeyMeta) {
         self.telemetry.keys().count_change(level, change);
-        self.events.key_changed(level, change, key);
+        Events::key_changed(level, change, key);
     }
 }

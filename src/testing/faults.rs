@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::context::CallContext;
 use crate::error::{BackendError, FailureClass, FailureKind};
 use crate::kms::{KeyManagementService, WrapHealth, WrappedKey};
-use crate::metastore::{Insert, Latest, Metastore, MetastoreAdmin, Page, Replacement};
+use crate::metastore::{DamagedRow, Insert, Latest, Metastore, MetastoreAdmin, Page, Replacement};
 use crate::record::{Created, EnvelopeKeyRecord, KeyId, KeyMeta};
 use crate::secret::SecretKey;
 use crate::testing::fakes::lock;
@@ -301,18 +301,24 @@ fn injected(class: FailureClass) -> BackendError {
 pub struct FaultyMetastore<M> {
     inner: Arc<M>,
     faults: Faults,
+    damaged: Arc<Mutex<Vec<DamagedRow>>>,
 }
 
 impl<M> FaultyMetastore<M> {
     /// Wraps `inner`; nothing goes wrong until [`faults`](Self::faults) is told so.
     pub fn new(inner: M) -> Self {
-        Self { inner: Arc::new(inner), faults: Faults::new() }
+        Self { inner: Arc::new(inner), faults: Faults::new(), damaged: Arc::default() }
     }
 
     /// Returns the script.
     #[must_use]
     pub const fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Lists this row, too, on every page from now on.
+    pub fn show_damaged(&self, row: DamagedRow) {
+        lock(&self.damaged).push(row);
     }
 
     /// Returns the store behind, which never fails on command.
@@ -324,7 +330,8 @@ impl<M> FaultyMetastore<M> {
 
 impl<M> Clone for FaultyMetastore<M> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), faults: self.faults.clone() }
+        let damaged = Arc::clone(&self.damaged);
+        Self { inner: Arc::clone(&self.inner), faults: self.faults.clone(), damaged }
     }
 }
 
@@ -389,7 +396,10 @@ impl<M: MetastoreAdmin> MetastoreAdmin for FaultyMetastore<M> {
         context: &CallContext,
     ) -> Result<Page, BackendError> {
         let from = after.map(ToString::to_string).unwrap_or_default();
-        self.faults.run(Operation::List, &from, self.inner.list(prefix, after, limit, context)).await
+        let listed = self.inner.list(prefix, after, limit, context);
+        let mut page = self.faults.run(Operation::List, &from, listed).await?;
+        page.damaged.extend(lock(&self.damaged).iter().cloned());
+        Ok(page)
     }
 
     async fn revoke(&self, key: &KeyMeta, context: &CallContext) -> Result<bool, BackendError> {

@@ -204,15 +204,16 @@ async fn t4_clock_that_is_set_back_during_a_replacement_is_an_error() {
 /// The row of a revoked key was shredded within the minute in which it was created.
 #[tokio::test]
 async fn t4_no_key_is_made_under_the_name_of_one_that_is_known_to_be_revoked() {
-    let world = World::new();
+    let world = World::with((policy(), room_for(1)));
     world.sealed().await;
     world.revoke_latest(IK).await;
-    world.faults().always_for(Operation::Insert, DENIED);
+    world.faults().next(Operation::Insert, DENIED);
     world.factory.invalidate(&KeyId::new(IK)).unwrap();
     world.encrypt_error().await;
     world.delete(IK).await;
     world.factory.shredded(&KeyId::new(IK)).unwrap();
-    world.heal();
+    // The name is all that is left of it.
+    world.session_of("bob").encrypt(b"").await.unwrap();
     assert_eq!(world.encrypts_under().await, 1);
     world.clock.advance(STALE);
     assert_eq!((world.encrypts_under().await, world.raised(Event::Unrevoked)), (1, 0));

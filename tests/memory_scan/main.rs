@@ -190,6 +190,10 @@ async fn live(random: Recomputable, leak: Leak) -> bool {
     service.store.faults().next(Operation::Insert, Fault::Fail(FailureClass::Permanent));
     assert!(service.encrypt("denied").await.is_err());
     watch.look("could not store a key", service.slots());
+    random.refuse_records(true);
+    assert!(service.encrypt(PARTITION).await.is_err());
+    random.refuse_records(false);
+    watch.look("drew no key for a payload", service.slots());
 
     let _copy = (leak == Leak::Deliberate).then(|| {
         // The same sequence once more begins with the same key.

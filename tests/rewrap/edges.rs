@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use claviger::testing::{Fault, FaultyKms, Operation, call};
+use claviger::backend::DamagedRow;
+use claviger::testing::{Fault, FaultyKms, FaultyMetastore, Operation, call};
 use claviger::{
     BackendError, CallContext, Created, EnvelopeKeyRecord, FailureClass, InMemoryMetastore, Insert, KeyId,
     KeyManagementService, KeyMeta, Limits, Metastore, MetastoreAdmin, Rewrap, RewrapOptions, SecretKey,
@@ -129,4 +130,19 @@ async fn key_that_cannot_be_looked_at_now_is_left_as_it_is() {
         assert_eq!(new.faults().calls_of(Operation::WrapKey), 0, "{operation:?}");
         assert_eq!(system_keys(&store).await, before, "{operation:?}");
     }
+}
+
+/// Of another key's row nothing is told: it is not looked at.
+#[tokio::test]
+async fn damaged_rows_of_system_keys_are_told_and_those_of_others_are_not() {
+    let (store, old) = (FaultyMetastore::new(InMemoryMetastore::new()), Arc::new(master_key("old")));
+    let records = populate(store.inner(), &old).await;
+    let id = system_key_metas(store.inner()).await.swap_remove(0).id().clone();
+    let unreadable = |id: &KeyId| DamagedRow::new(id.clone(), None, BackendError::permanent("no JSON"));
+    store.show_damaged(unreadable(&id));
+    store.show_damaged(unreadable(&KeyId::new("_IK_alice_service_product")));
+    let report = rewrap_system_keys(&store, &old, &master_key("new"), &once()).await.unwrap();
+    let told: Vec<_> = report.damaged.iter().map(|row| &row.id).collect();
+    assert_eq!((told, report.is_clean()), (vec![&id], false));
+    assert!(rewrapped(&report) > 0 && !records.is_empty(), "the others are moved: {report:?}");
 }

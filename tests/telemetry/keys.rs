@@ -10,7 +10,7 @@ use claviger::{
     StaticKms, SystemRandom, WrapHealth, WrappedKey,
 };
 
-use crate::support::{DAY, World, in_world};
+use crate::support::{DAY, HOUR, World, in_world};
 
 const CHANGES: &str = "claviger_key_changes_total";
 
@@ -45,6 +45,11 @@ fn keys_created_rotated_found_revoked_and_replaced_are_each_counted() {
                 (changes(&world, "intermediate"), changes(&world, "system")),
                 ([1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0])
             );
+            // What is read again is no news.
+            world.clock.advance(HOUR);
+            session.decrypt(&record).await.unwrap();
+            session.encrypt(b"").await.unwrap();
+            assert_eq!(changes(&world, "intermediate"), [1.0, 1.0, 1.0, 1.0]);
         },
     );
 }
@@ -70,6 +75,7 @@ fn live_keys_are_the_cached_and_the_orphaned_and_nothing_is_left_at_the_end() {
         assert_eq!(unlocked, f64::from(u32::try_from(status.memory.unlocked_bytes).unwrap()));
         assert!(unlocked > 0.0 && world.value("claviger_memory_bytes", &[("state", "locked")]) == 0.0);
         drop(world.factory.close(Duration::from_secs(1)).await.unwrap());
+        assert_eq!(world.value_now("claviger_memory_bytes", &[]), 0.0);
         assert_eq!((gauges("intermediate"), gauges("system")), ([0.0, 0.0], [0.0, 0.0]));
         assert_eq!(world.value("claviger_cache_evictions_total", &[("cause", "closed")]), 3.0);
     });

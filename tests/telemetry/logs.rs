@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Once;
 use std::time::Duration;
 
+use claviger::{RewrapOptions, repair_system_keys};
 use tracing::field::{Field, Visit};
 use tracing::{Metadata, Subscriber, span};
 
@@ -113,9 +114,11 @@ fn changes_of_keys_loads_and_calls_are_told_with_the_keys_id() {
             let failed = |line: &&String| line.contains("refresh_failed") && line.contains(ik);
             assert!(lines.iter().any(|line| failed(&line)), "{lines:#?}");
             drop(world.factory.warm_up(["alice"]).await.unwrap());
+            let options = RewrapOptions::new();
+            drop(repair_system_keys(world.store.inner(), &world.kms, &options).await.unwrap());
             drop(world.factory.close(Duration::ZERO).await.unwrap());
             let lines = Log::lines();
-            for span in ["claviger.warm_up INFO", "claviger.close INFO"] {
+            for span in ["claviger.warm_up INFO", "claviger.rewrap INFO", "claviger.close INFO"] {
                 assert!(lines.iter().any(|line| line.starts_with(span)), "{span}: {lines:#?}");
             }
         },

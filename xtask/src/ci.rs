@@ -9,12 +9,12 @@ use crate::process::Process;
 use crate::suite;
 use crate::summary::Summary;
 use crate::workspace::Workspace;
-use crate::{Result, advisories, checks, law, mutants, published, simulation};
+use crate::{Result, advisories, checks, fuzz, law, mutants, published, simulation};
 
 /// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
 pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf>) -> Result<()> {
     let database = advisories::find(database);
-    let needed = PARTS.iter().flat_map(|part| part.needs()).chain([Need::CargoDeny]);
+    let needed = PARTS.iter().flat_map(|part| part.needs()).chain([Need::CargoDeny, Need::CxxCompiler]);
     let tools = needs::of(workspace, needed).provide(install)?;
     let mut report = Report::default();
     report.step("lock file", || {
@@ -43,6 +43,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
     });
     report.step("law", || law::check(workspace));
     report.step("tests, optimised", || optimised_tests(workspace));
+    report.step("fuzz", || fuzz::run(workspace, fuzz::SECONDS, &[]));
     report.step("simulation", || simulation::check(workspace));
     report.step("lints", || {
         workspace

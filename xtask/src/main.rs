@@ -5,6 +5,7 @@ mod apt;
 mod checks;
 mod ci;
 mod design;
+mod fuzz;
 mod law;
 mod mutants;
 mod needs;
@@ -37,6 +38,8 @@ Usage:
                                                parts, which need, build and start no more than their
                                                own; ARGS go to `cargo test`
   cargo xtask bench [--no-install] [-- ARGS]   the same for `cargo bench`
+  cargo xtask fuzz [--seconds N] [TARGET..]    fuzz what reads bytes from outside, for so long in all: 300 s
+                                               unless told; fuzz/README.md has the targets
   cargo xtask law                              whether the documents and the tests agree: the tests that
                                                docs/guarantees.md, SECURITY.md and docs/design name are
                                                there, and each rule that code names has its row
@@ -78,6 +81,7 @@ Examples:
   cargo xtask test core -- --test life_cycle t5
   cargo xtask test --no-install -- -p claviger --test requirements
   cargo xtask bench -- -p claviger-metastore
+  cargo xtask fuzz --seconds 28800
   cargo xtask simulate --seeds 1000 --from 50000
 ";
 
@@ -88,6 +92,7 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 enum Task {
     Test { install: bool, parts: Vec<Part>, cargo_args: Vec<String> },
     Bench { install: bool, cargo_args: Vec<String> },
+    Fuzz { seconds: u64, targets: Vec<String> },
     Law,
     Mutants { applies_only: bool, names: Vec<String> },
     Ci { install: bool, database: Option<PathBuf> },
@@ -110,6 +115,9 @@ fn main() -> ExitCode {
 fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     let mut args = args.peekable();
     let name = args.next();
+    if name.as_deref() == Some("fuzz") {
+        return parse_fuzz(args);
+    }
     let takes_parts = name.as_deref() == Some("test");
     let mut parts = Vec::new();
     let mut install = true;
@@ -150,6 +158,21 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task> {
     }
 }
 
+fn parse_fuzz(mut args: impl Iterator<Item = String>) -> Result<Task> {
+    let (mut seconds, mut targets) = (fuzz::SECONDS, Vec::new());
+    while let Some(arg) = args.next() {
+        if arg == "--seconds" {
+            let number = args.next().and_then(|number| number.parse().ok());
+            seconds = number.ok_or("--seconds lacks its number; see cargo xtask help")?;
+        } else if arg.starts_with('-') {
+            return Err(format!("unexpected argument {arg}; see cargo xtask help").into());
+        } else {
+            targets.push(arg);
+        }
+    }
+    Ok(Task::Fuzz { seconds, targets })
+}
+
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Help => {
@@ -161,6 +184,11 @@ fn run(task: Task) -> Result<()> {
             let workspace = Workspace::find()?;
             let tools = needs::of(&workspace, Need::FOR_BENCHES).provide(install)?;
             suite::bench(&workspace, &tools, &cargo_args)
+        }
+        Task::Fuzz { seconds, targets } => {
+            let workspace = Workspace::find()?;
+            needs::of(&workspace, Need::FOR_FUZZING).provide(true)?;
+            fuzz::run(&workspace, seconds, &targets)
         }
         Task::Simulate { args } => simulation::run(&Workspace::find()?, &args),
         Task::Law => law::check(&Workspace::find()?),
@@ -233,6 +261,9 @@ mod tests {
         let args = ["--seeds", "5", "--from", "7"].map(str::to_owned).to_vec();
         assert_eq!(parsed("simulate --seeds 5 --from 7").unwrap(), Task::Simulate { args });
         assert_eq!(parsed("law").unwrap(), Task::Law);
+        assert_eq!(parsed("fuzz").unwrap(), Task::Fuzz { seconds: 300, targets: Vec::new() });
+        let targets = vec!["tables".to_owned(), "key_record".to_owned()];
+        assert_eq!(parsed("fuzz --seconds 9 tables key_record").unwrap(), Task::Fuzz { seconds: 9, targets });
         let mutants = |applies_only, names: &[&str]| Task::Mutants {
             applies_only,
             names: names.iter().map(|&name| name.to_owned()).collect(),
@@ -267,6 +298,9 @@ mod tests {
             "ci --db",
             "test --db db",
             "advisories db",
+            "fuzz --seconds",
+            "fuzz --seconds tables",
+            "fuzz --minutes 5",
             "--no-install",
         ] {
             assert!(parsed(line).is_err(), "{line}");

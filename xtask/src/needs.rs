@@ -43,6 +43,7 @@ pub(crate) struct Tools {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     CCompiler,
+    CxxCompiler,
     Postgres,
     PgBouncer,
     NewerPgBouncer,
@@ -140,8 +141,9 @@ impl Needs {
 
 impl Need {
     /// In the order in which they are installed.
-    const IN_ORDER: [Self; 18] = [
+    const IN_ORDER: [Self; 19] = [
         Self::CCompiler,
+        Self::CxxCompiler,
         Self::Postgres,
         Self::PgBouncer,
         Self::NewerPgBouncer,
@@ -165,6 +167,9 @@ impl Need {
     pub(crate) const FOR_BENCHES: [Self; 4] =
         [Self::CCompiler, Self::Postgres, Self::MariaDb, Self::Dynalite];
 
+    /// What fuzz targets are built with.
+    pub(crate) const FOR_FUZZING: [Self; 2] = [Self::CCompiler, Self::CxxCompiler];
+
     /// What installs it, and is not needed where it is there.
     const fn installer(self) -> Option<Self> {
         match self {
@@ -179,6 +184,7 @@ impl Need {
         let runs = |program: &str, args: &[&str]| Process::new(program, args).probe().is_some();
         match self {
             Self::CCompiler => runs("cc", &["--version"]),
+            Self::CxxCompiler => runs("c++", &["--version"]),
             Self::Postgres => Postgres::is_installed(),
             Self::PgBouncer => PgBouncer::is_installed(),
             Self::NewerPgBouncer => PgBouncer::is_newer_installed(&tools.folder),
@@ -210,6 +216,7 @@ impl Need {
     fn apt_packages(self) -> &'static [&'static str] {
         match self {
             Self::CCompiler => &["gcc", "libc6-dev"],
+            Self::CxxCompiler => &["g++"],
             Self::Postgres => &["postgresql"],
             Self::PgBouncer => &["pgbouncer"],
             Self::MariaDb => &["mariadb-server", "tzdata"],
@@ -230,6 +237,7 @@ impl Need {
             Self::CCompiler => {
                 format!("a C compiler, for ring, SQLite and tests of HSMs: apt packages {apt}")
             }
+            Self::CxxCompiler => format!("a C++ compiler, for libFuzzer: apt package {apt}"),
             Self::Postgres => format!("PostgreSQL, not started: apt package {apt}"),
             Self::PgBouncer => format!("PgBouncer, not started: apt package {apt}"),
             Self::NewerPgBouncer => format!(
@@ -272,6 +280,7 @@ impl Need {
         let pip = |program: &Path, packages: &[&str]| python::install("python3".as_ref(), program, packages);
         match self {
             Self::CCompiler
+            | Self::CxxCompiler
             | Self::Postgres
             | Self::PgBouncer
             | Self::MariaDb

@@ -17,6 +17,7 @@ use base64_simd::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::aws::error::AwsKmsFault;
+use crate::object;
 
 /// Far above what sixteen regions need; a store that keeps records in 64 KiB of text holds less.
 pub(super) const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
@@ -32,7 +33,7 @@ const REGION_CHARS_SHOWN: usize = 32;
 pub(super) struct Envelope<'a> {
     #[serde(rename = "encryptedKey", borrow)]
     encrypted_key: Cow<'a, str>,
-    #[serde(rename = "kmsKeks", borrow)]
+    #[serde(rename = "kmsKeks", borrow, deserialize_with = "object::list")]
     copies: Vec<RegionCopy<'a>>,
 }
 
@@ -67,7 +68,7 @@ impl<'a> Envelope<'a> {
         check_length(stored)?;
         // Why not is left out: serde's errors quote what they do not like.
         #[expect(clippy::map_err_ignore, reason = "it may quote what is stored")]
-        let envelope: Self = serde_json::from_slice(stored)
+        let envelope: Self = object::from_slice(stored)
             .map_err(|_| AwsKmsFault::EnvelopeMalformed("it is not the JSON of one"))?;
         if envelope.copies.is_empty() {
             return Err(AwsKmsFault::EnvelopeMalformed("it holds no copies"));

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
+use crate::object;
 use crate::vault::ciphertext::Ciphertext;
 use crate::vault::fault::{Operation, VaultTransitError};
 
@@ -74,7 +75,9 @@ fn escape(byte: u8, body: &mut Vec<u8>) {
 /// Texts are borrowed from the answer, which is wiped. One with an escape in it cannot be borrowed
 /// and is refused: neither base64 nor a token of Vault's needs one.
 #[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
 struct Data<T> {
+    #[serde(deserialize_with = "object::one")]
     data: T,
 }
 
@@ -121,7 +124,7 @@ pub(super) fn read_key(operation: Operation, answer: &[u8]) -> Result<SecretKey,
 /// What a login and a renewal answer with.
 #[derive(Deserialize)]
 struct Granted<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object::one")]
     auth: Auth<'a>,
 }
 
@@ -168,7 +171,7 @@ pub(super) fn read_time(operation: Operation, answer: &[u8]) -> Result<Time, Vau
 
 fn read<'a, T: Deserialize<'a>>(operation: Operation, answer: &'a [u8]) -> Result<T, VaultTransitError> {
     // What serde says of the place may show a part of the answer.
-    serde_json::from_slice(answer).map_err(|_syntax| operation.malformed("is not what Vault answers"))
+    object::from_slice(answer).map_err(|_syntax| operation.malformed("is not what Vault answers"))
 }
 
 /// Returns what an answer's `errors` say, in one line that is fit for logs.
@@ -186,7 +189,7 @@ pub(super) fn read_errors(answer: &[u8], secrets: &[&[u8]]) -> String {
     struct Errors {
         errors: Vec<Said>,
     }
-    let errors = serde_json::from_slice(answer).map_or_else(|_| Vec::new(), |Errors { errors }| errors);
+    let errors = object::from_slice(answer).map_or_else(|_| Vec::new(), |Errors { errors }| errors);
     let texts = errors.into_iter().filter_map(|said| match said {
         Said::Text(text) => Some(text),
         Said::Other(IgnoredAny) => None,
@@ -254,6 +257,8 @@ mod tests {
             r#"{"data":{"plaintext":null}}"#.into(),
             r#"{"data":{"plaintext":["MDEy"]}}"#.into(),
             of("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZW!="),
+            r#"[["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="]]"#.into(),
+            r#"{"data":["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="]}"#.into(),
             of("\\u004dDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
             good.repeat(2),
         ] {
@@ -279,7 +284,9 @@ mod tests {
         let two = r#"{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}"#;
         assert_eq!(said(two), "2 errors occurred: * permission denied * invalid token");
         assert_eq!(said(r#"{"errors":["a", 1, null, "b\u0000\u001b[31m"]}"#), "a b[31m");
-        for nothing in ["", "<html>no</html>", "{}", r#"{"errors":null}"#, r#"{"errors":[]}"#, "[]"] {
+        for nothing in
+            ["", "<html>no</html>", "{}", r#"{"errors":null}"#, r#"{"errors":[]}"#, "[]", r#"[["a"]]"#]
+        {
             assert_eq!(said(nothing), "", "{nothing}");
         }
         assert_eq!(said(&format!(r#"{{"errors":["{}"]}}"#, "x".repeat(9_999))).len(), MESSAGE_CHARACTERS_MAX);

@@ -75,6 +75,10 @@ pub(crate) const DYNAMODB: Form = Form {
 impl ServerUrl {
     pub(crate) fn parse(text: &str, form: &Form, called: &str) -> Result<Self, SpecError> {
         let wrong = |why: &str| SpecError::wrong(&format!("the URL of {called} {why}"));
+        // Without them all of it would be hosts, parameters too.
+        if !text.split_once(':').is_some_and(|(_scheme, rest)| rest.starts_with("//")) {
+            return Err(wrong(&format!("lacks its //; say {}", form.usage)));
+        }
         let (text, others) = if form.takes_user { hosts_apart(text) } else { (text.to_owned(), Vec::new()) };
         let read = |text: &str| {
             Url::parse(text).map_err(|error| {
@@ -89,9 +93,6 @@ impl ServerUrl {
         let mut url = read(&text)?;
         for host in &others {
             read(&format!("{}://{host}", url.scheme()))?;
-        }
-        if url.cannot_be_a_base() {
-            return Err(wrong(&format!("lacks its //; say {}", form.usage)));
         }
         if !is_as_meant(&url) {
             return Err(wrong(&format!("has a # or a second @, {ESCAPES}")));

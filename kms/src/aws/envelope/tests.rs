@@ -50,6 +50,9 @@ fn what_is_no_envelope_is_refused() {
     assert!(Envelope::read(&with(|_| ())).is_ok());
     for refused in [
         with(|envelope| *envelope = json!([])),
+        // serde takes an array for an object.
+        with(|envelope| *envelope = json!(["AAAA", [{ "region": "r", "arn": "a", "encryptedKek": "AAAA" }]])),
+        with(|envelope| envelope["kmsKeks"][0] = json!(["r", "a", "AAAA"])),
         with(|envelope| envelope["kmsKeks"] = json!([])),
         with(|envelope| envelope["kmsKeks"] = json!(null)),
         with(|envelope| envelope["kmsKeks"] = json!({})),

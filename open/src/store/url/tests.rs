@@ -77,6 +77,9 @@ fn several_hosts_go_through_and_are_named() {
 fn what_is_wrong_is_told_and_not_repeated() {
     for (text, form, says) in [
         ("postgres:SECRET", &POSTGRES, "say postgres://USER@HOST"),
+        ("postgres:/h1,h2?password=SECRET", &POSTGRES, "lacks its //; say postgres://USER@HOST"),
+        ("mysql:/u:SECRET,h2/keys?x=y://z", &MYSQL, "lacks its //"),
+        ("dynamodb:/SECRET", &DYNAMODB, "lacks its //"),
         ("postgres://user:SEC/RET@host/keys", &POSTGRES, "/ is %2F"),
         ("postgres://user:12#SECRET@host/keys", &POSTGRES, "# is %23"),
         ("mysql://user:1/SECRET@host/keys", &MYSQL, "/ is %2F"),
