@@ -5,7 +5,7 @@ pub(crate) mod state;
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use claviger_memory::{Arena, Wiped};
 use ring::aead::LessSafeKey;
@@ -15,6 +15,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::record::{Created, EnvelopeKeyRecord, KeyMeta};
 use crate::secret::{KEY_BYTES, SecretKey};
+use crate::sync::AtomicBool;
 use crate::telemetry::keys::LiveKey;
 use known::{Hold, IsCopy, Known};
 use state::KeyState;

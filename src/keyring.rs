@@ -5,21 +5,22 @@ pub(crate) mod cache;
 pub(crate) mod flight;
 pub(crate) mod key_set;
 mod landing;
+#[cfg_attr(claviger_loom, path = "models/lru.rs")]
+mod lru;
 pub(crate) mod orphans;
 pub(crate) mod progress;
 pub(crate) mod registry;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-
-use arc_swap::{ArcSwap, Guard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 
 use crate::clock::{Moment, NANOS_PER_SECOND};
 use crate::key::CryptoKey;
 use crate::key::state::{KeyState, Trouble};
 use crate::record::{Created, KeyId};
+use crate::sync::{ArcSwap, AtomicU64, Guard, Mutex, MutexGuard};
 use flight::Flights;
 use key_set::{Change, KeySet, Role};
 use registry::Registry;
@@ -243,9 +244,6 @@ impl Keyring {
 
     /// Drops the former keys whose time ends so that `is_over` holds, and returns them.
     fn drop_formers(&self, is_over: impl Fn(u64) -> bool) -> Vec<Arc<CryptoKey>> {
-        if !self.has_formers() {
-            return Vec::new();
-        }
         let _writer = self.lock();
         let Change { keys, gone } = self.keys.load().without_formers(is_over);
         self.replace(keys);

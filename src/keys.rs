@@ -11,7 +11,7 @@ pub(crate) mod caches;
 pub(crate) mod context;
 mod copies;
 mod create;
-mod decide;
+pub(crate) mod decide;
 pub(crate) mod dispatch;
 pub(crate) mod engine;
 mod load;

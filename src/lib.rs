@@ -66,6 +66,8 @@ mod keyring;
 mod keys;
 mod kms;
 mod metastore;
+#[cfg(all(test, claviger_loom))]
+mod models;
 mod partition;
 mod plaintext;
 mod policy;
@@ -75,6 +77,7 @@ mod rewrap;
 mod secret;
 mod session;
 mod status;
+mod sync;
 mod tasks;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]

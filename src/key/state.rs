@@ -1,8 +1,9 @@
 //! What is known of a key version besides its bytes.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::clock::{Moment, NANOS_PER_SECOND};
+use crate::sync::{AtomicU8, AtomicU64};
 
 /// What is known of one key version, shared by all that hold the key or one wrapped under it.
 #[derive(Debug)]
@@ -77,10 +78,11 @@ impl KeyState {
         }
     }
 
-    /// Whoever reads between the two stores takes the key for older than it is.
+    /// Whoever reads between the two stores takes the key for older than it is. Whoever reads one of them finds
+    /// what was noted of the key before.
     fn set_checked(&self, begun: Moment) {
-        self.checked_monotonic.store(begun.monotonic, Ordering::Relaxed);
-        self.checked_wall.store(begun.wall, Ordering::Relaxed);
+        self.checked_monotonic.store(begun.monotonic, Ordering::Release);
+        self.checked_wall.store(begun.wall, Ordering::Release);
     }
 
     /// Returns `true` if the row is known from a replica only.
@@ -103,7 +105,7 @@ impl KeyState {
 
     /// Returns `true` if a good read from the store itself is known that began after this moment.
     pub(crate) fn is_checked_after(&self, moment: Moment) -> bool {
-        !self.is_from_replica() && self.checked_monotonic.load(Ordering::Relaxed) > moment.monotonic
+        self.checked_monotonic.load(Ordering::Acquire) > moment.monotonic && !self.is_from_replica()
     }
 
     /// Notes that the row may have changed since it was read last.
@@ -193,10 +195,11 @@ impl KeyState {
         self.flags.load(Ordering::Relaxed) & flags != 0
     }
 
-    /// Returns how long ago the row was read, in nanoseconds, by the clock that advanced more.
+    /// Returns how long ago the row was read, in nanoseconds, by the clock that advanced more. What that read
+    /// found is known to whoever asks for it after.
     pub(crate) fn age(&self, now: Moment) -> u64 {
-        let wall = now.wall.saturating_sub(self.checked_wall.load(Ordering::Relaxed));
-        let monotonic = now.monotonic.saturating_sub(self.checked_monotonic.load(Ordering::Relaxed));
+        let wall = now.wall.saturating_sub(self.checked_wall.load(Ordering::Acquire));
+        let monotonic = now.monotonic.saturating_sub(self.checked_monotonic.load(Ordering::Acquire));
         wall.max(monotonic)
     }
 

@@ -7,19 +7,15 @@
 //! eventual: under a flood it holds many times its capacity. So every addition is made under one
 //! mutex and followed by moka's maintenance, which a cold load's I/O hides.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use arc_swap::ArcSwapOption;
 use claviger_memory::ForkSentinel;
 use metrics::Gauge;
-use moka::notification::RemovalCause;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 
 use super::Keyring;
 use super::key_set::{Role, VERSIONS_MAX};
+use super::lru::Lru;
 use super::orphans::{OrphanCause, Orphans};
 use super::registry::Registry;
 use crate::clock::{Clock, Moment};
@@ -27,12 +23,13 @@ use crate::key::CryptoKey;
 use crate::key::state::KeyState;
 use crate::policy::Capacity;
 use crate::record::{EnvelopeKeyRecord, KeyId, KeyMeta};
+use crate::sync::{Mutex, MutexGuard};
 
 /// After how many keyrings a sweep lets loads have their turn, which may run on the same thread.
 const TURN: usize = 32;
 
 pub(crate) struct KeyCache {
-    lru: Cache<KeyId, Arc<Place>, RandomState>,
+    lru: Lru,
     registry: Arc<Registry<Keyring>>,
     orphans: Arc<Orphans>,
     clock: Arc<dyn Clock>,
@@ -40,16 +37,6 @@ pub(crate) struct KeyCache {
     keys_max: usize,
     /// Paces additions; `true` once closed, when nothing is added any more.
     closed: Mutex<bool>,
-}
-
-/// Where a keyring is in the LRU. It leaves with its entry: what the LRU keeps of that is freed some time later, by
-/// whichever thread comes by, and a keyring that lived on so long would be found again or not, by chance.
-struct Place(ArcSwapOption<Keyring>);
-
-impl Place {
-    fn of(keyring: &Arc<Keyring>) -> Arc<Self> {
-        Arc::new(Self(ArcSwapOption::from(Some(Arc::clone(keyring)))))
-    }
 }
 
 impl KeyCache {
@@ -60,40 +47,22 @@ impl KeyCache {
         sentinel: Arc<ForkSentinel>,
         cached: Gauge,
     ) -> Self {
-        let builder = Cache::builder()
-            .eviction_policy(EvictionPolicy::lru())
-            .weigher(|_, place: &Arc<Place>| {
-                let keys = place.0.load().as_ref().map_or(0, |keyring| keyring.keys().len());
-                u32::try_from(keys).unwrap_or(u32::MAX)
-            })
-            .eviction_listener({
-                let (orphans, clock) = (Arc::clone(&orphans), Arc::clone(&clock));
-                move |_, place: Arc<Place>, cause| {
-                    let left = place.0.swap(None);
-                    // A keyring that was added again replaced itself and is still in.
-                    if let Some(keyring) = left.filter(|_| cause != RemovalCause::Replaced) {
-                        let cause = if cause == RemovalCause::Size {
-                            OrphanCause::Evicted
-                        } else {
-                            OrphanCause::Idle
-                        };
-                        orphans.release(keyring.clear(), Moment::now(&*clock), cause);
-                    }
-                }
-            });
-        let (builder, keys_max) = match capacity {
-            Capacity::Keys(keys) => (builder.max_capacity(keys), usize::try_from(keys).unwrap_or(usize::MAX)),
-            Capacity::Unbounded => (builder, usize::MAX),
+        let keys_max = match capacity {
+            Capacity::Keys(keys) => usize::try_from(keys).unwrap_or(usize::MAX),
+            Capacity::Unbounded => usize::MAX,
         };
         let versions_max = keys_max.min(VERSIONS_MAX);
-        let lru = builder.build_with_hasher(RandomState::new());
+        let lru = Lru::new(capacity, {
+            let (orphans, clock) = (Arc::clone(&orphans), Arc::clone(&clock));
+            move |keyring, cause| orphans.release(keyring.clear(), Moment::now(&*clock), cause)
+        });
         let registry = Arc::new(Registry::new(keys_max, cached, sentinel));
         Self { lru, registry, orphans, clock, versions_max, keys_max, closed: Mutex::default() }
     }
 
     /// Returns the id's keyring, an empty one if nothing is cached.
     pub(crate) fn keyring(&self, id: &str) -> Arc<Keyring> {
-        let cached = self.lru.get(id).and_then(|place| place.0.load_full());
+        let cached = self.lru.get(id);
         cached.unwrap_or_else(|| self.registry.get_or_insert(id, Keyring::new))
     }
 
@@ -108,8 +77,8 @@ impl KeyCache {
         // It may have been evicted while the load held it.
         self.orphans.forget(key);
         self.orphans.release(keyring.add(key, role, self.versions_max, now), now, OrphanCause::Superseded);
-        self.lru.insert(keyring.id().clone(), Place::of(keyring));
-        self.lru.run_pending_tasks();
+        self.lru.insert(keyring);
+        self.lru.settle();
     }
 
     /// Drops the keys of a keyring for which `is_gone` holds and returns their rows, each with what is
@@ -119,28 +88,37 @@ impl KeyCache {
         keyring: &Arc<Keyring>,
         is_gone: impl Fn(&CryptoKey) -> bool,
     ) -> Vec<(EnvelopeKeyRecord, Arc<KeyState>)> {
+        let closed = self.admission();
         let gone = keyring.remove(is_gone);
         let rows = gone.iter().map(|key| (key.record(), Arc::clone(key.state()))).collect();
-        self.release(keyring, gone);
+        self.release(keyring, gone, &closed);
         rows
     }
 
-    /// Gives up the hold on keys that a keyring dropped.
-    fn release(&self, keyring: &Arc<Keyring>, gone: Vec<Arc<CryptoKey>>) {
+    /// Drops the former keys whose time ends so that `is_over` holds.
+    fn remove_formers(&self, keyring: &Arc<Keyring>, is_over: impl Fn(u64) -> bool) {
+        if keyring.has_formers() {
+            let closed = self.admission();
+            self.release(keyring, keyring.drop_formers(is_over), &closed);
+        }
+    }
+
+    /// Gives up the hold on keys that a keyring dropped. That was done under the same lock: else a load may
+    /// have added one of them again meanwhile, and it would be listed as an orphan while it is cached.
+    fn release(&self, keyring: &Arc<Keyring>, gone: Vec<Arc<CryptoKey>>, closed: &MutexGuard<'_, bool>) {
         if gone.is_empty() {
             return;
         }
-        let closed = self.admission();
         self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
-        if !*closed && keyring.keys().len() > 0 {
+        if !**closed && keyring.keys().len() > 0 {
             // Tells the LRU its new weight.
-            self.lru.insert(keyring.id().clone(), Place::of(keyring));
+            self.lru.insert(keyring);
         }
-        self.lru.run_pending_tasks();
+        self.lru.settle();
     }
 
     /// Keeps a version's key for decrypting, until then, since its row holds `current`; that one is added
-    /// next.
+    /// next. Does nothing once closed.
     pub(crate) fn put_aside(
         &self,
         keyring: &Arc<Keyring>,
@@ -148,7 +126,10 @@ impl KeyCache {
         current: &CryptoKey,
         until: u64,
     ) {
-        let _paced = self.admission();
+        let closed = self.admission();
+        if *closed {
+            return;
+        }
         let gone = keyring.put_aside(key, current, until);
         self.orphans.release(gone, Moment::now(&*self.clock), OrphanCause::Superseded);
     }
@@ -156,13 +137,13 @@ impl KeyCache {
     /// Drops what the versions of this id were before their rows held other bytes.
     pub(crate) fn drop_formers(&self, id: &str) {
         if let Some(keyring) = self.registry.get(id) {
-            self.release(&keyring, keyring.drop_formers(|_until| true));
+            self.remove_formers(&keyring, |_until| true);
         }
     }
 
     /// Tells the LRU that a keyring is in use.
     pub(crate) fn touch(&self, keyring: &Keyring) {
-        self.lru.get(keyring.id());
+        self.lru.touch(keyring.id());
     }
 
     /// Returns `true` if any keyring has been idle for `idle_max` nanoseconds.
@@ -170,8 +151,8 @@ impl KeyCache {
     /// # Cancel safety
     /// It changes nothing.
     pub(crate) async fn is_any_idle(&self, now: Moment, idle_max: u64) -> bool {
-        for (number, (_, place)) in self.lru.iter().enumerate() {
-            if place.0.load().as_ref().is_some_and(|keyring| keyring.idle(now) > idle_max) {
+        for (number, keyring) in self.lru.iter().enumerate() {
+            if keyring.idle(now) > idle_max {
                 return true;
             }
             if number % TURN == TURN - 1 {
@@ -189,22 +170,21 @@ impl KeyCache {
     /// # Cancel safety
     /// Those that it came to are gone, the others stay.
     pub(crate) async fn sweep(&self, now: Moment, idle_max: u64, troubled_max: u64) {
-        for (number, (id, place)) in self.lru.iter().enumerate() {
+        for (number, keyring) in self.lru.iter().enumerate() {
             if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            let Some(keyring) = place.0.load_full() else { continue };
-            self.release(&keyring, keyring.drop_formers(|until| until < now.monotonic));
+            self.remove_formers(&keyring, |until| until < now.monotonic);
             let idle = keyring.idle(now);
             if idle > idle_max && !keyring.is_parent() && (!keyring.is_troubled() || idle > troubled_max) {
                 // One at a time, since additions wait for this.
                 let _paced = self.admission();
-                self.lru.invalidate(&*id);
-                self.lru.run_pending_tasks();
+                self.lru.remove(keyring.id());
+                self.lru.settle();
             }
         }
         let _paced = self.admission();
-        self.lru.run_pending_tasks();
+        self.lru.settle();
     }
 
     /// Empties every keyring and adds nothing any more.
@@ -214,8 +194,8 @@ impl KeyCache {
         for keyring in self.registry.all() {
             self.orphans.release(keyring.clear(), now, OrphanCause::Closed);
         }
-        self.lru.invalidate_all();
-        self.lru.run_pending_tasks();
+        self.lru.clear();
+        self.lru.settle();
     }
 
     /// Notes that the rows of a key may have changed. Makes no keyring where there is none.

@@ -1,14 +1,15 @@
 //! Single flight: however many ask for the same load at once, one task runs it for all.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use crate::error::Error;
 use crate::key::CryptoKey;
 use crate::keyring::landing::Landing;
 use crate::keyring::progress::Progress;
 use crate::record::Created;
+use crate::sync::{AtomicU64, Mutex, MutexGuard};
 
 /// What is loaded: one version of a key, or the latest there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,8 +1,6 @@
 //! Where a load's outcome comes for all that wait for it.
 
-use std::sync::OnceLock;
-
-use tokio::sync::Notify;
+use crate::sync::{Notify, OnceLock};
 
 /// One outcome for any number of waiters, which are woken in the order in which they came.
 ///

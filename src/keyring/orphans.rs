@@ -1,6 +1,6 @@
 //! Keys that were dropped from the cache while an operation still used them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use metrics::Counter;
@@ -8,6 +8,7 @@ use metrics::Counter;
 use crate::clock::Moment;
 use crate::key::CryptoKey;
 use crate::record::KeyMeta;
+use crate::sync::{Mutex, MutexGuard};
 use crate::telemetry::keys::KeyMetrics;
 
 /// A key that is in use though its cache entry is gone. It is wiped with its last user.

@@ -5,14 +5,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 
 use claviger_memory::ForkSentinel;
 use metrics::Gauge;
 
 use super::flight::Series;
 use crate::record::KeyId;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 use crate::telemetry::as_f64;
 
 #[derive(Debug)]

@@ -91,7 +91,7 @@ impl Loader {
         if let Some(key) = keyring.latest() {
             if child.replace.is_some() && now.wall >= key.life().replace_from {
                 request = request.replacing(&key);
-            } else if self.rules().is_usable(&key, now) && !self.rules().is_due(&key, now) {
+            } else if self.rules().may_wrap(&key, now) {
                 return Ok(key);
             }
         }

@@ -7,7 +7,7 @@ use crate::policy::RevokedDecrypt;
 
 /// What a key is good for, whatever its age since the last check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fitness {
+pub(crate) enum Fitness {
     Fit,
     /// Fit, and near its end.
     Ending,
@@ -19,7 +19,7 @@ pub(super) enum Fitness {
 
 /// How old what we know of a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Freshness {
+pub(crate) enum Freshness {
     Fresh,
     Due,
     Stale,
@@ -28,16 +28,16 @@ pub(super) enum Freshness {
 
 /// What T1 asks of the latest key that a keyring holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LatestFacts {
-    pub(super) fitness: Fitness,
-    pub(super) freshness: Freshness,
+pub(crate) struct LatestFacts {
+    pub(crate) fitness: Fitness,
+    pub(crate) freshness: Freshness,
     /// It is expired or exhausted, and within what it may go on for when no other key can be had.
-    pub(super) is_in_grace: bool,
+    pub(crate) is_in_grace: bool,
 }
 
 /// What T1 has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EncryptStep {
+pub(crate) enum EncryptStep {
     /// The cached key is used.
     Use,
     /// The cached key is used, and its rows are read again in the background.
@@ -52,7 +52,7 @@ pub(super) enum EncryptStep {
 
 /// What an encrypt waits for, with a key at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Awaited {
+pub(crate) enum Awaited {
     /// That the overdue check of the key is made.
     Check,
     /// That the key, which is past its end, has a successor.
@@ -61,7 +61,7 @@ pub(super) enum Awaited {
 
 /// What T5 asks of the version that a record names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VersionFacts {
+pub(crate) enum VersionFacts {
     Cached {
         freshness: Freshness,
         /// It or its parent is known to be revoked.
@@ -74,7 +74,7 @@ pub(super) enum VersionFacts {
 
 /// What T5 has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DecryptStep {
+pub(crate) enum DecryptStep {
     /// The cached key is used, if it is [admitted](admit).
     Use,
     /// The cached key is used, if it is admitted, and its rows are read again in the background.
@@ -91,16 +91,16 @@ pub(super) enum DecryptStep {
 
 /// How the way to the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WayOut {
+pub(crate) struct WayOut {
     /// A breaker is open that the calls would go through.
-    pub(super) is_shut: bool,
+    pub(crate) is_shut: bool,
     /// How a refresh of this key failed, or took too long, within the last second.
-    pub(super) trouble: Option<Failure>,
+    pub(crate) trouble: Option<Failure>,
 }
 
 /// How something failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// It may pass by itself.
     Passing,
     Lasting,
@@ -108,7 +108,7 @@ pub(super) enum Failure {
 
 /// What a wait brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waited {
+pub(crate) enum Waited {
     Answered,
     /// The key's row or its parent's is gone.
     Gone,
@@ -120,7 +120,7 @@ pub(super) enum Waited {
 
 /// What is done after a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     UseAnswer,
     UseCached {
         /// The event is logged, and not only counted. Operations that did not wait come too often for that.
@@ -134,7 +134,7 @@ pub(super) enum Next {
 
 /// Whether a key may decrypt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admittance {
+pub(crate) enum Admittance {
     Granted,
     /// An event is raised.
     Warned,
@@ -142,7 +142,7 @@ pub(super) enum Admittance {
 }
 
 /// T1: which key encrypts, by the latest one that the keyring holds.
-pub(super) const fn encrypt(latest: Option<LatestFacts>) -> EncryptStep {
+pub(crate) const fn encrypt(latest: Option<LatestFacts>) -> EncryptStep {
     // | absent | single-flight load-or-create | the flight's |
     let Some(LatestFacts { fitness, freshness, is_in_grace }) = latest else { return EncryptStep::Load };
     match (fitness, freshness) {
@@ -168,7 +168,7 @@ pub(super) const fn encrypt(latest: Option<LatestFacts>) -> EncryptStep {
 
 /// T1: whether there is any use in waiting. "Nothing is waited for when the breaker is open, or when a refresh
 /// failed or took longer than `refresh_wait` less than 1 s ago."
-pub(super) const fn is_worth_waiting(awaited: Awaited, way: WayOut) -> bool {
+pub(crate) const fn is_worth_waiting(awaited: Awaited, way: WayOut) -> bool {
     match (awaited, way) {
         (_, WayOut { is_shut: true, .. }) => false,
         (_, WayOut { trouble: None, .. }) => true,
@@ -179,7 +179,7 @@ pub(super) const fn is_worth_waiting(awaited: Awaited, way: WayOut) -> bool {
 }
 
 /// T1: what is done after a wait. What the load learned on its way counts: `is_unusable` is asked then.
-pub(super) const fn after_wait_to_encrypt(awaited: Awaited, waited: Waited, is_unusable: bool) -> Next {
+pub(crate) const fn after_wait_to_encrypt(awaited: Awaited, waited: Waited, is_unusable: bool) -> Next {
     match (awaited, waited) {
         // | what the store says is latest and valid, also if it is another key than the cached one |
         (_, Waited::Answered) => Next::UseAnswer,
@@ -197,7 +197,7 @@ pub(super) const fn after_wait_to_encrypt(awaited: Awaited, waited: Waited, is_u
 
 /// T5, from its third row on: which key decrypts. The rows before, of malformed and foreign records, are the
 /// session's; those after, of a load, the loader's.
-pub(super) const fn decrypt(version: VersionFacts, policy: RevokedDecrypt) -> DecryptStep {
+pub(crate) const fn decrypt(version: VersionFacts, policy: RevokedDecrypt) -> DecryptStep {
     match version {
         // | key or its SK known revoked, policy Deny | KeyRevoked |
         VersionFacts::Cached { is_revoked: true, .. } if matches!(policy, RevokedDecrypt::Deny) => {
@@ -221,7 +221,7 @@ pub(super) const fn decrypt(version: VersionFacts, policy: RevokedDecrypt) -> De
 }
 
 /// T5: what is done after a wait.
-pub(super) const fn after_wait_to_decrypt(waited: Waited) -> Next {
+pub(crate) const fn after_wait_to_decrypt(waited: Waited) -> Next {
     match waited {
         Waited::Answered => Next::UseAnswer,
         // | its row or its SK's row gone | KeyNotFound |
@@ -234,7 +234,7 @@ pub(super) const fn after_wait_to_decrypt(waited: Waited) -> Next {
 
 /// T5: whether a key may decrypt that is at hand, and, asked again, whether one that was loaded may. "Deny:
 /// `KeyRevoked`; Warn: warn and go on; Allow, the default: go on. Expired keys decrypt."
-pub(super) const fn admit(is_revoked: bool, policy: RevokedDecrypt) -> Admittance {
+pub(crate) const fn admit(is_revoked: bool, policy: RevokedDecrypt) -> Admittance {
     match policy {
         RevokedDecrypt::Warn if is_revoked => Admittance::Warned,
         RevokedDecrypt::Deny if is_revoked => Admittance::Denied,

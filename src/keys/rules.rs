@@ -1,4 +1,8 @@
 //! When a key may be used: the policy as plain arithmetic on nanoseconds.
+//!
+//! Of what is known of a key its age is read first. A check notes first what it learned, a revocation say, and
+//! then that it was made: so whoever finds a key fresh finds what the check learned. In the other order one could
+//! look at the revocation, then comes the check, and then one finds the key fresh.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -92,7 +96,7 @@ impl Rules {
 
     /// The hot path's question: may this key encrypt, with nothing else to do?
     pub(crate) fn is_ready(&self, key: &CryptoKey, now: Moment) -> bool {
-        key.is_nominal() && self.fitness(key, now) == Fitness::Fit && key.age(now) < self.due
+        key.age(now) < self.due && key.is_nominal() && self.fitness(key, now) == Fitness::Fit
     }
 
     /// The hot path's question: may this key decrypt, with nothing else to do?
@@ -103,7 +107,7 @@ impl Rules {
     }
 
     /// Tells what the key is good for; the first that holds, as in T1.
-    pub(super) fn fitness(&self, key: &CryptoKey, now: Moment) -> Fitness {
+    pub(crate) fn fitness(&self, key: &CryptoKey, now: Moment) -> Fitness {
         let life = key.life();
         if key.is_unusable() {
             Fitness::Unusable
@@ -140,19 +144,19 @@ impl Rules {
         self.stale_decrypt
     }
 
-    pub(super) fn freshness(&self, key: &CryptoKey, now: Moment, purpose: Purpose) -> Freshness {
+    fn freshness(&self, key: &CryptoKey, age: u64, purpose: Purpose) -> Freshness {
         if purpose == Purpose::Encrypt && key.state().is_from_replica() {
             // The store itself was never asked.
             return Freshness::TooOld;
         }
-        match self.freshness_at(key.age(now), purpose) {
+        match self.freshness_at(age, purpose) {
             Freshness::Fresh | Freshness::Due if key.is_invalidated() => Freshness::Stale,
             by_age => by_age,
         }
     }
 
     /// Returns how old what is known of a key is at this age, unless it was invalidated.
-    pub(super) const fn freshness_at(&self, age: u64, purpose: Purpose) -> Freshness {
+    pub(crate) const fn freshness_at(&self, age: u64, purpose: Purpose) -> Freshness {
         let age_max = match purpose {
             Purpose::Encrypt => self.encrypt_age_max,
             Purpose::Decrypt => self.decrypt_age_max,
@@ -169,32 +173,38 @@ impl Rules {
     }
 
     /// Returns what T1 asks of a cached key.
-    pub(super) fn latest_facts(&self, key: &CryptoKey, now: Moment) -> LatestFacts {
+    pub(crate) fn latest_facts(&self, key: &CryptoKey, now: Moment) -> LatestFacts {
+        let age = key.age(now);
+        let freshness = self.freshness(key, age, Purpose::Encrypt);
         let fitness = self.fitness(key, now);
-        let freshness = self.freshness(key, now, Purpose::Encrypt);
-        LatestFacts { fitness, freshness, is_in_grace: self.is_in_grace(key, fitness, now) }
+        LatestFacts { fitness, freshness, is_in_grace: self.is_in_grace(key, fitness, age, now) }
     }
 
     /// Returns what T5 asks of a cached key.
-    pub(super) fn version_facts(&self, key: &CryptoKey, now: Moment) -> VersionFacts {
-        let freshness = self.freshness(key, now, Purpose::Decrypt);
+    pub(crate) fn version_facts(&self, key: &CryptoKey, now: Moment) -> VersionFacts {
+        let freshness = self.freshness(key, key.age(now), Purpose::Decrypt);
         VersionFacts::Cached { freshness, is_revoked: key.is_revoked() }
     }
 
     /// Returns `true` if a key past its end may go on for a while, when no other can be had.
-    fn is_in_grace(&self, key: &CryptoKey, fitness: Fitness, now: Moment) -> bool {
+    fn is_in_grace(&self, key: &CryptoKey, fitness: Fitness, age: u64, now: Moment) -> bool {
         let is_within = match fitness {
             Fitness::Expired => now.wall <= key.life().expires.saturating_add(self.stale_encrypt),
             Fitness::Exhausted => key.wraps().count() < self.wraps_max.saturating_mul(2),
             Fitness::Fit | Fitness::Ending | Fitness::Unusable => false,
         };
-        is_within && !key.state().is_from_replica() && key.age(now) <= self.encrypt_age_max
+        is_within && !key.state().is_from_replica() && age <= self.encrypt_age_max
     }
 
     /// Returns `true` if the key may wrap or encrypt: it is neither revoked, without a row, expired nor far in
     /// the future.
-    pub(super) fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
+    pub(crate) fn is_usable(&self, key: &CryptoKey, now: Moment) -> bool {
         !key.is_unusable() && now.wall <= key.life().expires && !self.is_far_ahead(key.created(), now)
+    }
+
+    /// Returns `true` if the key may wrap another one, with nothing to ask before.
+    pub(crate) fn may_wrap(&self, key: &CryptoKey, now: Moment) -> bool {
+        !self.is_due(key, now) && self.is_usable(key, now)
     }
 
     /// Returns `true` if every call asks the store: then only what was asked after the call counts.
@@ -210,7 +220,7 @@ impl Rules {
 
     /// Returns `true` if this one row is to be read again.
     pub(crate) fn is_row_due(&self, state: &KeyState, now: Moment) -> bool {
-        state.is_invalidated() || state.age(now) >= self.due
+        state.age(now) >= self.due || state.is_invalidated()
     }
 
     /// Returns `true` if a key lies ahead of our clock by more than rounding explains.

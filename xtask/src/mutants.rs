@@ -125,13 +125,15 @@ impl<'a> Copy<'a> {
     fn new(workspace: &'a Workspace) -> Result<Self> {
         let folder = workspace.target.join("mutants");
         let copy = Self { workspace, tree: folder.join("tree"), target: folder.join("target") };
-        let listed = Process::new("git", &["-C", &workspace.root.to_string_lossy(), "ls-files"]).output()?;
-        let tracked: BTreeSet<&str> = listed.lines().collect();
-        for file in &tracked {
-            copy.bring(file)?;
+        fs::create_dir_all(&copy.tree)?;
+        let mut files = BTreeSet::new();
+        for file in workspace.files()? {
+            let file = file.strip_prefix(&workspace.root)?.to_string_lossy().into_owned();
+            copy.bring(&file)?;
+            files.insert(file);
         }
         for left_over in copy.files()? {
-            if !tracked.contains(&*left_over) {
+            if !files.contains(&left_over) {
                 fs::remove_file(copy.tree.join(left_over))?;
             }
         }
@@ -140,8 +142,7 @@ impl<'a> Copy<'a> {
 
     fn bring(&self, file: &str) -> Result<()> {
         let (from, to) = (self.workspace.root.join(file), self.tree.join(file));
-        // One that was deleted and not committed yet.
-        let Ok(content) = fs::read(&from) else { return Ok(()) };
+        let content = fs::read(&from)?;
         if fs::read(&to).is_ok_and(|there| there == content) {
             return Ok(());
         }
@@ -241,7 +242,7 @@ mod tests {
         for lacking in [
             "Mutant: nothing\n\ndiff",
             "Caught by: cargo test\n\ndiff",
-            "diff\nMutant: late\nCaught by: cargo x",
+            "diff --git a/x b/x\nMutant: late\nCaught by: cargo x",
         ] {
             assert!(written(folder.path(), "lacking.patch", lacking).is_err(), "{lacking}");
         }

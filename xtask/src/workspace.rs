@@ -55,23 +55,31 @@ impl Workspace {
 
     /// Lists the Rust files of all members.
     pub(crate) fn sources(&self) -> Result<Vec<PathBuf>> {
-        let mut sources = Vec::new();
+        let mut files = self.files()?;
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+        Ok(files)
+    }
+
+    /// Lists all files but what was built and what is hidden, as cargo's own folder is not.
+    pub(crate) fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder)? {
                 let path = entry?.path();
-                let is_hidden =
-                    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                let is_hidden = path
+                    .file_name()
+                    .is_some_and(|name| name != ".cargo" && name.as_encoded_bytes().starts_with(b"."));
                 // A target folder that was there before cargo has no tag.
                 let is_built = path == self.target || path.join("CACHEDIR.TAG").exists();
-                if path.is_dir() && !is_hidden && !is_built {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    sources.push(path);
+                match path.is_dir() {
+                    true if !is_hidden && !is_built => folders.push(path),
+                    true => {}
+                    false => files.push(path),
                 }
             }
         }
-        Ok(sources)
+        Ok(files)
     }
 
     /// Where tools are installed to, beside what cargo builds.
