@@ -9,7 +9,7 @@ use crate::process::Process;
 use crate::suite;
 use crate::summary::Summary;
 use crate::workspace::Workspace;
-use crate::{Result, advisories, checks, fuzz, law, mutants, published, simulation};
+use crate::{Result, advisories, checks, fuzz, law, loom, mutants, published, simulation};
 
 /// Runs all checks, and fails at the end if one did, so that one run shows everything wrong.
 pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf>) -> Result<()> {
@@ -50,6 +50,7 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
             .cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"])
             .run()
     });
+    report.step("lints of the models", || loom::lints(workspace));
     report.step("lints per feature", || lints_per_feature(workspace));
     report.step("docs", || {
         let doc = workspace.cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);

@@ -6,13 +6,13 @@ use std::fs;
 
 use crate::table::{Row, rows, unknown_tests};
 use crate::workspace::Workspace;
-use crate::{Result, checks, design, programs};
+use crate::{Result, checks, design, loom, programs};
 
 const PROMISES: [&str; 2] = ["docs/guarantees.md", "SECURITY.md"];
 
 /// Builds all tests, to know their names, and runs none.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    let listing = programs::list(workspace)?;
+    let listing = programs::list(workspace)? + &loom::list(workspace)?;
     let names = test_names(&listing);
     let mut wrong = Vec::new();
     for document in PROMISES {

@@ -7,6 +7,7 @@ mod ci;
 mod design;
 mod fuzz;
 mod law;
+mod loom;
 mod mutants;
 mod needs;
 mod parts;

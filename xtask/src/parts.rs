@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::needs::Need;
 use crate::workspace::{Package, TestProgram, Workspace};
-use crate::{Result, checks};
+use crate::{Result, checks, loom};
 
 /// Some tests, and no more of the workspace than they take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct Part {
 /// Every test of the workspace is in one of them.
 pub(crate) const PARTS: &[Part] = &[
     Part { name: "core", cargo: "-p claviger", needs: &[] },
+    // Built with loom's types, in a folder of its own.
+    Part { name: loom::PART, cargo: "-p claviger --lib models::", needs: &[] },
     Part { name: "memory", cargo: "-p claviger-memory", needs: &[] },
     Part { name: "sqlite", cargo: "-p claviger-metastore --features sqlite", needs: &[] },
     Part {

@@ -7,13 +7,15 @@ use crate::programs::ALL;
 use crate::servers::Servers;
 use crate::summary::Summary;
 use crate::workspace::Workspace;
-use crate::{Result, programs};
+use crate::{Result, loom, programs};
 
 /// Runs all tests of the workspace, on servers that they share.
 pub(crate) fn run_all(workspace: &Workspace, tools: &Tools) -> Result<Summary> {
     let servers = Servers::start(tools);
     let prepare = |process| servers.known_to(tools.known_to(process));
-    programs::run(workspace, ALL, prepare)
+    let mut summary = programs::run(workspace, ALL, prepare)?;
+    summary += run_cargo(tools.known_to(loom::test(workspace, &[])))?;
+    Ok(summary)
 }
 
 /// Runs these parts, each on servers that its tests start by themselves.
@@ -26,7 +28,9 @@ pub(crate) fn run_parts(
     let mut summary = Summary::default();
     for part in parts {
         let args: Vec<_> = part.cargo_args().collect();
-        summary += if cargo_args.is_empty() {
+        summary += if part.name == loom::PART {
+            run_cargo(tools.known_to(loom::test(workspace, cargo_args)))?
+        } else if cargo_args.is_empty() {
             programs::run(workspace, &args, |process| tools.known_to(process))?
         } else {
             run_cargo(tools.known_to(test(workspace, &args, cargo_args)))?
