@@ -80,7 +80,8 @@ impl Settings {
             stale_decrypt: stale_encrypt + dice.one_of(0, &[5_000, 60_000]),
             expire_seconds: expire_seconds.max(2 * precision_seconds),
             precision_seconds,
-            idle: dice.one_of(0, &[0, 2_000, interval / 2 + 1_000, interval * 4 + 1_000]),
+            // Not so short that the sweep takes most of a run's time.
+            idle: dice.one_of(0, &[0, interval / 4 + 1_000, interval / 2 + 1_000, interval * 4 + 1_000]),
             revoked: dice.one_of(OnRevoked::Allow, &[OnRevoked::Warn, OnRevoked::Deny]),
             replica_lag: dice.percent(30).then(|| dice.one_of(0, &[50, 2_000, 20_000])),
             wraps: if dice.percent(15) { dice.between(3, 30) } else { 1 << 28 },

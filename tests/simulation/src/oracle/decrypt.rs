@@ -67,7 +67,8 @@ pub(crate) fn failed(world: &mut World, asked: &Asked, sealed: &Sealed, error: &
         }
         Error::KeyRevoked(_) => {
             let is_revoked = keys.iter().any(|key| world.table.was_ever_revoked(key));
-            if world.settings.revoked != OnRevoked::Deny || !is_revoked {
+            // One that was made anew after its row was lost may have another parent.
+            if world.settings.revoked != OnRevoked::Deny || !(is_revoked || was_gone) {
                 world.violate("only_revoked_keys_are_denied", what);
             }
         }
