@@ -4,7 +4,16 @@
 //! `cargo xtask test loom` runs them, in a build of its own with `--cfg claviger_loom`, where
 //! [`sync`](crate::sync) has loom's types. What is tokio's or moka's own is not under loom.
 //!
-//! That each can fail was seen by making mistakes in the code that it runs, one at a time.
+//! These mistakes were seen to fail them; the others are still to be tried on the models of the pointer, the
+//! registry and the hand-over:
+//!
+//! | mistake | fails |
+//! |---|---|
+//! | the age is read after what is known of the key, or without `Acquire` | `freshness` |
+//! | `is_checked_after` asks for the replica first | `freshness` |
+//! | `KeyCache::add`, or `put_aside`, does not ask whether the cache is closed | `closing` |
+//! | `KeyCache::add` leaves the key among the orphans | `adoption` |
+//! | `KeyCache::remove` takes keys out before it takes the lock | `adoption` |
 #![expect(clippy::unwrap_used, reason = "what fails here fails the model")]
 
 mod adoption;

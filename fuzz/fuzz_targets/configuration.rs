@@ -6,7 +6,7 @@
 
 #![no_main]
 
-use claviger_fuzz::{SECRET, assert_hidden, chosen, told};
+use claviger_fuzz::{SECRET, assert_hidden, chosen, says_secret, told};
 use claviger_open::{Asherah, Environment, FactorySpec, SpecError};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use serde_json::Value;
 fuzz_target!(|bytes: &[u8]| {
     let Some((choice, text)) = chosen(bytes, 10) else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
-    if text.contains(SECRET) {
+    if says_secret(text) {
         return;
     }
     match choice {
@@ -126,10 +126,12 @@ fn with_secret(kind: &str, name: &str, text: &str) -> String {
         return text.to_owned();
     }
     let with = |before: &str, after: &str| format!("{before}{SECRET}{after}");
-    if let Some((scheme, (_, server))) =
-        text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?)))
-    {
-        return with(&format!("{scheme}://u:"), &format!("@{server}"));
+    let is_scheme = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match text.split_once("://").map(|(scheme, rest)| (scheme, rest.split_once('@'))) {
+        Some((scheme, Some((_, server)))) if is_scheme(scheme) => {
+            return with(&format!("{scheme}://u:"), &format!("@{server}"));
+        }
+        _ => {}
     }
     // Go's, and libpq's.
     if let Some((_, server)) = text.split_once("@tcp(") {

@@ -77,8 +77,10 @@ fn vault(stored: &[u8]) {
             let text = std::str::from_utf8(stored).expect("it is text");
             let mut parts = text.splitn(3, ':');
             assert_eq!(parts.next(), Some("vault"));
-            let version = parts.next().and_then(|version| version.strip_prefix('v'));
-            assert_eq!(health.present, [format!("transit/key v{}", version.expect("it has a version"))]);
+            let version =
+                parts.next().and_then(|version| version.strip_prefix('v')).expect("it has a version");
+            assert_eq!(health.present, [format!("transit/key v{version}")]);
+            assert!(!version.starts_with('0'), "{text} is another text of one key");
             // There is one text of the bytes, and none of no bytes.
             let base64 = parts.next().expect("it has base64");
             assert!(base64.len() >= 4 && base64.len().is_multiple_of(4), "{text}");

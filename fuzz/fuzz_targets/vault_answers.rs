@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use claviger_fuzz::{SECRET, assert_hidden, assert_refused, chosen, told};
+use claviger_fuzz::{SECRET, assert_hidden, assert_refused, chosen, says_secret, told};
 use claviger_kms::fuzzing::vault;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -59,7 +59,7 @@ fn words(answer: &[u8]) {
     {
         let said = vault::words(answer.as_bytes(), token.as_bytes());
         assert!(said.chars().count() <= 256 && !said.contains(char::is_control), "{said:?}");
-        if !text.contains(SECRET) {
+        if !says_secret(text) {
             assert_hidden(&said);
         }
     }

@@ -14,6 +14,13 @@ use tokio::runtime::{Builder, Runtime};
 /// wherever it is shown, it is found.
 pub const SECRET: &str = "q7secret7q";
 
+/// Returns `true` if an input says the secret by itself, as libFuzzer learns to by and by. Characters that no reader
+/// shows do not part it.
+#[must_use]
+pub fn says_secret(input: &str) -> bool {
+    input.chars().filter(|character| !character.is_control()).collect::<String>().contains(SECRET)
+}
+
 /// Says all that a log would: the error and its causes, for users and for programmers.
 #[must_use]
 pub fn told(error: &(dyn Error + 'static)) -> String {

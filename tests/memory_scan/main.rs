@@ -14,6 +14,7 @@ mod random;
 mod scan;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use claviger::testing::{Fault, FaultyMetastore, FixedClock, Operation, call};
 use claviger::{
     CryptoPolicy, DataRowRecord, Error, FailureClass, InMemoryMetastore, LockPolicy, MetastoreAdmin,
-    SecretKey, SecureRandom, SessionFactory, StaticKms,
+    RandomError, SecretKey, SecureRandom, SessionFactory, StaticKms,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -105,11 +106,29 @@ impl Watch {
     }
 }
 
+/// What the factories draw from; it refuses what is drawn for a record, if it is told to.
+#[derive(Debug)]
+struct Refusing {
+    inner: Recomputable,
+    refuses_records: Arc<AtomicBool>,
+}
+
+impl SecureRandom for Refusing {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        // Of one key and its nonces; a key alone is shorter.
+        if bytes.len() > 32 && self.refuses_records.load(Ordering::Relaxed) {
+            return Err(RandomError::new());
+        }
+        self.inner.fill(bytes)
+    }
+}
+
 /// A service with two factories over one store and one static KMS.
 struct Service {
     store: FaultyMetastore<InMemoryMetastore>,
     clock: FixedClock,
     random: Recomputable,
+    refuses_records: Arc<AtomicBool>,
     factories: [SessionFactory; 2],
 }
 
@@ -121,18 +140,19 @@ impl Service {
         let kms = Arc::new(
             StaticKms::with_lock_policy(&master_key, LockPolicy::Require).unwrap().random(random.clone()),
         );
+        let refuses_records = Arc::<AtomicBool>::default();
         let factory = || {
             SessionFactory::builder(store.clone(), Arc::clone(&kms))
                 .service("service")
                 .product("product")
                 .policy(CryptoPolicy::production().lock_policy(LockPolicy::Require))
                 .clock(clock.clone())
-                .random(random.clone())
+                .random(Refusing { inner: random.clone(), refuses_records: Arc::clone(&refuses_records) })
                 .build()
                 .unwrap()
         };
         let factories = [factory(), factory()];
-        Self { store, clock, random: random.clone(), factories }
+        Self { store, clock, random: random.clone(), refuses_records, factories }
     }
 
     /// Counts the keys in protected memory: the KMS's and the factories'.
@@ -190,9 +210,9 @@ async fn live(random: Recomputable, leak: Leak) -> bool {
     service.store.faults().next(Operation::Insert, Fault::Fail(FailureClass::Permanent));
     assert!(service.encrypt("denied").await.is_err());
     watch.look("could not store a key", service.slots());
-    random.refuse_records(true);
+    service.refuses_records.store(true, Ordering::Relaxed);
     assert!(service.encrypt(PARTITION).await.is_err());
-    random.refuse_records(false);
+    service.refuses_records.store(false, Ordering::Relaxed);
     watch.look("drew no key for a payload", service.slots());
 
     let _copy = (leak == Leak::Deliberate).then(|| {

@@ -1,7 +1,7 @@
 //! Randomness that can be computed again, so that nobody need keep a copy of a key.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use claviger::{RandomError, SecureRandom};
@@ -18,8 +18,6 @@ struct State {
     words: AtomicU64,
     /// Where in the sequence of words the draws begin that are long enough for a key.
     keys: Mutex<Vec<u64>>,
-    /// Nothing is drawn for records.
-    refuses_records: AtomicBool,
 }
 
 /// How many words a key is.
@@ -27,17 +25,7 @@ const KEY_WORDS: u64 = 4;
 
 impl Recomputable {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Arc::new(State {
-            seed,
-            words: AtomicU64::new(0),
-            keys: Mutex::default(),
-            refuses_records: AtomicBool::new(false),
-        }))
-    }
-
-    /// Lets draws for records fail, or not.
-    pub(crate) fn refuse_records(&self, refuses: bool) {
-        self.0.refuses_records.store(refuses, Ordering::Relaxed);
+        Self(Arc::new(State { seed, words: AtomicU64::new(0), keys: Mutex::default() }))
     }
 
     /// Returns what to look for: both halves of every key that was drawn, masked.
@@ -69,9 +57,6 @@ impl Recomputable {
 impl SecureRandom for Recomputable {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
         let words = bytes.len().div_ceil(8) as u64;
-        if words > KEY_WORDS && self.0.refuses_records.load(Ordering::Relaxed) {
-            return Err(RandomError::new());
-        }
         let first = self.0.words.fetch_add(words, Ordering::Relaxed);
         for (at, chunk) in (first..).zip(bytes.chunks_mut(8)) {
             for (index, byte) in (0..).zip(chunk) {

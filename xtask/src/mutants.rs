@@ -212,7 +212,7 @@ impl<'a> Copy<'a> {
 /// Reads a line by which a test, the simulation or the model says what failed.
 fn what_failed(line: &str) -> Option<&str> {
     let of_test = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"));
-    of_test.or_else(|| line.starts_with("broken after ").then_some(line))
+    of_test.or_else(|| Some(line).filter(|line| line.contains(" broke ") && line.contains(", the first is ")))
 }
 
 fn tail(text: &str) -> String {
@@ -271,7 +271,8 @@ mod tests {
     #[test]
     fn lines_that_say_what_failed_are_found() {
         assert_eq!(what_failed("test t1::t1_fresh ... FAILED"), Some("t1::t1_fresh"));
-        assert_eq!(what_failed("broken after 17 seeds: lost"), Some("broken after 17 seeds: lost"));
+        let of_simulation = "2 broke nothing_is_lost, the first is 17";
+        assert_eq!(what_failed(of_simulation), Some(of_simulation));
         assert_eq!(what_failed("test t1::t1_fresh ... ok"), None);
     }
 
