@@ -23,6 +23,7 @@
 //! to all clauses, and to refusing those keys for good.
 
 mod context;
+pub mod decisions;
 mod errors;
 mod fakes;
 mod faults;

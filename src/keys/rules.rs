@@ -189,11 +189,18 @@ impl Rules {
     /// Returns `true` if a key past its end may go on for a while, when no other can be had.
     fn is_in_grace(&self, key: &CryptoKey, fitness: Fitness, age: u64, now: Moment) -> bool {
         let is_within = match fitness {
-            Fitness::Expired => now.wall <= key.life().expires.saturating_add(self.stale_encrypt),
-            Fitness::Exhausted => key.wraps().count() < self.wraps_max.saturating_mul(2),
+            Fitness::Expired => self.is_in_grace_after(key.life().expires, age, now),
+            Fitness::Exhausted => {
+                key.wraps().count() < self.wraps_max.saturating_mul(2) && age <= self.encrypt_age_max
+            }
             Fitness::Fit | Fitness::Ending | Fitness::Unusable => false,
         };
-        is_within && !key.state().is_from_replica() && age <= self.encrypt_age_max
+        is_within && !key.state().is_from_replica()
+    }
+
+    /// Returns `true` if an expired key may go on for a while, by its end and the age of its check.
+    pub(crate) const fn is_in_grace_after(&self, expires: u64, age: u64, now: Moment) -> bool {
+        now.wall <= expires.saturating_add(self.stale_encrypt) && age <= self.encrypt_age_max
     }
 
     /// Returns `true` if the key may wrap or encrypt: it is neither revoked, without a row, expired nor far in

@@ -45,6 +45,10 @@ pub(crate) fn run(workspace: &Workspace, install: bool, database: Option<PathBuf
     report.step("tests, optimised", || optimised_tests(workspace));
     report.step("fuzz", || fuzz::run(workspace, fuzz::SECONDS, &[]));
     report.step("simulation", || simulation::check(workspace));
+    report.step("model", || {
+        let args = ["run", "--profile", "model", "--package", "claviger-model", "--example", "bounded"];
+        workspace.cargo(&args).run()
+    });
     report.step("lints", || {
         workspace
             .cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"])
@@ -89,8 +93,9 @@ fn lints_per_feature(workspace: &Workspace) -> Result<()> {
     let mut failed = Vec::new();
     for package in &workspace.packages {
         let none = String::new();
-        let is_for_tests = ["claviger-interop", "claviger-simulation", "claviger-testkit", "xtask"]
-            .contains(&&*package.name);
+        let is_for_tests =
+            ["claviger-interop", "claviger-model", "claviger-simulation", "claviger-testkit", "xtask"]
+                .contains(&&*package.name);
         let targets = [&[][..], &["--all-targets"]];
         for feature in std::iter::once(&none).chain(&package.features) {
             for targets in targets.iter().skip(usize::from(is_for_tests)) {

@@ -49,6 +49,7 @@ pub(crate) const PARTS: &[Part] = &[
         needs: &[Need::Postgres, Need::MariaDb, Need::Dynalite, Need::Moto],
     },
     Part { name: "simulation", cargo: "-p claviger-simulation", needs: &[] },
+    Part { name: "model", cargo: "-p claviger-model", needs: &[] },
     Part { name: "local", cargo: "-p claviger-kms --features local", needs: &[] },
     Part {
         name: "aws",
