@@ -1,12 +1,11 @@
 //! S2.4 and S1.7: in which order things end, and what waits for what.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
-use claviger::testing::{Fault, FaultyKms, FaultyMetastore, Operation};
+use claviger::testing::{Fault, FaultyMetastore, Operation};
 use claviger::{
-    BackendError, CallContext, Created, EnvelopeKeyRecord, Error, InMemoryMetastore, Insert, Invalidation,
-    InvalidationSource, KeyId, KeyManagementService, KeyMeta, Latest, LockPolicy, Metastore, SecretKey,
-    SessionFactory, StaticKms, WrapHealth, WrappedKey,
+    BackendError, CallContext, Error, InMemoryMetastore, Invalidation, InvalidationSource, RandomError,
+    SecretKey, SecureRandom, SessionFactory, StaticKms, SystemRandom,
 };
 
 use crate::world::{SECOND, World, on_this_runtime, policy};
@@ -21,16 +20,19 @@ impl Ends {
     }
 }
 
-/// What tells when it is let go.
+/// A part of something, which tells when that is let go.
 #[derive(Debug)]
-struct Ending<B> {
-    inner: B,
+struct Ending<P> {
+    part: P,
     name: &'static str,
     ends: Ends,
+    /// What must be there still when it ends.
+    outlived_by: Weak<FaultyMetastore<InMemoryMetastore>>,
 }
 
-impl<B> Drop for Ending<B> {
+impl<P> Drop for Ending<P> {
     fn drop(&mut self) {
+        assert!(self.outlived_by.strong_count() > 0, "the metastore ended before the {}", self.name);
         self.ends.note(self.name);
     }
 }
@@ -42,81 +44,10 @@ impl InvalidationSource for Ending<()> {
     }
 }
 
-impl Metastore for Ending<FaultyMetastore<InMemoryMetastore>> {
-    async fn load(
-        &self,
-        key: &KeyMeta,
-        context: &CallContext,
-    ) -> Result<Option<EnvelopeKeyRecord>, BackendError> {
-        self.inner.load(key, context).await
-    }
-
-    async fn load_latest(
-        &self,
-        id: &KeyId,
-        up_to: Created,
-        context: &CallContext,
-    ) -> Result<Option<Latest>, BackendError> {
-        self.inner.load_latest(id, up_to, context).await
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[KeyMeta],
-        context: &CallContext,
-    ) -> Result<Vec<Option<EnvelopeKeyRecord>>, BackendError> {
-        self.inner.load_many(keys, context).await
-    }
-
-    async fn load_latest_many(
-        &self,
-        ids: &[KeyId],
-        up_to: Created,
-        context: &CallContext,
-    ) -> Result<Vec<Option<Latest>>, BackendError> {
-        self.inner.load_latest_many(ids, up_to, context).await
-    }
-
-    async fn insert(
-        &self,
-        record: &EnvelopeKeyRecord,
-        context: &CallContext,
-    ) -> Result<Insert, BackendError> {
-        let inserted = self.inner.insert(record, context).await;
-        self.ends.note("load");
-        inserted
-    }
-
-    fn failovers(&self) -> u64 {
-        self.inner.failovers()
-    }
-}
-
-impl KeyManagementService for Ending<FaultyKms<StaticKms>> {
-    async fn wrap_key(
-        &self,
-        key: &SecretKey,
-        meta: &KeyMeta,
-        context: &CallContext,
-    ) -> Result<WrappedKey, BackendError> {
-        self.inner.wrap_key(key, meta, context).await
-    }
-
-    async fn unwrap_key(
-        &self,
-        wrapped: &[u8],
-        meta: &KeyMeta,
-        context: &CallContext,
-    ) -> Result<SecretKey, BackendError> {
-        self.inner.unwrap_key(wrapped, meta, context).await
-    }
-
-    fn inspect(&self, wrapped: &[u8]) -> Result<WrapHealth, BackendError> {
-        self.inner.inspect(wrapped)
-    }
-
-    fn lock_policy(&self) -> Option<LockPolicy> {
-        self.inner.lock_policy()
+/// A KMS's generator, which is let go with it.
+impl SecureRandom for Ending<SystemRandom> {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        self.part.fill(bytes)
     }
 }
 
@@ -124,9 +55,12 @@ impl KeyManagementService for Ending<FaultyKms<StaticKms>> {
 #[tokio::test(start_paused = true)]
 async fn s2_4_sources_end_before_loads_before_caches_before_the_kms_before_the_metastore() {
     let (world, ends) = (World::new(), Ends::default());
-    let store = Ending { inner: world.store.clone(), name: "metastore", ends: ends.clone() };
-    let kms = Ending { inner: world.kms.clone(), name: "kms", ends: ends.clone() };
-    let source = Ending { inner: (), name: "source", ends: ends.clone() };
+    let store = Arc::new(world.store.clone());
+    let metastore = Arc::downgrade(&store);
+    let (random, outlived_by) = (SystemRandom::new(), metastore.clone());
+    let kms = Ending { part: random, name: "kms", ends: ends.clone(), outlived_by };
+    let kms = StaticKms::new(&SecretKey::generate(&SystemRandom::new()).unwrap()).unwrap().random(kms);
+    let source = Ending { part: (), name: "source", ends: ends.clone(), outlived_by: metastore.clone() };
     let builder = SessionFactory::builder(store, kms)
         .service("service")
         .product("product")
@@ -135,7 +69,6 @@ async fn s2_4_sources_end_before_loads_before_caches_before_the_kms_before_the_m
         .invalidations(source);
     let factory = on_this_runtime(builder).build().unwrap();
     factory.session("cached").unwrap().encrypt(b"").await.unwrap();
-    ends.0.lock().unwrap().clear();
     world.store.faults().next(Operation::Insert, Fault::Delay(SECOND));
     let slow = tokio::spawn({
         let session = factory.session("slow").unwrap();
@@ -153,11 +86,11 @@ async fn s2_4_sources_end_before_loads_before_caches_before_the_kms_before_the_m
     assert_eq!(factory.status().unwrap().intermediate_keys, 1, "the cache is as it was");
     assert!(close.await.unwrap().unwrap().is_clean());
     slow.await.unwrap().unwrap();
-    assert_eq!(*ends.0.lock().unwrap(), ["source", "load"]);
+    assert_eq!(*ends.0.lock().unwrap(), ["source"], "the load ended, and nothing after it");
     assert_eq!(factory.status().unwrap().memory.slots, 0, "caches are empty, back ends there");
     drop(factory);
     tokio::task::yield_now().await;
-    assert_eq!(*ends.0.lock().unwrap(), ["source", "load", "kms", "metastore"]);
+    assert_eq!((&**ends.0.lock().unwrap(), metastore.strong_count()), (&["source", "kms"][..], 0));
 }
 
 /// One intermediate key's load waits for the system key's, while those of others hang.
