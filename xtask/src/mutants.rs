@@ -132,9 +132,9 @@ impl<'a> Copy<'a> {
             copy.bring(&file)?;
             files.insert(file);
         }
-        for left_over in copy.files()? {
-            if !files.contains(&left_over) {
-                fs::remove_file(copy.tree.join(left_over))?;
+        for file in workspace.files_of(&copy.tree)? {
+            if !files.contains(&*file.strip_prefix(&copy.tree)?.to_string_lossy()) {
+                fs::remove_file(file)?;
             }
         }
         Ok(copy)
@@ -152,22 +152,6 @@ impl<'a> Copy<'a> {
         // With its permissions: some are programs.
         fs::copy(&from, &to)?;
         Ok(())
-    }
-
-    /// Lists the files that are there.
-    fn files(&self) -> Result<Vec<String>> {
-        let (mut files, mut folders) = (Vec::new(), vec![self.tree.clone()]);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder)? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    files.push(path.strip_prefix(&self.tree)?.to_string_lossy().into_owned());
-                }
-            }
-        }
-        Ok(files)
     }
 
     /// Applies a patch; returns the files it touches.

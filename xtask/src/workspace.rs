@@ -62,8 +62,13 @@ impl Workspace {
 
     /// Lists all files but what was built and what is hidden, as cargo's own folder is not.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>> {
+        self.files_of(&self.root)
+    }
+
+    /// Lists the same of a copy of the workspace.
+    pub(crate) fn files_of(&self, root: &Path) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
-        let mut folders = vec![self.root.clone()];
+        let mut folders = vec![root.to_owned()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder)? {
                 let path = entry?.path();
